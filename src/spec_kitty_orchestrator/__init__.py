@@ -1,0 +1,1 @@
+"""Drives a whole spec-kitty mission unattended."""

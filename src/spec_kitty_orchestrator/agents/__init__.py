@@ -1,0 +1,1 @@
+"""Speaks each agent CLI: pure argv building and output parsing, no processes."""

@@ -1,0 +1,85 @@
+"""What a module for one agent CLI gives: an argv, and an outcome read from its structured output.
+
+Modules are pure: they build and parse, and never start a process.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from spec_kitty_orchestrator.core.model import AgentReport, Role
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """What the configuration says of one agent.
+
+    Attributes:
+        executable: a name to find on PATH or a path; None for the module's own.
+        model: passed to the CLI; None for its default.
+        extra_args: added to the argv as they are.
+        env: added to the process's environment.
+        scenario: for the scripted agent, the TOML file that it follows.
+    """
+
+    executable: str | None = None
+    model: str | None = None
+    extra_args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    scenario: Path | None = None
+
+
+@dataclass(frozen=True)
+class AgentCommand:
+    """One process to run; the prompt is its standard input.
+
+    Attributes:
+        argv: without shell syntax; the first word is the executable.
+        env: added to the environment.
+        stop_signal: the gentler first signal of a stop, where the CLI cleans up better on it.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    stop_signal: Literal["INT", "TERM"] = "TERM"
+
+
+@dataclass(frozen=True)
+class Permissions:
+    """What an argv allows, in the words of the host's policy (values of `PolicyMetadata`)."""
+
+    approval_mode: str
+    sandbox_mode: str
+    network_mode: str
+
+
+class Agent(Protocol):
+    """One agent CLI.
+
+    Attributes:
+        name: what `--impl-agent` takes.
+        family: the vendor, for the host's policy; without the host's forbidden words.
+        executable: the default name to look up on PATH.
+    """
+
+    name: str
+    family: str
+    executable: str
+
+    def command(
+        self, role: Role, settings: AgentSettings, *, workspace: Path, attempt_id: str
+    ) -> AgentCommand:
+        """Build the argv for a role; no flag that the host bans is ever in it."""
+        ...
+
+    def permissions(self, role: Role) -> Permissions:
+        """Tell what the argv of a role allows."""
+        ...
+
+    def report(self, stdout: Iterable[str], stderr_tail: str, exit_code: int | None) -> AgentReport:
+        """Read the outcome. `stdout` yields lines once, so a huge log costs no memory.
+
+        Anything unreadable is `crashed` or `failed` with the reason, never an exception.
+        """
+        ...

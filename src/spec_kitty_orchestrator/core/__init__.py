@@ -1,0 +1,1 @@
+"""Decides: pure functions over frozen data, the standard library only."""

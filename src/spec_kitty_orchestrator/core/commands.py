@@ -1,0 +1,118 @@
+"""What to do next. Every command can be performed again after a crash without doing its work twice."""
+
+from dataclasses import dataclass
+
+from spec_kitty_orchestrator.core.model import Attempt, Lane, Result, Role, Verdict
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Ask the host to start the implementation; gives `Claimed` or `HostRefused`."""
+
+
+@dataclass(frozen=True)
+class OpenAttempt:
+    """Write the prompt of the next attempt into a directory of its own; gives `AttemptOpened`.
+
+    Attributes:
+        role: decides prompt and permissions.
+        agent: the configured name.
+        number: the first number to try for the directory.
+    """
+
+    role: Role
+    agent: str
+    number: int
+
+
+@dataclass(frozen=True)
+class RunAgent:
+    """Spawn, re-attach or harvest the attempt and wait for its end; gives `AgentExited`."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Commit the work on the workspace's branch; gives `Committed` or `CommitRefused`.
+
+    Attributes:
+        message: the commit's subject and body.
+        empty_reason: if nothing changed, make an empty commit with this reason; "" makes none.
+    """
+
+    message: str
+    empty_reason: str = ""
+
+
+@dataclass(frozen=True)
+class Submit:
+    """Ask the host for `for_review`; gives `Submitted` or `HostRefused`."""
+
+    note: str
+
+
+@dataclass(frozen=True)
+class TickSubtasks:
+    """Tick these subtasks on the agent's word; gives `SubtasksTicked` or `HostRefused`."""
+
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ClaimReview:
+    """Ask the host for `in_review`; gives `ReviewClaimed` or `HostRefused`."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """Tell the host the verdict; gives `Recorded` or `HostRefused`.
+
+    Attributes:
+        to: `done` or `approved`, `in_progress` for rework, `blocked` when the cycles are used up.
+        note: for the event's note on the host.
+    """
+
+    verdict: Verdict
+    to: Lane
+    note: str
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Give the slot back for a while; gives `TimerFired`, after which `then` is performed."""
+
+    seconds: float
+    reason: str
+    then: "Command"
+
+
+@dataclass(frozen=True)
+class Park:
+    """Leave a clean workspace and tell the host, unless `block` is False; gives `Parked`."""
+
+    reason: str
+    block: bool
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The work package leaves the run."""
+
+    result: Result
+    reason: str = ""
+
+
+Command = (
+    Claim
+    | OpenAttempt
+    | RunAgent
+    | Commit
+    | Submit
+    | TickSubtasks
+    | ClaimReview
+    | Record
+    | Wait
+    | Park
+    | Finish
+)

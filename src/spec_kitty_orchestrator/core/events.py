@@ -1,0 +1,157 @@
+"""What happened: the only thing that changes a work package, and what the journal keeps.
+
+Each event has a `kind`, the discriminator under which it is read back from the journal.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Evidence, Lane, Workspace
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """The scheduler gave the work package a slot, with fresh knowledge of its lane and workspace."""
+
+    lane: Lane
+    workspace: Workspace
+    kind: Literal["scheduled"] = "scheduled"
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """The host has the work package in progress for us; `head` is the workspace's HEAD then."""
+
+    workspace: Workspace
+    head: str
+    kind: Literal["claimed"] = "claimed"
+
+
+@dataclass(frozen=True)
+class AttemptOpened:
+    """An attempt has an id and a directory with its prompt; its process may or may not run yet."""
+
+    attempt: Attempt
+    kind: Literal["attempt_opened"] = "attempt_opened"
+
+
+@dataclass(frozen=True)
+class AgentExited:
+    """An attempt ended. `tampered` names what a review changed in the workspace; it was put back."""
+
+    attempt_id: str
+    report: AgentReport
+    tampered: tuple[str, ...] = ()
+    kind: Literal["agent_exited"] = "agent_exited"
+
+
+@dataclass(frozen=True)
+class Committed:
+    """The work is committed on the workspace's branch; base equal to head means that nothing changed."""
+
+    evidence: Evidence
+    kind: Literal["committed"] = "committed"
+
+
+@dataclass(frozen=True)
+class CommitRefused:
+    """A commit hook failed, or the agent left the branch; the implementer must mend what `message` says."""
+
+    message: str
+    kind: Literal["commit_refused"] = "commit_refused"
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The host has the work package for review."""
+
+    kind: Literal["submitted"] = "submitted"
+
+
+@dataclass(frozen=True)
+class SubtasksTicked:
+    """These subtasks were ticked on the word of the implementer's report."""
+
+    ids: tuple[str, ...]
+    kind: Literal["subtasks_ticked"] = "subtasks_ticked"
+
+
+@dataclass(frozen=True)
+class ReviewClaimed:
+    """The host has the work package in review for us; the range under review is read from git."""
+
+    base: str
+    head: str
+    kind: Literal["review_claimed"] = "review_claimed"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The host accepted the verdict; `lane` is where that put the work package."""
+
+    lane: Lane
+    kind: Literal["recorded"] = "recorded"
+
+
+@dataclass(frozen=True)
+class Parked:
+    """The workspace is clean, what was not committed is under `rescued`, and the host knows."""
+
+    lane: Lane
+    rescued: str = ""
+    kind: Literal["parked"] = "parked"
+
+
+@dataclass(frozen=True)
+class HostRefused:
+    """A host call did not do what we asked.
+
+    Attributes:
+        call: the command of the contract.
+        code: the envelope's error code; NO_REPLY when the host crashed or did not answer.
+        message: the host's own words.
+        lane: read again after the refusal; the next move is decided by it.
+        claimed_by: with WP_ALREADY_CLAIMED, the actor that holds it.
+    """
+
+    call: str
+    code: str
+    message: str
+    lane: Lane
+    claimed_by: str = ""
+    kind: Literal["host_refused"] = "host_refused"
+
+
+@dataclass(frozen=True)
+class TimerFired:
+    """A wait is over."""
+
+    kind: Literal["timer_fired"] = "timer_fired"
+
+
+@dataclass(frozen=True)
+class WorkspaceFailed:
+    """Git or the disk refused; a person must look at the workspace."""
+
+    message: str
+    kind: Literal["workspace_failed"] = "workspace_failed"
+
+
+Event = (
+    Scheduled
+    | Claimed
+    | AttemptOpened
+    | AgentExited
+    | Committed
+    | CommitRefused
+    | Submitted
+    | SubtasksTicked
+    | ReviewClaimed
+    | Recorded
+    | Parked
+    | HostRefused
+    | TimerFired
+    | WorkspaceFailed
+)
+
+NO_REPLY = "NO_REPLY"

@@ -1,0 +1,346 @@
+"""The words of the domain as frozen data; nothing here decides or touches anything."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+APPROVED = "approved"
+CHANGES_REQUESTED = "changes_requested"
+
+
+class Lane(StrEnum):
+    """The host's status of a work package. We read it and ask for changes; it is never ours to store."""
+
+    PLANNED = "planned"
+    CLAIMED = "claimed"
+    IN_PROGRESS = "in_progress"
+    FOR_REVIEW = "for_review"
+    IN_REVIEW = "in_review"
+    APPROVED = "approved"
+    DONE = "done"
+    BLOCKED = "blocked"
+    CANCELED = "canceled"
+
+    @property
+    def complete(self) -> bool:
+        """Whether the host lets dependents of a work package in this lane start."""
+        return self in (Lane.APPROVED, Lane.DONE)
+
+
+class Phase(StrEnum):
+    """Where a work package stands in this run; never to be confused with its lane."""
+
+    WAITING = "waiting"
+    CLAIMING = "claiming"
+    IMPLEMENTING = "implementing"
+    COMMITTING = "committing"
+    SUBMITTING = "submitting"
+    CLAIMING_REVIEW = "claiming review"
+    REVIEWING = "reviewing"
+    RECORDING = "recording"
+    PARKING = "parking"
+    FINISHED = "finished"
+
+
+class Role(StrEnum):
+    """What an agent process is for; rework is an implement attempt with feedback."""
+
+    IMPLEMENT = "implement"
+    REVIEW = "review"
+
+
+class Outcome(StrEnum):
+    """How an attempt ended. Only `ok` says that the agent finished what it was asked."""
+
+    OK = "ok"
+    FAILED = "failed"
+    RATE_LIMITED = "rate_limited"
+    OVERLOADED = "overloaded"
+    AUTH = "auth"
+    INVALID_REQUEST = "invalid_request"
+    BUDGET = "budget"
+    TIMEOUT = "timeout"
+    STALLED = "stalled"
+    CRASHED = "crashed"
+    CANCELED = "canceled"
+    LOST = "lost"
+
+
+@dataclass(frozen=True)
+class PolicyMetadata:
+    """What a call tells the host about the agent that it acts for, computed from the flags really used.
+
+    Every value is a non-empty string without the host's forbidden words (token, secret, key, password,
+    credential); `dangerous_flags` holds the flags of the host's ban list that occur in the argv.
+    """
+
+    orchestrator_id: str
+    orchestrator_version: str
+    agent_family: str
+    approval_mode: str
+    sandbox_mode: str
+    network_mode: str
+    dangerous_flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The git worktree of a work package, as the host resolves it.
+
+    Attributes:
+        path: absolute path of the worktree; it may not exist before the claim.
+        prompt_path: absolute path of the work package's own Markdown file.
+        lane_id: work packages with one `lane_id` share the worktree; None on a mission without lanes.json.
+        branch: the branch that work must be committed on; None on a mission without lanes.json.
+        base_ref: the ref that the branch started from; None on a mission without lanes.json.
+    """
+
+    path: str
+    prompt_path: str
+    lane_id: str | None = None
+    branch: str | None = None
+    base_ref: str | None = None
+
+    @property
+    def key(self) -> str:
+        """What two work packages have in common when they cannot be worked on at the same time."""
+        return self.lane_id or self.path
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one attempt used, as the agent CLI tells it.
+
+    Attributes:
+        input_tokens: tokens sent, cached ones included.
+        output_tokens: tokens received, reasoning included.
+        cost_usd: US dollars, None where the CLI does not tell.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True)
+class AgentReport:
+    """What an agent module made of one finished process.
+
+    Attributes:
+        outcome: `ok` only after a positive result event of the CLI.
+        text: the agent's final message, "" if there is none.
+        detail: for people: the CLI's own words on a failure.
+        retry_after_s: seconds until a rate limit ends, if the CLI tells.
+        session: the id with which the CLI can resume this conversation.
+        usage: tokens and cost.
+        exit_code: of the process; None when it is unknown.
+        leftovers: processes of the attempt that outlived it and were killed.
+    """
+
+    outcome: Outcome
+    text: str = ""
+    detail: str = ""
+    retry_after_s: float | None = None
+    session: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    exit_code: int | None = None
+    leftovers: int = 0
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One agent process for one work package and one role.
+
+    Attributes:
+        id: unguessable, unique over all runs; a verdict must name it.
+        number: counts the attempts of the work package from 1.
+        agent: the name under which the agent is configured.
+        directory: absolute path of the attempt's files.
+        head: for a review, the commit under review; "" for an implementation.
+        tree: for a review, the fingerprint of HEAD, index and worktree before it; "" for an implementation.
+    """
+
+    id: str
+    number: int
+    role: Role
+    agent: str
+    directory: str
+    head: str = ""
+    tree: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a reviewer wants changed; `file` and `line` are "" and 0 when it named none."""
+
+    severity: str
+    message: str
+    file: str = ""
+    line: int = 0
+
+
+class Ruling(StrEnum):
+    """What a reviewer's last word amounts to."""
+
+    APPROVED = APPROVED
+    CHANGES_REQUESTED = CHANGES_REQUESTED
+    UNUSABLE = "unusable"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a reviewer said about one commit.
+
+    Attributes:
+        ruling: `unusable` is neither approval nor rejection; `summary` then says why.
+        head: the sha that the verdict is bound to.
+        attempt_id: the review attempt it came from.
+        reviewer: name of the agent.
+    """
+
+    ruling: Ruling
+    head: str
+    attempt_id: str
+    reviewer: str
+    summary: str = ""
+    findings: tuple[Finding, ...] = ()
+
+
+class FeedbackSource(StrEnum):
+    """Who sends a work package back to its implementer."""
+
+    REVIEW = "review"
+    HOST = "host"
+    COMMIT = "commit"
+    REPORT = "report"
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What the next implement attempt must mend, in the words of whoever refused."""
+
+    source: FeedbackSource
+    text: str
+
+
+@dataclass(frozen=True)
+class ImplementReport:
+    """The JSON object that we ask an implementer to end with; every part may be missing."""
+
+    subtasks_done: tuple[str, ...] = ()
+    summary: str = ""
+    no_change_reason: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The commits of one work package: what lies between the HEAD before its first attempt and now.
+
+    Attributes:
+        base: sha before the first attempt.
+        head: sha now.
+        stat: `git diff --stat` of the range, bounded.
+        left_out: paths that were changed and are not committed, each with the reason.
+    """
+
+    base: str
+    head: str
+    stat: str = ""
+    left_out: tuple[str, ...] = ()
+
+
+class Result(StrEnum):
+    """How a work package left the run."""
+
+    DONE = "done"
+    APPROVED = "approved"
+    PARKED = "parked"
+    BLOCKED = "blocked"
+    CANCELED = "canceled"
+    FOREIGN = "held by another actor"
+    REQUEUED = "requeued"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The settings that decisions depend on; frozen for the length of a run and kept in the journal.
+
+    Attributes:
+        impl_agents: in the order of fallback, at least one.
+        review_agents: in the order of fallback, at least one.
+        max_attempts: implement attempts per work package, over all agents.
+        max_review_cycles: rejections per work package before it is parked.
+        max_unusable: reviews without a usable verdict, per commit, before it is parked in review.
+        finish_lane: `done`, or `approved` to let the host's merge close work packages.
+        tick_subtasks: whether subtasks that a report names as done are ticked on the agent's word.
+        retry_base_s: first back-off, in seconds; it doubles up to `retry_cap_s`.
+    """
+
+    impl_agents: tuple[str, ...]
+    review_agents: tuple[str, ...]
+    max_attempts: int = 6
+    max_review_cycles: int = 3
+    max_unusable: int = 2
+    finish_lane: Lane = Lane.DONE
+    tick_subtasks: bool = True
+    retry_base_s: float = 10.0
+    retry_cap_s: float = 300.0
+
+
+@dataclass(frozen=True)
+class MissionState:
+    """One answer of the host's `mission-state`: lanes and dependencies by work package id, in its order."""
+
+    slug: str
+    lanes: Mapping[str, Lane]
+    dependencies: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class WorkPackage:
+    """Everything that this run knows of one work package; `step` makes the next one from it.
+
+    Attributes:
+        lane: as last seen or acknowledged; the host is the authority.
+        base: HEAD of the workspace before the first attempt, "" before the claim.
+        head: the commit last submitted, "" before the first.
+        attempts: opened attempts, oldest first.
+        outcomes: how each of `attempts` ended; shorter by one while an attempt runs.
+        feedback: what the next implement attempt must mend, oldest first.
+        report: the implementer's last report.
+        verdict: the verdict that is to be recorded on the host.
+        rejections: usable `changes_requested` verdicts so far.
+        unusable: reviews of the present commit without a usable verdict.
+        tries: how often the present host call was repeated after a refusal or a lost reply.
+        ticked: whether subtasks were ticked since the last implement attempt.
+        agent: position in the fallback order, per role.
+        note: why it stands where it stands, for people.
+        result: set with the phase `finished`.
+        story: one short line per event, oldest first.
+    """
+
+    id: str
+    dependencies: tuple[str, ...] = ()
+    lane: Lane = Lane.PLANNED
+    phase: Phase = Phase.WAITING
+    workspace: Workspace | None = None
+    base: str = ""
+    head: str = ""
+    attempts: tuple[Attempt, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
+    feedback: tuple[Feedback, ...] = ()
+    report: ImplementReport = field(default_factory=ImplementReport)
+    verdict: Verdict | None = None
+    rejections: int = 0
+    unusable: int = 0
+    tries: int = 0
+    requeues: int = 0
+    ticked: bool = False
+    impl_agent: int = 0
+    review_agent: int = 0
+    usage: Usage = field(default_factory=Usage)
+    note: str = ""
+    result: Result | None = None
+    left_out: tuple[str, ...] = ()
+    rescued: tuple[str, ...] = ()
+    story: tuple[str, ...] = ()

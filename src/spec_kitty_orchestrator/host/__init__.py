@@ -1,0 +1,1 @@
+"""Talks to `spec-kitty orchestrator-api`."""

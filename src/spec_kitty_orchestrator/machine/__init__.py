@@ -1,0 +1,1 @@
+"""Touches this machine: processes, git, files."""

@@ -1,0 +1,272 @@
+"""What the driver needs from the world, as protocols; each has a real part and a shipped stand-in.
+
+Implementations raise `HostError` and `WorkspaceError` for a broken environment; whatever is expected to
+happen in a healthy one comes back as a value.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from spec_kitty_orchestrator.core.events import Event
+from spec_kitty_orchestrator.core.model import (
+    AgentReport,
+    Attempt,
+    Evidence,
+    Lane,
+    MissionState,
+    Policy,
+    PolicyMetadata,
+    Role,
+    WorkPackage,
+    Workspace,
+)
+
+
+@dataclass(frozen=True)
+class ReviewResult:
+    """The host's structured review outcome (`--review-result-json`).
+
+    Attributes:
+        verdict: `approved` or `changes_requested`.
+        reference: names the review attempt and the sha that it is bound to.
+    """
+
+    reviewer: str
+    verdict: str
+    reference: str
+    summary: str
+
+
+class Host(Protocol):
+    """The commands of `spec-kitty orchestrator-api`.
+
+    Every method raises `HostRefusal` for an error envelope and `HostNoReply` when there was none; reads are
+    repeated by the implementation on transient failure, mutations never.
+    """
+
+    async def contract_version(self) -> str:
+        """Return the contract's version, for example ``1.5.0``."""
+        ...
+
+    async def mission_state(self, mission: str) -> MissionState:
+        """Read the lanes and dependencies of every work package."""
+        ...
+
+    async def list_ready(self, mission: str) -> Sequence[str]:
+        """Read the ids of planned work packages whose dependencies are complete."""
+        ...
+
+    async def resolve_workspace(self, mission: str, wp: str) -> Workspace:
+        """Read where a work package is worked on; nothing is created."""
+        ...
+
+    async def start_implementation(
+        self, mission: str, wp: str, actor: str, policy: PolicyMetadata
+    ) -> Workspace:
+        """Move planned → in_progress and allocate the worktree; harmless to repeat for the same actor."""
+        ...
+
+    async def start_review(self, mission: str, wp: str, actor: str, policy: PolicyMetadata) -> None:
+        """Move for_review → in_review; repeating it is harmless."""
+        ...
+
+    async def transition(
+        self,
+        mission: str,
+        wp: str,
+        to: Lane,
+        actor: str,
+        *,
+        policy: PolicyMetadata | None = None,
+        note: str = "",
+        review: ReviewResult | None = None,
+        evidence: Mapping[str, object] | None = None,
+        review_ref: str = "",
+        force: bool = False,
+    ) -> None:
+        """Move a work package along one edge of the host's state machine."""
+        ...
+
+    async def append_history(self, mission: str, wp: str, actor: str, note: str) -> None:
+        """Append a note to the work package's history."""
+        ...
+
+    async def accept_mission(self, mission: str, actor: str) -> None:
+        """Record the mission's acceptance."""
+        ...
+
+    async def merge_mission(self, mission: str) -> None:
+        """Merge the lanes into the target branch. The host does not check lanes: the caller must."""
+        ...
+
+    async def tick_subtasks(self, mission: str, wp: str, ids: Sequence[str]) -> None:
+        """Mark subtasks as done: the one call outside `orchestrator-api`, made on an implementer's word."""
+        ...
+
+
+@dataclass(frozen=True)
+class AttemptRequest:
+    """What the runner needs to open an attempt; the prompt is complete."""
+
+    id: str
+    mission: str
+    wp_id: str
+    number: int
+    role: Role
+    agent: str
+    workspace: Workspace
+    prompt: str
+    head: str = ""
+    tree: str = ""
+
+
+class AgentRunner(Protocol):
+    """Runs attempts as processes, at most one at a time per attempt directory."""
+
+    def policy(self, agent: str, role: Role) -> PolicyMetadata:
+        """Tell what the agent's argv for this role really allows."""
+        ...
+
+    async def open(self, request: AttemptRequest) -> Attempt:
+        """Write `prompt.md` and `command.json` into a directory of the attempt's own; nothing is spawned."""
+        ...
+
+    async def run(self, attempt: Attempt) -> AgentReport:
+        """Spawn the attempt, or re-attach to it, or harvest what it left; wait for its end.
+
+        Safe to call again after a crash: an attempt never runs twice.
+        """
+        ...
+
+    async def stop_all(self, grace_s: float) -> None:
+        """Stop every running attempt; each `run` then returns `canceled`."""
+        ...
+
+
+@dataclass(frozen=True)
+class WorkspaceState:
+    """What git says of a worktree: HEAD's sha, the branch ("" when detached), uncommitted paths."""
+
+    head: str
+    branch: str
+    dirty: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CommitRefusal:
+    """Why work could not be committed, in words for the implementer."""
+
+    message: str
+
+
+class Workspaces(Protocol):
+    """Git in the worktrees of work packages. Raises `WorkspaceError` when git or the disk is broken."""
+
+    async def ensure(self, wp: str, workspace: Workspace, dependencies: Sequence[str]) -> None:
+        """Make sure that the worktree exists; creates it where the host leaves that to us (no lanes.json).
+
+        `dependencies` are ids whose work must be visible in a worktree that is created here.
+        """
+        ...
+
+    async def state(self, workspace: Workspace) -> WorkspaceState:
+        """Read HEAD, branch and uncommitted paths."""
+        ...
+
+    async def fork_point(self, workspace: Workspace) -> str:
+        """Return where the branch left its base: the start of adopted work whose first HEAD we never saw."""
+        ...
+
+    async def commit(
+        self, wp: str, workspace: Workspace, base: str, message: str, empty_reason: str
+    ) -> Evidence | CommitRefusal:
+        """Commit everything that may be committed on the workspace's branch; repeating it is harmless."""
+        ...
+
+    async def diff(self, workspace: Workspace, base: str, head: str, limit: int) -> tuple[str, str]:
+        """Return `git diff --stat` and the diff of a range as text, each of at most `limit` characters."""
+        ...
+
+    async def fingerprint(self, workspace: Workspace) -> str:
+        """Name HEAD, index and worktree (untracked files included) so that any change shows."""
+        ...
+
+    async def restore(self, wp: str, workspace: Workspace, fingerprint: str, name: str) -> tuple[str, ...]:
+        """Compare with a fingerprint; if anything differs, save it under a rescue ref and put it back.
+
+        Returns what differed, for people; empty when nothing did. `name` is the last part of the ref.
+        """
+        ...
+
+    async def rescue(self, wp: str, workspace: Workspace, name: str) -> str:
+        """Save uncommitted work as a commit under a ref and leave the worktree clean; "" if it was clean.
+
+        Returns the ref. A missing worktree is clean.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One event of one work package as the journal keeps it."""
+
+    at: datetime
+    wp_id: str
+    event: Event
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """Opens each start of a run in the journal; the entries that follow were decided by this policy."""
+
+    at: datetime
+    mission: str
+    actor: str
+    policy: Policy
+    version: str
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    """Closes a start: the exit code that was given, and the summary's first line."""
+
+    at: datetime
+    exit_code: int
+    summary: str
+
+
+Line = RunStarted | Entry | RunEnded
+
+
+class Journal(Protocol):
+    """The append-only record of a mission's runs; a line is on disk before `append` returns."""
+
+    async def append(self, line: Line) -> None:
+        """Add one line durably. Raises `JournalError` when the disk refuses."""
+        ...
+
+    async def read(self) -> Sequence[Line]:
+        """Return every whole line, oldest first; a torn last line is dropped. Raises `JournalError`."""
+        ...
+
+
+class WallClock(Protocol):
+    """The time of day, for records; waits use the event loop's clock."""
+
+    def now(self) -> datetime:
+        """Return the time in UTC, with its zone."""
+        ...
+
+
+class Observer(Protocol):
+    """Is told of every event after it was journaled; must be quick and must not raise."""
+
+    def saw(self, wp: WorkPackage, event: Event) -> None:
+        """Take notice of `event`, which led to `wp`."""
+        ...
+
+    def said(self, message: str) -> None:
+        """Take notice of something that concerns the whole run, for people."""
+        ...

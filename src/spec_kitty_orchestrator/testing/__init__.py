@@ -1,0 +1,1 @@
+"""Stands in: fakes and builders for tests and for authors of drivers."""
