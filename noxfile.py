@@ -1,0 +1,105 @@
+"""Every chore of a developer: `python3 bootstrap.py nox -l` lists them.
+
+The host is the real one, in an environment of its own; sessions find its `spec-kitty` first on PATH and
+in `SKO_TEST_HOST`. Set that variable yourself to test with another host.
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["lint", "typing", "architecture", "tests", "e2e"]
+nox.options.reuse_venv = "yes"
+# Also where CI is set: the tests run on each Python that is installed, whichever these are.
+nox.options.error_on_missing_interpreters = False
+nox.options.download_python = "never"
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYTHONS = sorted({"3.11", "3.12", "3.13", "3.14", THIS_PYTHON}, key=lambda version: int(version[2:]))
+# Half of a laptop; the real host takes a core for each of its calls.
+WORKERS = "2"
+
+
+def group(*names: str) -> tuple[str, ...]:
+    """Return the requirements of dependency groups."""
+    return nox.project.dependency_groups(PROJECT, *names)
+
+
+def with_host(session: nox.Session) -> dict[str, str]:
+    """Install the host if need be, and return the environment in which it is found and stays quiet."""
+    found = session.run(sys.executable, "bootstrap.py", "host", external=True, silent=True, stderr=None)
+    host = Path(str(found).strip().splitlines()[-1])
+    return {
+        "SKO_TEST_HOST": str(host),
+        "PATH": os.pathsep.join([session.bin, str(host.parent), os.environ.get("PATH", os.defpath)]),
+        "SPEC_KITTY_NO_UPGRADE_CHECK": "1",
+        "SPEC_KITTY_ENABLE_SAAS_SYNC": "0",
+        "SPEC_KITTY_HOME": str(Path(tempfile.gettempdir(), f"spec-kitty-home-{os.getuid()}")),
+    }
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting with ruff."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check types with mypy, strictly."""
+    session.install("-e", ".", *group("typing", "test", "chores"))
+    session.run("mypy")
+
+
+@nox.session
+def architecture(session: nox.Session) -> None:
+    """Check that each room imports only what it may."""
+    session.install("-e", ".", *group("architecture"))
+    session.run("lint-imports", "--no-logo")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests that need no real host; or, with arguments, pytest with these."""
+    # Not editable: what is tested is what a wheel holds.
+    session.install(".", *group("test"))
+    chosen = session.posargs or ["-m", "not real_host and not real_agents"]
+    session.run("pytest", *chosen, env=with_host(session))
+
+
+@nox.session
+def e2e(session: nox.Session) -> None:
+    """Run the tests on the real host, and those with the agents' real CLIs where npm is installed."""
+    session.install(".", *group("test"))
+    chosen = session.posargs or ["-n", WORKERS, "-m", "real_host or real_agents"]
+    session.run("pytest", *chosen, env=with_host(session))
+
+
+@nox.session
+def minimums(session: nox.Session) -> None:
+    """Test with the oldest versions of the dependencies that pyproject.toml allows."""
+    floors = [requirement.replace(">=", "==") for requirement in PROJECT["project"]["dependencies"]]
+    session.install(".", *floors, *group("test"))
+    rooms = [f"tests/{room}" for room in ("core", "driver", "host", "machine")]
+    session.run("pytest", "-m", "not real_host and not real_agents", *(session.posargs or rooms))
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Run the demo mission on the real host."""
+    session.install(".")
+    session.run("python", "examples/demo.py", *session.posargs, env=with_host(session))
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure a mission, by this package and by the reference."""
+    session.install(".")
+    session.run("python", "benchmarks/mission.py", *session.posargs, env=with_host(session))
