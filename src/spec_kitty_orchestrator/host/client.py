@@ -1,0 +1,311 @@
+"""The host's commands as methods: one call each, bounded in time, number and size.
+
+Reads are repeated when the host gives no answer; a mutation is made once, and the caller re-reads the state.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+import anyio
+import structlog
+from anyio.lowlevel import EventLoopToken, current_token
+from packaging.version import InvalidVersion, Version
+
+from spec_kitty_orchestrator.core.model import Lane, MissionState, PolicyMetadata, Workspace
+from spec_kitty_orchestrator.errors import (
+    HostIncompatible,
+    HostMissing,
+    HostNoReply,
+    HostRefusal,
+    HostTimeout,
+)
+from spec_kitty_orchestrator.host import outgoing, wire
+from spec_kitty_orchestrator.host.transport import Reply, SpawnTransport, Transport
+from spec_kitty_orchestrator.ports import ReviewResult
+
+HOST_NAME = "spec-kitty"
+OLDEST_CONTRACT = Version("1.3.0")
+"""The first contract with `--review-result-json`, which carries our verdicts."""
+CONTRACT_MAJOR = 1
+CALL_LIMIT_S = 120.0
+"""Longer than the 30 s for which the host itself waits for its status lock."""
+MERGE_LIMIT_S = 600.0
+READ_TRIES = 3
+READ_BACKOFF_S = 0.5
+"""Seconds before a read is repeated; they double."""
+MAX_STARTS = 2
+"""start-implementation fails now and then when more than two of them create worktrees at once."""
+MAX_OTHERS = 4
+
+_MARK_STATUS = "mark-status"
+_SUBTASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_HOW_TO_INSTALL = "install it with: pipx install spec-kitty-cli, or put its folder on PATH"
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """How many calls may run at once; limiters belong to one event loop."""
+
+    token: EventLoopToken
+    starts: anyio.CapacityLimiter
+    others: anyio.CapacityLimiter
+    total: anyio.CapacityLimiter
+
+
+class HostClient:
+    """Implements the port `Host` with the real program. A canceled call stops the host's process.
+
+    Attributes:
+        executable: absolute path of the host.
+        repo_root: the folder that every call runs in.
+    """
+
+    def __init__(
+        self,
+        repo_root: Path,
+        *,
+        executable: str | None = None,
+        transport: Transport | None = None,
+        env: Mapping[str, str] | None = None,
+        call_limit_s: float = CALL_LIMIT_S,
+        max_calls: int | None = None,
+        on_call: Callable[[str], None] | None = None,
+    ) -> None:
+        """Find the host; nothing is started.
+
+        Args:
+            repo_root: the project's root, where `kitty-specs/` is.
+            executable: a name to find on PATH or a path; None for `spec-kitty`.
+            transport: how calls are made; None for one process per call.
+            env: the whole environment of calls; None for this process's own.
+            call_limit_s: seconds after which a call is stopped; a merge has at least `MERGE_LIMIT_S`.
+            max_calls: most calls at once, of all kinds; None for the number of cores, but two at least.
+            on_call: is told the name of every call that is made, repetitions included.
+
+        Raises:
+            HostMissing: no such executable.
+        """
+        environment = dict(os.environ if env is None else env)
+        self.repo_root = repo_root
+        self.executable = find_host(executable, environment)
+        self._env = _call_env(environment, self.executable)
+        self._transport = transport or SpawnTransport()
+        self._call_limit_s = call_limit_s
+        self._max_calls = max_calls or max(2, _cores())
+        self._on_call = on_call
+        self._limits: _Limits | None = None
+
+    async def check_contract(self) -> str:
+        """Return the contract's version if we speak it.
+
+        Raises:
+            HostIncompatible: names both versions and the side to upgrade.
+        """
+        data = wire.read_data("contract-version", await self._read("contract-version"), wire.ContractVersion)
+        ours = installed_version("spec-kitty-orchestrator")
+        pair = f"the host at {self.executable} speaks contract {data.api_version[:40]}"
+        spoken = f"spec-kitty-orchestrator {ours} speaks {OLDEST_CONTRACT} to before {CONTRACT_MAJOR + 1}"
+        try:
+            theirs = Version(data.api_version)
+            needed = Version(data.min_supported_provider_version or "0")
+        except InvalidVersion as error:
+            raise HostIncompatible(f"{pair}; {spoken}: {error}; upgrade spec-kitty") from None
+        if theirs < OLDEST_CONTRACT:
+            raise HostIncompatible(f"{pair}; {spoken}: upgrade the host: pipx upgrade spec-kitty-cli")
+        if theirs.major > CONTRACT_MAJOR or Version(ours) < needed:
+            wanted = f" and wants an orchestrator of at least {needed}" if Version(ours) < needed else ""
+            raise HostIncompatible(
+                f"{pair}{wanted}; {spoken}: upgrade this side: pipx upgrade spec-kitty-orchestrator"
+            )
+        return data.api_version
+
+    async def contract_version(self) -> str:
+        """Return the contract's version, for example ``1.5.0``; see `check_contract`."""
+        data = await self._read("contract-version")
+        return wire.read_data("contract-version", data, wire.ContractVersion).api_version
+
+    async def mission_state(self, mission: str) -> MissionState:
+        """Read lanes and dependencies.
+
+        Raises:
+            HostRefusal: also with the code `TASKS_NOT_FINALIZED`, which this client makes.
+        """
+        return wire.read_mission_state(await self._read("mission-state", *_mission(mission)))
+
+    async def list_ready(self, mission: str) -> Sequence[str]:
+        """Read the ids of planned work packages whose dependencies are complete."""
+        data = await self._read("list-ready", *_mission(mission))
+        ready = wire.read_data("list-ready", data, wire.ListReadyData).ready_work_packages
+        return tuple(wp.wp_id for wp in ready)
+
+    async def resolve_workspace(self, mission: str, wp: str) -> Workspace:
+        """Read where a work package is worked on; nothing is created."""
+        data = await self._read("resolve-workspace", *_wp(mission, wp))
+        return wire.read_data("resolve-workspace", data, wire.WorkspaceData).workspace()
+
+    async def start_implementation(
+        self, mission: str, wp: str, actor: str, policy: PolicyMetadata
+    ) -> Workspace:
+        """Move planned → in_progress and allocate the worktree."""
+        call = "start-implementation"
+        args = [*_wp(mission, wp), "--actor", outgoing.name(actor), "--policy", outgoing.policy(policy)]
+        return wire.read_data(call, await self._mutate(call, *args), wire.WorkspaceData).workspace()
+
+    async def start_review(self, mission: str, wp: str, actor: str, policy: PolicyMetadata) -> None:
+        """Move for_review → in_review; repeating it is harmless."""
+        args = [*_wp(mission, wp), "--actor", outgoing.name(actor), "--policy", outgoing.policy(policy)]
+        await self._mutate("start-review", *args)
+
+    async def transition(
+        self,
+        mission: str,
+        wp: str,
+        to: Lane,
+        actor: str,
+        *,
+        policy: PolicyMetadata | None = None,
+        note: str = "",
+        review: ReviewResult | None = None,
+        evidence: Mapping[str, object] | None = None,
+        review_ref: str = "",
+        force: bool = False,
+    ) -> None:
+        """Move a work package along one edge of the host's state machine."""
+        args = [*_wp(mission, wp), "--to", to.value, "--actor", outgoing.name(actor)]
+        if policy is not None:
+            args += ["--policy", outgoing.policy(policy)]
+        if note:
+            args += ["--note", outgoing.note(note)]
+        if review is not None:
+            args += ["--review-result-json", outgoing.review(review)]
+        if evidence is not None:
+            args += ["--evidence-json", outgoing.evidence(evidence)]
+        if review_ref:
+            args += ["--review-ref", outgoing.name(review_ref)]
+        if force:
+            args.append("--force")
+        await self._mutate("transition", *args)
+
+    async def append_history(self, mission: str, wp: str, actor: str, note: str) -> None:
+        """Append a note to the work package's history."""
+        args = [*_wp(mission, wp), "--actor", outgoing.name(actor), "--note", outgoing.note(note)]
+        await self._mutate("append-history", *args)
+
+    async def accept_mission(self, mission: str, actor: str) -> None:
+        """Record the mission's acceptance."""
+        await self._mutate("accept-mission", *_mission(mission), "--actor", outgoing.name(actor))
+
+    async def merge_mission(self, mission: str) -> None:
+        """Merge the lanes into the target branch; lanes are not checked, neither here nor by the host."""
+        limit_s = max(MERGE_LIMIT_S, self._call_limit_s)
+        await self._mutate("merge-mission", *_mission(mission), limit_s=limit_s)
+
+    async def tick_subtasks(self, mission: str, wp: str, ids: Sequence[str]) -> None:
+        """Mark subtasks as done, all in one call.
+
+        Raises:
+            HostRefusal: with the code `SUBTASKS_NOT_FOUND` if tasks.md lacks one of them.
+        """
+        strange = [item for item in ids if not _SUBTASK_ID.fullmatch(item)]
+        if strange:
+            words = f"{wp}: not ids of subtasks: {', '.join(repr(item[:80]) for item in strange)}"
+            raise HostRefusal(_MARK_STATUS, wire.SUBTASKS_NOT_FOUND, words, {"not_found": strange})
+        if ids:
+            args = ["agent", "tasks", _MARK_STATUS, *ids, "--status", "done", *_mission(mission), "--json"]
+            wire.read_ticks(_MARK_STATUS, await self._call(_MARK_STATUS, args, self._call_limit_s))
+
+    async def _read(self, call: str, *args: str) -> Mapping[str, object]:
+        """Make a call that changes nothing, again if there was no answer."""
+        backoff_s = READ_BACKOFF_S
+        for _ in range(READ_TRIES - 1):
+            try:
+                return await self._mutate(call, *args)
+            except HostNoReply as error:
+                _log.info("host_read_repeated", call=call, reason=error.message[:200])
+                await anyio.sleep(backoff_s)
+                backoff_s *= 2
+        return await self._mutate(call, *args)
+
+    async def _mutate(self, call: str, *args: str, limit_s: float | None = None) -> Mapping[str, object]:
+        reply = await self._call(call, ["orchestrator-api", call, *args], limit_s or self._call_limit_s)
+        data, before = wire.read_envelope(call, reply)
+        if before:
+            _log.info("host_said", call=call, lines=before)
+        return data
+
+    async def _call(self, call: str, args: Sequence[str], limit_s: float) -> Reply:
+        limits = self._limits_here()
+        async with AsyncExitStack() as slots:
+            await slots.enter_async_context(
+                limits.starts if call == "start-implementation" else limits.others
+            )
+            await slots.enter_async_context(limits.total)
+            if self._on_call is not None:
+                self._on_call(call)
+            try:
+                return await self._transport.call(
+                    [self.executable, *outgoing.arguments(args)],
+                    cwd=self.repo_root,
+                    env=self._env,
+                    limit_s=limit_s,
+                )
+            except TimeoutError:
+                raise HostTimeout(call, f"no answer within {limit_s:g} s; the call was stopped") from None
+            except OSError as error:
+                raise HostMissing(f"the host {self.executable} cannot be started: {error}") from error
+
+    def _limits_here(self) -> _Limits:
+        token = current_token()
+        if self._limits is None or self._limits.token is not token:
+            self._limits = _Limits(
+                token,
+                starts=anyio.CapacityLimiter(MAX_STARTS),
+                others=anyio.CapacityLimiter(MAX_OTHERS),
+                total=anyio.CapacityLimiter(self._max_calls),
+            )
+        return self._limits
+
+
+def find_host(executable: str | None, env: Mapping[str, str]) -> str:
+    """Return the absolute path of the host.
+
+    Raises:
+        HostMissing: says where it was looked for and how to install it.
+    """
+    wanted = executable or HOST_NAME
+    found = shutil.which(wanted, path=env.get("PATH", os.defpath))
+    if found is None:
+        where = "is not an executable file" if os.sep in wanted else "was not found on PATH"
+        raise HostMissing(f"the host {wanted!r} {where}; {_HOW_TO_INSTALL}")
+    return str(Path(found).absolute())
+
+
+def _call_env(env: dict[str, str], executable: str) -> dict[str, str]:
+    # Git runs `spec-kitty` by that name as a merge driver, so the folder must be on PATH.
+    path = os.pathsep.join(
+        part for part in (str(Path(executable).parent), env.get("PATH", os.defpath)) if part
+    )
+    return {**env, "PATH": path, "SPEC_KITTY_NO_UPGRADE_CHECK": "1"}
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _mission(mission: str) -> list[str]:
+    # The host crashes on a path where a slug is expected.
+    if not mission or mission.startswith((".", "-")) or "/" in mission or "\0" in mission:
+        raise HostRefusal("mission", "MISSION_NOT_FOUND", f"{mission[:80]!r} is not the name of a mission")
+    return ["--mission", mission]
+
+
+def _wp(mission: str, wp: str) -> list[str]:
+    return [*_mission(mission), "--wp", wp]

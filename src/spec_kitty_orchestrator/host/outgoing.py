@@ -1,0 +1,104 @@
+"""What we tell the host: always valid UTF-8 without NUL, never longer than the host and the kernel take.
+
+One lone surrogate in a note makes the host unable to read its own mission again.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from spec_kitty_orchestrator.core.model import PolicyMetadata
+from spec_kitty_orchestrator.errors import HostError
+from spec_kitty_orchestrator.ports import ReviewResult
+
+NOTE_BYTES = 16 * 1024
+"""Longest note or summary, in bytes of UTF-8."""
+NAME_BYTES = 512
+"""Longest actor, reviewer or reference, in bytes of UTF-8."""
+ARGUMENT_BYTES = 131_070
+"""Longest argument that Linux takes, in bytes."""
+_CUT = " … (cut)"
+
+
+def clean(text: str) -> str:
+    """Join surrogate pairs, replace lone surrogates, and drop NULs."""
+    joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return joined.replace("\0", "")
+
+
+def bounded(text: str, limit_bytes: int) -> str:
+    """Cut at a character boundary so that the result, mark included, has at most `limit_bytes`."""
+    encoded = clean(text).encode()
+    if len(encoded) <= limit_bytes:
+        return encoded.decode()
+    kept = encoded[: limit_bytes - len(_CUT.encode())]
+    return kept.decode("utf-8", "ignore") + _CUT
+
+
+def note(text: str) -> str:
+    """Make a note."""
+    return bounded(text, NOTE_BYTES)
+
+
+def name(text: str) -> str:
+    """Make an actor, a reviewer or a reference."""
+    return bounded(text, NAME_BYTES)
+
+
+def policy(metadata: PolicyMetadata) -> str:
+    """Write the policy under the host's names."""
+    return _json(
+        {
+            "orchestrator_id": metadata.orchestrator_id,
+            "orchestrator_version": metadata.orchestrator_version,
+            "agent_family": metadata.agent_family,
+            "approval_mode": metadata.approval_mode,
+            "sandbox_mode": metadata.sandbox_mode,
+            "network_mode": metadata.network_mode,
+            "dangerous_flags": list(metadata.dangerous_flags),
+        }
+    )
+
+
+def review(result: ReviewResult) -> str:
+    """Write a structured review outcome."""
+    return _json(
+        {
+            "reviewer": name(result.reviewer),
+            "verdict": result.verdict,
+            "reference": name(result.reference),
+            "summary": note(result.summary),
+        }
+    )
+
+
+def evidence(value: Mapping[str, object]) -> str:
+    """Write evidence; every string in it is cleaned and bounded like a note."""
+    return _json(value)
+
+
+def arguments(args: Sequence[str]) -> list[str]:
+    """Clean every word of an argv.
+
+    Raises:
+        HostError: a word is longer than the kernel takes.
+    """
+    words = [clean(word) for word in args]
+    if any(len(word.encode()) > ARGUMENT_BYTES for word in words):
+        raise HostError(
+            f"an argument for the host is longer than {ARGUMENT_BYTES} bytes; shorten the evidence"
+        )
+    return words
+
+
+def _json(value: object) -> str:
+    return json.dumps(_clean_value(value), ensure_ascii=False)
+
+
+def _clean_value(value: object) -> object:
+    if isinstance(value, str):
+        return note(value)
+    if isinstance(value, Mapping):
+        return {clean(str(key)): _clean_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean_value(item) for item in value]
+    return value

@@ -1,0 +1,241 @@
+"""What the host says, as models: unknown fields are ignored, missing ones are an error that names them.
+
+Nothing here trusts the host: any bytes lead to a value or to a `HostError`.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from spec_kitty_orchestrator.core.model import Lane, MissionState, Workspace
+from spec_kitty_orchestrator.errors import HostCrash, HostIncompatible, HostRefusal
+from spec_kitty_orchestrator.host.transport import Reply
+
+TASKS_NOT_FINALIZED = "TASKS_NOT_FINALIZED"
+"""Code of the refusal that we make of a mission with work packages that the host has no lane for."""
+SUBTASKS_NOT_FOUND = "SUBTASKS_NOT_FOUND"
+"""Code of the refusal that we make of a `mark-status` answer that misses subtasks."""
+
+_TAIL_LINES = 12
+_TAIL_CHARS = 2000
+_SHOWN_CHARS = 200
+_UPGRADE = (
+    "upgrade spec-kitty and spec-kitty-orchestrator, then run: spec-kitty orchestrator-api contract-version"
+)
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Envelope(_Wire):
+    """What every command of the contract prints as its last line."""
+
+    success: bool
+    error_code: str | None = None
+    data: dict[str, object] = Field(default_factory=dict)
+
+
+class ContractVersion(_Wire):
+    """`data` of contract-version."""
+
+    api_version: str
+    min_supported_provider_version: str | None = None
+
+
+class WorkPackageState(_Wire):
+    """One work package in `data` of mission-state."""
+
+    wp_id: str
+    lane: str
+    dependencies: tuple[str, ...] = ()
+
+
+class MissionStateData(_Wire):
+    """`data` of mission-state. `summary` counts the work packages whose lane was ever recorded."""
+
+    mission_slug: str
+    summary: dict[str, int] | None = None
+    work_packages: tuple[WorkPackageState, ...]
+
+
+class ReadyWorkPackage(_Wire):
+    """One work package in `data` of list-ready."""
+
+    wp_id: str
+
+
+class ListReadyData(_Wire):
+    """`data` of list-ready."""
+
+    ready_work_packages: tuple[ReadyWorkPackage, ...]
+
+
+class WorkspaceData(_Wire):
+    """The part about the worktree in `data` of resolve-workspace and start-implementation."""
+
+    workspace_path: str = Field(min_length=1)
+    prompt_path: str
+    lane_id: str | None = None
+    lane_branch: str | None = None
+    lane_base_ref: str | None = None
+
+    def workspace(self) -> Workspace:
+        """Return the domain's word for it."""
+        return Workspace(
+            path=self.workspace_path,
+            prompt_path=self.prompt_path,
+            lane_id=self.lane_id,
+            branch=self.lane_branch,
+            base_ref=self.lane_base_ref,
+        )
+
+
+class TickedSubtask(_Wire):
+    """One subtask in the answer of mark-status."""
+
+    id: str
+    outcome: str
+
+
+class TickAnswer(_Wire):
+    """The answer of mark-status, which is not an envelope: either `results` or `error`."""
+
+    results: tuple[TickedSubtask, ...] | None = None
+    error: str | None = None
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def split_answer(call: str, reply: Reply) -> tuple[str, tuple[str, ...]]:
+    """Return the last line of stdout and the lines before it; blank lines do not count.
+
+    Raises:
+        HostCrash: there is none.
+    """
+    text = reply.stdout.decode("utf-8", "replace")
+    lines = [line for line in text.split("\n") if line.strip()]
+    if not lines:
+        raise HostCrash(call, f"the host printed nothing and {_ending(reply)}")
+    return lines[-1], tuple(line.rstrip() for line in lines[:-1])
+
+
+def read_envelope(call: str, reply: Reply) -> tuple[Mapping[str, object], tuple[str, ...]]:
+    """Return `data` of a success, and the lines that the host printed before the envelope.
+
+    Raises:
+        HostRefusal: an error envelope.
+        HostCrash: no envelope.
+    """
+    line, before = split_answer(call, reply)
+    envelope = parse_line(call, line, Envelope, reply)
+    if envelope.success:
+        return envelope.data, before
+    raise refusal(call, envelope)
+
+
+def refusal(call: str, envelope: Envelope) -> HostRefusal:
+    """Turn an error envelope into an error; its `data.message` may be missing."""
+    code = envelope.error_code or "UNKNOWN_ERROR"
+    message = envelope.data.get("message")
+    words = message if isinstance(message, str) and message else "the host gave no reason"
+    if not message and envelope.data:
+        words += f": {json.dumps(envelope.data)[:_SHOWN_CHARS]}"
+    if code == "USAGE_ERROR":
+        words += f" ({_UPGRADE})"
+    return HostRefusal(call, code, words, envelope.data)
+
+
+def parse_line(call: str, line: str, model: type[Model], reply: Reply) -> Model:
+    """Parse the last line of stdout.
+
+    Raises:
+        HostCrash: it is not a JSON object of the expected shape.
+    """
+    try:
+        return model.model_validate_json(line)
+    except ValidationError as error:
+        raise HostCrash(
+            call,
+            f"the last line of stdout is not the JSON expected ({_first(error)}): "
+            f"{line[:_SHOWN_CHARS]!r}; the host {_ending(reply)}. Is this executable spec-kitty?",
+        ) from None
+
+
+def read_data(call: str, data: Mapping[str, object], model: type[Model]) -> Model:
+    """Parse `data` of a success.
+
+    Raises:
+        HostIncompatible: a field is missing or of another type; the message names it.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise HostIncompatible(
+            f"the host's answer to {call} cannot be used: {_first(error)}; {_UPGRADE}"
+        ) from None
+
+
+def read_mission_state(data: Mapping[str, object]) -> MissionState:
+    """Read `data` of mission-state.
+
+    Raises:
+        HostIncompatible: a field is missing, or a lane is unknown.
+        HostRefusal: `TASKS_NOT_FINALIZED`; such work packages are shown as planned and start nowhere.
+    """
+    call = "mission-state"
+    state = read_data(call, data, MissionStateData)
+    lanes = {wp.wp_id: _lane(call, wp) for wp in state.work_packages}
+    if state.summary is not None and sum(state.summary.values()) < len(lanes):
+        raise HostRefusal(
+            call,
+            TASKS_NOT_FINALIZED,
+            "the tasks of this mission are not finalized; run: "
+            f"spec-kitty agent mission finalize-tasks --mission {state.mission_slug}",
+            data,
+        )
+    return MissionState(state.mission_slug, lanes, {wp.wp_id: wp.dependencies for wp in state.work_packages})
+
+
+def read_ticks(call: str, reply: Reply) -> None:
+    """Check the answer of mark-status.
+
+    Raises:
+        HostRefusal: a subtask was not found, or the command refused altogether.
+        HostCrash: no answer.
+    """
+    line, _ = split_answer(call, reply)
+    answer = parse_line(call, line, TickAnswer, reply)
+    if answer.results is None:
+        code = (answer.error or "UNKNOWN_ERROR").upper()
+        raise HostRefusal(call, code, f"subtasks were not marked: {line[:_SHOWN_CHARS]}")
+    missing = [ticked.id for ticked in answer.results if ticked.outcome == "not_found"]
+    if missing:
+        words = f"no such subtasks in tasks.md: {', '.join(missing)}"
+        raise HostRefusal(call, SUBTASKS_NOT_FOUND, words, {"not_found": missing})
+
+
+def _lane(call: str, wp: WorkPackageState) -> Lane:
+    try:
+        return Lane(wp.lane)
+    except ValueError:
+        raise HostIncompatible(
+            f"the host's answer to {call} cannot be used: {wp.wp_id} is in the unknown lane "
+            f"{wp.lane[:_SHOWN_CHARS]!r}; {_UPGRADE}"
+        ) from None
+
+
+def _first(error: ValidationError) -> str:
+    problem = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    return f"{where}: {problem['msg']}" if where else problem["msg"]
+
+
+def _ending(reply: Reply) -> str:
+    how = f"ended with exit code {reply.rc}" if reply.rc >= 0 else f"was killed by signal {-reply.rc}"
+    lines = [line.rstrip() for line in reply.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+    tail = "\n".join(lines[-_TAIL_LINES:])[-_TAIL_CHARS:]
+    return f"{how}; the end of its stderr:\n{tail}" if tail else f"{how}, with nothing on stderr"
