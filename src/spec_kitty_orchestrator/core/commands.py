@@ -80,11 +80,10 @@ class Record:
 
 @dataclass(frozen=True)
 class Wait:
-    """Give the slot back for a while; gives `TimerFired`, after which `then` is performed."""
+    """Give the slot back for a while; gives `TimerFired`, after which the phase is taken up again."""
 
     seconds: float
     reason: str
-    then: "Command"
 
 
 @dataclass(frozen=True)

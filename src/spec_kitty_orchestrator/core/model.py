@@ -305,17 +305,24 @@ class WorkPackage:
         base: HEAD of the workspace before the first attempt, "" before the claim.
         head: the commit last submitted, "" before the first.
         attempts: opened attempts, oldest first.
-        outcomes: how each of `attempts` ended; shorter by one while an attempt runs.
+        outcomes: how each of `attempts` ended; shorter by one while an attempt is open.
+        counted_from: attempts before this index belong to an earlier start that ended in parking.
         feedback: what the next implement attempt must mend, oldest first.
         report: the implementer's last report.
+        to_tick: subtasks that are to be ticked on the agent's word.
+        ticked: whether that was done since the last implement attempt.
         verdict: the verdict that is to be recorded on the host.
-        rejections: usable `changes_requested` verdicts so far.
-        unusable: reviews of the present commit without a usable verdict.
+        rejected: the usable `changes_requested` verdicts so far, oldest first.
+        unusable: reviews by the present reviewer without a usable verdict.
         tries: how often the present host call was repeated after a refusal or a lost reply.
-        ticked: whether subtasks were ticked since the last implement attempt.
-        agent: position in the fallback order, per role.
+        impl_agent: position in the implementers' fallback order.
+        review_agent: position in the reviewers' fallback order.
+        usage: over all attempts.
         note: why it stands where it stands, for people.
+        blocks: while parking, whether the host is to be told `blocked`.
         result: set with the phase `finished`.
+        left_out: changed files that were not committed, each with the reason.
+        rescued: refs under which uncommitted work was saved.
         story: one short line per event, oldest first.
     """
 
@@ -328,19 +335,30 @@ class WorkPackage:
     head: str = ""
     attempts: tuple[Attempt, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
+    counted_from: int = 0
     feedback: tuple[Feedback, ...] = ()
     report: ImplementReport = field(default_factory=ImplementReport)
+    to_tick: tuple[str, ...] = ()
+    ticked: bool = False
     verdict: Verdict | None = None
-    rejections: int = 0
+    rejected: tuple[Verdict, ...] = ()
     unusable: int = 0
     tries: int = 0
-    requeues: int = 0
-    ticked: bool = False
     impl_agent: int = 0
     review_agent: int = 0
     usage: Usage = field(default_factory=Usage)
     note: str = ""
+    blocks: bool = False
     result: Result | None = None
     left_out: tuple[str, ...] = ()
     rescued: tuple[str, ...] = ()
     story: tuple[str, ...] = ()
+
+    @property
+    def open_attempt(self) -> Attempt | None:
+        """The attempt whose end is not yet known, if there is one."""
+        return self.attempts[-1] if len(self.attempts) > len(self.outcomes) else None
+
+    def rounds(self, role: Role) -> int:
+        """How many attempts of a role were opened so far."""
+        return sum(one.role is role for one in self.attempts)

@@ -1,0 +1,149 @@
+"""Which prompt with which parts; the texts are Markdown files that a person can read and override.
+
+A template's `${name}` is replaced by a part; parts are data and are never looked at for placeholders.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from string import Template
+
+from spec_kitty_orchestrator.core.model import Role, Verdict, WorkPackage
+from spec_kitty_orchestrator.core.verdict import feedback_text
+from spec_kitty_orchestrator.errors import ConfigError
+
+PLACEHOLDERS = {
+    "implement": frozenset(
+        {"mission", "wp", "attempt", "round", "workspace", "branch", "base", "task", "tick", "report"}
+    ),
+    "rework": frozenset(
+        {
+            "mission",
+            "wp",
+            "attempt",
+            "round",
+            "workspace",
+            "branch",
+            "base",
+            "task",
+            "tick",
+            "report",
+            "feedback",
+        }
+    ),
+    "review": frozenset(
+        {
+            "mission",
+            "wp",
+            "attempt",
+            "round",
+            "workspace",
+            "branch",
+            "base",
+            "head",
+            "task",
+            "stat",
+            "diff",
+            "earlier",
+            "verdict",
+        }
+    ),
+}
+"""The parts that each template may name."""
+
+REQUIRED = {
+    "implement": frozenset({"task", "report"}),
+    "rework": frozenset({"task", "feedback", "report"}),
+    "review": frozenset({"task", "verdict"}),
+}
+"""The parts without which an agent could not do what is asked, or its answer could not be used."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The three templates. Build them with `checked` when they come from a person."""
+
+    implement: str
+    rework: str
+    review: str
+
+
+def checked(name: str, text: str, source: str) -> str:
+    """Return a template's text if it can be filled in.
+
+    Args:
+        name: `implement`, `rework` or `review`.
+        text: the template.
+        source: where it comes from, for the message.
+
+    Raises:
+        ConfigError: a placeholder is malformed, unknown, or one that is needed is missing.
+    """
+    template = Template(text)
+    if not template.is_valid():
+        raise ConfigError(f"{source}: a `$` stands where no ${{name}} follows; write `$$` for a dollar sign")
+    used = frozenset(template.get_identifiers())
+    unknown, missing = used - PLACEHOLDERS[name], REQUIRED[name] - used
+    if unknown:
+        known = ", ".join(sorted(PLACEHOLDERS[name]))
+        raise ConfigError(f"{source}: no such part: {', '.join(sorted(unknown))}; the parts are {known}")
+    if missing:
+        raise ConfigError(f"{source}: it must contain " + ", ".join(f"${{{one}}}" for one in sorted(missing)))
+    return text
+
+
+def implement_prompt(
+    prompts: Prompts, wp: WorkPackage, *, mission: str, attempt_id: str, task: str, tick: str
+) -> str:
+    """Fill in the prompt of an implement attempt: the rework text when there is something to mend.
+
+    Args:
+        task: the work package's own Markdown.
+        tick: the command line with which the agent ticks a subtask; "" if it must not try.
+    """
+    parts = _common(wp, Role.IMPLEMENT, mission, attempt_id, task)
+    parts["tick"] = tick or "You cannot tick subtasks yourself; name them in your report."
+    parts["report"] = json.dumps(
+        {"attempt": attempt_id, "subtasks_done": [], "summary": "", "no_change_reason": ""}
+    )
+    if not (wp.feedback or wp.rejected):
+        return Template(prompts.implement).substitute(parts)
+    parts["feedback"] = "\n\n".join(f"From {one.source}:\n\n{one.text}" for one in wp.feedback) or _earlier(
+        wp.rejected
+    )
+    return Template(prompts.rework).substitute(parts)
+
+
+def review_prompt(
+    prompts: Prompts, wp: WorkPackage, *, mission: str, attempt_id: str, task: str, stat: str, diff: str
+) -> str:
+    """Fill in the prompt of a review attempt; the verdict object in it lacks nothing but the verdict."""
+    parts = _common(wp, Role.REVIEW, mission, attempt_id, task)
+    parts |= {"head": wp.head, "stat": stat, "diff": diff, "earlier": _earlier(wp.rejected) or "none"}
+    shown = {
+        "attempt": attempt_id,
+        "head": wp.head,
+        "verdict": "<approved or changes_requested>",
+        "summary": "",
+        "findings": [{"severity": "", "file": "", "line": 0, "message": ""}],
+    }
+    parts["verdict"] = json.dumps(shown)
+    return Template(prompts.review).substitute(parts)
+
+
+def _common(wp: WorkPackage, role: Role, mission: str, attempt_id: str, task: str) -> dict[str, str]:
+    assert wp.workspace is not None
+    return {
+        "mission": mission,
+        "wp": wp.id,
+        "attempt": attempt_id,
+        "round": str(wp.rounds(role) + 1),
+        "workspace": wp.workspace.path,
+        "branch": wp.workspace.branch or "the branch that is checked out",
+        "base": wp.base,
+        "task": task,
+    }
+
+
+def _earlier(rejected: Iterable[Verdict]) -> str:
+    return "\n\n".join(f"Of {one.head} by {one.reviewer}:\n\n{feedback_text(one)}" for one in rejected)

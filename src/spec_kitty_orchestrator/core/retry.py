@@ -1,0 +1,68 @@
+"""What follows an attempt that did not end `ok`: the same agent again, the next agent, or a person."""
+
+from dataclasses import dataclass
+
+from spec_kitty_orchestrator.core.model import Outcome, Policy
+
+RETRIES: dict[Outcome, int] = {
+    Outcome.OVERLOADED: 3,
+    Outcome.RATE_LIMITED: 3,
+    Outcome.FAILED: 1,
+    Outcome.CRASHED: 2,
+    Outcome.STALLED: 2,
+    Outcome.TIMEOUT: 1,
+    Outcome.LOST: 2,
+    Outcome.AUTH: 0,
+    Outcome.INVALID_REQUEST: 0,
+    Outcome.BUDGET: 0,
+}
+"""How often one agent is tried again after outcomes in a row that are not `ok`; the last one decides."""
+
+PAUSED: frozenset[Outcome] = frozenset({Outcome.OVERLOADED, Outcome.RATE_LIMITED})
+"""Outcomes that pass with time: they wait before the retry."""
+
+UNCHARGED: frozenset[Outcome] = PAUSED | {Outcome.CANCELED}
+"""Outcomes that say nothing about the work: they do not count towards `max_attempts`."""
+
+
+@dataclass(frozen=True)
+class Retry:
+    """The same agent again after so many seconds."""
+
+    after_s: float
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """The next agent of the fallback order."""
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """A person must look; `reason` says at what."""
+
+    reason: str
+
+
+def next_move(
+    outcome: Outcome, failures: int, more_agents: bool, retry_after_s: float | None, policy: Policy
+) -> Retry | Fallback | GiveUp:
+    """Decide what follows `outcome`.
+
+    Args:
+        outcome: of the attempt that just ended; not `ok`.
+        failures: attempts of the same agent and role in a row that did not end `ok`, this one included.
+        more_agents: whether the fallback order has a next agent.
+        retry_after_s: what the CLI said about the end of a rate limit.
+        policy: gives the first back-off and its cap.
+    """
+    if outcome is Outcome.CANCELED:
+        return Retry(0.0)
+    if failures <= RETRIES[outcome]:
+        if outcome not in PAUSED:
+            return Retry(0.0)
+        backoff_s = min(policy.retry_base_s * 2.0 ** (failures - 1), policy.retry_cap_s)
+        return Retry(max(backoff_s, retry_after_s or 0.0))
+    if more_agents:
+        return Fallback()
+    return GiveUp(f"the agent ended {failures} times in a row without a result, at last: {outcome}")

@@ -1,0 +1,81 @@
+"""A reviewer's final text -> a verdict that is bound to one attempt and one commit.
+
+Whatever is not exactly that is `unusable`, which is neither approval nor rejection. Numbers and prose
+outside the object never count.
+"""
+
+from collections.abc import Mapping
+
+from spec_kitty_orchestrator.core.json_text import Found, objects, text_of
+from spec_kitty_orchestrator.core.model import APPROVED, CHANGES_REQUESTED, Finding, Ruling, Verdict
+
+LONGEST_SUMMARY = 4_000
+LONGEST_MESSAGE = 4_000
+MOST_FINDINGS = 100
+
+
+def read_verdict(text: str, *, attempt_id: str, head: str, reviewer: str) -> Verdict:
+    """Read the verdict of one review attempt.
+
+    The text must end with one JSON object (a closing code fence may follow) whose `attempt` and `head` are
+    the ones we gave and whose `verdict` is `approved` or `changes_requested`. An earlier object for the same
+    attempt must agree with it; objects for other attempts are quotations and are ignored.
+    """
+    found = [one for one in objects(text) if "verdict" in one.value]
+    reason = _why_unusable(found, attempt_id, head)
+    if reason:
+        return Verdict(Ruling.UNUSABLE, head, attempt_id, reviewer, reason)
+    last = found[-1].value
+    findings = _findings(last.get("findings"))
+    summary = text_of(last.get("summary"), LONGEST_SUMMARY)
+    if last["verdict"] == CHANGES_REQUESTED and not findings and not summary:
+        reason = "it requests changes but names nothing to change"
+        return Verdict(Ruling.UNUSABLE, head, attempt_id, reviewer, reason)
+    return Verdict(Ruling(str(last["verdict"])), head, attempt_id, reviewer, summary, findings)
+
+
+def _why_unusable(found: list[Found], attempt_id: str, head: str) -> str:
+    if not found:
+        return "it holds no verdict object"
+    last = found[-1]
+    if last.value.get("attempt") != attempt_id:
+        return "its last verdict object is for another attempt"
+    if last.value.get("head") != head:
+        return "its verdict object names another commit"
+    if not last.last:
+        return "its verdict object is not its last word"
+    if last.value["verdict"] not in (APPROVED, CHANGES_REQUESTED):
+        return f"its verdict is neither {APPROVED} nor {CHANGES_REQUESTED}"
+    ours = [one.value for one in found if one.value.get("attempt") == attempt_id]
+    if any(one["verdict"] != last.value["verdict"] or one.get("head") != head for one in ours):
+        return "it holds contradicting verdict objects"
+    return ""
+
+
+def _findings(value: object) -> tuple[Finding, ...]:
+    if not isinstance(value, list):
+        return ()
+    read = (_finding(one) for one in value[:MOST_FINDINGS])
+    return tuple(one for one in read if one.message)
+
+
+def _finding(value: object) -> Finding:
+    if not isinstance(value, Mapping):
+        return Finding("", text_of(value, LONGEST_MESSAGE))
+    line = value.get("line")
+    return Finding(
+        severity=text_of(value.get("severity"), 40),
+        message=text_of(value.get("message"), LONGEST_MESSAGE),
+        file=text_of(value.get("file"), 400),
+        line=line if isinstance(line, int) and not isinstance(line, bool) and line > 0 else 0,
+    )
+
+
+def feedback_text(verdict: Verdict) -> str:
+    """Write a rejection down for the implementer and for the next reviewer, as Markdown."""
+    lines = [verdict.summary] if verdict.summary else []
+    for one in verdict.findings:
+        place = f"{one.file}:{one.line}: " if one.file and one.line else f"{one.file}: " if one.file else ""
+        severity = f"[{one.severity}] " if one.severity else ""
+        lines.append(f"- {severity}{place}{one.message}")
+    return "\n".join(lines)
