@@ -1,0 +1,163 @@
+"""Runs one orchestrator over one prepared mission with stand-in agents, and gathers what the run cost."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import tree
+from real_mission import Mission
+
+CACHE = Path(tempfile.gettempdir()) / "spec-kitty-benchmark-cache"
+REFERENCE = "spec-kitty-orchestrator==0.1.2"
+COMMAND = "spec-kitty-orchestrator"
+HERE = Path(__file__).resolve().parent
+QUIET_HOST = {"SPEC_KITTY_NO_UPGRADE_CHECK": "1", "SPEC_KITTY_ENABLE_SAAS_SYNC": "0"}
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRun:
+    """One agent process that ran to its end."""
+
+    wp: str
+    seconds: float
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One orchestrator's run over the mission."""
+
+    cost: tree.TreeCost
+    lanes: dict[str, str]
+    bound_s: float
+    agents_cpu_s: float
+    agent_runs: int
+    api_calls: dict[str, int]
+    other_calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """The folder of one benchmark run, and what stands on PATH in it."""
+
+    folder: Path
+    host: str
+
+    @property
+    def bin(self) -> Path:
+        """The folder that comes first on PATH."""
+        return self.folder / "bin"
+
+    @property
+    def agent_log(self) -> Path:
+        """What the agents log: see `fake_agent.py`."""
+        return self.folder / "agents.jsonl"
+
+    @property
+    def host_log(self) -> Path:
+        """One line per call of the host: its first two arguments."""
+        return self.folder / "host-calls.txt"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment that both orchestrators get."""
+        path = os.pathsep.join(
+            [str(self.bin), str(Path(self.host).parent), os.environ.get("PATH", os.defpath)]
+        )
+        return {**os.environ, **QUIET_HOST, "SPEC_KITTY_HOME": str(self.folder / "host-home"), "PATH": path}
+
+    def install(self, mission: Mission, agent_seconds: float, flood_mib: int = 0, line_kib: int = 8) -> None:
+        """Put the stand-in agents and the counting host on PATH."""
+        python = Path(sys.executable).resolve()
+        source = (HERE / "fake_agent.py").read_text(encoding="utf-8")
+        for name in ("claude", "codex"):
+            executable(self.bin / name, f"#!{python} -IS\n{source}")
+        executable(
+            self.bin / "spec-kitty",
+            f"#!/bin/sh\nprintf '%s %s\\n' \"$1\" \"$2\" >> '{self.host_log}'\nexec '{self.host}' \"$@\"\n",
+        )
+        settings = {
+            "seconds": agent_seconds,
+            "flood_mib": flood_mib,
+            "line_kib": line_kib,
+            "log": str(self.agent_log),
+            "mission": mission.slug,
+            "subtasks": mission.subtasks,
+        }
+        (self.bin / "fake_agent.json").write_text(json.dumps(settings), encoding="utf-8")
+
+
+def executable(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o755)
+
+
+def install_reference(cache: Path) -> str:
+    """Return the reference's command, installed into a virtual environment in `cache` on first use."""
+    command = cache / REFERENCE / "bin" / COMMAND
+    if not command.exists():
+        print(f"installing {REFERENCE} into {cache}", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", cache / REFERENCE], check=True)
+        subprocess.run([command.with_name("pip"), "install", "--quiet", REFERENCE], check=True)
+    return str(command)
+
+
+def drive(
+    lab: Lab, mission: Mission, name: str, command: str, *, max_concurrent: int = 4, limit_s: float = 1200.0
+) -> Result:
+    """Reset the mission, run one orchestrator over it, and gather what the run cost."""
+    mission.reset()
+    for log in (lab.agent_log, lab.host_log):
+        log.write_text("", encoding="utf-8")
+    argv = [command, "orchestrate", "--mission", mission.slug, "--impl-agent", "claude-code"]
+    argv += ["--review-agent", "codex", "--max-concurrent", str(max_concurrent)]
+    output = lab.folder / f"{name}.log"
+    print(f"{name}: running (output in {output})", file=sys.stderr)
+    cost = tree.run(argv, cwd=mission.root, env=lab.env, output=output, limit_s=limit_s)
+    calls = Counter(lab.host_log.read_text(encoding="utf-8").splitlines())
+    api = {call.split()[1]: n for call, n in calls.items() if call.startswith("orchestrator-api ")}
+    runs = agent_runs(lab.agent_log)
+    return Result(
+        cost=cost,
+        lanes=mission.lanes(lab.host, lab.env),
+        bound_s=longest_chain(runs, mission.dependencies),
+        agents_cpu_s=sum(run.cpu_s for run in runs),
+        agent_runs=len(runs),
+        api_calls=api,
+        other_calls=sum(calls.values()) - sum(api.values()),
+    )
+
+
+def agent_runs(log: Path) -> list[AgentRun]:
+    """Pair the starts and ends that the agents logged; a run that was killed has no end and is left out."""
+    started: dict[int, float] = {}
+    runs = []
+    for line in log.read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        if entry["event"] == "start":
+            started[entry["pid"]] = entry["at"]
+        else:
+            runs.append(AgentRun(entry["wp"], entry["at"] - started.pop(entry["pid"]), entry["cpu"]))
+    return runs
+
+
+def longest_chain(runs: list[AgentRun], dependencies: dict[str, list[str]]) -> float:
+    """Return the seconds of the dependency chain whose agent runs add up to most."""
+    ends: dict[str, float] = {}
+    for wp, needs in dependencies.items():  # in the order of the numbers, so what a WP needs stands before it
+        own = sum(run.seconds for run in runs if run.wp == wp)
+        ends[wp] = own + max((ends[need] for need in needs), default=0.0)
+    return max(ends.values())
+
+
+def our_command() -> str | None:
+    """Prefer the command of the environment that runs this script to whatever is on PATH."""
+    beside = Path(sys.executable).parent / COMMAND
+    return str(beside) if beside.exists() else shutil.which(COMMAND)
