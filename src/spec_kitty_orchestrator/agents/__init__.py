@@ -1,1 +1,36 @@
 """Speaks each agent CLI: pure argv building and output parsing, no processes."""
+
+import difflib
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from spec_kitty_orchestrator.agents.claude_code import ClaudeCode
+from spec_kitty_orchestrator.agents.codex import Codex
+from spec_kitty_orchestrator.agents.opencode import OpenCode
+from spec_kitty_orchestrator.agents.scripted import Scripted
+from spec_kitty_orchestrator.agents.spec import Agent
+from spec_kitty_orchestrator.errors import UsageError
+
+BUILT_IN: Mapping[str, Agent] = MappingProxyType(
+    {
+        "claude-code": ClaudeCode(),
+        "codex": Codex(),
+        "opencode": OpenCode(),
+        "scripted": Scripted(),
+    }
+)
+"""The agents that come with the package, by the name that `--impl-agent` takes."""
+
+
+def find(name: str) -> Agent:
+    """Return the built-in agent of that name.
+
+    Raises:
+        UsageError: there is none; the message names the nearest one and all known ones.
+    """
+    agent = BUILT_IN.get(name)
+    if agent is not None:
+        return agent
+    nearest = difflib.get_close_matches(name.lower(), BUILT_IN, n=1, cutoff=0.5)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    raise UsageError(f"unknown agent {name!r}{hint} (known: {', '.join(BUILT_IN)})")

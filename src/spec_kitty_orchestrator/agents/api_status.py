@@ -1,0 +1,32 @@
+"""What a model's API said, whatever CLI heard it: an HTTP status, and the time until a limit ends."""
+
+from spec_kitty_orchestrator.core.model import Outcome
+
+_OUTCOMES = {
+    400: Outcome.INVALID_REQUEST,
+    401: Outcome.AUTH,
+    402: Outcome.BUDGET,
+    403: Outcome.AUTH,
+    404: Outcome.INVALID_REQUEST,
+    408: Outcome.OVERLOADED,
+    413: Outcome.INVALID_REQUEST,
+    422: Outcome.INVALID_REQUEST,
+    429: Outcome.RATE_LIMITED,
+}
+
+LONGEST_LIMIT_S = 8 * 86_400.0
+"""No limit of a plan's lasts longer than a week; a later reset is a mistake and must not stall a run."""
+
+
+def outcome_of_status(status: float | None) -> Outcome | None:
+    """Return the outcome for an HTTP status, None where the status decides nothing."""
+    if status is None:
+        return None
+    if 500 <= status <= 599:
+        return Outcome.OVERLOADED
+    return _OUTCOMES.get(int(status))
+
+
+def until_reset(seconds: float | None) -> float | None:
+    """Return the seconds until a limit ends within sensible bounds, None if they are unknown."""
+    return None if seconds is None else min(max(0.0, seconds), LONGEST_LIMIT_S)

@@ -1,0 +1,161 @@
+"""Claude Code: `claude -p`; the last line of its stream is one `result` event.
+
+`is_error` of that event decides; its `subtype` says "success" on API failures too.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from spec_kitty_orchestrator.agents.api_status import outcome_of_status, until_reset
+from spec_kitty_orchestrator.agents.json_lines import (
+    Event,
+    amount,
+    count,
+    events,
+    message,
+    number,
+    part,
+    text,
+)
+from spec_kitty_orchestrator.agents.spec import AgentCommand, AgentSettings, Permissions
+from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
+
+_IMPLEMENT = ("--permission-mode", "acceptEdits", "--allowedTools", "Bash,Edit,Write,Read,Grep,Glob")
+_REVIEW = (
+    "--permission-mode",
+    "dontAsk",
+    "--tools",
+    "Read,Grep,Glob,Bash",
+    "--allowedTools",
+    "Read,Grep,Glob,Bash(git diff *),Bash(git log *),Bash(git show *),Bash(git status *)",
+)
+
+_CLASSES: Mapping[str, Outcome] = {
+    "authentication_failed": Outcome.AUTH,
+    "oauth_org_not_allowed": Outcome.AUTH,
+    "billing_error": Outcome.BUDGET,
+    "rate_limit": Outcome.RATE_LIMITED,
+    "overloaded": Outcome.OVERLOADED,
+    "server_error": Outcome.OVERLOADED,
+    "invalid_request": Outcome.INVALID_REQUEST,
+    "model_not_found": Outcome.INVALID_REQUEST,
+}
+"""The class that the CLI gives the error of its last assistant event."""
+
+
+class ClaudeCode:
+    """Anthropic's CLI.
+
+    The implementer edits files in its worktree and runs commands without being asked; the commands are not
+    confined. The reviewer may read files and four read-only git commands; everything else is refused.
+    """
+
+    name = "claude-code"
+    family = "anthropic"
+    executable = "claude"
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        """Take the clock, in seconds since the epoch, with which the CLI's time of a reset is compared."""
+        self._now = now
+
+    def command(
+        self,
+        role: Role,
+        settings: AgentSettings,
+        *,
+        workspace: Path,  # noqa: ARG002 - the working directory says it
+        attempt_id: str,  # noqa: ARG002
+    ) -> AgentCommand:
+        """Build the argv; ours come last, because `--allowedTools` takes every word that follows."""
+        model = ("--model", settings.model) if settings.model else ()
+        return AgentCommand(
+            argv=(
+                settings.executable or self.executable,
+                "-p",
+                "--output-format",
+                "stream-json",
+                "--verbose",
+                *model,
+                *settings.extra_args,
+                *(_REVIEW if role is Role.REVIEW else _IMPLEMENT),
+            ),
+            env=dict(settings.env),
+            stop_signal="INT",
+        )
+
+    def permissions(self, role: Role) -> Permissions:
+        """Tell what the argv of a role allows."""
+        if role is Role.REVIEW:
+            return Permissions("dont_ask", "read_only", "none")
+        return Permissions("accept_edits", "none", "full")
+
+    def report(self, stdout: Iterable[str], stderr_tail: str, exit_code: int | None) -> AgentReport:
+        """Read the outcome from the last `result` event."""
+        result: Event = {}
+        failure = session = ""
+        reset_s: float | None = None
+        for event in events(stdout):
+            kind = event.get("type")
+            session = text(event, "session_id") or session
+            if kind == "result":
+                result = event
+            elif kind == "assistant" and event.get("parent_tool_use_id") is None:
+                result, failure = {}, text(event, "error")
+            elif kind == "rate_limit_event" and text(event, "rate_limit_info", "status") == "rejected":
+                reset_at = number(event, "rate_limit_info", "resetsAt")
+                reset_s = None if reset_at is None else reset_at - self._now()
+        outcome = _outcome(result, failure)
+        return AgentReport(
+            outcome=outcome,
+            text=text(result, "result") if outcome is Outcome.OK else "",
+            detail=_detail(result, outcome, stderr_tail, exit_code),
+            retry_after_s=until_reset(reset_s) if outcome is Outcome.RATE_LIMITED else None,
+            session=session or None,
+            usage=_usage(result),
+            exit_code=exit_code,
+        )
+
+
+def _outcome(result: Event, failure: str) -> Outcome:
+    if not result:
+        return _CLASSES.get(failure, Outcome.CRASHED)
+    if result.get("is_error") is False:
+        return Outcome.OK
+    if result.get("subtype") == "error_max_budget_usd":
+        return Outcome.BUDGET
+    by_status = outcome_of_status(number(result, "api_error_status"))
+    return _CLASSES.get(failure) or by_status or Outcome.FAILED
+
+
+def _detail(result: Event, outcome: Outcome, stderr_tail: str, exit_code: int | None) -> str:
+    if outcome is Outcome.OK:
+        return _refused_tools(result)
+    errors = result.get("errors")
+    told = "; ".join(str(one) for one in errors) if isinstance(errors, list) else ""
+    return message(text(result, "result"), told, stderr_tail, f"no result event; exit code {exit_code}")
+
+
+def _refused_tools(result: Event) -> str:
+    denials = result.get("permission_denials")
+    if not isinstance(denials, list) or not denials:
+        return ""
+    names = sorted({text(one, "tool_name") for one in denials if isinstance(one, dict)} - {""})
+    return message(f"{len(denials)} tool calls were refused: {', '.join(names)}")
+
+
+def _usage(result: Event) -> Usage:
+    models = part(result, "modelUsage").values()
+    each = [one for one in models if isinstance(one, dict)]
+    if each:
+        sent = ("inputTokens", "cacheReadInputTokens", "cacheCreationInputTokens")
+        received = "outputTokens"
+    else:
+        each = [dict(part(result, "usage"))]
+        sent = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+        received = "output_tokens"
+    return Usage(
+        input_tokens=sum(count(one, name) for one in each for name in sent),
+        output_tokens=sum(count(one, received) for one in each),
+        cost_usd=amount(result, "total_cost_usd"),
+    )

@@ -1,0 +1,157 @@
+"""opencode: `opencode run`; it is done when the last step finished with the reason `stop` and left a text.
+
+It exits with 0 after a run that was cut short by a refused permission, so the exit code proves nothing.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from spec_kitty_orchestrator.agents.api_status import outcome_of_status, until_reset
+from spec_kitty_orchestrator.agents.json_lines import (
+    Event,
+    amount,
+    count,
+    events,
+    message,
+    number,
+    part,
+    text,
+)
+from spec_kitty_orchestrator.agents.spec import AgentCommand, AgentSettings, Permissions
+from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
+
+_IMPLEMENT_RULES = {"external_directory": "deny"}
+_REVIEW_RULES = {
+    "edit": "deny",
+    "bash": "deny",
+    "external_directory": "deny",
+    "webfetch": "deny",
+    "websearch": "deny",
+}
+"""No shell for a reviewer: a rule that allows `git log*` allows `git log > file` anywhere on the disk too."""
+
+_ERRORS: Mapping[str, Outcome] = {
+    "ContextOverflowError": Outcome.INVALID_REQUEST,
+    "ProviderModelNotFoundError": Outcome.INVALID_REQUEST,
+    "ProviderAuthError": Outcome.AUTH,
+}
+_OUT_OF_CREDIT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+
+
+class OpenCode:
+    """The opencode CLI with whatever provider the user configured for it."""
+
+    name = "opencode"
+    family = "opencode"
+    executable = "opencode"
+
+    def command(
+        self,
+        role: Role,
+        settings: AgentSettings,
+        *,
+        workspace: Path,  # noqa: ARG002 - the working directory says it
+        attempt_id: str,  # noqa: ARG002
+    ) -> AgentCommand:
+        """Build the argv; what it may do is said in the environment, which outranks the user's own rules."""
+        review = role is Role.REVIEW
+        model = ("--model", settings.model) if settings.model else ()
+        rules = _REVIEW_RULES if review else _IMPLEMENT_RULES
+        return AgentCommand(
+            argv=(
+                settings.executable or self.executable,
+                "run",
+                "--auto",
+                "--agent",
+                "plan" if review else "build",
+                "--format",
+                "json",
+                *model,
+                *settings.extra_args,
+            ),
+            env={**settings.env, "OPENCODE_PERMISSION": json.dumps(rules)},
+        )
+
+    def permissions(self, role: Role) -> Permissions:
+        """Tell what argv and environment of a role allow."""
+        if role is Role.REVIEW:
+            return Permissions("auto", "read_only", "none")
+        return Permissions("auto", "none", "full")
+
+    def report(self, stdout: Iterable[str], stderr_tail: str, exit_code: int | None) -> AgentReport:
+        """Read the outcome from the last step and from `error` events after it."""
+        session = reason = ""
+        texts: list[str] = []
+        error: Event = {}
+        spent = Usage()
+        for event in events(stdout):
+            kind = event.get("type")
+            session = text(event, "sessionID") or session
+            if kind == "tool_use":
+                texts.clear()
+            elif kind == "step_start":
+                reason, error = "", {}
+                texts.clear()
+            elif kind == "text":
+                texts.append(text(event, "part", "text"))
+            elif kind == "step_finish":
+                reason = text(event, "part", "reason")
+                spent = _plus(spent, part(event, "part"))
+            elif kind == "error":
+                error = event
+        final = "".join(texts)
+        outcome = _outcome(error, reason, final, exit_code)
+        stopped = f"it ended after a step with the reason {reason or 'unknown'!r}; exit code {exit_code}"
+        return AgentReport(
+            outcome=outcome,
+            text=final,
+            detail="" if outcome is Outcome.OK else message(_words(error), stderr_tail, stopped),
+            retry_after_s=until_reset(_retry_after(error)) if outcome is Outcome.RATE_LIMITED else None,
+            session=session or None,
+            usage=spent,
+            exit_code=exit_code,
+        )
+
+
+def _outcome(error: Event, reason: str, final: str, exit_code: int | None) -> Outcome:
+    if error:
+        return _class(part(error, "error"))
+    if reason == "stop" and final.strip():
+        return Outcome.OK
+    return Outcome.FAILED if reason and exit_code == 0 else Outcome.CRASHED
+
+
+def _class(error: Event) -> Outcome:
+    if _provider_code(error) in _OUT_OF_CREDIT:
+        return Outcome.BUDGET
+    by_status = outcome_of_status(number(error, "data", "statusCode"))
+    retryable = Outcome.OVERLOADED if part(error, "data").get("isRetryable") is True else Outcome.FAILED
+    return _ERRORS.get(text(error, "name")) or by_status or retryable
+
+
+def _provider_code(error: Event) -> str:
+    for body in events((text(error, "data", "responseBody"),)):
+        return text(body, "error", "code")
+    return ""
+
+
+def _words(error: Event) -> str:
+    return text(error, "error", "data", "message") or text(error, "error") or text(error, "error", "name")
+
+
+def _retry_after(error: Event) -> float | None:
+    told = text(error, "error", "data", "responseHeaders", "retry-after")
+    return float(told) if told.isascii() and told.isdigit() and len(told) < 9 else None
+
+
+def _plus(spent: Usage, step: Event) -> Usage:
+    cached = count(step, "tokens", "cache", "read") + count(step, "tokens", "cache", "write")
+    cost = amount(step, "cost")
+    return Usage(
+        input_tokens=spent.input_tokens + count(step, "tokens", "input") + cached,
+        output_tokens=spent.output_tokens
+        + count(step, "tokens", "output")
+        + count(step, "tokens", "reasoning"),
+        cost_usd=spent.cost_usd if cost is None else (spent.cost_usd or 0.0) + cost,
+    )

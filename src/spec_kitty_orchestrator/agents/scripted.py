@@ -1,0 +1,95 @@
+"""The scripted agent: follows a TOML scenario instead of a model, to rehearse a mission at no cost."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from spec_kitty_orchestrator.agents.api_status import until_reset
+from spec_kitty_orchestrator.agents.json_lines import Event, amount, count, events, message, text
+from spec_kitty_orchestrator.agents.spec import AgentCommand, AgentSettings, Permissions
+from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
+
+_PROGRAM = Path(__file__).parent.parent / "testing" / "scripted_program.py"
+_TOLD = frozenset(
+    {
+        Outcome.OK,
+        Outcome.FAILED,
+        Outcome.RATE_LIMITED,
+        Outcome.OVERLOADED,
+        Outcome.AUTH,
+        Outcome.INVALID_REQUEST,
+        Outcome.BUDGET,
+    }
+)
+"""Outcomes that a program can tell of itself; the others are seen from outside."""
+
+
+class Scripted:
+    """A small Python program that edits, commits, sleeps, fails or reviews as its scenario says."""
+
+    name = "scripted"
+    family = "scripted"
+    executable = sys.executable
+
+    def command(
+        self,
+        role: Role,
+        settings: AgentSettings,
+        *,
+        workspace: Path,  # noqa: ARG002 - the working directory says it
+        attempt_id: str,  # noqa: ARG002 - the prompt says it
+    ) -> AgentCommand:
+        """Build the argv; a scenario is optional, and without one every work package simply succeeds."""
+        scenario = ("--scenario", str(settings.scenario.absolute())) if settings.scenario else ()
+        return AgentCommand(
+            argv=(
+                settings.executable or self.executable,
+                "-I",
+                "-S",
+                str(_PROGRAM),
+                "--role",
+                role.value,
+                *scenario,
+                *settings.extra_args,
+            ),
+            env=dict(settings.env),
+        )
+
+    def permissions(self, role: Role) -> Permissions:  # noqa: ARG002 - it obeys the scenario in both roles
+        """Tell what the program may do: whatever the scenario says."""
+        return Permissions("scripted", "none", "full")
+
+    def report(self, stdout: Iterable[str], stderr_tail: str, exit_code: int | None) -> AgentReport:
+        """Read the outcome from the program's `result` event."""
+        result: Event = {}
+        session = ""
+        for event in events(stdout):
+            kind = event.get("type")
+            if kind == "started":
+                session = text(event, "session")
+            elif kind == "result":
+                result = event
+        outcome = _outcome(result)
+        told = f"no result event; exit code {exit_code}"
+        return AgentReport(
+            outcome=outcome,
+            text=text(result, "text"),
+            detail="" if outcome is Outcome.OK else message(text(result, "detail"), stderr_tail, told),
+            retry_after_s=until_reset(amount(result, "retry_after_s"))
+            if outcome is Outcome.RATE_LIMITED
+            else None,
+            session=session or None,
+            usage=Usage(
+                count(result, "usage", "input_tokens"),
+                count(result, "usage", "output_tokens"),
+                amount(result, "usage", "cost_usd"),
+            ),
+            exit_code=exit_code,
+        )
+
+
+def _outcome(result: Event) -> Outcome:
+    if not result:
+        return Outcome.CRASHED
+    told = text(result, "outcome")
+    return Outcome(told) if told in _TOLD else Outcome.FAILED
