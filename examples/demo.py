@@ -1,0 +1,118 @@
+"""The demo mission: six work packages on the real host, implemented and reviewed by scripted agents.
+
+WP01 comes first; WP02 to WP05 depend on it, two of them sharing one worktree; WP06 needs them all. The
+scenario has the reviewer send WP03 back once. Nothing outside the mission's directory is touched.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from spec_kitty_orchestrator.testing.missions import demo, make_mission
+
+SCENARIO = """\
+# What the scripted agents do. A work package without an entry is implemented and approved at once.
+[defaults.implement]
+seconds = 2
+[defaults.review]
+seconds = 1
+
+[[WP03.review]]
+verdict = "changes_requested"
+summary = "The module does not say its version."
+findings = [{ severity = "major", file = "src/mod03/m03.py", line = 1, message = "add VERSION" }]
+
+[[WP03.review]]
+verdict = "approved"
+"""
+
+SETTINGS = """\
+[agents.scripted]
+scenario = "scenario.toml"
+"""
+
+
+def main() -> int:
+    """Run the demo; 0 if every work package ended in `done`."""
+    options = parse_arguments()
+    host = find_host(options.host)
+    keep: Path | None = options.keep
+    directory = keep.absolute() if keep else Path(tempfile.mkdtemp(prefix="spec-kitty-demo-"))
+    try:
+        return run(directory / "project", host)
+    finally:
+        if keep is None:
+            shutil.rmtree(directory, ignore_errors=True)
+            say("the project is removed again; --keep DIR keeps it")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Run the demo mission on the real host.")
+    parser.add_argument("--host", type=Path, help="the `spec-kitty` to use (default: SKO_TEST_HOST, then PATH)")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="make the project in DIR, and keep it")
+    return parser.parse_args()
+
+
+def find_host(given: Path | None) -> Path:
+    found = given or os.environ.get("SKO_TEST_HOST") or shutil.which("spec-kitty")
+    if not found or not shutil.which(str(found)):
+        sys.exit(f"the demo needs the host: `spec-kitty` is not at {found or 'any folder of PATH'}")
+    return Path(found).absolute()
+
+
+def run(project: Path, host: Path) -> int:
+    # What the host keeps per user goes beside the project, not into the user's home.
+    os.environ["SPEC_KITTY_HOME"] = str(project.parent / "host-home")
+    os.environ["SPEC_KITTY_NO_UPGRADE_CHECK"] = "1"
+    os.environ["SPEC_KITTY_ENABLE_SAAS_SYNC"] = "0"
+    os.environ["PATH"] = os.pathsep.join([str(host.parent), os.environ.get("PATH", os.defpath)])
+    project.parent.mkdir(parents=True, exist_ok=True)
+
+    say(f"making a project with a mission of six work packages in {project}")
+    mission = make_mission(project, demo(), host)
+    configure(project)
+
+    command = Path(sys.executable).with_name("spec-kitty-orchestrator")
+    words = ["orchestrate", "--mission", mission, "--impl-agent", "scripted", "--review-agent", "scripted"]
+    words += ["--max-concurrent", "4"]
+    say(f"running {command.name} {' '.join(words)}")
+    code = subprocess.run([command, *words], cwd=project, check=False).returncode
+    say(f"it ended with exit code {code}; each attempt's prompt and logs:")
+    for directory in sorted(project.glob(".kittify/logs/*/WP*/*")):
+        print(f"  {directory}")
+
+    lanes = read_lanes(project, mission, host)
+    say("the host says: " + ", ".join(f"{wp} {lane}" for wp, lane in lanes.items()))
+    done = bool(lanes) and set(lanes.values()) == {"done"}
+    say("every work package is done" if done else "NOT every work package is done")
+    return code if code or done else 1
+
+
+def configure(project: Path) -> None:
+    """Commit the scenario and the setting that names it, as a team would."""
+    folder = project / ".kittify"
+    (folder / "scenario.toml").write_text(SCENARIO)
+    (folder / "orchestrator.toml").write_text(SETTINGS)
+    for words in (["add", "--force", "--", ".kittify"], ["commit", "--quiet", "--message", "chore: rehearse"]):
+        subprocess.run(["git", *words], cwd=project, check=True)
+
+
+def read_lanes(project: Path, mission: str, host: Path) -> dict[str, str]:
+    """Ask the host, which alone knows, for the lane of each work package."""
+    words = [host, "orchestrator-api", "mission-state", "--mission", mission]
+    answer = subprocess.run(words, cwd=project, check=True, capture_output=True, text=True).stdout
+    packages = json.loads(answer.splitlines()[-1])["data"]["work_packages"]
+    return {package["wp_id"]: package["lane"] for package in packages}
+
+
+def say(message: str) -> None:
+    print(f"demo: {message}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
