@@ -171,6 +171,10 @@ class Workspaces(Protocol):
         """
         ...
 
+    async def task(self, workspace: Workspace) -> str:
+        """Return the work package's own Markdown, for the prompts."""
+        ...
+
     async def state(self, workspace: Workspace) -> WorkspaceState:
         """Read HEAD, branch and uncommitted paths."""
         ...

@@ -52,7 +52,7 @@ from spec_kitty_orchestrator.core.model import (
     Usage,
     WorkPackage,
 )
-from spec_kitty_orchestrator.core.moves import conclude, enter, finish, park, rework
+from spec_kitty_orchestrator.core.moves import conclude, enter, finish, park, reopen, rework
 from spec_kitty_orchestrator.core.refusals import Next, answer
 from spec_kitty_orchestrator.core.report import read_report
 from spec_kitty_orchestrator.core.retry import Fallback, Retry, next_move
@@ -139,8 +139,10 @@ def _record(wp: WorkPackage, policy: Policy) -> Record:
     return Record(verdict, Lane.BLOCKED if used_up else Lane.IN_PROGRESS, note)
 
 
-def _scheduled(wp: WorkPackage, event: Event, policy: Policy) -> Next:
+def _scheduled(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
     assert isinstance(event, Scheduled)
+    if wp.phase is Phase.FINISHED:
+        wp = reopen(wp)
     wp = replace(wp, lane=event.lane, workspace=event.workspace)
     if wp.open_attempt is not None or wp.phase in ANSWERED_LATER:
         return wp
@@ -274,6 +276,12 @@ def _review_claimed(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
     return replace(wp, phase=Phase.REVIEWING, lane=Lane.IN_REVIEW, base=event.base, head=event.head, tries=0)
 
 
+def _head_moved(wp: WorkPackage, event: Event, policy: Policy) -> Next:
+    assert isinstance(event, ReviewClaimed)
+    reason = f"the branch moved from {wp.head} to {event.head} during the review"
+    return _unusable(replace(wp, phase=Phase.REVIEWING, head=event.head, verdict=None), reason, policy)
+
+
 def _recorded(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     assert isinstance(event, Recorded)
     return conclude(replace(wp, lane=event.lane, tries=0), policy)
@@ -310,7 +318,8 @@ EDGES: dict[tuple[Phase, type[Event]], Edge] = {
     (Phase.SUBMITTING, Submitted): _submitted,
     (Phase.SUBMITTING, SubtasksTicked): _ticked,
     (Phase.CLAIMING_REVIEW, ReviewClaimed): _review_claimed,
-    (Phase.REVIEWING, ReviewClaimed): _review_claimed,
+    (Phase.REVIEWING, ReviewClaimed): _head_moved,
+    (Phase.RECORDING, ReviewClaimed): _head_moved,
     (Phase.REVIEWING, AttemptOpened): _opened,
     (Phase.REVIEWING, AgentExited): _reviewed,
     (Phase.RECORDING, Recorded): _recorded,

@@ -97,9 +97,7 @@ def implement_prompt(
 ) -> str:
     """Fill in the prompt of an implement attempt: the rework text when there is something to mend.
 
-    Args:
-        task: the work package's own Markdown.
-        tick: the command line with which the agent ticks a subtask; "" if it must not try.
+    `task` is the work package's own Markdown; `tick` tells the agent how to tick a subtask, "" if it cannot.
     """
     parts = _common(wp, Role.IMPLEMENT, mission, attempt_id, task)
     parts["tick"] = tick or "You cannot tick subtasks yourself; name them in your report."

@@ -36,11 +36,11 @@ def answer(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
     """Decide what follows a refusal; `wp.lane` is the lane read after it."""
     match wp.phase:
         case Phase.CLAIMING:
-            return _claim(wp, event, policy)
+            return _claim(wp, event)
         case Phase.SUBMITTING:
             return _submit(wp, event, policy)
         case Phase.CLAIMING_REVIEW:
-            return _claim_review(wp, event, policy)
+            return _claim_review(wp, event)
         case Phase.RECORDING:
             return _record(wp, event, policy)
         case Phase.PARKING:
@@ -58,16 +58,16 @@ def _again(wp: WorkPackage, event: HostRefused, *, blocks: bool = False) -> Next
     return replace(wp, tries=wp.tries + 1), Wait(FIRST_WAIT_S * 2.0**wp.tries, reason)
 
 
-def _elsewhere(wp: WorkPackage, event: HostRefused, policy: Policy) -> WorkPackage:
+def _elsewhere(wp: WorkPackage, event: HostRefused) -> WorkPackage:
     """Take the work package up where somebody else put it; bounded, as somebody may go on moving it."""
     if wp.tries >= MOST_TRIES:
         return park(wp, f"it is moved by others while we work on it: {event.message}", blocks=False)
     return enter(replace(wp, tries=wp.tries + 1, to_tick=()))
 
 
-def _claim(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
+def _claim(wp: WorkPackage, event: HostRefused) -> Next:
     if wp.lane not in (Lane.PLANNED, Lane.CLAIMED, Lane.IN_PROGRESS):
-        return _elsewhere(wp, event, policy)
+        return _elsewhere(wp, event)
     match event.code:
         case "WP_ALREADY_CLAIMED":
             return finish(wp, Result.FOREIGN, f"claimed by {event.claimed_by or 'another actor'}")
@@ -90,7 +90,7 @@ def _submit(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
     if wp.lane in (Lane.FOR_REVIEW, Lane.IN_REVIEW):
         return replace(wp, phase=Phase.CLAIMING_REVIEW, feedback=(), to_tick=(), tries=0)
     if wp.lane is not Lane.IN_PROGRESS:
-        return _elsewhere(wp, event, policy)
+        return _elsewhere(wp, event)
     if event.code == NO_REPLY:
         return _again(wp, event, blocks=True)
     named = wp.report.subtasks_done
@@ -100,10 +100,10 @@ def _submit(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
     return rework(wp, Feedback(FeedbackSource.HOST, text), policy)
 
 
-def _claim_review(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
+def _claim_review(wp: WorkPackage, event: HostRefused) -> Next:
     if wp.lane in (Lane.FOR_REVIEW, Lane.IN_REVIEW):
         return _again(wp, event)
-    return _elsewhere(wp, event, policy)
+    return _elsewhere(wp, event)
 
 
 def _record(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
@@ -115,4 +115,4 @@ def _record(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
         recorded = wp.lane.complete
     else:
         recorded = wp.lane in (Lane.IN_PROGRESS, Lane.PLANNED, Lane.BLOCKED)
-    return conclude(wp, policy) if recorded else _elsewhere(replace(wp, verdict=None), event, policy)
+    return conclude(wp, policy) if recorded else _elsewhere(replace(wp, verdict=None), event)

@@ -1,0 +1,291 @@
+"""Runs a mission: one coroutine per work package that holds a slot, and one place that gives out slots.
+
+Nothing polls: whatever changes wakes the scheduler. Signals arrive as a call of `interrupt`.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import anyio
+from anyio.abc import TaskGroup
+
+from spec_kitty_orchestrator.core.commands import Finish, Wait
+from spec_kitty_orchestrator.core.events import Event, Scheduled, TimerFired
+from spec_kitty_orchestrator.core.lifecycle import step
+from spec_kitty_orchestrator.core.model import MissionState, Phase, Policy, Result, WorkPackage, Workspace
+from spec_kitty_orchestrator.core.moves import finish
+from spec_kitty_orchestrator.core.prompts import Prompts
+from spec_kitty_orchestrator.core.scheduler import (
+    Finished,
+    Idle,
+    Snapshot,
+    Stalled,
+    Start,
+    chains,
+    plan,
+)
+from spec_kitty_orchestrator.driver.mission import MissionView
+from spec_kitty_orchestrator.driver.recover import fold, seen, start
+from spec_kitty_orchestrator.driver.work_package import Performer
+from spec_kitty_orchestrator.errors import HostRefusal, OrchestratorError
+from spec_kitty_orchestrator.ports import (
+    AgentRunner,
+    Entry,
+    Host,
+    Journal,
+    Observer,
+    RunEnded,
+    RunStarted,
+    WallClock,
+    Workspaces,
+)
+
+STOP_GRACE_S = 8.0
+"""Between the first signal to an agent and the kill: the slowest CLI cleans up in about two seconds."""
+
+HURRIED_GRACE_S = 1.0
+"""The same after a second signal to us: somebody is waiting."""
+
+
+def new_attempt_id() -> str:
+    """Return an id that an implementer cannot guess, so that its text can hold no verdict for a review."""
+    return secrets.token_hex(8)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to.
+
+    Attributes:
+        exit_code: see the table of exit codes in the documentation.
+        work_packages: in the mission's order, each in its last state.
+        reasons: for each work package that is not approved or done, why.
+        state: the host's lanes at the end; after an interruption, the last ones that we know.
+        interrupted: the signal that ended the run, None if it ended by itself.
+    """
+
+    exit_code: int
+    work_packages: tuple[WorkPackage, ...]
+    reasons: Mapping[str, str]
+    state: MissionState
+    interrupted: int | None = None
+
+
+class Orchestrator:
+    """Drives one mission once. All parts come from outside, so tests and other programs bring their own."""
+
+    def __init__(
+        self,
+        mission: str,
+        actor: str,
+        policy: Policy,
+        *,
+        host: Host,
+        agents: AgentRunner,
+        workspaces: Workspaces,
+        journal: Journal,
+        clock: WallClock,
+        observer: Observer,
+        prompts: Prompts,
+        max_concurrent: int,
+        version: str,
+        tick_command: str = "",
+        stop_grace_s: float = STOP_GRACE_S,
+        new_id: Callable[[], str] = new_attempt_id,
+    ) -> None:
+        self._mission, self._actor, self._policy = mission, actor, policy
+        self._host, self._agents, self._journal = host, agents, journal
+        self._clock, self._observer = clock, observer
+        self._limit, self._version, self._grace_s = max_concurrent, version, stop_grace_s
+        self._view = MissionView(host, mission)
+        self._performer = Performer(
+            mission, actor, policy, host, agents, workspaces, self._view, prompts, tick_command, new_id
+        )
+        self._wps: dict[str, WorkPackage] = {}
+        self._workspaces: dict[str, Workspace] = {}
+        self._chains: dict[str, int] = {}
+        self._active: set[str] = set()
+        self._resting: dict[str, float] = {}
+        self._changed = anyio.Event()
+        self._stop = anyio.Event()
+        self._signals: list[int] = []
+
+    @property
+    def work_packages(self) -> Mapping[str, WorkPackage]:
+        """The present state of every work package; for display."""
+        return self._wps
+
+    @property
+    def resting(self) -> Mapping[str, float]:
+        """Work packages that wait, with the event loop's time at which each goes on; for display."""
+        return self._resting
+
+    def interrupt(self, signum: int) -> None:
+        """Start nothing more, stop the agents and return from `run`; a second call hurries the stop."""
+        self._signals.append(signum)
+        self._stop.set()
+        self._stop = anyio.Event()
+        self._wake()
+
+    async def run(self) -> RunResult:
+        """Drive the mission until nothing is left to do.
+
+        Raises:
+            OrchestratorError: the host, the journal or the machine is broken; the agents are stopped then,
+                and a later start goes on from the journal.
+        """
+        lines = await self._journal.read()
+        await self._view.refresh()
+        self._wps = start(self._view.state(), fold(lines, self._policy), self._policy)
+        self._chains = chains(self._view.dependencies)
+        self._workspaces = {one.id: one.workspace for one in self._wps.values() if one.workspace is not None}
+        begun = RunStarted(self._clock.now(), self._mission, self._actor, self._policy, self._version)
+        await self._journal.append(begun)
+        end: Finished | Stalled | None = None
+        try:
+            async with anyio.create_task_group() as tg:
+                tg.start_soon(self._stop_agents_on_signals)
+                tg.start_soon(self._resolve_workspaces)
+                end = await self._schedule(tg)
+                tg.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            with anyio.CancelScope(shield=True):
+                await self._agents.stop_all(self._grace_s)
+            raise _first(group) from group
+        result = self._result(end)
+        summary = f"{sum(one.lane.complete for one in result.work_packages)} of {len(self._wps)} complete"
+        await self._journal.append(RunEnded(self._clock.now(), result.exit_code, summary))
+        return result
+
+    async def _schedule(self, tg: TaskGroup) -> Finished | Stalled | None:
+        while True:
+            changed = self._changed
+            if self._signals:
+                if not self._active:
+                    return None
+                await changed.wait()
+                continue
+            snapshot = Snapshot(
+                self._wps, self._workspaces, self._active, self._resting, anyio.current_time(), self._chains
+            )
+            match plan(snapshot, self._limit):
+                case Start(ids=ids):
+                    for one in ids:
+                        self._active.add(one)
+                        tg.start_soon(self._drive, one)
+                case Idle(until=until):
+                    with anyio.move_on_after(None if until is None else until - anyio.current_time()):
+                        await changed.wait()
+                case end:
+                    if not self._view.stale:
+                        return end
+                    await self._reconcile()
+
+    async def _drive(self, wp_id: str) -> None:
+        event: Event = Scheduled(self._wps[wp_id].lane, self._workspaces[wp_id])
+        if self._resting.pop(wp_id, None) is not None:
+            event = TimerFired()
+        try:
+            while True:
+                wp, command = step(self._wps[wp_id], event, self._policy)
+                await self._journal.append(Entry(self._clock.now(), wp_id, event))
+                self._wps[wp_id] = wp
+                self._observer.saw(wp, event)
+                self._wake()
+                if isinstance(command, Wait):
+                    self._resting[wp_id] = anyio.current_time() + command.seconds
+                    return
+                if isinstance(command, Finish):
+                    if command.result is Result.REQUEUED:
+                        await self._reconcile()
+                    return
+                if self._signals:
+                    return
+                event = await self._performer.perform(wp, command)
+        finally:
+            self._active.discard(wp_id)
+            self._wake()
+
+    async def _reconcile(self) -> None:
+        """Read the mission again; whoever is at work settles its own lane, the others are settled here."""
+        await self._view.refresh()
+        for wp_id, lane in self._view.lanes.items():
+            wp = self._wps.get(wp_id) or WorkPackage(wp_id, self._view.dependencies[wp_id])
+            self._wps[wp_id] = wp if wp_id in self._active else seen(wp, lane)
+        self._wake()
+
+    async def _resolve_workspaces(self) -> None:
+        """Learn who shares a worktree before anything is claimed; what cannot start yet waits for a lull."""
+        while True:
+            changed = self._changed
+            missing = [one for one in self._wps.values() if self._unresolved(one)]
+            ready = [one for one in missing if self._ready(one)]
+            if ready:
+                async with anyio.create_task_group() as tg:
+                    for one in ready[: self._limit]:
+                        tg.start_soon(self._resolve, one.id)
+            elif missing and self._lull():
+                await self._resolve(max(missing, key=lambda one: self._chains.get(one.id, 1)).id)
+            else:
+                await changed.wait()
+
+    def _unresolved(self, wp: WorkPackage) -> bool:
+        return wp.phase is not Phase.FINISHED and wp.id not in self._workspaces
+
+    def _ready(self, wp: WorkPackage) -> bool:
+        return all(one in self._wps and self._wps[one].lane.complete for one in wp.dependencies)
+
+    def _lull(self) -> bool:
+        """Whether no work package waits for the host: its calls compete for the same cores."""
+        return all(self._wps[one].open_attempt is not None for one in self._active)
+
+    async def _resolve(self, wp_id: str) -> None:
+        try:
+            self._workspaces[wp_id] = await self._host.resolve_workspace(self._mission, wp_id)
+        except HostRefusal as refusal:
+            self._wps[wp_id] = finish(self._wps[wp_id], Result.PARKED, refusal.message)
+            self._observer.said(f"{wp_id} is left out: {refusal.message}")
+        self._wake()
+
+    async def _stop_agents_on_signals(self) -> None:
+        async with anyio.create_task_group() as tg:
+            while True:
+                if not self._signals:
+                    await self._stop.wait()
+                grace_s = self._grace_s if len(self._signals) == 1 else HURRIED_GRACE_S
+                tg.start_soon(self._agents.stop_all, grace_s)
+                await self._stop.wait()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    def _result(self, end: Finished | Stalled | None) -> RunResult:
+        wps = tuple(self._wps[one] for one in self._view.lanes)
+        stalled = dict(end.reasons) if isinstance(end, Stalled) else {}
+        reasons = {
+            one.id: stalled.get(one.id) or one.note or f"left in {one.lane}"
+            for one in wps
+            if not one.lane.complete
+        }
+        state = replace(self._view.state(), lanes={one.id: one.lane for one in wps})
+        if self._signals:
+            return RunResult(128 + self._signals[0], wps, reasons, state, self._signals[0])
+        return RunResult(_exit_code(wps), wps, reasons, state)
+
+
+def _exit_code(wps: tuple[WorkPackage, ...]) -> int:
+    if all(one.lane.complete for one in wps):
+        return 0
+    ended = (Result.PARKED, Result.BLOCKED, Result.CANCELED)
+    return 1 if any(one.result in ended for one in wps) else 6
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Choose the exception to report: one of ours if there is one, as it says what to do."""
+    ours = group.subgroup(OrchestratorError)
+    chosen: BaseException = ours or group
+    while isinstance(chosen, BaseExceptionGroup):
+        chosen = chosen.exceptions[0]
+    return chosen

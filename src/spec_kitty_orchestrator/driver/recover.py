@@ -1,0 +1,87 @@
+"""Host lanes + journal -> work packages. Used at every start: going on is not a special case.
+
+The journal's events are stepped through again under the policy that was in force; what comes out is the
+state in which each work package was left, with its pending command. The lane decides the rest:
+
+=============  ====================================================================
+lane           what a start does with a work package that is not finished
+=============  ====================================================================
+planned        waits for its dependencies, is claimed
+claimed        claimed again: harmless for the same actor, refused for another
+in_progress    goes on where the journal left it; else as `claimed`
+for_review     is reviewed
+in_review      its review goes on if we began it; otherwise it is somebody else's
+approved       is left alone: dependents can start
+done           is left alone
+blocked        is left alone and reported
+canceled       is left alone and reported
+=============  ====================================================================
+
+An attempt that is open, work that is not yet submitted and a verdict that is not yet recorded go first,
+whatever the lane: the host's answer settles it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from spec_kitty_orchestrator.core.lifecycle import step
+from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase, Policy, Result, WorkPackage
+from spec_kitty_orchestrator.core.moves import enter, reopen
+from spec_kitty_orchestrator.ports import Entry, Line, RunStarted
+
+SETTLED = (Lane.APPROVED, Lane.DONE, Lane.BLOCKED, Lane.CANCELED)
+"""Lanes in which a work package that we have not begun needs nothing of us."""
+
+
+def fold(lines: Iterable[Line], policy: Policy) -> dict[str, WorkPackage]:
+    """Step through a journal again; `policy` is used until its first `RunStarted`.
+
+    Raises:
+        InvalidTransition: the journal was written by a version with other edges.
+    """
+    wps: dict[str, WorkPackage] = {}
+    for line in lines:
+        if isinstance(line, RunStarted):
+            policy = line.policy
+            wps = {one.id: fitted(one, policy) for one in wps.values()}
+        elif isinstance(line, Entry):
+            wp = wps.get(line.wp_id) or WorkPackage(line.wp_id)
+            wps[line.wp_id], _ = step(wp, line.event, policy)
+    return wps
+
+
+def fitted(wp: WorkPackage, policy: Policy) -> WorkPackage:
+    """Start from the first agent again where the fallback order has become shorter than the position."""
+    return replace(
+        wp,
+        impl_agent=wp.impl_agent if wp.impl_agent < len(policy.impl_agents) else 0,
+        review_agent=wp.review_agent if wp.review_agent < len(policy.review_agents) else 0,
+    )
+
+
+def start(state: MissionState, folded: dict[str, WorkPackage], policy: Policy) -> dict[str, WorkPackage]:
+    """Join the mission's lanes with what the journal knows; what was parked gets a new chance."""
+    wps = {}
+    for wp_id, lane in state.lanes.items():
+        wp = fitted(folded.get(wp_id) or WorkPackage(wp_id), policy)
+        wp = replace(wp, dependencies=state.dependencies[wp_id], lane=lane)
+        if wp.phase is Phase.FINISHED and not _agrees(wp):
+            wp = reopen(wp)
+        wps[wp_id] = seen(wp, lane)
+    return wps
+
+
+def seen(wp: WorkPackage, lane: Lane) -> WorkPackage:
+    """Bring a work package that nobody works on into line with the lane that the host tells."""
+    wp = replace(wp, lane=lane)
+    if wp.phase is Phase.WAITING and (lane in SETTLED or (lane is Lane.IN_REVIEW and not wp.base)):
+        return enter(wp)
+    if wp.phase is Phase.FINISHED and lane.complete and not _agrees(wp):
+        return enter(wp)
+    return wp
+
+
+def _agrees(wp: WorkPackage) -> bool:
+    if wp.result is Result.PARKED:
+        return wp.lane is Lane.BLOCKED
+    return wp.result is not None and wp.result.value == wp.lane.value

@@ -1,0 +1,260 @@
+"""Performs one command of one work package and says in an event what happened.
+
+Every command can be performed again after a crash. Refusals and lost replies become events with the lane
+read after them; only what is broken for the whole run is an exception.
+"""
+
+import shlex
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from spec_kitty_orchestrator.core.commands import (
+    Claim,
+    ClaimReview,
+    Command,
+    Commit,
+    OpenAttempt,
+    Park,
+    Record,
+    RunAgent,
+    Submit,
+    TickSubtasks,
+)
+from spec_kitty_orchestrator.core.events import (
+    NO_REPLY,
+    AgentExited,
+    AttemptOpened,
+    Claimed,
+    CommitRefused,
+    Committed,
+    Event,
+    HostRefused,
+    Parked,
+    Recorded,
+    ReviewClaimed,
+    Submitted,
+    SubtasksTicked,
+    WorkspaceFailed,
+)
+from spec_kitty_orchestrator.core.model import Lane, Policy, PolicyMetadata, Role, WorkPackage, Workspace
+from spec_kitty_orchestrator.core.prompts import Prompts, implement_prompt, review_prompt
+from spec_kitty_orchestrator.driver.mission import MissionView
+from spec_kitty_orchestrator.errors import HostNoReply, HostRefusal, WorkspaceError
+from spec_kitty_orchestrator.ports import (
+    AgentRunner,
+    AttemptRequest,
+    CommitRefusal,
+    Host,
+    ReviewResult,
+    Workspaces,
+)
+
+DIFF_LIMIT = 60_000
+"""Characters of a diff that a review prompt holds; the reviewer reads the rest in the workspace."""
+
+
+@dataclass(frozen=True)
+class Performer:
+    """The world as one work package sees it.
+
+    Attributes:
+        tick_command: how an implementer calls the host to tick subtasks: the executable, absolute.
+        new_id: makes attempt ids, unguessable and unique.
+    """
+
+    mission: str
+    actor: str
+    policy: Policy
+    host: Host
+    agents: AgentRunner
+    workspaces: Workspaces
+    view: MissionView
+    prompts: Prompts
+    tick_command: str
+    new_id: Callable[[], str]
+
+    async def perform(self, wp: WorkPackage, command: Command) -> Event:
+        """Do what `command` says.
+
+        Raises:
+            OrchestratorError: nothing can go on: the host is missing, the journal or a bug of ours.
+        """
+        try:
+            match command:
+                case Claim():
+                    return await self._claim(wp)
+                case OpenAttempt():
+                    return await self._open(wp, command)
+                case RunAgent():
+                    return await self._run(wp, command)
+                case Commit():
+                    return await self._commit(wp, command)
+                case Submit():
+                    return await self._submit(wp, command)
+                case TickSubtasks():
+                    return await self._tick(wp, command)
+                case ClaimReview():
+                    return await self._claim_review(wp)
+                case Record():
+                    return await self._record(wp, command)
+                case Park():
+                    return await self._park(wp, command)
+                case _:
+                    raise AssertionError(f"{command} is for the engine")
+        except WorkspaceError as error:
+            return WorkspaceFailed(str(error))
+
+    async def _told(self, wp: WorkPackage, call: Awaitable[object], lane: Lane) -> HostRefused | None:
+        """Await a mutation; None if the host acknowledged it, else what it said and the lane found after."""
+        try:
+            await call
+        except HostRefusal as refusal:
+            holder = refusal.data.get("claimed_by")
+            code, message, name = refusal.code, refusal.message, refusal.call
+        except HostNoReply as lost:
+            holder, code, message, name = None, NO_REPLY, lost.message, lost.call
+        else:
+            self.view.note(wp.id, lane)
+            return None
+        await self.view.refresh()
+        found = self.view.lanes.get(wp.id, Lane.CANCELED)
+        return HostRefused(name, code, message, found, holder if isinstance(holder, str) else "")
+
+    async def _claim(self, wp: WorkPackage) -> Event:
+        adopted = wp.lane is not Lane.PLANNED and not wp.base
+        policy = self._metadata(wp, Role.IMPLEMENT)
+        refused = await self._told(
+            wp, self.host.start_implementation(self.mission, wp.id, self.actor, policy), Lane.IN_PROGRESS
+        )
+        if refused is not None:
+            return refused
+        workspace = self._workspace(wp)
+        await self.workspaces.ensure(wp.id, workspace, wp.dependencies)
+        state = await self.workspaces.state(workspace)
+        workspace = replace(workspace, branch=workspace.branch or state.branch or None)
+        head = await self.workspaces.fork_point(workspace) if adopted else state.head
+        return Claimed(workspace, head)
+
+    async def _open(self, wp: WorkPackage, command: OpenAttempt) -> Event:
+        workspace = self._workspace(wp)
+        await self.workspaces.ensure(wp.id, workspace, wp.dependencies)
+        task = await self.workspaces.task(workspace)
+        attempt_id = self.new_id()
+        request = AttemptRequest(
+            attempt_id, self.mission, wp.id, command.number, command.role, command.agent, workspace, prompt=""
+        )
+        if command.role is Role.IMPLEMENT:
+            prompt = implement_prompt(
+                self.prompts,
+                wp,
+                mission=self.mission,
+                attempt_id=attempt_id,
+                task=task,
+                tick=self._tick_help(),
+            )
+            return AttemptOpened(await self.agents.open(replace(request, prompt=prompt)))
+        state = await self.workspaces.state(workspace)
+        if state.head != wp.head:
+            # Somebody committed after the review was claimed: the range under review is a new one.
+            return ReviewClaimed(wp.base, state.head)
+        stat, diff = await self.workspaces.diff(workspace, wp.base, wp.head, DIFF_LIMIT)
+        prompt = review_prompt(
+            self.prompts, wp, mission=self.mission, attempt_id=attempt_id, task=task, stat=stat, diff=diff
+        )
+        tree = await self.workspaces.fingerprint(workspace)
+        return AttemptOpened(await self.agents.open(replace(request, prompt=prompt, head=wp.head, tree=tree)))
+
+    async def _run(self, wp: WorkPackage, command: RunAgent) -> Event:
+        attempt = command.attempt
+        report = await self.agents.run(attempt)
+        tampered: tuple[str, ...] = ()
+        if attempt.role is Role.REVIEW:
+            tampered = await self.workspaces.restore(wp.id, self._workspace(wp), attempt.tree, attempt.id)
+        return AgentExited(attempt.id, report, tampered)
+
+    async def _commit(self, wp: WorkPackage, command: Commit) -> Event:
+        found = await self.workspaces.commit(
+            wp.id, self._workspace(wp), wp.base, command.message, command.empty_reason
+        )
+        return CommitRefused(found.message) if isinstance(found, CommitRefusal) else Committed(found)
+
+    async def _submit(self, wp: WorkPackage, command: Submit) -> Event:
+        policy = self._metadata(wp, Role.IMPLEMENT)
+        call = self.host.transition(
+            self.mission, wp.id, Lane.FOR_REVIEW, self.actor, policy=policy, note=command.note
+        )
+        return await self._told(wp, call, Lane.FOR_REVIEW) or Submitted()
+
+    async def _tick(self, wp: WorkPackage, command: TickSubtasks) -> Event:
+        call = self.host.tick_subtasks(self.mission, wp.id, command.ids)
+        return await self._told(wp, call, wp.lane) or SubtasksTicked(command.ids)
+
+    async def _claim_review(self, wp: WorkPackage) -> Event:
+        policy = self._metadata(wp, Role.REVIEW)
+        refused = await self._told(
+            wp, self.host.start_review(self.mission, wp.id, self.actor, policy), Lane.IN_REVIEW
+        )
+        if refused is not None:
+            return refused
+        workspace = self._workspace(wp)
+        await self.workspaces.ensure(wp.id, workspace, wp.dependencies)
+        base = wp.base or await self.workspaces.fork_point(workspace)
+        return ReviewClaimed(base, (await self.workspaces.state(workspace)).head)
+
+    async def _record(self, wp: WorkPackage, command: Record) -> Event:
+        verdict = command.verdict
+        state = await self.workspaces.state(self._workspace(wp))
+        if state.head != verdict.head:
+            # The verdict is bound to a commit that is no longer what the branch holds.
+            return ReviewClaimed(wp.base, state.head)
+        review = ReviewResult(
+            reviewer=verdict.reviewer,
+            verdict=verdict.ruling.value,
+            reference=f"{verdict.attempt_id}@{verdict.head}",
+            summary=verdict.summary or verdict.ruling.value,
+        )
+        call = self.host.transition(
+            self.mission,
+            wp.id,
+            command.to,
+            self.actor,
+            policy=self._metadata(wp, Role.REVIEW),
+            note=command.note,
+            review=review,
+        )
+        return await self._told(wp, call, command.to) or Recorded(command.to)
+
+    async def _park(self, wp: WorkPackage, command: Park) -> Event:
+        rescued = ""
+        if wp.workspace is not None and wp.base:
+            rescued = await self.workspaces.rescue(wp.id, wp.workspace, f"parked-{len(wp.attempts)}")
+        if not command.block:
+            return Parked(wp.lane, rescued)
+        note = command.reason + (f"\n\nuncommitted work is saved under {rescued}" if rescued else "")
+        call = self.host.transition(
+            self.mission,
+            wp.id,
+            Lane.BLOCKED,
+            self.actor,
+            policy=self._metadata(wp, Role.IMPLEMENT),
+            note=note,
+        )
+        return await self._told(wp, call, Lane.BLOCKED) or Parked(Lane.BLOCKED, rescued)
+
+    def _workspace(self, wp: WorkPackage) -> Workspace:
+        assert wp.workspace is not None
+        return wp.workspace
+
+    def _metadata(self, wp: WorkPackage, role: Role) -> PolicyMetadata:
+        if role is Role.REVIEW:
+            return self.agents.policy(self.policy.review_agents[wp.review_agent], role)
+        return self.agents.policy(self.policy.impl_agents[wp.impl_agent], role)
+
+    def _tick_help(self) -> str:
+        if not self.tick_command:
+            return ""
+        example = (
+            f"{shlex.quote(self.tick_command)} agent tasks mark-status T001 --status done "
+            f"--mission {shlex.quote(self.mission)}"
+        )
+        return f"Tick each finished subtask (several ids at once if you like): `{example}`. Should it fail, go on."
