@@ -16,16 +16,17 @@ from pathlib import Path
 from spec_kitty_orchestrator.testing.missions import demo, make_mission
 
 SCENARIO = """\
-# What the scripted agents do. A work package without an entry is implemented and approved at once.
 [defaults.implement]
-seconds = 2
-[defaults.review]
-seconds = 1
+sleep = 2.0
 
+[defaults.review]
+sleep = 1.0
+
+# The first review of WP03 sends it back, the second approves the rework.
 [[WP03.review]]
 verdict = "changes_requested"
 summary = "The module does not say its version."
-findings = [{ severity = "major", file = "src/mod03/m03.py", line = 1, message = "add VERSION" }]
+findings = [{ severity = "major", file = "", line = 0, message = "State the version." }]
 
 [[WP03.review]]
 verdict = "approved"
@@ -33,7 +34,7 @@ verdict = "approved"
 
 SETTINGS = """\
 [agents.scripted]
-scenario = "scenario.toml"
+scenario = ".kittify/scenario.toml"
 """
 
 
@@ -53,13 +54,17 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Run the demo mission on the real host.")
-    parser.add_argument("--host", type=Path, help="the `spec-kitty` to use (default: SKO_TEST_HOST, then PATH)")
+    parser.add_argument(
+        "--host", type=Path, help="the `spec-kitty` to use (default: SKO_TEST_HOST, then PATH)"
+    )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="make the project in DIR, and keep it")
     return parser.parse_args()
 
 
 def find_host(given: Path | None) -> Path:
-    found = given or os.environ.get("SKO_TEST_HOST") or shutil.which("spec-kitty")
+    # Taken out of the environment, where the orchestrator would take it for a setting of its own.
+    named = os.environ.pop("SKO_TEST_HOST", None)
+    found = given or named or shutil.which("spec-kitty")
     if not found or not shutil.which(str(found)):
         sys.exit(f"the demo needs the host: `spec-kitty` is not at {found or 'any folder of PATH'}")
     return Path(found).absolute()
@@ -98,7 +103,10 @@ def configure(project: Path) -> None:
     folder = project / ".kittify"
     (folder / "scenario.toml").write_text(SCENARIO)
     (folder / "orchestrator.toml").write_text(SETTINGS)
-    for words in (["add", "--force", "--", ".kittify"], ["commit", "--quiet", "--message", "chore: rehearse"]):
+    for words in (
+        ["add", "--force", "--", ".kittify"],
+        ["commit", "--quiet", "--message", "chore: rehearse"],
+    ):
         subprocess.run(["git", *words], cwd=project, check=True)
 
 
