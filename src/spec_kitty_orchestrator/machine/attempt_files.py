@@ -1,0 +1,96 @@
+"""The records in an attempt's directory: `command.json` says what runs, `result.json` how it ended.
+
+A record that cannot be read counts as missing: it was torn by a power failure or written by somebody else.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter
+
+from spec_kitty_orchestrator.agents.spec import Agent, AgentCommand, AgentSettings
+from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role
+from spec_kitty_orchestrator.machine import logs
+
+STDERR_TAIL_BYTES = 16 * 1024
+"""Enough for an error and its trace; agents read no more of stderr than that."""
+
+
+@dataclass(frozen=True)
+class CommandRecord:
+    """What runs, where and for which attempt; `env` holds the additions without secrets."""
+
+    attempt: str
+    agent: str
+    role: Role
+    cwd: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    stop_signal: Literal["INT", "TERM"]
+
+
+@dataclass(frozen=True)
+class ResultRecord:
+    """What a finished attempt was reported as."""
+
+    attempt: str
+    report: AgentReport
+
+
+_COMMAND = TypeAdapter(CommandRecord)
+_RESULT = TypeAdapter(ResultRecord)
+
+
+def write_command(
+    directory: Path, attempt: str, agent: str, role: Role, cwd: Path, command: AgentCommand
+) -> None:
+    """Write `command.json`. Raises `OSError`."""
+    env = {
+        name: logs.REDACTED if logs.is_secret_name(name) else logs.redact(value)
+        for name, value in command.env.items()
+    }
+    record = CommandRecord(attempt, agent, role, str(cwd), command.argv, env, command.stop_signal)
+    _write(directory / "command.json", asdict(record))
+
+
+def read_command(directory: Path, attempt: str) -> CommandRecord | None:
+    """Return what `command.json` says of this attempt, None if there is no such record."""
+    try:
+        record = _COMMAND.validate_json((directory / "command.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return record if record.attempt == attempt else None
+
+
+def write_result(directory: Path, attempt: str, report: AgentReport) -> None:
+    """Write `result.json`. Raises `OSError`."""
+    _write(directory / "result.json", asdict(ResultRecord(attempt, report)))
+
+
+def read_result(directory: Path, attempt: str) -> AgentReport | None:
+    """Return the report that was made of this attempt, None if there is none."""
+    try:
+        record = _RESULT.validate_json((directory / "result.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return record.report if record.attempt == attempt else None
+
+
+def read_report(directory: Path, agent: Agent, settings: AgentSettings, exit_code: int | None) -> AgentReport:
+    """Let the agent's module read the output, and redact what comes of it; huge output costs no memory."""
+    tail = logs.read_tail(directory / "stderr.log", STDERR_TAIL_BYTES)
+    try:
+        report = agent.report(logs.read_lines(directory / "stdout.log"), tail, exit_code)
+    except Exception as error:  # noqa: BLE001 - agents can be plug-ins; their bugs must not end the run
+        report = AgentReport(Outcome.CRASHED, detail=f"the output could not be read: {error!r}")
+    secrets = logs.secret_values({**os.environ, **settings.env})
+    text, detail = logs.redact(report.text, secrets), logs.redact(report.detail, secrets)
+    return replace(report, text=text, detail=detail)
+
+
+def _write(path: Path, record: Mapping[str, object]) -> None:
+    logs.write_private(path, json.dumps(record, indent=2) + "\n")

@@ -1,0 +1,243 @@
+"""One detached child: started in a session of its own, waited for, and found again after a crash.
+
+The child outlives us on purpose. Its directory says what became of it: `stdout.log` is there once it may have
+begun, `process.json` names it, `exit` is there once it ended.
+"""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import psutil
+
+from spec_kitty_orchestrator.machine.logs import was_started, write_private
+
+MARKER = "SPEC_KITTY_ORCHESTRATOR_ATTEMPT"
+"""The environment variable that every process of an attempt inherits; its value is the attempt's id."""
+POLL_S = 0.2
+"""How often we look where the kernel cannot wake us; a look costs some microseconds."""
+
+_WRAPPER_NAME = "spec-kitty-orchestrator-attempt"
+# The wrapper lives through a stop's signals in order to record the status (a trapped signal, unlike an
+# ignored one, has its default effect in the command). While it records, `mv` ignores the signals too.
+_WRAPPER = """\
+trap : HUP INT TERM
+directory=$1
+shift
+"$@"
+status=$?
+trap '' HUP INT TERM
+umask 077
+PATH=$PATH:/usr/bin:/bin
+printf '%s\\n' "$status" >"$directory/exit.part" && mv -f "$directory/exit.part" "$directory/exit"
+exit "$status"
+"""
+# What git exports to hooks; in an agent's environment it would redirect git to another repository.
+_GIT_REDIRECTS = frozenset(
+    f"GIT_{name}"
+    for name in (
+        *("ALTERNATE_OBJECT_DIRECTORIES", "CEILING_DIRECTORIES", "COMMON_DIR", "CONFIG", "CONFIG_COUNT"),
+        *("CONFIG_PARAMETERS", "DIR", "GRAFT_FILE", "IMPLICIT_WORK_TREE", "INDEX_FILE", "LITERAL_PATHSPECS"),
+        *("NAMESPACE", "NO_REPLACE_OBJECTS", "OBJECT_DIRECTORY", "PREFIX", "QUARANTINE_PATH"),
+        *("REFLOG_ACTION", "REPLACE_REF_BASE", "SHALLOW_FILE", "WORK_TREE"),
+    )
+)
+_GIT_CONFIG_PAIRS = ("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_")
+
+
+@dataclass(frozen=True)
+class Child:
+    """A process that cannot be mistaken for another; `create_time` is in seconds since the epoch."""
+
+    pid: int
+    create_time: float
+
+
+@dataclass(frozen=True)
+class NeverStarted:
+    """Nothing was ever started for the directory."""
+
+
+@dataclass(frozen=True)
+class Alive:
+    """The wrapper of the attempt is running."""
+
+    child: Child
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The command ended with this status; 128 + n after signal n."""
+
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class Lost:
+    """It was started, it is gone, and how it ended was not recorded."""
+
+
+State = NeverStarted | Alive | Finished | Lost
+
+# Children of ours until they are reaped; a run that is canceled leaves its child here.
+_children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+def environment(additions: Mapping[str, str], marker: str, extra_path: Sequence[Path] = ()) -> dict[str, str]:
+    """Build a child's environment from ours: without our settings and git's redirections, with the marker."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SKO_", *_GIT_CONFIG_PAIRS)) and name not in _GIT_REDIRECTS
+    }
+    if extra_path:
+        parts = [*map(str, extra_path), inherited.get("PATH", os.defpath)]
+        inherited["PATH"] = os.pathsep.join(parts)
+    return {**inherited, **additions, MARKER: marker}
+
+
+async def spawn(command: Sequence[str], cwd: Path, env: Mapping[str, str], directory: Path) -> Child:
+    """Start a command detached, with `prompt.md` as stdin and its output in the directory.
+
+    Raises:
+        OSError: nothing was started: it was started before (`FileExistsError`), a file or `cwd` is
+            missing, the arguments are too long, the disk is full.
+    """
+    return await anyio.to_thread.run_sync(_spawn, command, cwd, env, directory)
+
+
+def _spawn(command: Sequence[str], cwd: Path, env: Mapping[str, str], directory: Path) -> Child:
+    new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+    descriptors: list[int] = []
+    try:
+        descriptors.append(os.open(directory / "prompt.md", os.O_RDONLY))
+        # Exclusive: whoever else believes that this attempt was never started fails here.
+        descriptors.append(os.open(directory / "stdout.log", new, 0o600))
+        descriptors.append(os.open(directory / "stderr.log", new, 0o600))
+        stdin, stdout, stderr = descriptors
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", _WRAPPER, _WRAPPER_NAME, str(directory), *command],
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=cwd,
+            env=dict(env),
+            start_new_session=True,
+        )
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+    _children[process.pid] = process
+    # A child of ours that already ended is a zombie until it is reaped, so its creation time can be read.
+    child = Child(process.pid, psutil.Process(process.pid).create_time())
+    record = {
+        "pid": child.pid,
+        "create_time": child.create_time,
+        "started_at": datetime.now(UTC).isoformat(),
+    }
+    # A full disk must not turn a running child into an error: the marker finds it without the record.
+    with suppress(OSError):
+        write_private(directory / "process.json", json.dumps(record) + "\n")
+    return child
+
+
+async def wait(child: Child) -> None:
+    """Return when the child is gone; a child of ours is reaped."""
+    opened = _open_pidfd(child.pid)
+    try:
+        # The descriptor is opened first: it stays with the process that the check then finds to be ours.
+        while await anyio.to_thread.run_sync(is_running, child):
+            if opened is None:
+                await anyio.sleep(POLL_S)
+            else:
+                await anyio.wait_readable(opened)
+                break
+    finally:
+        if opened is not None:
+            os.close(opened)
+    _reap(child.pid)
+
+
+def _open_pidfd(pid: int) -> int | None:
+    pidfd_open = getattr(os, "pidfd_open", None)
+    with suppress(OSError):
+        return int(pidfd_open(pid)) if pidfd_open is not None else None
+    return None
+
+
+def _reap(pid: int) -> None:
+    process = _children.get(pid)
+    if process is not None and process.poll() is not None:
+        del _children[pid]
+
+
+def is_running(child: Child) -> bool:
+    """Tell whether that very process runs; a zombie does not. Not for the event loop."""
+    with suppress(psutil.Error):
+        process = psutil.Process(child.pid)
+        return process.create_time() == child.create_time and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def read_exit(directory: Path) -> int | None:
+    """Return the exit status that the wrapper recorded, None if it did not."""
+    with suppress(OSError, ValueError):
+        return int((directory / "exit").read_text(encoding="ascii"))
+    return None
+
+
+async def state(directory: Path, marker: str) -> State:
+    """Tell what became of the attempt with this directory and this marker."""
+    return await anyio.to_thread.run_sync(_state, directory, marker)
+
+
+def _state(directory: Path, marker: str) -> State:
+    if not was_started(directory):
+        return NeverStarted()
+    if (code := read_exit(directory)) is not None:
+        return Finished(code)
+    child = _recorded(directory)
+    if child is not None and is_running(child):
+        return Alive(child)
+    # Not recorded in time, or recorded under a clock that was set since: creation times shift with it.
+    for found in find_marked(marker):
+        with suppress(psutil.Error):
+            if found.cmdline()[3:5] == [_WRAPPER_NAME, str(directory)]:
+                return Alive(Child(found.pid, found.create_time()))
+    if child is not None:
+        _reap(child.pid)
+    # It may have ended since the first look.
+    code = read_exit(directory)
+    return Lost() if code is None else Finished(code)
+
+
+def _recorded(directory: Path) -> Child | None:
+    try:
+        record = json.loads((directory / "process.json").read_bytes())
+        return Child(int(record["pid"]), float(record["create_time"]))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def find_marked(marker: str) -> list[psutil.Process]:
+    """Find this user's running processes that carry the marker. Not for the event loop."""
+    found: list[psutil.Process] = []
+    for pid in psutil.pids():
+        # Processes end while we look, and those of other users cannot be looked at.
+        with suppress(psutil.Error, OSError):
+            process = psutil.Process(pid)
+            if (
+                pid != os.getpid()
+                and process.environ().get(MARKER) == marker
+                and process.uids().real == os.getuid()
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
+                found.append(process)
+    return found

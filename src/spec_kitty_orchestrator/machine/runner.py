@@ -1,0 +1,301 @@
+"""Agents as processes of this machine: each attempt runs once, and survives us.
+
+An attempt's directory says how far it got, and `run` goes on from there: it spawns, re-attaches, harvests, or
+reports the attempt lost.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import time
+from typing import Literal
+
+import anyio
+import anyio.to_thread
+
+from spec_kitty_orchestrator.agents.spec import Agent, AgentCommand, AgentSettings
+from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, PolicyMetadata, Role
+from spec_kitty_orchestrator.errors import PreflightError, WorkspaceError
+from spec_kitty_orchestrator.machine import attempt_files, logs, process
+from spec_kitty_orchestrator.machine.stopping import (
+    KILL_WAIT_S,
+    STOP_GRACE_S,
+    SWEEP_TERM_S,
+    Grace,
+    stop,
+    sweep,
+)
+from spec_kitty_orchestrator.ports import AttemptRequest
+
+ORCHESTRATOR_ID = "spec-kitty-orchestrator"
+HOST_BANNED_FLAGS = (
+    "--yolo",
+    "--full-auto",
+    "--dangerously-bypass-approvals-and-sandbox",
+    "--dangerously-skip-permissions",
+)
+"""The host refuses a policy that declares one of these."""
+# These fail every time; a full disk or process table may pass.
+_LASTING_ERRORS = frozenset({errno.E2BIG, errno.ENOENT, errno.EACCES, errno.ENOEXEC})
+_log = logs.get_logger()
+
+
+@dataclass
+class _Running:
+    """One process that a `run` waits for; `grace` is set once it has to stop."""
+
+    child: process.Child
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    ended: anyio.Event = field(default_factory=anyio.Event)
+    grace: Grace | None = None
+
+    def request_stop(self, grace_s: float) -> None:
+        if self.grace is None:
+            self.grace = Grace(grace_s)
+            self.scope.cancel()
+        else:
+            self.grace.shorten(grace_s)
+
+
+class LocalAgents:
+    """The `AgentRunner` of this machine; attempts are kept under `.kittify/logs` of `repo_root`.
+
+    `timeouts` are in seconds, `version` is ours (for the host's policy), and agents find the folders of
+    `extra_path` before PATH.
+    """
+
+    def __init__(
+        self,
+        repo_root: Path,
+        agents: Mapping[str, tuple[Agent, AgentSettings]],
+        *,
+        timeouts: Mapping[Role, float],
+        version: str,
+        extra_path: Sequence[Path] = (),
+    ) -> None:
+        self._root = repo_root
+        self._agents = agents
+        self._timeouts = timeouts
+        self._version = version
+        self._extra_path = tuple(extra_path)
+        self._running: dict[str, _Running] = {}
+        self._turns: dict[str, anyio.Lock] = {}
+        self._stop_grace_s: float | None = None
+
+    def policy(self, agent: str, role: Role) -> PolicyMetadata:
+        """Tell what the argv for this role really allows. Raises `PreflightError` for an unknown agent."""
+        words = {word.partition("=")[0] for word in self.command(agent, role, self._root, "policy").argv}
+        allowed = self._agent(agent)[0].permissions(role)
+        return PolicyMetadata(
+            orchestrator_id=ORCHESTRATOR_ID,
+            # Build metadata is free text, and the host refuses some words in it.
+            orchestrator_version=self._version.partition("+")[0],
+            agent_family=self._agent(agent)[0].family,
+            approval_mode=allowed.approval_mode,
+            sandbox_mode=allowed.sandbox_mode,
+            network_mode=allowed.network_mode,
+            dangerous_flags=tuple(flag for flag in HOST_BANNED_FLAGS if flag in words),
+        )
+
+    def command(self, agent: str, role: Role, workspace: Path, attempt_id: str) -> AgentCommand:
+        """Build what `run` would start. Raises `PreflightError` for an unknown agent."""
+        spec, settings = self._agent(agent)
+        built = spec.command(role, settings, workspace=workspace, attempt_id=attempt_id)
+        return replace(built, env={**built.env, **settings.env})
+
+    def executable(self, agent: str) -> str | None:
+        """Return the path of the program that the agent would run, None if there is none."""
+        command = self.command(agent, Role.IMPLEMENT, self._root, "executable")
+        return self._locate(command.argv[0], process.environment(command.env, "", self._extra_path))
+
+    async def open(self, request: AttemptRequest) -> Attempt:
+        """Write `prompt.md` and `command.json` into a directory of the attempt's own; nothing is spawned.
+
+        Raises:
+            WorkspaceError: the disk refuses.
+            PreflightError: the agent is not configured.
+        """
+        command = self.command(request.agent, request.role, Path(request.workspace.path), request.id)
+        try:
+            number, directory = await anyio.to_thread.run_sync(self._prepare, request, command)
+        except OSError as error:
+            raise WorkspaceError(f"cannot prepare an attempt of {request.wp_id}: {error}") from error
+        role, agent, head, tree = request.role, request.agent, request.head, request.tree
+        return Attempt(request.id, number, role, agent, str(directory), head, tree)
+
+    def _prepare(self, request: AttemptRequest, command: AgentCommand) -> tuple[int, Path]:
+        number, directory = logs.open_directory(
+            self._root, request.mission, request.wp_id, request.number, request.role, request.agent
+        )
+        logs.write_private(directory / "prompt.md", request.prompt)
+        cwd = Path(request.workspace.path)
+        attempt_files.write_command(directory, request.id, request.agent, request.role, cwd, command)
+        return number, directory
+
+    async def run(self, attempt: Attempt) -> AgentReport:
+        """Spawn the attempt, or re-attach to it, or harvest what it left; wait for its end.
+
+        Cancelling leaves the process running: the next call re-attaches to it.
+
+        Raises:
+            WorkspaceError: the worktree is missing.
+            PreflightError: the attempt's agent is not configured any more.
+        """
+        self._agent(attempt.agent)
+        directory = Path(attempt.directory)
+        async with self._turns.setdefault(attempt.directory, anyio.Lock()):
+            saved = await anyio.to_thread.run_sync(attempt_files.read_result, directory, attempt.id)
+            if saved is not None:
+                return saved
+            written = await anyio.to_thread.run_sync(attempt_files.read_command, directory, attempt.id)
+            if written is None:
+                leftovers = await sweep(attempt.id)
+                gone = f"the files of the attempt in {directory} are gone or belong to another"
+                return AgentReport(Outcome.LOST, detail=gone, leftovers=leftovers)
+            match await process.state(directory, attempt.id):
+                case process.NeverStarted():
+                    return await self._begin(attempt, Path(written.cwd))
+                case process.Alive(child):
+                    _log.info("attempt re-attached", attempt=attempt.id, pid=child.pid)
+                    return await self._attend(attempt, child, written.stop_signal)
+                case process.Finished(exit_code):
+                    return await self._harvest(attempt, exit_code)
+                case process.Lost():
+                    pass
+            detail = "the process is gone and how it ended was not recorded"
+            return await self._harvest(attempt, None, otherwise=(Outcome.LOST, detail))
+
+    async def _begin(self, attempt: Attempt, cwd: Path) -> AgentReport:
+        if self._stop_grace_s is not None:
+            return AgentReport(Outcome.CANCELED, detail="the run was stopped before the attempt began")
+        directory = Path(attempt.directory)
+        command = self.command(attempt.agent, attempt.role, cwd, attempt.id)
+        env = process.environment(command.env, attempt.id, self._extra_path)
+        program = await anyio.to_thread.run_sync(self._locate, command.argv[0], env)
+        if program is None:
+            missing = f"{command.argv[0]} is not an executable on PATH"
+            return AgentReport(Outcome.INVALID_REQUEST, detail=missing)
+        try:
+            # The settings may have changed since the attempt was opened; the record says what really runs.
+            await anyio.to_thread.run_sync(
+                attempt_files.write_command, directory, attempt.id, attempt.agent, attempt.role, cwd, command
+            )
+            child = await process.spawn((program, *command.argv[1:]), cwd, env, directory)
+        except FileExistsError as error:
+            raise WorkspaceError(f"another run has started the attempt in {directory}") from error
+        except OSError as error:
+            if not await anyio.Path(cwd).is_dir():
+                raise WorkspaceError(f"the worktree {cwd} is missing") from error
+            return await self._not_spawned(attempt, program, error)
+        _log.info("attempt started", attempt=attempt.id, agent=attempt.agent, pid=child.pid)
+        return await self._attend(attempt, child, command.stop_signal)
+
+    async def _not_spawned(self, attempt: Attempt, program: str, error: OSError) -> AgentReport:
+        outcome = Outcome.INVALID_REQUEST if error.errno in _LASTING_ERRORS else Outcome.CRASHED
+        report = AgentReport(outcome, detail=f"cannot start {program}: {error.strerror}")
+        await self._save(attempt, report)
+        return report
+
+    async def _attend(
+        self, attempt: Attempt, child: process.Child, stop_signal: Literal["INT", "TERM"]
+    ) -> AgentReport:
+        running = self._running[attempt.directory] = _Running(child)
+        try:
+            if self._stop_grace_s is not None:
+                running.request_stop(self._stop_grace_s)
+            # The clock of the wall, because the attempt may have begun before this process did.
+            left_s = self._timeouts[attempt.role] - max(0.0, time() - child.create_time)
+            running.scope.deadline = anyio.current_time() + left_s
+            ended = False
+            with running.scope:
+                await process.wait(child)
+                ended = True
+            # What has begun to stop is stopped in bounded time, whoever loses interest meanwhile.
+            with anyio.CancelScope(shield=True):
+                report = await self._conclude(attempt, running, ended, stop_signal)
+        finally:
+            running.ended.set()
+            del self._running[attempt.directory]
+        return report
+
+    async def _conclude(
+        self, attempt: Attempt, running: _Running, ended: bool, stop_signal: Literal["INT", "TERM"]
+    ) -> AgentReport:
+        otherwise: tuple[Outcome, str] | None = None
+        leftovers = 0
+        if not ended:
+            if running.grace is not None:
+                otherwise = (Outcome.CANCELED, "the run was stopped")
+            else:
+                running.grace = Grace(STOP_GRACE_S)
+                limit = f"no result within {self._timeouts[attempt.role]:g} s"
+                otherwise = (Outcome.TIMEOUT, limit)
+            leftovers = await stop(running.child, attempt.id, running.grace, stop_signal)
+        exit_code = await anyio.to_thread.run_sync(process.read_exit, Path(attempt.directory))
+        return await self._harvest(attempt, exit_code, leftovers=leftovers, otherwise=otherwise)
+
+    async def _harvest(
+        self,
+        attempt: Attempt,
+        exit_code: int | None,
+        *,
+        leftovers: int = 0,
+        otherwise: tuple[Outcome, str] | None = None,
+    ) -> AgentReport:
+        leftovers += await sweep(attempt.id)
+        if leftovers:
+            _log.warning("processes of the attempt outlived it", attempt=attempt.id, killed=leftovers)
+        spec, settings = self._agent(attempt.agent)
+        report = await anyio.to_thread.run_sync(
+            attempt_files.read_report, Path(attempt.directory), spec, settings, exit_code
+        )
+        if otherwise is not None and report.outcome is not Outcome.OK:
+            # A positive result was paid for and counts, even if the process had to be stopped after it.
+            outcome, reason = otherwise
+            detail = f"{reason}; {report.detail}" if report.detail else reason
+            report = replace(report, outcome=outcome, detail=detail)
+        report = replace(report, exit_code=exit_code, leftovers=leftovers)
+        await self._save(attempt, report)
+        _log.info("attempt ended", attempt=attempt.id, outcome=report.outcome.value, exit_code=exit_code)
+        return report
+
+    async def _save(self, attempt: Attempt, report: AgentReport) -> None:
+        # Without the record the same report is made again of the attempt's other files.
+        try:
+            await anyio.to_thread.run_sync(
+                attempt_files.write_result, Path(attempt.directory), attempt.id, report
+            )
+        except OSError as error:
+            _log.error("the result could not be saved", attempt=attempt.id, error=str(error))
+
+    async def stop_all(self, grace_s: float) -> None:
+        """Stop every running attempt and return when all are gone; attempts begun later are not spawned.
+
+        A second call, also a concurrent one, can only shorten the wait.
+
+        Args:
+            grace_s: how long agents may take after the first signal, in seconds.
+        """
+        self._stop_grace_s = grace_s if self._stop_grace_s is None else min(grace_s, self._stop_grace_s)
+        stopping = list(self._running.values())
+        for running in stopping:
+            running.request_stop(grace_s)
+        with anyio.move_on_after(grace_s + 2 * KILL_WAIT_S + SWEEP_TERM_S):
+            for running in stopping:
+                await running.ended.wait()
+
+    def _agent(self, name: str) -> tuple[Agent, AgentSettings]:
+        try:
+            return self._agents[name]
+        except KeyError:
+            raise PreflightError(
+                f"no agent {name} is configured, but an attempt of this run needs it"
+            ) from None
+
+    def _locate(self, program: str, env: Mapping[str, str]) -> str | None:
+        if os.sep in program:
+            program = str(self._root / Path(program).expanduser())
+        return shutil.which(program, path=env.get("PATH", os.defpath))

@@ -1,0 +1,121 @@
+"""The end of an attempt that has to end: signals, bounded waits, and a sweep for whatever outlives it.
+
+The shell tools of agents put commands into sessions of their own, which no signal to the group reaches. Only
+processes that we started are ever signalled: known by pid and creation time, or by the marker.
+"""
+
+import os
+import signal
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Literal
+
+import anyio
+import anyio.to_thread
+import psutil
+
+from spec_kitty_orchestrator.machine.process import Child, find_marked, is_running, wait
+
+STOP_GRACE_S = 8.0
+"""From the first signal of a stop to KILL; the slowest CLI seen needed 2 s to save its session."""
+KILL_WAIT_S = 5.0
+"""The kernel ends a killed process at once, unless it hangs in I/O, which no wait of ours mends."""
+SWEEP_TERM_S = 1.0
+"""Leftovers get this long after TERM: git, for one, then removes its lock files, and after KILL it cannot."""
+SWEEP_ROUNDS = 5
+"""A process can fork while we scan; every round finds fewer, and a fork bomb must not hold us."""
+
+
+class Grace:
+    """How long a stop may still wait before it kills; it can be shortened while it waits."""
+
+    def __init__(self, seconds: float) -> None:
+        self._ends = anyio.current_time() + seconds
+        self._scope: anyio.CancelScope | None = None
+
+    def shorten(self, seconds: float) -> None:
+        """Let no more than `seconds` pass from now on; a longer time changes nothing."""
+        self._ends = min(self._ends, anyio.current_time() + seconds)
+        if self._scope is not None:
+            self._scope.deadline = min(self._scope.deadline, self._ends)
+
+    async def outlasts(self, child: Child, share: float) -> bool:
+        """Wait for the child's end during this share of what is left; tell whether it came."""
+        now = anyio.current_time()
+        with anyio.CancelScope(deadline=now + max(0.0, self._ends - now) * share) as self._scope:
+            await wait(child)
+            return True
+        return False
+
+
+async def stop(child: Child, marker: str, grace: Grace, first: Literal["INT", "TERM"] = "TERM") -> int:
+    """Stop the child with everything that it started; every wait is bounded.
+
+    Returns:
+        How many processes outlived the child and were killed.
+    """
+    seen = await anyio.to_thread.run_sync(_descendants, child)
+    # INT gets half of the grace where a CLI cleans up better on it; TERM follows if it does not react.
+    ladder = [(signal.SIGINT, 0.5), (signal.SIGTERM, 1.0)] if first == "INT" else [(signal.SIGTERM, 1.0)]
+    for gentle, share in ladder:
+        await anyio.to_thread.run_sync(_signal_group, child, gentle)
+        if await grace.outlasts(child, share):
+            break
+    else:
+        seen |= await anyio.to_thread.run_sync(_descendants, child)
+        await anyio.to_thread.run_sync(_signal_group, child, signal.SIGKILL)
+        with anyio.move_on_after(KILL_WAIT_S):
+            await wait(child)
+    return await sweep(marker, seen)
+
+
+def _descendants(child: Child) -> set[psutil.Process]:
+    if not is_running(child):
+        return set()
+    with suppress(psutil.Error):
+        return set(psutil.Process(child.pid).children(recursive=True))
+    return set()
+
+
+def _signal_group(child: Child, number: signal.Signals) -> None:
+    # While the leader runs, the group's number cannot belong to anybody else.
+    if is_running(child):
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+
+
+async def sweep(marker: str, seen: Iterable[psutil.Process] = ()) -> int:
+    """Kill whatever still carries the marker or was seen as a descendant; every wait is bounded.
+
+    Returns:
+        How many processes were killed.
+    """
+    known = set(seen)
+    killed: set[psutil.Process] = set()
+    for _ in range(SWEEP_ROUNDS):
+        survivors = await anyio.to_thread.run_sync(_survivors, marker, known)
+        if not survivors:
+            break
+        killed |= survivors
+        await anyio.to_thread.run_sync(_end, survivors)
+    return len(killed)
+
+
+def _survivors(marker: str, seen: set[psutil.Process]) -> set[psutil.Process]:
+    survivors = set(find_marked(marker))
+    for process in seen:
+        with suppress(psutil.Error):
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                survivors.add(process)
+    return survivors
+
+
+def _end(processes: set[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.Error):
+            process.terminate()
+    _, stubborn = psutil.wait_procs(processes, timeout=SWEEP_TERM_S)
+    for process in stubborn:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(stubborn, timeout=KILL_WAIT_S)
