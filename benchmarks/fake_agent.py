@@ -143,7 +143,7 @@ def main() -> None:
     settings = json.loads((HERE / "fake_agent.json").read_text(encoding="utf-8"))
     prompt = read_prompt(argv)
     role = ROLES[name]
-    wp = find(r"^work_package_id: (WP\d\d)", prompt) or find(r"\b(WP\d\d)\b", prompt)
+    wp = find(r"^(?:Work package|work_package_id): (WP\d\d)$", prompt)
     log(settings, "start", wp, role)
     time.sleep(settings["seconds"])
     if role == "implement" and settings["flood_mib"]:

@@ -19,11 +19,12 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
-SAMPLE_S = 0.25  # a sample of ten processes costs about 5 ms
+SAMPLE_S = 0.25  # a sample of ten processes costs a few milliseconds
 ORPHANS_S = 15.0  # what is left of a tree this long after its root has ended is killed
 MIB = 1024 * 1024
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -45,17 +46,6 @@ class TreeCost:
     killed_orphans: int = 0
 
 
-def parents() -> dict[int, int]:
-    """Map each process to its parent."""
-    found: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            fields = stat_fields(int(entry.name))
-            if fields:
-                found[int(entry.name)] = int(fields[1])
-    return found
-
-
 def stat_fields(pid: int) -> list[str]:
     """Return the fields of /proc/PID/stat after the command name (state, ppid, …), none if it is gone."""
     try:
@@ -68,15 +58,23 @@ def stat_fields(pid: int) -> list[str]:
 
 def descendants(root: int) -> list[int]:
     """Return all living descendants of `root`, without `root` itself."""
-    children: dict[int, list[int]] = {}
-    for pid, parent in parents().items():
-        children.setdefault(parent, []).append(pid)
-    found, queue = [], list(children.get(root, []))
+    found, queue = [], children(root)
     while queue:
         pid = queue.pop()
         found.append(pid)
-        queue += children.get(pid, [])
+        queue += children(pid)
     return found
+
+
+def children(pid: int) -> list[int]:
+    """Return what the process's threads have started, or nothing if it is gone."""
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        return [
+            int(child) for thread in threads for child in (thread / "children").read_text("ascii").split()
+        ]
+    except OSError:
+        return []
 
 
 def pss_mib(pid: int) -> float:
@@ -159,8 +157,9 @@ def account(command: list[str], limit_s: float) -> TreeCost:
     cost.exit_code = root.wait()
     if not reap(time.monotonic() + (0.0 if cost.timed_out else ORPHANS_S)):
         for pid in descendants(os.getpid()):
-            os.kill(pid, signal.SIGKILL)
-            cost.killed_orphans += 1
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                cost.killed_orphans += 1
         reap(time.monotonic() + ORPHANS_S)
     stop.set()
     sampler.join()
