@@ -54,9 +54,7 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Run the demo mission on the real host.")
-    parser.add_argument(
-        "--host", type=Path, help="the `spec-kitty` to use (default: SKO_TEST_HOST, then PATH)"
-    )
+    parser.add_argument("--host", type=Path, help="the `spec-kitty` to use (default: SKO_TEST_HOST or PATH)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="make the project in DIR, and keep it")
     return parser.parse_args()
 

@@ -1,0 +1,68 @@
+"""What import-linter and ruff do not see of the shape of the code."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "spec_kitty_orchestrator"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+ROOMS = {"agents", "app", "cli", "core", "driver", "host", "machine", "prompts", "testing"}
+VAGUE = re.compile(r"(base|common|helpers?|managers?|misc|utils?)")
+
+
+def imported(module: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: imports name the whole path"
+            found.add(node.module or "")
+    return found
+
+
+def test_the_package_has_only_the_known_rooms() -> None:
+    assert {path.name for path in PACKAGE.iterdir() if path.is_dir()} - {"__pycache__"} == ROOMS
+
+
+def test_no_module_is_longer_than_400_lines() -> None:
+    assert {str(module) for module in MODULES if len(module.read_text().splitlines()) > 400} == set()
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    assert [str(module) for module in MODULES if VAGUE.fullmatch(module.stem)] == []
+
+
+def test_no_folder_holds_a_single_file() -> None:
+    folders = {module.parent for module in MODULES}
+    assert [str(folder) for folder in folders if len([*folder.glob("*.*")]) < 2] == []
+
+
+@pytest.mark.parametrize("module", sorted((PACKAGE / "core").glob("*.py")), ids=lambda path: path.stem)
+def test_core_uses_the_standard_library_and_no_async(module: Path) -> None:
+    outside = {
+        name
+        for name in imported(module)
+        if name.split(".")[0] not in sys.stdlib_module_names
+        and not name.startswith(("spec_kitty_orchestrator.core", "spec_kitty_orchestrator.errors"))
+    }
+    assert outside == set()
+    asynchronous = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
+    assert not any(isinstance(node, asynchronous) for node in ast.walk(ast.parse(module.read_text())))
+
+
+@pytest.mark.parametrize("command", ["demo", "test", "nox", "host"])
+def test_the_bootstrap_explains_each_chore(command: str) -> None:
+    told = subprocess.run([sys.executable, ROOT / "bootstrap.py", "--help"], capture_output=True, text=True)
+    assert told.returncode == 0
+    assert f"python3 bootstrap.py {command} " in told.stdout
+
+
+def test_the_bootstrap_refuses_a_chore_that_it_does_not_know() -> None:
+    told = subprocess.run([sys.executable, ROOT / "bootstrap.py", "tset"], capture_output=True, text=True)
+    assert told.returncode == 2

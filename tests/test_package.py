@@ -1,0 +1,86 @@
+import re
+import tomllib
+import zipfile
+from importlib import import_module, metadata
+from pathlib import Path
+
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+
+import spec_kitty_orchestrator
+
+ROOT = Path(__file__).parents[1]
+NAME = "spec-kitty-orchestrator"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> frozenset[str]:
+    directory = tmp_path_factory.mktemp("dist")
+    (built,) = WheelBuilder(str(ROOT)).build(directory=str(directory))
+    with zipfile.ZipFile(built) as archive:
+        return frozenset(archive.namelist())
+
+
+def project() -> dict[str, object]:
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert isinstance(table, dict)
+    return table
+
+
+def test_the_package_says_the_version_that_is_installed() -> None:
+    assert spec_kitty_orchestrator.__version__ == metadata.version(NAME) == project()["version"]
+
+
+def test_the_changelog_opens_with_the_version() -> None:
+    found = re.search(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert found
+    assert found[1] == project()["version"]
+
+
+def test_the_public_names_are_sorted_and_exist() -> None:
+    names = spec_kitty_orchestrator.__all__
+    assert list(names) == sorted(set(names))
+    assert [name for name in names if not hasattr(spec_kitty_orchestrator, name)] == []
+
+
+def test_every_public_thing_is_documented() -> None:
+    public = (getattr(spec_kitty_orchestrator, name) for name in spec_kitty_orchestrator.__all__)
+    undocumented = [thing for thing in public if callable(thing) and not (thing.__doc__ or "").strip()]
+    assert undocumented == []
+
+
+def test_the_command_is_installed_under_its_name() -> None:
+    (command,) = metadata.entry_points(group="console_scripts", name=NAME)
+    assert callable(command.load())
+
+
+def test_a_wheel_ships_the_types_and_the_prompts(wheel: frozenset[str]) -> None:
+    prompts = {f"spec_kitty_orchestrator/prompts/{name}.md" for name in ("implement", "rework", "review")}
+    assert wheel >= {"spec_kitty_orchestrator/py.typed", *prompts}
+
+
+def test_a_wheel_holds_every_module_and_nothing_from_outside_the_package(wheel: frozenset[str]) -> None:
+    source = ROOT / "src"
+    modules = {str(path.relative_to(source)) for path in source.rglob("*.py")}
+    assert {name for name in wheel if name.endswith(".py")} == modules
+    assert {name.split("/")[0].split("-")[0] for name in wheel} == {"spec_kitty_orchestrator"}
+
+
+@pytest.mark.parametrize("name", ["cli", "core", "driver", "host", "machine", "agents", "testing"])
+def test_each_room_can_be_imported_on_its_own(name: str) -> None:
+    assert import_module(f"spec_kitty_orchestrator.{name}").__doc__
+
+
+def test_the_readme_gives_a_reason_for_each_dependency() -> None:
+    dependencies = project()["dependencies"]
+    assert isinstance(dependencies, list)
+    names = sorted(re.split(r"[^A-Za-z0-9_-]", dependency)[0] for dependency in dependencies)
+    table = (ROOT / "README.md").read_text().split("## Dependencies")[1].split("\n## ")[0]
+    assert sorted(re.findall(r"^\| ([a-z]+) \| ", table, re.MULTILINE)[1:]) == names
+
+
+def test_the_readme_lists_each_exit_code_of_an_error() -> None:
+    errors = import_module("spec_kitty_orchestrator.errors")
+    codes = {thing.exit_code for thing in vars(errors).values() if hasattr(thing, "exit_code")}
+    table = (ROOT / "README.md").read_text().split("## Exit codes")[1].split("\n## ")[0]
+    assert codes <= {int(code) for code in re.findall(r"\b\d+\b", table)}
