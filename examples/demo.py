@@ -1,7 +1,7 @@
 """The demo mission: six work packages on the real host, implemented and reviewed by scripted agents.
 
-WP01 comes first; WP02 to WP05 depend on it, two of them sharing one worktree; WP06 needs them all. The
-scenario has the reviewer send WP03 back once. Nothing outside the mission's directory is touched.
+WP02, WP03 and WP04 depend on WP01 and run in parallel; WP05 follows WP04 in the same worktree; WP06 needs
+them all. The scenario has the reviewer send WP03 back once. Nothing is written outside the demo's folder.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from spec_kitty_orchestrator.errors import OrchestratorError
 from spec_kitty_orchestrator.testing.missions import demo, make_mission
 
 SCENARIO = """\
@@ -46,6 +47,9 @@ def main() -> int:
     directory = keep.absolute() if keep else Path(tempfile.mkdtemp(prefix="spec-kitty-demo-"))
     try:
         return run(directory / "project", host)
+    except OrchestratorError as error:
+        say(str(error))
+        return error.exit_code
     finally:
         if keep is None:
             shutil.rmtree(directory, ignore_errors=True)
@@ -77,7 +81,7 @@ def run(project: Path, host: Path) -> int:
     project.parent.mkdir(parents=True, exist_ok=True)
 
     say(f"making a project with a mission of six work packages in {project}")
-    mission = make_mission(project, demo(), host)
+    mission = make_mission(project, demo(), str(host))
     configure(project)
 
     command = Path(sys.executable).with_name("spec-kitty-orchestrator")
