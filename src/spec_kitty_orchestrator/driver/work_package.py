@@ -257,4 +257,4 @@ class Performer:
             f"{shlex.quote(self.tick_command)} agent tasks mark-status T001 --status done "
             f"--mission {shlex.quote(self.mission)}"
         )
-        return f"Tick each finished subtask (several ids at once if you like): `{example}`. Should it fail, go on."
+        return f"Tick each finished subtask, or several at once: `{example}`. Should it fail, go on."

@@ -1,0 +1,117 @@
+"""Git in memory: commits are numbered, so tests can tell which commit a verdict was bound to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import anyio.lowlevel
+
+from spec_kitty_orchestrator.core.model import Evidence, Workspace
+from spec_kitty_orchestrator.ports import CommitRefusal, WorkspaceState
+
+
+@dataclass
+class FakeTree:
+    """One worktree: its commits (oldest first), uncommitted paths and checked-out branch."""
+
+    branch: str
+    commits: list[str] = field(default_factory=lambda: [f"{0:040x}"])
+    dirty: set[str] = field(default_factory=set)
+
+
+class FakeWorkspaces:
+    """Implements the port `Workspaces`; runs on asyncio and trio.
+
+    Attributes:
+        trees: by the workspace's key.
+        refusals: messages with which the next commits are refused, in this order, as a hook would.
+        errors: exceptions that the next calls of `commit` raise, after the refusals.
+        rescued: refs that were made, oldest first.
+        restored: what each review was found to have changed, oldest first.
+    """
+
+    def __init__(self) -> None:
+        self.trees: dict[str, FakeTree] = {}
+        self.refusals: list[str] = []
+        self.errors: list[Exception] = []
+        self.rescued: list[str] = []
+        self.restored: list[tuple[str, ...]] = []
+
+    def tree(self, workspace: Workspace) -> FakeTree:
+        """Return the worktree, made on first use."""
+        return self.trees.setdefault(workspace.key, FakeTree(workspace.branch or workspace.key))
+
+    def edit(self, workspace: Workspace, path: str) -> None:
+        """Change a file, as an agent would."""
+        self.tree(workspace).dirty.add(path)
+
+    async def ensure(self, wp: str, workspace: Workspace, dependencies: Sequence[str]) -> None:
+        """Make the worktree."""
+        await anyio.lowlevel.checkpoint()
+        self.tree(workspace)
+
+    async def task(self, workspace: Workspace) -> str:
+        """Return a line of Markdown."""
+        await anyio.lowlevel.checkpoint()
+        return f"# the task in {workspace.prompt_path}\n"
+
+    async def state(self, workspace: Workspace) -> WorkspaceState:
+        """Read HEAD, branch and uncommitted paths."""
+        await anyio.lowlevel.checkpoint()
+        tree = self.tree(workspace)
+        return WorkspaceState(tree.commits[-1], tree.branch, tuple(sorted(tree.dirty)))
+
+    async def fork_point(self, workspace: Workspace) -> str:
+        """Return the first commit."""
+        await anyio.lowlevel.checkpoint()
+        return self.tree(workspace).commits[0]
+
+    async def commit(
+        self, wp: str, workspace: Workspace, base: str, message: str, empty_reason: str
+    ) -> Evidence | CommitRefusal:
+        """Commit what is uncommitted; refuse or fail as told."""
+        await anyio.lowlevel.checkpoint()
+        tree = self.tree(workspace)
+        if self.refusals:
+            return CommitRefusal(self.refusals.pop(0))
+        if self.errors:
+            raise self.errors.pop(0)
+        if tree.dirty or (empty_reason and tree.commits[-1] == base):
+            count = sum(len(one.commits) for one in self.trees.values())
+            tree.commits.append(f"{count:040x}")
+            tree.dirty.clear()
+        return Evidence(base, tree.commits[-1], stat=message)
+
+    async def diff(self, workspace: Workspace, base: str, head: str, limit: int) -> tuple[str, str]:
+        """Return the ends of the range."""
+        await anyio.lowlevel.checkpoint()
+        return (f"{base}..{head}"[:limit], "")
+
+    async def fingerprint(self, workspace: Workspace) -> str:
+        """Name HEAD and the uncommitted paths."""
+        await anyio.lowlevel.checkpoint()
+        tree = self.tree(workspace)
+        return f"{tree.commits[-1]}:{','.join(sorted(tree.dirty))}"
+
+    async def restore(self, wp: str, workspace: Workspace, fingerprint: str, name: str) -> tuple[str, ...]:
+        """Put the tree back to the fingerprint; return the paths that differed."""
+        await anyio.lowlevel.checkpoint()
+        tree = self.tree(workspace)
+        head, _, listed = fingerprint.partition(":")
+        before = set(listed.split(",")) - {""}
+        differs = tuple(sorted(tree.dirty ^ before)) + (("HEAD",) if tree.commits[-1] != head else ())
+        if differs:
+            self.rescued.append(f"{wp}/{name}")
+            tree.dirty = before
+            del tree.commits[tree.commits.index(head) + 1 :]
+        self.restored.append(differs)
+        return differs
+
+    async def rescue(self, wp: str, workspace: Workspace, name: str) -> str:
+        """Clean the tree; return a ref if there was something to save."""
+        await anyio.lowlevel.checkpoint()
+        tree = self.tree(workspace)
+        if not tree.dirty:
+            return ""
+        tree.dirty.clear()
+        self.rescued.append(f"{wp}/{name}")
+        return f"refs/fake/{wp}/{name}"

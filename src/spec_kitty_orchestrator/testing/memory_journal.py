@@ -1,0 +1,53 @@
+"""A journal in memory, a clock that stands still, and an observer that remembers."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import anyio.lowlevel
+
+from spec_kitty_orchestrator.core.events import Event
+from spec_kitty_orchestrator.core.model import WorkPackage
+from spec_kitty_orchestrator.ports import Line
+
+
+class MemoryJournal:
+    """Implements the port `Journal`. `lines` may be cut by a test, as a crash would."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+
+    async def append(self, line: Line) -> None:
+        """Add one line."""
+        await anyio.lowlevel.checkpoint()
+        self.lines.append(line)
+
+    async def read(self) -> Sequence[Line]:
+        """Return every line."""
+        await anyio.lowlevel.checkpoint()
+        return tuple(self.lines)
+
+
+class StoppedClock:
+    """Implements the port `WallClock` with one moment."""
+
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        """Return the moment."""
+        return self.moment
+
+
+class Watcher:
+    """Implements the port `Observer` and keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, Event]] = []
+        self.messages: list[str] = []
+
+    def saw(self, wp: WorkPackage, event: Event) -> None:
+        """Keep the event."""
+        self.events.append((wp.id, event))
+
+    def said(self, message: str) -> None:
+        """Keep the message."""
+        self.messages.append(message)

@@ -1,0 +1,177 @@
+"""Agents in memory that follow a script; their processes outlive a canceled `run`, as real ones do."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import anyio
+import anyio.lowlevel
+
+from spec_kitty_orchestrator.core.model import (
+    AgentReport,
+    Attempt,
+    Outcome,
+    PolicyMetadata,
+    Role,
+    Usage,
+)
+from spec_kitty_orchestrator.ports import AttemptRequest
+from spec_kitty_orchestrator.testing.fake_workspaces import FakeWorkspaces
+
+
+@dataclass(frozen=True)
+class Play:
+    """What one attempt does.
+
+    Attributes:
+        seconds: how long it runs, on the event loop's clock.
+        outcome: how it ends.
+        text: its final message; None for a fitting report or an approval.
+        edits: paths that it changes in its workspace; None for one of its own when it implements.
+        retry_after_s: with `rate_limited`, what the CLI tells.
+        usage: what it cost.
+    """
+
+    seconds: float = 1.0
+    outcome: Outcome = Outcome.OK
+    text: str | None = None
+    edits: tuple[str, ...] | None = None
+    retry_after_s: float | None = None
+    usage: Usage = field(default_factory=Usage)
+
+
+def verdict(request: AttemptRequest, ruling: str, *findings: str, **changes: object) -> str:
+    """Return a final message with a verdict object for this attempt; `changes` replace its members."""
+    said: dict[str, object] = {
+        "attempt": request.id,
+        "head": request.head,
+        "verdict": ruling,
+        "summary": ruling,
+        "findings": [{"severity": "major", "message": one} for one in findings],
+    }
+    return json.dumps(said | changes)
+
+
+def report(request: AttemptRequest, **members: object) -> str:
+    """Return a final message with an implementer's report object for this attempt."""
+    return json.dumps({"attempt": request.id, "summary": "done"} | members)
+
+
+Script = Callable[[AttemptRequest], Play]
+
+
+def always_succeed(request: AttemptRequest) -> Play:
+    """Implement in a second, approve in a second."""
+    return Play()
+
+
+class ScriptedAgents:
+    """Implements the port `AgentRunner`.
+
+    Attributes:
+        requests: every attempt that was opened, oldest first.
+        runs: how often each attempt's process was started, by attempt id.
+        running: ids of attempts whose process runs, in the order of their start.
+        most_at_once: the largest number of processes that ran at one time.
+        collisions: pairs of attempts that ran in one workspace at one time.
+    """
+
+    def __init__(self, workspaces: FakeWorkspaces, script: Script = always_succeed) -> None:
+        self.workspaces = workspaces
+        self.script = script
+        self.requests: list[AttemptRequest] = []
+        self.runs: dict[str, int] = {}
+        self.running: list[str] = []
+        self.most_at_once = 0
+        self.collisions: list[tuple[str, str]] = []
+        self._started: dict[str, tuple[AttemptRequest, Play, float]] = {}
+        self._reports: dict[str, AgentReport] = {}
+        self._stop = anyio.Event()
+
+    def policy(self, agent: str, role: Role) -> PolicyMetadata:
+        """Return an acceptable policy."""
+        return PolicyMetadata("fake", "1.0.0", agent, "scripted", "none", "none")
+
+    async def open(self, request: AttemptRequest) -> Attempt:
+        """Keep the request."""
+        await anyio.lowlevel.checkpoint()
+        self.requests.append(request)
+        return Attempt(
+            request.id,
+            request.number,
+            request.role,
+            request.agent,
+            f"/logs/{request.wp_id}/{request.number:02d}-{request.role}-{request.agent}",
+            request.head,
+            request.tree,
+        )
+
+    async def run(self, attempt: Attempt) -> AgentReport:
+        """Start the attempt, or wait for it if it was started before, and return its report."""
+        await anyio.lowlevel.checkpoint()
+        if attempt.id in self._reports:
+            return self._reports[attempt.id]
+        if self._stop.is_set():
+            return AgentReport(Outcome.CANCELED)
+        if attempt.id not in self._started:
+            self._start(attempt)
+        request, play, started = self._started[attempt.id]
+        with anyio.move_on_after(max(0.0, started + play.seconds - anyio.current_time())):
+            await self._stop.wait()
+            self.running.remove(attempt.id)
+            self._reports[attempt.id] = AgentReport(Outcome.CANCELED)
+            return self._reports[attempt.id]
+        self.running.remove(attempt.id)
+        self._reports[attempt.id] = self._end(request, play)
+        return self._reports[attempt.id]
+
+    async def stop_all(self, grace_s: float) -> None:
+        """Stop every running attempt."""
+        await anyio.lowlevel.checkpoint()
+        self._stop.set()
+
+    def restart(self) -> None:
+        """Forget an earlier stop, as the next start of the command would."""
+        self._stop = anyio.Event()
+
+    def _start(self, attempt: Attempt) -> None:
+        request = next(one for one in self.requests if one.id == attempt.id)
+        key = request.workspace.key
+        self.collisions += [
+            (other, attempt.id) for other in self.running if self._started[other][0].workspace.key == key
+        ]
+        self.runs[attempt.id] = self.runs.get(attempt.id, 0) + 1
+        self.running.append(attempt.id)
+        self.most_at_once = max(self.most_at_once, len(self.running))
+        self._started[attempt.id] = (request, self.script(request), anyio.current_time())
+
+    def _end(self, request: AttemptRequest, play: Play) -> AgentReport:
+        implements = request.role is Role.IMPLEMENT
+        edits = play.edits
+        if edits is None:
+            edits = (
+                (f"{request.wp_id}-{request.number}",) if implements and play.outcome is Outcome.OK else ()
+            )
+        for path in edits:
+            self.workspaces.edit(request.workspace, path)
+        text = play.text
+        if text is None:
+            text = report(request) if implements else verdict(request, "approved")
+        if play.outcome is not Outcome.OK:
+            text = ""
+        return AgentReport(
+            play.outcome, text, retry_after_s=play.retry_after_s, session=request.id, usage=play.usage
+        )
+
+
+def by_wp(plays: Mapping[tuple[str, Role], list[Play]]) -> Script:
+    """Return a script that plays a list per work package and role; the last entry repeats."""
+    counts: dict[tuple[str, Role], int] = {}
+
+    def script(request: AttemptRequest) -> Play:
+        key = (request.wp_id, request.role)
+        entries = plays.get(key, [Play()])
+        counts[key] = counts.get(key, -1) + 1
+        return entries[min(counts[key], len(entries) - 1)]
+
+    return script
