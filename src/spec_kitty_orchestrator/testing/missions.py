@@ -1,0 +1,314 @@
+"""Builds real missions with the real host, for tests, the demo and the documentation."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from spec_kitty_orchestrator.errors import OrchestratorError
+
+TOPOLOGIES = ("single_branch", "lanes", "coord", "lanes_with_coord")
+"""What the host's `--topology` takes."""
+STEP_LIMIT_S = 300.0
+"""Longest single step of making a mission, in seconds."""
+
+_POLICY = {
+    "orchestrator_id": "spec-kitty-orchestrator",
+    "orchestrator_version": "0",
+    "agent_family": "scripted",
+    "approval_mode": "full_auto",
+    "sandbox_mode": "workspace_write",
+    "network_mode": "none",
+    "dangerous_flags": [],
+}
+
+
+class MissionError(OrchestratorError):
+    """A mission could not be made; the message holds the step and the end of what it printed."""
+
+
+@dataclass(frozen=True)
+class WorkPackageSpec:
+    """One work package to be planned.
+
+    Attributes:
+        id: ``WP01`` to ``WP99``.
+        title: one line.
+        dependencies: ids of others.
+        owned_files: a glob; those whose globs overlap and that depend on each other share a worktree.
+        create_intent: the file that it is to create.
+        subtasks: ids like ``T001``, unique in the mission.
+        text: the body of its Markdown file, for the implementer.
+    """
+
+    id: str
+    title: str
+    dependencies: tuple[str, ...] = ()
+    owned_files: str = ""
+    create_intent: str = ""
+    subtasks: tuple[str, ...] = ()
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class MissionSpec:
+    """A mission to be made.
+
+    Attributes:
+        topology: one of `TOPOLOGIES`.
+        branch: the target branch; the host takes any but ``main``.
+        slug: the mission's name; the host appends an id of its own.
+        finalize: whether the host seeds the lanes; without it nothing can be started.
+    """
+
+    work_packages: tuple[WorkPackageSpec, ...] = field(default_factory=tuple)
+    topology: str = "lanes_with_coord"
+    branch: str = "feature/demo"
+    slug: str = "demo"
+    finalize: bool = True
+
+    def on(self, topology: str) -> "MissionSpec":
+        """Return the same mission on another topology."""
+        return replace(self, topology=topology)
+
+
+def diamond(count: int) -> MissionSpec:
+    """Plan a first work package, a last one, and `count` - 2 parallel ones between them, one subtask each."""
+    between = tuple(range(2, count))
+    edges = {1: (), **dict.fromkeys(between, (1,)), count: between}
+    return MissionSpec(tuple(_module(number, edges[number]) for number in sorted(edges)))
+
+
+def chain(count: int, *, shared_workspace: bool = True) -> MissionSpec:
+    """Plan work packages that each depend on the one before, in one worktree or one each."""
+    folder = "src/shared" if shared_workspace else ""
+    return MissionSpec(
+        tuple(_module(n, (n - 1,) if n > 1 else (), folder=folder) for n in range(1, count + 1))
+    )
+
+
+def demo() -> MissionSpec:
+    """Plan six work packages: three in parallel between the first and the last, one in two steps.
+
+    WP04 and WP05 share a worktree.
+    """
+    return MissionSpec(
+        (
+            _module(1, (), subtasks=2, title="Core"),
+            _module(2, (1,), subtasks=2, title="Reader"),
+            _module(3, (1,), subtasks=1, title="Writer"),
+            _module(4, (1,), subtasks=1, title="Report", folder="src/report"),
+            _module(5, (4,), subtasks=2, title="Report summary", folder="src/report"),
+            _module(6, (2, 3, 5), subtasks=1, title="Command"),
+        )
+    )
+
+
+def make_mission(
+    directory: Path, spec: MissionSpec, host: str = "spec-kitty", env: Mapping[str, str] | None = None
+) -> str:
+    """Make a repository with a mission that is ready to be run, in half a minute.
+
+    Args:
+        directory: must not exist or be empty.
+        spec: what to plan.
+        host: name or path of the host's executable.
+        env: the whole environment of git and the host; None for this process's own.
+
+    Returns:
+        The mission's slug.
+
+    Raises:
+        MissionError: a step failed.
+    """
+    steps = _Steps(directory, host, env)
+    directory.mkdir(parents=True, exist_ok=True)
+    steps.git("init", "-q", "-b", "main", ".")
+    steps.git("config", "user.name", "Demo")
+    steps.git("config", "user.email", "demo@example.invalid")
+    steps.host("init", "--ai", "claude,codex", "--non-interactive")
+    (directory / "README.md").write_text("# Demo\n", encoding="utf-8")
+    steps.commit("chore: set the project up")
+    steps.git("checkout", "-q", "-b", spec.branch)
+    slug = steps.specify(spec)
+    _write_plan(directory / "kitty-specs" / slug, spec)
+    steps.commit("docs: plan the mission")
+    if spec.finalize:
+        steps.host("agent", "mission", "finalize-tasks", "--mission", slug, "--json")
+    return slug
+
+
+def make_legacy(directory: Path) -> None:
+    """Remove lanes.json from the only mission in a repository, as the host's older versions made them.
+
+    Raises:
+        MissionError: there is none, or git refuses.
+    """
+    steps = _Steps(directory, "spec-kitty", None)
+    found = list(directory.glob("kitty-specs/*/lanes.json"))
+    if not found:
+        raise MissionError(f"no lanes.json under {directory / 'kitty-specs'}")
+    for path in found:
+        path.unlink()
+    steps.commit("chore: forget the lanes")
+
+
+def snapshot_mission(directory: Path, snapshot: Path) -> None:
+    """Copy a repository with all its worktrees to `snapshot`, which must not exist."""
+    shutil.copytree(directory, snapshot, symlinks=True)
+
+
+def restore_mission(snapshot: Path, directory: Path) -> None:
+    """Put a snapshot at `directory`, replacing what is there; it may be another place than it was taken at.
+
+    The links between the repository and its worktrees, which are absolute, are made anew.
+    """
+    shutil.rmtree(directory, ignore_errors=True)
+    shutil.copytree(snapshot, directory, symlinks=True)
+    root = directory.absolute()
+    for link in root.glob(".worktrees/*/.git"):
+        administration = root / ".git" / "worktrees" / Path(link.read_text(encoding="utf-8").strip()).name
+        _write(link, f"gitdir: {administration}\n")
+        _write(administration / "gitdir", f"{link}\n")
+
+
+class _Steps:
+    """Runs the steps of making a mission in one folder."""
+
+    def __init__(self, directory: Path, host: str, env: Mapping[str, str] | None) -> None:
+        self._directory = directory
+        environment = dict(os.environ if env is None else env)
+        found = shutil.which(host, path=environment.get("PATH", os.defpath))
+        self._host = str(Path(found).absolute()) if found else host
+        # Git runs the host by name as a merge driver.
+        path = os.pathsep.join((str(Path(self._host).parent), environment.get("PATH", os.defpath)))
+        self._env = {
+            "SPEC_KITTY_ENABLE_SAAS_SYNC": "0",
+            **environment,
+            "PATH": path,
+            "SPEC_KITTY_NO_UPGRADE_CHECK": "1",
+        }
+
+    def git(self, *args: str) -> None:
+        self._run(["git", *args])
+
+    def host(self, *args: str) -> str:
+        return self._run([self._host, *args])
+
+    def commit(self, message: str) -> None:
+        self.git("add", "-A")
+        self.git("commit", "-q", "-m", message)
+
+    def specify(self, spec: MissionSpec) -> str:
+        args = ["--mission", spec.slug, "--mission-type", "software-dev", "--topology", spec.topology]
+        out = self.host("orchestrator-api", "specify", *args, "--policy", json.dumps(_POLICY))
+        try:
+            return str(json.loads(out.splitlines()[-1])["data"]["mission_slug"])
+        except (IndexError, KeyError, TypeError, ValueError):
+            raise MissionError(f"the host's answer to specify is not usable: {out[-500:]}") from None
+
+    def _run(self, argv: Sequence[str]) -> str:
+        step = " ".join(argv[:4])
+        try:
+            done = subprocess.run(
+                argv,
+                cwd=self._directory,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=STEP_LIMIT_S,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise MissionError(f"{step}: {error}") from error
+        if done.returncode:
+            said = f"{done.stdout[-1500:]}\n{done.stderr[-1500:]}".strip()
+            raise MissionError(f"{step} ended with exit code {done.returncode}:\n{said}")
+        return done.stdout
+
+
+def _module(
+    number: int,
+    dependencies: Sequence[int],
+    *,
+    subtasks: int = 1,
+    title: str = "",
+    folder: str = "",
+) -> WorkPackageSpec:
+    """Plan a work package that creates one Python module."""
+    folder = folder or f"src/mod{number:02d}"
+    file = f"{folder}/m{number:02d}.py"
+    return WorkPackageSpec(
+        id=f"WP{number:02d}",
+        title=title or f"Module {number}",
+        dependencies=tuple(f"WP{needed:02d}" for needed in dependencies),
+        owned_files=f"{folder}/**",
+        create_intent=file,
+        subtasks=tuple(f"T{number:02d}{part}" for part in range(1, subtasks + 1)),
+        text=f"Create `{file}` with a function `status() -> str` that returns the module's name.\n",
+    )
+
+
+def _write_plan(folder: Path, spec: MissionSpec) -> None:
+    tasks = folder / "tasks"
+    tasks.mkdir(exist_ok=True)
+    _write(folder / "spec.md", _spec_text(spec))
+    _write(
+        folder / "plan.md",
+        "# Implementation Plan\n\n## Summary\n\nOne module per work package.\n\n"
+        "## Technical Context\n\n**Language/Version**: Python 3.11\n",
+    )
+    _write(folder / "tasks.md", "# Work Packages\n\n" + "".join(map(_section, _numbered(spec))))
+    for number, wp in _numbered(spec):
+        _write(tasks / f"{wp.id}-{wp.title.lower().replace(' ', '-')}.md", _prompt(number, wp))
+
+
+def _numbered(spec: MissionSpec) -> list[tuple[int, WorkPackageSpec]]:
+    return list(enumerate(spec.work_packages, 1))
+
+
+def _spec_text(spec: MissionSpec) -> str:
+    rows = "".join(
+        f"| FR-{number:03d} | {wp.title} | As a developer, I want {wp.title} so that it reports its status. "
+        "| High | Open |\n"
+        for number, wp in _numbered(spec)
+    )
+    return (
+        "# Feature Specification: Demo\n\n**Status**: Draft\n\n## User Scenarios & Testing\n\n"
+        "### User Story 1 - Modules\n\nA developer imports each module and calls status().\n\n"
+        "**Acceptance Scenarios**:\n\n"
+        "1. **Given** the package, **When** status() is called, **Then** a string is returned.\n\n"
+        "## Requirements\n\n### Functional Requirements\n\n"
+        "| ID | Title | User Story | Priority | Status |\n| --- | --- | --- | --- | --- |\n"
+        f"{rows}\n## Success Criteria\n\n- **SC-001**: every module returns its status.\n"
+    )
+
+
+def _section(numbered: tuple[int, WorkPackageSpec]) -> str:
+    number, wp = numbered
+    boxes = "".join(f"- [ ] {task} {wp.title}, part {part}\n" for part, task in enumerate(wp.subtasks, 1))
+    return (
+        f"## Work Package {wp.id}: {wp.title} (Priority: P1)\n\n**Goal**: {wp.title}\n"
+        f"**Requirement Refs**: FR-{number:03d}\n\n### Included Subtasks\n{boxes}\n"
+        f"### Dependencies\n- Depends on {', '.join(wp.dependencies) or 'none'}.\n\n---\n\n"
+    )
+
+
+def _prompt(number: int, wp: WorkPackageSpec) -> str:
+    surface = wp.owned_files.split("*", 1)[0]
+    return (
+        f"---\nwork_package_id: {wp.id}\ntitle: {wp.title}\n"
+        f"dependencies: [{', '.join(wp.dependencies)}]\nrequirement_refs: [FR-{number:03d}]\n"
+        f"subtasks: [{', '.join(wp.subtasks)}]\nowned_files:\n- {wp.owned_files}\n"
+        f"authoritative_surface: {surface}\nexecution_mode: code_change\n"
+        f"create_intent:\n- {wp.create_intent}\n---\n\n# {wp.id}: {wp.title}\n\n{wp.text}"
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

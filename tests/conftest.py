@@ -1,0 +1,82 @@
+"""Fixtures about the real host, shared by every folder; missions are made once and copied for each test."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from spec_kitty_orchestrator.testing.missions import (
+    MissionSpec,
+    make_mission,
+    restore_mission,
+    snapshot_mission,
+)
+
+
+@dataclass(frozen=True)
+class RealMission:
+    """A mission of a test's own: its repository and its slug."""
+
+    root: Path
+    slug: str
+
+
+@pytest.fixture(scope="session")
+def real_host() -> str:
+    """The host's executable: SKO_TEST_HOST, or the one beside this Python, or the one on PATH."""
+    named = os.environ.get("SKO_TEST_HOST")
+    beside = str(Path(sys.executable).parent / "spec-kitty")
+    for candidate in (named,) if named else (beside, "spec-kitty"):
+        found = shutil.which(candidate)
+        if found:
+            return str(Path(found).absolute())
+    pytest.skip(f"no host: {named or 'spec-kitty is neither beside Python nor on PATH'}; set SKO_TEST_HOST")
+
+
+@pytest.fixture(scope="session")
+def shared_tmp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of one session share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def host_env(real_host: str, shared_tmp: Path) -> dict[str, str]:
+    """The environment of calls to the real host: quiet, and with a home of its own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return {
+        **kept,
+        "PATH": os.pathsep.join((str(Path(real_host).parent), os.environ.get("PATH", os.defpath))),
+        "SPEC_KITTY_HOME": str(shared_tmp / "host-home"),
+        "SPEC_KITTY_ENABLE_SAAS_SYNC": "0",
+        "SPEC_KITTY_NO_UPGRADE_CHECK": "1",
+    }
+
+
+@pytest.fixture
+def real_mission(
+    real_host: str, host_env: dict[str, str], shared_tmp: Path, tmp_path: Path
+) -> Callable[[MissionSpec], RealMission]:
+    """Return a function that gives the test a copy of a mission; the first test to ask has it made."""
+
+    def copy(spec: MissionSpec) -> RealMission:
+        name = f"mission-{sha256(repr(spec).encode()).hexdigest()[:12]}"
+        prepared, ready = shared_tmp / name, shared_tmp / f"{name}.slug"
+        with FileLock(shared_tmp / f"{name}.lock"):
+            if not ready.exists():
+                making = shared_tmp / f"{name}.making"
+                shutil.rmtree(making, ignore_errors=True)
+                slug = make_mission(making, spec, real_host, host_env)
+                snapshot_mission(making, prepared)
+                ready.write_text(slug, encoding="utf-8")
+        root = tmp_path / "project"
+        restore_mission(prepared, root)
+        return RealMission(root, ready.read_text(encoding="utf-8"))
+
+    return copy
