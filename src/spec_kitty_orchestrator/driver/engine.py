@@ -128,15 +128,18 @@ class Orchestrator:
         self._stop = anyio.Event()
         self._wake()
 
-    async def run(self) -> RunResult:
+    async def run(self, state: MissionState | None = None) -> RunResult:
         """Drive the mission until nothing is left to do.
+
+        Args:
+            state: what the caller has just read of the mission, which spares a read of the host.
 
         Raises:
             OrchestratorError: the host, the journal or the machine is broken; the agents are stopped then,
                 and a later start goes on from the journal.
         """
         lines = await self._journal.read()
-        await self._view.refresh()
+        await self._view.begin(state)
         self._wps = start(self._view.state(), fold(lines, self._policy), self._policy)
         self._chains = chains(self._view.dependencies)
         self._workspaces = {one.id: one.workspace for one in self._wps.values() if one.workspace is not None}

@@ -20,6 +20,13 @@ class MissionView:
         self.dependencies: dict[str, tuple[str, ...]] = {}
         self.stale = True
 
+    async def begin(self, state: MissionState | None) -> None:
+        """Start from a state that was just read, or read it. Raises `HostError`."""
+        if state is None:
+            await self.refresh()
+        else:
+            self.lanes, self.dependencies = dict(state.lanes), dict(state.dependencies)
+
     async def refresh(self) -> None:
         """Read the mission's state; whoever asks while a read is waiting to begin shares that read.
 
