@@ -1,0 +1,165 @@
+"""Git in the worktrees of a mission's work packages: the `Workspaces` port."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+
+from spec_kitty_orchestrator.core.model import Evidence, Workspace
+from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.machine import commit, rescue, worktree
+from spec_kitty_orchestrator.machine.git_command import Git
+from spec_kitty_orchestrator.machine.rescue import Snapshot
+from spec_kitty_orchestrator.ports import CommitRefusal, WorkspaceState
+
+ANCHORS = "before-review"
+
+
+class GitWorkspaces:
+    """Real git, one call at a time per worktree; the caller never lets two work packages share one.
+
+    Args:
+        repo_root: the primary checkout.
+        mission: its slug.
+    """
+
+    def __init__(self, repo_root: Path, mission: str) -> None:
+        self._primary = Git(repo_root)
+        self._mission = mission
+        # Two `git worktree add` at the same instant trip over each other's half-written folders.
+        self._creating = anyio.Lock()
+
+    async def ensure(self, wp: str, workspace: Workspace, dependencies: Sequence[str]) -> None:
+        """Make sure that the worktree exists; on a mission without lanes it is made here.
+
+        Raises:
+            WorkspaceError: it cannot be made, or the work of `dependencies` does not merge into it.
+        """
+        async with self._creating:
+            if workspace.branch is None:
+                branches = [self._branch(dependency) for dependency in dependencies]
+                await worktree.create(self._primary, workspace, self._branch(wp), branches)
+            elif not await worktree.is_worktree(Path(workspace.path)):
+                await worktree.recreate(self._primary, workspace, workspace.branch)
+
+    async def state(self, workspace: Workspace) -> WorkspaceState:
+        """Read HEAD, branch and uncommitted paths. Raises `WorkspaceError`."""
+        git = await self._git(workspace)
+        dirty = tuple(change.path for change in await git.changes())
+        return WorkspaceState(await git.head(), await git.branch(), dirty)
+
+    async def fork_point(self, workspace: Workspace) -> str:
+        """Return where the branch's own work begins, by its first parents.
+
+        Merges that stand right after the fork are the host's: the code of dependencies
+        is not this branch's work.
+
+        Raises:
+            WorkspaceError: the branch and its base have nothing in common.
+        """
+        git = await self._git(workspace)
+        base_ref = workspace.base_ref or await self._primary.head()
+        base = (await git.run("merge-base", "HEAD", base_ref)).text.split("\n")[0]
+        chain = await git.run("rev-list", "--first-parent", "--parents", "--reverse", f"{base_ref}..HEAD")
+        fork = ""
+        for line in chain.text.split("\n") if chain.text else ():
+            sha, first, *others = line.split(" ")
+            if not others:
+                return fork or first
+            fork = sha
+        return fork or base
+
+    async def commit(
+        self, wp: str, workspace: Workspace, base: str, message: str, empty_reason: str
+    ) -> Evidence | CommitRefusal:
+        """Commit everything that may be committed on the workspace's branch; repeating it is harmless.
+
+        Raises:
+            WorkspaceError: git or the disk is broken.
+        """
+        git = await self._git(workspace)
+        return await commit.commit(git, workspace.branch or self._branch(wp), base, message, empty_reason)
+
+    async def diff(self, workspace: Workspace, base: str, head: str, limit: int) -> tuple[str, str]:
+        """Return stat and diff of a range, each of at most `limit` characters. Raises `WorkspaceError`."""
+        git = await self._git(workspace)
+        return await commit.stat(git, base, head, limit), await commit.bounded_diff(git, limit, base, head)
+
+    async def fingerprint(self, workspace: Workspace) -> str:
+        """Return "HEAD:branch:index tree:worktree tree"; a ref keeps those objects until `restore`.
+
+        Raises:
+            WorkspaceError: git or the disk is broken.
+        """
+        git = await self._git(workspace)
+        snapshot = await rescue.measure(git)
+        await rescue.anchor(git, snapshot, self._anchor(workspace))
+        return str(snapshot)
+
+    async def restore(self, wp: str, workspace: Workspace, fingerprint: str, name: str) -> tuple[str, ...]:
+        """Compare with a fingerprint; if anything differs, save it under a ref and put the old state back.
+
+        Returns:
+            What differed, for people; empty when nothing did.
+
+        Raises:
+            WorkspaceError: it could not be saved, and then nothing was changed, or not be put back.
+        """
+        before = Snapshot.parse(fingerprint)
+        await self._heal(workspace, before)
+        git = await self._git(workspace)
+        now = await rescue.measure(git)
+        found = await rescue.differences(git, before, now)
+        if found:
+            saved = await rescue.save(git, now, self._ref(wp, name), f"{wp}: changed during a review")
+            await rescue.put_back(git, before)
+            left = await rescue.differences(git, before, await rescue.measure(git))
+            if left:
+                raise WorkspaceError(
+                    f"{git.path} could not be put back to its state before the review: {', '.join(left)}; "
+                    f"what was changed is saved under {saved}"
+                )
+        await rescue.release(git, self._anchor(workspace))
+        return found
+
+    async def rescue(self, wp: str, workspace: Workspace, name: str) -> str:
+        """Save uncommitted work under a ref and leave the worktree clean, on its branch.
+
+        Returns:
+            The ref, "" if there was nothing to save. A missing worktree is clean.
+
+        Raises:
+            WorkspaceError: it could not be saved; then nothing was removed.
+        """
+        path = Path(workspace.path)
+        if not await worktree.is_worktree(path):
+            return ""
+        git = Git(path)
+        branch = workspace.branch or self._branch(wp)
+        clean = not await git.changes() and not await git.operation()
+        if clean and await git.branch() == branch:
+            return ""
+        ref = await rescue.save(git, await rescue.measure(git), self._ref(wp, name), f"{wp}: rescued work")
+        await rescue.make_clean(git, branch)
+        return ref
+
+    async def _heal(self, workspace: Workspace, before: Snapshot) -> None:
+        """Give HEAD a commit again where a reviewer deleted the branch that it is on."""
+        git = await self._git(workspace)
+        if before.branch and await git.branch() == before.branch and not await git.sha("HEAD"):
+            await git.run("update-ref", f"refs/heads/{before.branch}", before.head)
+
+    async def _git(self, workspace: Workspace) -> Git:
+        path = Path(workspace.path)
+        if not await worktree.is_worktree(path):
+            raise WorkspaceError(f"{path} is not a git worktree; see `git worktree list`")
+        return Git(path)
+
+    def _branch(self, wp: str) -> str:
+        return f"{self._mission}-{wp}"
+
+    def _ref(self, wp: str, name: str) -> str:
+        return rescue.ref_name(self._mission, wp, name)
+
+    def _anchor(self, workspace: Workspace) -> str:
+        return rescue.ref_name(self._mission, ANCHORS, Path(workspace.path).name)

@@ -1,0 +1,194 @@
+"""Running git and reading what it says of a worktree; no call waits without a bound, and none prompts."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.machine.git_process import Reply, run_bounded, tail
+
+GIT_TIMEOUT_S = 300.0
+"""For calls that read or move trees: a cold cache and a large repository take minutes, not more."""
+
+HOOK_TIMEOUT_S = 1800.0
+"""For calls that run hooks of the user's, which may be a whole test suite."""
+
+# Set by a git hook or by an outer git; they would point our calls at another repository or index.
+_REPOSITORY_VARIABLES = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_NAMESPACE",
+    "GIT_PREFIX",
+    "GIT_LITERAL_PATHSPECS",
+    "GIT_GLOB_PATHSPECS",
+    "GIT_ICASE_PATHSPECS",
+)
+
+_SETTINGS = ("-c", "core.quotepath=off", "-c", "core.fsmonitor=false")
+
+OUR_IDENTITY = ("-c", "user.name=spec-kitty-orchestrator", "-c", "user.email=orchestrator@localhost.invalid")
+
+
+@dataclass(frozen=True)
+class Git:
+    """Git in one directory.
+
+    Attributes:
+        path: the directory in which git runs.
+        index: another index file than the worktree's own.
+    """
+
+    path: Path
+    index: Path | None = None
+
+    async def ask(
+        self,
+        *args: str,
+        stdin: bytes = b"",
+        timeout_s: float = GIT_TIMEOUT_S,
+        limit: int | None = None,
+    ) -> Reply:
+        """Run git and return how it ended, whatever that is.
+
+        Args:
+            args: git's arguments.
+            stdin: what git reads.
+            timeout_s: after which git is stopped.
+            limit: bytes of stdout after which git is stopped.
+
+        Raises:
+            WorkspaceError: git cannot be started or did not end in time.
+        """
+        argv = ["git", *_SETTINGS, *args]
+        try:
+            with anyio.fail_after(timeout_s):
+                return await run_bounded(argv, self.path, self._environment(), stdin, limit)
+        except TimeoutError:
+            raise WorkspaceError(
+                f"`{_shown(args)}` in {self.path} did not end within {timeout_s:g} s and was stopped; "
+                "run it by hand to see what it waits for"
+            ) from None
+        except OSError as error:
+            raise WorkspaceError(
+                f"`{_shown(args)}` cannot be started in {self.path}: {error.strerror or error}; "
+                "check that git is installed and the folder exists"
+            ) from error
+
+    async def run(self, *args: str, stdin: bytes = b"", timeout_s: float = GIT_TIMEOUT_S) -> Reply:
+        """Run git and return its reply.
+
+        Raises:
+            WorkspaceError: git failed; the message holds the command, the folder and the end of stderr.
+        """
+        reply = await self.ask(*args, stdin=stdin, timeout_s=timeout_s)
+        if reply.code != 0:
+            raise failure(self.path, args, reply)
+        return reply
+
+    async def sha(self, revision: str) -> str:
+        """Return the commit that a revision names, "" if there is none."""
+        reply = await self.ask(
+            "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"
+        )
+        return reply.text if reply.code == 0 else ""
+
+    async def head(self) -> str:
+        """Return HEAD's sha. Raises `WorkspaceError` when there is no commit."""
+        sha = await self.sha("HEAD")
+        if not sha:
+            raise WorkspaceError(f"{self.path} has no commit at HEAD; check the worktree with `git status`")
+        return sha
+
+    async def branch(self) -> str:
+        """Return the branch that HEAD is on, "" when detached."""
+        reply = await self.ask("symbolic-ref", "--quiet", "--short", "HEAD")
+        return reply.text if reply.code == 0 else ""
+
+    async def contains(self, ancestor: str, descendant: str) -> bool:
+        """Tell whether one commit is an ancestor of another, or the same."""
+        return (await self.ask("merge-base", "--is-ancestor", ancestor, descendant)).code == 0
+
+    async def changes(self) -> tuple["Change", ...]:
+        """Read what differs between HEAD, index and worktree, untracked files one by one."""
+        # A submodule counts by its commit only: its files belong to another repository.
+        reply = await self.run(
+            "status",
+            "--porcelain=v1",
+            "-z",
+            "--untracked-files=all",
+            "--no-renames",
+            "--ignore-submodules=dirty",
+        )
+        return tuple(Change(line[:2], line[3:]) for line in reply.paths)
+
+    async def operation(self) -> str:
+        """Name the merge, rebase or the like that is under way, "" if none is."""
+        reply = await self.run("rev-parse", *[part for name in _OPERATIONS for part in ("--git-path", name)])
+        found = [anyio.Path(self.path / line) for line in reply.text.split("\n")]
+        for name, path in zip(_OPERATIONS.values(), found, strict=True):
+            if await path.exists():
+                return name
+        return ""
+
+    def _environment(self) -> dict[str, str]:
+        """Return our environment without another repository's variables and without any way to prompt."""
+        kept = {name: value for name, value in os.environ.items() if name not in _REPOSITORY_VARIABLES}
+        kept |= {
+            "LC_ALL": "C",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_EDITOR": ":",
+            "GIT_SEQUENCE_EDITOR": ":",
+            "GIT_MERGE_AUTOEDIT": "no",
+            "GIT_OPTIONAL_LOCKS": "0",
+        }
+        if self.index is not None:
+            kept["GIT_INDEX_FILE"] = str(self.index)
+        return kept
+
+
+_OPERATIONS = {
+    "MERGE_HEAD": "merge",
+    "rebase-merge": "rebase",
+    "rebase-apply": "rebase",
+    "CHERRY_PICK_HEAD": "cherry-pick",
+    "REVERT_HEAD": "revert",
+}
+
+
+@dataclass(frozen=True)
+class Change:
+    """One line of `git status`: two letters and a path."""
+
+    code: str
+    path: str
+
+    @property
+    def nested(self) -> bool:
+        """Whether it is an untracked repository inside the worktree, which git shows as a folder."""
+        return self.path.endswith("/")
+
+    @property
+    def unmerged(self) -> bool:
+        """Whether it is a conflict that nobody resolved."""
+        return "U" in self.code or self.code in ("AA", "DD")
+
+
+def failure(path: Path, args: Sequence[str], reply: Reply) -> WorkspaceError:
+    """Say that git failed: the command, the folder, its own words, and what to do."""
+    advice = "run it by hand there, mend the cause and start again"
+    if b".lock'" in reply.err and b"File exists" in reply.err:
+        advice = "if no git runs there, one was killed: remove the lock file that it names, and start again"
+    elif b"No space left" in reply.err:
+        advice = "the disk is full: make room and start again"
+    return WorkspaceError(f"`{_shown(args)}` failed in {path} ({reply.code}): {reply.complaint}\n{advice}")
+
+
+def _shown(args: Sequence[str]) -> str:
+    return tail(os.fsencode(" ".join(("git", *args))), 300)

@@ -1,0 +1,133 @@
+"""One run per mission: a lock of the kernel's, so a crash of any kind releases it."""
+
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import psutil
+from filelock import FileLock, Timeout
+from pydantic import TypeAdapter, ValidationError
+
+from spec_kitty_orchestrator.errors import RunActive, WorkspaceError
+from spec_kitty_orchestrator.machine.journal import private_directory
+
+_PROBE_GRACE_S = 0.5
+"""`holder` takes the lock for an instant to see whether it is free; a starting run outwaits that."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a mission's lock.
+
+    Attributes:
+        create_time: when the process began, in seconds since the epoch; with `pid` it names one process.
+        started_at: when the lock was taken.
+        host: the machine's name.
+    """
+
+    pid: int
+    create_time: float
+    started_at: datetime
+    host: str
+    mission: str
+
+
+_OWNER: Final = TypeAdapter(Owner)
+
+
+class MissionLock:
+    """The lock of one mission; a context manager that raises `RunActive` when another run holds it.
+
+    Args:
+        directory: the mission's folder of our own; created if it is missing.
+        mission: its slug, for people.
+    """
+
+    def __init__(self, directory: Path, mission: str) -> None:
+        self.directory = directory
+        self.mission = mission
+        # Not per thread: whoever releases may run in another thread than who acquired.
+        self._lock = FileLock(directory / "lock", thread_local=False, mode=0o600)
+        self._owner_file = directory / "owner.json"
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises:
+            RunActive: another run holds it; the message names its process, start and machine.
+            WorkspaceError: the lock file cannot be made.
+        """
+        try:
+            private_directory(self.directory)
+            self._lock.acquire(timeout=_PROBE_GRACE_S)
+        except Timeout:
+            raise RunActive(self._active()) from None
+        except (OSError, NotImplementedError) as error:
+            raise WorkspaceError(f"{self._lock.lock_file} cannot be locked: {error}") from error
+        try:
+            self._write_owner()
+        except OSError as error:
+            self._lock.release()
+            raise WorkspaceError(f"{self._owner_file} cannot be written: {error}") from error
+
+    def release(self) -> None:
+        """Give the lock back; harmless if it is not held."""
+        if self._lock.is_locked:
+            self._owner_file.unlink(missing_ok=True)
+            self._lock.release()
+
+    def holder(self) -> Owner | None:
+        """Tell who holds the lock, in this process or another; None if it is free."""
+        owner = self._read_owner()
+        if owner is None or self._lock.is_locked:
+            return owner
+        probe = FileLock(self._lock.lock_file, thread_local=False, mode=0o600)
+        try:
+            probe.acquire(blocking=False)
+        except Timeout:
+            return owner
+        except OSError:
+            return None  # a folder that cannot be written is not one that a run works in
+        probe.release()
+        return None
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def _active(self) -> str:
+        owner = self._read_owner()
+        if owner is None:
+            return f"another run of {self.mission} is just starting; see `spec-kitty-orchestrator status`"
+        return (
+            f"another run of {owner.mission} is active: process {owner.pid} on {owner.host}, "
+            f"started {owner.started_at:%Y-%m-%d %H:%M:%S} UTC; wait for it or stop that process"
+        )
+
+    def _write_owner(self) -> None:
+        process = psutil.Process()
+        owner = Owner(process.pid, process.create_time(), datetime.now(UTC), platform.node(), self.mission)
+        partial = self._owner_file.with_suffix(".partial")
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(asdict(owner), file, default=datetime.isoformat)
+        partial.replace(self._owner_file)
+
+    def _read_owner(self) -> Owner | None:
+        try:
+            return _OWNER.validate_json(self._owner_file.read_bytes())
+        except (OSError, ValidationError):
+            return None

@@ -1,0 +1,212 @@
+"""Saving a worktree's state as git objects and putting it back; nothing goes before its copy is verified.
+
+Ignored files are neither saved nor touched. Of submodules and nested repositories only the commit counts.
+"""
+
+import re
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from anyio import to_thread
+
+from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.machine.git_command import OUR_IDENTITY, Git
+from spec_kitty_orchestrator.machine.staging import put_in_index
+
+REFS = "refs/spec-kitty-orchestrator"
+
+_UNMERGED = "unmerged"
+"""Stands for the tree of an index with conflicts, which has none."""
+
+_MAX_SAME_NAME = 1000
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state of a worktree.
+
+    Attributes:
+        head: sha of HEAD.
+        branch: "" when detached.
+        index: tree of the index, or `unmerged`.
+        worktree: tree of everything that is not ignored, untracked files included.
+    """
+
+    head: str
+    branch: str
+    index: str
+    worktree: str
+
+    def __str__(self) -> str:
+        return ":".join((self.head, self.branch, self.index, self.worktree))
+
+    @classmethod
+    def parse(cls, text: str) -> "Snapshot":
+        """Read back what `str` gave. Raises `WorkspaceError` for anything else."""
+        parts = text.split(":")
+        if len(parts) != 4 or not all(re.fullmatch("[0-9a-f]{40,64}", part) for part in (parts[0], parts[3])):
+            raise WorkspaceError(f"{text!r} is no fingerprint of a worktree; the journal is damaged")
+        return cls(*parts)
+
+
+def ref_name(*parts: str) -> str:
+    """Return a valid ref of ours from names that may hold anything."""
+    return "/".join((REFS, *(_component(part) for part in parts)))
+
+
+def _component(name: str) -> str:
+    safe = re.sub(r"\.{2,}", ".", re.sub(r"[^A-Za-z0-9._-]", "-", name)).strip(".-")
+    return (safe.removesuffix(".lock") or "unnamed")[:100]
+
+
+async def measure(git: Git) -> Snapshot:
+    """Write index and worktree as trees; neither is changed."""
+    async with _index_copy(git) as copy:
+        index = await copy.ask("write-tree")
+        await _show_hidden(copy)
+        await put_in_index(copy, [change for change in await copy.changes() if change.code[1] != " "])
+        worktree = (await copy.run("write-tree")).text
+    return Snapshot(
+        await git.head(), await git.branch(), index.text if index.code == 0 else _UNMERGED, worktree
+    )
+
+
+@asynccontextmanager
+async def _index_copy(git: Git) -> AsyncIterator[Git]:
+    real = git.path / (await git.run("rev-parse", "--git-path", "index")).text
+    folder = Path(await to_thread.run_sync(tempfile.mkdtemp))
+    try:
+        copy = folder / "index"
+        await to_thread.run_sync(_copy_if_there, real, copy)
+        yield replace(git, index=copy)
+    finally:
+        await to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def _copy_if_there(source: Path, target: Path) -> None:
+    if source.exists():
+        shutil.copy2(source, target)
+
+
+async def _show_hidden(git: Git) -> None:
+    """Clear the index bits that make git overlook changes of a file that is there."""
+    listed = (await git.run("ls-files", "-v", "-z")).paths
+    assumed = [line[2:] for line in listed if line[0].islower()]
+    skipped = [line[2:] for line in listed if line[0] in "Ss"]
+    # A sparse checkout skips files that are absent; those stay skipped.
+    skipped = await to_thread.run_sync(lambda: [path for path in skipped if (git.path / path).exists()])
+    for flag, paths in (("--no-assume-unchanged", assumed), ("--no-skip-worktree", skipped)):
+        if paths:
+            names = "".join(f"{path}\0" for path in paths).encode("utf-8", "surrogateescape")
+            await git.run("update-index", flag, "-z", "--stdin", stdin=names)
+
+
+async def anchor(git: Git, snapshot: Snapshot, ref: str) -> None:
+    """Keep a snapshot's objects from git's garbage collection, under one ref that is overwritten."""
+    await git.run("update-ref", ref, await _commit(git, snapshot, "Before a review"))
+
+
+async def release(git: Git, ref: str) -> None:
+    """Remove a ref of `anchor`; harmless if there is none."""
+    await git.run("update-ref", "-d", ref)
+
+
+async def save(git: Git, snapshot: Snapshot, ref: str, subject: str) -> str:
+    """Save a snapshot as a commit whose parents are HEAD and, if it is a state of its own, the index.
+
+    Returns:
+        The ref; with -2, -3 … at its end if the name was taken.
+
+    Raises:
+        WorkspaceError: it was not saved.
+    """
+    commit = await _commit(git, snapshot, subject)
+    for number in range(1, _MAX_SAME_NAME):
+        name = ref if number == 1 else f"{ref}-{number}"
+        if not await git.sha(name):
+            # All zeros: only if nobody took the name meanwhile.
+            await git.run("update-ref", name, commit, "0" * len(commit))
+            if await git.sha(name) != commit:
+                raise WorkspaceError(
+                    f"{name} does not hold what was saved from {git.path}; nothing was removed"
+                )
+            return name
+    raise WorkspaceError(f"there are {_MAX_SAME_NAME} refs {ref}-N; remove those that nobody needs")
+
+
+async def _commit(git: Git, snapshot: Snapshot, subject: str) -> str:
+    parents = ["-p", snapshot.head]
+    if snapshot.index not in (_UNMERGED, snapshot.worktree):
+        text = f"{subject}: the index"
+        reply = await git.run(*OUR_IDENTITY, "commit-tree", snapshot.index, "-p", snapshot.head, "-m", text)
+        parents += ["-p", reply.text]
+    reply = await git.run(*OUR_IDENTITY, "commit-tree", snapshot.worktree, *parents, "-m", subject)
+    return reply.text
+
+
+async def differences(git: Git, before: Snapshot, now: Snapshot) -> tuple[str, ...]:
+    """Name what differs between two snapshots, for people."""
+    found = []
+    if now.branch != before.branch:
+        found.append(f"branch switched to {now.branch or 'none (detached)'}")
+    if now.head != before.head:
+        found.append(f"HEAD moved to {now.head}")
+    if before.branch and now.branch != before.branch:
+        tip = await git.sha(f"refs/heads/{before.branch}")
+        if tip != before.head:
+            found.append(f"branch {before.branch} " + (f"moved to {tip}" if tip else "deleted"))
+    if now.worktree != before.worktree:
+        reply = await git.run(
+            "diff-tree", "-r", "-z", "--name-only", "--no-renames", before.worktree, now.worktree
+        )
+        found += reply.paths
+    elif now.index != before.index:
+        found.append("the index")
+    return tuple(found)
+
+
+async def put_back(git: Git, before: Snapshot) -> None:
+    """Make branch, HEAD, index and worktree what they were; what is there now must have been saved."""
+    if before.index == _UNMERGED:
+        raise WorkspaceError(f"{git.path} had conflicts that cannot be put back; resolve them by hand")
+    await end_operation(git)
+    await _point_head(git, before.branch, before.head)
+    await _show_hidden(git)
+    # With the worktree's tree as the index, untracked files of then are tracked, so that `clean` spares them.
+    await git.run("read-tree", "--reset", "-u", before.worktree)
+    await git.run("clean", "-d", "--force", "--quiet")
+    await git.run("read-tree", "--reset", before.index)
+    await git.ask("update-index", "-q", "--refresh")
+
+
+async def make_clean(git: Git, branch: str) -> None:
+    """Leave nothing uncommitted, on `branch` if that exists; what is there now must have been saved."""
+    await end_operation(git)
+    if await git.branch() != branch:
+        tip = await git.sha(f"refs/heads/{branch}")
+        if tip:
+            await _point_head(git, branch, tip)
+    await _show_hidden(git)
+    await git.run("reset", "--hard", "--quiet")
+    await git.run("clean", "-d", "--force", "--quiet")
+
+
+async def end_operation(git: Git) -> None:
+    """Forget a merge, rebase, cherry-pick or revert that is under way; files and branches stay."""
+    # `--abort` would move files and refs that we put back ourselves; `--quit` keeps an autostash.
+    for name in ("rebase", "am", "cherry-pick", "revert", "merge"):
+        await git.ask(name, "--quit")
+
+
+async def _point_head(git: Git, branch: str, head: str) -> None:
+    if branch:
+        await git.run(
+            "symbolic-ref", "-m", "spec-kitty-orchestrator: put back", "HEAD", f"refs/heads/{branch}"
+        )
+        await git.run("update-ref", f"refs/heads/{branch}", head)
+    else:
+        await git.run("update-ref", "--no-deref", "HEAD", head)

@@ -1,0 +1,100 @@
+"""Making the worktree of a work package where the host leaves that to us."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+
+from spec_kitty_orchestrator.core.model import Workspace
+from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.machine.commit import identity
+from spec_kitty_orchestrator.machine.git_command import HOOK_TIMEOUT_S, Git
+
+
+async def is_worktree(path: Path) -> bool:
+    """Tell whether a folder is the top of a git worktree."""
+    if not await anyio.Path(path).is_dir():
+        return False
+    reply = await Git(path).ask("rev-parse", "--show-toplevel")
+    if reply.code != 0:
+        return False
+    return await to_thread.run_sync(lambda: Path(reply.text).resolve() == path.resolve())
+
+
+async def recreate(primary: Git, workspace: Workspace, branch: str) -> None:
+    """Check out the host's branch again where its worktree is gone.
+
+    Raises:
+        WorkspaceError: the branch is gone too, or git refuses.
+    """
+    await primary.run("worktree", "prune")
+    if not await primary.sha(f"refs/heads/{branch}"):
+        raise WorkspaceError(
+            f"the worktree {workspace.path} and its branch {branch} are both missing; restore the branch "
+            "(`git reflog`, a backup, a remote), or move the work package back to planned"
+        )
+    await primary.run("worktree", "add", "--", workspace.path, branch, timeout_s=HOOK_TIMEOUT_S)
+
+
+async def create(primary: Git, workspace: Workspace, branch: str, dependencies: Sequence[str]) -> None:
+    """Make worktree and branch of a mission without lanes, with the work of its dependencies merged in.
+
+    The branch comes last: where it exists, everything before it was done.
+
+    Args:
+        primary: git in the primary checkout, whose HEAD is the start.
+        workspace: where the worktree belongs.
+        branch: to be made, or checked out if it exists.
+        dependencies: branches; those that do not exist are passed over.
+
+    Raises:
+        WorkspaceError: a dependency conflicts, or git refuses.
+    """
+    await _ignore_worktrees(primary, Path(workspace.path))
+    there = await is_worktree(Path(workspace.path))
+    known = bool(await primary.sha(f"refs/heads/{branch}"))
+    if there and known:
+        return
+    if not there:
+        await primary.run("worktree", "prune")
+        target = (workspace.path, branch) if known else ("--detach", workspace.path, await primary.head())
+        await primary.run("worktree", "add", *target, timeout_s=HOOK_TIMEOUT_S)
+    git = Git(Path(workspace.path))
+    for dependency in dependencies:
+        await _merge(git, dependency)
+    if not known:
+        await git.run("switch", "--quiet", "--create", branch)
+
+
+async def _merge(git: Git, dependency: str) -> None:
+    tip = await git.sha(f"refs/heads/{dependency}")
+    if not tip or await git.contains(tip, "HEAD"):
+        return
+    command = (*await identity(git), "merge", "--quiet", "--no-edit", "-m", f"Merge {dependency}", tip)
+    reply = await git.ask(*command, timeout_s=HOOK_TIMEOUT_S)
+    if reply.code == 0:
+        return
+    await git.ask("merge", "--abort")
+    raise WorkspaceError(
+        f"{dependency} cannot be merged into {git.path}: {reply.complaint}\n"
+        f"a person must merge it: `git -C {git.path} merge {dependency}`, resolve, commit, and start again"
+    )
+
+
+async def _ignore_worktrees(primary: Git, path: Path) -> None:
+    """Keep a worktree inside the primary checkout from showing there as untracked."""
+    if not path.is_relative_to(primary.path) or path == primary.path:
+        return
+    folder = f"{path.relative_to(primary.path).parts[0]}/"
+    if (await primary.ask("check-ignore", "--quiet", "--", folder)).code == 0:
+        return
+    exclude = primary.path / (await primary.run("rev-parse", "--git-path", "info/exclude")).text
+    await to_thread.run_sync(_add_line, exclude, f"/{folder}")
+
+
+def _add_line(path: Path, line: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = path.read_bytes() if path.exists() else b""
+    with path.open("ab") as file:
+        file.write((b"\n" if before and not before.endswith(b"\n") else b"") + line.encode() + b"\n")
