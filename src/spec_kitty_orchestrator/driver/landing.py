@@ -1,8 +1,8 @@
 """The end of a mission, only when asked for: merge, then accept, each behind a fresh look at the lanes.
 
-The host merges whatever the lanes are, and accepting before the merge crashes on the coordination topologies
-and is thrown away by the merge on the others: so the merge comes first, and nothing without every work package
-approved or done.
+The host merges whatever the lanes are, and accepting before the merge crashes on the coordination
+topologies and is thrown away by the merge on the others: so the merge comes first, and nothing happens
+before every work package is approved or done.
 """
 
 from collections.abc import Sequence
@@ -62,5 +62,5 @@ async def _merge(host: Host, mission: str) -> str:
     except HostRefusal as error:
         return error.message
     except HostNoReply as error:
-        return f"the host gave no answer ({error.message}); see `git log` of the target branch before trying again"
+        return f"no answer ({error.message}); look at `git log` of the target branch before trying again"
     return ""

@@ -26,6 +26,7 @@ class MissionView:
             await self.refresh()
         else:
             self.lanes, self.dependencies = dict(state.lanes), dict(state.dependencies)
+            self.stale = False
 
     async def refresh(self) -> None:
         """Read the mission's state; whoever asks while a read is waiting to begin shares that read.
