@@ -1,0 +1,53 @@
+"""Puts the parts together: settings and a repository become an `Orchestrator` with the default parts."""
+
+from spec_kitty_orchestrator.app.build import (
+    VERSION,
+    build,
+    build_agents,
+    build_host,
+    connect,
+    journal,
+    run_log,
+)
+from spec_kitty_orchestrator.app.plan import Plan, PlannedRole, PlannedWorkPackage, make_plan
+from spec_kitty_orchestrator.app.preflight import check_free, examine, find_problems, stop_at
+from spec_kitty_orchestrator.app.project import Project, open_project
+from spec_kitty_orchestrator.app.repository import (
+    LOGS,
+    MissionFiles,
+    find_repo_root,
+    journaled,
+    mission_files,
+    unsaved,
+)
+from spec_kitty_orchestrator.app.standing import LiveAttempt, MissionStatus, Standing, mission_status
+
+__all__ = [
+    "LOGS",
+    "VERSION",
+    "LiveAttempt",
+    "MissionFiles",
+    "MissionStatus",
+    "Plan",
+    "PlannedRole",
+    "PlannedWorkPackage",
+    "Project",
+    "Standing",
+    "build",
+    "build_agents",
+    "build_host",
+    "check_free",
+    "connect",
+    "examine",
+    "find_problems",
+    "find_repo_root",
+    "journal",
+    "journaled",
+    "make_plan",
+    "mission_files",
+    "mission_status",
+    "open_project",
+    "run_log",
+    "stop_at",
+    "unsaved",
+]

@@ -1,0 +1,83 @@
+"""The composition root: which part implements which port."""
+
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+from spec_kitty_orchestrator.app.project import Project
+from spec_kitty_orchestrator.app.repository import LOGS
+from spec_kitty_orchestrator.driver.engine import Orchestrator
+from spec_kitty_orchestrator.host.client import HostClient
+from spec_kitty_orchestrator.machine.git import GitWorkspaces
+from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
+from spec_kitty_orchestrator.machine.logs import make_private_directory, path_part, write_private
+from spec_kitty_orchestrator.machine.runner import LocalAgents
+from spec_kitty_orchestrator.ports import AgentRunner, Observer
+
+VERSION = installed_version("spec-kitty-orchestrator")
+
+
+def build_host(project: Project) -> HostClient:
+    """Make the client of the configured host.
+
+    Raises:
+        HostMissing: no such executable.
+    """
+    settings = project.settings.host
+    executable = settings.executable
+    if executable is not None and ("/" in executable or executable.startswith("~")):
+        # Ours may be started in a folder below the one that the path in the file is meant from.
+        executable = str(project.root / Path(executable).expanduser())
+    return HostClient(project.root, executable=executable, call_limit_s=settings.call_timeout)
+
+
+async def connect(project: Project) -> HostClient:
+    """Make the client and check that both sides speak the same contract.
+
+    Raises:
+        HostError: the host is missing, incompatible or broken.
+    """
+    host = build_host(project)
+    await host.check_contract()
+    return host
+
+
+def build_agents(project: Project) -> LocalAgents:
+    """Make the runner of the configured agents on this machine."""
+    return LocalAgents(project.root, project.agents, timeouts=project.timeouts, version=VERSION)
+
+
+def run_log(project: Project, mission: str) -> Path:
+    """Return the file of the run's own log; the folder it will be in is made, and hidden from git."""
+    logs = project.root / LOGS
+    make_private_directory(logs)
+    ignore = logs / ".gitignore"
+    if not ignore.exists():
+        write_private(ignore, "*\n")
+    return logs / path_part(mission) / "orchestrator.log"
+
+
+def journal(directory: Path) -> JsonlJournal:
+    """Open the journal in a mission's folder; nothing is created before the first line."""
+    return JsonlJournal(directory)
+
+
+def build(
+    project: Project, mission: str, *, host: HostClient, agents: AgentRunner, observer: Observer
+) -> Orchestrator:
+    """Make the orchestrator of one mission, named as the host spells it; the caller holds its lock."""
+    run = project.settings.run
+    return Orchestrator(
+        mission,
+        run.actor,
+        project.policy,
+        host=host,
+        agents=agents,
+        workspaces=GitWorkspaces(project.root, mission),
+        journal=journal(project.directory(mission)),
+        clock=SystemClock(),
+        observer=observer,
+        prompts=project.prompts,
+        max_concurrent=run.max_concurrent,
+        version=VERSION,
+        tick_command=host.executable,
+    )

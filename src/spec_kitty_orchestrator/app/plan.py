@@ -1,0 +1,148 @@
+"""What a run would do, worked out without changing anything."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from spec_kitty_orchestrator.app.preflight import policy_problems, roles
+from spec_kitty_orchestrator.app.project import Project
+from spec_kitty_orchestrator.core.model import Lane, MissionState, PolicyMetadata, Role, Workspace
+from spec_kitty_orchestrator.core.moves import PLANNING_LANE
+from spec_kitty_orchestrator.core.scheduler import critical_path, waves
+from spec_kitty_orchestrator.machine.runner import LocalAgents
+from spec_kitty_orchestrator.ports import Host
+
+EXAMPLE_ATTEMPT = "<attempt>"
+
+
+@dataclass(frozen=True)
+class PlannedWorkPackage:
+    """One work package as a run would find it.
+
+    Attributes:
+        shares: other work packages in the same workspace; they take turns.
+        fate: what a run would do with it, in words.
+    """
+
+    id: str
+    lane: Lane
+    dependencies: tuple[str, ...]
+    workspace: Workspace
+    shares: tuple[str, ...]
+    fate: str
+
+
+@dataclass(frozen=True)
+class PlannedRole:
+    """One agent in one role: its exact argv in a workspace, and what the host is told of it."""
+
+    role: Role
+    agent: str
+    argv: tuple[str, ...]
+    env: tuple[str, ...]
+    policy: PolicyMetadata
+    installed: bool
+    refused: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The plan of one mission; `cyclic` are work packages that no wave can hold."""
+
+    mission: str
+    waves: tuple[tuple[str, ...], ...]
+    cyclic: tuple[str, ...]
+    critical_path: tuple[str, ...]
+    work_packages: tuple[PlannedWorkPackage, ...]
+    roles: tuple[PlannedRole, ...]
+    max_concurrent: int
+
+
+async def make_plan(project: Project, host: Host, runner: LocalAgents, state: MissionState) -> Plan:
+    """Work out the plan; asks the host where each work package is worked on.
+
+    Raises:
+        HostError: the host cannot be used.
+    """
+    workspaces = await _resolve(host, state)
+    found = waves(state.dependencies)
+    placed = {wp for wave in found for wp in wave}
+    planned = tuple(
+        PlannedWorkPackage(
+            id=wp,
+            lane=lane,
+            dependencies=state.dependencies.get(wp, ()),
+            workspace=workspaces[wp],
+            shares=tuple(
+                other
+                for other, place in workspaces.items()
+                if other != wp and place.key == workspaces[wp].key
+            ),
+            fate=_fate(lane, workspaces[wp], project),
+        )
+        for wp, lane in state.lanes.items()
+    )
+    return Plan(
+        mission=state.slug,
+        waves=found,
+        cyclic=tuple(wp for wp in state.lanes if wp not in placed),
+        critical_path=critical_path(state.dependencies),
+        work_packages=planned,
+        roles=_roles(project, runner, Path(next(iter(workspaces.values())).path)),
+        max_concurrent=project.settings.run.max_concurrent,
+    )
+
+
+async def _resolve(host: Host, state: MissionState) -> Mapping[str, Workspace]:
+    found: dict[str, Workspace] = {}
+
+    async def one(wp: str) -> None:
+        found[wp] = await host.resolve_workspace(state.slug, wp)
+
+    async with anyio.create_task_group() as tasks:
+        for wp in state.lanes:
+            tasks.start_soon(one, wp)
+    return {wp: found[wp] for wp in state.lanes}
+
+
+def _fate(lane: Lane, workspace: Workspace, project: Project) -> str:
+    if workspace.lane_id == PLANNING_LANE and not lane.complete:
+        return "parked: a planning artifact, to be done by hand in the primary checkout on the target branch"
+    actor = project.settings.run.actor
+    match lane:
+        case Lane.PLANNED:
+            return "implemented and reviewed"
+        case Lane.CLAIMED | Lane.IN_PROGRESS:
+            return f"adopted: implementation goes on, if {actor} holds it"
+        case Lane.FOR_REVIEW:
+            return "adopted: reviewed"
+        case Lane.IN_REVIEW:
+            return f"adopted: the review goes on if {actor} began it, else left alone"
+        case Lane.APPROVED | Lane.DONE:
+            return "nothing to do"
+        case Lane.BLOCKED:
+            return "left alone: a person must unblock it"
+        case Lane.CANCELED:
+            return "left alone"
+
+
+def _roles(project: Project, runner: LocalAgents, workspace: Path) -> tuple[PlannedRole, ...]:
+    planned = []
+    for role, names in roles(project).items():
+        for name in names:
+            command = runner.command(name, role, workspace, EXAMPLE_ATTEMPT)
+            policy = runner.policy(name, role)
+            planned.append(
+                PlannedRole(
+                    role=role,
+                    agent=name,
+                    argv=command.argv,
+                    env=tuple(sorted(command.env)),
+                    policy=policy,
+                    installed=runner.executable(name) is not None,
+                    refused=tuple(policy_problems(policy)),
+                )
+            )
+    return tuple(planned)

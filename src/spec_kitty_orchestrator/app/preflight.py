@@ -1,0 +1,184 @@
+"""Everything that would make a run fail later, found before anything is changed and told all at once."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from spec_kitty_orchestrator.agents.spec import AgentSettings
+from spec_kitty_orchestrator.app.project import Project
+from spec_kitty_orchestrator.app.repository import MissionFiles, current_branch, mission_files, missions
+from spec_kitty_orchestrator.config import nearest
+from spec_kitty_orchestrator.core.model import MissionState, PolicyMetadata, Role
+from spec_kitty_orchestrator.errors import (
+    ConfigError,
+    HostError,
+    HostRefusal,
+    OrchestratorError,
+    PreflightError,
+    RunActive,
+    UsageError,
+)
+from spec_kitty_orchestrator.machine.lock import MissionLock
+from spec_kitty_orchestrator.machine.runner import HOST_BANNED_FLAGS, LocalAgents
+from spec_kitty_orchestrator.ports import Host
+
+SAME_AS_BANNED = frozenset({"yolo", "bypasspermissions", "danger-full-access"})
+"""Values of other flags that allow the same, which would make the policy that we declare untrue."""
+FORBIDDEN_WORDS = ("token", "secret", "key", "password", "credential")
+"""The host refuses a policy in which a value contains one of these."""
+
+INSTALL: Mapping[str, str] = {
+    "claude-code": "npm install -g @anthropic-ai/claude-code",
+    "codex": "npm install -g @openai/codex",
+    "opencode": "npm install -g opencode-ai",
+}
+
+
+def find_problems(project: Project, runner: LocalAgents) -> list[OrchestratorError]:
+    """Check agents and policies without asking the host."""
+    problems: list[OrchestratorError] = []
+    for name, (agent, settings) in project.agents.items():
+        problems += _scenario(name, settings)
+        problems += _banned(name, settings)
+        if runner.executable(name) is None:
+            problems.append(_missing(name, settings.executable or agent.executable))
+    for role, names in roles(project).items():
+        for name in names:
+            problems += [
+                PreflightError(f"agent {name}, role {role}: {reason}")
+                for reason in policy_problems(runner.policy(name, role))
+            ]
+    return problems
+
+
+def roles(project: Project) -> Mapping[Role, tuple[str, ...]]:
+    """Return the agents of each role, in the order of fallback."""
+    run = project.settings.run
+    return {Role.IMPLEMENT: run.impl_agents, Role.REVIEW: run.review_agents}
+
+
+def policy_problems(policy: PolicyMetadata) -> list[str]:
+    """Apply the host's rules for policies, so that a refusal is known before the first claim."""
+    values = {
+        "orchestrator_id": policy.orchestrator_id,
+        "orchestrator_version": policy.orchestrator_version,
+        "agent_family": policy.agent_family,
+        "approval_mode": policy.approval_mode,
+        "sandbox_mode": policy.sandbox_mode,
+        "network_mode": policy.network_mode,
+    }
+    found = [
+        f"the host refuses a policy whose {name} contains {word!r}: {value!r}"
+        for name, value in values.items()
+        for word in FORBIDDEN_WORDS
+        if word in value.lower()
+    ]
+    found += [f"the policy's {name} is empty" for name, value in values.items() if not value]
+    return found + [f"the host refuses a policy with {flag}" for flag in policy.dangerous_flags]
+
+
+def _scenario(name: str, settings: AgentSettings) -> list[OrchestratorError]:
+    if settings.scenario is None or settings.scenario.is_file():
+        return []
+    return [ConfigError(f"[agents.{name}] scenario: there is no file {settings.scenario}")]
+
+
+def _banned(name: str, settings: AgentSettings) -> list[OrchestratorError]:
+    found: list[OrchestratorError] = []
+    for word in settings.extra_args:
+        flag, _, value = word.partition("=")
+        if flag.lower() in HOST_BANNED_FLAGS:
+            found.append(
+                PreflightError(
+                    f"[agents.{name}] extra_args: {flag} is banned by the host: it refuses every policy that "
+                    "declares it, and we declare what we use; remove it"
+                )
+            )
+        elif flag.lower() in SAME_AS_BANNED or value.strip("\"'").lower() in SAME_AS_BANNED:
+            found.append(
+                PreflightError(
+                    f"[agents.{name}] extra_args: {word} allows what the host's banned flags allow, "
+                    "so the policy that we declare would be untrue; remove it"
+                )
+            )
+    return found
+
+
+def _missing(name: str, executable: str) -> PreflightError:
+    where = "is not an executable file" if "/" in executable else "is not on PATH"
+    how = f"install it ({INSTALL[name]})" if name in INSTALL else "install it"
+    return PreflightError(
+        f"agent {name} is not installed: {executable} {where}; {how} or set executable in [agents.{name}]"
+    )
+
+
+async def examine(project: Project, host: Host, mission: str) -> MissionState:
+    """Read the mission from the host and check that there is something to run.
+
+    Raises:
+        HostError: the host cannot be used.
+        UsageError: there is no such mission.
+        PreflightError: its tasks are not finalized, or no work package is visible.
+    """
+    try:
+        state = await host.mission_state(mission)
+    except HostRefusal as refusal:
+        if refusal.code == "MISSION_NOT_FOUND":
+            raise UsageError(_no_mission(project.root, mission)) from None
+        if refusal.code == "TASKS_NOT_FINALIZED":
+            raise PreflightError(refusal.message) from None
+        raise
+    if not state.lanes:
+        raise PreflightError(_no_work_packages(project.root, mission_files(project.root, state.slug)))
+    return state
+
+
+def _no_mission(root: Path, mission: str) -> str:
+    found = missions(root)
+    if not found:
+        return f"there is no mission {mission!r}: {root} has no missions in kitty-specs/ on {_on(root)}"
+    return f"there is no mission {mission!r}{nearest(mission, found)} Missions here: {', '.join(found)}"
+
+
+def _no_work_packages(root: Path, files: MissionFiles) -> str:
+    here = current_branch(root)
+    if files.target_branch and here != files.target_branch:
+        return (
+            f"the host sees no work packages of {files.slug}: {root} is on {_on(root)}, but the mission "
+            f"lives on {files.target_branch}; run: git -C {root} switch {files.target_branch}"
+        )
+    if files.work_packages:
+        return (
+            f"the host sees no work packages of {files.slug}, although there are "
+            f"{len(files.work_packages)} files in tasks/; "
+            f"run: spec-kitty agent mission finalize-tasks --mission {files.slug}"
+        )
+    return (
+        f"{files.slug} has no work packages on {_on(root)}: switch to the branch where it was planned, "
+        "or plan it first (tasks.md and tasks/WP*.md)"
+    )
+
+
+def _on(root: Path) -> str:
+    branch = current_branch(root)
+    return f"the branch {branch}" if branch else "a detached HEAD"
+
+
+def check_free(project: Project, mission: str) -> list[OrchestratorError]:
+    """Check without taking it that nobody holds the mission's lock."""
+    owner = MissionLock(project.directory(mission), mission).holder()
+    if owner is None:
+        return []
+    return [RunActive(f"another run of {mission} is active: process {owner.pid} on {owner.host}")]
+
+
+def stop_at(problems: Iterable[OrchestratorError]) -> None:
+    """Raise all problems as one error with the exit code of the gravest: usage, host, lock, preflight."""
+    found = sorted(problems, key=lambda problem: problem.exit_code)
+    if not found:
+        return
+    if len(found) == 1:
+        raise found[0]
+    kinds: Mapping[int, type[OrchestratorError]] = {
+        kind.exit_code: kind for kind in (UsageError, HostError, RunActive, PreflightError)
+    }
+    raise kinds[found[0].exit_code]("\n".join(str(problem) for problem in found))

@@ -1,0 +1,105 @@
+"""A repository with its settings, prompts and agents, read once before anything runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from spec_kitty_orchestrator.agents import BUILT_IN, find
+from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
+from spec_kitty_orchestrator.app.repository import JOURNALS, find_repo_root
+from spec_kitty_orchestrator.config import AgentSection, Settings, load
+from spec_kitty_orchestrator.core.model import Lane, Policy, Role
+from spec_kitty_orchestrator.core.prompts import Prompts, checked
+from spec_kitty_orchestrator.errors import ConfigError
+
+PROMPTS = Path(".kittify") / "orchestrator" / "prompts"
+_ROLES = ("implement", "rework", "review")
+
+
+@dataclass(frozen=True)
+class Project:
+    """What a run needs to know of the repository.
+
+    Attributes:
+        root: the primary checkout, absolute.
+        agents: those that the run may use, by their configured name.
+    """
+
+    root: Path
+    settings: Settings
+    prompts: Prompts
+    agents: Mapping[str, tuple[Agent, AgentSettings]]
+
+    @property
+    def policy(self) -> Policy:
+        """The settings that decisions depend on."""
+        run = self.settings.run
+        return Policy(
+            impl_agents=run.impl_agents,
+            review_agents=run.review_agents,
+            max_attempts=run.max_attempts,
+            max_review_cycles=run.max_review_cycles,
+            finish_lane=Lane(run.finish_lane),
+            tick_subtasks=run.subtasks == "report",
+        )
+
+    @property
+    def timeouts(self) -> Mapping[Role, float]:
+        """The longest that an attempt of each role may take, in seconds."""
+        return {Role.IMPLEMENT: self.settings.run.timeout, Role.REVIEW: self.settings.run.review_timeout}
+
+    def directory(self, mission: str) -> Path:
+        """Return the folder of our own records of a mission."""
+        return self.root / JOURNALS / mission
+
+
+def open_project(start: Path, environ: Mapping[str, str], flags: Mapping[str, object]) -> Project:
+    """Read everything that a run needs from the repository around `start`.
+
+    Args:
+        start: any directory in the repository.
+        environ: `SKO_*` variables are settings.
+        flags: keys of `[run]` given on the command line; None for one that was not.
+
+    Raises:
+        UsageError: no repository, or an unknown agent.
+        ConfigError: a setting or a prompt file is wrong.
+        WorkspaceError: git cannot be run.
+    """
+    root = find_repo_root(start)
+    settings = load(root, environ, flags, BUILT_IN)
+    names = dict.fromkeys((*settings.run.impl_agents, *settings.run.review_agents))
+    agents = {
+        name: (find(name), _agent_settings(root, settings.agents.get(name, AgentSection()))) for name in names
+    }
+    return Project(root, settings, _prompts(root), agents)
+
+
+def _agent_settings(root: Path, section: AgentSection) -> AgentSettings:
+    return AgentSettings(
+        executable=section.executable,
+        model=section.model,
+        extra_args=section.extra_args,
+        env=section.env,
+        scenario=root / Path(section.scenario).expanduser() if section.scenario else None,
+    )
+
+
+def _prompts(root: Path) -> Prompts:
+    implement, rework, review = (_prompt(root / PROMPTS / f"{role}.md", role) for role in _ROLES)
+    return Prompts(implement=implement, rework=rework, review=review)
+
+
+def _prompt(file: Path, role: str) -> str:
+    """Read the project's own prompt, or the packaged one where it has none."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        packaged = resources.files("spec_kitty_orchestrator") / "prompts" / f"{role}.md"
+        return packaged.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: is not UTF-8 text ({error.reason} at byte {error.start})") from None
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+    return checked(role, text, str(file))

@@ -1,0 +1,136 @@
+"""What is read from the repository without asking the host: where it is, its missions, its checkout.
+
+Reads explain and suggest; lanes are the host's to tell.
+"""
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from spec_kitty_orchestrator.errors import UsageError, WorkspaceError
+
+GIT_LIMIT_S = 30.0
+MISSIONS = "kitty-specs"
+JOURNALS = Path(".kittify") / "orchestrator"
+LOGS = Path(".kittify") / "logs"
+
+
+def find_repo_root(start: Path) -> Path:
+    """Return the primary checkout of the git repository that `start` lies in, even from inside a worktree.
+
+    Raises:
+        UsageError: if `start` is not in a git repository with a checkout.
+        WorkspaceError: if git cannot be run.
+    """
+    if not start.is_dir():
+        raise UsageError(f"{start} is not a directory; give the repository with --repo-root")
+    top = _git(start, "rev-parse", "--show-toplevel")
+    if not top:
+        raise UsageError(
+            f"{start.resolve()} is not in a git repository; "
+            "change into the project or give it with --repo-root"
+        )
+    if _git(start, "rev-parse", "--path-format=absolute", "--git-common-dir") == _git(
+        start, "rev-parse", "--path-format=absolute", "--git-dir"
+    ):
+        return Path(top).resolve()
+    first = _git(start, "worktree", "list", "--porcelain").splitlines()[0]
+    return Path(first.removeprefix("worktree ")).resolve()
+
+
+def current_branch(root: Path) -> str:
+    """Return the branch that is checked out, or "" when HEAD is detached."""
+    return _git(root, "symbolic-ref", "--short", "-q", "HEAD")
+
+
+def _git(directory: Path, *args: str) -> str:
+    """Return git's first words on stdout, "" if it said no."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(directory), *args],  # noqa: S607 - the user's git, from PATH
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=GIT_LIMIT_S,
+        )
+    except FileNotFoundError:
+        raise WorkspaceError("git is not installed, or not on PATH") from None
+    except subprocess.TimeoutExpired:
+        raise WorkspaceError(f"git did not answer within {GIT_LIMIT_S:.0f} s in {directory}") from None
+    return done.stdout.decode("utf-8", "surrogateescape").rstrip("\n") if done.returncode == 0 else ""
+
+
+@dataclass(frozen=True)
+class MissionFiles:
+    """What a mission's folder says, as far as it can be read.
+
+    Attributes:
+        target_branch: where the mission's planning lives and its work is merged; "" if unknown.
+        topology: one of the host's four, "" if unknown.
+        work_packages: files `tasks/WP*.md`.
+        has_lanes: whether the host gives branches to its work packages, and can merge them.
+    """
+
+    slug: str
+    target_branch: str
+    topology: str
+    work_packages: tuple[str, ...]
+    has_lanes: bool
+
+    @property
+    def coordinated(self) -> bool:
+        """Whether the mission keeps its status on a coordination branch."""
+        return "coord" in self.topology
+
+
+def missions(root: Path) -> list[str]:
+    """Return the slugs of the missions in the checkout, sorted."""
+    folder = root / MISSIONS
+    return sorted(path.parent.name for path in folder.glob("*/meta.json")) if folder.is_dir() else []
+
+
+def journaled(root: Path) -> list[str]:
+    """Return the missions that have a journal here, the most recent first."""
+    journals = (root / JOURNALS).glob("*/journal.jsonl")
+    return [path.parent.name for path in sorted(journals, key=lambda path: -path.stat().st_mtime)]
+
+
+def mission_files(root: Path, slug: str) -> MissionFiles:
+    """Read a mission's folder; whatever is missing or broken is left empty."""
+    folder = root / MISSIONS / slug
+    try:
+        meta = json.loads((folder / "meta.json").read_bytes())
+    except (OSError, ValueError):
+        meta = {}
+    meta = meta if isinstance(meta, dict) else {}
+    files = tuple(sorted(path.name for path in (folder / "tasks").glob("WP*.md")))
+    return MissionFiles(
+        slug=slug,
+        target_branch=str(meta.get("target_branch") or ""),
+        topology=str(meta.get("topology") or ""),
+        work_packages=files,
+        has_lanes=(folder / "lanes.json").exists(),
+    )
+
+
+def unsaved(root: Path, files: MissionFiles) -> list[Path]:
+    """Find uncommitted changes that the host's merge would throw away when it resets the target's checkout.
+
+    Raises:
+        WorkspaceError: git cannot be run.
+    """
+    status = [f"{MISSIONS}/{files.slug}/status.events.jsonl", f"{MISSIONS}/{files.slug}/status.json"]
+    coordination = root / ".worktrees" / f"{files.slug}-coord"
+    # Where a coordination worktree keeps the status, the copy in the primary checkout is nobody's record.
+    changed = [root / path for path in _changed(root) if not (files.coordinated and path in status)]
+    if files.coordinated and coordination.is_dir():
+        changed += [coordination / path for path in _changed(coordination)]
+    return changed
+
+
+def _changed(checkout: Path) -> list[str]:
+    lines = _git(checkout, "status", "--porcelain=v1", "-z", "--untracked-files=no", "--no-renames").split(
+        "\0"
+    )
+    return [line[3:] for line in lines if line]

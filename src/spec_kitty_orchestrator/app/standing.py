@@ -1,0 +1,120 @@
+"""Where a mission stands: the host's lanes, the journal's fold and the lock, joined for people."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from spec_kitty_orchestrator.app.build import connect, journal
+from spec_kitty_orchestrator.app.preflight import examine
+from spec_kitty_orchestrator.app.project import Project
+from spec_kitty_orchestrator.core.events import AttemptOpened
+from spec_kitty_orchestrator.core.model import Lane, Phase, Role, WorkPackage
+from spec_kitty_orchestrator.driver.recover import fold
+from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
+from spec_kitty_orchestrator.ports import Entry, Line, RunEnded, RunStarted
+
+
+@dataclass(frozen=True)
+class LiveAttempt:
+    """An attempt whose end was not seen yet; `since` is when it was opened."""
+
+    id: str
+    number: int
+    role: Role
+    agent: str
+    directory: str
+    since: datetime | None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One work package: the host's lane, and what this machine knows of it."""
+
+    id: str
+    lane: Lane
+    dependencies: tuple[str, ...]
+    phase: Phase
+    attempts: int
+    rejections: int
+    note: str
+    attempt: LiveAttempt | None
+
+
+@dataclass(frozen=True)
+class MissionStatus:
+    """One mission.
+
+    Attributes:
+        owner: the process that runs it now, None if none does.
+        started: whether it was ever run here.
+        last_exit: the exit code of the last run, None if it has not ended or was cut off.
+    """
+
+    mission: str
+    owner: Owner | None
+    started: bool
+    last_exit: int | None
+    work_packages: tuple[Standing, ...]
+
+
+async def mission_status(project: Project, mission: str) -> MissionStatus:
+    """Ask the host and read the journal; nothing is changed.
+
+    Raises:
+        HostError: the host cannot be used.
+        UsageError: there is no such mission.
+        PreflightError: the host sees no work packages.
+        JournalError: the journal is damaged.
+    """
+    host = await connect(project)
+    state = await examine(project, host, mission)
+    directory = project.directory(state.slug)
+    lines = await journal(directory).read()
+    known = fold(lines, project.policy)
+    ends = [line for line in lines if isinstance(line, RunStarted | RunEnded)]
+    last = ends[-1] if ends else None
+    return MissionStatus(
+        mission=state.slug,
+        owner=MissionLock(directory, state.slug).holder(),
+        started=last is not None,
+        last_exit=last.exit_code if isinstance(last, RunEnded) else None,
+        work_packages=tuple(
+            _standing(known.get(wp) or WorkPackage(wp), lane, state.dependencies.get(wp, ()), lines)
+            for wp, lane in state.lanes.items()
+        ),
+    )
+
+
+def _standing(wp: WorkPackage, lane: Lane, dependencies: tuple[str, ...], lines: Sequence[Line]) -> Standing:
+    attempt = wp.open_attempt
+    live = None
+    if attempt is not None:
+        live = LiveAttempt(
+            id=attempt.id,
+            number=attempt.number,
+            role=attempt.role,
+            agent=attempt.agent,
+            directory=attempt.directory,
+            since=_opened_at(attempt.id, lines),
+        )
+    return Standing(
+        id=wp.id,
+        lane=lane,
+        dependencies=dependencies,
+        phase=wp.phase,
+        attempts=len(wp.attempts),
+        rejections=len(wp.rejected),
+        note=wp.note,
+        attempt=live,
+    )
+
+
+def _opened_at(attempt_id: str, lines: Sequence[Line]) -> datetime | None:
+    for line in reversed(lines):
+        if (
+            isinstance(line, Entry)
+            and isinstance(line.event, AttemptOpened)
+            and line.event.attempt.id == attempt_id
+        ):
+            return line.at
+    return None

@@ -1,0 +1,54 @@
+"""The report of a bug: a private file with the whole story, so that no terminal need show a traceback."""
+
+import os
+import platform
+import sys
+import tempfile
+import traceback
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from spec_kitty_orchestrator.app import LOGS, VERSION, find_repo_root
+from spec_kitty_orchestrator.errors import InvalidTransition, OrchestratorError
+from spec_kitty_orchestrator.machine.logs import make_private_directory, redact, secret_values, write_private
+
+
+def write_report(error: BaseException) -> Path | None:
+    """Write what is known of `error` below `.kittify/logs/`, or else into the temporary folder.
+
+    Returns:
+        The file, or None if neither place can be written.
+    """
+    now = datetime.now(UTC)
+    name = f"crash-{now:%Y%m%dT%H%M%S}-{os.getpid()}.txt"
+    text = redact(_text(error, now), secret_values(os.environ))
+    for folder in (_logs(), Path(tempfile.gettempdir())):
+        if folder is not None:
+            with suppress(OSError):
+                make_private_directory(folder)
+                write_private(folder / name, text)
+                return folder / name
+    return None
+
+
+def _logs() -> Path | None:
+    try:
+        root = find_repo_root(Path.cwd())
+    except (OrchestratorError, OSError):
+        return None
+    return root / LOGS if (root / LOGS.parent).is_dir() else None
+
+
+def _text(error: BaseException, now: datetime) -> str:
+    story = "\n".join(error.story) if isinstance(error, InvalidTransition) else ""
+    return "\n".join(
+        [
+            f"spec-kitty-orchestrator {VERSION}, {now.isoformat()}",
+            f"Python {platform.python_version()} on {platform.platform()}",
+            f"arguments: {sys.argv[1:]}",
+            "",
+            *traceback.format_exception(error),
+            story,
+        ]
+    )

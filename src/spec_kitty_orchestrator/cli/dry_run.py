@@ -1,0 +1,65 @@
+"""Shows the plan of a dry run; the argv are written so that they can be pasted into a shell."""
+
+import shlex
+
+from rich.console import Console
+
+from spec_kitty_orchestrator.app import Plan, PlannedRole, PlannedWorkPackage
+from spec_kitty_orchestrator.cli import words
+
+LONGEST_LINE = 4000
+"""Characters: an argv must be seen whole."""
+
+
+def show(plan: Plan, console: Console) -> None:
+    """Print the whole plan. Nothing was changed, and the last line says so."""
+
+    def line(text: str = "") -> None:
+        indent = len(text) - len(text.lstrip(" "))
+        console.print(" " * indent + words.clean(text, LONGEST_LINE), markup=False)
+
+    size = words.count(len(plan.work_packages), "work package")
+    line(f"Mission {plan.mission}: {size}, at most {plan.max_concurrent} at once")
+    line()
+    line("Waves (each needs only what stands above it)")
+    for number, wave in enumerate(plan.waves, start=1):
+        line(f"  {number}  {', '.join(wave)}")
+    if plan.cyclic:
+        line(f"  never: {', '.join(plan.cyclic)} depend on each other")
+    line(f"Critical path: {' -> '.join(plan.critical_path)}")
+    line()
+    line("Work packages")
+    for wp in plan.work_packages:
+        for text in _work_package(wp):
+            line(text)
+    line()
+    line("Agents, in the order of fallback")
+    for role in plan.roles:
+        for text in _role(role):
+            line(text)
+    line()
+    line("This was a dry run: nothing was changed.")
+
+
+def _work_package(wp: PlannedWorkPackage) -> list[str]:
+    needs = f", needs {', '.join(wp.dependencies)}" if wp.dependencies else ""
+    shares = f", shared with {', '.join(wp.shares)}: they take turns" if wp.shares else ""
+    lines = [f"  {wp.id}  {wp.lane}{needs}: {wp.fate}", f"    workspace {wp.workspace.path}{shares}"]
+    if wp.workspace.branch:
+        lines.append(f"    branch {wp.workspace.branch} from {wp.workspace.base_ref or 'its base'}")
+    return lines
+
+
+def _role(role: PlannedRole) -> list[str]:
+    missing = "" if role.installed else "  NOT INSTALLED"
+    policy = role.policy
+    allowed = f"approval {policy.approval_mode}, sandbox {policy.sandbox_mode}, network {policy.network_mode}"
+    answer = "refused by the host" if role.refused else "acceptable to the host"
+    lines = [
+        f"  {role.role}: {role.agent}{missing}",
+        f"    {shlex.join(role.argv)} < prompt.md",
+        f"    policy: {policy.agent_family}, {allowed}: {answer}",
+    ]
+    if role.env:
+        lines.append(f"    environment: {', '.join(role.env)}")
+    return lines + [f"    {reason}" for reason in role.refused]

@@ -1,0 +1,109 @@
+"""A run shown as a table that is redrawn in place, on a terminal.
+
+Drawing costs CPU time that the agents want too: events only mark the table as stale, and a timer draws it.
+"""
+
+from collections.abc import Callable, Mapping
+from time import monotonic
+
+import anyio
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from spec_kitty_orchestrator.cli import words
+from spec_kitty_orchestrator.core.events import Event
+from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase, WorkPackage
+
+SHORTEST_PAUSE_S = 0.25
+LONGEST_PAUSE_S = 1.0
+"""Elapsed times move once a second even when nothing happens."""
+
+STYLES: Mapping[Lane, str] = {
+    Lane.DONE: "green",
+    Lane.APPROVED: "green",
+    Lane.IN_REVIEW: "cyan",
+    Lane.FOR_REVIEW: "cyan",
+    Lane.IN_PROGRESS: "yellow",
+    Lane.CLAIMED: "yellow",
+    Lane.BLOCKED: "red",
+    Lane.CANCELED: "red",
+}
+
+
+class LiveView:
+    """An observer that keeps one table of all work packages up to date."""
+
+    def __init__(self, console: Console, state: MissionState, clock: Callable[[], float] = monotonic) -> None:
+        self._console = console
+        self._clock = clock
+        self._mission = state.slug
+        self._started = clock()
+        self._rows = {
+            wp: WorkPackage(id=wp, dependencies=state.dependencies.get(wp, ()), lane=lane)
+            for wp, lane in state.lanes.items()
+        }
+        self._since: dict[str, float] = {}
+        self._stale = anyio.Event()
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+
+    def saw(self, wp: WorkPackage, event: Event) -> None:  # noqa: ARG002 - the state says it all
+        """Remember the work package; the timer draws it."""
+        before = self._rows.get(wp.id)
+        if before is None or (before.phase, before.open_attempt) != (wp.phase, wp.open_attempt):
+            self._since[wp.id] = self._clock()
+        self._rows[wp.id] = wp
+        self._stale.set()
+
+    def said(self, message: str) -> None:
+        """Print one line above the table."""
+        self._console.print(Text(words.clean(message)))
+
+    async def keep_showing(self) -> None:
+        """Draw the table until canceled, then take it away: the summary follows."""
+        with self._live:
+            while True:
+                self._stale = anyio.Event()
+                self._live.update(self.table(), refresh=True)
+                await anyio.sleep(SHORTEST_PAUSE_S)
+                with anyio.move_on_after(LONGEST_PAUSE_S - SHORTEST_PAUSE_S):
+                    await self._stale.wait()
+
+    def table(self) -> Table:
+        """Build the table as it stands."""
+        complete = sum(wp.lane.complete for wp in self._rows.values())
+        spent = words.elapsed(self._clock() - self._started)
+        table = Table(
+            title=Text(f"{self._mission}: {complete} of {len(self._rows)} approved or done, {spent}"),
+            title_justify="left",
+            expand=True,
+            box=None,
+        )
+        for heading in ("WP", "lane", "phase", "attempt", "agent", "for"):
+            table.add_column(heading, no_wrap=True)
+        table.add_column("note", ratio=1, no_wrap=True, overflow="ellipsis")
+        for wp in list(self._rows.values())[: max(self._console.height - 4, 4)]:
+            table.add_row(*self._row(wp))
+        return table
+
+    def _row(self, wp: WorkPackage) -> tuple[Text, ...]:
+        attempt = wp.open_attempt
+        since = self._since.get(wp.id)
+        running = since is not None and wp.phase not in (Phase.WAITING, Phase.FINISHED)
+        return (
+            Text(wp.id, style="bold"),
+            Text(wp.lane, style=STYLES.get(wp.lane, "")),
+            Text(wp.phase),
+            Text(str(len(wp.attempts) or "")),
+            Text(words.clean(attempt.agent) if attempt else ""),
+            Text(words.elapsed(self._clock() - since) if running and since is not None else ""),
+            Text(words.clean(wp.note, 200) or _waits_for(wp, self._rows)),
+        )
+
+
+def _waits_for(wp: WorkPackage, rows: Mapping[str, WorkPackage]) -> str:
+    if wp.phase is not Phase.WAITING or wp.lane.complete:
+        return ""
+    open_ones = [one for one in wp.dependencies if one in rows and not rows[one].lane.complete]
+    return f"after {', '.join(open_ones)}" if open_ones else ""

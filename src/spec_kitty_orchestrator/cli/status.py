@@ -1,0 +1,127 @@
+"""`status`: the host's lanes joined with what the journal and the lock know of the run on this machine."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from spec_kitty_orchestrator import app
+from spec_kitty_orchestrator.app import LiveAttempt, MissionStatus
+from spec_kitty_orchestrator.cli import words
+from spec_kitty_orchestrator.cli.live import STYLES
+from spec_kitty_orchestrator.errors import UsageError
+
+
+def status(
+    mission: Annotated[
+        str | None,
+        typer.Option("--mission", "-m", help="Slug; else the most recent run's.", show_default=False),
+    ] = None,
+    repo_root: Annotated[
+        Path | None, typer.Option(help="The project; else the current directory's.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show where every work package of a mission stands, and what runs now."""
+    project = app.open_project(repo_root or Path.cwd(), os.environ, {})
+    known = app.journaled(project.root)
+    if mission is None and not known:
+        raise UsageError("no mission was run here yet; name one with --mission")
+    found = anyio.run(app.mission_status, project, mission or known[0])
+    if as_json:
+        typer.echo(json.dumps(_document(found, known), indent=2, ensure_ascii=True))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    if mission is None and len(known) > 1:
+        others = ", ".join(known[1:])
+        console.print(f"also run here: {words.clean(others, 2000)}", markup=False)
+    _show(found, console)
+
+
+def _show(found: MissionStatus, console: Console) -> None:
+    console.print(_headline(found), markup=False)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("WP", "lane", "phase", "attempt", "agent", "since (UTC)"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("note", overflow="fold")
+    for row in found.work_packages:
+        live = row.attempt
+        table.add_row(
+            Text(row.id, style="bold"),
+            Text(row.lane, style=STYLES.get(row.lane, "")),
+            Text(row.phase),
+            Text(str(row.attempts or "")),
+            Text(words.clean(live.agent) if live else ""),
+            Text(_time(live.since) if live and live.since else ""),
+            Text(words.clean(row.note)),
+        )
+    console.print(table)
+    for row in found.work_packages:
+        if row.attempt:
+            console.print(f"{row.id} logs: {words.clean(row.attempt.directory, 2000)}", markup=False)
+
+
+def _headline(found: MissionStatus) -> str:
+    owner = found.owner
+    if owner is not None:
+        run = f"a run is active: process {owner.pid} on {owner.host} since {_time(owner.started_at)} UTC"
+    elif found.last_exit is not None:
+        run = f"no run is active; the last one ended with exit code {found.last_exit}"
+    elif found.started:
+        run = "no run is active; the last one was cut off: the same `orchestrate` command goes on from there"
+    else:
+        run = "it was not run here yet"
+    return words.clean(f"Mission {found.mission}: {run}")
+
+
+def _time(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _document(found: MissionStatus, known: Sequence[str]) -> Mapping[str, object]:
+    owner = found.owner
+    return {
+        "mission": found.mission,
+        "run": {
+            "active": owner is not None,
+            "pid": owner.pid if owner else None,
+            "host": owner.host if owner else None,
+            "since": owner.started_at.isoformat() if owner else None,
+            "last_exit_code": found.last_exit,
+        },
+        "work_packages": [
+            {
+                "id": row.id,
+                "lane": row.lane.value,
+                "dependencies": list(row.dependencies),
+                "phase": row.phase.value,
+                "attempts": row.attempts,
+                "rejections": row.rejections,
+                "note": row.note,
+                "attempt": _attempt(row.attempt),
+            }
+            for row in found.work_packages
+        ],
+        "missions_run_here": list(known),
+    }
+
+
+def _attempt(live: LiveAttempt | None) -> Mapping[str, object] | None:
+    if live is None:
+        return None
+    return {
+        "id": live.id,
+        "number": live.number,
+        "role": live.role.value,
+        "agent": live.agent,
+        "since": live.since.isoformat() if live.since else None,
+        "directory": live.directory,
+    }

@@ -1,0 +1,151 @@
+"""The end of a run in words: what became of each work package, and what to run next.
+
+It claims no more than the host's lanes and the run's own record show, and never that done means merged.
+"""
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from spec_kitty_orchestrator.app import MissionFiles, Project, mission_files
+from spec_kitty_orchestrator.cli import words
+from spec_kitty_orchestrator.core.model import Lane, Role, Ruling, WorkPackage
+from spec_kitty_orchestrator.driver.engine import RunResult
+
+LONGEST_LINE = 2000
+
+
+def show(result: RunResult, project: Project, landed: Sequence[str], console: Console) -> None:
+    """Print the summary."""
+    files = mission_files(project.root, result.state.slug)
+    lines = [_headline(result), ""]
+    for wp in result.work_packages:
+        lines += _work_package(wp, result, project.root)
+    lines += ["", _totals(result), *landed, *_next(result, project, files, landed)]
+    for line in lines:
+        indent = len(line) - len(line.lstrip(" "))
+        console.print(" " * indent + words.clean(line, LONGEST_LINE), markup=False)
+
+
+def _headline(result: RunResult) -> str:
+    counts = Counter(result.state.lanes.values())
+    parts = [f"{counts[lane]} {lane}" for lane in Lane if counts[lane]]
+    how = "was interrupted" if result.interrupted else "ended"
+    run = f"the run {how} with exit code {result.exit_code}"
+    return f"Mission {result.state.slug}: {run}; on the host: {', '.join(parts)}"
+
+
+def _work_package(wp: WorkPackage, result: RunResult, root: Path) -> list[str]:
+    lane = result.state.lanes.get(wp.id, wp.lane)
+    parts = [str(lane) if wp.result is None or wp.result.value == lane else f"{lane}, {wp.result}"]
+    if wp.attempts:
+        parts.append(words.count(len(wp.attempts), "attempt"))
+    if wp.rejected:
+        parts.append(words.count(len(wp.rejected), "rejection"))
+    verdict = wp.verdict
+    if lane.complete and verdict is not None and verdict.ruling is Ruling.APPROVED:
+        parts.append(f"{verdict.reviewer} approved {words.short(verdict.head)}")
+    elif lane.complete and not wp.rounds(Role.REVIEW):
+        parts.append("not reviewed by this orchestrator")
+    lines = [f"{wp.id}  {', '.join(parts)}"]
+    reason = result.reasons.get(wp.id)
+    if reason and not lane.complete:
+        lines.append(f"      why: {reason}")
+    if wp.left_out:
+        lines.append(f"      not committed: {', '.join(wp.left_out)}")
+    lines += [
+        f"      saved work: git -C {shlex.quote(str(root))} show {shlex.quote(ref)}" for ref in wp.rescued
+    ]
+    if wp.attempts:
+        lines.append(f"      logs: {_relative(Path(wp.attempts[-1].directory).parent, root)}")
+    return lines
+
+
+def _relative(path: Path, root: Path) -> str:
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
+
+
+def _totals(result: RunResult) -> str:
+    used = [wp.usage for wp in result.work_packages]
+    attempts = sum(len(wp.attempts) for wp in result.work_packages)
+    costs = [one.cost_usd for one in used if one.cost_usd is not None]
+    told = f", ${sum(costs):.2f} as far as the agents tell" if costs else ""
+    return (
+        f"In all: {words.count(attempts, 'attempt')}, {sum(one.input_tokens for one in used)} tokens in, "
+        f"{sum(one.output_tokens for one in used)} out{told}"
+    )
+
+
+def _next(result: RunResult, project: Project, files: MissionFiles, landed: Sequence[str]) -> list[str]:
+    if not result.state.lanes or not all(lane.complete for lane in result.state.lanes.values()):
+        return ["", *_go_on(result, project)]
+    if landed:
+        return []
+    return ["", *_land(result, project, files)]
+
+
+def _go_on(result: RunResult, project: Project) -> list[str]:
+    slug = result.state.slug
+    lines = []
+    blocked = [wp for wp in result.work_packages if result.state.lanes.get(wp.id, wp.lane) is Lane.BLOCKED]
+    canceled = [wp for wp in result.work_packages if result.state.lanes.get(wp.id, wp.lane) is Lane.CANCELED]
+    if blocked:
+        lines.append(
+            "Blocked work packages need a person. To let one be worked on again once its reason is mended:"
+        )
+        move = ["--to", "in_progress", "--note", "mended"]
+        where = ["--mission", slug, "--agent", project.settings.run.actor]
+        lines += [
+            _command("spec-kitty", "agent", "tasks", "move-task", wp.id, *where, *move) for wp in blocked
+        ]
+    if canceled:
+        lines.append(
+            f"Canceled for good: {', '.join(wp.id for wp in canceled)}. What depends on them cannot start, "
+            "and the host does not accept the mission."
+        )
+    lines.append("To go on where this run stopped:")
+    return [*lines, _command("spec-kitty-orchestrator", "orchestrate", *_same_run(slug, project))]
+
+
+def _same_run(slug: str, project: Project) -> list[str]:
+    run = project.settings.run
+    return [
+        "--mission",
+        slug,
+        "--impl-agent",
+        ",".join(run.impl_agents),
+        "--review-agent",
+        ",".join(run.review_agents),
+        "--max-concurrent",
+        str(run.max_concurrent),
+    ]
+
+
+def _land(result: RunResult, project: Project, files: MissionFiles) -> list[str]:
+    slug, actor = result.state.slug, project.settings.run.actor
+    accept = _command("spec-kitty", "orchestrator-api", "accept-mission", "--mission", slug, "--actor", actor)
+    target = files.target_branch or "the target branch"
+    lines = ["Approved or done is not merged: the work is on the branches of its lanes."]
+    if not files.has_lanes:
+        return [
+            *lines,
+            f"This mission has no lanes, so the host cannot merge it: merge these yourself into {target}:",
+            *[f"  {wp.workspace.path}" for wp in result.work_packages if wp.workspace is not None],
+            "Then accept it:",
+            accept,
+        ]
+    return [
+        *lines,
+        f"To land it on {target}, with nothing uncommitted in {project.root}, in this order:",
+        _command("spec-kitty", "orchestrator-api", "merge-mission", "--mission", slug),
+        accept,
+        "Accept after the merge: before it, the host fails or its merge throws the acceptance away.",
+        "The host leaves the record of the acceptance uncommitted: commit kitty-specs/ afterwards.",
+    ]
+
+
+def _command(*argv: str) -> str:
+    return "  " + shlex.join(argv)

@@ -1,0 +1,312 @@
+"""The settings of a run: defaults < `.kittify/orchestrator.toml` < `SKO_*` environment < flags.
+
+Nothing is guessed: an unknown key, a wrong type or a value out of range is a `ConfigError` that names where
+the value came from (file and line, variable or flag) and, for a name, the nearest one that exists.
+"""
+
+import difflib
+import math
+import re
+import tomllib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from spec_kitty_orchestrator.errors import ConfigError
+
+CONFIG_FILE = Path(".kittify") / "orchestrator.toml"
+ENVIRONMENT_PREFIX = "SKO_"
+SHORTEST_HOST_CALL_S = 36.0
+"""The host holds back a call for 30 s while its status lock is taken; this must not cut it off."""
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smh])+")
+
+
+def seconds(value: object) -> float:
+    """Read a duration: a number of seconds, or text such as ``90s``, ``15m`` or ``1h30m``.
+
+    Raises:
+        ValueError: if it is neither, or not longer than nothing.
+    """
+    total = math.nan
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        total = float(value)
+    elif isinstance(value, str):
+        text = value.strip().lower()
+        if re.fullmatch(r"\d+(\.\d+)?", text):
+            total = float(text)
+        elif _DURATION.fullmatch(text):
+            total = sum(float(part[:-1]) * _UNITS_S[part[-1]] for part in re.findall(r"[\d.]+[smh]", text))
+    if not (math.isfinite(total) and total > 0):
+        raise ValueError(
+            f"{value!r} is not a duration; write for example 90s, 15m, 2h or a number of seconds"
+        )
+    return total
+
+
+def _names(value: object) -> object:
+    """Accept `a,b` as well as a list, because flags and variables are text."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(","))
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _fallback_order(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names or not all(names):
+        raise ValueError("at least one agent is needed, and no empty name between commas")
+    if len(set(names)) < len(names):
+        raise ValueError("an agent is listed twice")
+    return names
+
+
+def _list_to_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _printable(value: str) -> str:
+    if not value.strip() or not value.isprintable():
+        raise ValueError("must be printable text that is not empty")
+    return value
+
+
+def _host_limit(value: float) -> float:
+    if value < SHORTEST_HOST_CALL_S:
+        raise ValueError(
+            f"at least {SHORTEST_HOST_CALL_S:.0f}s: the host itself waits 30 s for its lock before it answers"
+        )
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(seconds)]
+AgentNames = Annotated[tuple[str, ...], BeforeValidator(_names), AfterValidator(_fallback_order)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_list_to_tuple)]
+Text = Annotated[str, AfterValidator(_printable)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class RunSettings(_Section):
+    """`[run]`: who works, how much at once, and when to give up. Durations are in seconds."""
+
+    max_concurrent: int = Field(default=4, ge=1, le=64)
+    actor: Text = "spec-kitty-orchestrator"
+    impl_agents: AgentNames = ("claude-code",)
+    review_agents: AgentNames = ("codex",)
+    finish_lane: Literal["done", "approved"] = "done"
+    subtasks: Literal["report", "agent"] = "report"
+    timeout: Duration = 3600.0
+    review_timeout: Duration = 1800.0
+    max_attempts: int = Field(default=6, ge=1)
+    max_review_cycles: int = Field(default=3, ge=1)
+
+
+class HostSettings(_Section):
+    """`[host]`: how `spec-kitty` is called. `call_timeout` is in seconds."""
+
+    executable: Text | None = None
+    call_timeout: Annotated[Duration, AfterValidator(_host_limit)] = 120.0
+
+
+class AgentSection(_Section):
+    """`[agents.<name>]`: what differs from the agent's own defaults."""
+
+    executable: Text | None = None
+    model: Text | None = None
+    extra_args: Words = ()
+    env: dict[str, str] = Field(default_factory=dict)
+    scenario: Text | None = None
+
+
+class Settings(_Section):
+    """Everything that can be configured."""
+
+    run: RunSettings = Field(default_factory=RunSettings)
+    host: HostSettings = Field(default_factory=HostSettings)
+    agents: dict[str, AgentSection] = Field(default_factory=dict)
+
+
+_SECTIONS: Mapping[str, type[BaseModel]] = {"run": RunSettings, "host": HostSettings}
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean NAME?` for the most similar known name, or nothing if none is similar."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where values came from, by their path in the settings."""
+
+    file: Path
+    text: str
+    labels: Mapping[tuple[str, ...], str]
+
+    def of(self, path: tuple[str, ...]) -> str:
+        for length in range(len(path), 0, -1):
+            label = self.labels.get(path[:length])
+            if label is not None:
+                return label
+        line = _line_of(self.text, path)
+        return f"{self.file}:{line}" if line else str(self.file)
+
+
+def load(
+    repo_root: Path, environ: Mapping[str, str], flags: Mapping[str, object], known_agents: Collection[str]
+) -> Settings:
+    """Read and check the settings of a repository.
+
+    Args:
+        repo_root: the primary checkout; the file is `.kittify/orchestrator.toml` in it and may be absent.
+        environ: `SKO_<KEY>` for keys of `[run]`, `SKO_HOST_<KEY>` for those of `[host]`.
+        flags: keys of `[run]` given on the command line; a value of None means not given.
+        known_agents: names that can be configured and chosen.
+
+    Raises:
+        ConfigError: naming every wrong setting, one a line.
+    """
+    file = repo_root / CONFIG_FILE
+    text = _read(file)
+    merged = _parse(file, text)
+    problems: list[str] = []
+    labels: dict[tuple[str, ...], str] = {}
+
+    def put(section: str, key: str, value: object, label: str) -> None:
+        table = merged.setdefault(section, {})
+        if isinstance(table, dict):
+            table[key] = value
+            labels[section, key] = label
+
+    for variable, (section, key) in _variables(environ, problems).items():
+        put(section, key, _from_text(section, key, environ[variable]), f"environment variable {variable}")
+    for key, value in flags.items():
+        if value is not None:
+            put("run", key, value, f"--{_flag(key)}")
+    source = _Source(file, text, labels)
+    try:
+        settings = Settings.model_validate(merged)
+    except ValidationError as error:
+        problems += _explain(error, source)
+        raise ConfigError("\n".join(problems)) from None
+    problems += _unknown_agents(settings, source, known_agents)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return settings
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: is not UTF-8 text ({error.reason} at byte {error.start})") from None
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+
+
+def _parse(file: Path, text: str) -> dict[str, object]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        where = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
+        line = where.group(1) if where else str(text.count("\n") + 1)
+        reason = str(error).split(" (at ")[0]
+        raise ConfigError(f"{file}:{line}: not valid TOML: {reason}") from None
+
+
+def _variables(environ: Mapping[str, str], problems: list[str]) -> dict[str, tuple[str, str]]:
+    known = {f"{ENVIRONMENT_PREFIX}{key.upper()}": ("run", key) for key in RunSettings.model_fields}
+    known |= {f"{ENVIRONMENT_PREFIX}HOST_{key.upper()}": ("host", key) for key in HostSettings.model_fields}
+    chosen = {}
+    for variable in sorted(environ):
+        if variable in known:
+            chosen[variable] = known[variable]
+        elif variable.startswith(ENVIRONMENT_PREFIX):
+            problems.append(f"environment variable {variable}: unknown setting{nearest(variable, known)}")
+    return chosen
+
+
+def _from_text(section: str, key: str, value: str) -> object:
+    field = _SECTIONS[section].model_fields[key]
+    if field.annotation is int and re.fullmatch(r"[+-]?\d{1,9}", value.strip()):
+        return int(value)
+    return value
+
+
+def _flag(key: str) -> str:
+    return {"impl_agents": "impl-agent", "review_agents": "review-agent"}.get(key, key.replace("_", "-"))
+
+
+def _explain(error: ValidationError, source: _Source) -> list[str]:
+    lines = []
+    for detail in error.errors(include_url=False):
+        path = tuple(str(part) for part in detail["loc"])
+        name = _dotted(path)
+        if detail["type"] == "extra_forbidden":
+            fields = _fields(path[:-1])
+            reason = f"unknown key{nearest(path[-1], fields) or '; known: ' + ', '.join(fields)}"
+        else:
+            reason = detail["msg"].removeprefix("Value error, ")
+            reason = (
+                reason[:1].lower()
+                + reason[1:]
+                + (f", not {detail['input']!r}"[:120] if "should" in reason else "")
+            )
+        lines.append(f"{source.of(path)}: {name}: {reason}")
+    return lines
+
+
+def _dotted(path: tuple[str, ...]) -> str:
+    if len(path) == 1:
+        return path[0]
+    table, rest = (path[:2], path[2:]) if path[0] == "agents" else (path[:1], path[1:])
+    return f"[{'.'.join(table)}] {'.'.join(rest)}".rstrip()
+
+
+def _fields(path: tuple[str, ...]) -> list[str]:
+    if not path:
+        return list(Settings.model_fields)
+    model = _SECTIONS.get(path[0], AgentSection)
+    return list(model.model_fields)
+
+
+def _unknown_agents(settings: Settings, source: _Source, known: Collection[str]) -> list[str]:
+    places = [(("agents", name), name) for name in settings.agents]
+    places += [(("run", "impl_agents"), name) for name in settings.run.impl_agents]
+    places += [(("run", "review_agents"), name) for name in settings.run.review_agents]
+    return [
+        f"{source.of(path)}: unknown agent {name!r}{nearest(name, known)} (known: {', '.join(sorted(known))})"
+        for path, name in places
+        if name not in known
+    ]
+
+
+def _line_of(text: str, path: tuple[str, ...]) -> int:
+    """Return the line where a key is set, its table's if the key cannot be found, or 0."""
+    table: tuple[str, ...] = ()
+    best, best_length = 0, 0
+    for number, line in enumerate(text.splitlines(), start=1):
+        header = re.match(r"\s*\[\[?([^\[\]]+)\]\]?\s*(#.*)?$", line)
+        if header:
+            table = _words(header.group(1))
+            here = table
+        else:
+            key = re.match(r"\s*([A-Za-z0-9_.\"' -]+?)\s*=", line)
+            if not key:
+                continue
+            here = table + _words(key.group(1))
+        common = len(here) if here == path[: len(here)] else 0
+        if common > best_length:
+            best, best_length = number, common
+    return best
+
+
+def _words(dotted: str) -> tuple[str, ...]:
+    return tuple(part.strip().strip("\"'") for part in dotted.split("."))
