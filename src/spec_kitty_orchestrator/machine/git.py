@@ -42,6 +42,18 @@ class GitWorkspaces:
             elif not await worktree.is_worktree(Path(workspace.path)):
                 await worktree.recreate(self._primary, workspace, workspace.branch)
 
+    async def task(self, workspace: Workspace) -> str:
+        """Return the work package's own Markdown; what is not UTF-8 in it is replaced.
+
+        Raises:
+            WorkspaceError: the file cannot be read.
+        """
+        try:
+            data = await anyio.Path(workspace.prompt_path).read_bytes()
+        except OSError as error:
+            raise WorkspaceError(f"{workspace.prompt_path} cannot be read: {error.strerror}") from error
+        return data.decode("utf-8", "replace")
+
     async def state(self, workspace: Workspace) -> WorkspaceState:
         """Read HEAD, branch and uncommitted paths. Raises `WorkspaceError`."""
         git = await self._git(workspace)
