@@ -96,7 +96,7 @@ class ClaudeCode:
         failure = session = ""
         reset_s: float | None = None
         for event in events(stdout):
-            kind = event.get("type")
+            kind = text(event, "type")
             session = text(event, "session_id") or session
             if kind == "result":
                 result = event

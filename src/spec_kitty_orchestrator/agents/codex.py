@@ -79,7 +79,7 @@ class Codex:
         end: Event = {}
         session = final = warning = ""
         for event in events(stdout):
-            kind = event.get("type")
+            kind = text(event, "type")
             if kind == "thread.started":
                 session = text(event, "thread_id")
             elif kind == "turn.started":

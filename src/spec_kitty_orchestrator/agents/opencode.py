@@ -51,10 +51,14 @@ class OpenCode:
         role: Role,
         settings: AgentSettings,
         *,
-        workspace: Path,  # noqa: ARG002 - the working directory says it
+        workspace: Path,
         attempt_id: str,  # noqa: ARG002
     ) -> AgentCommand:
-        """Build the argv; what it may do is said in the environment, which outranks the user's own rules."""
+        """Build the argv; the environment says what it may do, and outranks the user's own rules.
+
+        The CLI works in the directory that `PWD` names and not in the one it was started in, so a `PWD`
+        left over from our own shell would make it edit the wrong tree.
+        """
         review = role is Role.REVIEW
         model = ("--model", settings.model) if settings.model else ()
         rules = _REVIEW_RULES if review else _IMPLEMENT_RULES
@@ -70,7 +74,7 @@ class OpenCode:
                 *model,
                 *settings.extra_args,
             ),
-            env={**settings.env, "OPENCODE_PERMISSION": json.dumps(rules)},
+            env={**settings.env, "OPENCODE_PERMISSION": json.dumps(rules), "PWD": str(workspace)},
         )
 
     def permissions(self, role: Role) -> Permissions:
@@ -86,7 +90,7 @@ class OpenCode:
         error: Event = {}
         spent = Usage()
         for event in events(stdout):
-            kind = event.get("type")
+            kind = text(event, "type")
             session = text(event, "sessionID") or session
             if kind == "tool_use":
                 texts.clear()

@@ -64,7 +64,7 @@ class Scripted:
         result: Event = {}
         session = ""
         for event in events(stdout):
-            kind = event.get("type")
+            kind = text(event, "type")
             if kind == "started":
                 session = text(event, "session")
             elif kind == "result":

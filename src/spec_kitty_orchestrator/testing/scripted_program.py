@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path, PurePosixPath
 
 TYPE_CHECKING = False
@@ -34,28 +35,19 @@ KEYS: dict[str, tuple[type, ...]] = {
     "usage": (dict,),
 }
 
-FAILURES = {
-    "fail": "failed",
-    "rate_limited": "rate_limited",
-    "overloaded": "overloaded",
-    "auth": "auth",
-    "invalid_request": "invalid_request",
-    "budget": "budget",
-}
+FAILURES = ("fail", "rate_limited", "overloaded", "auth", "invalid_request", "budget")
 OUTCOMES = ("ok", "crash", "no_result", "garbage", "hang", *FAILURES)
-VERDICTS = (
-    "approved",
-    "changes_requested",
-    "prose",
-    "wrong_sha",
-    "wrong_attempt",
-    "contradiction",
-    "invalid_json",
-    "quoted",
-)
-WORDS = {"outcome": OUTCOMES, "verdict": VERDICTS, "subtasks": ("all", "none"), "report": ("no_change",)}
+VERDICTS = ("approved", "changes_requested")
+UNUSABLE = ("prose", "wrong_sha", "wrong_attempt", "contradiction", "invalid_json", "quoted")
+WORDS = {
+    "outcome": OUTCOMES,
+    "verdict": VERDICTS + UNUSABLE,
+    "subtasks": ("all", "none"),
+    "report": ("no_change",),
+}
 """What the keys that take a word may say."""
 
+FINDING = {"severity": "major", "file": "", "line": 0, "message": "The scenario requests a change."}
 FLOOD_LINE = 65_536
 ORPHAN_LIFE_S = 600
 
@@ -183,8 +175,7 @@ def act(step: dict[str, Any], task: Task, role: str) -> None:
     for _ in range(int(step.get("flood_mb", 0) * 1_000_000 / FLOOD_LINE)):
         sys.stdout.write(line)
     sys.stdout.flush()
-    if step.get("sleep"):
-        _sleep(step["sleep"])
+    time.sleep(step.get("sleep", 0))
 
 
 def _edits(step: dict[str, Any], task: Task, role: str) -> list[tuple[str, str, bool]]:
@@ -233,12 +224,6 @@ def _spawn_orphan() -> None:
     say(type="orphan", pid=child.pid)
 
 
-def _sleep(seconds: float) -> None:
-    import time
-
-    time.sleep(seconds)
-
-
 def implementation(step: dict[str, Any], task: Task) -> str:
     """Write the implementer's final text."""
     summary = step.get("summary", "The scenario was followed.")
@@ -260,7 +245,7 @@ def review(step: dict[str, Any], task: Task) -> str:
         "head": "0" * 40 if kind == "wrong_sha" else task.head,
         "verdict": "changes_requested" if kind == "changes_requested" else "approved",
         "summary": step.get("summary", "Reviewed as the scenario says."),
-        "findings": _findings(step, kind),
+        "findings": step.get("findings", [FINDING] if kind == "changes_requested" else []),
     }
     last_word = json.dumps(told)
     if kind == "prose":
@@ -272,13 +257,6 @@ def review(step: dict[str, Any], task: Task) -> str:
     if kind == "quoted":
         return f"The diff adds this line:\n\n```diff\n+{last_word}\n```\n\nI could not finish the review."
     return f"Review finished.\n\n{last_word}"
-
-
-def _findings(step: dict[str, Any], kind: str) -> list[object]:
-    if kind != "changes_requested":
-        return list(step.get("findings", []))
-    finding = {"severity": "major", "file": "", "line": 0, "message": "The scenario requests a change."}
-    return list(step.get("findings", [finding]))
 
 
 def finish(step: dict[str, Any], task: Task, role: str) -> int:
@@ -295,12 +273,16 @@ def finish(step: dict[str, Any], task: Task, role: str) -> int:
         return 0
     if outcome in FAILURES:
         detail = f"the scenario says: {outcome}"
-        told = {"outcome": FAILURES[outcome], "detail": detail, "retry_after_s": step.get("retry_after_s")}
+        told = {
+            "outcome": "failed" if outcome == "fail" else outcome,
+            "detail": detail,
+            "retry_after_s": step.get("retry_after_s"),
+        }
         say(type="result", **told, usage=usage)
         return 1
     if outcome == "hang":
         while True:
-            _sleep(3600)
+            time.sleep(3600)
     if outcome == "garbage":
         sys.stdout.buffer.write(
             b'{"type":"result","outcome":"ok"\n\xff\xfe\x00 not json \x1b[31m\n[1,2]\n"result"\n{"a":'

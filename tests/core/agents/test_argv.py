@@ -1,0 +1,145 @@
+"""The argv of each agent and role, and what is said of it in the host's policy."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from spec_kitty_orchestrator.agents import BUILT_IN, find
+from spec_kitty_orchestrator.agents.spec import AgentCommand, AgentSettings
+from spec_kitty_orchestrator.core.model import Role
+from spec_kitty_orchestrator.errors import UsageError
+
+BANNED = ("yolo", "full-auto", "dangerously", "bypass")
+FORBIDDEN_WORDS = ("token", "secret", "key", "password", "credential")
+PLAIN = AgentSettings()
+
+
+def command(agent: str, role: Role, settings: AgentSettings = PLAIN) -> AgentCommand:
+    return find(agent).command(role, settings, workspace=Path("/wt"), attempt_id="a1")
+
+
+@pytest.mark.parametrize(
+    ("agent", "role", "argv"),
+    [
+        (
+            "claude-code",
+            Role.IMPLEMENT,
+            (
+                "claude -p --output-format stream-json --verbose --permission-mode acceptEdits"
+                " --allowedTools Bash,Edit,Write,Read,Grep,Glob"
+            ),
+        ),
+        (
+            "codex",
+            Role.IMPLEMENT,
+            "codex exec --json --sandbox workspace-write -c analytics.enabled=false -",
+        ),
+        ("codex", Role.REVIEW, "codex exec --json --sandbox read-only -c analytics.enabled=false -"),
+        ("opencode", Role.IMPLEMENT, "opencode run --auto --agent build --format json"),
+        ("opencode", Role.REVIEW, "opencode run --auto --agent plan --format json"),
+    ],
+)
+def test_the_argv_is_the_one_that_works_on_the_real_cli(agent: str, role: Role, argv: str) -> None:
+    assert command(agent, role).argv == tuple(argv.split())
+
+
+def test_a_claude_reviewer_may_read_and_ask_git_but_nothing_else() -> None:
+    argv = command("claude-code", Role.REVIEW).argv
+    assert argv[-6:] == (
+        "--permission-mode",
+        "dontAsk",
+        "--tools",
+        "Read,Grep,Glob,Bash",
+        "--allowedTools",
+        "Read,Grep,Glob,Bash(git diff *),Bash(git log *),Bash(git show *),Bash(git status *)",
+    )
+
+
+@pytest.mark.parametrize("agent", BUILT_IN)
+@pytest.mark.parametrize("role", Role)
+def test_no_argv_holds_a_flag_that_the_host_bans_or_a_synonym(agent: str, role: Role) -> None:
+    found = command(agent, role)
+    spoken = " ".join((*found.argv, *found.env.values())).lower()
+    assert not [banned for banned in BANNED if banned in spoken]
+
+
+@pytest.mark.parametrize("agent", BUILT_IN)
+@pytest.mark.parametrize("role", Role)
+def test_what_is_told_to_the_host_has_none_of_its_forbidden_words(agent: str, role: Role) -> None:
+    allows = find(agent).permissions(role)
+    told = (find(agent).family, allows.approval_mode, allows.sandbox_mode, allows.network_mode)
+    assert all(told)
+    assert not [word for word in FORBIDDEN_WORDS for value in told if word in value.lower()]
+
+
+@pytest.mark.parametrize("agent", ["claude-code", "codex", "opencode"])
+def test_a_reviewer_is_told_to_be_read_only_and_offline(agent: str) -> None:
+    allows = find(agent).permissions(Role.REVIEW)
+    assert (allows.sandbox_mode, allows.network_mode) == ("read_only", "none")
+
+
+def test_an_unconfined_implementer_is_told_as_such() -> None:
+    assert find("claude-code").permissions(Role.IMPLEMENT).sandbox_mode == "none"
+    assert find("opencode").permissions(Role.IMPLEMENT).sandbox_mode == "none"
+    assert find("codex").permissions(Role.IMPLEMENT).sandbox_mode == "workspace_write"
+
+
+@pytest.mark.parametrize("agent", ["claude-code", "codex", "opencode"])
+@pytest.mark.parametrize("role", Role)
+def test_settings_reach_the_argv_before_what_would_swallow_them(agent: str, role: Role) -> None:
+    settings = AgentSettings(executable="/bin/x", model="m-1", extra_args=("--extra", "1"), env={"A": "b"})
+    found = command(agent, role, settings)
+    assert found.argv[0] == "/bin/x"
+    assert found.argv[found.argv.index("--model") + 1] == "m-1"
+    assert found.argv[found.argv.index("--extra") + 1] == "1"
+    assert found.env["A"] == "b"
+    if agent == "codex":
+        assert found.argv[-1] == "-"
+    if agent == "claude-code":
+        assert found.argv.index("--extra") < found.argv.index("--allowedTools")
+
+
+def test_the_rules_for_an_opencode_reviewer_outrank_the_users_environment() -> None:
+    loose = AgentSettings(env={"OPENCODE_PERMISSION": "{}"})
+    rules = json.loads(command("opencode", Role.REVIEW, loose).env["OPENCODE_PERMISSION"])
+    assert {name for name, rule in rules.items() if rule == "deny"} >= {"edit", "bash", "external_directory"}
+
+
+def test_opencode_is_told_its_directory_because_it_believes_pwd() -> None:
+    assert command("opencode", Role.IMPLEMENT).env["PWD"] == "/wt"
+
+
+@pytest.mark.parametrize(
+    ("agent", "signal"),
+    [("claude-code", "INT"), ("codex", "TERM"), ("opencode", "TERM"), ("scripted", "TERM")],
+)
+def test_each_cli_gets_the_signal_that_it_cleans_up_on(agent: str, signal: str) -> None:
+    assert command(agent, Role.IMPLEMENT).stop_signal == signal
+
+
+def test_the_scripted_agent_runs_on_this_interpreter_with_its_scenario(tmp_path: Path) -> None:
+    found = command("scripted", Role.REVIEW, AgentSettings(scenario=tmp_path / "s.toml"))
+    assert found.argv[0] == sys.executable
+    assert found.argv[-4:] == ("--role", "review", "--scenario", str(tmp_path / "s.toml"))
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_built_in_agent_is_found_under_its_own_name(name: str) -> None:
+    assert find(name).name == name
+
+
+@pytest.mark.parametrize(
+    ("wrong", "nearest"), [("claude", "claude-code"), ("codx", "codex"), ("OpenCode", "opencode")]
+)
+def test_a_misspelt_agent_is_answered_with_the_nearest_name(wrong: str, nearest: str) -> None:
+    with pytest.raises(
+        UsageError, match=f"did you mean '{nearest}'.*known: claude-code, codex, opencode, scripted"
+    ):
+        find(wrong)
+
+
+def test_an_agent_like_no_other_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(UsageError, match=r"unknown agent 'zzz' \(known: claude-code"):
+        find("zzz")

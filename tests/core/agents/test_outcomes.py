@@ -1,0 +1,125 @@
+"""Outcomes that no stored transcript shows: limits of plans, and events in an unusual order."""
+
+import json
+
+import pytest
+
+from spec_kitty_orchestrator.agents import find
+from spec_kitty_orchestrator.agents.claude_code import ClaudeCode
+from spec_kitty_orchestrator.core.model import AgentReport, Outcome
+
+DAY_S = 86_400.0
+NOW_S = 1_000_000.0
+
+
+def report(agent: str, *events: object, stderr: str = "", exit_code: int | None = 1) -> AgentReport:
+    return find(agent).report([json.dumps(one) + "\n" for one in events], stderr, exit_code)
+
+
+def claude_limited(resets_at: object) -> AgentReport:
+    events = (
+        {"type": "rate_limit_event", "rate_limit_info": {"status": "rejected", "resetsAt": resets_at}},
+        {"type": "assistant", "error": "rate_limit", "parent_tool_use_id": None},
+        {
+            "type": "result",
+            "subtype": "success",
+            "is_error": True,
+            "api_error_status": 429,
+            "result": "limit",
+        },
+    )
+    return ClaudeCode(now=lambda: NOW_S).report([json.dumps(one) for one in events], "", 1)
+
+
+def codex_failed(message: str) -> AgentReport:
+    return report("codex", {"type": "turn.failed", "error": {"message": message}})
+
+
+@pytest.mark.parametrize(
+    ("resets_at", "expected_s"),
+    [(NOW_S + 90, 90.0), (NOW_S - 5, 0.0), (1e30, 8 * DAY_S), ("soon", None), (None, None), (True, None)],
+)
+def test_the_limit_of_a_claude_plan_ends_when_the_cli_says(
+    resets_at: object, expected_s: float | None
+) -> None:
+    found = claude_limited(resets_at)
+    assert found.outcome is Outcome.RATE_LIMITED
+    assert found.retry_after_s == expected_s
+
+
+def test_claude_that_goes_on_after_a_result_and_dies_has_crashed() -> None:
+    found = report(
+        "claude-code",
+        {"type": "result", "is_error": False, "result": "half"},
+        {"type": "assistant", "parent_tool_use_id": None, "message": {}},
+    )
+    assert found.outcome is Outcome.CRASHED
+
+
+def test_a_late_word_of_a_claude_subagent_does_not_undo_the_result() -> None:
+    found = report(
+        "claude-code",
+        {"type": "result", "is_error": False, "result": "all"},
+        {"type": "assistant", "parent_tool_use_id": "toolu_1", "message": {}},
+    )
+    assert (found.outcome, found.text) == (Outcome.OK, "all")
+
+
+@pytest.mark.parametrize("is_error", [None, "false", 0, True])
+def test_claude_is_ok_only_if_is_error_is_false(is_error: object) -> None:
+    found = report(
+        "claude-code", {"type": "result", "subtype": "success", "is_error": is_error, "result": "x"}
+    )
+    assert found.outcome is Outcome.FAILED
+
+
+def test_prose_about_an_error_does_not_make_a_finished_run_fail() -> None:
+    prose = "The test expects: API Error 429, rate limit, authentication_failed, Quota exceeded."
+    assert report("claude-code", {"type": "result", "is_error": False, "result": prose}).outcome is Outcome.OK
+    codex = report(
+        "codex",
+        {"type": "item.completed", "item": {"type": "agent_message", "text": prose}},
+        {"type": "turn.completed"},
+    )
+    assert codex.outcome is Outcome.OK
+
+
+@pytest.mark.parametrize(
+    ("message", "retry_after_s"),
+    [
+        ("You've hit your usage limit. Try again in 4 hours 5 minutes.", 4 * 3600 + 5 * 60.0),
+        ("You\u2019ve hit your usage limit. Upgrade, or try again in 2 days 1 hour.", 49 * 3600.0),
+        ("Rate limit reached for gpt-5. Please try again in 1.5s.", 1.5),
+        ("Rate limit reached for gpt-5. Please try again in 250ms.", 0.25),
+        ("You've hit your usage limit. Try again at 3:15 PM.", None),
+        (f"You've hit your usage limit. Try again in {'9' * 400} days.", 8 * DAY_S),
+    ],
+)
+def test_the_limit_of_a_codex_plan_ends_when_the_cli_says(message: str, retry_after_s: float | None) -> None:
+    found = codex_failed(message)
+    assert found.outcome is Outcome.RATE_LIMITED
+    assert found.retry_after_s == retry_after_s
+
+
+def test_words_inside_a_codex_message_do_not_decide() -> None:
+    assert codex_failed("command printed: Quota exceeded").outcome is Outcome.FAILED
+
+
+def test_codex_that_starts_another_turn_has_not_finished() -> None:
+    assert report("codex", {"type": "turn.completed"}, {"type": "turn.started"}).outcome is Outcome.CRASHED
+
+
+def test_opencode_without_a_final_text_has_failed() -> None:
+    found = report("opencode", {"type": "step_finish", "part": {"reason": "stop"}}, exit_code=0)
+    assert found.outcome is Outcome.FAILED
+
+
+def test_opencode_out_of_credit_is_told_from_a_rate_limit() -> None:
+    body = json.dumps({"error": {"code": "insufficient_quota"}})
+    error = {"name": "APIError", "data": {"statusCode": 429, "message": "no credit", "responseBody": body}}
+    assert report("opencode", {"type": "error", "error": error}).outcome is Outcome.BUDGET
+
+
+def test_an_error_that_opencode_tells_as_a_plain_string_is_kept() -> None:
+    found = report("opencode", {"type": "error", "error": "permission rejected"})
+    assert (found.outcome, found.detail) == (Outcome.FAILED, "permission rejected")
