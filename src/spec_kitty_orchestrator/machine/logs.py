@@ -22,7 +22,7 @@ import structlog
 from spec_kitty_orchestrator.core.model import Role
 
 LOGGER_NAME = "spec_kitty_orchestrator"
-MAX_LINE_BYTES = 8 * 1024 * 1024
+MAX_LINE_BYTES = 4 * 1024 * 1024
 """Longer lines are skipped: no CLI reports its result in one, and a flood must not fill our memory."""
 MIN_SECRET_CHARS = 8
 """Shorter values are left alone: they would match ordinary words."""
@@ -87,7 +87,12 @@ def read_lines(path: Path, limit: int = MAX_LINE_BYTES) -> Iterator[str]:
                 while (rest := file.readline(_CHUNK_BYTES)) and not rest.endswith(b"\n"):
                     pass
                 continue
-            yield line.rstrip(b"\r\n").decode("utf-8", "replace")
+            # No copies are kept while the caller works: a long line is in memory once.
+            end = len(line) - (line.endswith(b"\r\n") + line.endswith(b"\n"))
+            text = str(memoryview(line)[:end], "utf-8", "replace")
+            del line
+            yield text
+            del text
 
 
 def logs_root(repo_root: Path) -> Path:

@@ -209,8 +209,8 @@ def _state(directory: Path, marker: str) -> State:
     # Not recorded in time, or recorded under a clock that was set since: creation times shift with it.
     for found in find_marked(marker):
         with suppress(psutil.Error):
-            if found.cmdline()[3:5] == [_WRAPPER_NAME, str(directory)]:
-                return Alive(Child(found.pid, found.create_time()))
+            if psutil.Process(found.pid).cmdline()[3:5] == [_WRAPPER_NAME, str(directory)]:
+                return Alive(found)
     if child is not None:
         _reap(child.pid)
     # It may have ended since the first look.
@@ -226,9 +226,9 @@ def _recorded(directory: Path) -> Child | None:
         return None
 
 
-def find_marked(marker: str) -> list[psutil.Process]:
+def find_marked(marker: str) -> list[Child]:
     """Find this user's running processes that carry the marker. Not for the event loop."""
-    found: list[psutil.Process] = []
+    found: list[Child] = []
     for pid in psutil.pids():
         # Processes end while we look, and those of other users cannot be looked at.
         with suppress(psutil.Error, OSError):
@@ -239,5 +239,5 @@ def find_marked(marker: str) -> list[psutil.Process]:
                 and process.uids().real == os.getuid()
                 and process.status() != psutil.STATUS_ZOMBIE
             ):
-                found.append(process)
+                found.append(Child(pid, process.create_time()))
     return found

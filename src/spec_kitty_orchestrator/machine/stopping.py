@@ -69,11 +69,12 @@ async def stop(child: Child, marker: str, grace: Grace, first: Literal["INT", "T
     return await sweep(marker, seen)
 
 
-def _descendants(child: Child) -> set[psutil.Process]:
+def _descendants(child: Child) -> set[Child]:
     if not is_running(child):
         return set()
     with suppress(psutil.Error):
-        return set(psutil.Process(child.pid).children(recursive=True))
+        found = psutil.Process(child.pid).children(recursive=True)
+        return {Child(process.pid, process.create_time()) for process in found}
     return set()
 
 
@@ -84,38 +85,32 @@ def _signal_group(child: Child, number: signal.Signals) -> None:
             os.killpg(child.pid, number)
 
 
-async def sweep(marker: str, seen: Iterable[psutil.Process] = ()) -> int:
-    """Kill whatever still carries the marker or was seen as a descendant; every wait is bounded.
+async def sweep(marker: str, seen: Iterable[Child] = ()) -> int:
+    """End whatever still carries the marker or was seen as a descendant; every wait is bounded.
 
     Returns:
-        How many processes were killed.
+        How many processes there were.
     """
     known = set(seen)
-    killed: set[psutil.Process] = set()
+    ended: set[Child] = set()
     for _ in range(SWEEP_ROUNDS):
         survivors = await anyio.to_thread.run_sync(_survivors, marker, known)
         if not survivors:
             break
-        killed |= survivors
-        await anyio.to_thread.run_sync(_end, survivors)
-    return len(killed)
+        ended |= survivors
+        for number, limit_s in ((signal.SIGTERM, SWEEP_TERM_S), (signal.SIGKILL, KILL_WAIT_S)):
+            await anyio.to_thread.run_sync(_signal_each, survivors, number)
+            with anyio.move_on_after(limit_s):
+                for survivor in survivors:
+                    await wait(survivor)
+    return len(ended)
 
 
-def _survivors(marker: str, seen: set[psutil.Process]) -> set[psutil.Process]:
-    survivors = set(find_marked(marker))
-    for process in seen:
-        with suppress(psutil.Error):
-            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-                survivors.add(process)
-    return survivors
+def _survivors(marker: str, seen: set[Child]) -> set[Child]:
+    return {*find_marked(marker), *filter(is_running, seen)}
 
 
-def _end(processes: set[psutil.Process]) -> None:
-    for process in processes:
-        with suppress(psutil.Error):
-            process.terminate()
-    _, stubborn = psutil.wait_procs(processes, timeout=SWEEP_TERM_S)
-    for process in stubborn:
-        with suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(stubborn, timeout=KILL_WAIT_S)
+def _signal_each(children: set[Child], number: signal.Signals) -> None:
+    for child in filter(is_running, children):
+        with suppress(ProcessLookupError):
+            os.kill(child.pid, number)

@@ -1,0 +1,248 @@
+"""Private files, bounded reading, attempt directories, redaction and the run's log."""
+
+import json
+import logging
+import stat
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from structlog.contextvars import bound_contextvars
+
+from spec_kitty_orchestrator.core.model import Role
+from spec_kitty_orchestrator.machine import logs
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_private_file_is_readable_by_its_owner_alone_even_over_an_open_one(tmp_path: Path) -> None:
+    path = tmp_path / "prompt.md"
+    path.write_text("old")
+    path.chmod(0o644)
+
+    logs.write_private(path, "new é\n")
+
+    assert path.read_text(encoding="utf-8") == "new é\n"
+    assert mode(path) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_text_that_is_not_unicode_does_not_stop_a_private_file(tmp_path: Path) -> None:
+    logs.write_private(tmp_path / "prompt.md", "half a pair: \ud800.")
+
+    assert (tmp_path / "prompt.md").read_text() == "half a pair: ?."
+
+
+def test_a_private_file_that_cannot_be_put_in_place_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+
+    with pytest.raises(OSError, match="taken"):
+        logs.write_private(tmp_path / "taken", "text")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_the_tail_of_a_file_is_its_last_bytes_and_a_missing_file_has_none(tmp_path: Path) -> None:
+    (tmp_path / "stderr.log").write_bytes(b"first\nlast \xff\n")
+
+    assert logs.read_tail(tmp_path / "stderr.log", 7) == "last \N{REPLACEMENT CHARACTER}\n"
+    assert logs.read_tail(tmp_path / "stderr.log", 1000).startswith("first")
+    assert logs.read_tail(tmp_path / "nothing", 7) == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        (b"", []),
+        (b"a\nb", ["a", "b"]),
+        (b"a\r\n\n b \n", ["a", "", " b "]),
+        (b"12345678\n", ["12345678"]),
+        (b"12345678", ["12345678"]),
+        (b"123456789\nb\n", ["b"]),
+        (b"a\n123456789", ["a"]),
+        (b"a\n" + b"x" * 1_000_000 + b"\nb\n", ["a", "b"]),
+        (b"\xff\n", ["\N{REPLACEMENT CHARACTER}"]),
+    ],
+)
+def test_lines_are_read_without_their_ends_and_overlong_ones_are_skipped(
+    tmp_path: Path, content: bytes, lines: list[str]
+) -> None:
+    (tmp_path / "stdout.log").write_bytes(content)
+
+    assert list(logs.read_lines(tmp_path / "stdout.log", limit=8)) == lines
+
+
+def test_a_missing_file_has_no_lines(tmp_path: Path) -> None:
+    assert list(logs.read_lines(tmp_path / "stdout.log")) == []
+
+
+@pytest.mark.parametrize("line_bytes", [100, 4_000_000, 60_000_000])
+def test_reading_a_flood_takes_little_memory(tmp_path: Path, line_bytes: int) -> None:
+    flood = tmp_path / "stdout.log"
+    with flood.open("wb") as file:
+        line = b"x" * (line_bytes - 1) + b"\n"
+        block = line * max(1, 4_000_000 // line_bytes)
+        while file.tell() < 60_000_000:
+            file.write(block)
+        file.write(b"the end\n")
+        del line, block
+    last = ""
+
+    tracemalloc.start()
+    try:
+        for text in logs.read_lines(flood):
+            last = text
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert last == "the end"
+    assert peak < 20_000_000
+
+
+def opened(root: Path, number: int = 1, role: Role = Role.IMPLEMENT, agent: str = "codex") -> tuple[int, str]:
+    found, directory = logs.open_directory(root, "034-demo", "WP01", number, role, agent)
+    assert mode(directory) == 0o700
+    return found, str(directory.relative_to(root))
+
+
+def test_an_attempt_has_a_private_directory_that_git_ignores(tmp_path: Path) -> None:
+    assert opened(tmp_path) == (1, ".kittify/logs/034-demo/WP01/01-implement-codex")
+    assert (tmp_path / ".kittify/logs/.gitignore").read_text() == "*\n"
+    assert mode(tmp_path / ".kittify/logs") == 0o700
+    assert mode(tmp_path / ".kittify/logs/034-demo/WP01") == 0o700
+
+
+def test_a_directory_that_was_only_prepared_is_used_again(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    (tmp_path / first[1] / "prompt.md").write_text("x")
+
+    assert opened(tmp_path) == first
+
+
+def test_a_number_under_which_anything_was_started_is_never_used_again(tmp_path: Path) -> None:
+    _, first = opened(tmp_path)
+    (tmp_path / first / "stdout.log").touch()
+    _, third = opened(tmp_path, 3, Role.REVIEW)
+    (tmp_path / third / "stdout.log").touch()
+
+    assert opened(tmp_path) == (2, ".kittify/logs/034-demo/WP01/02-implement-codex")
+    assert opened(tmp_path, 3) == (4, ".kittify/logs/034-demo/WP01/04-implement-codex")
+
+
+@pytest.mark.parametrize("name", ["../../etc", "/abs", "..", "", "a b", "x" * 300, ".hidden", "é", "\ud800"])
+def test_a_strange_name_becomes_one_part_of_a_path(name: str) -> None:
+    part = logs.path_part(name)
+
+    assert len(Path(part).parts) == 1
+    assert not part.startswith(".")
+    assert len(part) <= 100
+    assert part != logs.path_part(name + "-other")
+
+
+def test_a_plain_name_stays_as_it_is() -> None:
+    assert logs.path_part("034-My_feature.v2") == "034-My_feature.v2"
+
+
+def test_secrets_are_the_long_values_of_variables_that_sound_like_it() -> None:
+    environment = {
+        "ANTHROPIC_API_KEY": "abcdefgh",
+        "db_password": "with \"quotes\" in it",
+        "GH_TOKEN": "short",
+        "HOME": "/home/someone",
+    }
+
+    assert logs.secret_values(environment) == (
+        'with \\"quotes\\" in it',
+        'with "quotes" in it',
+        "abcdefgh",
+    )
+
+
+def test_a_secret_that_contains_another_is_replaced_whole() -> None:
+    secrets = logs.secret_values({"A_TOKEN": "12345678", "B_TOKEN": "1234567890"})
+
+    assert logs.redact("<1234567890>", secrets) == "<[redacted]>"
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "sk-ant-api03-abcDEF123456789",
+        "ghp_abcdefghijklmnopqrstuvwxyz0123456789",
+        "github_pat_11ABCDEFG0abcdefghijkl",
+        "AKIAIOSFODNN7EXAMPLE",
+        "AIzaSyA1234567890abcdefghijklmnopqrstuv",
+        "xoxb-1234567890-abcdef",
+    ],
+)
+def test_well_known_shapes_of_keys_are_redacted(secret: str) -> None:
+    assert logs.redact(f'{{"key": "{secret}"}}') == '{"key": "[redacted]"}'
+
+
+def test_a_bearer_header_is_redacted_and_the_text_around_it_stays() -> None:
+    text = '{"h": "Authorization: Bearer abcdefgh12345678.x_y=="}'
+
+    assert logs.redact(text) == '{"h": "Authorization: Bearer [redacted]"}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the Bearer authentication-scheme-is-missing here",
+        "task-0123456789abcdef0123456789",
+        "sk-learn-is-a-python-library",
+        "3f786850e387550fdaba1c0f5ab8d0e9c6c1f3e4",
+    ],
+)
+def test_ordinary_words_and_hashes_are_not_redacted(text: str) -> None:
+    assert logs.redact(text) == text
+
+
+def test_the_log_is_private_json_lines_without_secrets_and_nothing_is_printed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "logs" / "orchestrator.log"
+
+    with logs.configure_logging(path, secrets=["hunter22"]), bound_contextvars(wp="WP01"):
+        logs.get_logger().info("said hunter22", argv=["--pass", "hunter22"], env={"X": "hunter22"}, n=1)
+        try:
+            raise ValueError("hunter22")
+        except ValueError:
+            logs.get_logger().exception("failed")
+    logs.get_logger().info("after the end")
+
+    first, second = map(json.loads, path.read_text().splitlines())
+    assert first.pop("timestamp").endswith("Z")
+    assert first == {
+        "event": "said [redacted]",
+        "argv": ["--pass", "[redacted]"],
+        "env": {"X": "[redacted]"},
+        "n": 1,
+        "wp": "WP01",
+        "level": "info",
+    }
+    assert second["exception"].endswith("ValueError: [redacted]")
+    assert mode(path) == 0o600
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_log_that_is_not_configured_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
+    logs.get_logger().error("nobody listens")
+
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_second_run_appends_and_the_logger_is_left_as_it_was(tmp_path: Path) -> None:
+    logger = logging.getLogger(logs.LOGGER_NAME)
+    before = (logger.level, logger.propagate, list(logger.handlers))
+
+    for number in (1, 2):
+        with logs.configure_logging(tmp_path / "orchestrator.log"):
+            logs.get_logger().info("run", number=number)
+
+    lines = (tmp_path / "orchestrator.log").read_text().splitlines()
+    assert [json.loads(line)["number"] for line in lines] == [1, 2]
+    assert (logger.level, logger.propagate, logger.handlers) == before
