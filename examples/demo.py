@@ -114,7 +114,7 @@ def configure(project: Path) -> None:
 
 def read_lanes(project: Path, mission: str, host: Path) -> dict[str, str]:
     """Ask the host, which alone knows, for the lane of each work package."""
-    words = [host, "orchestrator-api", "mission-state", "--mission", mission]
+    words = [str(host), "orchestrator-api", "mission-state", "--mission", mission]
     answer = subprocess.run(words, cwd=project, check=True, capture_output=True, text=True).stdout
     packages = json.loads(answer.splitlines()[-1])["data"]["work_packages"]
     return {package["wp_id"]: package["lane"] for package in packages}
