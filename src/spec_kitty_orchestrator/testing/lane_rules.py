@@ -68,7 +68,11 @@ def objection(lane: Lane, asked: Asked) -> str:
 
 def usage_error(review: ReviewResult | None) -> str:
     """Return the host's words against a review result that it cannot parse, "" if it can."""
-    if review is not None and review.verdict not in (APPROVED, CHANGES_REQUESTED):
+    if review is None:
+        return ""
+    if not all(value.strip() for value in (review.reviewer, review.verdict, review.reference)):
+        return "--review-result-json requires non-empty reviewer, verdict, and reference strings"
+    if review.verdict not in (APPROVED, CHANGES_REQUESTED):
         return "--review-result-json verdict must be 'approved' or 'changes_requested'"
     return ""
 
@@ -104,9 +108,6 @@ def _leaving_in_review(asked: Asked) -> str:
     review = asked.review
     if review is None:
         return "Transition from in_review requires review_result (structured review outcome)"
-    for field in ("reviewer", "verdict", "reference"):
-        if not getattr(review, field).strip():
-            return f"Transition from in_review requires review_result with {field}"
     if asked.to in (Lane.APPROVED, Lane.DONE):
         approves = review.verdict == APPROVED if asked.evidence is None else _approves(asked.evidence)
         if not approves:

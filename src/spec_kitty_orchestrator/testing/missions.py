@@ -40,7 +40,7 @@ class WorkPackageSpec:
         dependencies: ids of others.
         owned_files: a glob; those whose globs overlap and that depend on each other share a worktree.
         create_intent: the file that it is to create.
-        subtasks: ids like ``T001``, unique in the mission.
+        subtasks: ids like ``T001``, unique in the mission; the host counts no other form.
         text: the body of its Markdown file, for the implementer.
     """
 
@@ -79,14 +79,14 @@ def diamond(count: int) -> MissionSpec:
     """Plan a first work package, a last one, and `count` - 2 parallel ones between them, one subtask each."""
     between = tuple(range(2, count))
     edges = {1: (), **dict.fromkeys(between, (1,)), count: between}
-    return MissionSpec(tuple(_module(number, edges[number]) for number in sorted(edges)))
+    return MissionSpec(tuple(_module(number, edges[number], (number,)) for number in sorted(edges)))
 
 
 def chain(count: int, *, shared_workspace: bool = True) -> MissionSpec:
     """Plan work packages that each depend on the one before, in one worktree or one each."""
     folder = "src/shared" if shared_workspace else ""
     return MissionSpec(
-        tuple(_module(n, (n - 1,) if n > 1 else (), folder=folder) for n in range(1, count + 1))
+        tuple(_module(n, (n - 1,) if n > 1 else (), (n,), folder=folder) for n in range(1, count + 1))
     )
 
 
@@ -97,12 +97,12 @@ def demo() -> MissionSpec:
     """
     return MissionSpec(
         (
-            _module(1, (), subtasks=2, title="Core"),
-            _module(2, (1,), subtasks=2, title="Reader"),
-            _module(3, (1,), subtasks=1, title="Writer"),
-            _module(4, (1,), subtasks=1, title="Report", folder="src/report"),
-            _module(5, (4,), subtasks=2, title="Report summary", folder="src/report"),
-            _module(6, (2, 3, 5), subtasks=1, title="Command"),
+            _module(1, (), (1, 2), title="Core"),
+            _module(2, (1,), (3, 4), title="Reader"),
+            _module(3, (1,), (5,), title="Writer"),
+            _module(4, (1,), (6,), title="Report", folder="src/report"),
+            _module(5, (4,), (7, 8), title="Report summary", folder="src/report"),
+            _module(6, (2, 3, 5), (9,), title="Command"),
         )
     )
 
@@ -235,8 +235,8 @@ class _Steps:
 def _module(
     number: int,
     dependencies: Sequence[int],
+    subtasks: Sequence[int],
     *,
-    subtasks: int = 1,
     title: str = "",
     folder: str = "",
 ) -> WorkPackageSpec:
@@ -249,7 +249,7 @@ def _module(
         dependencies=tuple(f"WP{needed:02d}" for needed in dependencies),
         owned_files=f"{folder}/**",
         create_intent=file,
-        subtasks=tuple(f"T{number:02d}{part}" for part in range(1, subtasks + 1)),
+        subtasks=tuple(f"T{task:03d}" for task in subtasks),
         text=f"Create `{file}` with a function `status() -> str` that returns the module's name.\n",
     )
 
