@@ -14,7 +14,7 @@ from pathlib import Path
 
 import anyio
 import structlog
-from anyio.lowlevel import EventLoopToken, current_token
+from anyio.lowlevel import current_token
 from packaging.version import InvalidVersion, Version
 
 from spec_kitty_orchestrator.core.model import Lane, MissionState, PolicyMetadata, Workspace
@@ -54,7 +54,7 @@ _log = structlog.get_logger(__name__)
 class _Limits:
     """How many calls may run at once; limiters belong to one event loop."""
 
-    token: EventLoopToken
+    token: object
     starts: anyio.CapacityLimiter
     others: anyio.CapacityLimiter
     total: anyio.CapacityLimiter
@@ -264,7 +264,7 @@ class HostClient:
 
     def _limits_here(self) -> _Limits:
         token = current_token()
-        if self._limits is None or self._limits.token is not token:
+        if self._limits is None or self._limits.token != token:
             self._limits = _Limits(
                 token,
                 starts=anyio.CapacityLimiter(MAX_STARTS),
