@@ -5,9 +5,9 @@ import os
 import signal
 import socket
 import stat
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -22,7 +22,7 @@ from spec_kitty_orchestrator.machine.process import Child
 LIMIT_S = 20
 """Bounds each wait of a test; nothing here needs more than a fraction of it."""
 
-# Connects to the test, says who it is, and ends when the test says so. EOF proves to the test that it is gone.
+# Connects to the test and ends when the test says so. EOF proves to the test that it is gone.
 HOLD = """
 import os, signal, socket, subprocess, sys
 port, *words = sys.argv[1:]
@@ -35,7 +35,8 @@ if "int" in words:
 if "parent" in words:
     words.remove("parent")
     env = {} if "clean" in words else None
-    subprocess.Popen([sys.executable, "-c", os.environ["HOLD"], port, *words], env=env, start_new_session=True)
+    command = [sys.executable, "-c", os.environ["HOLD"], port, *words]
+    subprocess.Popen(command, env=env, start_new_session=True)
 with socket.create_connection(("127.0.0.1", int(port))) as line:
     line.sendall(b"+")
     line.recv(1)
@@ -71,10 +72,8 @@ class Lines:
         with anyio.fail_after(LIMIT_S):
             for line in self._open:
                 await anyio.wait_readable(line)
-                try:
+                with suppress(ConnectionResetError):
                     assert line.recv(1) == b""
-                except ConnectionResetError:
-                    pass
 
     def release(self) -> None:
         """Let the connected children end by themselves."""
@@ -240,9 +239,7 @@ async def test_the_end_is_noticed_where_the_kernel_cannot_wake_us(
 
 
 @pytest.mark.asyncio
-async def test_who_stops_waiting_leaves_the_child_running(
-    directory: Path, marker: str, lines: Lines
-) -> None:
+async def test_who_stops_waiting_leaves_the_child_running(directory: Path, marker: str, lines: Lines) -> None:
     child = await start(lines.holder(), directory, marker)
     await lines.up()
 
@@ -341,9 +338,7 @@ async def test_a_tree_that_ignores_every_gentle_signal_is_killed(
 
 
 @pytest.mark.asyncio
-async def test_a_cli_that_cleans_up_on_int_gets_int_first(
-    directory: Path, marker: str, lines: Lines
-) -> None:
+async def test_a_cli_that_cleans_up_on_int_gets_int_first(directory: Path, marker: str, lines: Lines) -> None:
     child = await start(lines.holder("int"), directory, marker)
     await lines.up()
 
@@ -389,7 +384,8 @@ async def test_what_outlives_a_normal_exit_is_swept_and_others_are_left_alone(
 ) -> None:
     background = '"$0" "$@" & exit 0'
     child = await start(["/bin/sh", "-c", background, *lines.holder("deaf")], directory, marker)
-    with subprocess.Popen(lines.holder(), env=process.environment({}, marker + "0")) as other:
+    env = process.environment({}, marker + "0")
+    async with await anyio.open_process(lines.holder(), env=env) as other:
         await lines.up(2)
         await finish(child)
 
@@ -397,6 +393,6 @@ async def test_what_outlives_a_normal_exit_is_swept_and_others_are_left_alone(
             assert await stopping.sweep(marker) == 1
             assert await stopping.sweep(marker) == 0
 
-        assert other.poll() is None
+        assert other.returncode is None
         other.kill()
     await lines.gone()

@@ -26,12 +26,14 @@ POLL_S = 0.2
 
 _WRAPPER_NAME = "spec-kitty-orchestrator-attempt"
 # The wrapper lives through a stop's signals in order to record the status (a trapped signal, unlike an
-# ignored one, has its default effect in the command). While it records, `mv` ignores the signals too.
+# ignored one, has its default effect in the command). While it records, `mv` ignores the signals too. What the
+# shell itself would say of the command's end, such as "Terminated", is kept out of the agent's stderr.
 _WRAPPER = """\
 trap : HUP INT TERM
 directory=$1
 shift
-"$@"
+exec 3>&2 2>/dev/null
+(exec "$@") 2>&3 3>&-
 status=$?
 trap '' HUP INT TERM
 umask 077
