@@ -23,6 +23,8 @@ from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
 _IMPLEMENT = ("--permission-mode", "acceptEdits", "--allowedTools", "Bash,Edit,Write,Read,Grep,Glob")
 _REVIEW = (
+    "--setting-sources",
+    "user",
     "--permission-mode",
     "dontAsk",
     "--tools",
@@ -30,6 +32,7 @@ _REVIEW = (
     "--allowedTools",
     "Read,Grep,Glob,Bash(git diff *),Bash(git log *),Bash(git show *),Bash(git status *)",
 )
+"""Only the user's own settings: hooks in the worktree's `.claude/` are the implementer's, and run unasked."""
 
 _CLASSES: Mapping[str, Outcome] = {
     "authentication_failed": Outcome.AUTH,

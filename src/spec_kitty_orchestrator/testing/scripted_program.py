@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 TYPE_CHECKING = False
@@ -37,14 +38,9 @@ KEYS: dict[str, tuple[type, ...]] = {
 
 FAILURES = ("fail", "rate_limited", "overloaded", "auth", "invalid_request", "budget")
 OUTCOMES = ("ok", "crash", "no_result", "garbage", "hang", *FAILURES)
-VERDICTS = ("approved", "changes_requested")
 UNUSABLE = ("prose", "wrong_sha", "wrong_attempt", "contradiction", "invalid_json", "quoted")
-WORDS = {
-    "outcome": OUTCOMES,
-    "verdict": VERDICTS + UNUSABLE,
-    "subtasks": ("all", "none"),
-    "report": ("no_change",),
-}
+VERDICTS = ("approved", "changes_requested", *UNUSABLE)
+WORDS = {"outcome": OUTCOMES, "verdict": VERDICTS, "subtasks": ("all", "none"), "report": ("no_change",)}
 """What the keys that take a word may say."""
 
 FINDING = {"severity": "major", "file": "", "line": 0, "message": "The scenario requests a change."}
@@ -150,7 +146,7 @@ def choose(scenario: dict[str, Any], task: Task, role: str) -> dict[str, Any]:
 
 def say(**event: object) -> None:
     """Write one event; each is visible at once to whoever follows the log."""
-    sys.stdout.write(json.dumps(event) + "\n")
+    sys.stdout.write(json.dumps(event, default=str) + "\n")
     sys.stdout.flush()
 
 
@@ -197,9 +193,7 @@ def _own_path(task: Task) -> str:
         parts = PurePosixPath(entry).parts
         if not parts or entry.startswith("/") or ".." in parts:
             continue
-        fixed = [
-            part for at, part in enumerate(parts) if not any(set(one) & set("*?[") for one in parts[: at + 1])
-        ]
+        fixed = list(takewhile(lambda part: not set(part) & set("*?["), parts))
         path = PurePosixPath(*fixed)
         return str(path if len(fixed) == len(parts) and not Path(path).is_dir() else path / fallback)
     return fallback
@@ -264,21 +258,12 @@ def finish(step: dict[str, Any], task: Task, role: str) -> int:
     outcome = step.get("outcome", "ok")
     usage = step.get("usage", {})
     if outcome == "ok":
-        say(
-            type="result",
-            outcome="ok",
-            text=(review if role == "review" else implementation)(step, task),
-            usage=usage,
-        )
+        final = review(step, task) if role == "review" else implementation(step, task)
+        say(type="result", outcome="ok", text=final, usage=usage)
         return 0
     if outcome in FAILURES:
-        detail = f"the scenario says: {outcome}"
-        told = {
-            "outcome": "failed" if outcome == "fail" else outcome,
-            "detail": detail,
-            "retry_after_s": step.get("retry_after_s"),
-        }
-        say(type="result", **told, usage=usage)
+        told = {"detail": f"the scenario says: {outcome}", "retry_after_s": step.get("retry_after_s")}
+        say(type="result", outcome="failed" if outcome == "fail" else outcome, usage=usage, **told)
         return 1
     if outcome == "hang":
         while True:

@@ -47,7 +47,9 @@ def test_the_argv_is_the_one_that_works_on_the_real_cli(agent: str, role: Role, 
 
 def test_a_claude_reviewer_may_read_and_ask_git_but_nothing_else() -> None:
     argv = command("claude-code", Role.REVIEW).argv
-    assert argv[-6:] == (
+    assert argv[-8:] == (
+        "--setting-sources",
+        "user",
         "--permission-mode",
         "dontAsk",
         "--tools",
