@@ -88,9 +88,9 @@ class ClaudeCode:
         )
 
     def permissions(self, role: Role) -> Permissions:
-        """Tell what the argv of a role allows."""
+        """Tell what the argv of a role allows; it is the CLI that confines its tools, not the system."""
         if role is Role.REVIEW:
-            return Permissions("dont_ask", "read_only", "none")
+            return Permissions("dont_ask", "read_only_tools", "none")
         return Permissions("accept_edits", "none", "full")
 
     def report(self, stdout: Iterable[str], stderr_tail: str, exit_code: int | None) -> AgentReport:

@@ -78,9 +78,12 @@ class OpenCode:
         )
 
     def permissions(self, role: Role) -> Permissions:
-        """Tell what argv and environment of a role allow."""
+        """Tell what argv and environment of a role allow its tools.
+
+        The CLI itself runs plugins that it finds in the worktree's `.opencode/`, whatever the rules say.
+        """
         if role is Role.REVIEW:
-            return Permissions("auto", "read_only", "none")
+            return Permissions("auto", "read_only_tools", "none")
         return Permissions("auto", "none", "full")
 
     def report(self, stdout: Iterable[str], stderr_tail: str, exit_code: int | None) -> AgentReport:

@@ -76,10 +76,13 @@ def test_what_is_told_to_the_host_has_none_of_its_forbidden_words(agent: str, ro
     assert not [word for word in FORBIDDEN_WORDS for value in told if word in value.lower()]
 
 
-@pytest.mark.parametrize("agent", ["claude-code", "codex", "opencode"])
-def test_a_reviewer_is_told_to_be_read_only_and_offline(agent: str) -> None:
+@pytest.mark.parametrize(
+    ("agent", "sandbox_mode"),
+    [("claude-code", "read_only_tools"), ("codex", "read_only"), ("opencode", "read_only_tools")],
+)
+def test_a_reviewer_is_told_to_be_offline_and_as_confined_as_it_is(agent: str, sandbox_mode: str) -> None:
     allows = find(agent).permissions(Role.REVIEW)
-    assert (allows.sandbox_mode, allows.network_mode) == ("read_only", "none")
+    assert (allows.sandbox_mode, allows.network_mode) == (sandbox_mode, "none")
 
 
 def test_an_unconfined_implementer_is_told_as_such() -> None:
