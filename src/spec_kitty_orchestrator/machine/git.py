@@ -118,10 +118,10 @@ class GitWorkspaces:
             WorkspaceError: it could not be saved, and then nothing was changed, or not be put back.
         """
         before = Snapshot.parse(fingerprint)
-        await self._heal(workspace, before)
         git = await self._git(workspace)
+        healed = await rescue.heal(git, before)
         now = await rescue.measure(git)
-        found = await rescue.differences(git, before, now)
+        found = (*healed, *await rescue.differences(git, before, now))
         if found:
             saved = await rescue.save(git, now, self._ref(wp, name), f"{wp}: changed during a review")
             await rescue.put_back(git, before)
@@ -143,10 +143,9 @@ class GitWorkspaces:
         Raises:
             WorkspaceError: it could not be saved; then nothing was removed.
         """
-        path = Path(workspace.path)
-        if not await worktree.is_worktree(path):
+        if not await anyio.Path(workspace.path).exists():
             return ""
-        git = Git(path)
+        git = await self._git(workspace)
         branch = workspace.branch or self._branch(wp)
         clean = not await git.changes() and not await git.operation()
         if clean and await git.branch() == branch:
@@ -154,12 +153,6 @@ class GitWorkspaces:
         ref = await rescue.save(git, await rescue.measure(git), self._ref(wp, name), f"{wp}: rescued work")
         await rescue.make_clean(git, branch)
         return ref
-
-    async def _heal(self, workspace: Workspace, before: Snapshot) -> None:
-        """Give HEAD a commit again where a reviewer deleted the branch that it is on."""
-        git = await self._git(workspace)
-        if before.branch and await git.branch() == before.branch and not await git.sha("HEAD"):
-            await git.run("update-ref", f"refs/heads/{before.branch}", before.head)
 
     async def _git(self, workspace: Workspace) -> Git:
         path = Path(workspace.path)

@@ -126,6 +126,7 @@ class JsonlJournal:
             try:
                 _write_whole(descriptor, data)
             except OSError:
+                self._mended = False  # should the next line fail too, the next append cuts off the rest
                 os.ftruncate(descriptor, end)
                 raise
         finally:
@@ -166,7 +167,7 @@ class JsonlJournal:
             except (ValueError, RecursionError) as error:
                 raise JournalError(
                     f"{self.path}, line {number} is damaged: {_first_line(error)}; "
-                    "move the file away to go on: the host has the lanes, only the history of attempts is lost"
+                    "move the file away to go on: the host has the lanes, only the attempts' history is lost"
                 ) from None
         return lines
 

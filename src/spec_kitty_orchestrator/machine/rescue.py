@@ -169,6 +169,14 @@ async def differences(git: Git, before: Snapshot, now: Snapshot) -> tuple[str, .
     return tuple(found)
 
 
+async def heal(git: Git, before: Snapshot) -> tuple[str, ...]:
+    """Give HEAD its commit again where the branch that it is on was deleted; say so, for people."""
+    if await git.sha("HEAD") or await git.branch() != before.branch:
+        return ()
+    await git.run("update-ref", f"refs/heads/{before.branch}", before.head)
+    return (f"branch {before.branch} deleted",)
+
+
 async def put_back(git: Git, before: Snapshot) -> None:
     """Make branch, HEAD, index and worktree what they were; what is there now must have been saved."""
     if before.index == _UNMERGED:

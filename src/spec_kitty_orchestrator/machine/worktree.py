@@ -9,16 +9,19 @@ from anyio import to_thread
 from spec_kitty_orchestrator.core.model import Workspace
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.commit import identity
-from spec_kitty_orchestrator.machine.git_command import HOOK_TIMEOUT_S, Git
+from spec_kitty_orchestrator.machine.git_command import HOOK_TIMEOUT_S, Git, failure
 
 
 async def is_worktree(path: Path) -> bool:
-    """Tell whether a folder is the top of a git worktree."""
+    """Tell whether a folder is the top of a git worktree. Raises `WorkspaceError` when git will not say."""
     if not await anyio.Path(path).is_dir():
         return False
-    reply = await Git(path).ask("rev-parse", "--show-toplevel")
-    if reply.code != 0:
+    command = ("rev-parse", "--show-toplevel")
+    reply = await Git(path).ask(*command)
+    if reply.code != 0 and b"not a git repository" in reply.err:
         return False
+    if reply.code != 0:
+        raise failure(path, command, reply)
     return await to_thread.run_sync(lambda: Path(reply.text).resolve() == path.resolve())
 
 

@@ -1,0 +1,298 @@
+import os
+from pathlib import Path
+
+import anyio
+import pytest
+from tests.machine.conftest import BRANCH, Lane, git, git_fails
+
+from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.machine.staging import MAX_FILE_BYTES, why_not
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_edits_new_files_and_deletions_are_committed_on_the_branch(lane: Lane) -> None:
+    lane.write("a.py", "a = 2\n")
+    lane.write("src/new.py")
+    (lane.path / "b.py").unlink()
+    evidence = await lane.committed("WP01: a subject\n\n# not a comment")
+    assert evidence.base == lane.base
+    assert evidence.head == git(lane.root, "rev-parse", BRANCH) != lane.base
+    assert lane.files() == {"a.py", "src/new.py", "kitty-specs/tasks.md", ".gitignore"}
+    assert "a.py" in evidence.stat
+    assert evidence.left_out == ()
+    assert (
+        git(lane.path, "log", "-1", "--format=%an:%B").strip()
+        == "A Person:WP01: a subject\n\n# not a comment"
+    )
+    assert git(lane.path, "status", "--porcelain") == ""
+
+
+async def test_committing_again_changes_nothing(lane: Lane) -> None:
+    lane.write("a.py", "a = 2\n")
+    assert await lane.committed() == await lane.committed()
+
+
+NAMES = [
+    b"with space.txt",
+    b"new\nline.txt",
+    "umläut-ß.txt".encode(),
+    b"-rf",
+    b"--help",
+    b":(top)x",
+    b"star*[a].txt",
+    b'quo"te\\.txt',
+    b"latin\xe9.txt",
+    b"tab\t.txt",
+]
+
+
+async def test_any_file_name_is_committed_exactly(lane: Lane) -> None:
+    for name in NAMES:
+        lane.write(name)
+    lane.write("stara.txt")
+    await lane.committed()
+    assert {os.fsdecode(name) for name in NAMES} <= lane.files()
+    assert git(lane.path, "status", "--porcelain") == ""
+
+
+async def test_a_folder_replaced_by_a_symlink_and_a_file_by_a_folder_are_committed(lane: Lane) -> None:
+    lane.write("dir/x.txt")
+    await lane.committed()
+    (lane.path / "dir" / "x.txt").unlink()
+    (lane.path / "dir").rmdir()
+    (lane.path / "dir").symlink_to("elsewhere")
+    (lane.path / "a.py").unlink()
+    lane.write("a.py/inner.py")
+    await lane.committed()
+    assert {"dir", "a.py/inner.py"} <= lane.files()
+    assert git(lane.path, "status", "--porcelain") == ""
+
+
+FORBIDDEN = [
+    ".env",
+    ".env.local",
+    "deep/.ENV.production",
+    "id_rsa",
+    "keys/server.pem",
+    "store.p12",
+    ".kittify/x.json",
+    "kitty-specs/note.md",
+    ".claude/settings.json",
+    ".codex/log",
+    ".aider.chat.history.md",
+]
+
+
+@pytest.mark.parametrize("staged", [False, True], ids=["untracked", "staged by the agent"])
+async def test_what_must_never_be_committed_is_left_out_and_reported(lane: Lane, staged: bool) -> None:
+    for name in FORBIDDEN:
+        lane.write(name)
+    lane.write("kitty-specs/tasks.md", "- [x] T001\n")
+    lane.write("ok.py")
+    (lane.path / "big.bin").write_bytes(b"\0" * (MAX_FILE_BYTES + 1))
+    (lane.path / "fits.bin").write_bytes(b"\0" * MAX_FILE_BYTES)
+    if staged:
+        git(lane.path, "add", "-A", "-f")
+    evidence = await lane.committed()
+    assert lane.files() == lane.files(lane.base) | {"ok.py", "fits.bin"}
+    assert git(lane.path, "show", "HEAD:kitty-specs/tasks.md") == "- [ ] T001"
+    left_out = {entry.split(": ")[0]: entry.split(": ")[1] for entry in evidence.left_out}
+    assert set(left_out) == {*FORBIDDEN, "big.bin", "kitty-specs/tasks.md"}
+    assert left_out["big.bin"] == "larger than 5 MB"
+    assert all((lane.path / name).exists() for name in left_out)
+
+
+@pytest.mark.parametrize(
+    "name", ["environment.py", "src/env.py", "keyboard.py", "docs/.claude-notes.md", "a.pub"]
+)
+async def test_harmless_names_may_be_committed(name: str) -> None:
+    assert why_not(name) == ""
+
+
+async def test_a_nested_repository_is_left_out_even_without_a_commit(lane: Lane) -> None:
+    lane.write("inner/file.txt")
+    git(lane.path / "inner", "init", "-q")
+    lane.write("ok.py")
+    evidence = await lane.committed()
+    assert evidence.left_out == ("inner/: a git repository of its own",)
+    assert "ok.py" in lane.files()
+
+
+async def test_commits_of_the_agent_s_own_are_the_evidence(lane: Lane) -> None:
+    lane.write("a.py", "a = 2\n")
+    git(lane.path, "commit", "-q", "-am", "by the agent")
+    head = git(lane.path, "rev-parse", "HEAD")
+    evidence = await lane.committed()
+    assert evidence.head == head
+    lane.write("rest.py")
+    assert (await lane.committed()).head != head
+    assert git(lane.path, "rev-parse", "HEAD^") == head
+
+
+@pytest.mark.parametrize("name", [".env", "kitty-specs/tasks.md", ".kittify/x", ".claude/x", "big.bin"])
+async def test_what_the_agent_must_not_have_committed_is_refused_until_it_is_taken_out(
+    lane: Lane, name: str
+) -> None:
+    lane.write(name, "x" * (MAX_FILE_BYTES + 1) if name == "big.bin" else "x")
+    lane.write("ok.py")
+    git(lane.path, "add", "-f", "-A")
+    git(lane.path, "commit", "-q", "-m", "too much")
+    message = await lane.refused()
+    assert f"committed by the agent: {name}: " in message
+    assert f"git reset --soft {lane.base}" in message
+    git(lane.path, "reset", "--soft", lane.base)
+    git(lane.path, "restore", "--staged", "--", name)
+    await lane.committed()
+    assert "ok.py" in lane.files()
+
+
+async def test_a_secret_that_a_later_commit_deletes_is_still_refused(lane: Lane) -> None:
+    lane.write(".env", "TOKEN=1\n")
+    git(lane.path, "add", "-A")
+    git(lane.path, "commit", "-q", "-m", "leak")
+    git(lane.path, "rm", "-q", ".env")
+    git(lane.path, "commit", "-q", "-m", "hide")
+    assert ".env" in await lane.refused()
+
+
+async def test_what_a_merge_brings_in_is_not_held_against_the_agent(lane: Lane) -> None:
+    (lane.root / "kitty-specs" / "tasks.md").write_text("- [x] T001\n")
+    git(lane.root, "commit", "-q", "-am", "status")
+    lane.write("a.py", "a = 2\n")
+    git(lane.path, "commit", "-q", "-am", "work")
+    git(lane.path, "merge", "-q", "--no-edit", "main")
+    await lane.committed()
+
+
+async def test_work_on_another_branch_is_refused_with_commands_that_bring_it_home(lane: Lane) -> None:
+    git(lane.path, "switch", "-q", "-c", "mine")
+    lane.write("a.py", "a = 2\n")
+    git(lane.path, "commit", "-q", "-am", "elsewhere")
+    head = git(lane.path, "rev-parse", "HEAD")
+    message = await lane.refused()
+    assert "on branch mine" in message
+    for command in (f"git switch {BRANCH}", f"git merge --ff-only {head}"):
+        assert f"`{command}`" in message
+        git(lane.path, *command.split(" ")[1:])
+    assert (await lane.committed()).head == head
+
+
+async def test_work_on_a_detached_head_is_refused_with_commands_that_bring_it_home(lane: Lane) -> None:
+    lane.write("first.py")
+    await lane.committed()
+    git(lane.path, "switch", "-q", "--detach", lane.base)
+    lane.write("a.py", "a = 2\n")
+    git(lane.path, "commit", "-q", "-am", "elsewhere")
+    message = await lane.refused()
+    assert "detached at" in message
+    tip = git(lane.path, "rev-parse", BRANCH)
+    assert f"`git cherry-pick {tip}..{git(lane.path, 'rev-parse', 'HEAD')}`" in message
+    assert git(lane.path, "rev-parse", BRANCH) == tip
+
+
+async def test_a_branch_that_lost_the_work_of_others_is_refused(lane: Lane) -> None:
+    git(lane.path, "switch", "-q", "--orphan", "fresh")
+    lane.write("a.py")
+    git(lane.path, "add", "a.py")
+    git(lane.path, "commit", "-q", "-m", "anew")
+    git(lane.path, "branch", "-M", BRANCH)
+    assert f"no longer contains {lane.base}" in await lane.refused()
+
+
+async def test_a_merge_under_way_is_refused(lane: Lane) -> None:
+    (lane.root / "a.py").write_text("a = 3\n")
+    git(lane.root, "commit", "-q", "-am", "other")
+    lane.write("a.py", "a = 2\n")
+    git(lane.path, "commit", "-q", "-am", "work")
+    git_fails(lane.path, "merge", "main")
+    assert "A merge is under way" in await lane.refused()
+
+
+async def test_a_failing_hook_goes_back_to_the_implementer_with_its_output(lane: Lane) -> None:
+    lane.hook("pre-commit", "echo E501 line too long >&2; exit 1")
+    lane.write("a.py", "a = 2\n")
+    message = await lane.refused()
+    assert "E501 line too long" in message
+    assert git(lane.path, "rev-parse", "HEAD") == lane.base
+    lane.hook("pre-commit", "exit 0")
+    await lane.committed()
+
+
+async def test_what_a_hook_changes_is_committed_too(lane: Lane) -> None:
+    lane.hook("pre-commit", "echo formatted > a.py; exit 0")
+    lane.write("b.py", "b = 2\n")
+    await lane.committed()
+    assert git(lane.path, "show", "HEAD:a.py") == "formatted"
+
+
+async def test_a_daemon_that_a_hook_leaves_behind_does_not_hold_us_up(lane: Lane, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    lane.hook("pre-commit", f"cat '{fifo}' & exit 0")
+    lane.write("a.py", "a = 2\n")
+    await lane.committed()
+    descriptor = os.open(fifo, os.O_WRONLY)  # EOF ends the daemon
+    os.close(descriptor)
+
+
+async def test_nothing_to_commit_makes_no_commit_unless_there_is_a_reason(lane: Lane) -> None:
+    evidence = await lane.committed()
+    assert evidence.head == lane.base
+    evidence = await lane.committed(empty_reason="it was there already")
+    assert evidence.head != lane.base
+    assert "it was there already" in git(lane.path, "log", "-1", "--format=%B")
+    assert (await lane.committed(empty_reason="it was there already")).head == evidence.head
+
+
+async def test_without_an_identity_the_commit_is_in_our_name(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    for name in ("EMAIL", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    git(lane.root, "config", "--unset", "user.name")
+    git(lane.root, "config", "--unset", "user.email")
+    lane.write("a.py", "a = 2\n")
+    await lane.committed()
+    assert git(lane.path, "log", "-1", "--format=%an") == "spec-kitty-orchestrator"
+
+
+async def test_text_that_git_cannot_hold_is_made_harmless(lane: Lane) -> None:
+    lane.write("a.py", "a = 2\n")
+    await lane.committed("WP01: \udcff and \0 end")
+    assert git(lane.path, "log", "-1", "--format=%s") == "WP01: ? and  end"
+
+
+async def test_git_variables_of_an_outer_git_are_ignored(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    lane.write("a.py", "a = 2\n")
+    monkeypatch.setenv("GIT_DIR", "/nonexistent")
+    monkeypatch.setenv("GIT_INDEX_FILE", "/nonexistent/index")
+    evidence = await lane.committed()
+    monkeypatch.undo()
+    assert evidence.head == git(lane.path, "rev-parse", "HEAD")
+
+
+async def test_a_held_index_lock_is_an_error_that_says_what_to_do(lane: Lane) -> None:
+    lane.write("a.py", "a = 2\n")
+    await anyio.Path(git(lane.path, "rev-parse", "--git-path", "index.lock")).touch()
+    with pytest.raises(WorkspaceError, match="remove the lock file"):
+        await lane.commit()
+
+
+async def test_a_diff_is_bounded_and_says_that_it_was_cut(lane: Lane) -> None:
+    lane.write("a.py", "é" * 2_000_000 + "\n")
+    evidence = await lane.committed()
+    stat, diff = await lane.git.diff(lane.workspace, lane.base, evidence.head, 1000)
+    assert "a.py" in stat
+    assert len(diff) == 1000
+    assert diff.endswith("… cut here")
+    assert diff.startswith("diff --git a/a.py b/a.py")
+
+
+async def test_a_small_diff_is_whole_and_bytes_that_are_not_utf8_are_replaced(lane: Lane) -> None:
+    (lane.path / "a.py").write_bytes(b"caf\xe9\n")
+    evidence = await lane.committed()
+    _, diff = await lane.git.diff(lane.workspace, lane.base, evidence.head, 100_000)
+    assert diff.endswith("-a = 1\n+caf\ufffd\n")

@@ -1,0 +1,245 @@
+import json
+import os
+import stat
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from spec_kitty_orchestrator.core.events import AgentExited, Event, HostRefused, Submitted, TimerFired
+from spec_kitty_orchestrator.core.model import AgentReport, Lane, Outcome, Policy
+from spec_kitty_orchestrator.errors import JournalError
+from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock, private_directory
+from spec_kitty_orchestrator.ports import Entry, Line, RunEnded, RunStarted
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
+RUN = RunStarted(NOW, "034-x", "me", Policy(("claude-code",), ("codex",)), "0.2.0")
+END = RunEnded(NOW, 1, "two WPs are parked")
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+TIMES = st.datetimes(timezones=st.just(UTC))
+st.register_type_strategy(float, st.floats(allow_nan=False))  # NaN is not equal to itself
+EVENTS: st.SearchStrategy[Event] = st.one_of(*(st.from_type(member) for member in Event.__args__))
+LINES: st.SearchStrategy[Line] = st.one_of(
+    st.builds(Entry, at=TIMES, wp_id=TEXT, event=EVENTS),
+    st.builds(RunStarted, at=TIMES),
+    st.builds(RunEnded, at=TIMES),
+)
+
+
+def entry(number: int) -> Entry:
+    return Entry(NOW, f"WP{number:02}", HostRefused("transition", "X", f"ünsinn\n{number}", Lane.PLANNED))
+
+
+def write(path: Path, *lines: Line) -> JsonlJournal:
+    async def append() -> None:
+        with anyio.fail_after(30):
+            for line in lines:
+                await JsonlJournal(path).append(line)
+
+    anyio.run(append)
+    return JsonlJournal(path)
+
+
+def read(path: Path) -> list[Line]:
+    async def run() -> list[Line]:
+        with anyio.fail_after(30):
+            return list(await JsonlJournal(path).read())
+
+    return anyio.run(run)
+
+
+def test_a_journal_that_does_not_exist_is_empty(tmp_path: Path) -> None:
+    assert read(tmp_path / "none") == []
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(lines=st.lists(LINES, max_size=4))
+def test_every_line_reads_back_exactly(tmp_path_factory: pytest.TempPathFactory, lines: list[Line]) -> None:
+    path = tmp_path_factory.mktemp("journal")
+    write(path, *lines)
+    assert read(path) == lines
+
+
+@pytest.mark.parametrize("kind", Event.__args__, ids=lambda kind: kind.kind)
+def test_every_kind_of_event_reads_back(tmp_path: Path, kind: type[Event]) -> None:
+    @settings(max_examples=5, deadline=None, database=None)
+    @given(event=st.from_type(kind))
+    def check(event: Event) -> None:
+        path = tmp_path / "journal.jsonl"
+        path.unlink(missing_ok=True)
+        write(tmp_path, Entry(NOW, "WP01", event))
+        assert read(tmp_path) == [Entry(NOW, "WP01", event)]
+
+    check()
+
+
+def test_lines_are_json_objects_with_their_type_and_the_schema(tmp_path: Path) -> None:
+    write(tmp_path, RUN, entry(1), END)
+    records = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
+    assert [record["line"] for record in records] == ["run", "event", "end"]
+    assert records[0]["schema"] == 1
+    assert records[1]["event"]["kind"] == "host_refused"
+
+
+def test_text_that_is_not_unicode_is_replaced(tmp_path: Path) -> None:
+    report = AgentReport(Outcome.FAILED, detail="caf\udce9 \ud83d end\0\u2028")
+    write(tmp_path, Entry(NOW, "WP01", AgentExited("id", report)))
+    mended = replace(report, detail="caf\ufffd \ufffd end\0\u2028")
+    assert read(tmp_path) == [Entry(NOW, "WP01", AgentExited("id", mended))]
+
+
+def test_files_are_private_and_hidden_from_git(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "mission"
+    write(folder, RUN)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / "journal.jsonl").stat().st_mode) == 0o600
+    assert (folder / ".gitignore").read_text() == "*\n"
+
+
+def test_a_journal_cut_at_any_byte_of_its_last_records_keeps_every_whole_one_and_goes_on(
+    tmp_path: Path,
+) -> None:
+    lines: list[Line] = [RUN, *(entry(number) for number in range(4))]
+    write(tmp_path, *lines)
+    path = tmp_path / "journal.jsonl"
+    whole = path.read_bytes()
+    ends = [index + 1 for index, byte in enumerate(whole) if byte == 10]
+    for cut in range(ends[-4], len(whole)):
+        path.write_bytes(whole[:cut])
+        kept = lines[: sum(end <= cut for end in ends)]
+        assert read(tmp_path) == kept
+        write(tmp_path, END)
+        assert read(tmp_path) == [*kept, END]
+
+
+@pytest.mark.parametrize("junk", [b"\0" * 50, b"\0\0\n", b'{"line":"event"\n', b"\xff\xfe\n", b"{"])
+def test_what_a_power_cut_leaves_at_the_end_is_dropped(tmp_path: Path, junk: bytes) -> None:
+    write(tmp_path, RUN)
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(path.read_bytes() + junk)
+    assert read(tmp_path) == [RUN]
+    write(tmp_path, END)
+    assert read(tmp_path) == [RUN, END]
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"{",
+        b"\xff",
+        b"[1]",
+        b"",
+        b'{"line":"event","at":"x"}',
+        b'{"at":1}',
+        b"[" * 100_000,
+        b'{"line":"run"}',
+    ],
+)
+def test_damage_in_the_middle_is_named_with_its_line_and_a_way_on(tmp_path: Path, junk: bytes) -> None:
+    write(tmp_path, RUN, END)
+    path = tmp_path / "journal.jsonl"
+    first, last = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join((first, junk, last, b"")))
+    with pytest.raises(JournalError, match=r"journal\.jsonl, line 2 is damaged.*move the file away"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"line": "run", "schema": 2},
+        {"line": "note"},
+        {"line": "event", "at": "2026-01-01T00:00:00Z", "wp_id": "WP01", "event": {"kind": "teleported"}},
+    ],
+)
+def test_what_a_newer_version_wrote_is_named_as_such(tmp_path: Path, record: object) -> None:
+    write(tmp_path, RUN)
+    path = tmp_path / "journal.jsonl"
+    path.write_text(path.read_text() + json.dumps(record) + "\n")
+    with pytest.raises(JournalError, match=r"line 2: .*newer version"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("failing", ["write", "fsync"])
+def test_a_full_disk_is_an_error_that_leaves_no_broken_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    write(tmp_path, RUN)
+    real_write = os.write
+
+    def half(descriptor: int, data: bytes) -> int:
+        return real_write(descriptor, data[: len(data) // 2])
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    # Only files: the event loop writes to its own pipe.
+    def write_half(descriptor: int, data: bytes) -> int:
+        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        return half(descriptor, data) if regular else real_write(descriptor, data)
+
+    with monkeypatch.context() as patch:
+        if failing == "write":
+            patch.setattr("os.write", write_half)
+        else:
+            patch.setattr("os.fsync", full)
+        with pytest.raises(JournalError, match=r"journal\.jsonl cannot be written: No space left"):
+            write(tmp_path, entry(1))
+    assert read(tmp_path) == [RUN]
+    write(tmp_path, END)
+    assert read(tmp_path) == [RUN, END]
+
+
+def test_a_place_that_cannot_be_written_is_an_error_with_the_path(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JournalError, match=r"file/mission/journal\.jsonl cannot be written"):
+        write(tmp_path / "file" / "mission", RUN)
+
+
+def test_a_file_that_cannot_be_read_is_an_error_with_the_path(tmp_path: Path) -> None:
+    (tmp_path / "journal.jsonl").mkdir()
+    with pytest.raises(JournalError, match=r"journal\.jsonl cannot be read: Is a directory"):
+        read(tmp_path)
+
+
+@pytest.mark.asyncio
+async def test_lines_appended_at_once_are_all_kept_and_share_the_disk_s_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = JsonlJournal(tmp_path)
+    await journal.append(RUN)
+    syncs: list[int] = []
+    monkeypatch.setattr("os.fsync", syncs.append)
+    lines = [Entry(NOW, f"WP{number:02}", Submitted()) for number in range(50)]
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            for line in lines:
+                tasks.start_soon(journal.append, line)
+    assert await journal.read() == [RUN, *lines]
+    assert len(syncs) < 10
+
+
+@pytest.mark.asyncio
+async def test_a_failed_append_does_not_spoil_the_next(tmp_path: Path) -> None:
+    (tmp_path / "mission").write_text("in the way")
+    journal = JsonlJournal(tmp_path / "mission")
+    with pytest.raises(JournalError):
+        await journal.append(RUN)
+    (tmp_path / "mission").unlink()
+    await journal.append(Entry(NOW, "WP01", TimerFired()))
+    assert await journal.read() == [Entry(NOW, "WP01", TimerFired())]
+
+
+def test_a_private_folder_is_made_private_when_it_was_not(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    private_directory(tmp_path)
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
+
+
+def test_the_clock_tells_utc_with_its_zone() -> None:
+    assert SystemClock().now().tzinfo is UTC
