@@ -87,6 +87,9 @@ def read_lines(path: Path, limit: int = MAX_LINE_BYTES) -> Iterator[str]:
                 while (rest := file.readline(_CHUNK_BYTES)) and not rest.endswith(b"\n"):
                     pass
                 continue
+            if len(line) < _CHUNK_BYTES:
+                yield line.rstrip(b"\r\n").decode("utf-8", "replace")
+                continue
             # No copies are kept while the caller works: a long line is in memory once.
             end = len(line) - (line.endswith(b"\r\n") + line.endswith(b"\n"))
             text = str(memoryview(line)[:end], "utf-8", "replace")

@@ -7,6 +7,7 @@ begun, `process.json` names it, `exit` is there once it ended.
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -234,12 +235,15 @@ def find_marked(marker: str) -> list[Child]:
     for pid in psutil.pids():
         # Processes end while we look, and those of other users cannot be looked at.
         with suppress(psutil.Error, OSError):
-            process = psutil.Process(pid)
-            if (
-                pid != os.getpid()
-                and process.environ().get(MARKER) == marker
-                and process.uids().real == os.getuid()
-                and process.status() != psutil.STATUS_ZOMBIE
-            ):
-                found.append(Child(pid, process.create_time()))
+            if pid != os.getpid() and _carries(pid, marker):
+                process = psutil.Process(pid)
+                if process.uids().real == os.getuid() and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(Child(pid, process.create_time()))
     return found
+
+
+def _carries(pid: int, marker: str) -> bool:
+    if sys.platform == "linux":
+        # Every process is looked at after every attempt: this takes a tenth of the time of psutil's way.
+        return f"{MARKER}={marker}\0".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+    return psutil.Process(pid).environ().get(MARKER) == marker
