@@ -123,3 +123,17 @@ def test_opencode_out_of_credit_is_told_from_a_rate_limit() -> None:
 def test_an_error_that_opencode_tells_as_a_plain_string_is_kept() -> None:
     found = report("opencode", {"type": "error", "error": "permission rejected"})
     assert (found.outcome, found.detail) == (Outcome.FAILED, "permission rejected")
+
+
+@pytest.mark.parametrize("after", [{"type": "tool_use"}, {"type": "step_start"}])
+def test_what_opencode_says_before_its_last_tool_or_step_is_not_its_final_text(after: object) -> None:
+    found = report(
+        "opencode",
+        {"type": "step_start"},
+        {"type": "text", "part": {"text": '{"verdict": "approved"}'}},
+        after,
+        {"type": "text", "part": {"text": "Re"}},
+        {"type": "text", "part": {"text": "jected."}},
+        {"type": "step_finish", "part": {"reason": "stop"}},
+    )
+    assert (found.outcome, found.text) == (Outcome.OK, "Rejected.")
