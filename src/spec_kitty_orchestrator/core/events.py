@@ -87,9 +87,14 @@ class ReviewClaimed:
 
 @dataclass(frozen=True)
 class Recorded:
-    """The host accepted the verdict; `lane` is where that put the work package."""
+    """The host accepted the verdict; `lane` is where that put the work package.
+
+    `rescued` names the ref under which files that must not be committed were saved before a workspace was
+    given free, "" if there were none.
+    """
 
     lane: Lane
+    rescued: str = ""
     kind: Literal["recorded"] = "recorded"
 
 

@@ -53,8 +53,10 @@ def _words(event: Event) -> str:
             return f"ticked {', '.join(ids)} on the implementer's word"
         case ReviewClaimed(head=head):
             return f"review of {head[:12]} claimed"
-        case Recorded(lane=lane):
-            return f"verdict recorded, now {lane}"
+        case Recorded(lane=lane, rescued=rescued):
+            return f"verdict recorded, now {lane}" + (
+                f", left-out files saved under {rescued}" if rescued else ""
+            )
         case Parked(lane=lane, rescued=rescued):
             return f"parked in {lane}" + (f", saved under {rescued}" if rescued else "")
         case HostRefused(call=call, code=code, message=message, lane=lane):

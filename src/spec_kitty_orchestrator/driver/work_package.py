@@ -207,6 +207,10 @@ class Performer:
         if state.head != verdict.head:
             # The verdict is bound to a commit that is no longer what the branch holds.
             return ReviewClaimed(wp.base, state.head)
+        rescued = ""
+        if command.to.complete:
+            # The host gives the worktree to the next work package of its lane only if it is clean.
+            rescued = await self.workspaces.rescue(wp.id, self._workspace(wp), f"left-{len(wp.attempts)}")
         review = ReviewResult(
             reviewer=verdict.reviewer,
             verdict=verdict.ruling.value,
@@ -222,7 +226,7 @@ class Performer:
             note=command.note,
             review=review,
         )
-        return await self._told(wp, call, command.to) or Recorded(command.to)
+        return await self._told(wp, call, command.to) or Recorded(command.to, rescued)
 
     async def _park(self, wp: WorkPackage, command: Park) -> Event:
         rescued = ""
