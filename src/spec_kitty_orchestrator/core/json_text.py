@@ -5,9 +5,20 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-LONGEST_TEXT = 200_000
+LONGEST_TEXT = 100_000
 """Characters of a final text that are looked at, from its end: a verdict is the last word."""
 
+MOST_WORK = 2_000_000
+"""Characters that are read in vain before a text counts as garbage, so that no text takes long."""
+
+LEAST_COST = 400
+"""What one place that holds no object costs of it, however soon that shows."""
+
+DEEP_COST = 50_000
+"""The same where the error does not tell how far it came: too deep a nesting, a key that occurs twice."""
+
+_OPENING = re.compile(r"\{\s*[\"}]")
+_NOT_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _ONLY_A_FENCE = re.compile(r"\s*(?:```\s*)?\Z")
 
 
@@ -34,21 +45,39 @@ class Found:
 
 
 def objects(text: str) -> tuple[Found, ...]:
-    """Return the outermost JSON objects of a text in their order; what does not parse is skipped."""
+    """Return the outermost JSON objects of a text in their order; what does not parse is skipped.
+
+    A text that is garbage in bulk holds no objects.
+    """
     text = text[-LONGEST_TEXT:]
     found = []
-    at = text.find("{")
-    while at >= 0:
+    work = 0
+    opening = _OPENING.search(text)
+    while opening is not None and work <= MOST_WORK:
+        at = opening.start()
         try:
-            value, end = _DECODER.raw_decode(text, at)
-        except (ValueError, RecursionError):
+            # Sliced, because an error counts the lines before its place.
+            value, length = _DECODER.raw_decode(text[at:])
+        except (ValueError, RecursionError) as error:
             end = at + 1
+            work += _cost(error)
         else:
+            end = at + length
             found.append(Found(value, bool(_ONLY_A_FENCE.match(text, end))))
-        at = text.find("{", end)
-    return tuple(found)
+        opening = _OPENING.search(text, end)
+    return tuple(found) if work <= MOST_WORK else ()
+
+
+def _cost(error: ValueError | RecursionError) -> int:
+    if isinstance(error, json.JSONDecodeError):
+        return max(error.pos, LEAST_COST)
+    return DEEP_COST
 
 
 def text_of(value: object, limit: int) -> str:
-    """Return a string value, stripped and bounded; "" for anything that is not a string."""
-    return value.strip()[:limit] if isinstance(value, str) else ""
+    """Return a string value without control characters, stripped and bounded; "" for anything else.
+
+    It goes on to command lines, commit messages and terminals, which a NUL, a lone surrogate or an escape
+    sequence would break.
+    """
+    return _NOT_TEXT.sub("", value).strip()[:limit].strip() if isinstance(value, str) else ""

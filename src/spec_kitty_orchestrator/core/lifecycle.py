@@ -7,6 +7,8 @@ Every edge is a small function of frozen data. The command that follows is a fun
 from collections.abc import Callable
 from dataclasses import replace
 
+from spec_kitty_orchestrator.core import implementing, reviewing
+from spec_kitty_orchestrator.core.attempts import opened
 from spec_kitty_orchestrator.core.commands import (
     Claim,
     ClaimReview,
@@ -15,11 +17,9 @@ from spec_kitty_orchestrator.core.commands import (
     Finish,
     OpenAttempt,
     Park,
-    Record,
     RunAgent,
     Submit,
     TickSubtasks,
-    Wait,
 )
 from spec_kitty_orchestrator.core.events import (
     AgentExited,
@@ -38,26 +38,10 @@ from spec_kitty_orchestrator.core.events import (
     TimerFired,
     WorkspaceFailed,
 )
-from spec_kitty_orchestrator.core.model import (
-    Attempt,
-    Feedback,
-    FeedbackSource,
-    Lane,
-    Outcome,
-    Phase,
-    Policy,
-    Result,
-    Role,
-    Ruling,
-    Usage,
-    WorkPackage,
-)
-from spec_kitty_orchestrator.core.moves import conclude, enter, finish, park, reopen, rework
-from spec_kitty_orchestrator.core.refusals import Next, answer
-from spec_kitty_orchestrator.core.report import read_report
-from spec_kitty_orchestrator.core.retry import Fallback, Retry, next_move
+from spec_kitty_orchestrator.core.model import Lane, Phase, Policy, Result, Role, WorkPackage
+from spec_kitty_orchestrator.core.moves import SETTLED, Next, enter, finish, park, reopen
+from spec_kitty_orchestrator.core.refusals import answer
 from spec_kitty_orchestrator.core.story import tell
-from spec_kitty_orchestrator.core.verdict import feedback_text, read_verdict
 from spec_kitty_orchestrator.errors import InvalidTransition
 
 LONGEST_STORY = 60
@@ -94,17 +78,18 @@ def resume(wp: WorkPackage, policy: Policy) -> Command:
         case Phase.IMPLEMENTING:
             return OpenAttempt(Role.IMPLEMENT, policy.impl_agents[wp.impl_agent], len(wp.attempts) + 1)
         case Phase.COMMITTING:
-            return Commit(_commit_message(wp), wp.report.no_change_reason)
+            return Commit(implementing.commit_message(wp), wp.report.no_change_reason)
         case Phase.SUBMITTING:
-            return TickSubtasks(wp.to_tick) if wp.to_tick else Submit(_submit_note(wp))
+            return TickSubtasks(wp.to_tick) if wp.to_tick else Submit(implementing.submit_note(wp))
         case Phase.CLAIMING_REVIEW:
             return ClaimReview()
         case Phase.REVIEWING:
             return OpenAttempt(Role.REVIEW, policy.review_agents[wp.review_agent], len(wp.attempts) + 1)
         case Phase.RECORDING:
-            return _record(wp, policy)
+            return reviewing.record(wp, policy)
         case Phase.PARKING:
-            return Park(wp.note, wp.blocks)
+            # A person may have settled it meanwhile: what is approved must not be blocked.
+            return Park(wp.note, wp.blocks and wp.lane not in SETTLED)
         case Phase.FINISHED:
             return Finish(wp.result or Result.PARKED, wp.note)
 
@@ -113,178 +98,18 @@ ANSWERED_LATER = (Phase.COMMITTING, Phase.SUBMITTING, Phase.RECORDING, Phase.PAR
 """Phases that hold something to save or to tell: they go on, and the host's answer settles the lane."""
 
 
-def _commit_message(wp: WorkPackage) -> str:
-    subject = wp.report.summary.splitlines()[0][:60] if wp.report.summary else "work of the implementer"
-    return f"{wp.id}: {subject}"
-
-
-def _submit_note(wp: WorkPackage) -> str:
-    said = wp.report.no_change_reason or wp.report.summary
-    return f"{wp.head} by {_agents(wp, Role.IMPLEMENT)}" + (f"\n\n{said}" if said else "")
-
-
-def _agents(wp: WorkPackage, role: Role) -> str:
-    return ", ".join(dict.fromkeys(one.agent for one in wp.attempts if one.role is role)) or "an earlier run"
-
-
-def _record(wp: WorkPackage, policy: Policy) -> Record:
-    assert wp.verdict is not None
-    verdict = wp.verdict
-    if verdict.ruling is Ruling.APPROVED:
-        return Record(verdict, policy.finish_lane, f"{verdict.reviewer} approved {verdict.head}")
-    used_up = len(wp.rejected) + 1 >= policy.max_review_cycles
-    note = f"{verdict.reviewer} requests changes of {verdict.head}\n\n{feedback_text(verdict)}"
-    if used_up:
-        note = f"parked after {policy.max_review_cycles} rejections\n\n{note}"
-    return Record(verdict, Lane.BLOCKED if used_up else Lane.IN_PROGRESS, note)
-
-
 def _scheduled(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
     assert isinstance(event, Scheduled)
     if wp.phase is Phase.FINISHED:
         wp = reopen(wp)
-    wp = replace(wp, lane=event.lane, workspace=event.workspace)
+    # A new start has fresh patience; only a claim that waits for others goes on counting.
+    tries = wp.tries if wp.phase is Phase.WAITING else 0
+    wp = replace(wp, lane=event.lane, workspace=event.workspace, tries=tries)
     if wp.open_attempt is not None or wp.phase in ANSWERED_LATER:
         return wp
     if (wp.phase, wp.lane) in ((Phase.IMPLEMENTING, Lane.IN_PROGRESS), (Phase.REVIEWING, Lane.IN_REVIEW)):
         return wp
     return enter(wp)
-
-
-def _claimed(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
-    assert isinstance(event, Claimed)
-    return replace(
-        wp,
-        phase=Phase.IMPLEMENTING,
-        lane=Lane.IN_PROGRESS,
-        workspace=event.workspace,
-        base=wp.base or event.head,
-        tries=0,
-    )
-
-
-def _opened(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
-    assert isinstance(event, AttemptOpened)
-    return replace(wp, attempts=(*wp.attempts, event.attempt))
-
-
-def _close(wp: WorkPackage, event: AgentExited) -> tuple[WorkPackage, Attempt]:
-    used = event.report.usage
-    cost = (
-        None
-        if wp.usage.cost_usd is used.cost_usd is None
-        else (wp.usage.cost_usd or 0.0) + (used.cost_usd or 0.0)
-    )
-    total = Usage(
-        wp.usage.input_tokens + used.input_tokens, wp.usage.output_tokens + used.output_tokens, cost
-    )
-    return replace(wp, outcomes=(*wp.outcomes, event.report.outcome), usage=total), wp.attempts[-1]
-
-
-def _implemented(wp: WorkPackage, event: Event, policy: Policy) -> Next:
-    assert isinstance(event, AgentExited)
-    wp, attempt = _close(wp, event)
-    if event.report.outcome is not Outcome.OK:
-        return _after_failure(wp, event, policy)
-    report = read_report(event.report.text, attempt.id)
-    return replace(wp, phase=Phase.COMMITTING, report=report, ticked=False, to_tick=())
-
-
-def _reviewed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
-    assert isinstance(event, AgentExited)
-    wp, attempt = _close(wp, event)
-    if event.report.outcome is Outcome.CANCELED:
-        return wp
-    if event.tampered:
-        return _unusable(wp, "the reviewer changed " + ", ".join(event.tampered[:5]), policy)
-    if event.report.outcome is not Outcome.OK:
-        return _after_failure(wp, event, policy)
-    verdict = read_verdict(
-        event.report.text, attempt_id=attempt.id, head=attempt.head, reviewer=attempt.agent
-    )
-    if verdict.ruling is Ruling.UNUSABLE:
-        return _unusable(wp, f"{attempt.agent}'s verdict cannot be used: {verdict.summary}", policy)
-    return replace(wp, phase=Phase.RECORDING, verdict=verdict, unusable=0, tries=0)
-
-
-def _unusable(wp: WorkPackage, reason: str, policy: Policy) -> Next:
-    wp = replace(wp, unusable=wp.unusable + 1, note=reason)
-    if wp.unusable < policy.max_unusable:
-        return wp
-    if wp.review_agent + 1 < len(policy.review_agents):
-        return replace(wp, review_agent=wp.review_agent + 1, unusable=0)
-    return park(wp, f"no usable verdict for {wp.head}; a person must review it ({reason})", blocks=False)
-
-
-def _after_failure(wp: WorkPackage, event: AgentExited, policy: Policy) -> Next:
-    attempt, report = wp.attempts[-1], event.report
-    reviewing = attempt.role is Role.REVIEW
-    position = wp.review_agent if reviewing else wp.impl_agent
-    agents = policy.review_agents if reviewing else policy.impl_agents
-    move = next_move(report.outcome, _failures(wp), position + 1 < len(agents), report.retry_after_s, policy)
-    wp = replace(wp, note=f"{attempt.agent} ended {report.outcome}: {report.detail}".rstrip(": "))
-    if not isinstance(move, Retry | Fallback):
-        return park(wp, f"{wp.note}; {move.reason}", blocks=not reviewing)
-    if not reviewing and report.outcome is not Outcome.CANCELED:
-        wp = rework(wp, None, policy)
-    if wp.phase is Phase.PARKING:
-        return wp
-    if isinstance(move, Fallback):
-        if reviewing:
-            return replace(wp, review_agent=position + 1, unusable=0)
-        return replace(wp, impl_agent=position + 1)
-    return (wp, Wait(move.after_s, wp.note)) if move.after_s > 0 else wp
-
-
-def _failures(wp: WorkPackage) -> int:
-    """Count the attempts at the end that one agent ended in one role without `ok`."""
-    last, count = wp.attempts[-1], 0
-    ended = list(zip(wp.attempts, wp.outcomes, strict=False))[wp.counted_from :]
-    for attempt, outcome in reversed(ended):
-        if (attempt.role, attempt.agent) != (last.role, last.agent) or outcome is Outcome.OK:
-            break
-        count += outcome is not Outcome.CANCELED
-    return count
-
-
-def _committed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
-    assert isinstance(event, Committed)
-    found = event.evidence
-    changed = found.head != (wp.head or wp.base)
-    wp = replace(wp, left_out=found.left_out)
-    if not changed and not wp.report.no_change_reason:
-        text = "Your attempt changed nothing, and your report gives no `no_change_reason`."
-        return rework(wp, Feedback(FeedbackSource.REPORT, text), policy)
-    return replace(wp, phase=Phase.SUBMITTING, head=found.head, tries=0)
-
-
-def _commit_refused(wp: WorkPackage, event: Event, policy: Policy) -> Next:
-    assert isinstance(event, CommitRefused)
-    return rework(wp, Feedback(FeedbackSource.COMMIT, event.message), policy)
-
-
-def _submitted(wp: WorkPackage, _event: Event, _policy: Policy) -> Next:
-    return replace(wp, phase=Phase.CLAIMING_REVIEW, lane=Lane.FOR_REVIEW, feedback=(), tries=0)
-
-
-def _ticked(wp: WorkPackage, _event: Event, _policy: Policy) -> Next:
-    return replace(wp, to_tick=(), ticked=True)
-
-
-def _review_claimed(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
-    assert isinstance(event, ReviewClaimed)
-    return replace(wp, phase=Phase.REVIEWING, lane=Lane.IN_REVIEW, base=event.base, head=event.head, tries=0)
-
-
-def _head_moved(wp: WorkPackage, event: Event, policy: Policy) -> Next:
-    assert isinstance(event, ReviewClaimed)
-    reason = f"the branch moved from {wp.head} to {event.head} during the review"
-    return _unusable(replace(wp, phase=Phase.REVIEWING, head=event.head, verdict=None), reason, policy)
-
-
-def _recorded(wp: WorkPackage, event: Event, policy: Policy) -> Next:
-    assert isinstance(event, Recorded)
-    return conclude(replace(wp, lane=event.lane, tries=0), policy)
 
 
 def _parked(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
@@ -310,19 +135,19 @@ def _again(wp: WorkPackage, _event: Event, _policy: Policy) -> Next:
 
 
 EDGES: dict[tuple[Phase, type[Event]], Edge] = {
-    (Phase.CLAIMING, Claimed): _claimed,
-    (Phase.IMPLEMENTING, AttemptOpened): _opened,
-    (Phase.IMPLEMENTING, AgentExited): _implemented,
-    (Phase.COMMITTING, Committed): _committed,
-    (Phase.COMMITTING, CommitRefused): _commit_refused,
-    (Phase.SUBMITTING, Submitted): _submitted,
-    (Phase.SUBMITTING, SubtasksTicked): _ticked,
-    (Phase.CLAIMING_REVIEW, ReviewClaimed): _review_claimed,
-    (Phase.REVIEWING, ReviewClaimed): _head_moved,
-    (Phase.RECORDING, ReviewClaimed): _head_moved,
-    (Phase.REVIEWING, AttemptOpened): _opened,
-    (Phase.REVIEWING, AgentExited): _reviewed,
-    (Phase.RECORDING, Recorded): _recorded,
+    (Phase.CLAIMING, Claimed): implementing.claimed,
+    (Phase.IMPLEMENTING, AttemptOpened): opened,
+    (Phase.IMPLEMENTING, AgentExited): implementing.implemented,
+    (Phase.COMMITTING, Committed): implementing.committed,
+    (Phase.COMMITTING, CommitRefused): implementing.commit_refused,
+    (Phase.SUBMITTING, Submitted): implementing.submitted,
+    (Phase.SUBMITTING, SubtasksTicked): implementing.ticked,
+    (Phase.CLAIMING_REVIEW, ReviewClaimed): reviewing.review_claimed,
+    (Phase.REVIEWING, ReviewClaimed): reviewing.head_moved,
+    (Phase.RECORDING, ReviewClaimed): reviewing.head_moved,
+    (Phase.REVIEWING, AttemptOpened): opened,
+    (Phase.REVIEWING, AgentExited): reviewing.reviewed,
+    (Phase.RECORDING, Recorded): reviewing.recorded,
     (Phase.PARKING, Parked): _parked,
 }
 """What each event does in each phase."""

@@ -313,8 +313,10 @@ class WorkPackage:
         ticked: whether that was done since the last implement attempt.
         verdict: the verdict that is to be recorded on the host.
         rejected: the usable `changes_requested` verdicts so far, oldest first.
-        unusable: reviews by the present reviewer without a usable verdict.
-        tries: how often the present host call was repeated after a refusal or a lost reply.
+        rejected_from: like `counted_from`, for `rejected`.
+        unusable: reviews by the present reviewer without a usable verdict, since the last implement attempt.
+        moved: how often others moved it while we worked on it.
+        tries: how often the present call was repeated after a refusal, a lost reply or a stopped agent.
         impl_agent: position in the implementers' fallback order.
         review_agent: position in the reviewers' fallback order.
         usage: over all attempts.
@@ -342,7 +344,9 @@ class WorkPackage:
     ticked: bool = False
     verdict: Verdict | None = None
     rejected: tuple[Verdict, ...] = ()
+    rejected_from: int = 0
     unusable: int = 0
+    moved: int = 0
     tries: int = 0
     impl_agent: int = 0
     review_agent: int = 0

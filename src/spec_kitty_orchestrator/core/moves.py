@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+from spec_kitty_orchestrator.core.commands import Finish, Wait
 from spec_kitty_orchestrator.core.model import (
     Feedback,
     FeedbackSource,
     Lane,
+    Outcome,
     Phase,
     Policy,
     Result,
@@ -16,13 +18,20 @@ from spec_kitty_orchestrator.core.model import (
 from spec_kitty_orchestrator.core.retry import UNCHARGED
 from spec_kitty_orchestrator.core.verdict import feedback_text
 
+Next = WorkPackage | tuple[WorkPackage, Wait | Finish]
+"""What an edge makes of a work package; a command comes with it where the state alone does not tell."""
+
+SETTLED = (Lane.APPROVED, Lane.DONE, Lane.BLOCKED, Lane.CANCELED)
+"""Lanes in which a work package needs nothing of us."""
+
 PLANNING_LANE = "lane-planning"
 """The `lane_id` that the host gives to planning-artifact work packages."""
 
 
 def enter(wp: WorkPackage) -> WorkPackage:
     """Take up a work package where its lane says that it stands."""
-    if wp.workspace is not None and wp.workspace.lane_id == PLANNING_LANE:
+    planning = wp.workspace is not None and wp.workspace.lane_id == PLANNING_LANE
+    if planning and wp.lane not in SETTLED:
         reason = (
             "a planning artifact: the host gives it a worktree on another branch than the mission's target, "
             "where approved work would be lost; do it by hand in the primary checkout"
@@ -52,8 +61,12 @@ def finish(wp: WorkPackage, result: Result, note: str) -> WorkPackage:
 
 
 def park(wp: WorkPackage, reason: str, *, blocks: bool) -> WorkPackage:
-    """Leave a work package to a person; `blocks` tells the host too, which a review must not."""
-    return replace(wp, phase=Phase.PARKING, note=reason, blocks=blocks)
+    """Leave a work package to a person; `blocks` tells the host too, which a review must not.
+
+    An attempt that is still open is given up: nobody would wait for its end.
+    """
+    lost = (Outcome.LOST,) if wp.open_attempt is not None else ()
+    return replace(wp, phase=Phase.PARKING, note=reason, blocks=blocks, outcomes=(*wp.outcomes, *lost))
 
 
 def charged(wp: WorkPackage) -> int:
@@ -66,10 +79,20 @@ def rework(wp: WorkPackage, feedback: Feedback | None, policy: Policy) -> WorkPa
     """Send a work package to its implementer again, or park it when the attempts are used up."""
     if feedback is not None:
         wp = replace(wp, feedback=(*wp.feedback, feedback))
+    return implement(wp, feedback.text if feedback is not None else wp.note, policy)
+
+
+def implement(wp: WorkPackage, why: str, policy: Policy) -> WorkPackage:
+    """Open another implement attempt, or park the work package when they are used up; `why` is for people."""
     if charged(wp) >= policy.max_attempts:
-        last = wp.feedback[-1].text.splitlines()[0] if wp.feedback else wp.note
+        last = why.strip().partition("\n")[0]
         return park(wp, f"not finished in {policy.max_attempts} attempts: {last}", blocks=True)
-    return replace(wp, phase=Phase.IMPLEMENTING, to_tick=(), ticked=False, tries=0)
+    return replace(wp, phase=Phase.IMPLEMENTING, to_tick=(), ticked=False, tries=0, unusable=0)
+
+
+def cycles(wp: WorkPackage) -> int:
+    """Count the rejections that `max_review_cycles` bounds."""
+    return len(wp.rejected) - wp.rejected_from
 
 
 def conclude(wp: WorkPackage, policy: Policy) -> WorkPackage:
@@ -79,8 +102,9 @@ def conclude(wp: WorkPackage, policy: Policy) -> WorkPackage:
     if verdict.ruling is Ruling.APPROVED:
         return finish(wp, Result(wp.lane.value), f"{verdict.reviewer} approved {verdict.head}")
     wp = replace(wp, rejected=(*wp.rejected, verdict), verdict=None)
-    if wp.lane is Lane.BLOCKED:
-        return park(wp, f"rejected {len(wp.rejected)} times, last by {verdict.reviewer}", blocks=False)
+    if wp.lane is Lane.BLOCKED or cycles(wp) >= policy.max_review_cycles:
+        # A reviewer that moves lanes itself may have put it elsewhere: then the host is told now.
+        return park(wp, f"rejected {cycles(wp)} times, last by {verdict.reviewer}", blocks=True)
     wp = rework(wp, Feedback(FeedbackSource.REVIEW, feedback_text(verdict)), policy)
     if wp.lane is Lane.PLANNED and wp.phase is Phase.IMPLEMENTING:
         return replace(wp, phase=Phase.CLAIMING)
@@ -95,6 +119,8 @@ def reopen(wp: WorkPackage) -> WorkPackage:
         result=None,
         note="",
         counted_from=len(wp.attempts),
+        rejected_from=len(wp.rejected),
+        moved=0,
         unusable=0,
         tries=0,
         impl_agent=0,

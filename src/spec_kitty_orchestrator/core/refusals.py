@@ -18,12 +18,13 @@ from spec_kitty_orchestrator.core.model import (
     Ruling,
     WorkPackage,
 )
-from spec_kitty_orchestrator.core.moves import conclude, enter, finish, park, rework
-
-Next = WorkPackage | tuple[WorkPackage, Wait | Finish]
+from spec_kitty_orchestrator.core.moves import Next, conclude, enter, finish, park, rework
 
 MOST_TRIES = 5
 """Repeats of one host call before a work package is parked: racing allocations pass within one or two."""
+
+MOST_MOVES = 5
+"""Moves by others within one start that are followed: each may cost another agent run."""
 
 FIRST_WAIT_S = 2.0
 """Before the first repeat; doubles."""
@@ -60,9 +61,10 @@ def _again(wp: WorkPackage, event: HostRefused, *, blocks: bool = False) -> Next
 
 def _elsewhere(wp: WorkPackage, event: HostRefused) -> WorkPackage:
     """Take the work package up where somebody else put it; bounded, as somebody may go on moving it."""
-    if wp.tries >= MOST_TRIES:
-        return park(wp, f"it is moved by others while we work on it: {event.message}", blocks=False)
-    return enter(replace(wp, tries=wp.tries + 1, to_tick=()))
+    entered = enter(replace(wp, moved=wp.moved + 1, tries=0, to_tick=()))
+    if entered.phase is Phase.FINISHED or entered.moved <= MOST_MOVES:
+        return entered
+    return park(wp, f"it is moved by others while we work on it: {event.message}", blocks=False)
 
 
 def _claim(wp: WorkPackage, event: HostRefused) -> Next:
@@ -94,7 +96,13 @@ def _submit(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
     if event.code == NO_REPLY:
         return _again(wp, event, blocks=True)
     named = wp.report.subtasks_done
-    if named and policy.tick_subtasks and not wp.ticked and not wp.to_tick and "subtask" in event.message:
+    if (
+        named
+        and policy.tick_subtasks
+        and not wp.ticked
+        and not wp.to_tick
+        and "subtask" in event.message.lower()
+    ):
         return replace(wp, to_tick=named)
     text = f"The host refused to take the work for review: {event.message}"
     return rework(wp, Feedback(FeedbackSource.HOST, text), policy)

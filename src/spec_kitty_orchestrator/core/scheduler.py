@@ -69,8 +69,11 @@ def plan(snapshot: Snapshot, limit: int) -> Start | Idle | Finished | Stalled:
     busy = _busy(snapshot)
     reasons: dict[str, str] = {}
     ready: list[WorkPackage] = []
+    unknown = [wp.id for wp in left if wp.lane in HOLDING and wp.id not in snapshot.workspaces]
     for wp in left:
         reason = _why_not(wp, snapshot)
+        if unknown and not reason and not _begun(wp):
+            reason = f"waits to learn which workspace {unknown[0]} holds"
         if reason:
             reasons[wp.id] = reason
         else:
@@ -88,10 +91,10 @@ def plan(snapshot: Snapshot, limit: int) -> Start | Idle | Finished | Stalled:
     if chosen:
         return Start(tuple(chosen))
     unresolved = any(_runnable(wp, snapshot) and wp.id not in snapshot.workspaces for wp in left)
-    if snapshot.active or unresolved:
-        return Idle(min(snapshot.resting.values(), default=None))
-    if snapshot.resting:
-        return Idle(min(snapshot.resting.values()))
+    # Whose rest is over waits for something else now, and must not wake the scheduler again and again.
+    until = min((at for at in snapshot.resting.values() if at > snapshot.now), default=None)
+    if snapshot.active or unresolved or until is not None:
+        return Idle(until)
     return Stalled(reasons)
 
 
@@ -106,12 +109,12 @@ def _begun(wp: WorkPackage) -> bool:
 
 
 def _busy(snapshot: Snapshot) -> dict[str, str]:
-    busy: dict[str, str] = {}
+    busy = {snapshot.workspaces[one].key: one for one in snapshot.active if one in snapshot.workspaces}
     for wp in snapshot.wps.values():
         workspace = snapshot.workspaces.get(wp.id)
         if workspace is None:
             continue
-        if wp.id in snapshot.active or _begun(wp) or wp.lane in HOLDING:
+        if _begun(wp) or wp.lane in HOLDING:
             busy.setdefault(workspace.key, wp.id)
     return busy
 

@@ -26,11 +26,8 @@ from dataclasses import replace
 
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase, Policy, Result, WorkPackage
-from spec_kitty_orchestrator.core.moves import enter, reopen
+from spec_kitty_orchestrator.core.moves import SETTLED, enter, reopen
 from spec_kitty_orchestrator.ports import Entry, Line, RunStarted
-
-SETTLED = (Lane.APPROVED, Lane.DONE, Lane.BLOCKED, Lane.CANCELED)
-"""Lanes in which a work package that we have not begun needs nothing of us."""
 
 
 def fold(lines: Iterable[Line], policy: Policy) -> dict[str, WorkPackage]:

@@ -1,0 +1,73 @@
+"""How attempts open and end, and what follows one that did not end `ok`, in either role."""
+
+from dataclasses import replace
+
+from spec_kitty_orchestrator.core.commands import Wait
+from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened, Event
+from spec_kitty_orchestrator.core.model import Attempt, Outcome, Phase, Policy, Role, Usage, WorkPackage
+from spec_kitty_orchestrator.core.moves import Next, park, rework
+from spec_kitty_orchestrator.core.retry import Fallback, Retry, next_move
+
+MOST_CANCELED = 5
+"""Stopped attempts within one start that are followed by another: a bound, as they are not charged."""
+
+
+def opened(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
+    """Note that an attempt has an id and a directory."""
+    assert isinstance(event, AttemptOpened)
+    return replace(wp, attempts=(*wp.attempts, event.attempt))
+
+
+def close(wp: WorkPackage, event: AgentExited) -> tuple[WorkPackage, Attempt]:
+    """Note how the open attempt ended and what it used."""
+    used = event.report.usage
+    cost = (
+        None
+        if wp.usage.cost_usd is used.cost_usd is None
+        else (wp.usage.cost_usd or 0.0) + (used.cost_usd or 0.0)
+    )
+    total = Usage(
+        wp.usage.input_tokens + used.input_tokens, wp.usage.output_tokens + used.output_tokens, cost
+    )
+    return replace(wp, outcomes=(*wp.outcomes, event.report.outcome), usage=total), wp.attempts[-1]
+
+
+def after_failure(wp: WorkPackage, event: AgentExited, policy: Policy) -> Next:
+    """Decide what follows an attempt that is closed and did not end `ok`."""
+    attempt, report = wp.attempts[-1], event.report
+    reviewing = attempt.role is Role.REVIEW
+    position = wp.review_agent if reviewing else wp.impl_agent
+    agents = policy.review_agents if reviewing else policy.impl_agents
+    if report.outcome is Outcome.CANCELED:
+        return _canceled(wp)
+    move = next_move(report.outcome, _failures(wp), position + 1 < len(agents), report.retry_after_s, policy)
+    wp = replace(wp, note=f"{attempt.agent} ended {report.outcome}: {report.detail}".rstrip(": "))
+    if not isinstance(move, Retry | Fallback):
+        return park(wp, f"{wp.note}; {move.reason}", blocks=not reviewing)
+    if not reviewing:
+        wp = rework(wp, None, policy)
+    if wp.phase is Phase.PARKING:
+        return wp
+    if isinstance(move, Fallback):
+        if reviewing:
+            return replace(wp, review_agent=position + 1, unusable=0)
+        return replace(wp, impl_agent=position + 1)
+    return (wp, Wait(move.after_s, wp.note)) if move.after_s > 0 else wp
+
+
+def _canceled(wp: WorkPackage) -> WorkPackage:
+    """Open another attempt: whoever stopped this one usually ends the run before that."""
+    if wp.tries >= MOST_CANCELED:
+        return park(wp, f"{wp.attempts[-1].agent} was stopped {wp.tries + 1} times", blocks=False)
+    return replace(wp, tries=wp.tries + 1)
+
+
+def _failures(wp: WorkPackage) -> int:
+    """Count the attempts at the end that one agent ended in one role without `ok`."""
+    last, count = wp.attempts[-1], 0
+    ended = list(zip(wp.attempts, wp.outcomes, strict=False))[wp.counted_from :]
+    for attempt, outcome in reversed(ended):
+        if (attempt.role, attempt.agent) != (last.role, last.agent) or outcome is Outcome.OK:
+            break
+        count += outcome is not Outcome.CANCELED
+    return count

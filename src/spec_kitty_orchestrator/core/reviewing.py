@@ -1,0 +1,70 @@
+"""The edges of a work package under review: only a usable verdict for the commit under review leaves here."""
+
+from dataclasses import replace
+
+from spec_kitty_orchestrator.core.attempts import after_failure, close
+from spec_kitty_orchestrator.core.commands import Record
+from spec_kitty_orchestrator.core.events import AgentExited, Event, Recorded, ReviewClaimed
+from spec_kitty_orchestrator.core.model import Lane, Outcome, Phase, Policy, Ruling, WorkPackage
+from spec_kitty_orchestrator.core.moves import Next, conclude, cycles, park
+from spec_kitty_orchestrator.core.verdict import feedback_text, read_verdict
+
+
+def review_claimed(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
+    """Begin to review the range that git holds now."""
+    assert isinstance(event, ReviewClaimed)
+    return replace(wp, phase=Phase.REVIEWING, lane=Lane.IN_REVIEW, base=event.base, head=event.head, tries=0)
+
+
+def reviewed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
+    """Read the verdict of a finished review; only a usable one is recorded."""
+    assert isinstance(event, AgentExited)
+    wp, attempt = close(wp, event)
+    if event.report.outcome is Outcome.CANCELED:
+        return after_failure(wp, event, policy)
+    if event.tampered:
+        return _unusable(wp, "the reviewer changed " + ", ".join(event.tampered[:5]), policy)
+    if event.report.outcome is not Outcome.OK:
+        return after_failure(wp, event, policy)
+    verdict = read_verdict(
+        event.report.text, attempt_id=attempt.id, head=attempt.head, reviewer=attempt.agent
+    )
+    if verdict.ruling is Ruling.UNUSABLE:
+        return _unusable(wp, f"{attempt.agent}'s verdict cannot be used: {verdict.summary}", policy)
+    return replace(wp, phase=Phase.RECORDING, verdict=verdict, tries=0)
+
+
+def head_moved(wp: WorkPackage, event: Event, policy: Policy) -> Next:
+    """Void a review whose commit is no longer what the branch holds."""
+    assert isinstance(event, ReviewClaimed)
+    reason = f"the branch moved from {wp.head} to {event.head} during the review"
+    return _unusable(replace(wp, phase=Phase.REVIEWING, head=event.head, verdict=None), reason, policy)
+
+
+def _unusable(wp: WorkPackage, reason: str, policy: Policy) -> Next:
+    wp = replace(wp, unusable=wp.unusable + 1, note=reason)
+    if wp.unusable < policy.max_unusable:
+        return wp
+    if wp.review_agent + 1 < len(policy.review_agents):
+        return replace(wp, review_agent=wp.review_agent + 1, unusable=0)
+    return park(wp, f"no usable verdict for {wp.head}; a person must review it ({reason})", blocks=False)
+
+
+def record(wp: WorkPackage, policy: Policy) -> Record:
+    """Return how to tell the host the verdict: the last allowed rejection blocks."""
+    assert wp.verdict is not None
+    verdict = wp.verdict
+    if verdict.ruling is Ruling.APPROVED:
+        return Record(verdict, policy.finish_lane, f"{verdict.reviewer} approved {verdict.head}")
+    used_up = cycles(wp) + 1 >= policy.max_review_cycles
+    note = f"{verdict.reviewer} requests changes of {verdict.head}\n\n{feedback_text(verdict)}"
+    if used_up:
+        note = f"parked after {policy.max_review_cycles} rejections\n\n{note}"
+    return Record(verdict, Lane.BLOCKED if used_up else Lane.IN_PROGRESS, note)
+
+
+def recorded(wp: WorkPackage, event: Event, policy: Policy) -> Next:
+    """Act on the verdict that the host accepted."""
+    assert isinstance(event, Recorded)
+    rescued = (*wp.rescued, event.rescued) if event.rescued else wp.rescued
+    return conclude(replace(wp, lane=event.lane, rescued=rescued, tries=0), policy)
