@@ -5,7 +5,6 @@ Reads are repeated when the host gives no answer; a mutation is made once, and t
 
 import os
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -26,10 +25,10 @@ from spec_kitty_orchestrator.errors import (
     HostTimeout,
 )
 from spec_kitty_orchestrator.host import outgoing, wire
+from spec_kitty_orchestrator.host.locate import call_env, cores, find_host
 from spec_kitty_orchestrator.host.transport import Reply, SpawnTransport, Transport
 from spec_kitty_orchestrator.ports import ReviewResult
 
-HOST_NAME = "spec-kitty"
 OLDEST_CONTRACT = Version("1.3.0")
 """The first contract with `--review-result-json`, which carries our verdicts."""
 CONTRACT_MAJOR = 1
@@ -45,7 +44,6 @@ MAX_OTHERS = 4
 
 _MARK_STATUS = "mark-status"
 _SUBTASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_HOW_TO_INSTALL = "install it with: pipx install spec-kitty-cli, or put its folder on PATH"
 
 _log = structlog.get_logger(__name__)
 
@@ -96,10 +94,10 @@ class HostClient:
         environment = dict(os.environ if env is None else env)
         self.repo_root = repo_root
         self.executable = find_host(executable, environment)
-        self._env = _call_env(environment, self.executable)
+        self._env = call_env(environment, self.executable)
         self._transport = transport or SpawnTransport()
         self._call_limit_s = call_limit_s
-        self._max_calls = max_calls or max(2, _cores())
+        self._max_calls = max_calls or max(2, cores())
         self._on_call = on_call
         self._limits: _Limits | None = None
 
@@ -272,32 +270,6 @@ class HostClient:
                 total=anyio.CapacityLimiter(self._max_calls),
             )
         return self._limits
-
-
-def find_host(executable: str | None, env: Mapping[str, str]) -> str:
-    """Return the absolute path of the host.
-
-    Raises:
-        HostMissing: says where it was looked for and how to install it.
-    """
-    wanted = executable or HOST_NAME
-    found = shutil.which(wanted, path=env.get("PATH", os.defpath))
-    if found is None:
-        where = "is not an executable file" if os.sep in wanted else "was not found on PATH"
-        raise HostMissing(f"the host {wanted!r} {where}; {_HOW_TO_INSTALL}")
-    return str(Path(found).absolute())
-
-
-def _call_env(env: dict[str, str], executable: str) -> dict[str, str]:
-    # Git runs `spec-kitty` by that name as a merge driver, so the folder must be on PATH.
-    path = os.pathsep.join(
-        part for part in (str(Path(executable).parent), env.get("PATH", os.defpath)) if part
-    )
-    return {**env, "PATH": path, "SPEC_KITTY_NO_UPGRADE_CHECK": "1"}
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _mission(mission: str) -> list[str]:

@@ -15,24 +15,9 @@ from spec_kitty_orchestrator.core.model import Lane, MissionState, PolicyMetadat
 from spec_kitty_orchestrator.errors import HostRefusal
 from spec_kitty_orchestrator.ports import ReviewResult
 from spec_kitty_orchestrator.testing import lane_rules
+from spec_kitty_orchestrator.testing.lane_rules import Transition
 
 Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True)
-class Transition:
-    """One transition that the fake recorded, as the real host's event log would."""
-
-    wp: str
-    from_lane: Lane
-    to_lane: Lane
-    actor: str
-    note: str = ""
-    force: bool = False
-    review: ReviewResult | None = None
-    evidence: Mapping[str, object] | None = None
-    review_ref: str = ""
-    policy: PolicyMetadata | None = None
 
 
 @dataclass(frozen=True)

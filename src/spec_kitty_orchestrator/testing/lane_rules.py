@@ -50,6 +50,22 @@ class Asked:
     subtasks_open: bool = False
 
 
+@dataclass(frozen=True)
+class Transition:
+    """One transition that the fake recorded, as the real host's event log would."""
+
+    wp: str
+    from_lane: Lane
+    to_lane: Lane
+    actor: str
+    note: str = ""
+    force: bool = False
+    review: ReviewResult | None = None
+    evidence: Mapping[str, object] | None = None
+    review_ref: str = ""
+    policy: PolicyMetadata | None = None
+
+
 def objection(lane: Lane, asked: Asked) -> str:
     """Return the host's words against a transition from `lane`, "" if it has none."""
     if asked.force:

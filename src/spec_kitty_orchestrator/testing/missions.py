@@ -5,10 +5,24 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spec_kitty_orchestrator.errors import OrchestratorError
+from spec_kitty_orchestrator.testing.mission_files import MissionSpec, WorkPackageSpec, write_plan
+
+__all__ = [
+    "TOPOLOGIES",
+    "MissionError",
+    "MissionSpec",
+    "WorkPackageSpec",
+    "chain",
+    "demo",
+    "diamond",
+    "make_legacy",
+    "make_mission",
+    "restore_mission",
+    "snapshot_mission",
+]
 
 TOPOLOGIES = ("single_branch", "lanes", "coord", "lanes_with_coord")
 """What the host's `--topology` takes."""
@@ -28,51 +42,6 @@ _POLICY = {
 
 class MissionError(OrchestratorError):
     """A mission could not be made; the message holds the step and the end of what it printed."""
-
-
-@dataclass(frozen=True)
-class WorkPackageSpec:
-    """One work package to be planned.
-
-    Attributes:
-        id: ``WP01`` to ``WP99``.
-        title: one line.
-        dependencies: ids of others.
-        owned_files: a glob; those whose globs overlap and that depend on each other share a worktree.
-        create_intent: the file that it is to create.
-        subtasks: ids like ``T001``, unique in the mission; the host counts no other form.
-        text: the body of its Markdown file, for the implementer.
-    """
-
-    id: str
-    title: str
-    dependencies: tuple[str, ...] = ()
-    owned_files: str = ""
-    create_intent: str = ""
-    subtasks: tuple[str, ...] = ()
-    text: str = ""
-
-
-@dataclass(frozen=True)
-class MissionSpec:
-    """A mission to be made.
-
-    Attributes:
-        topology: one of `TOPOLOGIES`.
-        branch: the target branch; the host takes any but ``main``.
-        slug: the mission's name; the host appends an id of its own.
-        finalize: whether the host seeds the lanes; without it nothing can be started.
-    """
-
-    work_packages: tuple[WorkPackageSpec, ...] = field(default_factory=tuple)
-    topology: str = "lanes_with_coord"
-    branch: str = "feature/demo"
-    slug: str = "demo"
-    finalize: bool = True
-
-    def on(self, topology: str) -> "MissionSpec":
-        """Return the same mission on another topology."""
-        return replace(self, topology=topology)
 
 
 def diamond(count: int) -> MissionSpec:
@@ -134,7 +103,7 @@ def make_mission(
     steps.commit("chore: set the project up")
     steps.git("checkout", "-q", "-b", spec.branch)
     slug = steps.specify(spec)
-    _write_plan(directory / "kitty-specs" / slug, spec)
+    write_plan(directory / "kitty-specs" / slug, spec)
     steps.commit("docs: plan the mission")
     if spec.finalize:
         steps.host("agent", "mission", "finalize-tasks", "--mission", slug, "--json")
@@ -171,8 +140,8 @@ def restore_mission(snapshot: Path, directory: Path) -> None:
     root = directory.absolute()
     for link in root.glob(".worktrees/*/.git"):
         administration = root / ".git" / "worktrees" / Path(link.read_text(encoding="utf-8").strip()).name
-        _write(link, f"gitdir: {administration}\n")
-        _write(administration / "gitdir", f"{link}\n")
+        link.write_text(f"gitdir: {administration}\n", encoding="utf-8")
+        (administration / "gitdir").write_text(f"{link}\n", encoding="utf-8")
 
 
 class _Steps:
@@ -252,63 +221,3 @@ def _module(
         subtasks=tuple(f"T{task:03d}" for task in subtasks),
         text=f"Create `{file}` with a function `status() -> str` that returns the module's name.\n",
     )
-
-
-def _write_plan(folder: Path, spec: MissionSpec) -> None:
-    tasks = folder / "tasks"
-    tasks.mkdir(exist_ok=True)
-    _write(folder / "spec.md", _spec_text(spec))
-    _write(
-        folder / "plan.md",
-        "# Implementation Plan\n\n## Summary\n\nOne module per work package.\n\n"
-        "## Technical Context\n\n**Language/Version**: Python 3.11\n",
-    )
-    _write(folder / "tasks.md", "# Work Packages\n\n" + "".join(map(_section, _numbered(spec))))
-    for number, wp in _numbered(spec):
-        _write(tasks / f"{wp.id}-{wp.title.lower().replace(' ', '-')}.md", _prompt(number, wp))
-
-
-def _numbered(spec: MissionSpec) -> list[tuple[int, WorkPackageSpec]]:
-    return list(enumerate(spec.work_packages, 1))
-
-
-def _spec_text(spec: MissionSpec) -> str:
-    rows = "".join(
-        f"| FR-{number:03d} | {wp.title} | As a developer, I want {wp.title} so that it reports its status. "
-        "| High | Open |\n"
-        for number, wp in _numbered(spec)
-    )
-    return (
-        "# Feature Specification: Demo\n\n**Status**: Draft\n\n## User Scenarios & Testing\n\n"
-        "### User Story 1 - Modules\n\nA developer imports each module and calls status().\n\n"
-        "**Acceptance Scenarios**:\n\n"
-        "1. **Given** the package, **When** status() is called, **Then** a string is returned.\n\n"
-        "## Requirements\n\n### Functional Requirements\n\n"
-        "| ID | Title | User Story | Priority | Status |\n| --- | --- | --- | --- | --- |\n"
-        f"{rows}\n## Success Criteria\n\n- **SC-001**: every module returns its status.\n"
-    )
-
-
-def _section(numbered: tuple[int, WorkPackageSpec]) -> str:
-    number, wp = numbered
-    boxes = "".join(f"- [ ] {task} {wp.title}, part {part}\n" for part, task in enumerate(wp.subtasks, 1))
-    return (
-        f"## Work Package {wp.id}: {wp.title} (Priority: P1)\n\n**Goal**: {wp.title}\n"
-        f"**Requirement Refs**: FR-{number:03d}\n\n### Included Subtasks\n{boxes}\n"
-        f"### Dependencies\n- Depends on {', '.join(wp.dependencies) or 'none'}.\n\n---\n\n"
-    )
-
-
-def _prompt(number: int, wp: WorkPackageSpec) -> str:
-    surface = wp.owned_files.split("*", 1)[0]
-    return (
-        f"---\nwork_package_id: {wp.id}\ntitle: {wp.title}\n"
-        f"dependencies: [{', '.join(wp.dependencies)}]\nrequirement_refs: [FR-{number:03d}]\n"
-        f"subtasks: [{', '.join(wp.subtasks)}]\nowned_files:\n- {wp.owned_files}\n"
-        f"authoritative_surface: {surface}\nexecution_mode: code_change\n"
-        f"create_intent:\n- {wp.create_intent}\n---\n\n# {wp.id}: {wp.title}\n\n{wp.text}"
-    )
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,39 @@
+"""Finds the host's executable and makes the environment in which it is called."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from spec_kitty_orchestrator.errors import HostMissing
+
+HOST_NAME = "spec-kitty"
+_HOW_TO_INSTALL = "install it with: pipx install spec-kitty-cli, or put its folder on PATH"
+
+
+def find_host(executable: str | None, env: Mapping[str, str]) -> str:
+    """Return the absolute path of the host.
+
+    Raises:
+        HostMissing: says where it was looked for and how to install it.
+    """
+    wanted = executable or HOST_NAME
+    found = shutil.which(wanted, path=env.get("PATH", os.defpath))
+    if found is None:
+        where = "is not an executable file" if os.sep in wanted else "was not found on PATH"
+        raise HostMissing(f"the host {wanted!r} {where}; {_HOW_TO_INSTALL}")
+    return str(Path(found).absolute())
+
+
+def call_env(env: Mapping[str, str], executable: str) -> dict[str, str]:
+    """Return the environment of calls: the host's folder leads PATH, and it looks for no upgrade."""
+    # Git runs `spec-kitty` by that name as a merge driver, so the folder must be on PATH.
+    path = os.pathsep.join(
+        part for part in (str(Path(executable).parent), env.get("PATH", os.defpath)) if part
+    )
+    return {**env, "PATH": path, "SPEC_KITTY_NO_UPGRADE_CHECK": "1"}
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
