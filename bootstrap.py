@@ -59,9 +59,10 @@ def main(argv: list[str]) -> int:
 
 def install_package() -> None:
     """Install this package, editable, with what the chores need."""
-    project = (ROOT / "pyproject.toml").read_text()
-    chores = tomllib.loads(project)["dependency-groups"]["chores"]
-    make_environment(PACKAGE, ["--editable", str(ROOT), *chores], made_from=project)
+    tables = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    chores = tables["dependency-groups"]["chores"]
+    made_from = repr([tables["build-system"], tables["project"]])
+    make_environment(PACKAGE, ["--editable", str(ROOT), *chores], made_from)
 
 
 def install_host() -> Path:
@@ -90,9 +91,7 @@ def make_environment(directory: Path, requirements: list[str], made_from: str = 
     python = getattr(sys, "_base_executable", sys.executable)
     if run([python, "-m", "venv", "--clear", directory], stdout=sys.stderr):
         sys.exit("Python could not make a virtual environment: on Debian and Ubuntu, install python3-venv")
-    if run(
-        [directory / "bin" / "python", "-m", "pip", "install", "-qq", *requirements], stdout=sys.stderr
-    ):
+    if run([directory / "bin" / "python", "-m", "pip", "install", "-qq", *requirements], stdout=sys.stderr):
         sys.exit("pip could not install what is needed: its message stands above")
     stamp.write_text(digest)
 
