@@ -204,6 +204,7 @@ async def test_a_missing_working_directory_is_an_error_and_starts_nothing(
         await process.spawn(["true"], tmp_path / "nowhere", process.environment({}, marker), directory)
 
     assert process.find_marked(marker) == []
+    assert await process.state(directory, marker) == process.NeverStarted()
 
 
 @pytest.mark.asyncio

@@ -537,13 +537,18 @@ async def test_arguments_that_are_too_long_are_a_report(tmp_path: Path, attempt_
 
 
 @pytest.mark.asyncio
-async def test_a_missing_worktree_is_an_error_of_the_workspace(tmp_path: Path, attempt_id: str) -> None:
-    runner = agents_of(tmp_path, PythonAgent(""))
+async def test_a_missing_worktree_is_an_error_and_the_attempt_can_run_later(
+    tmp_path: Path, attempt_id: str
+) -> None:
+    runner = agents_of(tmp_path, PythonAgent(SAY_OK))
     workspace = Workspace(str(tmp_path / "gone"), "")
     attempt = await runner.open(request_of(tmp_path, attempt_id, workspace=workspace))
 
     with pytest.raises(WorkspaceError, match="gone"):
         await run(runner, attempt)
+
+    (tmp_path / "gone").mkdir()
+    assert (await run(runner, attempt)).outcome is Outcome.OK
 
 
 @pytest.mark.asyncio

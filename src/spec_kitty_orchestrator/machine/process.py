@@ -27,8 +27,8 @@ POLL_S = 0.2
 
 _WRAPPER_NAME = "spec-kitty-orchestrator-attempt"
 # The wrapper lives through a stop's signals in order to record the status (a trapped signal, unlike an
-# ignored one, has its default effect in the command). While it records, `mv` ignores the signals too. What the
-# shell itself would say of the command's end, such as "Terminated", is kept out of the agent's stderr.
+# ignored one, has its default effect in the command). While it records, `mv` ignores the signals too. What
+# the shell itself would say of the command's end, such as "Terminated", is kept out of the agent's stderr.
 _WRAPPER = """\
 trap : HUP INT TERM
 directory=$1
@@ -134,6 +134,11 @@ def _spawn(command: Sequence[str], cwd: Path, env: Mapping[str, str], directory:
             env=dict(env),
             start_new_session=True,
         )
+    except OSError:
+        # What this call created, and only that, would say that something was started.
+        for name in ("stdout.log", "stderr.log")[: max(0, len(descriptors) - 1)]:
+            (directory / name).unlink()
+        raise
     finally:
         for descriptor in descriptors:
             os.close(descriptor)

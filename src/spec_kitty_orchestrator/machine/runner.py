@@ -86,7 +86,7 @@ class LocalAgents:
         self._stop_grace_s: float | None = None
 
     def policy(self, agent: str, role: Role) -> PolicyMetadata:
-        """Tell what the argv for this role really allows. Raises `PreflightError` for an unknown agent."""
+        """Tell what the argv for a role really allows. Raises `PreflightError` for an unknown agent."""
         words = {word.partition("=")[0] for word in self.command(agent, role, self._root, "policy").argv}
         allowed = self._agent(agent)[0].permissions(role)
         return PolicyMetadata(
@@ -107,7 +107,7 @@ class LocalAgents:
         return replace(built, env={**built.env, **settings.env})
 
     def executable(self, agent: str) -> str | None:
-        """Return the path of the program that the agent would run, None if there is none."""
+        """Return the path of the program that the agent would run, None if there is none; reads the disk."""
         command = self.command(agent, Role.IMPLEMENT, self._root, "executable")
         return self._locate(command.argv[0], process.environment(command.env, "", self._extra_path))
 
@@ -231,8 +231,7 @@ class LocalAgents:
                 otherwise = (Outcome.CANCELED, "the run was stopped")
             else:
                 running.grace = Grace(STOP_GRACE_S)
-                limit = f"no result within {self._timeouts[attempt.role]:g} s"
-                otherwise = (Outcome.TIMEOUT, limit)
+                otherwise = (Outcome.TIMEOUT, f"no result within {self._timeouts[attempt.role]:g} s")
             leftovers = await stop(running.child, attempt.id, running.grace, stop_signal)
         exit_code = await anyio.to_thread.run_sync(process.read_exit, Path(attempt.directory))
         return await self._harvest(attempt, exit_code, leftovers=leftovers, otherwise=otherwise)
