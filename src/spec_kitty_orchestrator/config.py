@@ -19,6 +19,8 @@ from spec_kitty_orchestrator.errors import ConfigError
 
 CONFIG_FILE = Path(".kittify") / "orchestrator.toml"
 ENVIRONMENT_PREFIX = "SKO_"
+DEVELOPMENT_PREFIX = "SKO_TEST_"
+"""Variables for the development of this program; no setting is named so."""
 SHORTEST_HOST_CALL_S = 36.0
 """The host holds back a call for 30 s while its status lock is taken; this must not cut it off."""
 
@@ -228,7 +230,7 @@ def _variables(environ: Mapping[str, str], problems: list[str]) -> dict[str, tup
     for variable in sorted(environ):
         if variable in known:
             chosen[variable] = known[variable]
-        elif variable.startswith(ENVIRONMENT_PREFIX):
+        elif variable.startswith(ENVIRONMENT_PREFIX) and not variable.startswith(DEVELOPMENT_PREFIX):
             problems.append(f"environment variable {variable}: unknown setting{nearest(variable, known)}")
     return chosen
 

@@ -1,11 +1,18 @@
 """Everything that would make a run fail later, found before anything is changed and told all at once."""
 
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from spec_kitty_orchestrator.agents.spec import AgentSettings
 from spec_kitty_orchestrator.app.project import Project
-from spec_kitty_orchestrator.app.repository import MissionFiles, current_branch, mission_files, missions
+from spec_kitty_orchestrator.app.repository import (
+    MissionFiles,
+    branch_of,
+    current_branch,
+    mission_files,
+    missions,
+)
 from spec_kitty_orchestrator.config import nearest
 from spec_kitty_orchestrator.core.model import MissionState, PolicyMetadata, Role
 from spec_kitty_orchestrator.errors import (
@@ -136,15 +143,16 @@ def _no_mission(root: Path, mission: str) -> str:
     found = missions(root)
     if not found:
         return f"there is no mission {mission!r}: {root} has no missions in kitty-specs/ on {_on(root)}"
-    return f"there is no mission {mission!r}{nearest(mission, found)} Missions here: {', '.join(found)}"
+    hint = nearest(mission, found) or ";"
+    return f"there is no mission {mission!r}{hint} missions here: {', '.join(found)}"
 
 
 def _no_work_packages(root: Path, files: MissionFiles) -> str:
-    here = current_branch(root)
-    if files.target_branch and here != files.target_branch:
+    home = files.target_branch or branch_of(root, files.slug)
+    if home and current_branch(root) != home:
         return (
             f"the host sees no work packages of {files.slug}: {root} is on {_on(root)}, but the mission "
-            f"lives on {files.target_branch}; run: git -C {root} switch {files.target_branch}"
+            f"lives on {home}; run: git -C {shlex.quote(str(root))} switch {shlex.quote(home)}"
         )
     if files.work_packages:
         return (

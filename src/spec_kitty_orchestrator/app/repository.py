@@ -39,6 +39,13 @@ def find_repo_root(start: Path) -> Path:
     return Path(first.removeprefix("worktree ")).resolve()
 
 
+def branch_of(root: Path, slug: str) -> str:
+    """Return the branch that last changed a mission's folder, "" if none has it."""
+    path = f"{MISSIONS}/{slug}/meta.json"
+    ref = _git(root, "log", "--branches", "--source", "-1", "--format=%S", "--", path)
+    return ref.removeprefix("refs/heads/")
+
+
 def current_branch(root: Path) -> str:
     """Return the branch that is checked out, or "" when HEAD is detached."""
     return _git(root, "symbolic-ref", "--short", "-q", "HEAD")

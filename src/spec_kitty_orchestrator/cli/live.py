@@ -4,6 +4,7 @@ Drawing costs CPU time that the agents want too: events only mark the table as s
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from time import monotonic
 
 import anyio
@@ -58,11 +59,13 @@ class LiveView:
 
     def said(self, message: str) -> None:
         """Print one line above the table."""
-        self._console.print(Text(words.clean(message)))
+        with suppress(OSError):
+            self._console.print(Text(words.clean(message)))
 
     async def keep_showing(self) -> None:
         """Draw the table until canceled, then take it away: the summary follows."""
-        with self._live:
+        # A terminal that is gone ends the view, not the run.
+        with suppress(OSError), self._live:
             while True:
                 self._stale = anyio.Event()
                 self._live.update(self.table(), refresh=True)
@@ -98,7 +101,7 @@ class LiveView:
             Text(str(len(wp.attempts) or "")),
             Text(words.clean(attempt.agent) if attempt else ""),
             Text(words.elapsed(self._clock() - since) if running and since is not None else ""),
-            Text(words.clean(wp.note, 200) or _waits_for(wp, self._rows)),
+            Text(words.note(wp.note) or _waits_for(wp, self._rows)),
         )
 
 

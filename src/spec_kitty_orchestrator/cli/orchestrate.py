@@ -151,7 +151,7 @@ async def _run(work: _Work) -> int:
         work.interrupt = interrupt
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(view.keep_showing)
-            result = await orchestrator.run()
+            result = await orchestrator.run(state)
             tasks.cancel_scope.cancel()
         complete, landed = await _land(work, host, result)
     summary.show(result, project, landed, Console(highlight=False, soft_wrap=True))

@@ -7,8 +7,8 @@ import anyio
 from rich.console import Console
 
 from spec_kitty_orchestrator.cli import words
-from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened, Event
-from spec_kitty_orchestrator.core.model import WorkPackage
+from spec_kitty_orchestrator.core.events import Event
+from spec_kitty_orchestrator.core.model import Phase, WorkPackage
 
 HEARTBEAT_S = 60.0
 
@@ -23,14 +23,12 @@ class PlainView:
     def __init__(self, console: Console, now: Callable[[], datetime] = _now) -> None:
         self._console = console
         self._now = now
-        self._running: dict[str, tuple[str, datetime]] = {}
+        self._at_work: dict[str, tuple[str, datetime]] = {}
+        self._deaf = False
 
     def saw(self, wp: WorkPackage, event: Event) -> None:
         """Print one line for the event."""
-        if isinstance(event, AttemptOpened):
-            self._running[wp.id] = (f"{event.attempt.agent} ({event.attempt.role})", self._now())
-        elif isinstance(event, AgentExited):
-            self._running.pop(wp.id, None)
+        self._remember(wp)
         self._print(wp.id, words.tell(wp, event))
 
     def said(self, message: str) -> None:
@@ -46,13 +44,28 @@ class PlainView:
     def beat(self) -> None:
         """Print which agents run, and for how long."""
         now = self._now()
-        agents = [
-            f"{wp} {agent} for {words.elapsed((now - since).total_seconds())}"
-            for wp, (agent, since) in sorted(self._running.items())
+        running = [
+            f"{wp} {what} for {words.elapsed((now - since).total_seconds())}"
+            for wp, (what, since) in sorted(self._at_work.items())
         ]
-        self._print("run", "running: " + ", ".join(agents) if agents else "no agent runs at the moment")
+        self._print("run", "in work: " + ", ".join(running) if running else "nothing is in work")
+
+    def _remember(self, wp: WorkPackage) -> None:
+        if wp.phase in (Phase.WAITING, Phase.FINISHED):
+            self._at_work.pop(wp.id, None)
+            return
+        attempt = wp.open_attempt
+        what = f"{wp.phase} by {attempt.agent}" if attempt else str(wp.phase)
+        if self._at_work.get(wp.id, ("",))[0] != what:
+            self._at_work[wp.id] = (what, self._now())
 
     def _print(self, who: str, line: str) -> None:
         stamp = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
-        # `out` neither wraps lines nor interprets markup, and flushes each one.
-        self._console.out(f"{stamp} {who:<5} {line}", highlight=False)
+        if self._deaf:
+            return
+        try:
+            # `out` neither wraps lines nor interprets markup, and flushes each one.
+            self._console.out(f"{stamp} {who:<5} {words.clean(line)}", highlight=False)
+        except OSError:
+            # Whoever read our lines is gone; the run is not.
+            self._deaf = True

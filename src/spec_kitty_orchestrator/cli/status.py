@@ -19,6 +19,9 @@ from spec_kitty_orchestrator.cli import words
 from spec_kitty_orchestrator.cli.live import STYLES
 from spec_kitty_orchestrator.errors import UsageError
 
+WIDTH_OF_FILES = 200
+"""Columns of the table where no terminal says how wide it is."""
+
 
 def status(
     mission: Annotated[
@@ -40,6 +43,8 @@ def status(
         typer.echo(json.dumps(_document(found, known), indent=2, ensure_ascii=True))
         return
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console = Console(highlight=False, soft_wrap=True, width=WIDTH_OF_FILES)
     if mission is None and len(known) > 1:
         others = ", ".join(known[1:])
         console.print(f"also run here: {words.clean(others, 2000)}", markup=False)
@@ -61,7 +66,7 @@ def _show(found: MissionStatus, console: Console) -> None:
             Text(str(row.attempts or "")),
             Text(words.clean(live.agent) if live else ""),
             Text(_time(live.since) if live and live.since else ""),
-            Text(words.clean(row.note)),
+            Text(words.note(row.note)),
         )
     console.print(table)
     for row in found.work_packages:

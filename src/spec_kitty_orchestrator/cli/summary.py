@@ -53,7 +53,7 @@ def _work_package(wp: WorkPackage, result: RunResult, root: Path) -> list[str]:
     lines = [f"{wp.id}  {', '.join(parts)}"]
     reason = result.reasons.get(wp.id)
     if reason and not lane.complete:
-        lines.append(f"      why: {reason}")
+        lines.append(f"      why: {words.note(reason)}")
     if wp.left_out:
         lines.append(f"      not committed: {', '.join(wp.left_out)}")
     lines += [

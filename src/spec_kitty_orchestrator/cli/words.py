@@ -14,6 +14,8 @@ SHA_LENGTH = 10
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
 
+_SHA = re.compile(r"\b[0-9a-f]{40}\b")
+
 
 def clean(text: str, limit: int = LINE_LIMIT) -> str:
     """Make one printable line of at most `limit` characters out of anything."""
@@ -24,6 +26,11 @@ def clean(text: str, limit: int = LINE_LIMIT) -> str:
 def short(sha: str) -> str:
     """Shorten a commit's name for people."""
     return sha[:SHA_LENGTH]
+
+
+def note(text: str) -> str:
+    """Make one line of a note, with the names of commits shortened."""
+    return clean(_SHA.sub(lambda found: short(found.group()), text))
 
 
 def elapsed(seconds: float) -> str:
@@ -53,7 +60,7 @@ def _tell(wp: WorkPackage, event: events.Event) -> str:
         case events.Claimed(head=head):
             return f"claimed on the host, workspace at {short(head)}"
         case events.AttemptOpened(attempt=one):
-            return f"attempt {one.number}: {one.agent} starts to {one.role}, logs in {one.directory}"
+            return f"attempt {one.number}: {one.agent} starts to {one.role}, logs in {_below(one.directory)}"
         case events.AgentExited():
             return _ended(wp, event)
         case events.Committed(evidence=evidence):
@@ -76,6 +83,12 @@ def _tell(wp: WorkPackage, event: events.Event) -> str:
             return "the wait is over"
         case events.WorkspaceFailed(message=message):
             return f"the workspace failed: {message}"
+
+
+def _below(directory: str) -> str:
+    """Shorten the path of an attempt to what lies in the repository."""
+    _, found, rest = directory.rpartition("/.kittify/")
+    return f".kittify/{rest}" if found else directory
 
 
 def _ended(wp: WorkPackage, event: events.AgentExited) -> str:

@@ -1,0 +1,125 @@
+"""A repository with one mission, a host that says what a test wants, and the command as a user runs it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+SLUG = "demo-01ABC"
+
+_HOST = """#!/bin/sh
+case "$1 $2" in
+"orchestrator-api resolve-workspace")
+  for last; do :; done
+  printf '{"success": true, "data": {"workspace_path": "%s/w/%s", "prompt_path": "p", "lane_id": "lane-%s", \
+"lane_branch": "b-%s", "lane_base_ref": "feature/demo"}}\\n' "$PWD" "$last" "$last" "$last" ;;
+"orchestrator-api "*)
+  cat "$0.d/$2.err" >&2 2>/dev/null
+  cat "$0.d/$2" 2>/dev/null
+  exit "$(cat "$0.d/$2.rc" 2>/dev/null || echo 0)" ;;
+esac
+"""
+
+
+@dataclass
+class Project:
+    """A user's repository and PATH."""
+
+    root: Path
+    bin: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    def run(self, *args: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+        """Run the command; it must never show a traceback."""
+        done = subprocess.run(
+            [sys.executable, "-m", "spec_kitty_orchestrator", *args],
+            cwd=cwd or self.root,
+            env={**self.env, "PATH": f"{self.bin}:/usr/bin:/bin", "COLUMNS": "200"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert "Traceback" not in done.stdout + done.stderr
+        return done
+
+    def orchestrate(self, *args: str, agents: str = "scripted") -> "subprocess.CompletedProcess[str]":
+        """Run `orchestrate` on the mission with one agent for both roles."""
+        chosen = ("--impl-agent", agents, "--review-agent", agents) if agents else ()
+        return self.run("orchestrate", "--mission", SLUG, *chosen, *args)
+
+    def answer(self, call: str, stdout: str, rc: int = 0, stderr: str = "") -> None:
+        """Decide what the host answers to a call."""
+        folder = self.bin / "spec-kitty.d"
+        (folder / call).write_text(stdout)
+        (folder / f"{call}.rc").write_text(str(rc))
+        (folder / f"{call}.err").write_text(stderr)
+
+    def lanes(self, lanes: Mapping[str, str], dependencies: Mapping[str, list[str]] | None = None) -> None:
+        """Decide what `mission-state` shows."""
+        wps = [
+            {"wp_id": wp, "lane": lane, "dependencies": (dependencies or {}).get(wp, [])}
+            for wp, lane in lanes.items()
+        ]
+        self.answer("mission-state", envelope({"mission_slug": SLUG, "work_packages": wps}))
+
+    def configure(self, text: str) -> Path:
+        """Write the configuration file and return it."""
+        file = self.root / ".kittify" / "orchestrator.toml"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+        return file
+
+    def git(self, *args: str) -> str:
+        """Run git in the repository."""
+        done = subprocess.run(
+            ["git", *args], cwd=self.root, env=self.env, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+
+def envelope(data: Mapping[str, object], code: str | None = None) -> str:
+    """Write an envelope as the host does."""
+    return json.dumps({"success": code is None, "error_code": code, "data": data}) + "\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A repository on feature/demo with a mission of a diamond of four, all planned."""
+    root, programs = tmp_path / "project", tmp_path / "bin"
+    mission = root / "kitty-specs" / SLUG
+    (mission / "tasks").mkdir(parents=True)
+    (mission / "meta.json").write_text(
+        json.dumps({"mission_slug": SLUG, "target_branch": "feature/demo", "topology": "lanes"})
+    )
+    (mission / "lanes.json").write_text("{}")
+    (mission / "tasks" / "WP01-a.md").write_text("# WP01\n")
+    (programs / "spec-kitty.d").mkdir(parents=True)
+    (programs / "spec-kitty").write_text(_HOST)
+    (programs / "spec-kitty").chmod(0o755)
+    kept = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
+    who = {
+        f"GIT_{role}_{part}": "t@example.test"
+        for role in ("AUTHOR", "COMMITTER")
+        for part in ("NAME", "EMAIL")
+    }
+    made = Project(
+        root, programs, {**kept, **who, "GIT_CONFIG_GLOBAL": "/dev/null", "PATH": os.environ["PATH"]}
+    )
+    made.git("init", "-q", "-b", "feature/demo")
+    made.git("add", "-A")
+    made.git("commit", "-qm", "plan")
+    made.answer(
+        "contract-version", envelope({"api_version": "1.5.0", "min_supported_provider_version": "0.1.0"})
+    )
+    made.lanes(
+        dict.fromkeys(("WP01", "WP02", "WP03", "WP04"), "planned"),
+        {"WP02": ["WP01"], "WP03": ["WP01"], "WP04": ["WP02", "WP03"]},
+    )
+    return made
