@@ -1,0 +1,458 @@
+"""The edges of a work package's life, each as: these events lead to that phase and that command."""
+
+from dataclasses import replace
+
+import pytest
+
+from spec_kitty_orchestrator.core.commands import (
+    Claim,
+    ClaimReview,
+    Command,
+    Commit,
+    Finish,
+    OpenAttempt,
+    Park,
+    Record,
+    RunAgent,
+    Submit,
+    TickSubtasks,
+    Wait,
+)
+from spec_kitty_orchestrator.core.events import (
+    AgentExited,
+    AttemptOpened,
+    Claimed,
+    CommitRefused,
+    Committed,
+    Event,
+    Parked,
+    Recorded,
+    ReviewClaimed,
+    Scheduled,
+    Submitted,
+    SubtasksTicked,
+    TimerFired,
+    WorkspaceFailed,
+)
+from spec_kitty_orchestrator.core.lifecycle import ANYWHERE, EDGES, step
+from spec_kitty_orchestrator.core.model import (
+    AgentReport,
+    Evidence,
+    FeedbackSource,
+    Lane,
+    Outcome,
+    Phase,
+    Result,
+    Role,
+    Usage,
+    WorkPackage,
+)
+from spec_kitty_orchestrator.core.moves import PLANNING_LANE, charged
+from spec_kitty_orchestrator.errors import InvalidTransition
+
+from .builders import (
+    APPROVING,
+    BASE,
+    CLAIMING,
+    CLAIMING_REVIEW,
+    COMMITTING,
+    HEAD,
+    IMPLEMENTING,
+    OTHER,
+    POLICY,
+    REJECTING,
+    REVIEW_RUNNING,
+    REVIEWING,
+    RUNNING,
+    SPACE,
+    SUBMITTING,
+    attempt,
+    drive,
+    exited,
+    one_agent,
+    refused,
+    report_text,
+    verdict_text,
+)
+
+NAMED = (
+    *RUNNING,
+    exited("i1", text=report_text("i1", subtasks_done=["T001"])),
+    Committed(Evidence(BASE, HEAD)),
+)
+TICKING = (*NAMED, refused(Lane.IN_PROGRESS, message="requires completed subtasks"))
+PARKING = (*IMPLEMENTING, WorkspaceFailed("index.lock"))
+
+ORDINARY: dict[str, tuple[tuple[Event, ...], Phase, type[Command]]] = {
+    "a slot leads to the claim": (CLAIMING, Phase.CLAIMING, Claim),
+    "a claim leads to an attempt": (IMPLEMENTING, Phase.IMPLEMENTING, OpenAttempt),
+    "an opened attempt is run": (RUNNING, Phase.IMPLEMENTING, RunAgent),
+    "a finished attempt is committed": (COMMITTING, Phase.COMMITTING, Commit),
+    "committed work is submitted": (SUBMITTING, Phase.SUBMITTING, Submit),
+    "open subtasks that the report names are ticked": (TICKING, Phase.SUBMITTING, TickSubtasks),
+    "ticked subtasks lead to another submit": (
+        (*TICKING, SubtasksTicked(("T001",))),
+        Phase.SUBMITTING,
+        Submit,
+    ),
+    "submitted work is claimed for review": (CLAIMING_REVIEW, Phase.CLAIMING_REVIEW, ClaimReview),
+    "a claimed review leads to an attempt": (REVIEWING, Phase.REVIEWING, OpenAttempt),
+    "an opened review is run": (REVIEW_RUNNING, Phase.REVIEWING, RunAgent),
+    "an approval is recorded": (APPROVING, Phase.RECORDING, Record),
+    "a recorded approval ends it": ((*APPROVING, Recorded(Lane.DONE)), Phase.FINISHED, Finish),
+    "a rejection is recorded": (REJECTING, Phase.RECORDING, Record),
+    "a recorded rejection leads to rework": (
+        (*REJECTING, Recorded(Lane.IN_PROGRESS)),
+        Phase.IMPLEMENTING,
+        OpenAttempt,
+    ),
+    "a rejection that the host plans anew is claimed again": (
+        (*REJECTING, Recorded(Lane.PLANNED)),
+        Phase.CLAIMING,
+        Claim,
+    ),
+    "a commit hook's refusal leads to rework": (
+        (*COMMITTING, CommitRefused("hook failed")),
+        Phase.IMPLEMENTING,
+        OpenAttempt,
+    ),
+    "a head that moved during the review voids it": (
+        (*REVIEWING, ReviewClaimed(BASE, OTHER)),
+        Phase.REVIEWING,
+        OpenAttempt,
+    ),
+    "a head that moved under the verdict voids it": (
+        (*APPROVING, ReviewClaimed(BASE, OTHER)),
+        Phase.REVIEWING,
+        OpenAttempt,
+    ),
+    "a wait that is over takes the phase up again": ((*SUBMITTING, TimerFired()), Phase.SUBMITTING, Submit),
+    "a broken workspace parks": (PARKING, Phase.PARKING, Park),
+    "a parked one leaves": ((*PARKING, Parked(Lane.IN_PROGRESS)), Phase.FINISHED, Finish),
+    "a refusal where none is expected parks": (
+        (*IMPLEMENTING, refused(Lane.IN_PROGRESS)),
+        Phase.PARKING,
+        Park,
+    ),
+}
+
+
+@pytest.mark.parametrize(("events", "phase", "command"), ORDINARY.values(), ids=ORDINARY)
+def test_each_edge_leads_where_it_should(
+    events: tuple[Event, ...], phase: Phase, command: type[Command]
+) -> None:
+    wp, following = drive(events)
+    assert (wp.phase, type(following)) == (phase, command)
+
+
+def test_the_table_above_passes_over_every_edge() -> None:
+    passed: set[object] = set()
+    for events, _, _ in ORDINARY.values():
+        wp = WorkPackage("WP01")
+        for event in events:
+            passed |= {(wp.phase, type(event)), type(event)}
+            wp, _ = step(wp, event, POLICY)
+    assert set(EDGES) | set(ANYWHERE) <= passed
+
+
+def test_an_event_that_fits_no_edge_is_a_bug_told_with_the_whole_story() -> None:
+    with pytest.raises(InvalidTransition, match="WP01: Submitted does not fit the phase claiming") as caught:
+        drive((*CLAIMING, Submitted()))
+    assert caught.value.story == (
+        "waiting: scheduled, found planned",
+        "claiming: submitted for review",
+    )
+
+
+def test_a_report_with_a_stale_attempt_id_changes_nothing_but_the_story() -> None:
+    before, pending = drive(RUNNING)
+    after, command = step(before, exited("stale", text=report_text("stale")), POLICY)
+    assert (replace(after, story=before.story), command) == (before, pending)
+
+
+def test_a_second_report_of_a_closed_attempt_is_ignored() -> None:
+    before, pending = drive(APPROVING)
+    after, command = step(before, exited("r1", text=verdict_text("r1", verdict="changes_requested")), POLICY)
+    assert (replace(after, story=before.story), command) == (before, pending)
+
+
+def test_the_approval_names_the_commit_and_the_lane_that_the_policy_wants() -> None:
+    _, command = drive(APPROVING, replace(POLICY, finish_lane=Lane.APPROVED))
+    assert isinstance(command, Record)
+    assert (command.to, command.verdict.head, command.note) == (Lane.APPROVED, HEAD, f"bob approved {HEAD}")
+
+
+@pytest.mark.parametrize("text", ["", "LGTM, approved", verdict_text("r1", OTHER), verdict_text("other")])
+def test_a_review_without_a_usable_verdict_is_repeated_then_given_to_the_next_then_to_a_person(
+    text: str,
+) -> None:
+    wp, command = drive(REVIEWING)
+    asked = []
+    for number in range(4):
+        assert isinstance(command, OpenAttempt)
+        asked.append(command.agent)
+        name = f"r{number}x"
+        wp, _ = step(wp, AttemptOpened(attempt(name, Role.REVIEW, command.agent)), POLICY)
+        wp, command = step(wp, exited(name, text=text), POLICY)
+    assert asked == ["bob", "bob", "ben", "ben"]
+    assert isinstance(command, Park)
+    assert not command.block
+    assert "a person must review it" in command.reason
+
+
+def test_an_approval_by_a_reviewer_that_changed_the_tree_is_void() -> None:
+    wp, command = drive((*REVIEW_RUNNING, exited("r1", text=verdict_text("r1"), tampered=("a.py",))))
+    assert (wp.phase, wp.verdict, wp.unusable) == (Phase.REVIEWING, None, 1)
+    assert isinstance(command, OpenAttempt)
+    assert "changed a.py" in wp.note
+
+
+@pytest.mark.parametrize("outcome", [one for one in Outcome if one is not Outcome.OK])
+def test_an_approval_in_an_attempt_that_did_not_end_ok_is_none(outcome: Outcome) -> None:
+    wp, command = drive((*REVIEW_RUNNING, exited("r1", outcome, verdict_text("r1"))))
+    assert wp.verdict is None
+    assert not isinstance(command, Record)
+
+
+def test_a_branch_that_moves_under_every_verdict_ends_with_a_person() -> None:
+    policy = one_agent()
+    events = (*APPROVING, ReviewClaimed(BASE, OTHER), AttemptOpened(attempt("r2", Role.REVIEW, head=OTHER)))
+    wp, command = drive((*events, exited("r2", text=verdict_text("r2", OTHER))), policy)
+    assert isinstance(command, Record)
+    wp, command = step(wp, ReviewClaimed(BASE, "d" * 40), policy)
+    assert isinstance(command, Park)
+    assert not command.block
+
+
+def test_rejections_end_in_blocked_on_the_host_when_the_cycles_are_used_up() -> None:
+    policy = replace(POLICY, max_review_cycles=1)
+    wp, command = drive(REJECTING, policy)
+    assert isinstance(command, Record)
+    assert command.to is Lane.BLOCKED
+    assert "- rename it" in command.note
+    wp, command = step(wp, Recorded(Lane.BLOCKED), policy)
+    assert isinstance(command, Park)
+    assert not command.block, "the host knows already"
+    wp, command = step(wp, Parked(Lane.BLOCKED), policy)
+    assert isinstance(command, Finish)
+    assert command.result is Result.PARKED
+
+
+def test_a_reviewer_that_moves_the_lane_itself_does_not_get_around_the_cycles() -> None:
+    _, command = drive((*REJECTING, refused(Lane.IN_PROGRESS)), replace(POLICY, max_review_cycles=1))
+    assert isinstance(command, Park)
+    assert command.block
+
+
+def test_a_reopened_work_package_has_all_its_cycles_and_attempts_again() -> None:
+    policy = replace(POLICY, max_review_cycles=1, max_attempts=1)
+    parked = (*REJECTING, Recorded(Lane.BLOCKED), Parked(Lane.BLOCKED), Scheduled(Lane.IN_PROGRESS, SPACE))
+    wp, command = drive((*parked, Claimed(SPACE, BASE)), policy)
+    assert isinstance(command, OpenAttempt)
+    assert len(wp.rejected) == 1, "what was asked for is still shown"
+    assert charged(wp) == 0
+
+
+def test_feedback_of_a_review_reaches_the_implementer_until_work_is_submitted_again() -> None:
+    wp, _ = drive((*REJECTING, Recorded(Lane.IN_PROGRESS)))
+    assert [(one.source, one.text) for one in wp.feedback] == [(FeedbackSource.REVIEW, "- rename it")]
+    again = (
+        AttemptOpened(attempt("i2")),
+        exited("i2", text=report_text("i2")),
+        Committed(Evidence(BASE, OTHER)),
+        Submitted(),
+    )
+    wp, _ = drive(again, wp=wp)
+    assert (wp.feedback, wp.head) == ((), OTHER)
+
+
+def test_an_attempt_that_changed_nothing_and_gives_no_reason_is_sent_back() -> None:
+    wp, command = drive((*COMMITTING, Committed(Evidence(BASE, BASE))))
+    assert isinstance(command, OpenAttempt)
+    assert wp.feedback[0].source is FeedbackSource.REPORT
+
+
+def test_an_attempt_that_changed_nothing_for_a_reason_is_submitted_with_it() -> None:
+    text = report_text("i1", no_change_reason="it was there")
+    wp, command = drive((*RUNNING, exited("i1", text=text)))
+    assert command == Commit("WP01: did it", "it was there")
+    _, command = step(wp, Committed(Evidence(BASE, BASE)), POLICY)
+    assert isinstance(command, Submit)
+    assert "it was there" in command.note
+
+
+def test_work_that_the_host_did_not_take_is_submitted_again_though_ticking_commits_nothing() -> None:
+    events = (
+        *SUBMITTING,
+        refused(Lane.IN_PROGRESS, message="requires completed subtasks"),
+        AttemptOpened(attempt("i2")),
+        exited("i2", text=report_text("i2")),
+        Committed(Evidence(BASE, HEAD)),
+    )
+    _, command = drive(events)
+    assert isinstance(command, Submit)
+
+
+def test_attempts_that_were_stopped_or_met_a_limit_are_not_charged() -> None:
+    wp, _ = drive(
+        (
+            *RUNNING,
+            exited("i1", Outcome.CANCELED),
+            AttemptOpened(attempt("i2")),
+            exited("i2", Outcome.RATE_LIMITED),
+            TimerFired(),
+            AttemptOpened(attempt("i3")),
+            exited("i3", Outcome.CRASHED),
+        )
+    )
+    assert charged(wp) == 1
+
+
+def test_an_attempt_that_is_stopped_again_and_again_is_given_up() -> None:
+    wp, command = drive(IMPLEMENTING)
+    for number in range(6):
+        assert isinstance(command, OpenAttempt)
+        wp, command = drive(
+            (AttemptOpened(attempt(f"x{number}")), exited(f"x{number}", Outcome.CANCELED)), wp=wp
+        )
+    assert isinstance(command, Park)
+    assert not command.block
+
+
+def test_a_new_start_has_fresh_patience_with_stopped_attempts() -> None:
+    stopped = (AttemptOpened(attempt("x")), exited("x", Outcome.CANCELED))
+    wp, command = drive((*IMPLEMENTING, *(stopped + (Scheduled(Lane.IN_PROGRESS, SPACE),)) * 9))
+    assert isinstance(command, OpenAttempt)
+
+
+def test_a_limit_waits_with_a_growing_back_off_then_the_next_agent_works_then_nobody() -> None:
+    policy = replace(POLICY, retry_base_s=1.0)
+    wp, command = drive(IMPLEMENTING, policy)
+    seen: list[object] = []
+    for number in range(8):
+        assert isinstance(command, OpenAttempt)
+        name = f"x{number}"
+        one = attempt(name, agent=command.agent)
+        wp, command = drive((AttemptOpened(one), exited(name, Outcome.OVERLOADED)), policy, wp)
+        seen.append((one.agent, command.seconds if isinstance(command, Wait) else type(command)))
+        if isinstance(command, Wait):
+            wp, command = step(wp, TimerFired(), policy)
+    assert seen == [
+        *(("alice", seconds) for seconds in (1.0, 2.0, 4.0)),
+        ("alice", OpenAttempt),
+        *(("ann", seconds) for seconds in (1.0, 2.0, 4.0)),
+        ("ann", Park),
+    ]
+
+
+def test_failed_attempts_end_in_blocked_when_they_are_used_up() -> None:
+    policy = replace(POLICY, max_attempts=2)
+    failed = (exited("i1", Outcome.CRASHED), AttemptOpened(attempt("i2")), exited("i2", Outcome.CRASHED))
+    _, command = drive((*RUNNING, *failed), policy)
+    assert isinstance(command, Park)
+    assert command.block
+    assert command.reason == "not finished in 2 attempts: alice ended crashed"
+
+
+def test_an_empty_refusal_of_the_last_attempts_commit_still_parks_with_a_reason() -> None:
+    _, command = drive((*COMMITTING, CommitRefused("")), replace(POLICY, max_attempts=1))
+    assert command == Park("not finished in 1 attempts: ", True)
+
+
+def test_a_reviewer_that_cannot_log_in_is_followed_by_the_next_and_at_last_parks_in_review() -> None:
+    events = (exited("r1", Outcome.AUTH), AttemptOpened(attempt("r2", Role.REVIEW, "ben")))
+    wp, command = drive((*REVIEW_RUNNING, *events, exited("r2", Outcome.AUTH)))
+    assert isinstance(command, Park)
+    assert not command.block
+    assert wp.lane is Lane.IN_REVIEW
+
+
+@pytest.mark.parametrize("running", [RUNNING, REVIEW_RUNNING])
+def test_a_workspace_that_breaks_under_a_running_attempt_parks_without_running_it_again(
+    running: tuple[Event, ...],
+) -> None:
+    wp, command = drive((*running, WorkspaceFailed("disk full")))
+    assert isinstance(command, Park)
+    assert (wp.outcomes[-1], wp.open_attempt) == (Outcome.LOST, None)
+    _, command = step(wp, WorkspaceFailed("still full"), POLICY)
+    assert command == Finish(Result.PARKED, "disk full; still full")
+
+
+@pytest.mark.parametrize("lane", [Lane.PLANNED, Lane.FOR_REVIEW, Lane.IN_REVIEW])
+def test_a_planning_artifact_is_left_to_a_person(lane: Lane) -> None:
+    _, command = drive([Scheduled(lane, replace(SPACE, lane_id=PLANNING_LANE))])
+    assert isinstance(command, Finish)
+    assert command.result is Result.PARKED
+    assert "by hand" in command.reason
+
+
+def test_a_planning_artifact_that_is_done_is_done() -> None:
+    _, command = drive([Scheduled(Lane.DONE, replace(SPACE, lane_id=PLANNING_LANE))])
+    assert isinstance(command, Finish)
+    assert command.result is Result.DONE
+
+
+FOUND = {
+    Lane.PLANNED: Claim,
+    Lane.CLAIMED: Claim,
+    Lane.IN_PROGRESS: Claim,
+    Lane.FOR_REVIEW: ClaimReview,
+    Lane.IN_REVIEW: Result.FOREIGN,
+    Lane.APPROVED: Result.APPROVED,
+    Lane.DONE: Result.DONE,
+    Lane.BLOCKED: Result.BLOCKED,
+    Lane.CANCELED: Result.CANCELED,
+}
+
+
+@pytest.mark.parametrize("lane", Lane)
+def test_a_work_package_that_we_know_nothing_of_is_taken_up_where_its_lane_says(lane: Lane) -> None:
+    _, command = drive([Scheduled(lane, SPACE)])
+    assert (command.result if isinstance(command, Finish) else type(command)) == FOUND[lane]
+
+
+SAVED = {
+    "a running attempt": (RUNNING, RunAgent),
+    "work to commit": (COMMITTING, Commit),
+    "work to submit": (SUBMITTING, Submit),
+    "a verdict to record": (APPROVING, Record),
+    "a parking to tell": (PARKING, Park),
+}
+
+
+@pytest.mark.parametrize("lane", Lane)
+@pytest.mark.parametrize(("events", "command"), SAVED.values(), ids=SAVED)
+def test_what_holds_something_to_save_goes_on_at_a_new_start_whatever_the_lane(
+    events: tuple[Event, ...], command: type[Command], lane: Lane
+) -> None:
+    _, following = drive((*events, Scheduled(lane, SPACE)))
+    assert type(following) is command
+
+
+@pytest.mark.parametrize("lane", [Lane.APPROVED, Lane.DONE, Lane.BLOCKED, Lane.CANCELED])
+def test_what_a_person_settled_meanwhile_is_not_blocked_by_our_parking(lane: Lane) -> None:
+    events = (*RUNNING, exited("i1", Outcome.CRASHED))
+    policy = replace(POLICY, max_attempts=1)
+    _, told = drive(events, policy)
+    assert isinstance(told, Park)
+    assert told.block
+    _, later = drive((*events, Scheduled(lane, SPACE)), policy)
+    assert isinstance(later, Park)
+    assert not later.block
+
+
+def test_tokens_and_money_add_up_and_unknown_money_stays_unknown() -> None:
+    def spent(name: str, cost: float | None) -> AgentExited:
+        return AgentExited(name, AgentReport(Outcome.CRASHED, usage=Usage(10, 1, cost)))
+
+    wp, _ = drive((*RUNNING, spent("i1", None)))
+    assert wp.usage == Usage(10, 1, None)
+    wp, _ = drive((AttemptOpened(attempt("i2")), spent("i2", 0.5)), wp=wp)
+    assert wp.usage == Usage(20, 2, 0.5)
+
+
+def test_what_parking_saved_and_what_a_commit_left_out_is_remembered() -> None:
+    wp, _ = drive((*COMMITTING, Committed(Evidence(BASE, HEAD, left_out=(".env: a secret",)))))
+    assert wp.left_out == (".env: a secret",)
+    wp, _ = drive((*PARKING, Parked(Lane.IN_PROGRESS, "refs/rescue/1")))
+    assert wp.rescued == ("refs/rescue/1",)

@@ -1,0 +1,328 @@
+"""Whatever the world answers, a work package leaves the run, and only a usable verdict approves it."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spec_kitty_orchestrator.core.commands import (
+    Claim,
+    ClaimReview,
+    Command,
+    Commit,
+    Finish,
+    OpenAttempt,
+    Park,
+    Record,
+    RunAgent,
+    Submit,
+    TickSubtasks,
+    Wait,
+)
+from spec_kitty_orchestrator.core.events import (
+    NO_REPLY,
+    AgentExited,
+    AttemptOpened,
+    Claimed,
+    CommitRefused,
+    Committed,
+    Event,
+    HostRefused,
+    Parked,
+    Recorded,
+    ReviewClaimed,
+    Scheduled,
+    Submitted,
+    SubtasksTicked,
+    TimerFired,
+    WorkspaceFailed,
+)
+from spec_kitty_orchestrator.core.lifecycle import step
+from spec_kitty_orchestrator.core.model import (
+    AgentReport,
+    Attempt,
+    Evidence,
+    Lane,
+    Outcome,
+    Phase,
+    Policy,
+    Result,
+    Role,
+    Ruling,
+    WorkPackage,
+)
+from spec_kitty_orchestrator.core.retry import UNCHARGED
+
+from .builders import BASE, SPACE, report_text, verdict_text
+
+BOUND_CONSTANT = 200
+BOUND_CHANGING = 1500
+
+CODES = (
+    "TRANSITION_REJECTED",
+    "WP_ALREADY_CLAIMED",
+    "DEPENDENCIES_NOT_SATISFIED",
+    "LANE_ALLOCATION_FAILED",
+    "SUBTASKS_NOT_FOUND",
+    "POLICY_VALIDATION_FAILED",
+    NO_REPLY,
+)
+MESSAGES = ("no", "has uncommitted changes", "requires completed subtasks", "", "\n")
+REVIEWS = ("approved", "changes_requested", "prose", "other sha", "other attempt", "nothing to change")
+IMPLEMENTS = ("summary", "no change", "subtasks", "prose")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the world says to each command; "ok" or a refusal."""
+
+    claim: str | tuple[str, str, Lane]
+    opened: str
+    outcome: Outcome
+    implement: str
+    review: str
+    tampered: bool
+    commit: str
+    submit: str | tuple[str, str, Lane]
+    tick: str | tuple[str, str, Lane]
+    claim_review: str | tuple[str, str, Lane]
+    record: str | tuple[str, str, Lane]
+    park: str | tuple[str, str, Lane]
+
+
+def refusals() -> st.SearchStrategy[tuple[str, str, Lane]]:
+    return st.tuples(st.sampled_from(CODES), st.sampled_from(MESSAGES), st.sampled_from(Lane))
+
+
+def answers() -> st.SearchStrategy[Answers]:
+    said = st.one_of(st.just("ok"), st.just("ok"), st.just("broken"), refusals())
+    return st.builds(
+        Answers,
+        claim=said,
+        opened=st.sampled_from(["ok", "ok", "ok", "broken", "moved"]),
+        outcome=st.sampled_from([Outcome.OK, Outcome.OK, *Outcome]),
+        implement=st.sampled_from(IMPLEMENTS),
+        review=st.sampled_from(REVIEWS),
+        tampered=st.booleans(),
+        commit=st.sampled_from(["new", "new", "same", "refused", "refused silently", "broken"]),
+        submit=said,
+        tick=said,
+        claim_review=said,
+        record=st.one_of(said, st.just("moved")),
+        park=said,
+    )
+
+
+def policies() -> st.SearchStrategy[Policy]:
+    return st.builds(
+        Policy,
+        impl_agents=st.sampled_from([("alice",), ("alice", "ann")]),
+        review_agents=st.sampled_from([("bob",), ("bob", "ben")]),
+        max_attempts=st.integers(1, 6),
+        max_review_cycles=st.integers(1, 3),
+        max_unusable=st.integers(1, 2),
+        finish_lane=st.sampled_from([Lane.DONE, Lane.APPROVED]),
+        tick_subtasks=st.booleans(),
+    )
+
+
+@dataclass
+class World:
+    """Performs commands without doing anything, and remembers which attempts really approved what."""
+
+    choose: Callable[[], Answers]
+    count: int = 0
+    head: str = BASE
+    approved: dict[str, str] = field(default_factory=dict)
+    lanes_shown: set[Lane] = field(default_factory=set)
+
+    def perform(self, wp: WorkPackage, command: Command) -> Event:
+        event = self._perform(wp, command)
+        if isinstance(event, HostRefused):
+            self.lanes_shown.add(event.lane)
+        return event
+
+    def _perform(self, wp: WorkPackage, command: Command) -> Event:
+        now = self.choose()
+        match command:
+            case Claim():
+                return self._told(now.claim, Claimed(SPACE, BASE))
+            case OpenAttempt():
+                return self._opened(command, now, wp)
+            case RunAgent(attempt=one):
+                return self._exited(one, now)
+            case Commit():
+                return self._committed(wp, now)
+            case Submit():
+                return self._told(now.submit, Submitted())
+            case TickSubtasks(ids=ids):
+                return self._told(now.tick, SubtasksTicked(ids))
+            case ClaimReview():
+                return self._told(now.claim_review, ReviewClaimed(BASE, self.head))
+            case Record(to=lane):
+                if now.record == "moved":
+                    return ReviewClaimed(BASE, self._sha())
+                return self._told(now.record, Recorded(lane))
+            case Park(block=block):
+                return self._told(now.park, Parked(Lane.BLOCKED if block else wp.lane))
+            case Wait():
+                return TimerFired()
+            case Finish():
+                raise AssertionError("nothing follows Finish")
+
+    def _sha(self) -> str:
+        self.count += 1
+        self.head = f"{self.count:040x}"
+        return self.head
+
+    def _told(self, said: str | tuple[str, str, Lane], event: Event) -> Event:
+        if isinstance(said, tuple):
+            return HostRefused("call", said[0], said[1], said[2])
+        return event if said == "ok" else WorkspaceFailed("the disk is full")
+
+    def _opened(self, command: OpenAttempt, now: Answers, wp: WorkPackage) -> Event:
+        if now.opened == "broken":
+            return WorkspaceFailed("no room for a prompt")
+        if now.opened == "moved" and command.role is Role.REVIEW:
+            return ReviewClaimed(BASE, self._sha())
+        self.count += 1
+        head = wp.head if command.role is Role.REVIEW else ""
+        one = Attempt(f"id-{self.count}", command.number, command.role, command.agent, "/logs", head, head)
+        return AttemptOpened(one)
+
+    def _exited(self, one: Attempt, now: Answers) -> Event:
+        if one.role is Role.IMPLEMENT:
+            text = {
+                "summary": report_text(one.id),
+                "no change": report_text(one.id, no_change_reason="nothing to do"),
+                "subtasks": report_text(one.id, subtasks_done=["T001"]),
+                "prose": "done",
+            }[now.implement]
+            return AgentExited(one.id, AgentReport(now.outcome, text))
+        text = {
+            "approved": verdict_text(one.id, one.head),
+            "changes_requested": verdict_text(one.id, one.head, "changes_requested", summary="rename it"),
+            "prose": "verdict: approved. LGTM",
+            "other sha": verdict_text(one.id, "f" * 40),
+            "other attempt": verdict_text("another", one.head),
+            "nothing to change": verdict_text(one.id, one.head, "changes_requested"),
+        }[now.review]
+        tampered = ("src/a.py",) if now.tampered else ()
+        if now.outcome is Outcome.OK and now.review == "approved" and not tampered:
+            self.approved[one.id] = one.head
+        return AgentExited(one.id, AgentReport(now.outcome, text), tampered)
+
+    def _committed(self, wp: WorkPackage, now: Answers) -> Event:
+        match now.commit:
+            case "new":
+                return Committed(Evidence(wp.base, self._sha()))
+            case "same":
+                return Committed(Evidence(wp.base, self.head))
+            case "broken":
+                return WorkspaceFailed("index.lock")
+            case said:
+                return CommitRefused("" if said == "refused silently" else "hook failed")
+
+
+def run(world: World, policy: Policy, lane: Lane, bound: int) -> tuple[list[Event], WorkPackage, Command]:
+    """Drive one work package to its end and check at each step that nothing is approved without evidence."""
+    wp, events = WorkPackage("WP01"), list[Event]()
+    event: Event = Scheduled(lane, SPACE)
+    world.lanes_shown.add(lane)
+    for _ in range(bound):
+        events.append(event)
+        wp, command = step(wp, event, policy)
+        assert wp.phase not in (Phase.PARKING, Phase.FINISHED) or wp.open_attempt is None
+        if isinstance(command, Record) and command.to.complete:
+            assert_approved(wp, command, world)
+        if isinstance(command, Finish):
+            if command.result is not Result.REQUEUED:
+                return events, wp, command
+            event = Scheduled(Lane.PLANNED, SPACE)
+        else:
+            event = world.perform(wp, command)
+    raise AssertionError("it did not end:\n" + "\n".join(wp.story))
+
+
+def assert_approved(wp: WorkPackage, command: Record, world: World) -> None:
+    verdict, last = command.verdict, wp.attempts[-1]
+    assert verdict.ruling is Ruling.APPROVED
+    assert (last.role, wp.outcomes[-1], last.id) == (Role.REVIEW, Outcome.OK, verdict.attempt_id)
+    assert world.approved.get(verdict.attempt_id) == verdict.head == last.head == wp.head
+
+
+def assert_the_end_is_true(wp: WorkPackage, command: Finish, world: World, policy: Policy) -> None:
+    if command.result in (Result.DONE, Result.APPROVED):
+        ours = wp.verdict is not None and world.approved.get(wp.verdict.attempt_id) == wp.verdict.head
+        theirs = "without a review by this run" in command.reason and wp.lane in world.lanes_shown
+        assert ours or theirs
+    charged = sum(
+        one.role is Role.IMPLEMENT and outcome not in UNCHARGED
+        for one, outcome in zip(wp.attempts, wp.outcomes, strict=True)
+    )
+    assert charged <= policy.max_attempts
+    assert len(wp.rejected) <= policy.max_review_cycles
+
+
+@settings(max_examples=400, deadline=None)
+@given(answers(), policies(), st.sampled_from(Lane))
+def test_a_world_that_always_answers_the_same_is_left_within_a_bound(
+    always: Answers, policy: Policy, lane: Lane
+) -> None:
+    world = World(lambda: always)
+    _, wp, command = run(world, policy, lane, BOUND_CONSTANT)
+    assert isinstance(command, Finish)
+    assert_the_end_is_true(wp, command, world, policy)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(answers(), min_size=2, max_size=6), st.integers(), policies(), st.sampled_from(Lane))
+def test_a_world_that_changes_its_mind_is_left_within_a_larger_bound(
+    some: list[Answers], seed: int, policy: Policy, lane: Lane
+) -> None:
+    dice = random.Random(seed)
+    world = World(lambda: dice.choice(some))
+    _, wp, command = run(world, policy, lane, BOUND_CHANGING)
+    assert isinstance(command, Finish)
+    assert_the_end_is_true(wp, command, world, policy)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(answers(), min_size=1, max_size=4), st.integers(), policies(), st.integers(0, 1500))
+def test_replaying_any_part_of_a_journal_gives_the_same_state_and_the_same_command(
+    some: list[Answers], seed: int, policy: Policy, cut: int
+) -> None:
+    dice = random.Random(seed)
+    events, _, _ = run(World(lambda: dice.choice(some)), policy, Lane.PLANNED, BOUND_CHANGING)
+    events = events[: 1 + cut % len(events)]
+
+    def replay() -> tuple[WorkPackage, Command | None]:
+        wp, command = WorkPackage("WP01"), None
+        for event in events:
+            wp, command = step(wp, event, policy)
+        return wp, command
+
+    assert replay() == replay()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(answers(), min_size=1, max_size=4), st.integers(), policies(), st.integers(0, 1500))
+def test_a_new_start_at_any_point_still_ends_and_still_tells_the_truth(
+    some: list[Answers], seed: int, policy: Policy, cut: int
+) -> None:
+    dice = random.Random(seed)
+    world = World(lambda: dice.choice(some))
+    events, _, _ = run(world, policy, Lane.PLANNED, BOUND_CHANGING)
+    wp = WorkPackage("WP01")
+    for event in events[: 1 + cut % len(events)]:
+        wp, _ = step(wp, event, policy)
+    wp, command = step(wp, Scheduled(dice.choice(list(Lane)), SPACE), policy)
+    for _ in range(BOUND_CHANGING):
+        if isinstance(command, Record) and command.to.complete:
+            assert_approved(wp, command, world)
+        if isinstance(command, Finish):
+            break
+        wp, command = step(wp, world.perform(wp, command), policy)
+    assert isinstance(command, Finish)

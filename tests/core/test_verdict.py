@@ -1,0 +1,176 @@
+"""What counts as a verdict, and what never does."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spec_kitty_orchestrator.core import json_text
+from spec_kitty_orchestrator.core.model import Finding, Ruling, Verdict
+from spec_kitty_orchestrator.core.verdict import feedback_text, read_verdict
+
+from .builders import HEAD, OTHER, verdict_text
+
+MINE = "attempt-1"
+APPROVAL = verdict_text(MINE)
+REJECTION = verdict_text(MINE, verdict="changes_requested", summary="rename it")
+
+
+def read(text: str) -> Verdict:
+    return read_verdict(text, attempt_id=MINE, head=HEAD, reviewer="bob")
+
+
+UNUSABLE = {
+    "prose only": ("I approve. verdict: approved", "holds no verdict object"),
+    "nothing": ("", "holds no verdict object"),
+    "another commit": (verdict_text(MINE, OTHER), "names another commit"),
+    "a shortened sha": (verdict_text(MINE, HEAD[:12]), "names another commit"),
+    "another attempt": (verdict_text("attempt-2"), "for another attempt"),
+    "no attempt": (json.dumps({"head": HEAD, "verdict": "approved"}), "for another attempt"),
+    "a list as attempt": (
+        json.dumps({"attempt": [MINE], "head": HEAD, "verdict": "approved"}),
+        "another attempt",
+    ),
+    "a quotation after it": (APPROVAL + "\nthe diff says " + verdict_text("x"), "for another attempt"),
+    "only a quotation": ("+" + verdict_text("x", OTHER), "for another attempt"),
+    "invalid JSON": (APPROVAL[:-1], "holds no verdict object"),
+    "single quotes": (APPROVAL.replace('"', "'"), "holds no verdict object"),
+    "a key twice": (APPROVAL[:-1] + ', "verdict": "approved"}', "holds no verdict object"),
+    "approved, then rejected": (APPROVAL + REJECTION, "contradicting"),
+    "rejected, then approved": (REJECTION + APPROVAL, "contradicting"),
+    "first for another commit": (verdict_text(MINE, OTHER) + APPROVAL, "contradicting"),
+    "words after it": (APPROVAL + "\nBut wait, there is a bug.", "not its last word"),
+    "words after its fence": ("```json\n" + APPROVAL + "\n```\nNo!", "not its last word"),
+    "a nested object": ('{"result": ' + APPROVAL.partition("\n")[2] + "}", "holds no verdict object"),
+    "another word": (verdict_text(MINE, verdict="lgtm"), "neither approved nor changes_requested"),
+    "the word in capitals": (verdict_text(MINE, verdict="APPROVED"), "neither"),
+    "the unfilled form": (verdict_text(MINE, verdict="<approved or changes_requested>"), "neither"),
+    "a rejection of nothing": (verdict_text(MINE, verdict="changes_requested"), "names nothing to change"),
+    "a rejection with empty findings": (
+        verdict_text(MINE, verdict="changes_requested", summary=" ", findings=["", {"file": "a"}, 7]),
+        "names nothing to change",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), UNUSABLE.values(), ids=UNUSABLE)
+def test_what_is_not_exactly_a_verdict_is_unusable_and_says_why(text: str, reason: str) -> None:
+    found = read(text)
+    assert found.ruling is Ruling.UNUSABLE
+    assert reason in found.summary
+
+
+USABLE = {
+    "prose before it": (APPROVAL, Ruling.APPROVED),
+    "a closing fence": ("```json\n" + APPROVAL + "\n```\n", Ruling.APPROVED),
+    "a quotation before it": (
+        "+" + verdict_text("x", OTHER, "changes_requested") + APPROVAL,
+        Ruling.APPROVED,
+    ),
+    "broken braces before it": ("if (a) { b(); } {{ ${x} {'k': 1} " + APPROVAL, Ruling.APPROVED),
+    "the same twice": (APPROVAL + "\n" + APPROVAL, Ruling.APPROVED),
+    "a rejection with a summary": (REJECTION, Ruling.CHANGES_REQUESTED),
+    "another object before it": ('{"tests": "pass"}' + REJECTION, Ruling.CHANGES_REQUESTED),
+}
+
+
+@pytest.mark.parametrize(("text", "ruling"), USABLE.values(), ids=USABLE)
+def test_one_object_for_this_attempt_and_commit_as_last_word_is_a_verdict(text: str, ruling: Ruling) -> None:
+    found = read(text)
+    assert (found.ruling, found.head, found.attempt_id, found.reviewer) == (ruling, HEAD, MINE, "bob")
+
+
+def test_findings_may_be_objects_or_plain_strings_and_odd_fields_are_dropped() -> None:
+    findings = [
+        "no tests",
+        {"severity": "major", "file": "a.py", "line": 3, "message": "wrong"},
+        {"line": True, "message": "odd"},
+        {"line": -1, "file": 4, "message": "odd too"},
+        None,
+    ]
+    found = read(verdict_text(MINE, verdict="changes_requested", findings=findings))
+    assert found.findings == (
+        Finding("", "no tests"),
+        Finding("major", "wrong", "a.py", 3),
+        Finding("", "odd"),
+        Finding("", "odd too"),
+    )
+    assert feedback_text(found) == "- no tests\n- [major] a.py:3: wrong\n- odd\n- odd too"
+
+
+def test_what_goes_on_to_command_lines_holds_no_control_characters_and_no_surrogates() -> None:
+    found = read(verdict_text(MINE, verdict="changes_requested", summary="a\x00b\x1b[31mc\ud800d\ne\tf"))
+    assert found.summary == "ab[31mcd\ne\tf"
+
+
+def test_long_findings_and_summaries_are_bounded() -> None:
+    found = read(verdict_text(MINE, verdict="changes_requested", summary="s" * 9_000, findings=["f"] * 500))
+    assert (len(found.summary), len(found.findings)) == (4_000, 100)
+
+
+GARBAGE = {
+    "braces": "{" * 200_000,
+    "strings": '{"' * 100_000,
+    "deep objects": '{"a":' * 40_000,
+    "deep lists": '{"a":[' * 30_000,
+    "lines": '{"x\n' * 50_000,
+    "rows that never close": '{"a":[1,2,3,4,5,6,7,8,9],"b":' * 7_000,
+    "keys that occur twice": '{"a":1,"a":1,"b":' * 10_000,
+    "a number without end": '{"a":' + "9" * 150_000,
+}
+
+
+@pytest.mark.parametrize("text", GARBAGE.values(), ids=GARBAGE)
+def test_garbage_in_bulk_is_given_up_after_bounded_work(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = 0
+
+    class Counting(json.JSONDecoder):
+        def raw_decode(self, s: str, idx: int = 0) -> tuple[object, int]:
+            nonlocal tried
+            tried += 1
+            return super().raw_decode(s, idx)
+
+    monkeypatch.setattr(json_text, "_DECODER", Counting(object_pairs_hook=json_text._unique))
+    assert read(text).ruling is Ruling.UNUSABLE
+    assert tried <= json_text.MOST_WORK // json_text.LEAST_COST + 1
+
+
+def test_a_verdict_after_a_long_text_full_of_code_is_read() -> None:
+    code = "def f(a):\n    return {'k': [1, 2], 'n': {1: 2}}  // { \"a\": b }\n" * 1_000
+    assert read(code + APPROVAL).ruling is Ruling.APPROVED
+
+
+@given(st.text(), st.sampled_from(["", APPROVAL, "{", '{"verdict":']))
+def test_arbitrary_text_never_raises(text: str, end: str) -> None:
+    read(text + end)
+
+
+words = st.sampled_from(
+    [
+        "approved",
+        '{"verdict": "approved"}',
+        verdict_text("x"),
+        verdict_text("x", OTHER),
+        "{",
+        "}",
+        '"',
+        HEAD,
+        "\n",
+    ]
+)
+
+
+@given(st.lists(st.one_of(st.text(), words)).map("".join))
+def test_no_text_without_the_attempt_id_is_ever_approved(text: str) -> None:
+    assert MINE in text or read(text).ruling is Ruling.UNUSABLE
+
+
+@given(st.lists(st.one_of(st.text(), st.just(verdict_text(MINE, OTHER)), st.just(MINE))).map("".join))
+def test_no_text_without_the_commit_is_ever_approved(text: str) -> None:
+    assert HEAD in text or read(text).ruling is Ruling.UNUSABLE
+
+
+@given(st.text().filter(lambda one: "{" not in one))
+def test_a_valid_object_after_any_text_without_braces_is_read(text: str) -> None:
+    assert read(text + APPROVAL).ruling is Ruling.APPROVED
