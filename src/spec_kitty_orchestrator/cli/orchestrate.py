@@ -154,7 +154,8 @@ async def _run(work: _Work) -> int:
             result = await orchestrator.run(state)
             tasks.cancel_scope.cancel()
         complete, landed = await _land(work, host, result)
-    summary.show(result, project, landed, Console(highlight=False, soft_wrap=True))
+    console = Console(highlight=False, soft_wrap=True)
+    summary.show(result, project, landed, console, all_landed=bool(landed) and complete)
     return result.exit_code if complete else NOT_LANDED
 
 

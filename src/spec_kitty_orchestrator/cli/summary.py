@@ -16,15 +16,20 @@ from spec_kitty_orchestrator.core.model import Lane, Role, Ruling, WorkPackage
 from spec_kitty_orchestrator.driver.engine import RunResult
 
 LONGEST_LINE = 2000
+_STATUS_COPIES = (
+    "Do not commit status.json and status.events.jsonl before: these are copies, and the merge conflicts."
+)
 
 
-def show(result: RunResult, project: Project, landed: Sequence[str], console: Console) -> None:
-    """Print the summary."""
+def show(
+    result: RunResult, project: Project, landed: Sequence[str], console: Console, *, all_landed: bool
+) -> None:
+    """Print the summary; `landed` says what merging and accepting came to, if they were asked for."""
     files = mission_files(project.root, result.state.slug)
     lines = [_headline(result), ""]
     for wp in result.work_packages:
         lines += _work_package(wp, result, project.root)
-    lines += ["", _totals(result), *landed, *_next(result, project, files, landed)]
+    lines += ["", _totals(result), *landed, *_next(result, project, files, all_landed=all_landed)]
     for line in lines:
         indent = len(line) - len(line.lstrip(" "))
         console.print(" " * indent + words.clean(line, LONGEST_LINE), markup=False)
@@ -79,10 +84,10 @@ def _totals(result: RunResult) -> str:
     )
 
 
-def _next(result: RunResult, project: Project, files: MissionFiles, landed: Sequence[str]) -> list[str]:
+def _next(result: RunResult, project: Project, files: MissionFiles, *, all_landed: bool) -> list[str]:
     if not result.state.lanes or not all(lane.complete for lane in result.state.lanes.values()):
         return ["", *_go_on(result, project)]
-    if landed:
+    if all_landed:
         return []
     return ["", *_land(result, project, files)]
 
@@ -144,6 +149,7 @@ def _land(result: RunResult, project: Project, files: MissionFiles) -> list[str]
         accept,
         "Accept after the merge: before it, the host fails or its merge throws the acceptance away.",
         "The host leaves the record of the acceptance uncommitted: commit kitty-specs/ afterwards.",
+        *([_STATUS_COPIES] if files.coordinated else []),
     ]
 
 
