@@ -1,0 +1,367 @@
+"""What follows each refusal of the host: the lane read after it decides, then the error code."""
+
+from dataclasses import replace
+
+import pytest
+
+from spec_kitty_orchestrator.core.commands import (
+    Claim,
+    ClaimReview,
+    Command,
+    Finish,
+    OpenAttempt,
+    Park,
+    Record,
+    Submit,
+    TickSubtasks,
+    Wait,
+)
+from spec_kitty_orchestrator.core.events import (
+    NO_REPLY,
+    AttemptOpened,
+    Claimed,
+    Committed,
+    Event,
+    HostRefused,
+    ReviewClaimed,
+    Scheduled,
+    Submitted,
+    SubtasksTicked,
+    TimerFired,
+    WorkspaceFailed,
+)
+from spec_kitty_orchestrator.core.lifecycle import step
+from spec_kitty_orchestrator.core.model import Evidence, FeedbackSource, Lane, Phase, Result, Role
+from spec_kitty_orchestrator.core.refusals import MOST_MOVES, MOST_TRIES
+
+from .builders import (
+    APPROVING,
+    BASE,
+    CLAIMING,
+    CLAIMING_REVIEW,
+    HEAD,
+    IMPLEMENTING,
+    POLICY,
+    REJECTING,
+    RUNNING,
+    SPACE,
+    SUBMITTING,
+    attempt,
+    drive,
+    exited,
+    refused,
+    report_text,
+    verdict_text,
+)
+
+ALLOCATION = "LANE_ALLOCATION_FAILED"
+OPEN = "Transition in_progress -> for_review requires completed subtasks or force with reason"
+NAMED = (
+    *RUNNING,
+    exited("i1", text=report_text("i1", subtasks_done=["T001", "T002"])),
+    Committed(Evidence(BASE, HEAD)),
+)
+
+Row = tuple[tuple[Event, ...], HostRefused, "type[Command] | Result"]
+ROWS: dict[str, Row] = {
+    "a claim before its dependencies goes back to the queue": (
+        CLAIMING,
+        refused(Lane.PLANNED, "DEPENDENCIES_NOT_SATISFIED"),
+        Result.REQUEUED,
+    ),
+    "a claim of somebody else's is left to them": (
+        CLAIMING,
+        HostRefused("start-implementation", "WP_ALREADY_CLAIMED", "no", Lane.IN_PROGRESS, "eve"),
+        Result.FOREIGN,
+    ),
+    "a racing lane allocation is repeated": (CLAIMING, refused(Lane.PLANNED, ALLOCATION, "try again"), Wait),
+    "a dirty worktree is left to a person": (
+        CLAIMING,
+        refused(Lane.PLANNED, ALLOCATION, "worktree has uncommitted changes"),
+        Park,
+    ),
+    "a conflict with a dependency is left to a person": (
+        CLAIMING,
+        refused(Lane.PLANNED, ALLOCATION, "cannot auto-merge dependency lane"),
+        Park,
+    ),
+    "a rejected claim is repeated": (CLAIMING, refused(Lane.PLANNED), Wait),
+    "a claim whose reply was lost is repeated": (CLAIMING, refused(Lane.PLANNED, NO_REPLY), Wait),
+    "a claim whose reply was lost after its effect is repeated": (
+        CLAIMING,
+        refused(Lane.IN_PROGRESS, NO_REPLY),
+        Wait,
+    ),
+    "a claim for a policy that the host refuses is left to a person": (
+        CLAIMING,
+        refused(Lane.PLANNED, "POLICY_VALIDATION_FAILED"),
+        Park,
+    ),
+    "a claim that finds it submitted is followed by a review": (
+        CLAIMING,
+        refused(Lane.FOR_REVIEW),
+        ClaimReview,
+    ),
+    "a claim that finds it in somebody's review is left to them": (
+        CLAIMING,
+        refused(Lane.IN_REVIEW),
+        Result.FOREIGN,
+    ),
+    "a claim that finds it approved ends it": (CLAIMING, refused(Lane.APPROVED), Result.APPROVED),
+    "a claim that finds it done ends it": (CLAIMING, refused(Lane.DONE), Result.DONE),
+    "a claim that finds it blocked ends it": (CLAIMING, refused(Lane.BLOCKED), Result.BLOCKED),
+    "a claim that finds it canceled ends it": (CLAIMING, refused(Lane.CANCELED), Result.CANCELED),
+    "a submit without a commit goes back": (
+        SUBMITTING,
+        refused(Lane.IN_PROGRESS, message="no commits beyond the base"),
+        OpenAttempt,
+    ),
+    "a submit with open subtasks that no report names goes back": (
+        SUBMITTING,
+        refused(Lane.IN_PROGRESS, message=OPEN),
+        OpenAttempt,
+    ),
+    "a submit with open subtasks that the report names ticks them": (
+        NAMED,
+        refused(Lane.IN_PROGRESS, message=OPEN),
+        TickSubtasks,
+    ),
+    "a submit whose reply was lost before its effect is repeated": (
+        SUBMITTING,
+        refused(Lane.IN_PROGRESS, NO_REPLY),
+        Wait,
+    ),
+    "a submit whose reply was lost after its effect is done": (
+        SUBMITTING,
+        refused(Lane.FOR_REVIEW, NO_REPLY),
+        ClaimReview,
+    ),
+    "a submit that the agent made itself is done": (SUBMITTING, refused(Lane.FOR_REVIEW), ClaimReview),
+    "a submit that finds it in review goes on with the review": (
+        SUBMITTING,
+        refused(Lane.IN_REVIEW),
+        ClaimReview,
+    ),
+    "a submit that finds it planned again claims it": (SUBMITTING, refused(Lane.PLANNED), Claim),
+    "a submit that finds it claimed claims it": (SUBMITTING, refused(Lane.CLAIMED), Claim),
+    "a submit that finds it approved ends it": (SUBMITTING, refused(Lane.APPROVED), Result.APPROVED),
+    "a submit that finds it done ends it": (SUBMITTING, refused(Lane.DONE), Result.DONE),
+    "a submit that finds it blocked ends it": (SUBMITTING, refused(Lane.BLOCKED), Result.BLOCKED),
+    "a submit that finds it canceled ends it": (SUBMITTING, refused(Lane.CANCELED), Result.CANCELED),
+    "a review claim that is refused is repeated": (CLAIMING_REVIEW, refused(Lane.FOR_REVIEW), Wait),
+    "a review claim whose reply was lost is repeated": (
+        CLAIMING_REVIEW,
+        refused(Lane.IN_REVIEW, NO_REPLY),
+        Wait,
+    ),
+    "a review claim that finds it sent back claims it": (CLAIMING_REVIEW, refused(Lane.IN_PROGRESS), Claim),
+    "a review claim that finds it done ends it": (CLAIMING_REVIEW, refused(Lane.DONE), Result.DONE),
+    "an approval whose reply was lost before its effect is repeated": (
+        APPROVING,
+        refused(Lane.IN_REVIEW, NO_REPLY),
+        Wait,
+    ),
+    "an approval whose reply was lost after its effect is done": (
+        APPROVING,
+        refused(Lane.DONE, NO_REPLY),
+        Result.DONE,
+    ),
+    "an approval that somebody else recorded is approved": (
+        APPROVING,
+        refused(Lane.APPROVED),
+        Result.APPROVED,
+    ),
+    "an approval that finds it sent back claims it": (APPROVING, refused(Lane.IN_PROGRESS), Claim),
+    "an approval that finds it blocked ends it": (APPROVING, refused(Lane.BLOCKED), Result.BLOCKED),
+    "an approval that finds it canceled ends it": (APPROVING, refused(Lane.CANCELED), Result.CANCELED),
+    "a rejection whose reply was lost before its effect is repeated": (
+        REJECTING,
+        refused(Lane.IN_REVIEW, NO_REPLY),
+        Wait,
+    ),
+    "a rejection whose reply was lost after its effect leads to rework": (
+        REJECTING,
+        refused(Lane.IN_PROGRESS, NO_REPLY),
+        OpenAttempt,
+    ),
+    "a rejection that finds it planned claims it": (REJECTING, refused(Lane.PLANNED), Claim),
+    "a rejection that finds it approved by a person ends it": (
+        REJECTING,
+        refused(Lane.APPROVED),
+        Result.APPROVED,
+    ),
+    "a parking that the host does not take ends all the same": (
+        (*IMPLEMENTING, WorkspaceFailed("disk full")),
+        refused(Lane.IN_PROGRESS),
+        Result.PARKED,
+    ),
+}
+
+
+@pytest.mark.parametrize(("events", "refusal", "expected"), ROWS.values(), ids=ROWS)
+def test_each_refusal_is_answered(
+    events: tuple[Event, ...], refusal: HostRefused, expected: "type[Command] | Result"
+) -> None:
+    wp, command = drive((*events, refusal))
+    assert (command.result if isinstance(command, Finish) else type(command)) == expected
+    assert wp.lane is refusal.lane
+
+
+def test_a_foreign_claim_is_reported_with_its_actor() -> None:
+    wp, _ = drive((*CLAIMING, HostRefused("c", "WP_ALREADY_CLAIMED", "no", Lane.CLAIMED, "eve")))
+    assert wp.note == "claimed by eve"
+
+
+def test_what_somebody_else_approved_is_said_not_to_be_our_review() -> None:
+    wp, _ = drive((*SUBMITTING, refused(Lane.APPROVED)))
+    assert (wp.verdict, wp.note) == (None, "approved without a review by this run")
+
+
+def test_a_refused_submit_goes_back_with_the_hosts_own_words() -> None:
+    wp, _ = drive((*SUBMITTING, refused(Lane.IN_PROGRESS, message="no commits beyond the base")))
+    assert wp.feedback[0].source is FeedbackSource.HOST
+    assert "no commits beyond the base" in wp.feedback[0].text
+
+
+def test_a_submit_that_is_refused_for_ever_is_bounded_by_the_attempts_and_blocks() -> None:
+    policy = replace(POLICY, max_attempts=3)
+    wp, command = drive(IMPLEMENTING, policy)
+    for number in range(3):
+        assert isinstance(command, OpenAttempt)
+        name = f"x{number}"
+        wp, command = drive(
+            (
+                AttemptOpened(attempt(name)),
+                exited(name, text=report_text(name)),
+                Committed(Evidence(BASE, f"{number:040x}")),
+                refused(Lane.IN_PROGRESS),
+            ),
+            policy,
+            wp,
+        )
+    assert isinstance(command, Park)
+    assert command.block
+
+
+def test_exactly_the_named_subtasks_are_ticked_and_only_once() -> None:
+    refusal = refused(Lane.IN_PROGRESS, message=OPEN)
+    wp, command = drive((*NAMED, refusal))
+    assert command == TickSubtasks(("T001", "T002"))
+    wp, command = step(wp, SubtasksTicked(("T001", "T002")), POLICY)
+    assert isinstance(command, Submit)
+    wp, command = step(wp, refusal, POLICY)
+    assert isinstance(command, OpenAttempt)
+    assert OPEN in wp.feedback[-1].text
+
+
+def test_nothing_is_ticked_where_only_the_agent_may() -> None:
+    refusal = refused(Lane.IN_PROGRESS, message=OPEN)
+    _, command = drive((*NAMED, refusal), replace(POLICY, tick_subtasks=False))
+    assert isinstance(command, OpenAttempt)
+
+
+def test_nothing_is_ticked_after_another_refusal() -> None:
+    _, command = drive((*NAMED, refused(Lane.IN_PROGRESS, message="no commits beyond the base")))
+    assert isinstance(command, OpenAttempt)
+
+
+def test_a_tick_that_is_refused_goes_back_with_its_message() -> None:
+    tick = refused(Lane.IN_PROGRESS, "SUBTASKS_NOT_FOUND", "no T002 in tasks.md")
+    wp, command = drive((*NAMED, refused(Lane.IN_PROGRESS, message=OPEN), tick))
+    assert isinstance(command, OpenAttempt)
+    assert "no T002 in tasks.md" in wp.feedback[-1].text
+    assert wp.to_tick == ()
+
+
+def test_a_tick_whose_reply_was_lost_is_repeated() -> None:
+    lost = refused(Lane.IN_PROGRESS, NO_REPLY)
+    wp, command = drive((*NAMED, refused(Lane.IN_PROGRESS, message=OPEN), lost))
+    assert isinstance(command, Wait)
+    _, command = step(wp, TimerFired(), POLICY)
+    assert command == TickSubtasks(("T001", "T002"))
+
+
+REPEATED = {
+    "a claim": (CLAIMING, refused(Lane.PLANNED), False),
+    "a submit": (SUBMITTING, refused(Lane.IN_PROGRESS, NO_REPLY), True),
+    "a review claim": (CLAIMING_REVIEW, refused(Lane.FOR_REVIEW), False),
+    "a verdict": (APPROVING, refused(Lane.IN_REVIEW), False),
+}
+
+
+@pytest.mark.parametrize(("events", "refusal", "blocks"), REPEATED.values(), ids=REPEATED)
+def test_a_call_is_repeated_after_growing_waits_and_then_parked(
+    events: tuple[Event, ...], refusal: HostRefused, blocks: bool
+) -> None:
+    wp, pending = drive(events)
+    waits = []
+    for _ in range(MOST_TRIES):
+        wp, command = step(wp, refusal, POLICY)
+        assert isinstance(command, Wait)
+        waits.append(command.seconds)
+        wp, command = step(wp, TimerFired(), POLICY)
+        assert command == pending
+    assert waits == [2.0, 4.0, 8.0, 16.0, 32.0]
+    _, command = step(wp, refusal, POLICY)
+    assert isinstance(command, Park)
+    assert command.block is blocks
+
+
+def test_a_claim_that_never_finds_its_dependencies_is_parked() -> None:
+    wp, command = drive(CLAIMING)
+    for _ in range(MOST_TRIES):
+        wp, command = step(wp, refused(Lane.PLANNED, "DEPENDENCIES_NOT_SATISFIED", "needs WP00"), POLICY)
+        assert isinstance(command, Finish)
+        assert wp.phase is Phase.WAITING
+        wp, command = step(wp, Scheduled(Lane.PLANNED, SPACE), POLICY)
+        assert isinstance(command, Claim)
+    _, command = step(wp, refused(Lane.PLANNED, "DEPENDENCIES_NOT_SATISFIED", "needs WP00"), POLICY)
+    assert command == Park("needs WP00", False)
+
+
+def test_a_review_that_somebody_keeps_voiding_is_not_paid_for_without_end() -> None:
+    wp, command = drive(APPROVING)
+    for number in range(MOST_MOVES):
+        assert isinstance(command, Record)
+        wp, command = step(wp, refused(Lane.FOR_REVIEW), POLICY)
+        assert isinstance(command, ClaimReview)
+        name = f"x{number}"
+        events = (ReviewClaimed(BASE, HEAD), AttemptOpened(attempt(name, Role.REVIEW)))
+        wp, command = drive((*events, exited(name, text=verdict_text(name))), wp=wp)
+    _, command = step(wp, refused(Lane.FOR_REVIEW), POLICY)
+    assert isinstance(command, Park)
+    assert not command.block
+
+
+def test_a_work_package_that_is_planned_anew_after_each_attempt_has_no_more_than_its_attempts() -> None:
+    policy = replace(POLICY, max_attempts=1)
+    events = (*SUBMITTING, refused(Lane.PLANNED), Claimed(SPACE, BASE))
+    _, command = drive(events, policy)
+    assert isinstance(command, Park)
+    assert command.block
+
+
+def test_a_review_that_we_began_is_taken_up_again_but_not_one_of_others() -> None:
+    _, ours = drive((*CLAIMING_REVIEW, Scheduled(Lane.IN_REVIEW, SPACE)))
+    assert isinstance(ours, ClaimReview)
+    _, theirs = drive([Scheduled(Lane.IN_REVIEW, SPACE)])
+    assert isinstance(theirs, Finish)
+    assert theirs.result is Result.FOREIGN
+
+
+def test_a_review_found_by_nobody_is_reviewed_from_its_fork_point() -> None:
+    wp, command = drive([Scheduled(Lane.FOR_REVIEW, SPACE), ReviewClaimed(BASE, HEAD)])
+    assert isinstance(command, OpenAttempt)
+    assert (command.role, wp.base, wp.head) == (Role.REVIEW, BASE, HEAD)
+
+
+def test_submitting_again_after_feedback_clears_it() -> None:
+    wp, _ = drive((*SUBMITTING, refused(Lane.IN_PROGRESS)))
+    events = (
+        AttemptOpened(attempt("i2")),
+        exited("i2", text=report_text("i2")),
+        Committed(Evidence(BASE, "d" * 40)),
+        Submitted(),
+    )
+    wp, _ = drive(events, wp=wp)
+    assert wp.feedback == ()

@@ -1,0 +1,283 @@
+"""Which work packages run next, and why the others do not."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spec_kitty_orchestrator.core.model import Lane, Phase, Result, WorkPackage, Workspace
+from spec_kitty_orchestrator.core.scheduler import (
+    Finished,
+    Idle,
+    Snapshot,
+    Stalled,
+    Start,
+    chains,
+    critical_path,
+    plan,
+    waves,
+)
+
+NOW = 100.0
+DIAMOND = {"A": (), "B": ("A",), "C": ("A",), "D": ("B", "C")}
+
+
+def wp(name: str, *needs: str, lane: Lane = Lane.PLANNED, phase: Phase = Phase.WAITING) -> WorkPackage:
+    ended = {Lane.DONE: Result.DONE, Lane.APPROVED: Result.APPROVED}.get(lane)
+    if ended is not None:
+        return WorkPackage(name, needs, lane, Phase.FINISHED, result=ended)
+    return WorkPackage(name, needs, lane, phase)
+
+
+def snapshot(
+    wps: Iterable[WorkPackage],
+    *,
+    shared: Mapping[str, str] | None = None,
+    unresolved: Iterable[str] = (),
+    active: Iterable[str] = (),
+    resting: Mapping[str, float] | None = None,
+) -> Snapshot:
+    known = {one.id: one for one in wps}
+    spaces = {
+        name: Workspace(f"/w/{name}", f"/t/{name}.md", (shared or {}).get(name, name))
+        for name in known
+        if name not in set(unresolved)
+    }
+    needs = {one.id: one.dependencies for one in known.values()}
+    return Snapshot(known, spaces, set(active), dict(resting or {}), NOW, chains(needs))
+
+
+def test_independent_work_packages_start_up_to_the_limit_in_the_order_of_their_ids() -> None:
+    assert plan(snapshot([wp("C"), wp("A"), wp("B")]), 2) == Start(("A", "B"))
+
+
+def test_the_longest_remaining_chain_goes_first() -> None:
+    assert plan(snapshot([wp("A"), wp("B"), wp("C", "B"), wp("D", "C")]), 1) == Start(("B",))
+
+
+def test_what_was_begun_goes_before_what_was_not() -> None:
+    begun = wp("Z", lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING)
+    assert plan(snapshot([wp("A"), wp("B", "A"), begun]), 1) == Start(("Z",))
+
+
+def test_a_rest_that_is_over_goes_before_new_work() -> None:
+    rested = wp("Z", lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING)
+    assert plan(snapshot([wp("A"), rested], resting={"Z": NOW}), 1) == Start(("Z",))
+
+
+def test_slots_that_are_taken_are_not_given_twice() -> None:
+    running = wp("A", phase=Phase.IMPLEMENTING)
+    assert plan(snapshot([running, wp("B"), wp("C")], active=["A"]), 2) == Start(("B",))
+    assert plan(snapshot([running, wp("B"), wp("C")], active=["A"]), 1) == Idle(None)
+
+
+@pytest.mark.parametrize("lane", [lane for lane in Lane if not lane.complete])
+def test_a_dependency_counts_only_when_it_is_approved_or_done(lane: Lane) -> None:
+    needed = WorkPackage("A", (), lane, Phase.FINISHED, result=Result.PARKED)
+    assert plan(snapshot([needed, wp("B", "A")]), 2) == Stalled({"B": f"waits for A ({lane})"})
+    for complete in (Lane.APPROVED, Lane.DONE):
+        assert plan(snapshot([wp("A", lane=complete), wp("B", "A")]), 2) == Start(("B",))
+
+
+def test_one_workspace_has_one_work_package_at_a_time() -> None:
+    shared = {"A": "lane", "B": "lane"}
+    assert plan(snapshot([wp("A"), wp("B")], shared=shared), 2) == Start(("A",))
+    running = wp("A", phase=Phase.IMPLEMENTING)
+    assert plan(snapshot([running, wp("B")], shared=shared, active=["A"]), 2) == Idle(None)
+
+
+@pytest.mark.parametrize("lane", [Lane.CLAIMED, Lane.IN_PROGRESS, Lane.FOR_REVIEW, Lane.IN_REVIEW])
+@pytest.mark.parametrize("result", [Result.PARKED, Result.FOREIGN])
+def test_a_workspace_is_held_by_what_is_parked_in_it_and_by_other_actors(lane: Lane, result: Result) -> None:
+    holder = WorkPackage("A", (), lane, Phase.FINISHED, result=result)
+    found = plan(snapshot([holder, wp("B")], shared={"A": "lane", "B": "lane"}), 2)
+    assert found == Stalled({"B": "its workspace is held by A"})
+
+
+def test_a_workspace_is_free_again_when_its_work_package_is_blocked() -> None:
+    parked = WorkPackage("A", (), Lane.BLOCKED, Phase.FINISHED, result=Result.PARKED)
+    assert plan(snapshot([parked, wp("B")], shared={"A": "lane", "B": "lane"}), 2) == Start(("B",))
+
+
+def test_who_works_in_a_workspace_keeps_it_when_somebody_moves_another_lane_by_hand() -> None:
+    moved, running = wp("A", lane=Lane.CLAIMED), wp("B", phase=Phase.IMPLEMENTING)
+    found = plan(snapshot([moved, running], shared={"A": "lane", "B": "lane"}, active=["B"]), 2)
+    assert found == Idle(None)
+
+
+def test_new_work_waits_until_it_is_known_which_workspace_others_hold() -> None:
+    held = wp("A", lane=Lane.IN_PROGRESS)
+    assert plan(snapshot([held, wp("B")], unresolved=["A"]), 2) == Idle(None)
+    assert plan(snapshot([held, wp("B")]), 2) == Start(("A", "B"))
+
+
+def test_what_rests_is_waited_for() -> None:
+    resting = wp("A", lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING)
+    assert plan(snapshot([resting], resting={"A": NOW + 7}), 1) == Idle(NOW + 7)
+
+
+def test_what_rests_keeps_its_workspace() -> None:
+    resting = wp("A", lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING)
+    found = plan(snapshot([resting, wp("B")], shared={"A": "l", "B": "l"}, resting={"A": NOW + 7}), 2)
+    assert found == Idle(NOW + 7)
+
+
+def test_a_rest_that_is_over_does_not_wake_the_scheduler_while_all_slots_are_taken() -> None:
+    rested = wp("A", lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING)
+    running = wp("B", phase=Phase.IMPLEMENTING)
+    assert plan(snapshot([rested, running], active=["B"], resting={"A": NOW - 1}), 1) == Idle(None)
+
+
+def test_a_rest_that_is_over_does_not_hide_a_stall() -> None:
+    holder = WorkPackage("A", (), Lane.IN_REVIEW, Phase.FINISHED, result=Result.FOREIGN)
+    rested = wp("B", lane=Lane.PLANNED)
+    found = plan(snapshot([holder, rested], shared={"A": "l", "B": "l"}, resting={"B": NOW - 1}), 1)
+    assert found == Stalled({"B": "its workspace is held by A"})
+
+
+def test_an_unresolved_workspace_is_waited_for_only_when_something_could_start_in_it() -> None:
+    assert plan(snapshot([wp("A")], unresolved=["A"]), 1) == Idle(None)
+    stuck = plan(snapshot([wp("A", "missing")], unresolved=["A"]), 1)
+    assert stuck == Stalled({"A": "waits for missing (not in the mission)"})
+
+
+def test_everything_ended_is_finished_and_the_last_one_running_is_waited_for() -> None:
+    assert plan(snapshot([wp("A", lane=Lane.DONE)]), 1) == Finished()
+    assert plan(snapshot([]), 1) == Finished()
+    assert plan(snapshot([wp("A", phase=Phase.REVIEWING)], active=["A"]), 1) == Idle(None)
+
+
+def test_a_stall_names_each_work_package_with_its_reason() -> None:
+    parked = WorkPackage("A", (), Lane.IN_REVIEW, Phase.FINISHED, result=Result.PARKED)
+    wps = [parked, wp("B", "A"), wp("C"), wp("D", "E"), wp("E", "D"), wp("F", "X", "B")]
+    assert plan(snapshot(wps, shared={"A": "lane", "C": "lane"}), 3) == Stalled(
+        {
+            "B": "waits for A (in_review)",
+            "C": "its workspace is held by A",
+            "D": "waits for E (planned)",
+            "E": "waits for D (planned)",
+            "F": "waits for X (not in the mission), B (planned)",
+        }
+    )
+
+
+NAMES = tuple("ABCDEF")
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[Snapshot, int]:
+    wps = []
+    for name in NAMES:
+        needs = tuple(draw(st.sets(st.sampled_from((*NAMES, "X")), max_size=2)))
+        lane, phase = draw(st.sampled_from(Lane)), draw(st.sampled_from(Phase))
+        result = Result.PARKED if phase is Phase.FINISHED else None
+        wps.append(WorkPackage(name, needs, lane, phase, result=result))
+    limit = draw(st.integers(1, 4))
+    shared = {name: draw(st.sampled_from(["lane-1", "lane-2", name])) for name in NAMES}
+    active: list[str] = []
+    for name in draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=limit)):
+        if shared[name] not in {shared[one] for one in active}:
+            active.append(name)
+    unresolved = draw(st.sets(st.sampled_from(NAMES), max_size=2)) - set(active)
+    resting = draw(st.dictionaries(st.sampled_from(NAMES), st.sampled_from([NOW - 1, NOW, NOW + 1])))
+    resting = {name: at for name, at in resting.items() if name not in active}
+    return snapshot(wps, shared=shared, unresolved=unresolved, active=active, resting=resting), limit
+
+
+@given(situations())
+def test_no_plan_breaks_a_bound(situation: tuple[Snapshot, int]) -> None:
+    seen, limit = situation
+    match plan(seen, limit):
+        case Start(ids=ids):
+            running = [*seen.active, *ids]
+            keys = [seen.workspaces[one].key for one in running]
+            assert len(running) == len(set(running)) <= limit
+            assert len(keys) == len(set(keys))
+            for one in (seen.wps[name] for name in ids):
+                assert one.phase is not Phase.FINISHED
+                assert seen.resting.get(one.id, NOW) <= NOW
+                if one.phase is Phase.WAITING and one.lane is Lane.PLANNED:
+                    assert all(name in seen.wps and seen.wps[name].lane.complete for name in one.dependencies)
+        case Idle(until=until):
+            assert until is None or until > NOW
+            assert seen.active or until is not None or set(seen.wps) - set(seen.workspaces)
+        case Stalled(reasons=reasons):
+            assert not seen.active
+            left = {one.id for one in seen.wps.values() if one.phase is not Phase.FINISHED}
+            assert set(reasons) == left
+            assert all(reasons.values())
+        case Finished():
+            assert not seen.active
+            assert all(one.phase is Phase.FINISHED for one in seen.wps.values())
+
+
+@given(situations(), st.sampled_from(NAMES))
+def test_nothing_that_can_start_is_ever_left_out_of_an_empty_plan(
+    situation: tuple[Snapshot, int], name: str
+) -> None:
+    seen, limit = situation
+    # A new work package that nothing holds back: whatever the others do, a free slot must be used.
+    free = replace(
+        seen,
+        wps={**seen.wps, "G": WorkPackage("G")},
+        workspaces={
+            **{one: Workspace("/w", "/t", one) for one in NAMES},
+            **seen.workspaces,
+            "G": Workspace("/g", ""),
+        },
+    )
+    if len(seen.active) < limit:
+        assert isinstance(plan(free, limit), Start)
+
+
+def test_a_thousand_work_packages_are_planned_with_few_looks_at_each() -> None:
+    looks = 0
+
+    class Counting(dict[str, WorkPackage]):
+        def __getitem__(self, key: str) -> WorkPackage:
+            nonlocal looks
+            looks += 1
+            return super().__getitem__(key)
+
+    wps = [wp(f"W{n:04}", *([f"W{n - 10:04}"] if n >= 10 else [])) for n in range(1_000)]
+    seen = snapshot(wps)
+    found = plan(replace(seen, wps=Counting(seen.wps)), 8)
+    assert found == Start(tuple(f"W{n:04}" for n in range(8)))
+    assert looks <= 10_000
+
+
+def test_a_chain_of_a_thousand_has_a_thousand_waves_and_is_its_own_critical_path() -> None:
+    needs = {f"W{n:04}": ((f"W{n - 1:04}",) if n else ()) for n in range(1_000)}
+    assert waves(needs) == tuple((one,) for one in needs)
+    assert critical_path(needs) == tuple(needs)
+    assert chains(needs)["W0000"] == 1_000
+
+
+def test_waves_chains_and_the_critical_path_of_a_diamond() -> None:
+    assert waves(DIAMOND) == (("A",), ("B", "C"), ("D",))
+    assert chains(DIAMOND) == {"A": 3, "B": 2, "C": 2, "D": 1}
+    assert critical_path(DIAMOND) == ("A", "B", "D")
+
+
+def test_cycles_are_left_out_of_waves_and_count_as_one() -> None:
+    needs = {"A": (), "B": ("C",), "C": ("B",), "D": ("C",), "E": ("A",)}
+    assert waves(needs) == (("A",), ("E",))
+    assert chains(needs) == {"A": 2, "B": 1, "C": 1, "D": 1, "E": 1}
+    assert critical_path(needs) == ("A", "E")
+
+
+def test_a_dependency_that_the_mission_does_not_have_is_no_wave_of_its_own() -> None:
+    assert waves({"A": ("X",)}) == (("A",),)
+    assert critical_path({}) == ()
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), st.sets(st.sampled_from((*NAMES, "X"))).map(tuple)))
+def test_the_critical_path_follows_dependencies_and_is_as_long_as_the_longest_chain(
+    needs: dict[str, tuple[str, ...]],
+) -> None:
+    path = critical_path(needs)
+    assert all(first in needs[second] for first, second in zip(path, path[1:], strict=False))
+    placed = [one for wave in waves(needs) for one in wave]
+    assert len(path) == max((chains(needs)[one] for one in placed), default=0)
