@@ -321,7 +321,8 @@ def test_an_attempt_that_is_stopped_again_and_again_is_given_up() -> None:
 
 def test_a_new_start_has_fresh_patience_with_stopped_attempts() -> None:
     stopped = (AttemptOpened(attempt("x")), exited("x", Outcome.CANCELED))
-    wp, command = drive((*IMPLEMENTING, *(stopped + (Scheduled(Lane.IN_PROGRESS, SPACE),)) * 9))
+    restart = Scheduled(Lane.IN_PROGRESS, SPACE)
+    _, command = drive((*IMPLEMENTING, *(*stopped, restart) * 9))
     assert isinstance(command, OpenAttempt)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -278,6 +279,6 @@ def test_the_critical_path_follows_dependencies_and_is_as_long_as_the_longest_ch
     needs: dict[str, tuple[str, ...]],
 ) -> None:
     path = critical_path(needs)
-    assert all(first in needs[second] for first, second in zip(path, path[1:], strict=False))
+    assert all(first in needs[second] for first, second in pairwise(path))
     placed = [one for wave in waves(needs) for one in wave]
     assert len(path) == max((chains(needs)[one] for one in placed), default=0)
