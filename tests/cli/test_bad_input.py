@@ -129,13 +129,12 @@ def prompt_with_unknown_part(project: Project) -> None:
         (prompt_with_unknown_part, 2, ["prompts/review.md: no such part: nonsense"]),
     ],
 )
-@pytest.mark.parametrize("mode", [(), ("--dry-run",)], ids=["run", "dry run"])
 def test_bad_input_is_one_clear_message(
-    project: Project, spoil: Callable[[Project], None], code: int, words: list[str], mode: tuple[str, ...]
+    project: Project, spoil: Callable[[Project], None], code: int, words: list[str]
 ) -> None:
     spoil(project)
     before = project.git("status", "--porcelain", "--ignored")
-    done = project.orchestrate(*mode)
+    done = project.orchestrate()
     assert done.returncode == code, done.stderr
     assert done.stderr.startswith("error: ")
     assert all(word in done.stderr for word in words), done.stderr
@@ -198,3 +197,13 @@ def test_escape_sequences_of_the_host_do_not_reach_the_terminal(project: Project
     assert "[red]gone[/red]" in done.stderr
     assert "\x1b" not in done.stderr
     assert "\x07" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"), [(not_finalized, 5), (agent_not_installed, 5), (unknown_key, 2), (host_missing, 3)]
+)
+def test_a_dry_run_gives_the_code_that_the_run_would_give(
+    project: Project, spoil: Callable[[Project], None], code: int
+) -> None:
+    spoil(project)
+    assert project.orchestrate("--dry-run").returncode == code

@@ -3,16 +3,18 @@
 Whatever goes wrong becomes one message on stderr and the exit code of its class; never a traceback.
 """
 
+import os
 import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from spec_kitty_orchestrator.cli import crash, words
+from spec_kitty_orchestrator.cli.console import SteadyConsole
 from spec_kitty_orchestrator.cli.orchestrate import orchestrate
 from spec_kitty_orchestrator.cli.status import status
 from spec_kitty_orchestrator.errors import InvalidTransition, OrchestratorError
+from spec_kitty_orchestrator.machine.logs import redact, secret_values
 
 PROGRAM = "spec-kitty-orchestrator"
 BUG = 3
@@ -65,7 +67,7 @@ def _fail(error: Exception) -> int:
     known = [one for one in _leaves(error) if isinstance(one, OrchestratorError)]
     bugs = [one for one in _leaves(error) if not isinstance(one, OrchestratorError)]
     bugs += [one for one in known if isinstance(one, InvalidTransition)]
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = SteadyConsole(stderr=True, highlight=False, soft_wrap=True)
     for one in known:
         for number, line in enumerate(str(one).splitlines() or [type(one).__name__]):
             prefix = "error: " if number == 0 else "       "
@@ -73,7 +75,10 @@ def _fail(error: Exception) -> int:
             console.print(words.clean(line, 4000), markup=False)
     if bugs:
         console.print("[bold red]error:[/] ", end="")
-        console.print(words.clean(f"this should not happen: {bugs[0]!r}"), markup=False)
+        console.print(
+            words.clean(redact(f"this should not happen: {bugs[0]!r}", secret_values(os.environ))),
+            markup=False,
+        )
         report = crash.write_report(error)
         console.print(f"       the details are in {report}" if report else "", markup=False)
     return min((one.exit_code for one in known), default=BUG) if not bugs else BUG

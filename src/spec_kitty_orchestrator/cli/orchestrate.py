@@ -8,11 +8,11 @@ from typing import Annotated
 
 import anyio
 import typer
-from rich.console import Console
 
 from spec_kitty_orchestrator import app
 from spec_kitty_orchestrator.app import Project
 from spec_kitty_orchestrator.cli import dry_run, summary
+from spec_kitty_orchestrator.cli.console import SteadyConsole
 from spec_kitty_orchestrator.cli.live import LiveView
 from spec_kitty_orchestrator.cli.plain import PlainView
 from spec_kitty_orchestrator.core.model import MissionState
@@ -125,7 +125,7 @@ async def _show_plan(work: _Work) -> int:
     except OrchestratorError as error:
         problems.append(error)
     else:
-        dry_run.show(plan, Console(highlight=False, soft_wrap=True))
+        dry_run.show(plan, SteadyConsole(highlight=False, soft_wrap=True))
     app.stop_at(problems)
     return 0
 
@@ -138,7 +138,7 @@ async def _run(work: _Work) -> int:
         MissionLock(project.directory(mission), mission),
         configure_logging(app.run_log(project, mission), secrets),
     ):
-        console = Console(highlight=False)
+        console = SteadyConsole(highlight=False)
         live = console.is_terminal and not console.is_dumb_terminal
         view = LiveView(console, state) if live else PlainView(console)
         orchestrator = app.build(project, mission, host=host, agents=work.agents, observer=view)
@@ -154,7 +154,7 @@ async def _run(work: _Work) -> int:
             result = await orchestrator.run(state)
             tasks.cancel_scope.cancel()
         complete, landed = await _land(work, host, result)
-    console = Console(highlight=False, soft_wrap=True)
+    console = SteadyConsole(highlight=False, soft_wrap=True)
     summary.show(result, project, landed, console, all_landed=bool(landed) and complete)
     return result.exit_code if complete else NOT_LANDED
 

@@ -16,6 +16,7 @@ from rich.text import Text
 from spec_kitty_orchestrator import app
 from spec_kitty_orchestrator.app import LiveAttempt, MissionStatus
 from spec_kitty_orchestrator.cli import words
+from spec_kitty_orchestrator.cli.console import SteadyConsole
 from spec_kitty_orchestrator.cli.live import STYLES
 from spec_kitty_orchestrator.errors import UsageError
 
@@ -42,9 +43,9 @@ def status(
     if as_json:
         typer.echo(json.dumps(_document(found, known), indent=2, ensure_ascii=True))
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = SteadyConsole(highlight=False, soft_wrap=True)
     if not console.is_terminal:
-        console = Console(highlight=False, soft_wrap=True, width=WIDTH_OF_FILES)
+        console = SteadyConsole(highlight=False, soft_wrap=True, width=WIDTH_OF_FILES)
     if mission is None and len(known) > 1:
         others = ", ".join(known[1:])
         console.print(f"also run here: {words.clean(others, 2000)}", markup=False)

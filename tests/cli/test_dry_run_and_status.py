@@ -1,0 +1,107 @@
+"""What `--dry-run` and `status` show, through the command and a host that answers from files."""
+
+import json
+from typing import Any
+
+SLUG = "demo-01ABC"
+Project = Any  # the class lives in conftest, which tests cannot import
+
+
+def test_a_dry_run_shows_the_plan_and_changes_nothing(project: Project) -> None:
+    before = sorted(project.root.rglob("*"))
+    done = project.orchestrate("--dry-run", "--max-concurrent", "2")
+    assert done.returncode == 0, done.stderr
+    assert f"Mission {SLUG}: 4 work packages, at most 2 at once" in done.stdout
+    assert "  1  WP01\n  2  WP02, WP03\n  3  WP04\n" in done.stdout
+    assert "Critical path: WP01 -> WP02 -> WP04" in done.stdout
+    assert "  WP04  planned, needs WP02, WP03: implemented and reviewed" in done.stdout
+    assert "--role review < prompt.md" in done.stdout
+    assert "acceptable to the host" in done.stdout
+    assert "nothing was changed" in done.stdout
+    assert sorted(project.root.rglob("*")) == before
+
+
+def test_a_dry_run_says_what_would_be_adopted_and_what_is_left_alone(project: Project) -> None:
+    project.lanes({"WP01": "done", "WP02": "in_progress", "WP03": "blocked", "WP04": "for_review"})
+    shown = project.orchestrate("--dry-run").stdout
+    assert "WP01  done: nothing to do" in shown
+    assert "WP02  in_progress: adopted: implementation goes on, if spec-kitty-orchestrator holds it" in shown
+    assert "WP03  blocked: left alone: a person must unblock it" in shown
+    assert "WP04  for_review: adopted: reviewed" in shown
+
+
+def test_a_dry_run_shows_the_argv_of_an_agent_that_is_missing(project: Project) -> None:
+    done = project.orchestrate("--dry-run", agents="codex")
+    assert done.returncode == 5
+    assert "implement: codex  NOT INSTALLED" in done.stdout
+    assert "codex exec --json --sandbox workspace-write" in done.stdout
+
+
+def test_a_dry_run_names_a_cycle(project: Project) -> None:
+    project.lanes({"WP01": "planned", "WP02": "planned"}, {"WP01": ["WP02"], "WP02": ["WP01"]})
+    assert "never: WP01, WP02 depend on each other" in project.orchestrate("--dry-run").stdout
+
+
+def test_status_as_json_is_one_document_with_the_hosts_lanes(project: Project) -> None:
+    project.lanes({"WP01": "done", "WP02": "planned"}, {"WP02": ["WP01"]})
+    done = project.run("status", "--mission", SLUG, "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["mission"] == SLUG
+    assert document["run"] == {
+        "active": False,
+        "pid": None,
+        "host": None,
+        "since": None,
+        "last_exit_code": None,
+    }
+    assert [(wp["id"], wp["lane"], wp["dependencies"]) for wp in document["work_packages"]] == [
+        ("WP01", "done", []),
+        ("WP02", "planned", ["WP01"]),
+    ]
+
+
+def test_status_without_a_run_asks_for_a_mission(project: Project) -> None:
+    done = project.run("status")
+    assert done.returncode == 2
+    assert "no mission was run here yet" in done.stderr
+
+
+def test_a_run_with_nothing_left_to_do_ends_well_and_never_says_merged(project: Project) -> None:
+    project.lanes({"WP01": "done", "WP02": "approved"})
+    done = project.orchestrate()
+    assert done.returncode == 0, done.stderr
+    assert "on the host: 1 approved, 1 done" in done.stdout
+    assert "WP01  done, not reviewed by this orchestrator" in done.stdout
+    assert "is not merged" in done.stdout
+    merge = done.stdout.index(f"spec-kitty orchestrator-api merge-mission --mission {SLUG}")
+    accept = done.stdout.index(f"spec-kitty orchestrator-api accept-mission --mission {SLUG} --actor")
+    assert merge < accept
+    assert project.git("status", "--porcelain") == ""
+    later = project.run("status")
+    assert f"Mission {SLUG}: no run is active; the last one ended with exit code 0" in later.stdout
+
+
+def test_a_blocked_work_package_ends_the_run_with_1_and_the_way_on(project: Project) -> None:
+    project.lanes({"WP01": "done", "WP02": "blocked"})
+    done = project.orchestrate()
+    assert done.returncode == 1, done.stderr
+    assert (
+        "move-task WP02 --mission demo-01ABC --agent spec-kitty-orchestrator --to in_progress" in done.stdout
+    )
+    assert f"spec-kitty-orchestrator orchestrate --mission {SLUG} --impl-agent scripted" in done.stdout
+    assert "merge-mission" not in done.stdout
+
+
+def test_merging_is_refused_while_something_uncommitted_would_be_lost(project: Project) -> None:
+    project.lanes({"WP01": "done"})
+    (project.root / "kitty-specs" / SLUG / "meta.json").write_text("{}")
+    done = project.orchestrate("--merge")
+    assert done.returncode == 1
+    assert "not merged: " in done.stdout
+    assert f"kitty-specs/{SLUG}/meta.json" in done.stdout
+
+
+def test_the_version_is_shown(project: Project) -> None:
+    done = project.run("--version")
+    assert (done.returncode, done.stdout.split()[0]) == (0, "spec-kitty-orchestrator")
