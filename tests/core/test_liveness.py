@@ -1,8 +1,9 @@
 """Whatever the world answers, a work package leaves the run, and only a usable verdict approves it."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -101,6 +102,11 @@ def refusals() -> st.SearchStrategy[tuple[str, str, Lane]]:
 GOOD = Answers("ok", "ok", Outcome.OK, "summary", "approved", False, "new", "ok", "ok", "ok", "ok", "ok")
 
 
+def but(parts: Mapping[str, Any]) -> Answers:
+    """Return a world in which nothing goes wrong but this."""
+    return replace(GOOD, **parts)
+
+
 def answers() -> st.SearchStrategy[Answers]:
     """Return worlds in which up to three things go wrong: where all do, nothing gets far enough to loop."""
     said = st.one_of(refusals(), refusals(), st.just("broken"))
@@ -119,9 +125,7 @@ def answers() -> st.SearchStrategy[Answers]:
         "park": said,
     }
     chosen = st.lists(st.sampled_from(sorted(wrong)), min_size=1, max_size=3, unique=True)
-    return chosen.flatmap(lambda names: st.fixed_dictionaries({name: wrong[name] for name in names})).map(
-        lambda parts: replace(GOOD, **parts)
-    )  # type: ignore[arg-type]
+    return chosen.flatmap(lambda names: st.fixed_dictionaries({name: wrong[name] for name in names})).map(but)
 
 
 def policies() -> st.SearchStrategy[Policy]:
@@ -276,7 +280,7 @@ def assert_the_end_is_true(wp: WorkPackage, command: Finish, world: World, polic
 
 
 ALWAYS = [
-    replace(GOOD, **{name: value})  # type: ignore[arg-type]
+    but({name: value})
     for name in ("claim", "submit", "claim_review", "record", "park")
     for value in ("broken", *((code, "no", lane) for code in (REFUSED, NO_REPLY) for lane in Lane))
 ] + [
