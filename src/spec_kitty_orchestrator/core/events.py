@@ -36,13 +36,10 @@ class AttemptOpened:
 
 
 @dataclass(frozen=True)
-class AgentExited:
-    """An attempt ended. `tampered` names what a review changed in the workspace; it was put back."""
+class Submitted:
+    """The host has the work package for review."""
 
-    attempt_id: str
-    report: AgentReport
-    tampered: tuple[str, ...] = ()
-    kind: Literal["agent_exited"] = "agent_exited"
+    kind: Literal["submitted"] = "submitted"
 
 
 @dataclass(frozen=True)
@@ -59,13 +56,6 @@ class CommitRefused:
 
     message: str
     kind: Literal["commit_refused"] = "commit_refused"
-
-
-@dataclass(frozen=True)
-class Submitted:
-    """The host has the work package for review."""
-
-    kind: Literal["submitted"] = "submitted"
 
 
 @dataclass(frozen=True)
@@ -125,6 +115,22 @@ class HostRefused:
     lane: Lane
     claimed_by: str = ""
     kind: Literal["host_refused"] = "host_refused"
+
+
+@dataclass(frozen=True)
+class AgentExited:
+    """An attempt ended.
+
+    Attributes:
+        tampered: what a review changed in the workspace; it was put back.
+        refused: the host's answer where it was told of a review while the reviewer was at work, and refused.
+    """
+
+    attempt_id: str
+    report: AgentReport
+    tampered: tuple[str, ...] = ()
+    refused: HostRefused | None = None
+    kind: Literal["agent_exited"] = "agent_exited"
 
 
 @dataclass(frozen=True)

@@ -56,8 +56,10 @@ def commit_refused(wp: WorkPackage, event: Event, policy: Policy) -> Next:
 
 
 def submitted(wp: WorkPackage, _event: Event, _policy: Policy) -> Next:
-    """Go on to the review."""
-    return replace(wp, phase=Phase.CLAIMING_REVIEW, lane=Lane.FOR_REVIEW, feedback=(), tries=0)
+    """Go on to the review; the host is told of it while the reviewer is at work."""
+    return replace(
+        wp, phase=Phase.REVIEWING, lane=Lane.FOR_REVIEW, feedback=(), tries=0, review_claimed=False
+    )
 
 
 def ticked(wp: WorkPackage, _event: Event, _policy: Policy) -> Next:

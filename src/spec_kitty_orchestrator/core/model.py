@@ -316,6 +316,7 @@ class WorkPackage:
         rejected_from: like `counted_from`, for `rejected`.
         unusable: reviews by the present reviewer without a usable verdict, since the last implement attempt.
         moved: how often others moved it while we worked on it.
+        review_claimed: whether the host was told of the review of the present commit.
         tries: how often the present call was repeated after a refusal, a lost reply or a stopped agent.
         impl_agent: position in the implementers' fallback order.
         review_agent: position in the reviewers' fallback order.
@@ -345,6 +346,7 @@ class WorkPackage:
     verdict: Verdict | None = None
     rejected: tuple[Verdict, ...] = ()
     rejected_from: int = 0
+    review_claimed: bool = False
     unusable: int = 0
     moved: int = 0
     tries: int = 0

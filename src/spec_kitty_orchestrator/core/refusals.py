@@ -111,7 +111,7 @@ def _submit(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
 def _claim_review(wp: WorkPackage, event: HostRefused) -> Next:
     if wp.lane in (Lane.FOR_REVIEW, Lane.IN_REVIEW):
         return _again(wp, event)
-    return _elsewhere(wp, event)
+    return _elsewhere(replace(wp, verdict=None), event)
 
 
 def _record(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:

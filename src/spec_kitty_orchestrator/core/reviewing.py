@@ -7,18 +7,33 @@ from spec_kitty_orchestrator.core.commands import Record
 from spec_kitty_orchestrator.core.events import AgentExited, Event, Recorded, ReviewClaimed
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Phase, Policy, Ruling, WorkPackage
 from spec_kitty_orchestrator.core.moves import Next, conclude, cycles, park
+from spec_kitty_orchestrator.core.refusals import answer
 from spec_kitty_orchestrator.core.verdict import feedback_text, read_verdict
 
 
 def review_claimed(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
-    """Begin to review the range that git holds now."""
+    """Begin to review the range that git holds now, unless a verdict for it waits to be recorded."""
     assert isinstance(event, ReviewClaimed)
-    return replace(wp, phase=Phase.REVIEWING, lane=Lane.IN_REVIEW, base=event.base, head=event.head, tries=0)
+    claimed = replace(wp, lane=Lane.IN_REVIEW, base=event.base, head=event.head, tries=0, review_claimed=True)
+    if wp.verdict is not None and wp.verdict.head == event.head:
+        return replace(claimed, phase=Phase.RECORDING)
+    return replace(claimed, phase=Phase.REVIEWING, verdict=None)
 
 
 def reviewed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
-    """Read the verdict of a finished review; only a usable one is recorded."""
+    """Read the verdict of a finished review; it waits where the host refused to be told of the review."""
     assert isinstance(event, AgentExited)
+    refused = event.refused
+    if refused is None or refused.lane is Lane.IN_REVIEW:
+        return _judged(replace(wp, lane=Lane.IN_REVIEW, review_claimed=True), event, policy)
+    following = _judged(replace(wp, lane=refused.lane), event, policy)
+    wp = following[0] if isinstance(following, tuple) else following
+    if wp.phase is Phase.PARKING:
+        return wp
+    return answer(replace(wp, phase=Phase.CLAIMING_REVIEW), refused, policy)
+
+
+def _judged(wp: WorkPackage, event: AgentExited, policy: Policy) -> Next:
     wp, attempt = close(wp, event)
     if event.report.outcome is Outcome.CANCELED:
         return after_failure(wp, event, policy)

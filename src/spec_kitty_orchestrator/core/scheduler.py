@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from spec_kitty_orchestrator.core.model import Lane, Phase, WorkPackage, Workspace
+from spec_kitty_orchestrator.core.model import Lane, Phase, Result, WorkPackage, Workspace
 
 HOLDING = frozenset({Lane.CLAIMED, Lane.IN_PROGRESS, Lane.FOR_REVIEW, Lane.IN_REVIEW})
 """Lanes in which a work package has its workspace to itself, whoever works on it."""
@@ -69,7 +69,7 @@ def plan(snapshot: Snapshot, limit: int) -> Start | Idle | Finished | Stalled:
     busy = _busy(snapshot)
     reasons: dict[str, str] = {}
     ready: list[WorkPackage] = []
-    unknown = [wp.id for wp in left if wp.lane in HOLDING and wp.id not in snapshot.workspaces]
+    unknown = _held_somewhere(snapshot)
     for wp in left:
         reason = _why_not(wp, snapshot)
         if unknown and not reason and not _begun(wp):
@@ -90,7 +90,9 @@ def plan(snapshot: Snapshot, limit: int) -> Start | Idle | Finished | Stalled:
             chosen.append(wp.id)
     if chosen:
         return Start(tuple(chosen))
-    unresolved = any(_runnable(wp, snapshot) and wp.id not in snapshot.workspaces for wp in left)
+    unresolved = unknown or any(
+        _runnable(wp, snapshot) and wp.id not in snapshot.workspaces for wp in left
+    )
     # Whose rest is over waits for something else now, and must not wake the scheduler again and again.
     until = min((at for at in snapshot.resting.values() if at > snapshot.now), default=None)
     if snapshot.active or unresolved or until is not None:
@@ -102,6 +104,22 @@ def _unfinished(wp: WorkPackage, snapshot: Snapshot) -> bool:
     if wp.id in snapshot.active:
         return False
     return wp.phase is not Phase.FINISHED
+
+
+def held_by_others(wp: WorkPackage) -> bool:
+    """Whether another actor works on it, so that its worktree must be left alone."""
+    return wp.result is Result.FOREIGN and wp.lane in HOLDING
+
+
+def _held_somewhere(snapshot: Snapshot) -> list[str]:
+    """Return who holds a workspace that we do not know yet, which may be anybody's."""
+    return [
+        wp.id
+        for wp in snapshot.wps.values()
+        if wp.id not in snapshot.workspaces
+        and wp.lane in HOLDING
+        and (_unfinished(wp, snapshot) or held_by_others(wp))
+    ]
 
 
 def _begun(wp: WorkPackage) -> bool:

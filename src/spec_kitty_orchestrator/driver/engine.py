@@ -4,7 +4,7 @@ Nothing polls: whatever changes wakes the scheduler. Signals arrive as a call of
 """
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 import anyio
@@ -23,6 +23,7 @@ from spec_kitty_orchestrator.core.scheduler import (
     Stalled,
     Start,
     chains,
+    held_by_others,
     plan,
 )
 from spec_kitty_orchestrator.driver.mission import MissionView
@@ -110,6 +111,7 @@ class Orchestrator:
         self._changed = anyio.Event()
         self._stop = anyio.Event()
         self._signals: list[int] = []
+        self._failures: list[Exception] = []
 
     @property
     def work_packages(self) -> Mapping[str, WorkPackage]:
@@ -124,9 +126,7 @@ class Orchestrator:
     def interrupt(self, signum: int) -> None:
         """Start nothing more, stop the agents and return from `run`; a second call hurries the stop."""
         self._signals.append(signum)
-        self._stop.set()
-        self._stop = anyio.Event()
-        self._wake()
+        self._halt()
 
     async def run(self, state: MissionState | None = None) -> RunResult:
         """Drive the mission until nothing is left to do.
@@ -146,16 +146,18 @@ class Orchestrator:
         begun = RunStarted(self._clock.now(), self._mission, self._actor, self._policy, self._version)
         await self._journal.append(begun)
         end: Finished | Stalled | None = None
-        try:
-            async with anyio.create_task_group() as tg:
-                tg.start_soon(self._stop_agents_on_signals)
-                tg.start_soon(self._resolve_workspaces)
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(self._stop_agents_when_told)
+            tg.start_soon(self._guarded, self._resolve_workspaces)
+            try:
                 end = await self._schedule(tg)
-                tg.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            with anyio.CancelScope(shield=True):
-                await self._agents.stop_all(self._grace_s)
-            raise _first(group) from group
+            except Exception as error:  # noqa: BLE001 - raised below, once the agents are stopped
+                self._fail(error)
+                while self._active:
+                    await self._changed.wait()
+            tg.cancel_scope.cancel()
+        if self._failures:
+            raise self._failures[0]
         result = self._result(end)
         summary = f"{sum(one.lane.complete for one in result.work_packages)} of {len(self._wps)} complete"
         await self._journal.append(RunEnded(self._clock.now(), result.exit_code, summary))
@@ -164,7 +166,7 @@ class Orchestrator:
     async def _schedule(self, tg: TaskGroup) -> Finished | Stalled | None:
         while True:
             changed = self._changed
-            if self._signals:
+            if self._halted:
                 if not self._active:
                     return None
                 await changed.wait()
@@ -176,14 +178,15 @@ class Orchestrator:
                 case Start(ids=ids):
                     for one in ids:
                         self._active.add(one)
-                        tg.start_soon(self._drive, one)
+                        tg.start_soon(self._guarded, self._drive, one)
                 case Idle(until=until):
                     with anyio.move_on_after(None if until is None else until - anyio.current_time()):
                         await changed.wait()
                 case end:
-                    if not self._view.stale:
+                    if self._view.stale:
+                        await self._view.refresh()
+                    if not self._adopt():
                         return end
-                    await self._reconcile()
 
     async def _drive(self, wp_id: str) -> None:
         event: Event = Scheduled(self._wps[wp_id].lane, self._workspaces[wp_id])
@@ -203,7 +206,7 @@ class Orchestrator:
                     if command.result is Result.REQUEUED:
                         await self._reconcile()
                     return
-                if self._signals:
+                if self._halted:
                     return
                 event = await self._performer.perform(wp, command)
         finally:
@@ -211,30 +214,37 @@ class Orchestrator:
             self._wake()
 
     async def _reconcile(self) -> None:
-        """Read the mission again; whoever is at work settles its own lane, the others are settled here."""
         await self._view.refresh()
+        self._adopt()
+
+    def _adopt(self) -> bool:
+        """Take over the lanes last read, and tell whether any differs; whoever is at work settles its own."""
+        before = dict(self._wps)
         for wp_id, lane in self._view.lanes.items():
             wp = self._wps.get(wp_id) or WorkPackage(wp_id, self._view.dependencies[wp_id])
             self._wps[wp_id] = wp if wp_id in self._active else seen(wp, lane)
         self._wake()
+        return self._wps != before
 
     async def _resolve_workspaces(self) -> None:
         """Learn who shares a worktree before anything is claimed; what cannot start yet waits for a lull."""
         while True:
             changed = self._changed
             missing = [one for one in self._wps.values() if self._unresolved(one)]
+            missing.sort(key=lambda one: (-self._chains.get(one.id, 1), one.id))
             ready = [one for one in missing if self._ready(one)]
             if ready:
                 async with anyio.create_task_group() as tg:
                     for one in ready[: self._limit]:
                         tg.start_soon(self._resolve, one.id)
             elif missing and self._lull():
-                await self._resolve(max(missing, key=lambda one: self._chains.get(one.id, 1)).id)
+                await self._resolve(missing[0].id)
             else:
                 await changed.wait()
 
     def _unresolved(self, wp: WorkPackage) -> bool:
-        return wp.phase is not Phase.FINISHED and wp.id not in self._workspaces
+        """Whether its worktree is to be found out: to work in it, or to keep out of it."""
+        return wp.id not in self._workspaces and (wp.phase is not Phase.FINISHED or held_by_others(wp))
 
     def _ready(self, wp: WorkPackage) -> bool:
         return all(one in self._wps and self._wps[one].lane.complete for one in wp.dependencies)
@@ -251,31 +261,55 @@ class Orchestrator:
             self._observer.said(f"{wp_id} is left out: {refusal.message}")
         self._wake()
 
-    async def _stop_agents_on_signals(self) -> None:
+    async def _guarded(self, work: Callable[..., Awaitable[None]], *args: str) -> None:
+        """Let a failure end the run in order: nothing new starts, the agents are stopped, then it is raised."""
+        try:
+            await work(*args)
+        except ExceptionGroup as group:
+            self._fail(_first(group))
+        except Exception as error:  # noqa: BLE001 - `run` raises it
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._failures.append(error)
+        self._halt()
+
+    def _halt(self) -> None:
+        self._stop.set()
+        self._stop = anyio.Event()
+        self._wake()
+
+    @property
+    def _halted(self) -> bool:
+        return bool(self._signals or self._failures)
+
+    async def _stop_agents_when_told(self) -> None:
         async with anyio.create_task_group() as tg:
             while True:
-                if not self._signals:
-                    await self._stop.wait()
-                grace_s = self._grace_s if len(self._signals) == 1 else HURRIED_GRACE_S
-                tg.start_soon(self._agents.stop_all, grace_s)
-                await self._stop.wait()
+                stop = self._stop
+                if self._halted:
+                    grace_s = self._grace_s if len(self._signals) < 2 else HURRIED_GRACE_S
+                    tg.start_soon(self._agents.stop_all, grace_s)
+                await stop.wait()
 
     def _wake(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
 
     def _result(self, end: Finished | Stalled | None) -> RunResult:
-        wps = tuple(self._wps[one] for one in self._view.lanes)
+        wps = tuple(self._wps[one] for one in self._view.lanes if one in self._wps)
         stalled = dict(end.reasons) if isinstance(end, Stalled) else {}
-        reasons = {
-            one.id: stalled.get(one.id) or one.note or f"left in {one.lane}"
-            for one in wps
-            if not one.lane.complete
-        }
+        reasons = {one.id: stalled.get(one.id) or _why_open(one) for one in wps if not one.lane.complete}
         state = replace(self._view.state(), lanes={one.id: one.lane for one in wps})
         if self._signals:
             return RunResult(128 + self._signals[0], wps, reasons, state, self._signals[0])
         return RunResult(_exit_code(wps), wps, reasons, state)
+
+
+def _why_open(wp: WorkPackage) -> str:
+    if wp.result in (Result.DONE, Result.APPROVED):
+        return f"somebody else moved it to {wp.lane} after it was {wp.result}"
+    return wp.note or f"left in {wp.lane}"
 
 
 def _exit_code(wps: tuple[WorkPackage, ...]) -> int:
@@ -285,10 +319,9 @@ def _exit_code(wps: tuple[WorkPackage, ...]) -> int:
     return 1 if any(one.result in ended for one in wps) else 6
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def _first(group: ExceptionGroup[Exception]) -> Exception:
     """Choose the exception to report: one of ours if there is one, as it says what to do."""
-    ours = group.subgroup(OrchestratorError)
-    chosen: BaseException = ours or group
-    while isinstance(chosen, BaseExceptionGroup):
+    chosen: Exception = group.subgroup(OrchestratorError) or group
+    while isinstance(chosen, ExceptionGroup):
         chosen = chosen.exceptions[0]
     return chosen

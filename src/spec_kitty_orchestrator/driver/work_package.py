@@ -8,6 +8,8 @@ import shlex
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+import anyio
+
 from spec_kitty_orchestrator.core.commands import (
     Claim,
     ClaimReview,
@@ -166,11 +168,32 @@ class Performer:
 
     async def _run(self, wp: WorkPackage, command: RunAgent) -> Event:
         attempt = command.attempt
-        report = await self.agents.run(attempt)
-        tampered: tuple[str, ...] = ()
-        if attempt.role is Role.REVIEW:
-            tampered = await self.workspaces.restore(wp.id, self._workspace(wp), attempt.tree, attempt.id)
-        return AgentExited(attempt.id, report, tampered)
+        if attempt.role is Role.IMPLEMENT:
+            return AgentExited(attempt.id, await self.agents.run(attempt))
+        refused: HostRefused | None = None
+        broken: WorkspaceError | None = None
+
+        async def tell() -> None:
+            nonlocal refused
+            refused = await self._told_of_review(wp)
+
+        # The host takes seconds to note that the review has begun; the reviewer need not wait for that.
+        async with anyio.create_task_group() as tg:
+            if not wp.review_claimed:
+                tg.start_soon(tell)
+            try:
+                report = await self.agents.run(attempt)
+            except WorkspaceError as error:
+                broken = error
+        if broken is not None:
+            raise broken
+        tampered = await self.workspaces.restore(wp.id, self._workspace(wp), attempt.tree, attempt.id)
+        return AgentExited(attempt.id, report, tampered, refused)
+
+    async def _told_of_review(self, wp: WorkPackage) -> HostRefused | None:
+        policy = self._metadata(wp, Role.REVIEW)
+        call = self.host.start_review(self.mission, wp.id, self.actor, policy)
+        return await self._told(wp, call, Lane.IN_REVIEW)
 
     async def _commit(self, wp: WorkPackage, command: Commit) -> Event:
         found = await self.workspaces.commit(
@@ -190,10 +213,7 @@ class Performer:
         return await self._told(wp, call, wp.lane) or SubtasksTicked(command.ids)
 
     async def _claim_review(self, wp: WorkPackage) -> Event:
-        policy = self._metadata(wp, Role.REVIEW)
-        refused = await self._told(
-            wp, self.host.start_review(self.mission, wp.id, self.actor, policy), Lane.IN_REVIEW
-        )
+        refused = await self._told_of_review(wp)
         if refused is not None:
             return refused
         workspace = self._workspace(wp)
