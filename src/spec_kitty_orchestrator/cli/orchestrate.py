@@ -16,8 +16,8 @@ from spec_kitty_orchestrator.cli.console import SteadyConsole
 from spec_kitty_orchestrator.cli.live import LiveView
 from spec_kitty_orchestrator.cli.plain import PlainView
 from spec_kitty_orchestrator.core.model import MissionState
-from spec_kitty_orchestrator.driver.engine import RunResult
 from spec_kitty_orchestrator.driver.landing import land
+from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import OrchestratorError
 from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.machine.lock import MissionLock

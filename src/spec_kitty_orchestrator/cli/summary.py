@@ -13,7 +13,7 @@ from rich.console import Console
 from spec_kitty_orchestrator.app import MissionFiles, Project, mission_files
 from spec_kitty_orchestrator.cli import words
 from spec_kitty_orchestrator.core.model import Lane, Role, Ruling, WorkPackage
-from spec_kitty_orchestrator.driver.engine import RunResult
+from spec_kitty_orchestrator.driver.result import RunResult
 
 LONGEST_LINE = 2000
 _STATUS_COPIES = (

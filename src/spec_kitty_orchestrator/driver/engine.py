@@ -5,7 +5,6 @@ Nothing polls: whatever changes wakes the scheduler. Signals arrive as a call of
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
 
 import anyio
 from anyio.abc import TaskGroup
@@ -28,6 +27,7 @@ from spec_kitty_orchestrator.core.scheduler import (
 )
 from spec_kitty_orchestrator.driver.mission import MissionView
 from spec_kitty_orchestrator.driver.recover import fold, seen, start
+from spec_kitty_orchestrator.driver.result import RunResult, conclude
 from spec_kitty_orchestrator.driver.work_package import Performer
 from spec_kitty_orchestrator.errors import HostRefusal, OrchestratorError
 from spec_kitty_orchestrator.ports import (
@@ -52,25 +52,6 @@ HURRIED_GRACE_S = 1.0
 def new_attempt_id() -> str:
     """Return an id that an implementer cannot guess, so that its text can hold no verdict for a review."""
     return secrets.token_hex(8)
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run came to.
-
-    Attributes:
-        exit_code: see the table of exit codes in the documentation.
-        work_packages: in the mission's order, each in its last state.
-        reasons: for each work package that is not approved or done, why.
-        state: the host's lanes at the end; after an interruption, the last ones that we know.
-        interrupted: the signal that ended the run, None if it ended by itself.
-    """
-
-    exit_code: int
-    work_packages: tuple[WorkPackage, ...]
-    reasons: Mapping[str, str]
-    state: MissionState
-    interrupted: int | None = None
 
 
 class Orchestrator:
@@ -262,7 +243,7 @@ class Orchestrator:
         self._wake()
 
     async def _guarded(self, work: Callable[..., Awaitable[None]], *args: str) -> None:
-        """Let a failure end the run in order: nothing new starts, the agents are stopped, then it is raised."""
+        """Let a failure end the run in order: nothing starts any more, agents are stopped, `run` raises."""
         try:
             await work(*args)
         except ExceptionGroup as group:
@@ -298,25 +279,8 @@ class Orchestrator:
 
     def _result(self, end: Finished | Stalled | None) -> RunResult:
         wps = tuple(self._wps[one] for one in self._view.lanes if one in self._wps)
-        stalled = dict(end.reasons) if isinstance(end, Stalled) else {}
-        reasons = {one.id: stalled.get(one.id) or _why_open(one) for one in wps if not one.lane.complete}
-        state = replace(self._view.state(), lanes={one.id: one.lane for one in wps})
-        if self._signals:
-            return RunResult(128 + self._signals[0], wps, reasons, state, self._signals[0])
-        return RunResult(_exit_code(wps), wps, reasons, state)
-
-
-def _why_open(wp: WorkPackage) -> str:
-    if wp.result in (Result.DONE, Result.APPROVED):
-        return f"somebody else moved it to {wp.lane} after it was {wp.result}"
-    return wp.note or f"left in {wp.lane}"
-
-
-def _exit_code(wps: tuple[WorkPackage, ...]) -> int:
-    if all(one.lane.complete for one in wps):
-        return 0
-    ended = (Result.PARKED, Result.BLOCKED, Result.CANCELED)
-    return 1 if any(one.result in ended for one in wps) else 6
+        reasons = end.reasons if isinstance(end, Stalled) else {}
+        return conclude(self._view.state(), wps, reasons, self._signals[0] if self._signals else None)
 
 
 def _first(group: ExceptionGroup[Exception]) -> Exception:

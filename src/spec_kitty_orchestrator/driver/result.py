@@ -1,0 +1,55 @@
+"""What a run came to: the exit code, and a reason for whatever is not complete."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from spec_kitty_orchestrator.core.model import MissionState, Result, WorkPackage
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to.
+
+    Attributes:
+        exit_code: see the table of exit codes in the documentation.
+        work_packages: in the mission's order, each in its last state.
+        reasons: for each work package that is not approved or done, why.
+        state: the host's lanes at the end; after an interruption, the last ones that we know.
+        interrupted: the signal that ended the run, None if it ended by itself.
+    """
+
+    exit_code: int
+    work_packages: tuple[WorkPackage, ...]
+    reasons: Mapping[str, str]
+    state: MissionState
+    interrupted: int | None = None
+
+
+def conclude(
+    state: MissionState, wps: Sequence[WorkPackage], stalled: Mapping[str, str], interrupted: int | None
+) -> RunResult:
+    """Say what a run came to.
+
+    Args:
+        state: the host's answer read last.
+        wps: every work package, in the mission's order, with the lane last seen or acknowledged.
+        stalled: the scheduler's reasons, if it could start nothing more.
+        interrupted: the signal that ended the run, if one did.
+    """
+    reasons = {one.id: stalled.get(one.id) or _why_open(one) for one in wps if not one.lane.complete}
+    known = replace(state, lanes={one.id: one.lane for one in wps})
+    code = _exit_code(wps) if interrupted is None else 128 + interrupted
+    return RunResult(code, tuple(wps), reasons, known, interrupted)
+
+
+def _why_open(wp: WorkPackage) -> str:
+    if wp.result in (Result.DONE, Result.APPROVED):
+        return f"somebody else moved it to {wp.lane} after it was {wp.result}"
+    return wp.note or f"left in {wp.lane}"
+
+
+def _exit_code(wps: Sequence[WorkPackage]) -> int:
+    if all(one.lane.complete for one in wps):
+        return 0
+    ended = (Result.PARKED, Result.BLOCKED, Result.CANCELED)
+    return 1 if any(one.result in ended for one in wps) else 6
