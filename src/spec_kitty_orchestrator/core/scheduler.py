@@ -90,9 +90,7 @@ def plan(snapshot: Snapshot, limit: int) -> Start | Idle | Finished | Stalled:
             chosen.append(wp.id)
     if chosen:
         return Start(tuple(chosen))
-    unresolved = unknown or any(
-        _runnable(wp, snapshot) and wp.id not in snapshot.workspaces for wp in left
-    )
+    unresolved = unknown or any(_runnable(wp, snapshot) and wp.id not in snapshot.workspaces for wp in left)
     # Whose rest is over waits for something else now, and must not wake the scheduler again and again.
     until = min((at for at in snapshot.resting.values() if at > snapshot.now), default=None)
     if snapshot.active or unresolved or until is not None:

@@ -42,6 +42,8 @@ from spec_kitty_orchestrator.ports import (
     Workspaces,
 )
 
+__all__ = ["HURRIED_GRACE_S", "STOP_GRACE_S", "Orchestrator", "RunResult", "new_attempt_id"]
+
 STOP_GRACE_S = 8.0
 """Between the first signal to an agent and the kill: the slowest CLI cleans up in about two seconds."""
 

@@ -35,6 +35,7 @@ class FakeWorkspaces:
         self.errors: list[Exception] = []
         self.rescued: list[str] = []
         self.restored: list[tuple[str, ...]] = []
+        self._made = 0
 
     def tree(self, workspace: Workspace) -> FakeTree:
         """Return the worktree, made on first use."""
@@ -43,6 +44,14 @@ class FakeWorkspaces:
     def edit(self, workspace: Workspace, path: str) -> None:
         """Change a file, as an agent would."""
         self.tree(workspace).dirty.add(path)
+
+    def commit_by_hand(self, workspace: Workspace) -> str:
+        """Commit what is uncommitted, as an agent or a person would; return the new sha."""
+        tree = self.tree(workspace)
+        self._made += 1
+        tree.commits.append(f"{self._made:040x}")
+        tree.dirty.clear()
+        return tree.commits[-1]
 
     async def ensure(self, wp: str, workspace: Workspace, dependencies: Sequence[str]) -> None:
         """Make the worktree."""
@@ -76,9 +85,7 @@ class FakeWorkspaces:
         if self.errors:
             raise self.errors.pop(0)
         if tree.dirty or (empty_reason and tree.commits[-1] == base):
-            count = sum(len(one.commits) for one in self.trees.values())
-            tree.commits.append(f"{count:040x}")
-            tree.dirty.clear()
+            self.commit_by_hand(workspace)
         return Evidence(base, tree.commits[-1], stat=message)
 
     async def diff(self, workspace: Workspace, base: str, head: str, limit: int) -> tuple[str, str]:

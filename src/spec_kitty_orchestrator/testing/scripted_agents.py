@@ -1,6 +1,7 @@
 """Agents in memory that follow a script; their processes outlive a canceled `run`, as real ones do."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -30,6 +31,7 @@ class Play:
         edits: paths that it changes in its workspace; None for one of its own when it implements.
         retry_after_s: with `rate_limited`, what the CLI tells.
         usage: what it cost.
+        then: called when it ends by itself, for what else an agent may do: commit, move a lane.
     """
 
     seconds: float = 1.0
@@ -38,6 +40,7 @@ class Play:
     edits: tuple[str, ...] | None = None
     retry_after_s: float | None = None
     usage: Usage = field(default_factory=Usage)
+    then: Callable[[], None] | None = None
 
 
 def verdict(request: AttemptRequest, ruling: str, *findings: str, **changes: object) -> str:
@@ -74,6 +77,8 @@ class ScriptedAgents:
         running: ids of attempts whose process runs, in the order of their start.
         most_at_once: the largest number of processes that ran at one time.
         collisions: pairs of attempts that ran in one workspace at one time.
+        graces: the grace of each call of `stop_all`, oldest first, in seconds.
+        stubborn_s: how long an agent that is told to stop goes on; the grace cuts it short.
     """
 
     def __init__(self, workspaces: FakeWorkspaces, script: Script = always_succeed) -> None:
@@ -84,9 +89,13 @@ class ScriptedAgents:
         self.running: list[str] = []
         self.most_at_once = 0
         self.collisions: list[tuple[str, str]] = []
+        self.graces: list[float] = []
+        self.stubborn_s = 0.0
         self._started: dict[str, tuple[AttemptRequest, Play, float]] = {}
         self._reports: dict[str, AgentReport] = {}
+        self._kill_at = math.inf
         self._stop = anyio.Event()
+        self._hurry = anyio.Event()
 
     def policy(self, agent: str, role: Role) -> PolicyMetadata:
         """Return an acceptable policy."""
@@ -118,6 +127,7 @@ class ScriptedAgents:
         request, play, started = self._started[attempt.id]
         with anyio.move_on_after(max(0.0, started + play.seconds - anyio.current_time())):
             await self._stop.wait()
+            await self._go_on_for_a_while()
             self.running.remove(attempt.id)
             self._reports[attempt.id] = AgentReport(Outcome.CANCELED)
             return self._reports[attempt.id]
@@ -128,11 +138,23 @@ class ScriptedAgents:
     async def stop_all(self, grace_s: float) -> None:
         """Stop every running attempt."""
         await anyio.lowlevel.checkpoint()
+        self.graces.append(grace_s)
+        self._kill_at = min(self._kill_at, anyio.current_time() + grace_s)
         self._stop.set()
+        self._hurry.set()
+        self._hurry = anyio.Event()
 
     def restart(self) -> None:
         """Forget an earlier stop, as the next start of the command would."""
+        self._kill_at = math.inf
         self._stop = anyio.Event()
+        self._hurry = anyio.Event()
+
+    async def _go_on_for_a_while(self) -> None:
+        ends = anyio.current_time() + self.stubborn_s
+        while anyio.current_time() < min(ends, self._kill_at):
+            with anyio.move_on_after(min(ends, self._kill_at) - anyio.current_time()):
+                await self._hurry.wait()
 
     def _start(self, attempt: Attempt) -> None:
         request = next(one for one in self.requests if one.id == attempt.id)
@@ -154,6 +176,8 @@ class ScriptedAgents:
             )
         for path in edits:
             self.workspaces.edit(request.workspace, path)
+        if play.then is not None:
+            play.then()
         text = play.text
         if text is None:
             text = report(request) if implements else verdict(request, "approved")

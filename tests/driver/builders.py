@@ -1,0 +1,224 @@
+"""A mission on a stage: the engine between shipped stand-ins, and what must be true of every run."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any
+
+import anyio
+
+from spec_kitty_orchestrator.core.events import AgentExited
+from spec_kitty_orchestrator.core.model import (
+    APPROVED,
+    Lane,
+    Outcome,
+    Policy,
+    PolicyMetadata,
+    Role,
+    Workspace,
+)
+from spec_kitty_orchestrator.core.prompts import Prompts
+from spec_kitty_orchestrator.driver.engine import Orchestrator
+from spec_kitty_orchestrator.driver.result import RunResult
+from spec_kitty_orchestrator.ports import AttemptRequest, Entry, Line, ReviewResult
+from spec_kitty_orchestrator.testing.fake_host import FakeHost
+from spec_kitty_orchestrator.testing.fake_workspaces import FakeWorkspaces
+from spec_kitty_orchestrator.testing.lane_rules import Transition
+from spec_kitty_orchestrator.testing.memory_journal import MemoryJournal, StoppedClock, Watcher
+from spec_kitty_orchestrator.testing.scripted_agents import Play, Script, ScriptedAgents, always_succeed
+
+DIAMOND: Mapping[str, Sequence[str]] = {
+    "WP01": (),
+    "WP02": ("WP01",),
+    "WP03": ("WP01",),
+    "WP04": ("WP02", "WP03"),
+}
+
+POLICY = Policy(impl_agents=("ada",), review_agents=("rob",))
+
+PROMPTS = Prompts("${task}${report}", "${task}${feedback}${report}", "${task}${verdict}")
+
+LIMIT_S = 100_000.0
+"""Bound of a run on virtual time: far above every bound of the engine's, so whoever meets it hangs."""
+
+REAL_LIMIT_S = 60.0
+"""The same on asyncio, where it passes."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A transition as the host recorded it, and HEAD of the work package's worktree at that moment."""
+
+    transition: Transition
+    head: str
+
+
+class WitnessedHost(FakeHost):
+    """A host that looks at the worktree whenever it records a transition."""
+
+    workspaces: FakeWorkspaces
+
+    def __init__(self, dependencies: Mapping[str, Sequence[str]], **settings: Any) -> None:
+        super().__init__(dependencies, **settings)
+        self.witnessed: list[Seen] = []
+
+    async def transition(
+        self,
+        mission: str,
+        wp: str,
+        to: Lane,
+        actor: str,
+        *,
+        policy: PolicyMetadata | None = None,
+        note: str = "",
+        review: ReviewResult | None = None,
+        evidence: Mapping[str, object] | None = None,
+        review_ref: str = "",
+        force: bool = False,
+    ) -> None:
+        before = len(self.events)
+        try:
+            await super().transition(
+                mission,
+                wp,
+                to,
+                actor,
+                policy=policy,
+                note=note,
+                review=review,
+                evidence=evidence,
+                review_ref=review_ref,
+                force=force,
+            )
+        finally:
+            head = self.workspaces.tree(await self.where(wp)).commits[-1]
+            self.witnessed += [Seen(one, head) for one in self.events[before:] if one.wp == wp]
+
+    async def where(self, wp: str) -> Workspace:
+        """Return a work package's workspace without a call being counted."""
+        return self._workspace("resolve-workspace", self.mission, wp)
+
+
+class Power(Exception):
+    """The power fails."""
+
+
+class FragileJournal(MemoryJournal):
+    """A journal whose machine dies at the `dies_at`-th append of this start, before the line is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dies_at: int | None = None
+        self.appended = 0
+
+    async def append(self, line: Line) -> None:
+        self.appended += 1
+        if self.dies_at is not None and self.appended >= self.dies_at:
+            raise Power
+        await super().append(line)
+
+
+class Stage:
+    """One mission with its stand-ins; every start shares them, as starts of the command share a machine."""
+
+    def __init__(
+        self,
+        dependencies: Mapping[str, Sequence[str]] = DIAMOND,
+        script: Script = always_succeed,
+        *,
+        policy: Policy = POLICY,
+        max_concurrent: int = 4,
+        host: WitnessedHost | None = None,
+        limit_s: float = LIMIT_S,
+        **host_settings: Any,
+    ) -> None:
+        self.host = host or WitnessedHost(dependencies, **host_settings)
+        self.workspaces = FakeWorkspaces()
+        self.host.workspaces = self.workspaces
+        self.agents = ScriptedAgents(self.workspaces, script)
+        self.journal = FragileJournal()
+        self.watcher = Watcher()
+        self.policy = policy
+        self.max_concurrent = max_concurrent
+        self.limit_s = limit_s
+        self._ids = count(1)
+
+    def orchestrator(self, **changes: Any) -> Orchestrator:
+        """Build the engine for one start."""
+        self.agents.restart()
+        self.journal.appended = 0
+        parts: dict[str, Any] = {
+            "host": self.host,
+            "agents": self.agents,
+            "workspaces": self.workspaces,
+            "journal": self.journal,
+            "clock": StoppedClock(),
+            "observer": self.watcher,
+            "prompts": PROMPTS,
+            "max_concurrent": self.max_concurrent,
+            "version": "1.0.0",
+            "new_id": self._new_id,
+        }
+        return Orchestrator(self.host.mission, "driver", self.policy, **parts | changes)
+
+    async def run(self, **changes: Any) -> RunResult:
+        """Drive the mission from one start to its end, within a bound."""
+        with anyio.fail_after(self.limit_s):
+            return await self.orchestrator(**changes).run()
+
+    def _new_id(self) -> str:
+        return f"attempt{next(self._ids):06d}"
+
+    def lanes_of(self, wp: str) -> list[Lane]:
+        """Return where the host's record put a work package, oldest first."""
+        return [one.to_lane for one in self.host.events if one.wp == wp]
+
+    def prompts_of(self, wp: str, role: Role) -> list[str]:
+        """Return the prompts of a work package's attempts in one role."""
+        return [one.prompt for one in self.agents.requests if (one.wp_id, one.role) == (wp, role)]
+
+    def calls(self) -> Counter[str]:
+        """Count the host calls by name."""
+        return Counter(self.host.calls)
+
+    def assert_sound(self) -> None:
+        """Check what no run may ever break: one run per attempt, one agent per worktree, true approvals."""
+        assert self.agents.collisions == []
+        assert set(self.agents.runs.values()) <= {1}
+        assert self.agents.most_at_once <= self.max_concurrent
+        for one in self.host.witnessed:
+            if one.transition.to_lane.complete:
+                self._assert_true(one)
+
+    def _assert_true(self, seen: Seen) -> None:
+        review = seen.transition.review
+        assert review is not None
+        attempt_id, _, head = review.reference.partition("@")
+        assert (review.verdict, head) == (APPROVED, seen.head)
+        asked = next(one for one in self.agents.requests if one.id == attempt_id)
+        assert (asked.role, asked.wp_id, asked.head) == (Role.REVIEW, seen.transition.wp, seen.head)
+        ended = [one for one in self._exits() if one.attempt_id == attempt_id]
+        assert [(one.report.outcome, one.tampered) for one in ended] == [(Outcome.OK, ())]
+
+    def _exits(self) -> Iterable[AgentExited]:
+        return (
+            one.event
+            for one in self.journal.lines
+            if isinstance(one, Entry) and isinstance(one.event, AgentExited)
+        )
+
+
+def scripted(**roles: Callable[[AttemptRequest], Play] | Play) -> Script:
+    """Return a script from plays or functions named like `WP01_review`; everything else succeeds."""
+
+    def script(request: AttemptRequest) -> Play:
+        found = roles.get(f"{request.wp_id}_{request.role}") or roles.get(request.role.value) or Play()
+        return found if isinstance(found, Play) else found(request)
+
+    return script
+
+
+def longer(policy: Policy = POLICY, **changes: Any) -> Policy:
+    """Return the policy with changes."""
+    return replace(policy, **changes)

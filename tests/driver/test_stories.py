@@ -1,0 +1,278 @@
+"""Whole missions, from planned to the end, as an operator would tell them."""
+
+from collections.abc import Callable
+
+import anyio
+import pytest
+from tests.driver.builders import DIAMOND, REAL_LIMIT_S, Stage, longer, scripted
+
+from spec_kitty_orchestrator.core.model import FeedbackSource, Lane, Outcome, Phase, Role
+from spec_kitty_orchestrator.errors import HostRefusal, WorkspaceError
+from spec_kitty_orchestrator.ports import AttemptRequest
+from spec_kitty_orchestrator.testing.scripted_agents import Play, report, verdict
+
+pytestmark = pytest.mark.anyio
+
+Make = Callable[..., Stage]
+
+CLEAN = [Lane.CLAIMED, Lane.IN_PROGRESS, Lane.FOR_REVIEW, Lane.IN_REVIEW, Lane.DONE]
+
+
+async def test_a_diamond_takes_no_longer_than_its_critical_path(stage: Make) -> None:
+    seconds = {"WP01": 10.0, "WP02": 30.0, "WP03": 50.0, "WP04": 20.0}
+    mission = stage(
+        script=lambda r: Play(seconds=seconds[r.wp_id] if r.role is Role.IMPLEMENT else 5.0),
+    )
+    began = anyio.current_time()
+    result = await mission.run()
+    assert result.exit_code == 0
+    assert {wp.id: wp.lane for wp in result.work_packages} == dict.fromkeys(DIAMOND, Lane.DONE)
+    assert anyio.current_time() - began == pytest.approx((10 + 5) + (50 + 5) + (20 + 5))
+    assert mission.agents.most_at_once == 2
+
+
+async def test_host_calls_of_parallel_work_packages_overlap(stage: Make) -> None:
+    mission = stage({"WP01": (), "WP02": (), "WP03": ()}, latency_s=3.0)
+    began = anyio.current_time()
+    assert (await mission.run()).exit_code == 0
+    alone = 3.0 + 1.0 + 3.0 + max(1.0, 3.0) + 3.0
+    assert anyio.current_time() - began == pytest.approx(3.0 + 3.0 + alone + 3.0)
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio", "asyncio"], indirect=True)
+async def test_a_rejected_work_package_is_reworked_and_approved(
+    stage: Make, anyio_backend: tuple[str, object]
+) -> None:
+    tempo = 1.0 if anyio_backend[0] == "trio" else 0.001
+
+    def review(request: AttemptRequest) -> Play:
+        if request.number == 2:
+            return Play(seconds=tempo, text=verdict(request, "changes_requested", "mend the loop in a.py"))
+        return Play(seconds=tempo)
+
+    mission = stage(
+        script=scripted(WP02_review=review, implement=Play(seconds=tempo), review=Play(seconds=tempo)),
+        limit_s=REAL_LIMIT_S,
+    )
+    result = await mission.run()
+    assert result.exit_code == 0
+    assert mission.lanes_of("WP02") == [
+        *CLEAN[:4],
+        Lane.IN_PROGRESS,
+        Lane.FOR_REVIEW,
+        Lane.IN_REVIEW,
+        Lane.DONE,
+    ]
+    assert "mend the loop in a.py" in mission.prompts_of("WP02", Role.IMPLEMENT)[1]
+    heads = [one.head for one in mission.agents.requests if (one.wp_id, one.role) == ("WP02", Role.REVIEW)]
+    assert len(set(heads)) == 2
+    assert mission.lanes_of("WP03") == CLEAN
+
+
+async def test_the_next_implementer_takes_over_from_one_that_cannot_log_in(stage: Make) -> None:
+    mission = stage(
+        {"WP01": ()},
+        lambda r: Play(outcome=Outcome.AUTH) if r.agent == "ada" else Play(),
+        policy=longer(impl_agents=("ada", "eve")),
+    )
+    assert (await mission.run()).exit_code == 0
+    assert [one.agent for one in mission.agents.requests] == ["ada", "eve", "rob"]
+
+
+async def test_the_next_reviewer_takes_over_from_one_that_crashes(stage: Make) -> None:
+    mission = stage(
+        {"WP01": ()},
+        lambda r: Play(outcome=Outcome.CRASHED) if r.agent == "rob" else Play(),
+        policy=longer(review_agents=("rob", "ann")),
+    )
+    assert (await mission.run()).exit_code == 0
+    assert [one.agent for one in mission.agents.requests] == ["ada", "rob", "rob", "rob", "ann"]
+
+
+async def test_without_a_usable_verdict_of_any_reviewer_a_person_must_review(stage: Make) -> None:
+    mission = stage(
+        {"WP01": (), "WP02": ("WP01",)},
+        scripted(review=Play(text="Looks good to me, approved!")),
+        policy=longer(review_agents=("rob", "ann")),
+    )
+    result = await mission.run()
+    assert result.exit_code == 1
+    assert [one.agent for one in mission.agents.requests] == ["ada", "rob", "rob", "ann", "ann"]
+    assert mission.host.lanes == {"WP01": Lane.IN_REVIEW, "WP02": Lane.PLANNED}
+    assert "a person must review" in result.reasons["WP01"]
+    assert "WP01" in result.reasons["WP02"]
+
+
+async def test_subtasks_are_ticked_on_the_word_of_the_report(stage: Make) -> None:
+    mission = stage(
+        {"WP01": ()},
+        scripted(implement=lambda r: Play(text=report(r, subtasks_done=["T001", "T002"]))),
+        subtasks={"WP01": ("T001", "T002")},
+    )
+    assert (await mission.run()).exit_code == 0
+    assert mission.host.ticked == {"T001", "T002"}
+    assert len(mission.prompts_of("WP01", Role.IMPLEMENT)) == 1
+
+
+async def test_a_subtask_that_no_report_names_goes_back_to_the_implementer(stage: Make) -> None:
+    def implement(request: AttemptRequest) -> Play:
+        done = ["T001"] if request.number == 1 else ["T001", "T002"]
+        return Play(text=report(request, subtasks_done=done))
+
+    mission = stage({"WP01": ()}, scripted(implement=implement), subtasks={"WP01": ("T001", "T002")})
+    assert (await mission.run()).exit_code == 0
+    prompts = mission.prompts_of("WP01", Role.IMPLEMENT)
+    assert len(prompts) == 2
+    assert "requires completed subtasks" in prompts[1]
+
+
+async def test_subtasks_are_left_to_the_agent_where_the_policy_says_so(stage: Make) -> None:
+    mission = stage(
+        {"WP01": ()},
+        scripted(implement=lambda r: Play(text=report(r, subtasks_done=["T001"]))),
+        subtasks={"WP01": ("T001",)},
+        policy=longer(tick_subtasks=False, max_attempts=2),
+    )
+    result = await mission.run()
+    assert result.exit_code == 1
+    assert mission.host.ticked == set()
+    assert mission.calls()["mark-status"] == 0
+    assert mission.host.lanes["WP01"] is Lane.BLOCKED
+    assert "subtasks" in result.reasons["WP01"]
+
+
+async def test_an_agent_that_ticks_for_itself_needs_no_call_of_ours(stage: Make) -> None:
+    mission: Stage = stage(
+        {"WP01": ()},
+        scripted(implement=lambda r: Play(then=lambda: mission.host.ticked.add("T001"))),
+        subtasks={"WP01": ("T001",)},
+        policy=longer(tick_subtasks=False),
+    )
+    assert (await mission.run()).exit_code == 0
+
+
+async def test_what_a_commit_hook_says_reaches_the_next_prompt(stage: Make) -> None:
+    mission = stage({"WP01": ()})
+    mission.workspaces.refusals.append("ruff: E501 line too long (a.py:3)")
+    result = await mission.run()
+    assert result.exit_code == 0
+    assert "E501" in mission.prompts_of("WP01", Role.IMPLEMENT)[1]
+    assert mission.lanes_of("WP01") == CLEAN
+
+
+async def test_an_attempt_that_changes_nothing_without_a_reason_is_sent_back(stage: Make) -> None:
+    def implement(request: AttemptRequest) -> Play:
+        return Play(edits=()) if request.number == 1 else Play()
+
+    mission = stage({"WP01": ()}, scripted(implement=implement))
+    result = await mission.run()
+    assert result.exit_code == 0
+    assert "changed nothing" in mission.prompts_of("WP01", Role.IMPLEMENT)[1]
+
+
+async def test_an_attempt_that_says_why_nothing_was_needed_is_reviewed(stage: Make) -> None:
+    mission = stage(
+        {"WP01": ()},
+        scripted(implement=lambda r: Play(edits=(), text=report(r, no_change_reason="it was there"))),
+    )
+    assert (await mission.run()).exit_code == 0
+    assert len(mission.prompts_of("WP01", Role.IMPLEMENT)) == 1
+
+
+async def test_a_work_package_rejected_too_often_is_blocked_on_the_host(stage: Make) -> None:
+    mission = stage(
+        {"WP01": (), "WP02": ("WP01",), "WP03": ()},
+        scripted(WP01_review=lambda r: Play(text=verdict(r, "changes_requested", "still wrong"))),
+        policy=longer(max_review_cycles=2),
+    )
+    result = await mission.run()
+    assert result.exit_code == 1
+    assert mission.host.lanes == {"WP01": Lane.BLOCKED, "WP02": Lane.PLANNED, "WP03": Lane.DONE}
+    assert mission.lanes_of("WP01").count(Lane.IN_REVIEW) == 2
+    assert "WP01 (blocked)" in result.reasons["WP02"]
+
+
+async def test_failures_in_a_row_block_the_work_package_and_keep_its_edits(stage: Make) -> None:
+    mission = stage({"WP01": ()}, scripted(implement=Play(outcome=Outcome.FAILED, edits=("half.py",))))
+    result = await mission.run()
+    assert result.exit_code == 1
+    assert mission.host.lanes["WP01"] is Lane.BLOCKED
+    assert mission.workspaces.rescued == ["WP01/parked-2"]
+    assert result.work_packages[0].rescued == ("refs/fake/WP01/parked-2",)
+
+
+async def test_the_finish_lane_may_be_approved(stage: Make) -> None:
+    mission = stage(policy=longer(finish_lane=Lane.APPROVED))
+    result = await mission.run()
+    assert result.exit_code == 0
+    assert set(mission.host.lanes.values()) == {Lane.APPROVED}
+
+
+async def test_a_broken_worktree_parks_its_work_package_only(stage: Make) -> None:
+    mission = stage({"WP01": (), "WP02": ()}, max_concurrent=1)
+    mission.workspaces.errors.append(WorkspaceError("the disk is full"))
+    result = await mission.run()
+    assert result.exit_code == 1
+    assert "the disk is full" in result.reasons["WP01"]
+    assert mission.host.lanes["WP02"] is Lane.DONE
+
+
+async def test_a_work_package_without_a_workspace_is_left_out(stage: Make) -> None:
+    mission = stage({"WP01": (), "WP02": ("WP01",)})
+    mission.host.fail_next("resolve-workspace", HostRefusal("resolve-workspace", "NO_WORKSPACE", "no lane"))
+    result = await mission.run()
+    assert result.exit_code == 1
+    assert result.reasons["WP01"] == "no lane"
+    assert "WP01 is left out: no lane" in mission.watcher.messages
+    assert mission.agents.requests == []
+
+
+async def test_a_mission_with_nothing_left_to_do_costs_one_read(stage: Make) -> None:
+    mission = stage()
+    mission.host.lanes = dict.fromkeys(DIAMOND, Lane.DONE)
+    result = await mission.run()
+    assert (result.exit_code, mission.host.calls) == (0, ["mission-state"])
+
+
+async def test_a_mission_without_work_packages_ends_at_once(stage: Make) -> None:
+    mission = stage({})
+    result = await mission.run()
+    assert (result.exit_code, result.work_packages) == (0, ())
+
+
+async def test_planning_artifacts_are_left_to_a_person(stage: Make) -> None:
+    mission = stage({"WP01": (), "WP02": ()}, lane_ids={"WP01": "lane-planning"})
+    result = await mission.run()
+    assert result.exit_code == 1
+    assert "planning artifact" in result.reasons["WP01"]
+    assert mission.host.lanes == {"WP01": Lane.PLANNED, "WP02": Lane.DONE}
+
+
+async def test_a_legacy_mission_has_a_worktree_for_each_work_package(stage: Make) -> None:
+    mission = stage(legacy=True)
+    assert (await mission.run()).exit_code == 0
+    assert len(mission.workspaces.trees) == len(DIAMOND)
+
+
+async def test_the_observer_sees_each_event_after_it_is_in_the_journal(stage: Make) -> None:
+    mission = stage({"WP01": ()})
+    late: list[str] = []
+
+    class Strict(type(mission.watcher)):  # type: ignore[misc]
+        def saw(self, wp: object, event: object) -> None:
+            if getattr(mission.journal.lines[-1], "event", None) is not event:
+                late.append(repr(event))
+
+    result = await mission.run(observer=Strict())
+    assert (result.exit_code, late) == (0, [])
+    assert result.work_packages[0].phase is Phase.FINISHED
+
+
+async def test_the_whole_of_each_refusal_is_kept_as_feedback(stage: Make) -> None:
+    mission = stage({"WP01": ()})
+    mission.workspaces.refusals += ["first hook", "second hook"]
+    await mission.run()
+    third = mission.prompts_of("WP01", Role.IMPLEMENT)[2]
+    assert "first hook" in third
+    assert "second hook" in third
+    assert FeedbackSource.COMMIT in third
