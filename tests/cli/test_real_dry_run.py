@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from spec_kitty_orchestrator.testing.missions import MissionSpec
+from spec_kitty_orchestrator.testing.missions import MissionSpec, diamond
 
 pytestmark = pytest.mark.real_host
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.real_host
 def test_a_dry_run_of_a_real_mission_shows_its_plan_and_changes_nothing(
     real_mission: Callable[[MissionSpec], Any], host_env: dict[str, str]
 ) -> None:
-    mission = real_mission(MissionSpec())
+    mission = real_mission(diamond(3))
     before = {path for path in mission.root.rglob("*") if ".git" not in path.parts}
     args = ["--mission", mission.slug, "--impl-agent", "scripted", "--review-agent", "scripted", "--dry-run"]
     done = subprocess.run(
