@@ -165,7 +165,7 @@ class World:
             case OpenAttempt():
                 return self._opened(command, now, wp)
             case RunAgent(attempt=one):
-                return self._exited(one, now)
+                return replace(self._exited(one, now), refused=self._refused_review(wp, one, now))
             case Commit():
                 return self._committed(wp, now)
             case Submit():
@@ -205,7 +205,14 @@ class World:
         one = Attempt(f"id-{self.count}", command.number, command.role, command.agent, "/logs", head, head)
         return AttemptOpened(one)
 
-    def _exited(self, one: Attempt, now: Answers) -> Event:
+    def _refused_review(self, wp: WorkPackage, one: Attempt, now: Answers) -> HostRefused | None:
+        if one.role is Role.IMPLEMENT or wp.review_claimed or not isinstance(now.claim_review, tuple):
+            return None
+        code, message, lane = now.claim_review
+        self.lanes_shown.add(lane)
+        return HostRefused("start-review", code, message, lane)
+
+    def _exited(self, one: Attempt, now: Answers) -> AgentExited:
         if one.role is Role.IMPLEMENT:
             text = {
                 "summary": report_text(one.id),

@@ -45,6 +45,7 @@ from .builders import (
     REJECTING,
     RUNNING,
     SPACE,
+    SUBMITTED,
     SUBMITTING,
     attempt,
     drive,
@@ -365,3 +366,27 @@ def test_submitting_again_after_feedback_clears_it() -> None:
     )
     wp, _ = drive(events, wp=wp)
     assert wp.feedback == ()
+
+
+REFUSED_REVIEW: dict[str, tuple[Lane, type[Command] | Result]] = {
+    "in for_review the claim is repeated": (Lane.FOR_REVIEW, Wait),
+    "in review the verdict is recorded": (Lane.IN_REVIEW, Record),
+    "sent back it is claimed again": (Lane.IN_PROGRESS, Claim),
+    "done by somebody else it ends": (Lane.DONE, Result.DONE),
+    "canceled it ends": (Lane.CANCELED, Result.CANCELED),
+}
+
+
+@pytest.mark.parametrize(("lane", "expected"), REFUSED_REVIEW.values(), ids=REFUSED_REVIEW)
+def test_an_approval_of_a_review_that_the_host_refused_waits_for_the_claim(
+    lane: Lane, expected: type[Command] | Result
+) -> None:
+    opened = (*SUBMITTED, AttemptOpened(attempt("r1", Role.REVIEW)))
+    report = replace(exited("r1", text=verdict_text("r1")), refused=refused(lane, NO_REPLY))
+    wp, command = drive((*opened, report))
+    assert (command.result if isinstance(command, Finish) else type(command)) == expected
+    if lane is Lane.FOR_REVIEW:
+        wp, command = drive((TimerFired(), ReviewClaimed(BASE, HEAD)), wp=wp)
+        assert isinstance(command, Record), "a paid review is not repeated"
+    elif lane is not Lane.IN_REVIEW:
+        assert wp.verdict is None
