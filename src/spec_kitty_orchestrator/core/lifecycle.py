@@ -104,7 +104,8 @@ def _scheduled(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
         wp = reopen(wp)
     # A new start has fresh patience; only a claim that waits for others goes on counting.
     tries = wp.tries if wp.phase is Phase.WAITING else 0
-    wp = replace(wp, lane=event.lane, workspace=event.workspace, tries=tries)
+    ours = wp.ours or event.lane is Lane.PLANNED
+    wp = replace(wp, lane=event.lane, workspace=event.workspace, tries=tries, ours=ours)
     if wp.open_attempt is not None or wp.phase in ANSWERED_LATER:
         return wp
     if (wp.phase, wp.lane) in ((Phase.IMPLEMENTING, Lane.IN_PROGRESS), (Phase.REVIEWING, Lane.IN_REVIEW)):

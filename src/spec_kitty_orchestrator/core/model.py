@@ -303,6 +303,7 @@ class WorkPackage:
     Attributes:
         lane: as last seen or acknowledged; the host is the authority.
         base: HEAD of the workspace before the first attempt, "" before the claim.
+        ours: whether it was planned when we asked for it, so that nobody else can have begun it.
         head: the commit last submitted, "" before the first.
         attempts: opened attempts, oldest first.
         outcomes: how each of `attempts` ended; shorter by one while an attempt is open.
@@ -335,6 +336,7 @@ class WorkPackage:
     phase: Phase = Phase.WAITING
     workspace: Workspace | None = None
     base: str = ""
+    ours: bool = False
     head: str = ""
     attempts: tuple[Attempt, ...] = ()
     outcomes: tuple[Outcome, ...] = ()

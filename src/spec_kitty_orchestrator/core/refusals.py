@@ -68,6 +68,8 @@ def _elsewhere(wp: WorkPackage, event: HostRefused) -> WorkPackage:
 
 
 def _claim(wp: WorkPackage, event: HostRefused) -> Next:
+    if event.code != NO_REPLY and wp.lane is not Lane.PLANNED:
+        wp = replace(wp, ours=False)
     if wp.lane not in (Lane.PLANNED, Lane.CLAIMED, Lane.IN_PROGRESS):
         return _elsewhere(wp, event)
     match event.code:

@@ -123,7 +123,8 @@ class Performer:
         return HostRefused(name, code, message, found, holder if isinstance(holder, str) else "")
 
     async def _claim(self, wp: WorkPackage) -> Event:
-        adopted = wp.lane is not Lane.PLANNED and not wp.base
+        # A claim of ours whose answer was lost is not adopted work: nobody else can have begun it.
+        adopted = wp.lane is not Lane.PLANNED and not wp.ours and not wp.base
         policy = self._metadata(wp, Role.IMPLEMENT)
         refused = await self._told(
             wp, self.host.start_implementation(self.mission, wp.id, self.actor, policy), Lane.IN_PROGRESS
