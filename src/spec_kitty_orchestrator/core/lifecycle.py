@@ -110,7 +110,11 @@ def _scheduled(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
         return wp
     if (wp.phase, wp.lane) in ((Phase.IMPLEMENTING, Lane.IN_PROGRESS), (Phase.REVIEWING, Lane.IN_REVIEW)):
         return wp
-    return enter(wp)
+    entered = enter(wp)
+    if entered.phase is Phase.FINISHED and wp.base and not wp.lane.complete:
+        # It was taken from us in the middle of the work: what is not committed is saved first.
+        return park(wp, entered.note, blocks=False)
+    return entered
 
 
 def _parked(wp: WorkPackage, event: Event, _policy: Policy) -> Next:

@@ -125,5 +125,4 @@ def reopen(wp: WorkPackage) -> WorkPackage:
         tries=0,
         impl_agent=0,
         review_agent=0,
-        verdict=None,
     )

@@ -46,7 +46,7 @@ async def land(
         await host.accept_mission(mission, actor)
     except (HostRefusal, HostNoReply) as error:
         return False, [*lines, f"not accepted: {error}"]
-    lines.append("accepted; the host leaves the record of it uncommitted, so commit kitty-specs/ now")
+    lines.append("accepted; commit what `git status` shows below kitty-specs/: it is the record of it")
     return True, lines
 
 
@@ -60,7 +60,9 @@ async def _merge(host: Host, mission: str) -> str:
     try:
         await host.merge_mission(mission)
     except HostRefusal as error:
-        return error.message
+        reasons = error.data.get("errors")
+        listed = [str(one) for one in reasons] if isinstance(reasons, list) else []
+        return "; ".join([error.message, *listed])
     except HostNoReply as error:
         return f"no answer ({error.message}); look at `git log` of the target branch before trying again"
     return ""

@@ -81,4 +81,6 @@ def seen(wp: WorkPackage, lane: Lane) -> WorkPackage:
 def _agrees(wp: WorkPackage) -> bool:
     if wp.result is Result.PARKED:
         return wp.lane is Lane.BLOCKED
+    if wp.result in (Result.DONE, Result.APPROVED):
+        return wp.lane.complete
     return wp.result is not None and wp.result.value == wp.lane.value

@@ -4,6 +4,7 @@ Every command can be performed again after a crash. Refusals and lost replies be
 read after them; only what is broken for the whole run is an exception.
 """
 
+import re
 import shlex
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -210,8 +211,16 @@ class Performer:
         return await self._told(wp, call, Lane.FOR_REVIEW) or Submitted()
 
     async def _tick(self, wp: WorkPackage, command: TickSubtasks) -> Event:
-        call = self.host.tick_subtasks(self.mission, wp.id, command.ids)
-        return await self._told(wp, call, wp.lane) or SubtasksTicked(command.ids)
+        task = await self.workspaces.task(self._workspace(wp))
+        # A report may name what it likes; other work packages' subtasks are not its to tick.
+        ids = tuple(one for one in command.ids if re.search(rf"(?<![\w.-]){re.escape(one)}(?![\w-])", task))
+        if not ids:
+            named = ", ".join(command.ids)
+            return HostRefused(
+                "mark-status", "SUBTASKS_NOT_FOUND", f"{wp.id} has no subtasks {named}", wp.lane
+            )
+        call = self.host.tick_subtasks(self.mission, wp.id, ids)
+        return await self._told(wp, call, wp.lane) or SubtasksTicked(ids)
 
     async def _claim_review(self, wp: WorkPackage) -> Event:
         refused = await self._told_of_review(wp)

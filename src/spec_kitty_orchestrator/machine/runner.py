@@ -16,7 +16,7 @@ from typing import Literal
 import anyio
 import anyio.to_thread
 
-from spec_kitty_orchestrator.agents.spec import Agent, AgentCommand, AgentSettings
+from spec_kitty_orchestrator.agents.spec import Agent, AgentCommand, AgentSettings, Permissions
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, PolicyMetadata, Role
 from spec_kitty_orchestrator.errors import PreflightError, WorkspaceError
 from spec_kitty_orchestrator.machine import attempt_files, logs, process
@@ -38,6 +38,8 @@ HOST_BANNED_FLAGS = (
     "--dangerously-skip-permissions",
 )
 """The host refuses a policy that declares one of these."""
+CUSTOM = "custom"
+"""What the policy says of modes that a person's own arguments decide."""
 # These fail every time; a full disk or process table may pass.
 _LASTING_ERRORS = frozenset({errno.E2BIG, errno.ENOENT, errno.EACCES, errno.ENOEXEC})
 _log = logs.get_logger()
@@ -87,13 +89,18 @@ class LocalAgents:
 
     def policy(self, agent: str, role: Role) -> PolicyMetadata:
         """Tell what the argv for a role really allows. Raises `PreflightError` for an unknown agent."""
-        words = {word.partition("=")[0] for word in self.command(agent, role, self._root, "policy").argv}
-        allowed = self._agent(agent)[0].permissions(role)
+        spec, settings = self._agent(agent)
+        built = spec.command(role, settings, workspace=self._root, attempt_id="policy")
+        words = {word.partition("=")[0] for word in built.argv}
+        allowed = spec.permissions(role)
+        if settings.extra_args:
+            # What somebody adds may loosen or tighten what the module asks for: we cannot vouch for it.
+            allowed = Permissions(CUSTOM, CUSTOM, CUSTOM)
         return PolicyMetadata(
             orchestrator_id=ORCHESTRATOR_ID,
             # Build metadata is free text, and the host refuses some words in it.
             orchestrator_version=self._version.partition("+")[0],
-            agent_family=self._agent(agent)[0].family,
+            agent_family=spec.family,
             approval_mode=allowed.approval_mode,
             sandbox_mode=allowed.sandbox_mode,
             network_mode=allowed.network_mode,

@@ -22,6 +22,7 @@ class FakeWorkspaces:
     """Implements the port `Workspaces`; runs on asyncio and trio.
 
     Attributes:
+        subtasks: ids that every work package's text names.
         trees: by the workspace's key.
         refusals: messages with which the next commits are refused, in this order, as a hook would.
         errors: exceptions that the next calls of `commit` raise, after the refusals.
@@ -30,6 +31,7 @@ class FakeWorkspaces:
     """
 
     def __init__(self) -> None:
+        self.subtasks = ("T001", "T002", "T003")
         self.trees: dict[str, FakeTree] = {}
         self.refusals: list[str] = []
         self.errors: list[Exception] = []
@@ -61,7 +63,7 @@ class FakeWorkspaces:
     async def task(self, workspace: Workspace) -> str:
         """Return a line of Markdown."""
         await anyio.lowlevel.checkpoint()
-        return f"# the task in {workspace.prompt_path}\n"
+        return f"# the task in {workspace.prompt_path}\n\nSubtasks: {', '.join(self.subtasks)}\n"
 
     async def state(self, workspace: Workspace) -> WorkspaceState:
         """Read HEAD, branch and uncommitted paths."""
