@@ -125,4 +125,6 @@ def reopen(wp: WorkPackage) -> WorkPackage:
         tries=0,
         impl_agent=0,
         review_agent=0,
+        # A recorded verdict is used up: if a person undoes it, only another review can approve again.
+        verdict=wp.verdict if wp.result is Result.PARKED else None,
     )
