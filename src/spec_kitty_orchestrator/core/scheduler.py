@@ -167,11 +167,7 @@ def chains(dependencies: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
 
     Members of a dependency cycle count as if the edge that closes it did not exist.
     """
-    dependents: dict[str, list[str]] = {one: [] for one in dependencies}
-    for one, needed in dependencies.items():
-        for other in needed:
-            if other in dependents:
-                dependents[other].append(one)
+    dependents = _dependents(dependencies)
     length: dict[str, int] = {}
     for wave in reversed(waves(dependencies)):
         for one in wave:
@@ -181,18 +177,30 @@ def chains(dependencies: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
 
 def waves(dependencies: Mapping[str, tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
     """Return the ids in waves: each needs only ids of earlier waves. Members of cycles are left out."""
-    placed: set[str] = set()
+    order = {one: place for place, one in enumerate(dependencies)}
+    dependents = _dependents(dependencies)
+    missing = {one: sum(other in order for other in needed) for one, needed in dependencies.items()}
     found: list[tuple[str, ...]] = []
-    while True:
-        wave = tuple(
-            one
-            for one, needed in dependencies.items()
-            if one not in placed and all(other in placed or other not in dependencies for other in needed)
-        )
-        if not wave:
-            return tuple(found)
-        found.append(wave)
-        placed.update(wave)
+    wave = [one for one, count in missing.items() if not count]
+    while wave:
+        found.append(tuple(wave))
+        freed = []
+        for one in wave:
+            for other in dependents[one]:
+                missing[other] -= 1
+                if not missing[other]:
+                    freed.append(other)
+        wave = sorted(freed, key=order.__getitem__)
+    return tuple(found)
+
+
+def _dependents(dependencies: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
+    dependents: dict[str, list[str]] = {one: [] for one in dependencies}
+    for one, needed in dependencies.items():
+        for other in needed:
+            if other in dependents:
+                dependents[other].append(one)
+    return dependents
 
 
 def critical_path(dependencies: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from spec_kitty_orchestrator.core.scheduler import (
     plan,
 )
 from spec_kitty_orchestrator.driver.mission import MissionView
-from spec_kitty_orchestrator.driver.recover import fold, seen, start
+from spec_kitty_orchestrator.driver.recover import fold_in_steps, seen, start
 from spec_kitty_orchestrator.driver.result import RunResult, conclude
 from spec_kitty_orchestrator.driver.work_package import Performer
 from spec_kitty_orchestrator.errors import HostRefusal, OrchestratorError
@@ -123,11 +123,12 @@ class Orchestrator:
         """
         lines = await self._journal.read()
         await self._view.begin(state)
-        self._wps = start(self._view.state(), fold(lines, self._policy), self._policy)
-        self._chains = chains(self._view.dependencies)
+        folded = await fold_in_steps(lines, self._policy)
+        self._wps = start(self._view.state(), folded, self._policy)
         self._workspaces = {one.id: one.workspace for one in self._wps.values() if one.workspace is not None}
         begun = RunStarted(self._clock.now(), self._mission, self._actor, self._policy, self._version)
         await self._journal.append(begun)
+        self._chains = chains(self._view.dependencies)
         end: Finished | Stalled | None = None
         async with anyio.create_task_group() as tg:
             tg.start_soon(self._stop_agents_when_told)

@@ -49,7 +49,7 @@ class MissionView:
                 **{one: self._noted[one] for one in self._noted if one in state.lanes},
             }
             self.dependencies = dict(state.dependencies)
-            self.stale = False
+            self.stale = self.lanes != state.lanes
 
     def note(self, wp: str, lane: Lane) -> None:
         """Take notice of a lane that the host acknowledged."""

@@ -21,13 +21,19 @@ An attempt that is open, work that is not yet submitted and a verdict that is no
 whatever the lane: the host's answer settles it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+
+import anyio.lowlevel
 
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase, Policy, Result, WorkPackage
 from spec_kitty_orchestrator.core.moves import SETTLED, enter, reopen
 from spec_kitty_orchestrator.ports import Entry, Line, RunStarted
+
+
+STEPS_AT_ONCE = 100
+"""Lines of a journal between two looks at the event loop: about 5 ms."""
 
 
 def fold(lines: Iterable[Line], policy: Policy) -> dict[str, WorkPackage]:
@@ -37,6 +43,23 @@ def fold(lines: Iterable[Line], policy: Policy) -> dict[str, WorkPackage]:
         InvalidTransition: the journal was written by a version with other edges.
     """
     wps: dict[str, WorkPackage] = {}
+    for known in _folded(lines, policy):
+        wps = known
+    return wps
+
+
+async def fold_in_steps(lines: Iterable[Line], policy: Policy) -> dict[str, WorkPackage]:
+    """Do the same as `fold` without keeping the event loop for long."""
+    wps: dict[str, WorkPackage] = {}
+    for place, known in enumerate(_folded(lines, policy)):
+        wps = known
+        if place % STEPS_AT_ONCE == 0:
+            await anyio.lowlevel.checkpoint()
+    return wps
+
+
+def _folded(lines: Iterable[Line], policy: Policy) -> Iterator[dict[str, WorkPackage]]:
+    wps: dict[str, WorkPackage] = {}
     for line in lines:
         if isinstance(line, RunStarted):
             policy = line.policy
@@ -44,16 +67,14 @@ def fold(lines: Iterable[Line], policy: Policy) -> dict[str, WorkPackage]:
         elif isinstance(line, Entry):
             wp = wps.get(line.wp_id) or WorkPackage(line.wp_id)
             wps[line.wp_id], _ = step(wp, line.event, policy)
-    return wps
+        yield wps
 
 
 def fitted(wp: WorkPackage, policy: Policy) -> WorkPackage:
     """Start from the first agent again where the fallback order has become shorter than the position."""
-    return replace(
-        wp,
-        impl_agent=wp.impl_agent if wp.impl_agent < len(policy.impl_agents) else 0,
-        review_agent=wp.review_agent if wp.review_agent < len(policy.review_agents) else 0,
-    )
+    if wp.impl_agent >= len(policy.impl_agents):
+        wp = replace(wp, impl_agent=0)
+    return wp if wp.review_agent < len(policy.review_agents) else replace(wp, review_agent=0)
 
 
 def start(state: MissionState, folded: dict[str, WorkPackage], policy: Policy) -> dict[str, WorkPackage]:
@@ -70,7 +91,7 @@ def start(state: MissionState, folded: dict[str, WorkPackage], policy: Policy) -
 
 def seen(wp: WorkPackage, lane: Lane) -> WorkPackage:
     """Bring a work package that nobody works on into line with the lane that the host tells."""
-    wp = replace(wp, lane=lane)
+    wp = wp if wp.lane is lane else replace(wp, lane=lane)
     if wp.phase is Phase.WAITING and (lane in SETTLED or (lane is Lane.IN_REVIEW and not wp.base)):
         return enter(wp)
     if wp.phase is Phase.FINISHED and lane.complete and not _agrees(wp):
