@@ -1,0 +1,141 @@
+"""Whatever constant answer the world gives, a run ends within a bound and with an exit code of the table."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.driver.builders import Stage, WitnessedHost, longer
+from trio.testing import MockClock
+
+from spec_kitty_orchestrator.core.model import Lane, Outcome, Role
+from spec_kitty_orchestrator.errors import HostError, HostRefusal, HostTimeout, WorkspaceError
+from spec_kitty_orchestrator.ports import AttemptRequest
+from spec_kitty_orchestrator.testing.scripted_agents import Play, report, verdict
+
+MOST_CALLS = 600
+"""Of the host in one run of three work packages; the longest found took about a third of that."""
+
+MOST_ATTEMPTS = 3 * 40
+"""In one run: far more would be somebody's money."""
+
+LONGEST_RUN_S = 40_000.0
+"""Of virtual time: the waits for rate limits and lost replies are bounded, and so is their number."""
+
+CODES = (
+    "TRANSITION_REJECTED",
+    "LANE_ALLOCATION_FAILED",
+    "DEPENDENCIES_NOT_SATISFIED",
+    "WP_ALREADY_CLAIMED",
+    "NEW",
+)
+MUTATIONS = ("start-implementation", "start-review", "transition", "mark-status")
+
+
+class StubbornHost(WitnessedHost):
+    """A host that gives one answer to each call, and whose work packages a person keeps moving."""
+
+    answers: dict[str, tuple[Exception, bool]]
+    moved_to: Lane | None = None
+
+    async def _call(self, name: str, effect: Callable[[], Any]) -> Any:
+        assert len(self.calls) < MOST_CALLS, "the host is asked without end"
+        self.calls.append(name)
+        await trio.sleep(1)
+        answer, after_effect = self.answers.get(name, (None, True))
+        try:
+            result = effect() if after_effect else None
+        finally:
+            if self.moved_to is not None and name in MUTATIONS:
+                self.lanes = dict.fromkeys(self.lanes, self.moved_to)
+        if answer is not None:
+            raise answer
+        return result
+
+
+def answers() -> st.SearchStrategy[dict[str, tuple[Exception, bool]]]:
+    def answer(call: str) -> st.SearchStrategy[tuple[Exception, bool]]:
+        refusals = st.sampled_from(CODES).map(lambda code: (HostRefusal(call, code, "no subtasks"), False))
+        lost = st.booleans().map(lambda after: (HostTimeout(call, "120 s"), after))
+        return refusals | lost
+
+    return st.fixed_dictionaries(
+        {}, optional={call: answer(call) for call in (*MUTATIONS, "resolve-workspace")}
+    )
+
+
+TEXTS: tuple[Callable[[AttemptRequest], str | None], ...] = (
+    lambda r: None,
+    lambda r: "",
+    lambda r: verdict(r, "changes_requested", "more"),
+    lambda r: verdict(r, "approved", head="0"),
+    lambda r: report(r, subtasks_done=["T001", "T002"]),
+    lambda r: report(r, no_change_reason="nothing to do"),
+)
+
+
+@st.composite
+def scripts(draw: st.DrawFn) -> Callable[[AttemptRequest], Play]:
+    plays = {
+        role: (
+            draw(st.sampled_from(list(Outcome))),
+            draw(st.sampled_from(TEXTS)),
+            draw(st.sampled_from([None, (), ("a.py",)])),
+            draw(st.sampled_from([None, 0.0, 900.0])),
+        )
+        for role in Role
+    }
+
+    def script(request: AttemptRequest) -> Play:
+        outcome, text, edits, retry_after_s = plays[request.role]
+        return Play(seconds=5, outcome=outcome, text=text(request), edits=edits, retry_after_s=retry_after_s)
+
+    return script
+
+
+async def end_of_run(mission: Stage, host: StubbornHost) -> None:
+    began = trio.current_time()
+    with contextlib.suppress(HostError):
+        result = await mission.run()
+        assert result.exit_code in (0, 1, 6)
+        assert all(result.reasons[one.id] for one in result.work_packages if not one.lane.complete)
+        assert (result.exit_code == 0) == all(lane.complete for lane in host.lanes.values())
+    assert trio.current_time() - began < LONGEST_RUN_S
+    assert len(mission.agents.requests) <= MOST_ATTEMPTS
+    mission.assert_sound()
+
+
+@settings(settings.get_profile("driver"), max_examples=150)
+@given(
+    script=scripts(),
+    told=answers(),
+    moved_to=st.none() | st.sampled_from(Lane),
+    commits=st.sampled_from(["works", "refuses", "fails"]),
+    agents=st.sampled_from([1, 2]),
+    limit=st.sampled_from([1, 3]),
+)
+def test_the_run_ends_whatever_constant_answer_the_world_gives(
+    script: Callable[[AttemptRequest], Play],
+    told: dict[str, tuple[Exception, bool]],
+    moved_to: Lane | None,
+    commits: str,
+    agents: int,
+    limit: int,
+) -> None:
+    host = StubbornHost(
+        {"WP01": (), "WP02": (), "WP03": ("WP01",)},
+        lane_ids={"WP01": "lane-a", "WP02": "lane-a"},
+        subtasks={"WP01": ("T001",)},
+    )
+    host.answers, host.moved_to = told, moved_to
+    names = ("ada", "eve")[:agents]
+    mission = Stage(
+        script=script, host=host, max_concurrent=limit, policy=longer(impl_agents=names, review_agents=names)
+    )
+    if commits == "refuses":
+        mission.workspaces.refusals = ["the hook says no"] * 1000
+    if commits == "fails":
+        mission.workspaces.errors = [WorkspaceError("git is broken") for _ in range(1000)]
+    trio.run(end_of_run, mission, host, clock=MockClock(autojump_threshold=0))

@@ -1,0 +1,202 @@
+"""Any sequence of starts, crashes, signals, lost replies and lanes moved by hand keeps the promises."""
+
+from collections.abc import Awaitable, Callable
+from signal import SIGINT
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import trio
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.driver.builders import Power, Stage, longer
+from trio.testing import MockClock
+
+from spec_kitty_orchestrator.core.commands import Command
+from spec_kitty_orchestrator.core.events import Event
+from spec_kitty_orchestrator.core.model import Lane, Outcome, Role, WorkPackage
+from spec_kitty_orchestrator.driver.engine import Orchestrator, RunResult
+from spec_kitty_orchestrator.errors import HostTimeout
+from spec_kitty_orchestrator.ports import AttemptRequest
+from spec_kitty_orchestrator.testing.scripted_agents import Play, verdict
+
+NAMES = ("WP01", "WP02", "WP03", "WP04")
+
+MOODS: tuple[Callable[[AttemptRequest], Play], ...] = (
+    lambda r: Play(seconds=5),
+    lambda r: Play(seconds=20),
+    lambda r: Play(seconds=5),
+    lambda r: Play(outcome=Outcome.RATE_LIMITED, retry_after_s=30),
+    lambda r: Play(outcome=Outcome.CRASHED),
+    lambda r: Play(text=verdict(r, "changes_requested", "again") if r.role is Role.REVIEW else None),
+    lambda r: Play(text="prose"),
+    lambda r: Play(edits=("stray.py",)),
+)
+"""What an attempt may do; which one it does is drawn for each place in the order of attempts."""
+
+moments = st.integers(1, 160).map(lambda quarter: quarter / 4)
+lanes = st.sampled_from(list(Lane))
+calls = st.sampled_from(["start-implementation", "start-review", "transition"])
+
+
+class Machine(RuleBasedStateMachine):
+    """Starts of one mission on one machine, between which and during which the world moves."""
+
+    mission: Stage
+
+    @initialize(
+        edges=st.lists(st.booleans(), min_size=6, max_size=6),
+        shares=st.lists(st.sampled_from("abc"), min_size=4, max_size=4),
+        moods=st.lists(st.sampled_from(MOODS), min_size=1, max_size=12),
+        limit=st.integers(1, 3),
+        latency_s=st.sampled_from([0.0, 1.0]),
+        agents=st.sampled_from([("ada",), ("ada", "eve")]),
+    )
+    def begin(
+        self,
+        edges: list[bool],
+        shares: list[str],
+        moods: list[Callable[[AttemptRequest], Play]],
+        limit: int,
+        latency_s: float,
+        agents: tuple[str, ...],
+    ) -> None:
+        pairs = [(one, other) for place, one in enumerate(NAMES) for other in NAMES[:place]]
+        chosen = [pair for pair, there in zip(pairs, edges, strict=True) if there]
+        dependencies = {name: tuple(other for one, other in chosen if one == name) for name in NAMES}
+        self.clock = MockClock(autojump_threshold=0)
+        self.performing: set[str] = set()
+        self.mission = Stage(
+            dependencies,
+            lambda r: moods[int(r.id.removeprefix("attempt")) % len(moods)](r),
+            lane_ids={name: f"lane-{key}" for name, key in zip(NAMES, shares, strict=True)},
+            max_concurrent=limit,
+            latency_s=latency_s,
+            policy=longer(impl_agents=agents, review_agents=agents, max_attempts=4, max_review_cycles=2),
+        )
+
+    def _play(self, act: Callable[[], Awaitable[Any]]) -> Any:
+        async def bounded() -> Any:
+            with anyio.fail_after(100_000):
+                return await act()
+
+        return trio.run(bounded, clock=self.clock)
+
+    def _engine(self) -> Orchestrator:
+        """Build an engine that is watched: one command per work package, and no more than the slots."""
+        engine = self.mission.orchestrator()
+        performer = engine._performer
+        self.performing.clear()
+
+        class Watched:
+            async def perform(watched, wp: WorkPackage, command: Command) -> Event:  # noqa: N805
+                assert wp.id not in self.performing, "two commands for one work package"
+                self.performing.add(wp.id)
+                assert len(self.performing) <= self.mission.max_concurrent
+                try:
+                    return await performer.perform(wp, command)
+                finally:
+                    self.performing.discard(wp.id)
+
+        engine._performer = Watched()  # type: ignore[assignment]
+        return engine
+
+    def _assert_told(self, result: RunResult) -> None:
+        assert result.exit_code in (0, 1, 6)
+        for one in result.work_packages:
+            assert one.lane.complete or result.reasons[one.id]
+        assert (result.exit_code == 0) == all(one.lane.complete for one in result.work_packages)
+        assert self.mission.agents.running == []
+
+    @rule()
+    def runs_to_its_end(self) -> None:
+        self._assert_told(self._play(lambda: self._engine().run()))
+        lanes = self.mission.host.lanes
+        again = self._play(lambda: self.mission.host.mission_state("demo"))
+        assert again.lanes == lanes
+
+    @rule(moment=moments)
+    def is_cut_off(self, moment: float) -> None:
+        async def act() -> None:
+            with anyio.move_on_after(moment):
+                await self._engine().run()
+
+        self._play(act)
+
+    @rule(line=st.integers(1, 40))
+    def loses_power(self, line: int) -> None:
+        async def act() -> None:
+            engine = self._engine()
+            agents, self.mission.journal.dies_at = self.mission.agents, line
+            stop, agents.stop_all = agents.stop_all, _nothing  # type: ignore[method-assign]
+            try:
+                await engine.run()
+            except Power:
+                pass
+            finally:
+                agents.stop_all = stop  # type: ignore[method-assign]
+                self.mission.journal.dies_at = None
+
+        self._play(act)
+
+    @rule(moment=moments, stubborn_s=st.sampled_from([0.0, 3.0, 100.0]))
+    def is_interrupted(self, moment: float, stubborn_s: float) -> None:
+        async def act() -> None:
+            engine = self._engine()
+            self.mission.agents.stubborn_s = stubborn_s
+            started: list[int] = []
+
+            async def signals() -> None:
+                await anyio.sleep(moment)
+                engine.interrupt(SIGINT)
+                started.append(len(self.mission.agents.runs))
+
+            async with anyio.create_task_group() as tg:
+                tg.start_soon(signals)
+                result = await engine.run()
+                tg.cancel_scope.cancel()
+            self.mission.agents.stubborn_s = 0.0
+            assert result.exit_code == 130 if started else result.exit_code in (0, 1, 6)
+            assert started in ([], [len(self.mission.agents.runs)])
+            assert self.mission.agents.running == []
+
+        self._play(act)
+
+    @rule(wp=st.sampled_from(NAMES), lane=lanes)
+    def a_person_moves_a_lane(self, wp: str, lane: Lane) -> None:
+        self.mission.host.lanes[wp] = lane
+
+    @rule(wp=st.sampled_from(NAMES), lane=lanes, moment=moments)
+    def a_person_moves_a_lane_during_a_run(self, wp: str, lane: Lane, moment: float) -> None:
+        async def act() -> RunResult:
+            results: list[RunResult] = []
+
+            async def person() -> None:
+                await anyio.sleep(moment)
+                self.mission.host.lanes[wp] = lane
+
+            async with anyio.create_task_group() as tg:
+                tg.start_soon(person)
+                results.append(await self._engine().run())
+                tg.cancel_scope.cancel()
+            return results[0]
+
+        self._assert_told(self._play(act))
+
+    @rule(call=calls, after_effect=st.booleans())
+    def a_reply_will_be_lost(self, call: str, after_effect: bool) -> None:
+        self.mission.host.fail_next(call, HostTimeout(call, "120 s"), after_effect=after_effect)
+
+    @precondition(lambda self: hasattr(self, "mission"))
+    @invariant()
+    def the_promises_are_kept(self) -> None:
+        self.mission.assert_sound()
+
+
+async def _nothing(grace_s: float) -> None:
+    await anyio.lowlevel.checkpoint()
+
+
+TestEngineMachine = Machine.TestCase
+TestEngineMachine.settings = settings(settings.get_profile("driver"), max_examples=60, stateful_step_count=12)
