@@ -223,13 +223,22 @@ class Entry:
 
 @dataclass(frozen=True)
 class RunStarted:
-    """Opens each start of a run in the journal; the entries that follow were decided by this policy."""
+    """Opens each start of a run in the journal; the entries that follow were decided by this policy.
+
+    Attributes:
+        max_concurrent: how many work packages were in work at once, 0 if it was not recorded.
+        timeout_s: the longest implement attempt, in seconds, 0 if it was not recorded.
+        review_timeout_s: the same of a review.
+    """
 
     at: datetime
     mission: str
     actor: str
     policy: Policy
     version: str
+    max_concurrent: int = 0
+    timeout_s: float = 0.0
+    review_timeout_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -241,7 +250,15 @@ class RunEnded:
     summary: str
 
 
-Line = RunStarted | Entry | RunEnded
+@dataclass(frozen=True)
+class RunAborted:
+    """A person ended the run for good: it is resumed only by name. `summary` says what was stopped."""
+
+    at: datetime
+    summary: str
+
+
+Line = RunStarted | Entry | RunEnded | RunAborted
 
 
 class Journal(Protocol):

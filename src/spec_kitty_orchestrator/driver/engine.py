@@ -27,9 +27,9 @@ from spec_kitty_orchestrator.core.scheduler import (
 )
 from spec_kitty_orchestrator.driver.mission import MissionView
 from spec_kitty_orchestrator.driver.recover import fold_in_steps, seen, start
-from spec_kitty_orchestrator.driver.result import RunResult, conclude
+from spec_kitty_orchestrator.driver.result import RunResult, begins_something, conclude, first_error
 from spec_kitty_orchestrator.driver.work_package import Performer
-from spec_kitty_orchestrator.errors import HostRefusal, OrchestratorError
+from spec_kitty_orchestrator.errors import HostRefusal
 from spec_kitty_orchestrator.ports import (
     AgentRunner,
     Entry,
@@ -75,13 +75,15 @@ class Orchestrator:
         max_concurrent: int,
         version: str,
         tick_command: str = "",
+        timeouts_s: tuple[float, float] = (0.0, 0.0),
         stop_grace_s: float = STOP_GRACE_S,
         new_id: Callable[[], str] = new_attempt_id,
     ) -> None:
         self._mission, self._actor, self._policy = mission, actor, policy
         self._host, self._agents, self._journal = host, agents, journal
         self._clock, self._observer = clock, observer
-        self._limit, self._version, self._grace_s = max_concurrent, version, stop_grace_s
+        self._limit, self._timeouts_s = max_concurrent, timeouts_s
+        self._version, self._grace_s = version, stop_grace_s
         self._view = MissionView(host, mission)
         self._performer = Performer(
             mission, actor, policy, host, agents, workspaces, self._view, prompts, tick_command, new_id
@@ -94,6 +96,7 @@ class Orchestrator:
         self._changed = anyio.Event()
         self._stop = anyio.Event()
         self._signals: list[int] = []
+        self._drained_by: int | None = None
         self._failures: list[Exception] = []
 
     @property
@@ -105,6 +108,11 @@ class Orchestrator:
     def resting(self) -> Mapping[str, float]:
         """Work packages that wait, with the event loop's time at which each goes on; for display."""
         return self._resting
+
+    def drain(self, signum: int) -> None:
+        """Start nothing more, let running attempts end, save their work and return from `run`."""
+        self._drained_by = signum
+        self._wake()
 
     def interrupt(self, signum: int) -> None:
         """Start nothing more, stop the agents and return from `run`; a second call hurries the stop."""
@@ -126,8 +134,8 @@ class Orchestrator:
         folded = await fold_in_steps(lines, self._policy)
         self._wps = start(self._view.state(), folded, self._policy)
         self._workspaces = {one.id: one.workspace for one in self._wps.values() if one.workspace is not None}
-        begun = RunStarted(self._clock.now(), self._mission, self._actor, self._policy, self._version)
-        await self._journal.append(begun)
+        settings = (self._actor, self._policy, self._version, self._limit, *self._timeouts_s)
+        await self._journal.append(RunStarted(self._clock.now(), self._mission, *settings))
         self._chains = chains(self._view.dependencies)
         end: Finished | Stalled | None = None
         async with anyio.create_task_group() as tg:
@@ -150,7 +158,7 @@ class Orchestrator:
     async def _schedule(self, tg: TaskGroup) -> Finished | Stalled | None:
         while True:
             changed = self._changed
-            if self._halted:
+            if self._halted or self._drained_by:
                 if not self._active:
                     return None
                 await changed.wait()
@@ -190,7 +198,7 @@ class Orchestrator:
                     if command.result is Result.REQUEUED:
                         await self._reconcile()
                     return
-                if self._halted:
+                if self._halted or (self._drained_by and begins_something(event, command)):
                     return
                 event = await self._performer.perform(wp, command)
         finally:
@@ -250,7 +258,7 @@ class Orchestrator:
         try:
             await work(*args)
         except ExceptionGroup as group:
-            self._fail(_first(group))
+            self._fail(first_error(group))
         except Exception as error:  # noqa: BLE001 - `run` raises it
             self._fail(error)
 
@@ -283,12 +291,5 @@ class Orchestrator:
     def _result(self, end: Finished | Stalled | None) -> RunResult:
         wps = tuple(self._wps[one] for one in self._view.lanes if one in self._wps)
         reasons = end.reasons if isinstance(end, Stalled) else {}
-        return conclude(self._view.state(), wps, reasons, self._signals[0] if self._signals else None)
-
-
-def _first(group: ExceptionGroup[Exception]) -> Exception:
-    """Choose the exception to report: one of ours if there is one, as it says what to do."""
-    chosen: Exception = group.subgroup(OrchestratorError) or group
-    while isinstance(chosen, ExceptionGroup):
-        chosen = chosen.exceptions[0]
-    return chosen
+        received = self._drained_by or next(iter(self._signals), None)
+        return conclude(self._view.state(), wps, reasons, received)

@@ -1,9 +1,12 @@
-"""What a run came to: the exit code, and a reason for whatever is not complete."""
+"""What a run came to, how it closes, and which error it is reported with."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from spec_kitty_orchestrator.core.commands import Claim, ClaimReview, Command, OpenAttempt
+from spec_kitty_orchestrator.core.events import AttemptOpened, Event
 from spec_kitty_orchestrator.core.model import MissionState, Result, WorkPackage
+from spec_kitty_orchestrator.errors import OrchestratorError
 
 
 @dataclass(frozen=True)
@@ -53,3 +56,16 @@ def _exit_code(wps: Sequence[WorkPackage]) -> int:
         return 0
     ended = (Result.PARKED, Result.BLOCKED, Result.CANCELED)
     return 1 if any(one.result in ended for one in wps) else 6
+
+
+def begins_something(event: Event, command: Command) -> bool:
+    """Tell whether a run that only waits for its agents must leave this command to the next start."""
+    return isinstance(event, AttemptOpened) or isinstance(command, Claim | ClaimReview | OpenAttempt)
+
+
+def first_error(group: ExceptionGroup[Exception]) -> Exception:
+    """Choose the exception to report: one of ours if there is one, as it says what to do."""
+    chosen: Exception = group.subgroup(OrchestratorError) or group
+    while isinstance(chosen, ExceptionGroup):
+        chosen = chosen.exceptions[0]
+    return chosen

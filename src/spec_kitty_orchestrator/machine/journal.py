@@ -20,7 +20,7 @@ from pydantic import Field, TypeAdapter
 
 from spec_kitty_orchestrator.core.events import Event
 from spec_kitty_orchestrator.errors import JournalError
-from spec_kitty_orchestrator.ports import Entry, Line, RunEnded, RunStarted
+from spec_kitty_orchestrator.ports import Entry, Line, RunAborted, RunEnded, RunStarted
 
 SCHEMA = 1
 """Written on each run line; a reader refuses a higher one."""
@@ -28,6 +28,7 @@ SCHEMA = 1
 _EVENT: Final = TypeAdapter[Event](Annotated[Event, Field(discriminator="kind")])
 _RUN: Final = TypeAdapter(RunStarted)
 _END: Final = TypeAdapter(RunEnded)
+_ABORTED: Final = TypeAdapter(RunAborted)
 _TIME: Final = TypeAdapter(datetime)
 
 _KINDS: Final = frozenset(member.kind for member in Event.__args__)
@@ -201,6 +202,8 @@ def _encode(line: Line) -> bytes:
             record = {"line": "event", **asdict(line)}
         case RunEnded():
             record = {"line": "end", **asdict(line)}
+        case RunAborted():
+            record = {"line": "aborted", **asdict(line)}
     text = json.dumps(record, ensure_ascii=False, separators=(",", ":"), default=datetime.isoformat)
     return _SURROGATES.sub("\ufffd", text).encode() + b"\n"
 
@@ -219,6 +222,8 @@ def _decode(raw: bytes) -> Line:
             return _entry(record)
         case "end":
             return _END.validate_python(record)
+        case "aborted":
+            return _ABORTED.validate_python(record)
         case str(other):
             raise _NewerVersionError(f"lines of type {other!r} are not known")
         case _:
