@@ -111,7 +111,8 @@ class LocalAgents:
         """Build what `run` would start. Raises `PreflightError` for an unknown agent."""
         spec, settings = self._agent(agent)
         built = spec.command(role, settings, workspace=workspace, attempt_id=attempt_id)
-        return replace(built, env={**built.env, **settings.env})
+        # What the module sets says what the agent is allowed: a setting of the user's must not undo it.
+        return replace(built, env={**settings.env, **built.env})
 
     def executable(self, agent: str) -> str | None:
         """Return the path of the program that the agent would run, None if there is none; reads the disk."""
