@@ -54,6 +54,7 @@ def test_status_as_json_is_one_document_with_the_hosts_lanes(project: Project) -
         "host": None,
         "since": None,
         "last_exit_code": None,
+        "aborted": False,
     }
     assert [(wp["id"], wp["lane"], wp["dependencies"]) for wp in document["work_packages"]] == [
         ("WP01", "done", []),
@@ -86,10 +87,8 @@ def test_a_blocked_work_package_ends_the_run_with_1_and_the_way_on(project: Proj
     project.lanes({"WP01": "done", "WP02": "blocked"})
     done = project.orchestrate()
     assert done.returncode == 1, done.stderr
-    assert (
-        "move-task WP02 --mission demo-01ABC --agent spec-kitty-orchestrator --to in_progress" in done.stdout
-    )
-    assert f"spec-kitty-orchestrator orchestrate --mission {SLUG} --impl-agent scripted" in done.stdout
+    assert f"spec-kitty-orchestrator retry WP02 --mission {SLUG}" in done.stdout
+    assert f"spec-kitty-orchestrator resume --mission {SLUG}" in done.stdout
     assert "merge-mission" not in done.stdout
 
 

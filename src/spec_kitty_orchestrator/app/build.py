@@ -78,6 +78,7 @@ def build(
         observer=observer,
         prompts=project.prompts,
         max_concurrent=run.max_concurrent,
+        timeouts_s=(run.timeout, run.review_timeout),
         version=VERSION,
         tick_command=host.executable,
     )

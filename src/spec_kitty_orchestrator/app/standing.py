@@ -7,11 +7,12 @@ from datetime import datetime
 from spec_kitty_orchestrator.app.build import connect, journal
 from spec_kitty_orchestrator.app.preflight import examine
 from spec_kitty_orchestrator.app.project import Project
+from spec_kitty_orchestrator.app.runs import last_start
 from spec_kitty_orchestrator.core.events import AttemptOpened
 from spec_kitty_orchestrator.core.model import Lane, Phase, Role, WorkPackage
 from spec_kitty_orchestrator.driver.recover import fold
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
-from spec_kitty_orchestrator.ports import Entry, Line, RunEnded, RunStarted
+from spec_kitty_orchestrator.ports import Entry, Line, RunAborted, RunEnded
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class MissionStatus:
         owner: the process that runs it now, None if none does.
         started: whether it was ever run here.
         last_exit: the exit code of the last run, None if it has not ended or was cut off.
+        aborted: whether the last run was aborted.
     """
 
     mission: str
@@ -55,6 +57,7 @@ class MissionStatus:
     started: bool
     last_exit: int | None
     work_packages: tuple[Standing, ...]
+    aborted: bool = False
 
 
 async def mission_status(project: Project, mission: str) -> MissionStatus:
@@ -71,13 +74,13 @@ async def mission_status(project: Project, mission: str) -> MissionStatus:
     directory = project.directory(state.slug)
     lines = await journal(directory).read()
     known = fold(lines, project.policy)
-    ends = [line for line in lines if isinstance(line, RunStarted | RunEnded)]
-    last = ends[-1] if ends else None
+    started, end = last_start(lines)
     return MissionStatus(
         mission=state.slug,
         owner=MissionLock(directory, state.slug).holder(),
-        started=last is not None,
-        last_exit=last.exit_code if isinstance(last, RunEnded) else None,
+        started=started is not None,
+        last_exit=end.exit_code if isinstance(end, RunEnded) else None,
+        aborted=isinstance(end, RunAborted),
         work_packages=tuple(
             _standing(known.get(wp) or WorkPackage(wp), lane, state.dependencies.get(wp, ()), lines)
             for wp, lane in state.lanes.items()

@@ -12,6 +12,7 @@ import typer
 from spec_kitty_orchestrator.cli import crash, words
 from spec_kitty_orchestrator.cli.console import SteadyConsole
 from spec_kitty_orchestrator.cli.orchestrate import orchestrate
+from spec_kitty_orchestrator.cli.resume import resume
 from spec_kitty_orchestrator.cli.status import status
 from spec_kitty_orchestrator.errors import InvalidTransition, OrchestratorError
 from spec_kitty_orchestrator.machine.logs import redact, secret_values
@@ -28,6 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(orchestrate)
+app.command()(resume)
 app.command()(status)
 
 

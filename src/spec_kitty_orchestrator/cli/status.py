@@ -81,8 +81,10 @@ def _headline(found: MissionStatus) -> str:
         run = f"a run is active: process {owner.pid} on {owner.host} since {_time(owner.started_at)} UTC"
     elif found.last_exit is not None:
         run = f"no run is active; the last one ended with exit code {found.last_exit}"
+    elif found.aborted:
+        run = "no run is active; the last one was aborted"
     elif found.started:
-        run = "no run is active; the last one was cut off: the same `orchestrate` command goes on from there"
+        run = "no run is active; the last one was cut off: `resume` goes on from there"
     else:
         run = "it was not run here yet"
     return words.clean(f"Mission {found.mission}: {run}")
@@ -102,6 +104,7 @@ def _document(found: MissionStatus, known: Sequence[str]) -> Mapping[str, object
             "host": owner.host if owner else None,
             "since": owner.started_at.isoformat() if owner else None,
             "last_exit_code": found.last_exit,
+            "aborted": found.aborted,
         },
         "work_packages": [
             {

@@ -86,47 +86,32 @@ def _totals(result: RunResult) -> str:
 
 def _next(result: RunResult, project: Project, files: MissionFiles, *, all_landed: bool) -> list[str]:
     if not result.state.lanes or not all(lane.complete for lane in result.state.lanes.values()):
-        return ["", *_go_on(result, project)]
+        return ["", *_go_on(result)]
     if all_landed:
         return []
     return ["", *_land(result, project, files)]
 
 
-def _go_on(result: RunResult, project: Project) -> list[str]:
+def _go_on(result: RunResult) -> list[str]:
     slug = result.state.slug
     lines = []
     blocked = [wp for wp in result.work_packages if result.state.lanes.get(wp.id, wp.lane) is Lane.BLOCKED]
     canceled = [wp for wp in result.work_packages if result.state.lanes.get(wp.id, wp.lane) is Lane.CANCELED]
     if blocked:
-        lines.append(
-            "Blocked work packages need a person. To let one be worked on again once its reason is mended:"
-        )
-        move = ["--to", "in_progress", "--note", "mended"]
-        where = ["--mission", slug, "--agent", project.settings.run.actor]
+        lines.append("Blocked work packages need a person. Once its reason is mended, this puts one back:")
         lines += [
-            _command("spec-kitty", "agent", "tasks", "move-task", wp.id, *where, *move) for wp in blocked
+            _command(
+                "spec-kitty-orchestrator", "retry", wp.id, "--mission", slug, "--note", "what was mended"
+            )
+            for wp in blocked
         ]
     if canceled:
         lines.append(
             f"Canceled for good: {', '.join(wp.id for wp in canceled)}. What depends on them cannot start, "
             "and the host does not accept the mission."
         )
-    lines.append("To go on where this run stopped:")
-    return [*lines, _command("spec-kitty-orchestrator", "orchestrate", *_same_run(slug, project))]
-
-
-def _same_run(slug: str, project: Project) -> list[str]:
-    run = project.settings.run
-    return [
-        "--mission",
-        slug,
-        "--impl-agent",
-        ",".join(run.impl_agents),
-        "--review-agent",
-        ",".join(run.review_agents),
-        "--max-concurrent",
-        str(run.max_concurrent),
-    ]
+    lines.append("To go on where this run stopped, with the same settings:")
+    return [*lines, _command("spec-kitty-orchestrator", "resume", "--mission", slug)]
 
 
 def _land(result: RunResult, project: Project, files: MissionFiles) -> list[str]:

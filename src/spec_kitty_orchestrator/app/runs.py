@@ -1,0 +1,180 @@
+"""The runs that this repository's journals know: which are unfinished, and with which settings they ran."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from spec_kitty_orchestrator.app.repository import JOURNALS, LOGS, journaled
+from spec_kitty_orchestrator.errors import RunActive, UsageError
+from spec_kitty_orchestrator.machine.journal import JsonlJournal
+from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
+from spec_kitty_orchestrator.machine.logs import path_part
+from spec_kitty_orchestrator.machine.strays import Stray, find_strays
+from spec_kitty_orchestrator.ports import Line, RunAborted, RunEnded, RunStarted
+
+
+@dataclass(frozen=True)
+class KnownRun:
+    """What a mission's journal says of its last start.
+
+    Attributes:
+        directory: of our own records of the mission.
+        started: the last start, None if the journal holds none.
+        end: what closed it; None if it was cut off or goes on.
+        owner: the process that runs it now, None if none does.
+    """
+
+    mission: str
+    directory: Path
+    started: RunStarted | None
+    end: RunEnded | RunAborted | None
+    owner: Owner | None
+
+    @property
+    def aborted(self) -> bool:
+        """Whether a person ended it for good."""
+        return isinstance(self.end, RunAborted)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there may be something left to do: it was begun and did not end with everything done."""
+        complete = isinstance(self.end, RunEnded) and self.end.exit_code == 0
+        return self.started is not None and not complete
+
+
+async def known_run(root: Path, mission: str) -> KnownRun:
+    """Read what the journal of one mission says of its last start.
+
+    Raises:
+        JournalError: the journal is damaged.
+    """
+    directory = root / JOURNALS / mission
+    started, end = last_start(await JsonlJournal(directory).read())
+    return KnownRun(mission, directory, started, end, MissionLock(directory, mission).holder())
+
+
+async def known_runs(root: Path) -> list[KnownRun]:
+    """Read every journal, the most recent first. Raises `JournalError`."""
+    return [await known_run(root, mission) for mission in journaled(root)]
+
+
+def last_start(lines: Sequence[Line]) -> tuple[RunStarted | None, RunEnded | RunAborted | None]:
+    """Return the last start of a journal and what closed it."""
+    started: RunStarted | None = None
+    end: RunEnded | RunAborted | None = None
+    for line in lines:
+        if isinstance(line, RunStarted):
+            started, end = line, None
+        elif isinstance(line, RunEnded | RunAborted):
+            end = line
+    return started, end
+
+
+def spelled(root: Path, mission: str) -> str:
+    """Return the slug of a mission that was run here, also for the id at its end.
+
+    Raises:
+        UsageError: it was not run here.
+    """
+    known = journaled(root)
+    found = [one for one in known if one == mission] or [one for one in known if one.endswith(f"-{mission}")]
+    if len(found) != 1:
+        listed = f"; run here: {', '.join(known)}" if known else ""
+        raise UsageError(f"{mission} was not run here{listed}; `orchestrate` starts it")
+    return found[0]
+
+
+async def choose_unfinished(root: Path, mission: str | None) -> KnownRun:
+    """Choose the run to go on with: the one that was named, or the only unfinished one.
+
+    Raises:
+        UsageError: there is none, or several.
+        RunActive: it goes on already.
+        JournalError: a journal is damaged.
+    """
+    if mission is not None:
+        return await known_run(root, spelled(root, mission))
+    runs = [one for one in await known_runs(root) if one.unfinished]
+    resting = [one for one in runs if one.owner is None and not one.aborted]
+    if len(resting) == 1:
+        return resting[0]
+    if resting:
+        raise UsageError(
+            "several runs are unfinished; choose one with --mission:\n"
+            + "\n".join(f"  {one.mission}  {describe(one)}" for one in resting)
+        )
+    for one in runs:
+        if one.owner is not None:
+            raise RunActive(f"nothing to resume: {one.mission} {describe(one)}")
+    aborted = [one.mission for one in runs if one.aborted]
+    hint = f"; aborted, resumed only by name: --mission {', '.join(aborted)}" if aborted else ""
+    raise UsageError(f"there is no unfinished run here{hint or '; `orchestrate` starts one'}")
+
+
+def describe(run: KnownRun) -> str:
+    """Say in some words where a run stands."""
+    begun = f"began {_time(run.started.at)}" if run.started else "never began"
+    if run.owner is not None:
+        return f"{begun}, active: process {run.owner.pid} on {run.owner.host}"
+    return f"{begun}, {describe_end(run)}"
+
+
+def describe_end(run: KnownRun) -> str:
+    """Say in some words how a run ended that is not active."""
+    match run.end:
+        case RunEnded(at=at, exit_code=code, summary=summary):
+            return f"ended {_time(at)} with exit code {code}: {summary}"
+        case RunAborted(at=at):
+            return f"was aborted {_time(at)}"
+        case None:
+            return "was cut off"
+
+
+def settings_of(started: RunStarted) -> Mapping[str, object]:
+    """Return the settings of a start as values of `[run]`; what it did not record is None."""
+    policy = started.policy
+    return {
+        "impl_agents": policy.impl_agents,
+        "review_agents": policy.review_agents,
+        "max_attempts": policy.max_attempts,
+        "max_review_cycles": policy.max_review_cycles,
+        "finish_lane": policy.finish_lane.value,
+        "subtasks": "report" if policy.tick_subtasks else "agent",
+        "actor": started.actor,
+        "max_concurrent": started.max_concurrent or None,
+        "timeout": started.timeout_s or None,
+        "review_timeout": started.review_timeout_s or None,
+    }
+
+
+def strays(root: Path, mission: str) -> list[Stray]:
+    """Find the running processes of a mission's attempts, whoever started them."""
+    return find_strays(root / LOGS / path_part(mission))
+
+
+def archive_journal(root: Path, mission: str) -> Path | None:
+    """Put a mission's journal aside so that a run starts over; the caller holds the lock.
+
+    Returns:
+        Where it is now; None if there was none.
+
+    Raises:
+        RunActive: an agent of the old run still works.
+    """
+    journal = root / JOURNALS / mission / "journal.jsonl"
+    alive = strays(root, mission)
+    if alive:
+        pids = ", ".join(str(one.child.pid) for one in alive)
+        raise RunActive(
+            f"agents of the old run of {mission} are still at work (processes {pids}): "
+            f"go on without --fresh, or stop them with `spec-kitty-orchestrator abort --mission {mission}`"
+        )
+    if not journal.exists():
+        return None
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    return journal.rename(journal.with_name(f"journal-{stamp}.jsonl"))
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,57 @@
+"""`resume`: goes on with an unfinished run, with the settings that it had."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+import typer
+
+from spec_kitty_orchestrator import app
+from spec_kitty_orchestrator.cli import running
+from spec_kitty_orchestrator.cli.running import OnInterrupt, Work
+from spec_kitty_orchestrator.errors import UsageError
+
+
+def resume(
+    mission: Annotated[
+        str | None,
+        typer.Option("--mission", "-m", help="Slug; else the only unfinished run's.", show_default=False),
+    ] = None,
+    impl_agent: running.ImplAgent = None,
+    review_agent: running.ReviewAgent = None,
+    max_concurrent: running.MaxConcurrent = None,
+    actor: running.Actor = None,
+    repo_root: running.RepoRoot = None,
+    accept: running.Accept = False,
+    merge: running.Merge = False,
+    on_interrupt: running.Interrupt = OnInterrupt.STOP,
+    no_caffeinate: running.NoCaffeinate = False,
+) -> None:
+    """Go on with a run that was interrupted, with its own settings.
+
+    Flags given here win over those of the run, and are remembered for the next time.
+    """
+    root = app.find_repo_root(repo_root or Path.cwd())
+    chosen = anyio.run(app.choose_unfinished, root, mission)
+    if chosen.started is None:
+        raise UsageError(f"the journal of {chosen.mission} holds no run; `orchestrate` starts one")
+    given = {
+        "impl_agents": impl_agent,
+        "review_agents": review_agent,
+        "max_concurrent": max_concurrent,
+        "actor": actor,
+    }
+    flags = {
+        **app.settings_of(chosen.started),
+        **{key: value for key, value in given.items() if value is not None},
+    }
+    work = Work(
+        app.open_project(root, os.environ, flags),
+        chosen.mission,
+        merge=merge,
+        accept=accept,
+        drains=on_interrupt is OnInterrupt.DRAIN,
+        awake=not no_caffeinate,
+    )
+    raise typer.Exit(anyio.run(work.main, running.run))

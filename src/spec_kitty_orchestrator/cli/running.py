@@ -1,0 +1,199 @@
+"""What `orchestrate` and `resume` share: their options, signals, and a run from its lock to its summary."""
+
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+import typer
+
+from spec_kitty_orchestrator import app
+from spec_kitty_orchestrator.app import Project
+from spec_kitty_orchestrator.cli import summary
+from spec_kitty_orchestrator.cli.console import SteadyConsole
+from spec_kitty_orchestrator.cli.live import LiveView
+from spec_kitty_orchestrator.cli.plain import PlainView
+from spec_kitty_orchestrator.core.model import MissionState
+from spec_kitty_orchestrator.driver.engine import Orchestrator
+from spec_kitty_orchestrator.driver.landing import land
+from spec_kitty_orchestrator.driver.result import RunResult
+from spec_kitty_orchestrator.errors import OrchestratorError
+from spec_kitty_orchestrator.host.client import HostClient
+from spec_kitty_orchestrator.machine.lock import MissionLock
+from spec_kitty_orchestrator.machine.logs import configure_logging, secret_values
+from spec_kitty_orchestrator.machine.sleep import kept_awake
+
+NOT_LANDED = 1
+STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class OnInterrupt(StrEnum):
+    """What the first signal does; a later one always stops the agents."""
+
+    STOP = "stop"
+    DRAIN = "drain"
+
+
+ImplAgent = Annotated[
+    str | None, typer.Option(help="Who implements; a,b is an order of fallback.", show_default=False)
+]
+ReviewAgent = Annotated[
+    str | None, typer.Option(help="Who reviews; a,b is an order of fallback.", show_default=False)
+]
+MaxConcurrent = Annotated[int | None, typer.Option(help="Work packages in work at once.", show_default=False)]
+Actor = Annotated[
+    str | None, typer.Option(help="The name under which the host knows us.", show_default=False)
+]
+RepoRoot = Annotated[
+    Path | None, typer.Option(help="The project; else the current directory's.", show_default=False)
+]
+Accept = Annotated[bool, typer.Option("--accept", help="Accept the mission if every WP is approved or done.")]
+Merge = Annotated[bool, typer.Option("--merge", help="Merge the mission if every WP is approved or done.")]
+Interrupt = Annotated[
+    OnInterrupt, typer.Option(help="On the first signal: stop the agents, or let them end their attempts.")
+]
+NoCaffeinate = Annotated[
+    bool, typer.Option("--no-caffeinate", help="Let the machine fall asleep while agents work.")
+]
+
+
+class Work:
+    """One call of a command: what was asked, and who is told of signals."""
+
+    def __init__(
+        self,
+        project: Project,
+        mission: str,
+        *,
+        merge: bool = False,
+        accept: bool = False,
+        fresh: bool = False,
+        drains: bool = False,
+        awake: bool = True,
+    ) -> None:
+        self.project = project
+        self.mission = mission
+        self.merge = merge
+        self.accept = accept
+        self.fresh = fresh
+        self.awake = awake
+        self.agents = app.build_agents(project)
+        self.interrupt: Callable[[int], None] = self._leave
+        self._drains = drains
+        self._received: int | None = None
+        self._scope: anyio.CancelScope | None = None
+
+    async def main(self, action: "Callable[[Work], Awaitable[int]]") -> int:
+        """Perform the action while signals are received as events; return the exit code."""
+        code = 0
+        with anyio.open_signal_receiver(*STOPPING_SIGNALS) as signals:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._listen, signals)
+                with anyio.CancelScope() as self._scope:
+                    code = await action(self)
+                tasks.cancel_scope.cancel()
+        return code if self._received is None else 128 + self._received
+
+    async def _listen(self, signals: AsyncIterator[signal.Signals]) -> None:
+        async for received in signals:
+            # A terminal that is closed asks for the same as `kill`.
+            self.interrupt(signal.SIGTERM if received == signal.SIGHUP else received)
+
+    def _leave(self, received: int) -> None:
+        """Stop at once: nothing that must be saved runs yet."""
+        self._received = received
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def tell(self, orchestrator: Orchestrator, view: LiveView | PlainView) -> None:
+        """Let the orchestrator hear of signals from now on."""
+
+        def interrupt(received: int) -> None:
+            name = signal.Signals(received).name
+            if self._drains:
+                self._drains = False
+                view.said(f"{name}: nothing more is started, running agents may end; a second signal stops")
+                orchestrator.drain(received)
+                return
+            view.said(f"{name}: stopping the agents and saving their work; a second signal hurries")
+            orchestrator.interrupt(received)
+
+        self.interrupt = interrupt
+
+
+async def prepare(work: Work) -> tuple[HostClient, MissionState]:
+    """Find everything that stands in the way, and raise it all at once."""
+    problems = app.find_problems(work.project, work.agents)
+    try:
+        host = await app.connect(work.project)
+        state = await app.examine(work.project, host, work.mission)
+    except OrchestratorError as error:
+        problems.append(error)
+    app.stop_at(problems)
+    return host, state
+
+
+async def run(work: Work) -> int:
+    """Run the mission, from where it was left or from the start; return the exit code."""
+    host, state = await prepare(work)
+    project, mission = work.project, state.slug
+    with ExitStack() as stack:
+        stack.enter_context(MissionLock(project.directory(mission), mission))
+        stack.enter_context(configure_logging(app.run_log(project, mission), secret_values(os.environ)))
+        if work.awake:
+            stack.enter_context(kept_awake())
+        console = SteadyConsole(highlight=False)
+        live = console.is_terminal and not console.is_dumb_terminal
+        view = LiveView(console, state) if live else PlainView(console)
+        said = await _begin(work, mission)
+        if said:
+            view.said(said)
+        orchestrator = app.build(project, mission, host=host, agents=work.agents, observer=view)
+        work.tell(orchestrator, view)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(view.keep_showing)
+            result = await orchestrator.run(state)
+            tasks.cancel_scope.cancel()
+        complete, landed = await _land(work, host, result)
+    console = SteadyConsole(highlight=False, soft_wrap=True)
+    summary.show(result, project, landed, console, all_landed=bool(landed) and complete)
+    return result.exit_code if complete else NOT_LANDED
+
+
+async def _begin(work: Work, mission: str) -> str:
+    """Put an earlier run aside, or say in one line that this start goes on with it; "" if there is none."""
+    root = work.project.root
+    if work.fresh:
+        archived = app.archive_journal(root, mission)
+        kept = f"; the earlier journal is kept as {archived.relative_to(root)}" if archived else ""
+        return f"{mission}: a fresh start{kept}"
+    earlier = await app.known_run(root, mission)
+    if earlier.unfinished:
+        return f"{mission}: goes on with the run that {app.describe_end(earlier)}"
+    return ""
+
+
+async def _land(work: Work, host: HostClient, result: RunResult) -> tuple[bool, Sequence[str]]:
+    """Merge and accept, if that was asked for and every work package is approved or done."""
+    if not (work.merge or work.accept) or result.exit_code != 0:
+        return True, ()
+    root, slug = work.project.root, result.state.slug
+    files = app.mission_files(root, slug)
+    lost = app.unsaved(root, files) if work.merge else []
+    if lost:
+        names = ", ".join(str(path) for path in lost)
+        return False, [
+            f"not merged: the host's merge throws away what is not committed; commit or undo {names}"
+        ]
+    return await land(
+        host,
+        slug,
+        work.project.settings.run.actor,
+        merge=work.merge,
+        accept=work.accept,
+        coordinated=files.coordinated,
+    )

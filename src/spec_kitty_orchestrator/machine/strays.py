@@ -1,0 +1,88 @@
+"""Processes of a mission's attempts, found by their marker even when nobody remembers having started them."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import psutil
+
+from spec_kitty_orchestrator.machine import process
+from spec_kitty_orchestrator.machine.attempt_files import read_command
+from spec_kitty_orchestrator.machine.process import MARKER, Child
+from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S, Grace, stop, sweep
+
+
+@dataclass(frozen=True)
+class Stray:
+    """A running process of an attempt; `directory` is the attempt's."""
+
+    child: Child
+    marker: str
+    directory: Path
+
+
+def find_strays(logs: Path) -> list[Stray]:
+    """Find this user's running processes that belong to an attempt below a mission's log folder.
+
+    Not for the event loop.
+    """
+    attempts = _attempts(logs)
+    if not attempts:
+        return []
+    found = []
+    for pid in psutil.pids():
+        # Processes end while we look, and those of other users cannot be looked at.
+        with suppress(psutil.Error, OSError):
+            marker = _marker(pid) if pid != os.getpid() else ""
+            if marker in attempts:
+                running = psutil.Process(pid)
+                if running.uids().real == os.getuid() and running.status() != psutil.STATUS_ZOMBIE:
+                    found.append(Stray(Child(pid, running.create_time()), marker, attempts[marker]))
+    return found
+
+
+def _attempts(logs: Path) -> Mapping[str, Path]:
+    found = {}
+    for record in logs.glob("*/*/command.json"):
+        # Torn by a power failure, it belongs to an attempt whose processes that failure ended too.
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            found[str(json.loads(record.read_bytes())["attempt"])] = record.parent
+    return found
+
+
+def _marker(pid: int) -> str:
+    if sys.platform == "linux":
+        for variable in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            name, _, value = variable.partition(b"=")
+            if name == MARKER.encode():
+                return value.decode("utf-8", "replace")
+        return ""
+    return psutil.Process(pid).environ().get(MARKER, "")
+
+
+async def stop_strays(logs: Path, grace_s: float = STOP_GRACE_S) -> list[Stray]:
+    """Stop every attempt below a mission's log folder, all at once; every wait is bounded.
+
+    Returns:
+        The processes that were found running, before they were stopped.
+    """
+    found = await anyio.to_thread.run_sync(find_strays, logs)
+    async with anyio.create_task_group() as tasks:
+        for marker, directory in {one.marker: one.directory for one in found}.items():
+            tasks.start_soon(_stop, marker, directory, grace_s)
+    return found
+
+
+async def _stop(marker: str, directory: Path, grace_s: float) -> None:
+    match await process.state(directory, marker):
+        case process.Alive(child):
+            command = await anyio.to_thread.run_sync(read_command, directory, marker)
+            await stop(child, marker, Grace(grace_s), command.stop_signal if command else "TERM")
+        case _:
+            await sweep(marker)
