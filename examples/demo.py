@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import shutil
+import site
 import subprocess
 import sys
 import tempfile
@@ -73,12 +74,16 @@ def find_host(given: Path | None) -> Path:
 
 
 def run(project: Path, host: Path) -> int:
-    # What the host keeps per user goes beside the project, not into the user's home.
-    os.environ["SPEC_KITTY_HOME"] = str(project.parent / "host-home")
+    # What the host keeps per user, and what it writes for every agent below HOME when that is new to it,
+    # goes beside the project. Python's own folder of the user stays where it is.
+    home = project.parent / "home"
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ["PYTHONUSERBASE"] = site.getuserbase()
+    os.environ["HOME"] = str(home)
+    os.environ["SPEC_KITTY_HOME"] = str(home / ".kittify")
     os.environ["SPEC_KITTY_NO_UPGRADE_CHECK"] = "1"
     os.environ["SPEC_KITTY_ENABLE_SAAS_SYNC"] = "0"
     os.environ["PATH"] = os.pathsep.join([str(host.parent), os.environ.get("PATH", os.defpath)])
-    project.parent.mkdir(parents=True, exist_ok=True)
 
     say(f"making a project with a mission of six work packages in {project}")
     mission = make_mission(project, demo(), str(host))

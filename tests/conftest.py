@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import site
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,11 +49,17 @@ def shared_tmp(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def host_env(real_host: str, shared_tmp: Path) -> dict[str, str]:
-    """The environment of calls to the real host: quiet, and with a home of its own."""
+    """The environment of calls to the real host: quiet, and with homes of its own.
+
+    A host that is new to SPEC_KITTY_HOME also writes commands and skills for a dozen agents below HOME.
+    """
+    (shared_tmp / "home").mkdir(exist_ok=True)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     return {
         **kept,
         "PATH": os.pathsep.join((str(Path(real_host).parent), os.environ.get("PATH", os.defpath))),
+        "HOME": str(shared_tmp / "home"),
+        "PYTHONUSERBASE": site.getuserbase(),
         "SPEC_KITTY_HOME": str(shared_tmp / "host-home"),
         "SPEC_KITTY_ENABLE_SAAS_SYNC": "0",
         "SPEC_KITTY_NO_UPGRADE_CHECK": "1",
