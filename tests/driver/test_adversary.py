@@ -107,7 +107,7 @@ async def end_of_run(mission: Stage, host: StubbornHost) -> None:
     mission.assert_sound()
 
 
-@settings(settings.get_profile("driver"), max_examples=150)
+@settings(settings.get_profile("driver"), max_examples=80)
 @given(
     script=scripts(),
     told=answers(),

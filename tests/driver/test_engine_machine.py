@@ -199,4 +199,4 @@ async def _nothing(grace_s: float) -> None:
 
 
 TestEngineMachine = Machine.TestCase
-TestEngineMachine.settings = settings(settings.get_profile("driver"), max_examples=60, stateful_step_count=12)
+TestEngineMachine.settings = settings(settings.get_profile("driver"), max_examples=30, stateful_step_count=12)

@@ -220,7 +220,7 @@ class Orchestrator:
 
     async def _resolve_workspaces(self) -> None:
         """Learn who shares a worktree before anything is claimed; what cannot start yet waits for a lull."""
-        while True:
+        while not (self._halted or self._drained_by):
             changed = self._changed
             missing = [one for one in self._wps.values() if self._unresolved(one)]
             missing.sort(key=lambda one: (-self._chains.get(one.id, 1), one.id))
