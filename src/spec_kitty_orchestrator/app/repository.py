@@ -121,6 +121,12 @@ def mission_files(root: Path, slug: str) -> MissionFiles:
     )
 
 
+def status_checkout(root: Path, files: MissionFiles) -> Path:
+    """Return the checkout in which the host writes the mission's status, and the record of its acceptance."""
+    coordination = root / ".worktrees" / f"{files.slug}-coord"
+    return coordination if files.coordinated and coordination.is_dir() else root
+
+
 def unsaved(root: Path, files: MissionFiles) -> list[Path]:
     """Find uncommitted changes that the host's merge would throw away when it resets the target's checkout.
 
@@ -128,10 +134,10 @@ def unsaved(root: Path, files: MissionFiles) -> list[Path]:
         WorkspaceError: git cannot be run.
     """
     status = [f"{MISSIONS}/{files.slug}/status.events.jsonl", f"{MISSIONS}/{files.slug}/status.json"]
-    coordination = root / ".worktrees" / f"{files.slug}-coord"
+    coordination = status_checkout(root, files)
     # Where a coordination worktree keeps the status, the copy in the primary checkout is nobody's record.
     changed = [root / path for path in _changed(root) if not (files.coordinated and path in status)]
-    if files.coordinated and coordination.is_dir():
+    if coordination != root:
         changed += [coordination / path for path in _changed(coordination)]
     return changed
 

@@ -189,7 +189,7 @@ async def _land(work: Work, host: HostClient, result: RunResult) -> tuple[bool, 
         return False, [
             f"not merged: the host's merge throws away what is not committed; commit or undo {names}"
         ]
-    return await land(
+    done, lines = await land(
         host,
         slug,
         work.project.settings.run.actor,
@@ -197,3 +197,4 @@ async def _land(work: Work, host: HostClient, result: RunResult) -> tuple[bool, 
         accept=work.accept,
         coordinated=files.coordinated,
     )
+    return done, [*lines, *summary.after_acceptance(root, files)] if done and work.accept else lines

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from spec_kitty_orchestrator.app import MissionFiles, Project, mission_files
+from spec_kitty_orchestrator.app.repository import status_checkout
 from spec_kitty_orchestrator.cli import words
 from spec_kitty_orchestrator.core.model import Lane, Role, Ruling, WorkPackage
 from spec_kitty_orchestrator.driver.result import RunResult
@@ -133,9 +134,15 @@ def _land(result: RunResult, project: Project, files: MissionFiles) -> list[str]
         _command("spec-kitty", "orchestrator-api", "merge-mission", "--mission", slug),
         accept,
         "Accept after the merge: before it, the host fails or its merge throws the acceptance away.",
-        "The host leaves the record of the acceptance uncommitted: commit kitty-specs/ afterwards.",
+        *after_acceptance(project.root, files),
         *([_STATUS_COPIES] if files.coordinated else []),
     ]
+
+
+def after_acceptance(root: Path, files: MissionFiles) -> list[str]:
+    """Say what is left to do once a mission is accepted."""
+    place = shlex.quote(str(status_checkout(root, files)))
+    return [f"The host leaves the record of the acceptance uncommitted: `git -C {place} status` shows it."]
 
 
 def _command(*argv: str) -> str:

@@ -46,8 +46,7 @@ async def land(
         await host.accept_mission(mission, actor)
     except (HostRefusal, HostNoReply) as error:
         return False, [*lines, f"not accepted: {error}"]
-    lines.append("accepted; commit what `git status` shows below kitty-specs/: it is the record of it")
-    return True, lines
+    return True, [*lines, "accepted"]
 
 
 async def _open(host: Host, mission: str) -> list[str]:
