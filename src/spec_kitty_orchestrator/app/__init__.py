@@ -1,5 +1,6 @@
 """Puts the parts together: settings and a repository become an `Orchestrator` with the default parts."""
 
+from spec_kitty_orchestrator.app.abort import Stopped, choose_to_abort, record_abort, stop_run
 from spec_kitty_orchestrator.app.build import (
     VERSION,
     build,
@@ -9,6 +10,7 @@ from spec_kitty_orchestrator.app.build import (
     journal,
     run_log,
 )
+from spec_kitty_orchestrator.app.cleanup import Cleared, clean_up
 from spec_kitty_orchestrator.app.plan import Plan, PlannedRole, PlannedWorkPackage, make_plan
 from spec_kitty_orchestrator.app.preflight import check_free, examine, find_problems, stop_at
 from spec_kitty_orchestrator.app.project import Project, open_project
@@ -37,6 +39,7 @@ from spec_kitty_orchestrator.app.standing import LiveAttempt, MissionStatus, Sta
 __all__ = [
     "LOGS",
     "VERSION",
+    "Cleared",
     "KnownRun",
     "LiveAttempt",
     "MissionFiles",
@@ -46,12 +49,15 @@ __all__ = [
     "PlannedWorkPackage",
     "Project",
     "Standing",
+    "Stopped",
     "archive_journal",
     "build",
     "build_agents",
     "build_host",
     "check_free",
+    "choose_to_abort",
     "choose_unfinished",
+    "clean_up",
     "connect",
     "describe",
     "describe_end",
@@ -66,10 +72,12 @@ __all__ = [
     "mission_files",
     "mission_status",
     "open_project",
+    "record_abort",
     "run_log",
     "settings_of",
     "spelled",
     "stop_at",
+    "stop_run",
     "strays",
     "unsaved",
 ]

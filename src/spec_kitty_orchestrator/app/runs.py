@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from spec_kitty_orchestrator.app.repository import JOURNALS, LOGS, journaled
-from spec_kitty_orchestrator.errors import RunActive, UsageError
+from spec_kitty_orchestrator.errors import JournalError, RunActive, UsageError
 from spec_kitty_orchestrator.machine.journal import JsonlJournal
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
 from spec_kitty_orchestrator.machine.logs import path_part
@@ -23,6 +23,7 @@ class KnownRun:
         started: the last start, None if the journal holds none.
         end: what closed it; None if it was cut off or goes on.
         owner: the process that runs it now, None if none does.
+        damage: why the journal cannot be read, None if it can.
     """
 
     mission: str
@@ -30,6 +31,7 @@ class KnownRun:
     started: RunStarted | None
     end: RunEnded | RunAborted | None
     owner: Owner | None
+    damage: JournalError | None = None
 
     @property
     def aborted(self) -> bool:
@@ -40,22 +42,22 @@ class KnownRun:
     def unfinished(self) -> bool:
         """Whether there may be something left to do: it was begun and did not end with everything done."""
         complete = isinstance(self.end, RunEnded) and self.end.exit_code == 0
-        return self.started is not None and not complete
+        return self.damage is not None or (self.started is not None and not complete)
 
 
 async def known_run(root: Path, mission: str) -> KnownRun:
-    """Read what the journal of one mission says of its last start.
-
-    Raises:
-        JournalError: the journal is damaged.
-    """
+    """Read what the journal of one mission says of its last start."""
     directory = root / JOURNALS / mission
-    started, end = last_start(await JsonlJournal(directory).read())
-    return KnownRun(mission, directory, started, end, MissionLock(directory, mission).holder())
+    owner = MissionLock(directory, mission).holder()
+    try:
+        started, end = last_start(await JsonlJournal(directory).read())
+    except JournalError as damage:
+        return KnownRun(mission, directory, None, None, owner, damage)
+    return KnownRun(mission, directory, started, end, owner)
 
 
 async def known_runs(root: Path) -> list[KnownRun]:
-    """Read every journal, the most recent first. Raises `JournalError`."""
+    """Read every journal, the most recent first."""
     return [await known_run(root, mission) for mission in journaled(root)]
 
 
@@ -91,8 +93,15 @@ async def choose_unfinished(root: Path, mission: str | None) -> KnownRun:
     Raises:
         UsageError: there is none, or several.
         RunActive: it goes on already.
-        JournalError: a journal is damaged.
+        JournalError: its journal is damaged.
     """
+    chosen = await _choose(root, mission)
+    if chosen.damage is not None:
+        raise chosen.damage
+    return chosen
+
+
+async def _choose(root: Path, mission: str | None) -> KnownRun:
     if mission is not None:
         return await known_run(root, spelled(root, mission))
     runs = [one for one in await known_runs(root) if one.unfinished]
@@ -114,6 +123,8 @@ async def choose_unfinished(root: Path, mission: str | None) -> KnownRun:
 
 def describe(run: KnownRun) -> str:
     """Say in some words where a run stands."""
+    if run.damage is not None:
+        return f"journal damaged: {run.damage}"
     begun = f"began {_time(run.started.at)}" if run.started else "never began"
     if run.owner is not None:
         return f"{begun}, active: process {run.owner.pid} on {run.owner.host}"

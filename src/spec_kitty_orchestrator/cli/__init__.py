@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from spec_kitty_orchestrator.cli import crash, words
+from spec_kitty_orchestrator.cli.abort import abort
 from spec_kitty_orchestrator.cli.console import SteadyConsole
 from spec_kitty_orchestrator.cli.orchestrate import orchestrate
 from spec_kitty_orchestrator.cli.resume import resume
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.command()(orchestrate)
 app.command()(resume)
+app.command()(abort)
 app.command()(status)
 
 

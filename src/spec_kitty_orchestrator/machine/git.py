@@ -7,8 +7,9 @@ import anyio
 
 from spec_kitty_orchestrator.core.model import Evidence, Workspace
 from spec_kitty_orchestrator.errors import WorkspaceError
-from spec_kitty_orchestrator.machine import commit, rescue, worktree
+from spec_kitty_orchestrator.machine import commit, removal, rescue, worktree
 from spec_kitty_orchestrator.machine.git_command import Git
+from spec_kitty_orchestrator.machine.removal import Removal
 from spec_kitty_orchestrator.machine.rescue import Snapshot
 from spec_kitty_orchestrator.ports import CommitRefusal, WorkspaceState
 
@@ -153,6 +154,26 @@ class GitWorkspaces:
         ref = await rescue.save(git, await rescue.measure(git), self._ref(wp, name), f"{wp}: rescued work")
         await rescue.make_clean(git, branch)
         return ref
+
+    async def remove(self, wp: str, workspace: Workspace, save_as: str = "") -> Removal:
+        """Remove a worktree that holds nothing of its own; branches stay.
+
+        Args:
+            wp: whose work is saved.
+            workspace: it must not be in use.
+            save_as: last part of the ref under which uncommitted work is saved first; "" keeps it in place.
+
+        Raises:
+            WorkspaceError: git is broken, or the work could not be saved, and then nothing was removed.
+        """
+        path = Path(workspace.path)
+        if not await worktree.is_worktree(path):
+            return Removal("it is not a git worktree")
+        if await anyio.Path(path).samefile(self._primary.path):
+            return Removal("it is the primary checkout")
+        saved = await self.rescue(wp, workspace, save_as) if save_as else ""
+        kept = await removal.why_kept(Git(path), workspace.branch or self._branch(wp))
+        return Removal(kept or await removal.remove(self._primary, path), saved)
 
     async def _git(self, workspace: Workspace) -> Git:
         path = Path(workspace.path)
