@@ -1,0 +1,37 @@
+"""Real missions for the installed command; whatever a test leaves running is ended with it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+from tests.e2e.projects import Gate, Project
+
+from spec_kitty_orchestrator.testing.missions import MissionSpec
+
+
+@pytest.fixture
+def project(
+    real_mission: Callable[[MissionSpec], Any], host_env: Mapping[str, str]
+) -> Iterator[Callable[[MissionSpec], Project]]:
+    """Return a function that gives the test a mission of its own."""
+    made: list[Project] = []
+
+    def copy(spec: MissionSpec) -> Project:
+        mission = real_mission(spec)
+        made.append(Project(mission.root, mission.slug, host_env))
+        return made[-1]
+
+    yield copy
+    for one in made:
+        if (one.root / ".kittify" / "logs").is_dir():
+            for stray in one.strays():
+                stray.kill()
+                pytest.fail(f"an agent was left running: {stray}")
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    """A place where agents wait."""
+    made = Gate()
+    yield made
+    made.close()

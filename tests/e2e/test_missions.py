@@ -1,0 +1,98 @@
+"""Whole missions on the real host, on each of its topologies, from planned to landed."""
+
+import shlex
+from collections.abc import Callable
+
+import pytest
+from tests.e2e.projects import PAIR, Project
+
+from spec_kitty_orchestrator.testing.missions import MissionSpec, make_legacy
+
+pytestmark = pytest.mark.real_host
+
+FILES = ["src/one/m01.py", "src/two/m02.py"]
+COSTLY = """
+[defaults.implement]
+usage = { input_tokens = 10, output_tokens = 2, cost_usd = 0.25 }
+"""
+
+
+def in_target(project: Project) -> list[str]:
+    return project.git("ls-tree", "-r", "--name-only", "feature/demo", "src").splitlines()
+
+
+def check_review(mission: Project, wp: str) -> None:
+    """Check that the approval names the commit on the lane's branch, and that nothing was left beside it."""
+    place = mission.journal(wp, "claimed")[-1]["workspace"]
+    assert mission.approved(wp) == mission.git("rev-parse", place["branch"])
+    assert mission.git("status", "--porcelain", cwd=place["path"]) == ""
+
+
+def uncommitted(mission: Project) -> list[str]:
+    """Return what git says of the primary checkout beyond the mission's own folder and our settings."""
+    expected = ("kitty-specs/", ".kittify/orchestrator.toml")
+    return [line for line in mission.changes() if not line[2:].strip().startswith(expected)]
+
+
+@pytest.mark.parametrize("topology", ["single_branch", "coord"])
+def test_a_mission_goes_from_planned_to_done_and_lands_by_the_commands_of_the_summary(
+    project: Callable[[MissionSpec], Project], topology: str
+) -> None:
+    mission = project(PAIR.on(topology))
+    mission.follow(COSTLY)
+    done = mission.orchestrate("--max-concurrent", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    check_review(mission, "WP01")
+    check_review(mission, "WP02")
+    assert [one["ids"] for one in mission.journal("WP01", "subtasks_ticked")] == [["T001", "T002"]]
+    assert "In all: 4 attempts, 20 tokens in, 4 out, $0.50" in done.stdout
+    assert "Approved or done is not merged" in done.stdout
+    assert in_target(mission) == []
+
+    said = done.stdout.splitlines()
+    commands = [shlex.split(line) for line in said if line.startswith("  spec-kitty ")]
+    assert [words[2] for words in commands] == ["merge-mission", "accept-mission"]
+    for words in commands:
+        mission.host(*words[1:])
+    assert in_target(mission) == FILES
+    assert mission.lanes() == {"WP01": "done", "WP02": "done"}
+    assert uncommitted(mission) == []
+
+
+@pytest.mark.parametrize("topology", ["lanes", "lanes_with_coord"])
+def test_a_mission_is_merged_and_then_accepted_by_the_run_itself_when_asked(
+    project: Callable[[MissionSpec], Project], topology: str
+) -> None:
+    mission = project(PAIR.on(topology))
+    mission.follow("")
+    done = mission.orchestrate("--max-concurrent", "2", "--accept", "--merge")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.index("merged into the target branch") < done.stdout.index("\naccepted\n")
+    assert in_target(mission) == FILES
+    assert mission.lanes() == {"WP01": "done", "WP02": "done"}
+    for wp in ("WP01", "WP02"):
+        head = mission.journal(wp, "committed")[-1]["evidence"]["head"]
+        assert mission.approved(wp) == head
+    record = mission.specs / "meta.json"
+    assert "accepted_at" in record.read_text()
+    # The record waits to be committed where the summary says.
+    told = mission.root if topology == "lanes" else mission.root / ".worktrees" / f"{mission.slug}-coord"
+    assert f"`git -C {told} status` shows it" in done.stdout
+    assert mission.git("status", "--porcelain", cwd=told).startswith("M kitty-specs/")
+    assert uncommitted(mission) == []
+
+
+def test_a_mission_of_an_older_host_without_lanes_is_done_and_told_to_be_merged_by_hand(
+    project: Callable[[MissionSpec], Project],
+) -> None:
+    mission = project(PAIR.on("lanes"))
+    make_legacy(mission.root)
+    mission.follow("")
+    done = mission.orchestrate("--max-concurrent", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert mission.lanes() == {"WP01": "done", "WP02": "done"}
+    for wp in ("WP01", "WP02"):
+        check_review(mission, wp)
+    assert "has no lanes, so the host cannot merge it" in done.stdout
+    assert "merge-mission" not in done.stdout
+    assert in_target(mission) == []
