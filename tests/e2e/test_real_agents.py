@@ -1,0 +1,286 @@
+"""Missions on the real host, worked on by the agents' real CLIs; only the model behind them is a stand-in."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import psutil
+import pytest
+from tests.e2e.agent_clis import KEYS, claude_env, configuration, find_clis
+from tests.e2e.model_api import FORBIDDEN_FILE, INPUT_TOKENS, OUTPUT_TOKENS, ModelApi, model_api
+
+from spec_kitty_orchestrator.agents.claude_code import ClaudeCode
+from spec_kitty_orchestrator.agents.spec import AgentSettings
+from spec_kitty_orchestrator.core.events import AgentExited, SubtasksTicked
+from spec_kitty_orchestrator.core.model import Outcome, Role
+from spec_kitty_orchestrator.machine.journal import JsonlJournal
+from spec_kitty_orchestrator.machine.process import MARKER
+from spec_kitty_orchestrator.machine.runner import HOST_BANNED_FLAGS
+from spec_kitty_orchestrator.ports import Entry
+from spec_kitty_orchestrator.testing.missions import MissionSpec, chain
+
+pytestmark = [pytest.mark.real_host, pytest.mark.real_agents]
+
+RUN_LIMIT_S = 300.0
+ONE = chain(1, shared_workspace=False).on("single_branch")
+TWO = chain(2, shared_workspace=False).on("single_branch")
+# What would send a CLI to the account, model or folders of whoever runs the tests.
+PERSONAL = ("ANTHROPIC_", "CLAUDE", "CODEX_", "OPENAI_", "OPENCODE", "SKO_", "XDG_")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A mission of a test's own with the agents configured to ask the stand-in."""
+
+    root: Path
+    slug: str
+    host: str
+    env: Mapping[str, str]
+    api: ModelApi
+
+    def orchestrate(self, implementers: str, reviewers: str) -> "subprocess.CompletedProcess[str]":
+        """Run our command as a user does."""
+        chosen = ("--impl-agent", implementers, "--review-agent", reviewers)
+        return self._run(
+            [sys.executable, "-m", "spec_kitty_orchestrator", "orchestrate", "--mission", self.slug, *chosen]
+        )
+
+    def lanes(self) -> dict[str, str]:
+        """Ask the host."""
+        done = self._run([self.host, "orchestrator-api", "mission-state", "--mission", self.slug])
+        wps = json.loads(done.stdout.splitlines()[-1])["data"]["work_packages"]
+        return {wp["wp_id"]: wp["lane"] for wp in wps}
+
+    def attempts(self, wp: str) -> list[Path]:
+        """Return the directories of its attempts, in their order."""
+        return sorted(
+            path.parent for path in (self.root / ".kittify/logs").glob(f"{self.slug}/{wp}/*/prompt.md")
+        )
+
+    def events(self) -> list[object]:
+        """Return what the journal holds of the work packages."""
+        lines = anyio.run(JsonlJournal(self.root / ".kittify/orchestrator" / self.slug).read)
+        return [line.event for line in lines if isinstance(line, Entry)]
+
+    def module(self, number: int) -> str:
+        """Return the module of a work package as its branch holds it."""
+        return self._run(
+            ["git", "show", f"{self._branch(number)}:src/mod{number:02d}/m{number:02d}.py"]
+        ).stdout
+
+    def open_subtasks(self) -> set[str]:
+        """Return the work packages that the host counts an open subtask of; each has one."""
+        status = json.loads((self.root / "kitty-specs" / self.slug / "status.json").read_text())
+        wps = status["work_packages"]
+        return {wp for wp in wps if list(wps[wp].get("subtasks", {}).values()) != ["done"]}
+
+    def _branch(self, number: int) -> str:
+        found = self._run(["git", "branch", "--list", "--format=%(refname:short)", "*-lane-*"]).stdout.split()
+        return sorted(found)[number - 1]
+
+    def _run(self, argv: list[str]) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            argv,
+            cwd=self.root,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=RUN_LIMIT_S,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="session")
+def clis(pytestconfig: pytest.Config) -> dict[str, str]:
+    """The paths of the three CLIs."""
+    return find_clis(pytestconfig.rootpath / ".cache" / "agents")
+
+
+@pytest.fixture
+def api() -> Iterator[ModelApi]:
+    """The stand-in of the models; requests that it could not read fail the test."""
+    with model_api() as served:
+        yield served
+    assert served.problems == []
+
+
+@pytest.fixture
+def prepare(
+    real_mission: Callable[[MissionSpec], Any],
+    real_host: str,
+    host_env: dict[str, str],
+    clis: dict[str, str],
+    api: ModelApi,
+    tmp_path: Path,
+) -> Iterator[Callable[[MissionSpec], Run]]:
+    """Return a function that makes a mission ready to be run by real agents."""
+
+    def prepare(spec: MissionSpec) -> Run:
+        mission = real_mission(spec)
+        config = mission.root / ".kittify" / "orchestrator.toml"
+        config.write_text(configuration(clis, api.url, tmp_path / "home"), encoding="utf-8")
+        kept = {
+            name: value
+            for name, value in host_env.items()
+            if not name.startswith(PERSONAL) and not name.lower().endswith("_proxy")
+        }
+        path = os.pathsep.join((str(Path(real_host).parent), kept["PATH"]))
+        made.append(Run(mission.root, mission.slug, real_host, {**kept, "PATH": path, "COLUMNS": "200"}, api))
+        return made[-1]
+
+    made: list[Run] = []
+    yield prepare
+    for run in made:
+        kill_leftovers(run)
+
+
+def names(attempts: list[Path]) -> list[str]:
+    return [attempt.name for attempt in attempts]
+
+
+def result(attempt: Path) -> Any:
+    return json.loads((attempt / "result.json").read_text())["report"]
+
+
+def check_every_attempt(run: Run) -> None:
+    """Check what must hold for each attempt, however it ended."""
+    attempts = run.attempts("*")
+    for attempt in attempts:
+        command = json.loads((attempt / "command.json").read_text())
+        words = {word.partition("=")[0] for word in command["argv"]}
+        assert not words & {*HOST_BANNED_FLAGS, "bypassPermissions", "danger-full-access"}, attempt
+        assert not [key for key in KEYS.values() if key in json.dumps(command)], attempt
+        if result(attempt)["outcome"] == "ok":
+            assert run.api.prompts[command["attempt"]].strip() == (attempt / "prompt.md").read_text().strip()
+            assert result(attempt)["usage"]["input_tokens"] >= INPUT_TOKENS
+            assert result(attempt)["usage"]["output_tokens"] >= OUTPUT_TOKENS
+            assert result(attempt)["leftovers"] == 0
+    assert [one.tampered for one in run.events() if isinstance(one, AgentExited)] == [()] * len(attempts)
+    assert not list(run.root.rglob(FORBIDDEN_FILE))
+    assert alive(run) == []
+
+
+def alive(run: Run) -> list[psutil.Process]:
+    """Find the processes that belong to an attempt of the run."""
+    attempts = {
+        json.loads(file.read_text())["attempt"] for file in run.root.glob(".kittify/logs/*/*/*/command.json")
+    }
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.environ().get(MARKER) in attempts:
+                found.append(process)
+    return found
+
+
+def kill_leftovers(run: Run) -> None:
+    """Agents outlive a command that was killed, here by a test's limit."""
+    for process in alive(run):
+        with suppress(psutil.Error):
+            process.kill()
+
+
+def test_claude_implements_and_codex_reviews_until_all_is_done(prepare: Callable[[MissionSpec], Run]) -> None:
+    run = prepare(TWO)
+    run.api.to_reject.add("WP02")
+    done = run.orchestrate("claude-code", "codex")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert run.lanes() == {"WP01": "done", "WP02": "done"}
+    assert names(run.attempts("WP01")) == ["01-implement-claude-code", "02-review-codex"]
+    again = ["01-implement-claude-code", "02-review-codex", "03-implement-claude-code", "04-review-codex"]
+    assert names(run.attempts("WP02")) == again
+    rework = run.attempts("WP02")[2]
+    assert "say which round it is" in (rework / "prompt.md").read_text()
+    assert result(rework)["usage"]["cost_usd"] > 0
+    assert "round 1" in run.module(1)
+    assert "round 2" in run.module(2)
+    # Claude ticks the subtasks itself, as its prompt tells it to.
+    assert run.open_subtasks() == set()
+    assert not [one for one in run.events() if isinstance(one, SubtasksTicked)]
+    check_every_attempt(run)
+
+
+def test_codex_implements_and_claude_reviews(prepare: Callable[[MissionSpec], Run]) -> None:
+    run = prepare(ONE)
+    done = run.orchestrate("codex", "claude-code")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert run.lanes() == {"WP01": "done"}
+    assert names(run.attempts("WP01")) == ["01-implement-codex", "02-review-claude-code"]
+    assert result(run.attempts("WP01")[1])["usage"]["cost_usd"] > 0
+    # Codex's sandbox lets it tick nothing, so that is done on the word of its report.
+    assert [one.ids for one in run.events() if isinstance(one, SubtasksTicked)] == [("T001",)]
+    assert run.open_subtasks() == set()
+    assert "round 1" in run.module(1)
+    check_every_attempt(run)
+
+
+def test_opencode_implements_and_reviews(prepare: Callable[[MissionSpec], Run]) -> None:
+    run = prepare(ONE)
+    done = run.orchestrate("opencode", "opencode")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert run.lanes() == {"WP01": "done"}
+    assert names(run.attempts("WP01")) == ["01-implement-opencode", "02-review-opencode"]
+    assert all(result(attempt)["usage"]["cost_usd"] > 0 for attempt in run.attempts("WP01"))
+    assert run.open_subtasks() == set()
+    assert "round 1" in run.module(1)
+    check_every_attempt(run)
+
+
+def test_a_reviewer_whose_key_is_refused_approves_nothing_and_the_next_one_takes_over(
+    prepare: Callable[[MissionSpec], Run],
+) -> None:
+    run = prepare(ONE)
+    run.api.refused_keys.add(KEYS["codex"])
+    alone = run.orchestrate("claude-code", "codex")
+    assert alone.returncode == 1, alone.stdout + alone.stderr
+    assert run.lanes()["WP01"] not in {"approved", "done"}
+    assert result(run.attempts("WP01")[1])["outcome"] == "auth"
+    both = run.orchestrate("claude-code", "codex,claude-code")
+    assert both.returncode == 0, both.stdout + both.stderr
+    assert run.lanes() == {"WP01": "done"}
+    reviews = ["02-review-codex", "03-review-codex", "04-review-claude-code"]
+    assert names(run.attempts("WP01")) == ["01-implement-claude-code", *reviews]
+    check_every_attempt(run)
+
+
+def test_a_review_by_claude_runs_nothing_that_the_worktree_configures(
+    clis: dict[str, str], api: ModelApi, tmp_path: Path
+) -> None:
+    tree, home = tmp_path / "tree", tmp_path / "home"
+    (tree / ".claude").mkdir(parents=True)
+    home.mkdir()
+    ran = {"type": "command", "command": f"touch {tree}/ran"}
+    moments = ("SessionStart", "UserPromptSubmit", "PreToolUse", "Stop")
+    settings = {
+        "hooks": {moment: [{"matcher": "", "hooks": [ran]}] for moment in moments},
+        "permissions": {"allow": ["Bash(touch *)"]},
+    }
+    for name in ("settings.json", "settings.local.json"):
+        (tree / ".claude" / name).write_text(json.dumps(settings))
+    server = {"command": "touch", "args": [f"{tree}/ran"]}
+    (tree / ".mcp.json").write_text(json.dumps({"mcpServers": {"a": server}}))
+    prompt = f"Role: review\nWork package: WP01\nAttempt: a1\nHead: b\nWorkspace: {tree}\n\n`git diff a b`\n"
+    chosen = AgentSettings(clis["claude"], env=claude_env(api.url, home))
+    command = ClaudeCode().command(Role.REVIEW, chosen, workspace=tree, attempt_id="a1")
+    done = subprocess.run(
+        command.argv,
+        cwd=tree,
+        env={"PATH": os.environ["PATH"], **command.env},
+        input=prompt,
+        capture_output=True,
+        text=True,
+        timeout=RUN_LIMIT_S,
+        check=False,
+    )
+    report = ClaudeCode().report(done.stdout.splitlines(), done.stderr, done.returncode)
+    assert report.outcome is Outcome.OK, done.stdout + done.stderr
+    assert api.prompts == {"a1": prompt}
+    assert sorted(path.name for path in tree.iterdir()) == [".claude", ".mcp.json"]
