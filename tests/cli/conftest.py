@@ -13,6 +13,7 @@ import pytest
 SLUG = "demo-01ABC"
 
 _HOST = """#!/bin/sh
+echo "$*" >>"$0.d/calls"
 case "$1 $2" in
 "orchestrator-api resolve-workspace")
   for last; do :; done
@@ -60,6 +61,11 @@ class Project:
         (folder / call).write_text(stdout)
         (folder / f"{call}.rc").write_text(str(rc))
         (folder / f"{call}.err").write_text(stderr)
+
+    def calls(self, command: str) -> list[str]:
+        """Return the arguments of every call of one of the contract's commands."""
+        lines = (self.bin / "spec-kitty.d" / "calls").read_text().splitlines()
+        return [line for line in lines if line.split()[1:2] == [command]]
 
     def lanes(self, lanes: Mapping[str, str], dependencies: Mapping[str, list[str]] | None = None) -> None:
         """Decide what `mission-state` shows."""

@@ -27,8 +27,10 @@ from spec_kitty_orchestrator.core.events import (
     Event,
     Parked,
     Recorded,
+    Retried,
     ReviewClaimed,
     Scheduled,
+    Skipped,
     Submitted,
     SubtasksTicked,
     TimerFired,
@@ -135,6 +137,12 @@ ORDINARY: dict[str, tuple[tuple[Event, ...], Phase, type[Command]]] = {
     "a wait that is over takes the phase up again": ((*SUBMITTING, TimerFired()), Phase.SUBMITTING, Submit),
     "a broken workspace parks": (PARKING, Phase.PARKING, Park),
     "a parked one leaves": ((*PARKING, Parked(Lane.IN_PROGRESS)), Phase.FINISHED, Finish),
+    "a person's retry takes a parked one up again": (
+        (*PARKING, Parked(Lane.IN_PROGRESS), Retried()),
+        Phase.WAITING,
+        Claim,
+    ),
+    "a person's skip parks": ((*RUNNING, Skipped(Lane.IN_PROGRESS)), Phase.PARKING, Park),
     "a refusal where none is expected parks": (
         (*IMPLEMENTING, refused(Lane.IN_PROGRESS)),
         Phase.PARKING,

@@ -11,8 +11,10 @@ from spec_kitty_orchestrator.core.events import (
     HostRefused,
     Parked,
     Recorded,
+    Retried,
     ReviewClaimed,
     Scheduled,
+    Skipped,
     Submitted,
     SubtasksTicked,
     TimerFired,
@@ -42,6 +44,10 @@ LINES: dict[str, Event] = {
     "host refused transition (TRANSITION_REJECTED), lane is done: no": refused(Lane.DONE),
     "wait is over": TimerFired(),
     "workspace failed: disk full": WorkspaceFailed("disk full"),
+    "put back to work by a person": Retried(),
+    "put back to work by a person: use a dict": Retried("use a dict"),
+    "skipped by a person in planned": Skipped(Lane.PLANNED),
+    "skipped by a person in planned: later": Skipped(Lane.PLANNED, "later"),
 }
 
 

@@ -10,6 +10,7 @@ from spec_kitty_orchestrator.app.build import (
     journal,
     run_log,
 )
+from spec_kitty_orchestrator.app.by_hand import Decided, retry, skip
 from spec_kitty_orchestrator.app.cleanup import Cleared, clean_up
 from spec_kitty_orchestrator.app.plan import Plan, PlannedRole, PlannedWorkPackage, make_plan
 from spec_kitty_orchestrator.app.preflight import check_free, examine, find_problems, stop_at
@@ -40,6 +41,7 @@ __all__ = [
     "LOGS",
     "VERSION",
     "Cleared",
+    "Decided",
     "KnownRun",
     "LiveAttempt",
     "MissionFiles",
@@ -73,8 +75,10 @@ __all__ = [
     "mission_status",
     "open_project",
     "record_abort",
+    "retry",
     "run_log",
     "settings_of",
+    "skip",
     "spelled",
     "stop_at",
     "stop_run",

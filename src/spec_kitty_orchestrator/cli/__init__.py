@@ -14,6 +14,7 @@ from spec_kitty_orchestrator.cli.abort import abort
 from spec_kitty_orchestrator.cli.console import SteadyConsole
 from spec_kitty_orchestrator.cli.orchestrate import orchestrate
 from spec_kitty_orchestrator.cli.resume import resume
+from spec_kitty_orchestrator.cli.retry import retry, skip
 from spec_kitty_orchestrator.cli.status import status
 from spec_kitty_orchestrator.errors import InvalidTransition, OrchestratorError
 from spec_kitty_orchestrator.machine.logs import redact, secret_values
@@ -32,6 +33,8 @@ app = typer.Typer(
 app.command()(orchestrate)
 app.command()(resume)
 app.command()(abort)
+app.command()(retry)
+app.command()(skip)
 app.command()(status)
 
 

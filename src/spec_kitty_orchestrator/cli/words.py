@@ -83,6 +83,10 @@ def _tell(wp: WorkPackage, event: events.Event) -> str:
             return "the wait is over"
         case events.WorkspaceFailed(message=message):
             return f"the workspace failed: {message}"
+        case events.Retried(note=note):
+            return f"put back to work by a person{f': {note}' if note else ''}"
+        case events.Skipped(note=note):
+            return f"skipped by a person{f': {note}' if note else ''}"
 
 
 def _below(directory: str) -> str:

@@ -148,6 +148,23 @@ class WorkspaceFailed:
     kind: Literal["workspace_failed"] = "workspace_failed"
 
 
+@dataclass(frozen=True)
+class Retried:
+    """A person puts a parked or blocked work package back to work; `note` is guidance for its implementer."""
+
+    note: str = ""
+    kind: Literal["retried"] = "retried"
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A person takes a work package out of the run, which found it in `lane`; `note` says why."""
+
+    lane: Lane
+    note: str = ""
+    kind: Literal["skipped"] = "skipped"
+
+
 Event = (
     Scheduled
     | Claimed
@@ -163,6 +180,8 @@ Event = (
     | HostRefused
     | TimerFired
     | WorkspaceFailed
+    | Retried
+    | Skipped
 )
 
 NO_REPLY = "NO_REPLY"

@@ -31,17 +31,29 @@ from spec_kitty_orchestrator.core.events import (
     HostRefused,
     Parked,
     Recorded,
+    Retried,
     ReviewClaimed,
     Scheduled,
+    Skipped,
     Submitted,
     SubtasksTicked,
     TimerFired,
     WorkspaceFailed,
 )
-from spec_kitty_orchestrator.core.model import Lane, Phase, Policy, Result, Role, WorkPackage
+from spec_kitty_orchestrator.core.model import (
+    Feedback,
+    FeedbackSource,
+    Lane,
+    Phase,
+    Policy,
+    Result,
+    Role,
+    WorkPackage,
+)
 from spec_kitty_orchestrator.core.moves import SETTLED, Next, enter, finish, park, reopen
 from spec_kitty_orchestrator.core.refusals import answer
 from spec_kitty_orchestrator.core.story import tell
+from spec_kitty_orchestrator.core.verdict import feedback_text
 from spec_kitty_orchestrator.errors import InvalidTransition
 
 LONGEST_STORY = 60
@@ -98,6 +110,10 @@ ANSWERED_LATER = (Phase.COMMITTING, Phase.SUBMITTING, Phase.RECORDING, Phase.PAR
 """Phases that hold something to save or to tell: they go on, and the host's answer settles the lane."""
 
 
+MAY_BE_BLOCKED = (Lane.PLANNED, Lane.CLAIMED, Lane.IN_PROGRESS, Lane.FOR_REVIEW)
+"""Lanes from which the host takes `blocked` on anybody's word; in review it wants a reviewer's."""
+
+
 def _scheduled(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
     assert isinstance(event, Scheduled)
     if wp.phase is Phase.FINISHED:
@@ -135,6 +151,24 @@ def _workspace_failed(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
     return park(wp, event.message, blocks=False)
 
 
+def _retried(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
+    assert isinstance(event, Retried)
+    if wp.phase in (Phase.FINISHED, Phase.PARKING):
+        wp = reopen(wp)
+    feedback = wp.feedback
+    if wp.rejected and not feedback:
+        # The rejection that parked it was never given to an implementer.
+        feedback = (Feedback(FeedbackSource.REVIEW, feedback_text(wp.rejected[-1])),)
+    said = Feedback(FeedbackSource.OPERATOR, event.note)
+    return replace(wp, feedback=(*feedback, said) if event.note and said not in feedback else feedback)
+
+
+def _skipped(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
+    assert isinstance(event, Skipped)
+    wp = replace(wp, lane=event.lane, skipped=True)
+    return park(wp, event.note or "skipped by a person", blocks=event.lane in MAY_BE_BLOCKED)
+
+
 def _again(wp: WorkPackage, _event: Event, _policy: Policy) -> Next:
     return wp
 
@@ -162,5 +196,7 @@ ANYWHERE: dict[type[Event], Edge] = {
     HostRefused: _refused,
     TimerFired: _again,
     WorkspaceFailed: _workspace_failed,
+    Retried: _retried,
+    Skipped: _skipped,
 }
 """Events whose edge looks at the phase itself."""

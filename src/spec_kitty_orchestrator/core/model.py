@@ -210,6 +210,7 @@ class FeedbackSource(StrEnum):
     """Who sends a work package back to its implementer."""
 
     REVIEW = "review"
+    OPERATOR = "operator"
     HOST = "host"
     COMMIT = "commit"
     REPORT = "report"
@@ -324,6 +325,7 @@ class WorkPackage:
         usage: over all attempts.
         note: why it stands where it stands, for people.
         blocks: while parking, whether the host is to be told `blocked`.
+        skipped: whether a person took it out of the run, so that a new start does not take it up.
         result: set with the phase `finished`.
         left_out: changed files that were not committed, each with the reason.
         rescued: refs under which uncommitted work was saved.
@@ -357,6 +359,7 @@ class WorkPackage:
     usage: Usage = field(default_factory=Usage)
     note: str = ""
     blocks: bool = False
+    skipped: bool = False
     result: Result | None = None
     left_out: tuple[str, ...] = ()
     rescued: tuple[str, ...] = ()

@@ -118,6 +118,7 @@ def reopen(wp: WorkPackage) -> WorkPackage:
         phase=Phase.WAITING,
         result=None,
         note="",
+        skipped=False,
         counted_from=len(wp.attempts),
         rejected_from=len(wp.rejected),
         moved=0,

@@ -10,8 +10,10 @@ from spec_kitty_orchestrator.core.events import (
     HostRefused,
     Parked,
     Recorded,
+    Retried,
     ReviewClaimed,
     Scheduled,
+    Skipped,
     Submitted,
     SubtasksTicked,
     TimerFired,
@@ -65,3 +67,7 @@ def _words(event: Event) -> str:
             return "wait is over"
         case WorkspaceFailed(message=message):
             return f"workspace failed: {message}"
+        case Retried(note=note):
+            return "put back to work by a person" + (f": {note}" if note else "")
+        case Skipped(lane=lane, note=note):
+            return f"skipped by a person in {lane}" + (f": {note}" if note else "")

@@ -31,7 +31,6 @@ from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase, Policy
 from spec_kitty_orchestrator.core.moves import SETTLED, enter, reopen
 from spec_kitty_orchestrator.ports import Entry, Line, RunStarted
 
-
 STEPS_AT_ONCE = 100
 """Lines of a journal between two looks at the event loop: about 5 ms."""
 
@@ -101,7 +100,7 @@ def seen(wp: WorkPackage, lane: Lane) -> WorkPackage:
 
 def _agrees(wp: WorkPackage) -> bool:
     if wp.result is Result.PARKED:
-        return wp.lane is Lane.BLOCKED
+        return wp.lane is Lane.BLOCKED or (wp.skipped and not wp.lane.complete)
     if wp.result in (Result.DONE, Result.APPROVED):
         return wp.lane.complete
     return wp.result is not None and wp.result.value == wp.lane.value

@@ -1,0 +1,157 @@
+"""What a person decides about one work package between two runs: to try it again, or to leave it out."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+import anyio.to_thread
+
+from spec_kitty_orchestrator.app.build import build_agents, connect, journal
+from spec_kitty_orchestrator.app.preflight import examine
+from spec_kitty_orchestrator.app.project import Project
+from spec_kitty_orchestrator.app.runs import strays
+from spec_kitty_orchestrator.config import nearest
+from spec_kitty_orchestrator.core.commands import Command, Finish
+from spec_kitty_orchestrator.core.events import Event, Retried, Skipped
+from spec_kitty_orchestrator.core.lifecycle import step
+from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase, Role, WorkPackage
+from spec_kitty_orchestrator.driver.mission import MissionView
+from spec_kitty_orchestrator.driver.recover import fitted, fold
+from spec_kitty_orchestrator.driver.work_package import Performer
+from spec_kitty_orchestrator.errors import RunActive, UsageError
+from spec_kitty_orchestrator.machine.git import GitWorkspaces
+from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
+from spec_kitty_orchestrator.machine.lock import MissionLock
+from spec_kitty_orchestrator.machine.logs import path_part
+from spec_kitty_orchestrator.ports import Entry, Host
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What became of the work package; `lane` is where the host has it now."""
+
+    mission: str
+    wp: WorkPackage
+    lane: Lane
+
+
+@dataclass
+class _Hand:
+    """One work package in a person's hands, while nothing else runs the mission."""
+
+    project: Project
+    host: Host
+    state: MissionState
+    journal: JsonlJournal
+    performer: Performer
+    wp: WorkPackage
+
+    async def record(self, event: Event) -> Command:
+        """Write an event into the journal and step on."""
+        following, command = step(self.wp, event, self.project.policy)
+        await self.journal.append(Entry(SystemClock().now(), self.wp.id, event))
+        self.wp = following
+        return command
+
+    async def move(self, to: Lane, note: str) -> None:
+        """Let the host move it along one edge."""
+        run = self.project.settings.run
+        policy = self.performer.agents.policy(run.impl_agents[0], Role.IMPLEMENT)
+        await self.host.transition(self.state.slug, self.wp.id, to, run.actor, policy=policy, note=note)
+
+
+@asynccontextmanager
+async def _in_hand(project: Project, mission: str, wp_id: str) -> AsyncIterator[_Hand]:
+    host = await connect(project)
+    state = await examine(project, host, mission)
+    if wp_id not in state.lanes:
+        raise UsageError(f"{state.slug} has no work package {wp_id}{nearest(wp_id, state.lanes)}")
+    lane = state.lanes[wp_id]
+    if lane.complete or lane is Lane.CANCELED:
+        raise UsageError(f"{wp_id} is {lane} on the host: there is nothing left to decide about it")
+    directory = project.directory(state.slug)
+    with MissionLock(directory, state.slug):
+        await _check_unattended(project, state.slug, wp_id)
+        lines = journal(directory)
+        wp = fold(await lines.read(), project.policy).get(wp_id) or WorkPackage(wp_id)
+        wp = replace(fitted(wp, project.policy), lane=lane, dependencies=state.dependencies[wp_id])
+        view = MissionView(host, state.slug)
+        await view.begin(state)
+        performer = Performer(
+            mission=state.slug,
+            actor=project.settings.run.actor,
+            policy=project.policy,
+            host=host,
+            agents=build_agents(project),
+            workspaces=GitWorkspaces(project.root, state.slug),
+            view=view,
+            prompts=project.prompts,
+            tick_command="",
+            new_id=lambda: "",
+        )
+        yield _Hand(project, host, state, lines, performer, wp)
+
+
+async def _check_unattended(project: Project, mission: str, wp_id: str) -> None:
+    alive = await anyio.to_thread.run_sync(strays, project.root, mission)
+    pids = [str(one.child.pid) for one in alive if one.directory.parent.name == path_part(wp_id)]
+    if pids:
+        raise RunActive(
+            f"an agent of {wp_id} still works (processes {', '.join(pids)}): "
+            f"`resume --mission {mission}` goes on with it, `abort --mission {mission}` stops it"
+        )
+
+
+async def retry(project: Project, mission: str, wp_id: str, note: str) -> Decided:
+    """Put a parked or blocked work package back to work, with fresh bounds.
+
+    Args:
+        project: with the settings of the run.
+        mission: its slug.
+        wp_id: of the work package.
+        note: guidance for the implementer, "" for none.
+
+    Raises:
+        UsageError: there is no such work package, or it is not parked or blocked.
+        RunActive: a run of the mission is active, or an agent of the work package still works.
+        HostError: the host cannot be used, or refused the move; to try again is harmless.
+        JournalError: the journal cannot be read or written.
+    """
+    async with _in_hand(project, mission, wp_id) as hand:
+        wp, lane = hand.wp, hand.wp.lane
+        if lane is not Lane.BLOCKED and wp.phase not in (Phase.FINISHED, Phase.PARKING):
+            raise UsageError(
+                f"{wp_id} is neither parked nor blocked ({lane}, {wp.phase}): a run goes on with it anyway"
+            )
+        await hand.record(Retried(note))
+        if lane is Lane.BLOCKED:
+            why = note or "put back to work by a person"
+            await hand.move(Lane.IN_PROGRESS, why)
+            lane = Lane.IN_PROGRESS
+            if not wp.base:
+                # Nobody began it here, so it has no worktree, and its dependencies are to be checked.
+                await hand.move(Lane.PLANNED, why)
+                lane = Lane.PLANNED
+        return Decided(hand.state.slug, hand.wp, lane)
+
+
+async def skip(project: Project, mission: str, wp_id: str, note: str) -> Decided:
+    """Park a work package so that the rest can go on; later starts leave it alone until it is retried.
+
+    Args:
+        project: with the settings of the run.
+        mission: its slug.
+        wp_id: of the work package.
+        note: why, for people; "" for no reason.
+
+    Raises:
+        UsageError: there is no such work package, or nothing is left to do for it.
+        RunActive: a run of the mission is active, or an agent of the work package still works.
+        HostError: the host cannot be used.
+        JournalError: the journal cannot be read or written.
+    """
+    async with _in_hand(project, mission, wp_id) as hand:
+        command = await hand.record(Skipped(hand.wp.lane, note))
+        while not isinstance(command, Finish):
+            command = await hand.record(await hand.performer.perform(hand.wp, command))
+        return Decided(hand.state.slug, hand.wp, hand.wp.lane)

@@ -1,0 +1,138 @@
+"""`retry` and `skip` through the command and a host that answers from files."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spec_kitty_orchestrator.machine.lock import MissionLock
+
+SLUG = "demo-01ABC"
+AT = "2026-01-02T03:04:05+00:00"
+SPACE = {"path": "/nowhere", "prompt_path": "p", "lane_id": "lane-a", "branch": "b"}
+Project = Any  # the class lives in conftest, which tests cannot import
+
+
+def journal(project: Project, *events: dict[str, object]) -> Path:
+    folder: Path = project.root / ".kittify" / "orchestrator" / SLUG
+    folder.mkdir(parents=True, exist_ok=True)
+    policy = {"impl_agents": ["scripted"], "review_agents": ["scripted"]}
+    start = {"line": "run", "schema": 1, "at": AT, "mission": SLUG, "actor": "me", "policy": policy}
+    lines: list[dict[str, object]] = [start | {"version": "0.2.0"}]
+    lines += [{"line": "event", "at": AT, "wp_id": "WP02", "event": one} for one in events]
+    file = folder / "journal.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return file
+
+
+def parked(lane: str, *, begun: bool = True) -> list[dict[str, object]]:
+    claimed = [{"kind": "claimed", "workspace": SPACE, "head": "a" * 40}] if begun else []
+    return [
+        {"kind": "scheduled", "lane": "planned", "workspace": SPACE},
+        *claimed,
+        {"kind": "workspace_failed", "message": "broken"},
+        {"kind": "parked", "lane": lane},
+    ]
+
+
+def recorded(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line)["event"] for line in file.read_text().splitlines()[1:]]
+
+
+@pytest.fixture(autouse=True)
+def _host(project: Project) -> None:
+    project.answer("transition", json.dumps({"success": True, "data": {}}) + "\n")
+
+
+def test_a_blocked_work_package_that_was_begun_goes_back_to_in_progress(project: Project) -> None:
+    project.lanes({"WP01": "done", "WP02": "blocked"})
+    file = journal(project, *parked("blocked"))
+    done = project.run("retry", "WP02", "--note", "use a dict")
+    assert done.returncode == 0, done.stderr
+    (call,) = project.calls("transition")
+    assert "--wp WP02 --to in_progress --actor me" in call
+    assert "--note use a dict" in call
+    assert "--force" not in call
+    assert recorded(file)[-1] == {"kind": "retried", "note": "use a dict"}
+    assert "WP02 is back to work: in_progress on the host" in done.stdout
+    assert f"To go on: spec-kitty-orchestrator resume --mission {SLUG}" in done.stdout
+
+
+def test_a_blocked_work_package_that_nobody_began_here_is_planned_anew(project: Project) -> None:
+    project.lanes({"WP01": "planned", "WP02": "blocked"}, {"WP02": ["WP01"]})
+    done = project.run("retry", "WP02", "--mission", SLUG)
+    assert done.returncode == 0, done.stderr
+    assert [call.split("--to ")[1].split()[0] for call in project.calls("transition")] == [
+        "in_progress",
+        "planned",
+    ]
+    assert f"orchestrate --mission {SLUG}" in done.stdout
+
+
+def test_a_work_package_that_is_parked_without_being_blocked_moves_no_lane(project: Project) -> None:
+    project.lanes({"WP02": "in_review"})
+    journal(project, *parked("in_review"))
+    assert project.run("retry", "WP02").returncode == 0
+    assert project.calls("transition") == []
+
+
+@pytest.mark.parametrize(
+    ("lane", "why"),
+    [("in_progress", "neither parked nor blocked"), ("done", "is done"), ("canceled", "is canceled")],
+)
+def test_only_what_is_parked_or_blocked_is_retried(project: Project, lane: str, why: str) -> None:
+    project.lanes({"WP02": lane})
+    file = journal(project)
+    before = file.read_bytes()
+    done = project.run("retry", "WP02")
+    assert done.returncode == 2
+    assert why in done.stderr
+    assert file.read_bytes() == before
+
+
+def test_an_unknown_work_package_is_named(project: Project) -> None:
+    journal(project)
+    done = project.run("retry", "WP2")
+    assert done.returncode == 2
+    assert f"{SLUG} has no work package WP2; did you mean WP02?" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["retry", "skip"])
+def test_nothing_is_decided_while_a_run_is_active(project: Project, command: str) -> None:
+    project.lanes({"WP02": "blocked"})
+    file = journal(project, *parked("blocked"))
+    before = file.read_bytes()
+    with MissionLock(file.parent, SLUG):
+        done = project.run(command, "WP02", "--mission", SLUG)
+    assert done.returncode == 4
+    assert f"process {os.getpid()}" in done.stderr
+    assert file.read_bytes() == before
+
+
+def test_skipping_parks_on_the_host_and_later_runs_leave_it_alone(project: Project) -> None:
+    project.lanes({"WP01": "done", "WP02": "planned"})
+    file = journal(project)
+    done = project.run("skip", "WP02", "--note", "not now")
+    assert done.returncode == 0, done.stderr
+    (call,) = project.calls("transition")
+    assert "--wp WP02 --to blocked --actor me" in call
+    assert "--note not now" in call
+    assert [one["kind"] for one in recorded(file)] == ["skipped", "parked"]
+    assert "WP02 is left out: blocked on the host; not now" in done.stdout
+    project.lanes({"WP01": "done", "WP02": "blocked"})
+    later = project.run("resume")
+    assert later.returncode == 1
+    assert "why: not now" in later.stdout
+
+
+def test_a_host_that_refuses_the_skip_is_told_of(project: Project) -> None:
+    project.lanes({"WP02": "planned"})
+    journal(project)
+    project.answer(
+        "transition", json.dumps({"success": False, "error_code": "TRANSITION_REJECTED"}) + "\n", 1
+    )
+    done = project.run("skip", "WP02")
+    assert done.returncode == 0, done.stderr
+    assert "the host was not told" in done.stdout
