@@ -28,7 +28,9 @@ def journal(project: Project, *events: dict[str, object]) -> Path:
 
 
 def parked(lane: str, *, begun: bool = True) -> list[dict[str, object]]:
-    claimed = [{"kind": "claimed", "workspace": SPACE, "head": "a" * 40}] if begun else []
+    claimed: list[dict[str, object]] = []
+    if begun:
+        claimed.append({"kind": "claimed", "workspace": SPACE, "head": "a" * 40})
     return [
         {"kind": "scheduled", "lane": "planned", "workspace": SPACE},
         *claimed,
