@@ -91,7 +91,7 @@ def configuration(clis: Mapping[str, str], url: str, home: Path) -> str:
         },
     }
     # An agent that hangs ends as `timeout`, well before the test's own limit.
-    lines = ["[run]", 'timeout = "90s"', 'review_timeout = "90s"']
+    lines = ["[run]", 'timeout = "3m"', 'review_timeout = "3m"']
     for agent, cli in (("claude-code", "claude"), ("codex", "codex"), ("opencode", "opencode")):
         pairs = ", ".join(f"{name} = {json.dumps(value)}" for name, value in env[agent].items())
         lines += [f"[agents.{agent}]", f"executable = {json.dumps(clis[cli])}", f"env = {{ {pairs} }}"]

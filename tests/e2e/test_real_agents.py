@@ -28,7 +28,7 @@ from spec_kitty_orchestrator.testing.missions import MissionSpec, chain
 
 pytestmark = [pytest.mark.real_host, pytest.mark.real_agents]
 
-RUN_LIMIT_S = 300.0
+RUN_LIMIT_S = 600.0
 ONE = chain(1, shared_workspace=False).on("single_branch")
 TWO = chain(2, shared_workspace=False).on("single_branch")
 # What would send a CLI to the account, model or folders of whoever runs the tests.
