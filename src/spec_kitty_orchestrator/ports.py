@@ -252,10 +252,16 @@ class RunEnded:
 
 @dataclass(frozen=True)
 class RunAborted:
-    """A person ended the run for good: it is resumed only by name. `summary` says what was stopped."""
+    """A person ended the run for good: it is resumed only by name.
+
+    Attributes:
+        summary: what was stopped.
+        saved: refs with a copy of what was uncommitted then; the worktrees were left as they were.
+    """
 
     at: datetime
     summary: str
+    saved: tuple[str, ...] = ()
 
 
 Line = RunStarted | Entry | RunEnded | RunAborted

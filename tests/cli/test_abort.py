@@ -201,6 +201,19 @@ def test_cleaning_up_keeps_a_worktree_that_holds_something_of_its_own(
     assert (worktree / "new.py").read_text() == "new\n"
 
 
+def test_aborting_saves_a_copy_of_what_is_uncommitted_and_leaves_the_worktree_as_it_is(
+    project: Project, worktree: Path
+) -> None:
+    (worktree / "new.py").write_text("new\n")
+    done = project.run("abort")
+    assert done.returncode == 0, done.stderr
+    (ref,) = project.git("for-each-ref", "--format=%(refname)", "refs/spec-kitty-orchestrator").split()
+    assert f"a copy of uncommitted work is saved: {ref}" in done.stdout
+    assert last_line(folder(project) / "journal.jsonl")["saved"] == [ref]
+    assert project.git("show", f"{ref}:new.py") == "new\n"
+    assert project.git("-C", str(worktree), "status", "--porcelain") == "?? new.py\n"
+
+
 def test_cleaning_up_by_force_saves_what_is_uncommitted_before(project: Project, worktree: Path) -> None:
     (worktree / "new.py").write_text("new\n")
     done = project.run("abort", "--cleanup-worktrees", "--force")

@@ -14,8 +14,16 @@ import anyio
 import anyio.to_thread
 
 from spec_kitty_orchestrator.app.repository import LOGS
-from spec_kitty_orchestrator.app.runs import KnownRun, describe, known_runs, spelled, strays
+from spec_kitty_orchestrator.app.runs import (
+    KnownRun,
+    claimed_work,
+    describe,
+    known_runs,
+    spelled,
+    strays,
+)
 from spec_kitty_orchestrator.errors import UsageError, WorkspaceError
+from spec_kitty_orchestrator.machine.git import GitWorkspaces
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
 from spec_kitty_orchestrator.machine.logs import path_part
@@ -137,15 +145,33 @@ def _holds(run: KnownRun, owner: Owner) -> bool:
     return now is not None and (now.pid, now.create_time) == (owner.pid, owner.create_time)
 
 
-async def record_abort(run: KnownRun, stopped: Stopped) -> None:
+async def record_abort(root: Path, run: KnownRun, stopped: Stopped, *, save: bool = True) -> tuple[str, ...]:
     """Write into the journal that the run was ended for good.
+
+    Args:
+        root: the primary checkout.
+        run: it must have been stopped.
+        stopped: what was ended.
+        save: keep a copy of what is uncommitted in the worktrees of the run.
+
+    Returns:
+        The refs of the copies.
 
     Raises:
         RunActive: somebody started it again meanwhile.
-        JournalError: the journal cannot be written.
+        JournalError: the journal cannot be read or written.
+        WorkspaceError: uncommitted work could not be saved; nothing was changed.
     """
     with MissionLock(run.directory, run.mission):
-        await JsonlJournal(run.directory).append(RunAborted(SystemClock().now(), _summary(stopped)))
+        journal = JsonlJournal(run.directory)
+        git = GitWorkspaces(root, run.mission)
+        saved = []
+        for wp in claimed_work(await journal.read()) if save else ():
+            assert wp.workspace is not None
+            saved.append(await git.keep(wp.id, wp.workspace, f"aborted-{len(wp.attempts)}"))
+        refs = tuple(ref for ref in saved if ref)
+        await journal.append(RunAborted(SystemClock().now(), _summary(stopped), refs))
+    return refs
 
 
 def _summary(stopped: Stopped) -> str:

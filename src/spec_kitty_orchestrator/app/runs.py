@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from spec_kitty_orchestrator.app.repository import JOURNALS, LOGS, journaled
+from spec_kitty_orchestrator.core.model import Policy, WorkPackage
+from spec_kitty_orchestrator.driver.recover import fold
 from spec_kitty_orchestrator.errors import JournalError, RunActive, UsageError
 from spec_kitty_orchestrator.machine.journal import JsonlJournal
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
@@ -71,6 +73,16 @@ def last_start(lines: Sequence[Line]) -> tuple[RunStarted | None, RunEnded | Run
         elif isinstance(line, RunEnded | RunAborted):
             end = line
     return started, end
+
+
+def claimed_work(lines: Sequence[Line]) -> list[WorkPackage]:
+    """Return from each worktree that a run claimed the work package that was last in it."""
+    started, _ = last_start(lines)
+    latest: dict[str, WorkPackage] = {}
+    for wp in fold(lines, started.policy if started else Policy((), ())).values():
+        if wp.workspace is not None and wp.base:
+            latest[wp.workspace.path] = wp
+    return list(latest.values())
 
 
 def spelled(root: Path, mission: str) -> str:

@@ -56,7 +56,9 @@ async def _abort(root: Path, mission: str | None, cleanup: bool, force: bool) ->
         return
     if run.damage is not None:
         raise run.damage
-    await app.record_abort(run, stopped)
+    # What is removed by force is saved when that happens.
+    for ref in await app.record_abort(root, run, stopped, save=not force):
+        _say(f"a copy of uncommitted work is saved: {ref}")
     _say(f"{run.mission}: aborted; no process of it is left")
     if not cleanup:
         again = f"spec-kitty-orchestrator resume --mission {run.mission}"

@@ -148,12 +148,31 @@ class GitWorkspaces:
             return ""
         git = await self._git(workspace)
         branch = workspace.branch or self._branch(wp)
+        ref = await self._save(git, branch, self._ref(wp, name), f"{wp}: rescued work")
+        if ref:
+            await rescue.make_clean(git, branch)
+        return ref
+
+    async def keep(self, wp: str, workspace: Workspace, name: str) -> str:
+        """Save uncommitted work under a ref and change nothing in the worktree.
+
+        Returns:
+            The ref, "" if there was nothing to save. A missing worktree holds nothing.
+
+        Raises:
+            WorkspaceError: it could not be saved.
+        """
+        path = Path(workspace.path)
+        if not await worktree.is_worktree(path):
+            return ""
+        branch = workspace.branch or self._branch(wp)
+        return await self._save(Git(path), branch, self._ref(wp, name), f"{wp}: a copy of uncommitted work")
+
+    async def _save(self, git: Git, branch: str, ref: str, subject: str) -> str:
         clean = not await git.changes() and not await git.operation()
         if clean and await git.branch() == branch:
             return ""
-        ref = await rescue.save(git, await rescue.measure(git), self._ref(wp, name), f"{wp}: rescued work")
-        await rescue.make_clean(git, branch)
-        return ref
+        return await rescue.save(git, await rescue.measure(git), ref, subject)
 
     async def remove(self, wp: str, workspace: Workspace, save_as: str = "") -> Removal:
         """Remove a worktree that holds nothing of its own; branches stay.
