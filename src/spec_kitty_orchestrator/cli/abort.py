@@ -57,7 +57,8 @@ async def _abort(root: Path, mission: str | None, cleanup: bool, force: bool) ->
     if run.damage is not None:
         raise run.damage
     # What is removed by force is saved when that happens.
-    for ref in await app.record_abort(root, run, stopped, save=not force):
+    copies = await app.record_abort(root, run, stopped, save=not force)
+    for ref in copies:
         _say(f"a copy of uncommitted work is saved: {ref}")
     _say(f"{run.mission}: aborted; no process of it is left")
     if not cleanup:
@@ -69,6 +70,8 @@ async def _abort(root: Path, mission: str | None, cleanup: bool, force: bool) ->
         if one.saved:
             _say(f"saved: {one.saved} ({names})")
         _say(f"kept: {one.path} ({names}): {one.kept}" if one.kept else f"removed: {one.path} ({names})")
+    if copies:
+        _say("What a kept worktree holds is saved above: `git worktree remove --force PATH` loses nothing")
     _say(f"removed: {run.directory}; branches, logs and the host's lanes are as they were")
 
 

@@ -1,0 +1,64 @@
+"""What a signal does to the command: before the run, during it, and when it is to drain."""
+
+import os
+import signal
+from typing import Any, cast
+
+import anyio
+import pytest
+
+from spec_kitty_orchestrator import app
+from spec_kitty_orchestrator.cli.console import SteadyConsole
+from spec_kitty_orchestrator.cli.plain import PlainView
+from spec_kitty_orchestrator.cli.running import Work
+
+Project = Any  # the class lives in conftest, which tests cannot import
+
+
+class Told:
+    """Stands for an orchestrator and remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, int]] = []
+
+    def drain(self, signum: int) -> None:
+        self.calls.append(("drain", signum))
+
+    def interrupt(self, signum: int) -> None:
+        self.calls.append(("interrupt", signum))
+
+
+def work(project: Project, *, drains: bool = False) -> Work:
+    return Work(app.open_project(project.root, {}, {}), "m", drains=drains)
+
+
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)]
+)
+def test_a_signal_before_the_run_ends_the_command_and_a_closed_terminal_is_sigterm(
+    project: Project, signum: signal.Signals, code: int
+) -> None:
+    async def waits(_: Work) -> int:
+        os.kill(os.getpid(), signum)
+        with anyio.fail_after(30):
+            await anyio.sleep_forever()
+        return 0
+
+    assert anyio.run(work(project).main, waits) == code
+
+
+@pytest.mark.parametrize(
+    ("drains", "calls"),
+    [
+        (False, [("interrupt", signal.SIGTERM), ("interrupt", signal.SIGTERM)]),
+        (True, [("drain", signal.SIGTERM), ("interrupt", signal.SIGTERM)]),
+    ],
+)
+def test_the_first_signal_drains_only_if_that_was_asked_for(
+    project: Project, drains: bool, calls: list[tuple[str, int]]
+) -> None:
+    told, doing = Told(), work(project, drains=drains)
+    doing.tell(cast("Any", told), PlainView(SteadyConsole(quiet=True)))
+    doing.interrupt(signal.SIGTERM)
+    doing.interrupt(signal.SIGTERM)
+    assert told.calls == calls
