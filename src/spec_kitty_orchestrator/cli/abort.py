@@ -71,7 +71,10 @@ async def _abort(root: Path, mission: str | None, cleanup: bool, force: bool) ->
             _say(f"saved: {one.saved} ({names})")
         _say(f"kept: {one.path} ({names}): {one.kept}" if one.kept else f"removed: {one.path} ({names})")
     if copies:
-        _say("What a kept worktree holds is saved above: `git worktree remove --force PATH` loses nothing")
+        _say(
+            "What a kept worktree holds is saved above. Before another run of this mission, commit it there,"
+        )
+        _say("or remove the worktree with `git worktree remove --force PATH`, which loses nothing.")
     _say(f"removed: {run.directory}; branches, logs and the host's lanes are as they were")
 
 
