@@ -83,6 +83,13 @@ def e2e(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Kill the command at random instants of real missions and resume it: `nox -s faults -- --kills 50`."""
+    session.install(".", *group("test"))
+    session.run("python", "tests/faults/kill_the_command.py", *session.posargs, env=with_host(session))
+
+
+@nox.session
 def minimums(session: nox.Session) -> None:
     """Test with the oldest versions of the dependencies that pyproject.toml allows."""
     floors = [requirement.replace(">=", "==") for requirement in PROJECT["project"]["dependencies"]]

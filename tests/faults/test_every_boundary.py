@@ -1,0 +1,116 @@
+"""The power fails at any one call to the world, or at any two: the next start reaches the same end."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.driver.builders import Stage
+from tests.faults.power import Cut, attempts, commits, on_virtual_time, ranges, reports
+
+from spec_kitty_orchestrator.core.model import Lane, Role
+from spec_kitty_orchestrator.driver.result import RunResult
+from spec_kitty_orchestrator.ports import AttemptRequest
+from spec_kitty_orchestrator.testing.scripted_agents import Play, report, verdict
+
+NEEDS: Mapping[str, tuple[str, ...]] = {"WP01": (), "WP02": ("WP01",), "WP03": ("WP01",), "WP04": ("WP01",)}
+SHARED = {"WP02": "lane-b", "WP03": "lane-b"}
+SUBTASKS = {"WP02": ("T001", "T002"), "WP04": ("T003",)}
+
+
+def cycle(request: AttemptRequest) -> Play:
+    """Tick what the work package has, and reject WP02 once."""
+    if request.role is Role.IMPLEMENT:
+        return Play(seconds=5, text=report(request, subtasks_done=list(SUBTASKS.get(request.wp_id, ()))))
+    ruling = "changes_requested" if (request.wp_id, request.number) == ("WP02", 2) else "approved"
+    return Play(seconds=3, text=verdict(request, ruling, *(["once more"] if ruling != "approved" else [])))
+
+
+def a_mission() -> Stage:
+    """Make a mission with a shared worktree, ticked subtasks and a rework cycle."""
+    return Stage(NEEDS, cycle, lane_ids=SHARED, subtasks=SUBTASKS, latency_s=1.0)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a mission came to, as far as no failure of power may change it."""
+
+    code: int
+    lanes: Mapping[str, Lane]
+    moves: Mapping[str, list[tuple[Lane, Lane]]]
+    ticked: frozenset[str]
+    runs: Counter[tuple[str, int, Role]]
+    journaled: Mapping[str, list[tuple[int, Role]]]
+    ranges: Mapping[str, tuple[str, int, int]]
+    commits: int
+
+
+def ending(mission: Stage, result: RunResult) -> Ending:
+    """Describe an end."""
+    asked = {one.id: (one.wp_id, one.number, one.role) for one in mission.agents.requests}
+    return Ending(
+        result.exit_code,
+        dict(mission.host.lanes),
+        {wp: [(one.from_lane, one.to_lane) for one in mission.host.events if one.wp == wp] for wp in NEEDS},
+        frozenset(mission.host.ticked),
+        Counter(asked[one] for one in mission.agents.runs),
+        {wp: [(one.number, one.role) for one in found] for wp, found in attempts(mission).items()},
+        ranges(mission, result),
+        commits(mission),
+    )
+
+
+def assert_nothing_lost(mission: Stage) -> None:
+    """Check that every agent that ran did so once, and that its report was used, once."""
+    mission.assert_sound()
+    assert mission.agents.running == []
+    told = reports(mission)
+    assert set(told) == set(mission.agents.runs)
+    assert [len(one) for one in told.values()] == [1] * len(told)
+
+
+@cache
+def undisturbed() -> tuple[Ending, tuple[str, ...]]:
+    """Return the end of the run that nothing cut off, and its boundaries."""
+    mission, meter, result = on_virtual_time(a_mission)
+    assert_nothing_lost(mission)
+    return ending(mission, result), tuple(meter.crossed)
+
+
+def test_the_mission_crosses_every_kind_of_boundary() -> None:
+    end, crossed = undisturbed()
+    assert (end.code, set(end.lanes.values())) == (0, {Lane.DONE})
+    assert max(Counter(end.moves["WP02"]).values()) == 2
+    calls = {
+        "host": ("mission_state", "resolve_workspace", "start_implementation", "tick_subtasks"),
+        "agents": ("open", "run"),
+        "workspaces": ("ensure", "task", "state", "commit", "diff", "fingerprint", "restore", "rescue"),
+        "journal": ("append", "read"),
+    }
+    assert {"host.start_review", "host.transition"} <= set(crossed)
+    assert {f"{part}.{call}" for part, names in calls.items() for call in names} <= set(crossed)
+
+
+@pytest.mark.parametrize(
+    ("after", "calls_land"), [(False, False), (True, True)], ids=["before it, power", "after it, kill"]
+)
+def test_a_crash_at_any_boundary_changes_nothing_in_the_end(after: bool, calls_land: bool) -> None:
+    clean, crossed = undisturbed()
+    for k, name in enumerate(crossed, 1):
+        mission, _, result = on_virtual_time(a_mission, (Cut(k, after, calls_land),))
+        assert_nothing_lost(mission)
+        assert ending(mission, result) == clean, (k, name)
+
+
+cuts = st.builds(Cut, k=st.integers(1, 250), after=st.booleans(), calls_land=st.booleans())
+
+
+@settings(max_examples=50, deadline=None)
+@given(cuts, cuts)
+def test_two_crashes_at_any_boundaries_change_nothing_in_the_end(first: Cut, second: Cut) -> None:
+    mission, _, result = on_virtual_time(a_mission, (first, second))
+    assert_nothing_lost(mission)
+    assert ending(mission, result) == undisturbed()[0]
