@@ -114,3 +114,27 @@ def test_two_crashes_at_any_boundaries_change_nothing_in_the_end(first: Cut, sec
     mission, _, result = on_virtual_time(a_mission, (first, second))
     assert_nothing_lost(mission)
     assert ending(mission, result) == undisturbed()[0]
+
+
+def edits_once(request: AttemptRequest) -> Play:
+    """Let the first reviewer change a file, and approve."""
+    spoils = (request.role, request.number) == (Role.REVIEW, 2)
+    return Play(edits=("of the reviewer",) if spoils else None)
+
+
+@pytest.mark.xfail(
+    reason="what a review changed is put back before it is journaled: cut off between, nobody knows of it",
+    strict=True,
+)
+def test_an_approval_by_a_reviewer_who_edited_is_void_wherever_the_crash_comes() -> None:
+    def solo() -> Stage:
+        return Stage({"WP01": ()}, edits_once)
+
+    _, meter, _ = on_virtual_time(solo)
+    for k, name in enumerate(meter.crossed, 1):
+        mission, _, result = on_virtual_time(solo, (Cut(k, after=True),))
+        review = mission.host.events[-1].review
+        assert result.exit_code == 0
+        assert review is not None
+        spoiled = [one.id for one in mission.agents.requests if (one.role, one.number) == (Role.REVIEW, 2)]
+        assert review.reference.partition("@")[0] not in spoiled, (k, name)
