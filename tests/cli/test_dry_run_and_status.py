@@ -73,7 +73,7 @@ def test_a_run_with_nothing_left_to_do_ends_well_and_never_says_merged(project: 
     done = project.orchestrate()
     assert done.returncode == 0, done.stderr
     assert "on the host: 1 approved, 1 done" in done.stdout
-    assert "WP01  done, not reviewed by this orchestrator" in done.stdout
+    assert "WP01  done, not approved by a review of this orchestrator" in done.stdout
     assert "is not merged" in done.stdout
     merge = done.stdout.index(f"spec-kitty orchestrator-api merge-mission --mission {SLUG}")
     accept = done.stdout.index(f"spec-kitty orchestrator-api accept-mission --mission {SLUG} --actor")

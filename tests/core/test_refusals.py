@@ -145,8 +145,13 @@ ROWS: dict[str, Row] = {
     ),
     "a submit that finds it planned again claims it": (SUBMITTING, refused(Lane.PLANNED), Claim),
     "a submit that finds it claimed claims it": (SUBMITTING, refused(Lane.CLAIMED), Claim),
-    "a submit that finds it approved ends it": (SUBMITTING, refused(Lane.APPROVED), Result.APPROVED),
-    "a submit that finds it done ends it": (SUBMITTING, refused(Lane.DONE), Result.DONE),
+    "a claim whose worktree lacks the planning commit is left to a person": (
+        CLAIMING,
+        refused(Lane.PLANNED, "ANCESTRY_NOT_ESTABLISHED"),
+        Park,
+    ),
+    "a submit that finds it approved ends it": (SUBMITTING, refused(Lane.APPROVED), Result.UNREVIEWED),
+    "a submit that finds it done ends it": (SUBMITTING, refused(Lane.DONE), Result.UNREVIEWED),
     "a submit that finds it blocked ends it": (SUBMITTING, refused(Lane.BLOCKED), Result.BLOCKED),
     "a submit that finds it canceled ends it": (SUBMITTING, refused(Lane.CANCELED), Result.CANCELED),
     "a review claim that is refused is repeated": (CLAIMING_REVIEW, refused(Lane.FOR_REVIEW), Wait),
@@ -156,7 +161,7 @@ ROWS: dict[str, Row] = {
         Wait,
     ),
     "a review claim that finds it sent back claims it": (CLAIMING_REVIEW, refused(Lane.IN_PROGRESS), Claim),
-    "a review claim that finds it done ends it": (CLAIMING_REVIEW, refused(Lane.DONE), Result.DONE),
+    "a review claim that finds it done ends it": (CLAIMING_REVIEW, refused(Lane.DONE), Result.UNREVIEWED),
     "an approval whose reply was lost before its effect is repeated": (
         APPROVING,
         refused(Lane.IN_REVIEW, NO_REPLY),
@@ -215,7 +220,8 @@ def test_a_foreign_claim_is_reported_with_its_actor() -> None:
 
 def test_what_somebody_else_approved_is_said_not_to_be_our_review() -> None:
     wp, _ = drive((*SUBMITTING, refused(Lane.APPROVED)))
-    assert (wp.verdict, wp.note) == (None, "approved without a review by this run")
+    assert wp.verdict is None
+    assert wp.note.endswith("no review of ours approved it")
 
 
 def test_a_refused_submit_goes_back_with_the_hosts_own_words() -> None:
@@ -372,7 +378,7 @@ REFUSED_REVIEW: dict[str, tuple[Lane, type[Command] | Result]] = {
     "in for_review the claim is repeated": (Lane.FOR_REVIEW, Wait),
     "in review the verdict is recorded": (Lane.IN_REVIEW, Record),
     "sent back it is claimed again": (Lane.IN_PROGRESS, Claim),
-    "done by somebody else it ends": (Lane.DONE, Result.DONE),
+    "done by somebody else it ends": (Lane.DONE, Result.UNREVIEWED),
     "canceled it ends": (Lane.CANCELED, Result.CANCELED),
 }
 

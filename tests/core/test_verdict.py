@@ -14,6 +14,7 @@ from .builders import HEAD, OTHER, verdict_text
 
 MINE = "attempt-1"
 APPROVAL = verdict_text(MINE)
+BARE = APPROVAL.splitlines()[-1]
 REJECTION = verdict_text(MINE, verdict="changes_requested", summary="rename it")
 
 
@@ -32,6 +33,12 @@ UNUSABLE = {
         json.dumps({"attempt": [MINE], "head": HEAD, "verdict": "approved"}),
         "another attempt",
     ),
+    "part of something cut off": ('{"note": "x", "result": ' + BARE, "does not begin a line"),
+    "a draft in a rejection that is cut off": (REJECTION[:-1] + ', "draft":\n' + APPROVAL, "is broken"),
+    "after a broken rejection": ('{"verdict": "changes_requested", oops}\n' + APPROVAL, "is broken"),
+    "after a broken rejection in a line": ('I say {"verdict": no}.\n' + APPROVAL, "is broken"),
+    "quoted as in a letter": ("> " + BARE, "does not begin a line"),
+    "a line of a diff": ("+" + BARE, "does not begin a line"),
     "a quotation after it": (APPROVAL + "\nthe diff says " + verdict_text("x"), "for another attempt"),
     "only a quotation": ("+" + verdict_text("x", OTHER), "for another attempt"),
     "invalid JSON": (APPROVAL[:-1], "holds no verdict object"),

@@ -1,4 +1,7 @@
-"""The event loop stays free: no step of a run may use it for long, however large the mission is."""
+"""The event loop stays free: no step of a run may use it for long, however large the mission is.
+
+The host itself cannot hold more than 99 work packages; these missions are up to four times as large.
+"""
 
 import asyncio
 import time
@@ -65,27 +68,27 @@ async def test_a_run_of_two_hundred_work_packages_leaves_the_loop_free(
     assert max(steps) < LONGEST_STEP_S
 
 
-@pytest.mark.parametrize("chain", [10, 1000])
-async def test_the_start_of_a_thousand_work_packages_leaves_the_loop_free(
+@pytest.mark.parametrize("chain", [10, 400])
+async def test_the_start_of_four_hundred_work_packages_leaves_the_loop_free(
     stage: Make, steps: list[float], chain: int
 ) -> None:
-    mission = stage(wide(1000, chain), busy, max_concurrent=8, limit_s=REAL_LIMIT_S)
-    for name in list(mission.host.lanes)[:970]:
+    mission = stage(wide(400, chain), busy, max_concurrent=8, limit_s=REAL_LIMIT_S)
+    for name in list(mission.host.lanes)[:370]:
         mission.host.lanes[name] = Lane.DONE
     assert (await mission.run()).exit_code == 0
     assert max(steps) < LONGEST_STEP_S
 
 
-async def test_going_on_from_ten_thousand_lines_leaves_the_loop_free(stage: Make, steps: list[float]) -> None:
+async def test_going_on_from_thousands_of_lines_leaves_the_loop_free(stage: Make, steps: list[float]) -> None:
     one = stage({"WP0001": ()}, busy, limit_s=REAL_LIMIT_S)
     await one.run()
-    mission = stage(wide(1000, chain=10), limit_s=REAL_LIMIT_S)
+    mission = stage(wide(400, chain=10), limit_s=REAL_LIMIT_S)
     for name in mission.host.lanes:
         mission.host.lanes[name] = Lane.DONE
         mission.journal.lines += [
             replace(line, wp_id=name) for line in one.journal.lines if isinstance(line, Entry)
         ]
-    assert len(mission.journal.lines) >= 8000
+    assert len(mission.journal.lines) >= 3000
     steps.clear()
     assert (await mission.run()).exit_code == 0
     assert max(steps) < LONGEST_STEP_S

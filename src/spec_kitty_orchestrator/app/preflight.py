@@ -28,7 +28,7 @@ from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.runner import HOST_BANNED_FLAGS, LocalAgents
 from spec_kitty_orchestrator.ports import Host
 
-SAME_AS_BANNED = frozenset({"yolo", "bypasspermissions", "danger-full-access"})
+SAME_AS_BANNED = frozenset({"yolo", "bypasspermissions", "danger-full-access", "dangerously"})
 """Values of other flags that allow the same, which would make the policy that we declare untrue."""
 FORBIDDEN_WORDS = ("token", "secret", "key", "password", "credential")
 """The host refuses a policy in which a value contains one of these."""
@@ -92,7 +92,7 @@ def _scenario(name: str, settings: AgentSettings) -> list[OrchestratorError]:
 def _banned(name: str, settings: AgentSettings) -> list[OrchestratorError]:
     found: list[OrchestratorError] = []
     for word in settings.extra_args:
-        flag, _, value = word.partition("=")
+        flag = word.partition("=")[0]
         if flag.lower() in HOST_BANNED_FLAGS:
             found.append(
                 PreflightError(
@@ -100,7 +100,7 @@ def _banned(name: str, settings: AgentSettings) -> list[OrchestratorError]:
                     "declares it, and we declare what we use; remove it"
                 )
             )
-        elif flag.lower() in SAME_AS_BANNED or value.strip("\"'").lower() in SAME_AS_BANNED:
+        elif any(same in word.lower() for same in SAME_AS_BANNED):
             found.append(
                 PreflightError(
                     f"[agents.{name}] extra_args: {word} allows what the host's banned flags allow, "

@@ -53,8 +53,13 @@ def current_branch(root: Path) -> str:
 
 def _git(directory: Path, *args: str) -> str:
     """Return git's first words on stdout, "" if it said no."""
+    done = _run_git(directory, *args)
+    return done.stdout.decode("utf-8", "surrogateescape").rstrip("\n") if done.returncode == 0 else ""
+
+
+def _run_git(directory: Path, *args: str) -> "subprocess.CompletedProcess[bytes]":
     try:
-        done = subprocess.run(
+        return subprocess.run(
             ["git", "-C", str(directory), *args],  # noqa: S607 - the user's git, from PATH
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -65,7 +70,6 @@ def _git(directory: Path, *args: str) -> str:
         raise WorkspaceError("git is not installed, or not on PATH") from None
     except subprocess.TimeoutExpired:
         raise WorkspaceError(f"git did not answer within {GIT_LIMIT_S:.0f} s in {directory}") from None
-    return done.stdout.decode("utf-8", "surrogateescape").rstrip("\n") if done.returncode == 0 else ""
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,11 @@ def unsaved(root: Path, files: MissionFiles) -> list[Path]:
 
 
 def _changed(checkout: Path) -> list[str]:
-    lines = _git(checkout, "status", "--porcelain=v1", "-z", "--untracked-files=no", "--no-renames").split(
-        "\0"
-    )
+    words = ("status", "--porcelain=v1", "-z", "--untracked-files=no", "--no-renames")
+    done = _run_git(checkout, *words)
+    if done.returncode != 0:
+        # Silence would read as "nothing is uncommitted", and a merge would throw it away.
+        reason = done.stderr.decode("utf-8", "replace").strip()
+        raise WorkspaceError(f"`git status` failed in {checkout}: {reason}; mend that first")
+    lines = done.stdout.decode("utf-8", "surrogateescape").split("\0")
     return [line[3:] for line in lines if line]

@@ -107,7 +107,7 @@ def _standing(wp: WorkPackage, lane: Lane, dependencies: tuple[str, ...], lines:
         phase=wp.phase,
         attempts=len(wp.attempts),
         rejections=len(wp.rejected),
-        note=wp.note,
+        note=wp.rests or wp.note,
         attempt=live,
     )
 

@@ -101,7 +101,7 @@ class LiveView:
             Text(str(len(wp.attempts) or "")),
             Text(words.clean(attempt.agent) if attempt else ""),
             Text(words.elapsed(self._clock() - since) if running and since is not None else ""),
-            Text(words.note(wp.note) or _waits_for(wp, self._rows)),
+            Text(words.note(wp.rests or wp.note) or _waits_for(wp, self._rows)),
         )
 
 

@@ -55,7 +55,7 @@ class PlainView:
             self._at_work.pop(wp.id, None)
             return
         attempt = wp.open_attempt
-        what = f"{wp.phase} by {attempt.agent}" if attempt else str(wp.phase)
+        what = wp.rests or (f"{wp.phase} by {attempt.agent}" if attempt else str(wp.phase))
         if self._at_work.get(wp.id, ("",))[0] != what:
             self._at_work[wp.id] = (what, self._now())
 

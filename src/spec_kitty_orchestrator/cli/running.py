@@ -124,17 +124,46 @@ class Work:
 
         self.interrupt = interrupt
 
+    def tell_of_landing(self, view: LiveView | PlainView) -> None:
+        """Let a signal stop a merge or an acceptance only when it is repeated: half of one helps nobody."""
+
+        def interrupt(_received: int) -> None:
+            view.said("the host is still at work on the merge or the acceptance; a second signal stops it")
+            self.interrupt = self._leave
+
+        self.interrupt = interrupt
+
 
 async def prepare(work: Work) -> tuple[HostClient, MissionState]:
     """Find everything that stands in the way, and raise it all at once."""
     problems = app.find_problems(work.project, work.agents)
     try:
-        host = await app.connect(work.project)
-        state = await app.examine(work.project, host, work.mission)
+        host = app.build_host(work.project)
     except OrchestratorError as error:
-        problems.append(error)
-    app.stop_at(problems)
-    return host, state
+        app.stop_at([*problems, error])
+        raise
+    states: list[MissionState] = []
+    incompatible: list[OrchestratorError] = []
+    unreadable: list[OrchestratorError] = []
+
+    async def check() -> None:
+        try:
+            await host.check_contract()
+        except OrchestratorError as error:
+            incompatible.append(error)
+
+    async def look() -> None:
+        try:
+            states.append(await app.examine(work.project, host, work.mission))
+        except OrchestratorError as error:
+            unreadable.append(error)
+
+    # A call of the host takes seconds, and neither needs the other's answer.
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(check)
+        tasks.start_soon(look)
+    app.stop_at(problems + (incompatible or unreadable))
+    return host, states[0]
 
 
 async def run(work: Work) -> int:
@@ -158,6 +187,7 @@ async def run(work: Work) -> int:
             tasks.start_soon(view.keep_showing)
             result = await orchestrator.run(state)
             tasks.cancel_scope.cancel()
+        work.tell_of_landing(view)
         complete, landed = await _land(work, host, result)
     console = SteadyConsole(highlight=False, soft_wrap=True)
     summary.show(result, project, landed, console, all_landed=bool(landed) and complete)

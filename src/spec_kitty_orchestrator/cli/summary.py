@@ -13,7 +13,7 @@ from rich.console import Console
 from spec_kitty_orchestrator.app import MissionFiles, Project, mission_files
 from spec_kitty_orchestrator.app.repository import status_checkout
 from spec_kitty_orchestrator.cli import words
-from spec_kitty_orchestrator.core.model import Lane, Role, Ruling, WorkPackage
+from spec_kitty_orchestrator.core.model import Lane, Ruling, WorkPackage
 from spec_kitty_orchestrator.driver.result import RunResult
 
 LONGEST_LINE = 2000
@@ -54,11 +54,11 @@ def _work_package(wp: WorkPackage, result: RunResult, root: Path) -> list[str]:
     verdict = wp.verdict
     if lane.complete and verdict is not None and verdict.ruling is Ruling.APPROVED:
         parts.append(f"{verdict.reviewer} approved {words.short(verdict.head)}")
-    elif lane.complete and not wp.rounds(Role.REVIEW):
-        parts.append("not reviewed by this orchestrator")
+    elif lane.complete:
+        parts.append("not approved by a review of this orchestrator")
     lines = [f"{wp.id}  {', '.join(parts)}"]
     reason = result.reasons.get(wp.id)
-    if reason and not lane.complete:
+    if reason:
         lines.append(f"      why: {words.note(reason)}")
     if wp.left_out:
         lines.append(f"      not committed: {', '.join(wp.left_out)}")

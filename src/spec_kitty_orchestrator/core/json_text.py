@@ -19,6 +19,9 @@ DEEP_COST = 50_000
 
 _OPENING = re.compile(r"\{\s*[\"}]")
 _NOT_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_BROKEN_VERDICT = re.compile(r'(?:(?!\n\s*\{)[\s\S]){0,2000}?"verdict"')
+"""Something that speaks of a verdict before the next line that begins with an object."""
+
 _ONLY_A_FENCE = re.compile(r"\s*(?:```\s*)?\Z")
 
 
@@ -38,10 +41,18 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_unique)
 
 @dataclass(frozen=True)
 class Found:
-    """One object of a text; `last` tells whether nothing but a closing code fence follows it."""
+    """One object of a text.
+
+    Attributes:
+        last: whether nothing but a closing code fence follows it.
+        apart: whether it begins a line, so that it is neither quoted nor part of something larger.
+        intact: whether nothing before it began like an object of its own, or like a verdict, and is none.
+    """
 
     value: Mapping[str, object]
     last: bool
+    apart: bool
+    intact: bool
 
 
 def objects(text: str) -> tuple[Found, ...]:
@@ -52,6 +63,7 @@ def objects(text: str) -> tuple[Found, ...]:
     text = text[-LONGEST_TEXT:]
     found = []
     work = 0
+    intact = True
     opening = _OPENING.search(text)
     while opening is not None and work <= MOST_WORK:
         at = opening.start()
@@ -61,11 +73,17 @@ def objects(text: str) -> tuple[Found, ...]:
         except (ValueError, RecursionError) as error:
             end = at + 1
             work += _cost(error)
+            intact = intact and not _begins_line(text, at) and not _BROKEN_VERDICT.match(text, at)
         else:
             end = at + length
-            found.append(Found(value, bool(_ONLY_A_FENCE.match(text, end))))
+            last = bool(_ONLY_A_FENCE.match(text, end))
+            found.append(Found(value, last, _begins_line(text, at), intact))
         opening = _OPENING.search(text, end)
     return tuple(found) if work <= MOST_WORK else ()
+
+
+def _begins_line(text: str, at: int) -> bool:
+    return not text[text.rfind("\n", 0, at) + 1 : at].strip()
 
 
 def _cost(error: ValueError | RecursionError) -> int:

@@ -20,6 +20,7 @@ from spec_kitty_orchestrator.core.commands import (
     RunAgent,
     Submit,
     TickSubtasks,
+    Wait,
 )
 from spec_kitty_orchestrator.core.events import (
     AgentExited,
@@ -68,7 +69,7 @@ def step(wp: WorkPackage, event: Event, policy: Policy) -> tuple[WorkPackage, Co
     Raises:
         InvalidTransition: the event fits no edge of the present phase.
     """
-    wp = replace(wp, story=(*wp.story, tell(wp.phase, event))[-LONGEST_STORY:])
+    wp = replace(wp, rests="", story=(*wp.story, tell(wp.phase, event))[-LONGEST_STORY:])
     if isinstance(event, AgentExited) and (wp.open_attempt is None or wp.open_attempt.id != event.attempt_id):
         return wp, resume(wp, policy)
     edge = EDGES.get((wp.phase, type(event))) or ANYWHERE.get(type(event))
@@ -76,7 +77,10 @@ def step(wp: WorkPackage, event: Event, policy: Policy) -> tuple[WorkPackage, Co
         raise InvalidTransition(wp.id, f"{type(event).__name__} does not fit the phase {wp.phase}", wp.story)
     following = edge(wp, event, policy)
     if isinstance(following, tuple):
-        return following
+        wp, command = following
+        if isinstance(command, Wait):
+            wp = replace(wp, rests=f"rests for {command.seconds:.0f} s: {command.reason}")
+        return wp, command
     return following, resume(following, policy)
 
 
@@ -122,6 +126,9 @@ def _scheduled(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
     tries = wp.tries if wp.phase is Phase.WAITING else 0
     ours = wp.ours or event.lane is Lane.PLANNED
     wp = replace(wp, lane=event.lane, workspace=event.workspace, tries=tries, ours=ours)
+    if wp.phase is Phase.WAITING and wp.lane is not Lane.IN_REVIEW:
+        # A verdict that was never recorded serves only the review that it was given in.
+        wp = replace(wp, verdict=None)
     if wp.open_attempt is not None or wp.phase in ANSWERED_LATER:
         return wp
     if (wp.phase, wp.lane) in ((Phase.IMPLEMENTING, Lane.IN_PROGRESS), (Phase.REVIEWING, Lane.IN_REVIEW)):

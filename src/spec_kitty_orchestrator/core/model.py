@@ -259,6 +259,7 @@ class Result(StrEnum):
     BLOCKED = "blocked"
     CANCELED = "canceled"
     FOREIGN = "held by another actor"
+    UNREVIEWED = "completed by others"
     REQUEUED = "requeued"
 
 
@@ -323,6 +324,7 @@ class WorkPackage:
         impl_agent: position in the implementers' fallback order.
         review_agent: position in the reviewers' fallback order.
         usage: over all attempts.
+        rests: why it gave its slot back and for how long, "" while it is at work.
         note: why it stands where it stands, for people.
         blocks: while parking, whether the host is to be told `blocked`.
         skipped: whether a person took it out of the run, so that a new start does not take it up.
@@ -357,6 +359,7 @@ class WorkPackage:
     impl_agent: int = 0
     review_agent: int = 0
     usage: Usage = field(default_factory=Usage)
+    rests: str = ""
     note: str = ""
     blocks: bool = False
     skipped: bool = False

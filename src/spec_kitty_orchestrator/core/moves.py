@@ -87,7 +87,7 @@ def implement(wp: WorkPackage, why: str, policy: Policy) -> WorkPackage:
     if charged(wp) >= policy.max_attempts:
         last = why.strip().partition("\n")[0]
         return park(wp, f"not finished in {policy.max_attempts} attempts: {last}", blocks=True)
-    return replace(wp, phase=Phase.IMPLEMENTING, to_tick=(), ticked=False, tries=0, unusable=0)
+    return replace(wp, phase=Phase.IMPLEMENTING, to_tick=(), ticked=False, tries=0, unusable=0, verdict=None)
 
 
 def cycles(wp: WorkPackage) -> int:

@@ -61,6 +61,9 @@ def _again(wp: WorkPackage, event: HostRefused, *, blocks: bool = False) -> Next
 
 def _elsewhere(wp: WorkPackage, event: HostRefused) -> WorkPackage:
     """Take the work package up where somebody else put it; bounded, as somebody may go on moving it."""
+    if wp.lane.complete and wp.attempts:
+        reason = f"somebody else moved it to {wp.lane} while we worked on it; no review of ours approved it"
+        return finish(wp, Result.UNREVIEWED, reason)
     entered = enter(replace(wp, moved=wp.moved + 1, tries=0, to_tick=()))
     if entered.phase is Phase.FINISHED or entered.moved <= MOST_MOVES:
         return entered

@@ -17,9 +17,10 @@ MOST_FINDINGS = 100
 def read_verdict(text: str, *, attempt_id: str, head: str, reviewer: str) -> Verdict:
     """Read the verdict of one review attempt.
 
-    The text must end with one JSON object (a closing code fence may follow) whose `attempt` and `head` are
-    the ones we gave and whose `verdict` is `approved` or `changes_requested`. An earlier object for the same
-    attempt must agree with it; objects for other attempts are quotations and are ignored.
+    The text must end with one JSON object that begins a line (a closing code fence may follow), whose
+    `attempt` and `head` are the ones we gave and whose `verdict` is `approved` or `changes_requested`. An
+    earlier object for the same attempt must agree with it, and nothing before it may be a broken one; objects
+    for other attempts are quotations and are ignored.
     """
     found = [one for one in objects(text) if "verdict" in one.value]
     reason = _why_unusable(found, attempt_id, head)
@@ -44,6 +45,12 @@ def _why_unusable(found: list[Found], attempt_id: str, head: str) -> str:
         return "its verdict object names another commit"
     if not last.last:
         return "its verdict object is not its last word"
+    if not last.apart:
+        return (
+            "its verdict object does not begin a line, so it may be a quotation or a part of something else"
+        )
+    if not last.intact:
+        return "something before its verdict object began like one and is broken"
     if last.value["verdict"] not in (APPROVED, CHANGES_REQUESTED):
         return f"its verdict is neither {APPROVED} nor {CHANGES_REQUESTED}"
     ours = [one.value for one in found if one.value.get("attempt") == attempt_id]

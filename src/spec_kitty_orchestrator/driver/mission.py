@@ -3,7 +3,11 @@
 import anyio
 
 from spec_kitty_orchestrator.core.model import Lane, MissionState
+from spec_kitty_orchestrator.errors import HostNoReply
 from spec_kitty_orchestrator.ports import Host
+
+PATIENCE_S = (2.0, 5.0, 15.0, 40.0)
+"""Waits before the mission is read again: giving up stops agents that somebody pays for."""
 
 
 class MissionView:
@@ -41,7 +45,7 @@ class MissionView:
                 return
             covers = self._asked
             self._noted.clear()
-            state = await self._host.mission_state(self._mission)
+            state = await self._read()
             self._answered = covers
             # What was acknowledged while the read was under way may be newer than what it saw.
             self.lanes = {
@@ -50,6 +54,14 @@ class MissionView:
             }
             self.dependencies = dict(state.dependencies)
             self.stale = self.lanes != state.lanes
+
+    async def _read(self) -> MissionState:
+        for wait_s in PATIENCE_S:
+            try:
+                return await self._host.mission_state(self._mission)
+            except HostNoReply:
+                await anyio.sleep(wait_s)
+        return await self._host.mission_state(self._mission)
 
     def note(self, wp: str, lane: Lane) -> None:
         """Take notice of a lane that the host acknowledged."""

@@ -39,10 +39,14 @@ def conclude(
         stalled: the scheduler's reasons, if it could start nothing more.
         interrupted: the signal that ended the run, if one did.
     """
-    reasons = {one.id: stalled.get(one.id) or _why_open(one) for one in wps if not one.lane.complete}
+    reasons = {one.id: stalled.get(one.id) or _why_open(one) for one in wps if not _well(one)}
     known = replace(state, lanes={one.id: one.lane for one in wps})
     code = _exit_code(wps) if interrupted is None else 128 + interrupted
     return RunResult(code, tuple(wps), reasons, known, interrupted)
+
+
+def _well(wp: WorkPackage) -> bool:
+    return wp.lane.complete and wp.result is not Result.UNREVIEWED
 
 
 def _why_open(wp: WorkPackage) -> str:
@@ -52,9 +56,9 @@ def _why_open(wp: WorkPackage) -> str:
 
 
 def _exit_code(wps: Sequence[WorkPackage]) -> int:
-    if all(one.lane.complete for one in wps):
+    if all(_well(one) for one in wps):
         return 0
-    ended = (Result.PARKED, Result.BLOCKED, Result.CANCELED)
+    ended = (Result.PARKED, Result.BLOCKED, Result.CANCELED, Result.UNREVIEWED)
     return 1 if any(one.result in ended for one in wps) else 6
 
 

@@ -42,7 +42,7 @@ from spec_kitty_orchestrator.core.events import (
 from spec_kitty_orchestrator.core.model import Lane, Policy, PolicyMetadata, Role, WorkPackage, Workspace
 from spec_kitty_orchestrator.core.prompts import Prompts, implement_prompt, review_prompt
 from spec_kitty_orchestrator.driver.mission import MissionView
-from spec_kitty_orchestrator.errors import HostNoReply, HostRefusal, WorkspaceError
+from spec_kitty_orchestrator.errors import HostError, HostNoReply, HostRefusal, WorkspaceError
 from spec_kitty_orchestrator.ports import (
     AgentRunner,
     AttemptRequest,
@@ -177,7 +177,11 @@ class Performer:
 
         async def tell() -> None:
             nonlocal refused
-            refused = await self._told_of_review(wp)
+            try:
+                refused = await self._told_of_review(wp)
+            except HostError as error:
+                # A host that is broken is found out once more when the review is over; the reviewer goes on.
+                refused = HostRefused("start-review", NO_REPLY, str(error), wp.lane)
 
         # The host takes seconds to note that the review has begun; the reviewer need not wait for that.
         async with anyio.create_task_group() as tg:

@@ -5,9 +5,9 @@ Nothing here trusts the host: any bytes lead to a value or to a `HostError`.
 
 import json
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Workspace
 from spec_kitty_orchestrator.errors import HostCrash, HostIncompatible, HostRefusal
@@ -24,6 +24,9 @@ _SHOWN_CHARS = 200
 _UPGRADE = (
     "upgrade spec-kitty and spec-kitty-orchestrator, then run: spec-kitty orchestrator-api contract-version"
 )
+
+Name = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]*\z", max_length=200)]
+"""A mission or work package: it becomes part of paths, so it may not lead anywhere else."""
 
 
 class _Wire(BaseModel):
@@ -48,7 +51,7 @@ class ContractVersion(_Wire):
 class WorkPackageState(_Wire):
     """One work package in `data` of mission-state."""
 
-    wp_id: str
+    wp_id: Name
     lane: str
     dependencies: tuple[str, ...] = ()
 
@@ -56,7 +59,7 @@ class WorkPackageState(_Wire):
 class MissionStateData(_Wire):
     """`data` of mission-state. `summary` counts the work packages whose lane was ever recorded."""
 
-    mission_slug: str
+    mission_slug: Name
     summary: dict[str, int] | None = None
     work_packages: tuple[WorkPackageState, ...]
 
@@ -64,7 +67,7 @@ class MissionStateData(_Wire):
 class ReadyWorkPackage(_Wire):
     """One work package in `data` of list-ready."""
 
-    wp_id: str
+    wp_id: Name
 
 
 class ListReadyData(_Wire):
