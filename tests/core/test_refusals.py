@@ -194,7 +194,7 @@ ROWS: dict[str, Row] = {
     "a rejection that finds it approved by a person ends it": (
         REJECTING,
         refused(Lane.APPROVED),
-        Result.APPROVED,
+        Result.UNREVIEWED,
     ),
     "a parking that the host does not take ends all the same": (
         (*IMPLEMENTING, WorkspaceFailed("disk full")),

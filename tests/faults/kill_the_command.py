@@ -25,8 +25,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import anyio
+
 from spec_kitty_orchestrator.machine.process import MARKER
-from spec_kitty_orchestrator.machine.strays import find_strays
+from spec_kitty_orchestrator.machine.strays import find_strays, stop_strays
 from spec_kitty_orchestrator.testing.missions import (
     TOPOLOGIES,
     diamond,
@@ -290,8 +292,11 @@ def main() -> int:
             first.told.touch()
             mission = Mission(first.root, first.slug, first.told, first.env)
             played.append(mission)
-            play(mission, len(played), left, dice)
-            mission.check()
+            try:
+                play(mission, len(played), left, dice)
+                mission.check()
+            finally:
+                anyio.run(stop_strays, mission.logs)
             if mission.violations and asked.keep:
                 shutil.move(first.root, folder / f"violated-{len(played)}")
     finally:
