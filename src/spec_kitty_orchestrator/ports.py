@@ -200,7 +200,8 @@ class Workspaces(Protocol):
     async def restore(self, wp: str, workspace: Workspace, fingerprint: str, name: str) -> tuple[str, ...]:
         """Compare with a fingerprint; if anything differs, save it under a rescue ref and put it back.
 
-        Returns what differed, for people; empty when nothing did. `name` is the last part of the ref.
+        Returns what differed, for people; empty when nothing did. `name` is the last part of the ref; where
+        that ref exists, an earlier call found something, and the answer is not empty.
         """
         ...
 

@@ -304,7 +304,6 @@ def test_a_host_that_was_upgraded_since_is_refused_and_the_run_stays_as_it_was(
     assert project.calls("start-implementation") == []
 
 
-@pytest.mark.xfail(reason="the summary does not look at what the host left uncommitted", strict=True)
 def test_a_status_event_whose_commit_was_cut_off_is_told_with_what_to_do(project: Command) -> None:
     """A kill during the last transition leaves this: no later transition commits it, and a merge drops it."""
     record = project.root / "kitty-specs" / SLUG / "status.events.jsonl"
@@ -351,11 +350,6 @@ def no_log(project: Command) -> str:
     return f".kittify/logs/{SLUG}/orchestrator.log"
 
 
-UNNAMED = pytest.mark.xfail(
-    reason="the command calls a log that cannot be opened a bug of its own", strict=True
-)
-
-
 @pytest.mark.parametrize(
     ("spoil", "code"),
     [
@@ -363,8 +357,8 @@ UNNAMED = pytest.mark.xfail(
         (no_journals, 2),
         (no_lock, 3),
         (no_journal, 3),
-        pytest.param(no_logs, 3, marks=UNNAMED),
-        pytest.param(no_log, 3, marks=UNNAMED),
+        (no_logs, 3),
+        (no_log, 3),
     ],
 )
 def test_a_place_that_cannot_be_written_is_named_before_anything_is_claimed(

@@ -122,10 +122,6 @@ def edits_once(request: AttemptRequest) -> Play:
     return Play(edits=("of the reviewer",) if spoils else None)
 
 
-@pytest.mark.xfail(
-    reason="what a review changed is put back before it is journaled: cut off between, nobody knows of it",
-    strict=True,
-)
 def test_an_approval_by_a_reviewer_who_edited_is_void_wherever_the_crash_comes() -> None:
     def solo() -> Stage:
         return Stage({"WP01": ()}, edits_once)

@@ -6,6 +6,7 @@ from pathlib import Path
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import LOGS
 from spec_kitty_orchestrator.driver.engine import Orchestrator
+from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.machine.git import GitWorkspaces
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
@@ -47,12 +48,21 @@ def build_agents(project: Project) -> LocalAgents:
 
 
 def run_log(project: Project, mission: str) -> Path:
-    """Return the file of the run's own log; the folder it will be in is made, and hidden from git."""
+    """Return the file of the run's own log; the folder it will be in is made, and hidden from git.
+
+    Raises:
+        WorkspaceError: the folder cannot be made.
+    """
     logs = project.root / LOGS
-    make_private_directory(logs)
     ignore = logs / ".gitignore"
-    if not ignore.exists():
-        write_private(ignore, "*\n")
+    try:
+        make_private_directory(logs)
+        if not ignore.exists():
+            write_private(ignore, "*\n")
+    except OSError as error:
+        raise WorkspaceError(
+            f"nothing can be written to {logs}: {error.strerror}; mend that first"
+        ) from error
     return logs / path_part(mission) / "orchestrator.log"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from spec_kitty_orchestrator.app import MissionFiles, Project, mission_files
+from spec_kitty_orchestrator.app import MissionFiles, Project, mission_files, unsaved
 from spec_kitty_orchestrator.app.repository import status_checkout
 from spec_kitty_orchestrator.cli import words
 from spec_kitty_orchestrator.core.model import Lane, Ruling, WorkPackage
@@ -127,6 +127,12 @@ def _land(result: RunResult, project: Project, files: MissionFiles) -> list[str]
             *[f"  {wp.workspace.path}" for wp in result.work_packages if wp.workspace is not None],
             "Then accept it:",
             accept,
+        ]
+    lost = [shlex.quote(str(path)) for path in unsaved(project.root, files)]
+    if lost:
+        lines += [
+            "The host's merge throws away what is not committed. Commit it first, or it is gone:",
+            *[f"  {path}" for path in lost],
         ]
     return [
         *lines,

@@ -132,6 +132,9 @@ class GitWorkspaces:
                     f"{git.path} could not be put back to its state before the review: {', '.join(left)}; "
                     f"what was changed is saved under {saved}"
                 )
+        elif await git.sha(self._ref(wp, name)):
+            # We were cut off after an earlier look had found something: the review is as void as then.
+            found = (f"what is saved under {self._ref(wp, name)}",)
         await rescue.release(git, self._anchor(workspace))
         return found
 

@@ -20,6 +20,7 @@ from typing import Any
 import structlog
 
 from spec_kitty_orchestrator.core.model import Role
+from spec_kitty_orchestrator.errors import WorkspaceError
 
 LOGGER_NAME = "spec_kitty_orchestrator"
 MAX_LINE_BYTES = 4 * 1024 * 1024
@@ -192,9 +193,17 @@ def configure_logging(path: Path, secrets: Sequence[str] = ()) -> Iterator[None]
     """Write the package's log as redacted JSON lines to a file of mode 0600 while the context lasts.
 
     Nothing goes to stdout or stderr. A thread does the writing, so logging never blocks the event loop.
+
+    Raises:
+        WorkspaceError: the file cannot be written.
     """
-    make_private_directory(path.parent)
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600))
+    try:
+        make_private_directory(path.parent)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600))
+    except OSError as error:
+        raise WorkspaceError(
+            f"the log {path} cannot be written: {error.strerror}; mend that first"
+        ) from error
 
     def redaction(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         return {key: _redact_value(value, secrets) for key, value in event.items()}

@@ -112,6 +112,8 @@ class FakeWorkspaces:
             self.rescued.append(f"{wp}/{name}")
             tree.dirty = before
             del tree.commits[tree.commits.index(head) + 1 :]
+        elif f"{wp}/{name}" in self.rescued:
+            differs = (name,)
         self.restored.append(differs)
         return differs
 
