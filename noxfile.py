@@ -70,7 +70,7 @@ def tests(session: nox.Session) -> None:
     """Run the tests that need no real host; or, with arguments, pytest with these."""
     # Not editable: what is tested is what a wheel holds.
     session.install(".", *group("test"))
-    chosen = session.posargs or ["-m", "not real_host and not real_agents"]
+    chosen = session.posargs or ["-n", WORKERS, "-m", "not real_host and not real_agents"]
     session.run("pytest", *chosen, env=with_host(session))
 
 
