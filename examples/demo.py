@@ -111,7 +111,7 @@ def configure(project: Path) -> None:
     (folder / "scenario.toml").write_text(SCENARIO)
     (folder / "orchestrator.toml").write_text(SETTINGS)
     for words in (
-        ["add", "--force", "--", ".kittify"],
+        ["add", "--force", "--", ".kittify/scenario.toml", ".kittify/orchestrator.toml"],
         ["commit", "--quiet", "--message", "chore: rehearse"],
     ):
         subprocess.run(["git", *words], cwd=project, check=True)

@@ -30,7 +30,13 @@ def show(
     lines = [_headline(result), ""]
     for wp in result.work_packages:
         lines += _work_package(wp, result, project.root)
-    lines += ["", _totals(result), *landed, *_next(result, project, files, all_landed=all_landed)]
+    lines += [
+        "",
+        _totals(result),
+        *landed,
+        *_uncommitted(project.root, files),
+        *_next(result, project, files, all_landed=all_landed),
+    ]
     for line in lines:
         indent = len(line) - len(line.lstrip(" "))
         console.print(" " * indent + words.clean(line, LONGEST_LINE), markup=False)
@@ -128,12 +134,6 @@ def _land(result: RunResult, project: Project, files: MissionFiles) -> list[str]
             "Then accept it:",
             accept,
         ]
-    lost = [shlex.quote(str(path)) for path in unsaved(project.root, files)]
-    if lost:
-        lines += [
-            "The host's merge throws away what is not committed. Commit it first, or it is gone:",
-            *[f"  {path}" for path in lost],
-        ]
     return [
         *lines,
         f"To land it on {target}, with nothing uncommitted in {project.root}, in this order:",
@@ -142,6 +142,17 @@ def _land(result: RunResult, project: Project, files: MissionFiles) -> list[str]
         "Accept after the merge: before it, the host fails or its merge throws the acceptance away.",
         *after_acceptance(project.root, files),
         *([_STATUS_COPIES] if files.coordinated else []),
+    ]
+
+
+def _uncommitted(root: Path, files: MissionFiles) -> list[str]:
+    """Name what the host's merge would throw away: a host that was killed leaves its last record so."""
+    lost = unsaved(root, files)
+    if not lost:
+        return []
+    return [
+        "Not committed, and the host's merge would throw it away; commit it before you merge:",
+        *[f"  {path}" for path in lost],
     ]
 
 
