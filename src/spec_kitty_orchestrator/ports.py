@@ -205,6 +205,10 @@ class Workspaces(Protocol):
         """
         ...
 
+    async def keep(self, wp: str, workspace: Workspace, name: str) -> str:
+        """Save a copy of uncommitted work under a ref and change nothing; "" if there was none."""
+        ...
+
     async def rescue(self, wp: str, workspace: Workspace, name: str) -> str:
         """Save uncommitted work as a commit under a ref and leave the worktree clean; "" if it was clean.
 

@@ -220,3 +220,13 @@ async def test_racing_allocations_are_tried_again(stage: Make) -> None:
         "start-implementation", HostRefusal("start-implementation", "LANE_ALLOCATION_FAILED", "index.lock")
     )
     assert (await mission.run()).exit_code == 0
+
+
+async def test_what_a_failed_attempt_left_is_saved_before_the_next_one_begins(stage: Make) -> None:
+    def implement(request: AttemptRequest) -> Play:
+        return Play(outcome=Outcome.CRASHED, edits=("half.py",)) if request.number == 1 else Play()
+
+    mission = stage({"WP01": ()}, scripted(implement=implement))
+    result = await mission.run()
+    assert result.exit_code == 0
+    assert result.work_packages[0].rescued == ("refs/fake/WP01/before-2",)

@@ -59,8 +59,10 @@ def _tell(wp: WorkPackage, event: events.Event) -> str:
             return f"starts from the lane {lane} in {workspace.key}"
         case events.Claimed(head=head):
             return f"claimed on the host, workspace at {short(head)}"
-        case events.AttemptOpened(attempt=one):
-            return f"attempt {one.number}: {one.agent} starts to {one.role}, logs in {_below(one.directory)}"
+        case events.AttemptOpened(attempt=one, rescued=rescued):
+            kept = f"; what the last one left is saved under {rescued}" if rescued else ""
+            logs = _below(one.directory)
+            return f"attempt {one.number}: {one.agent} starts to {one.role}, logs in {logs}{kept}"
         case events.AgentExited():
             return _ended(wp, event)
         case events.Committed(evidence=evidence):

@@ -15,7 +15,8 @@ MOST_CANCELED = 5
 def opened(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
     """Note that an attempt has an id and a directory."""
     assert isinstance(event, AttemptOpened)
-    return replace(wp, attempts=(*wp.attempts, event.attempt))
+    rescued = (*wp.rescued, event.rescued) if event.rescued else wp.rescued
+    return replace(wp, attempts=(*wp.attempts, event.attempt), rescued=rescued)
 
 
 def close(wp: WorkPackage, event: AgentExited) -> tuple[WorkPackage, Attempt]:

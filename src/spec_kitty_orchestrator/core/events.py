@@ -29,9 +29,13 @@ class Claimed:
 
 @dataclass(frozen=True)
 class AttemptOpened:
-    """An attempt has an id and a directory with its prompt; its process may or may not run yet."""
+    """An attempt has an id and a directory with its prompt; its process may or may not run yet.
+
+    `rescued` names the ref under which a copy of what a failed attempt left was saved, "" if it left nothing.
+    """
 
     attempt: Attempt
+    rescued: str = ""
     kind: Literal["attempt_opened"] = "attempt_opened"
 
 

@@ -40,8 +40,9 @@ def _words(event: Event) -> str:
             return f"scheduled, found {lane}"
         case Claimed(head=head):
             return f"claimed at {head[:12]}"
-        case AttemptOpened(attempt=one):
-            return f"attempt {one.number}: {one.agent} to {one.role}"
+        case AttemptOpened(attempt=one, rescued=rescued):
+            kept = f", what was left is saved under {rescued}" if rescued else ""
+            return f"attempt {one.number}: {one.agent} to {one.role}{kept}"
         case AgentExited(report=report, tampered=tampered):
             changed = f", changed {len(tampered)} things it must not" if tampered else ""
             return f"agent ended {report.outcome}{changed} {report.detail}"

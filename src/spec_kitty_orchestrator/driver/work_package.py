@@ -39,7 +39,15 @@ from spec_kitty_orchestrator.core.events import (
     SubtasksTicked,
     WorkspaceFailed,
 )
-from spec_kitty_orchestrator.core.model import Lane, Policy, PolicyMetadata, Role, WorkPackage, Workspace
+from spec_kitty_orchestrator.core.model import (
+    Lane,
+    Outcome,
+    Policy,
+    PolicyMetadata,
+    Role,
+    WorkPackage,
+    Workspace,
+)
 from spec_kitty_orchestrator.core.prompts import Prompts, implement_prompt, review_prompt
 from spec_kitty_orchestrator.driver.mission import MissionView
 from spec_kitty_orchestrator.errors import HostError, HostNoReply, HostRefusal, WorkspaceError
@@ -156,7 +164,11 @@ class Performer:
                 task=task,
                 tick=self._tick_help(),
             )
-            return AttemptOpened(await self.agents.open(replace(request, prompt=prompt)))
+            rescued = ""
+            if wp.outcomes and wp.outcomes[-1] is not Outcome.OK:
+                # The next attempt works on in the same tree, and may undo what the last one left there.
+                rescued = await self.workspaces.keep(wp.id, workspace, f"before-{command.number}")
+            return AttemptOpened(await self.agents.open(replace(request, prompt=prompt)), rescued)
         state = await self.workspaces.state(workspace)
         if state.head != wp.head:
             # Somebody committed after the review was claimed: the range under review is a new one.

@@ -117,6 +117,14 @@ class FakeWorkspaces:
         self.restored.append(differs)
         return differs
 
+    async def keep(self, wp: str, workspace: Workspace, name: str) -> str:
+        """Return a ref if there is something to save."""
+        await anyio.lowlevel.checkpoint()
+        if not self.tree(workspace).dirty:
+            return ""
+        self.rescued.append(f"{wp}/{name}")
+        return f"refs/fake/{wp}/{name}"
+
     async def rescue(self, wp: str, workspace: Workspace, name: str) -> str:
         """Clean the tree; return a ref if there was something to save."""
         await anyio.lowlevel.checkpoint()
