@@ -6,6 +6,7 @@ import pytest
 from tests.driver.builders import DIAMOND, Stage, scripted
 
 from spec_kitty_orchestrator.core.model import Lane, Outcome
+from spec_kitty_orchestrator.driver.mission import PATIENCE_S
 from spec_kitty_orchestrator.errors import HostCrash, HostNoReply, HostRefusal, HostTimeout
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.scripted_agents import Play, report, verdict
@@ -110,12 +111,23 @@ async def test_a_claim_whose_reply_was_lost_counts_only_its_own_commits(stage: M
 async def test_a_broken_host_ends_the_run_and_stops_the_agents(stage: Make) -> None:
     mission = stage({"WP01": (), "WP02": ()}, scripted(WP02_implement=Play(seconds=10_000)))
     mission.host.fail_next("start-implementation", HostTimeout("start-implementation", "120 s"))
-    mission.host.fail_next("mission-state", HostCrash("mission-state", "Traceback"))
+    for _ in range(1 + len(PATIENCE_S)):
+        mission.host.fail_next("mission-state", HostCrash("mission-state", "Traceback"))
     state = await mission_state(mission)
     with pytest.raises(HostCrash):
         await mission.orchestrator().run(state)
     assert mission.agents.running == []
     assert (await mission.run()).exit_code == 0
+
+
+async def test_a_host_that_stumbles_over_a_read_costs_no_agent_run(stage: Make) -> None:
+    mission = stage({"WP01": (), "WP02": ()}, scripted(WP02_implement=Play(seconds=10_000)))
+    mission.host.fail_next("start-implementation", HostTimeout("start-implementation", "120 s"))
+    for _ in PATIENCE_S:
+        mission.host.fail_next("mission-state", HostCrash("mission-state", "Traceback"))
+    result = await mission.orchestrator().run(await mission_state(mission))
+    assert result.exit_code == 0
+    assert len(mission.agents.requests) == 4
 
 
 async def mission_state(mission: Stage):  # type: ignore[no-untyped-def]
