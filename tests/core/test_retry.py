@@ -46,3 +46,9 @@ def test_a_longer_time_that_the_agent_tells_is_kept_and_a_shorter_one_is_not() -
 @pytest.mark.parametrize("outcome", [Outcome.CRASHED, Outcome.TIMEOUT, Outcome.LOST, Outcome.FAILED])
 def test_an_outcome_that_time_does_not_mend_is_not_waited_for(outcome: Outcome) -> None:
     assert next_move(outcome, 1, True, 3_600.0, POLICY) == Retry(0.0)
+
+
+def test_a_quota_that_is_used_up_for_hours_is_left_to_the_next_agent_if_there_is_one() -> None:
+    hours = 5 * 3600.0
+    assert next_move(Outcome.RATE_LIMITED, 1, True, hours, POLICY) == Fallback()
+    assert next_move(Outcome.RATE_LIMITED, 1, False, hours, POLICY) == Retry(hours)

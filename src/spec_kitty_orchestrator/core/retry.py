@@ -58,6 +58,9 @@ def next_move(
     """
     if outcome is Outcome.CANCELED:
         return Retry(0.0)
+    if outcome in PAUSED and more_agents and (retry_after_s or 0.0) > policy.retry_cap_s:
+        # A quota that is used up for hours is no reason to wait while another agent could work.
+        return Fallback()
     if failures <= RETRIES[outcome]:
         if outcome not in PAUSED:
             return Retry(0.0)
