@@ -120,6 +120,8 @@ def _codex_config(url: str) -> str:
         'model = "stand-in"\nmodel_provider = "stand-in"\n[model_providers.stand-in]\n'
         + "".join(f"{name} = {json.dumps(value)}\n" for name, value in provider.items())
         + "request_max_retries = 0\nstream_max_retries = 0\n"
+        # Test projects lie in the folder for temporary files, which its sandbox leaves open; people's do not.
+        + "[sandbox_workspace_write]\nexclude_slash_tmp = true\nexclude_tmpdir_env_var = true\n"
     )
 
 
