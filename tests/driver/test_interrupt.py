@@ -9,7 +9,7 @@ from tests.driver.builders import DIAMOND, Stage, scripted
 
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Role
 from spec_kitty_orchestrator.driver.engine import HURRIED_GRACE_S, STOP_GRACE_S, Orchestrator, RunResult
-from spec_kitty_orchestrator.ports import RunEnded
+from spec_kitty_orchestrator.ports import AttemptRequest, RunEnded
 from spec_kitty_orchestrator.testing.scripted_agents import Play
 
 pytestmark = pytest.mark.anyio
@@ -38,9 +38,25 @@ async def interrupted(engine: Orchestrator, *signals: tuple[float, int]) -> RunR
 async def test_a_signal_stops_the_agents_and_a_later_start_finishes(
     stage: Make, signum: int, code: int, anyio_backend: tuple[str, object]
 ) -> None:
-    first = [True]
-    mission = stage(script=lambda r: Play(seconds=500.0 if first else 0.001))
-    result = await interrupted(mission.orchestrator(), (0.05, signum))
+    first, at_work = [True], anyio.Event()
+
+    def script(request: AttemptRequest) -> Play:
+        at_work.set()
+        return Play(seconds=500.0 if first else 0.001)
+
+    mission = stage(script=script)
+    results: list[RunResult] = []
+    engine = mission.orchestrator()
+
+    async def run() -> None:
+        results.append(await engine.run())
+
+    with anyio.fail_after(1000):
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(run)
+            await at_work.wait()
+            engine.interrupt(signum)
+    result = results[0]
     assert (result.exit_code, result.interrupted) == (code, signum)
     assert mission.agents.running == []
     assert mission.agents.graces == [STOP_GRACE_S]
