@@ -10,7 +10,7 @@ from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.machine.git import GitWorkspaces
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
-from spec_kitty_orchestrator.machine.logs import make_private_directory, path_part, write_private
+from spec_kitty_orchestrator.machine.logs import make_logs_root, path_part
 from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.ports import AgentRunner, Observer
 
@@ -53,15 +53,12 @@ def run_log(project: Project, mission: str) -> Path:
     Raises:
         WorkspaceError: the folder cannot be made.
     """
-    logs = project.root / LOGS
-    ignore = logs / ".gitignore"
     try:
-        make_private_directory(logs)
-        if not ignore.exists():
-            write_private(ignore, "*\n")
+        logs = make_logs_root(project.root)
     except OSError as error:
+        where = project.root / LOGS
         raise WorkspaceError(
-            f"nothing can be written to {logs}: {error.strerror}; mend that first"
+            f"nothing can be written to {where}: {error.strerror}; mend that first"
         ) from error
     return logs / path_part(mission) / "orchestrator.log"
 

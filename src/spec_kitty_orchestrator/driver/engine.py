@@ -4,7 +4,7 @@ Nothing polls: whatever changes wakes the scheduler. Signals arrive as a call of
 """
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 import anyio
 from anyio.abc import TaskGroup
@@ -98,16 +98,6 @@ class Orchestrator:
         self._signals: list[int] = []
         self._drained_by: int | None = None
         self._failures: list[Exception] = []
-
-    @property
-    def work_packages(self) -> Mapping[str, WorkPackage]:
-        """The present state of every work package; for display."""
-        return self._wps
-
-    @property
-    def resting(self) -> Mapping[str, float]:
-        """Work packages that wait, with the event loop's time at which each goes on; for display."""
-        return self._resting
 
     def drain(self, signum: int) -> None:
         """Start nothing more, let running attempts end, save their work and return from `run`."""

@@ -117,6 +117,17 @@ def was_started(directory: Path) -> bool:
     return (directory / "stdout.log").exists()
 
 
+def make_logs_root(repo_root: Path) -> Path:
+    """Make the folder of all logs, private and hidden from git, and return it. Raises `OSError`."""
+    root = logs_root(repo_root)
+    make_private_directory(root)
+    ignore = root / ".gitignore"
+    if not ignore.exists():
+        # Logs in the user's repository must never show up as uncommitted work, nor be committed.
+        write_private(ignore, "*\n")
+    return root
+
+
 def open_directory(
     repo_root: Path, mission: str, wp_id: str, number: int, role: Role, agent: str
 ) -> tuple[int, Path]:
@@ -127,12 +138,7 @@ def open_directory(
     Returns:
         The number from `number` up that was free, and the directory.
     """
-    root = logs_root(repo_root)
-    make_private_directory(root)
-    ignore = root / ".gitignore"
-    if not ignore.exists():
-        # Logs in the user's repository must never show up as uncommitted work, nor be committed.
-        write_private(ignore, "*\n")
+    root = make_logs_root(repo_root)
     home = root / path_part(mission) / path_part(wp_id)
     make_private_directory(home)
     free = next(n for n in count(max(1, number)) if not any(map(was_started, home.glob(f"{n:02d}-*"))))
