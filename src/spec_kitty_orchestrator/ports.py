@@ -5,7 +5,7 @@ happen in a healthy one comes back as a value.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -234,6 +234,7 @@ class RunStarted:
         max_concurrent: how many work packages were in work at once, 0 if it was not recorded.
         timeout_s: the longest implement attempt, in seconds, 0 if it was not recorded.
         review_timeout_s: the same of a review.
+        max_per_agent: how many attempts of an agent ran at once, by its name; others had no limit of their own.
     """
 
     at: datetime
@@ -244,6 +245,7 @@ class RunStarted:
     max_concurrent: int = 0
     timeout_s: float = 0.0
     review_timeout_s: float = 0.0
+    max_per_agent: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -281,6 +283,14 @@ class Journal(Protocol):
 
     async def read(self) -> Sequence[Line]:
         """Return every whole line, oldest first; a torn last line is dropped. Raises `JournalError`."""
+        ...
+
+
+class Headroom(Protocol):
+    """Whether the machine has room for one more agent."""
+
+    async def shortage(self) -> str:
+        """Return "" if there is room; else one sentence: what is short, how much is free, what the floor is."""
         ...
 
 
