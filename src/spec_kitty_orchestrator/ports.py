@@ -234,7 +234,7 @@ class RunStarted:
         max_concurrent: how many work packages were in work at once, 0 if it was not recorded.
         timeout_s: the longest implement attempt, in seconds, 0 if it was not recorded.
         review_timeout_s: the same of a review.
-        max_per_agent: how many attempts of an agent ran at once, by its name; others had no limit of their own.
+        max_per_agent: how many attempts of an agent ran at once, by its name; others had no limit.
     """
 
     at: datetime
@@ -290,7 +290,7 @@ class Headroom(Protocol):
     """Whether the machine has room for one more agent."""
 
     async def shortage(self) -> str:
-        """Return "" if there is room; else one sentence: what is short, how much is free, what the floor is."""
+        """Return "" if there is room; else one sentence: what is short, how much is free, and the floor."""
         ...
 
 
