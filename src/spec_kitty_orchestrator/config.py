@@ -1,139 +1,27 @@
-"""The settings of a run: defaults < `.kittify/orchestrator.toml` < `SKO_*` environment < flags.
+"""Reads the settings of a run: defaults < `.kittify/orchestrator.toml` < `SKO_*` environment < flags.
 
 Nothing is guessed: an unknown key, a wrong type or a value out of range is a `ConfigError` that names where
 the value came from (file and line, variable or flag) and, for a name, the nearest one that exists.
 """
 
 import difflib
-import math
 import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from spec_kitty_orchestrator.errors import ConfigError
+from spec_kitty_orchestrator.settings import SECTIONS, AgentSection, Settings
 
 CONFIG_FILE = Path(".kittify") / "orchestrator.toml"
 ENVIRONMENT_PREFIX = "SKO_"
 DEVELOPMENT_PREFIX = "SKO_TEST_"
 """Variables for the development of this program; no setting is named so."""
-SHORTEST_HOST_CALL_S = 36.0
-"""The host holds back a call for 30 s while its status lock is taken; this must not cut it off."""
-
-_UNITS_S = {"s": 1, "m": 60, "h": 3600}
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smh])+")
-
-
-def seconds(value: object) -> float:
-    """Read a duration: a number of seconds, or text such as ``90s``, ``15m`` or ``1h30m``.
-
-    Raises:
-        ValueError: if it is neither, or not longer than nothing.
-    """
-    total = math.nan
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        total = float(value)
-    elif isinstance(value, str):
-        text = value.strip().lower()
-        if re.fullmatch(r"\d+(\.\d+)?", text):
-            total = float(text)
-        elif _DURATION.fullmatch(text):
-            total = sum(float(part[:-1]) * _UNITS_S[part[-1]] for part in re.findall(r"[\d.]+[smh]", text))
-    if not (math.isfinite(total) and total > 0):
-        raise ValueError(
-            f"{value!r} is not a duration; write for example 90s, 15m, 2h or a number of seconds"
-        )
-    return total
-
-
-def _names(value: object) -> object:
-    """Accept `a,b` as well as a list, because flags and variables are text."""
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(","))
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _fallback_order(names: tuple[str, ...]) -> tuple[str, ...]:
-    if not names or not all(names):
-        raise ValueError("at least one agent is needed, and no empty name between commas")
-    if len(set(names)) < len(names):
-        raise ValueError("an agent is listed twice")
-    return names
-
-
-def _list_to_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _printable(value: str) -> str:
-    if not value.strip() or not value.isprintable():
-        raise ValueError("must be printable text that is not empty")
-    return value
-
-
-def _host_limit(value: float) -> float:
-    if value < SHORTEST_HOST_CALL_S:
-        raise ValueError(
-            f"at least {SHORTEST_HOST_CALL_S:.0f}s: the host itself waits 30 s for its lock before it answers"
-        )
-    return value
-
-
-Duration = Annotated[float, BeforeValidator(seconds)]
-AgentNames = Annotated[tuple[str, ...], BeforeValidator(_names), AfterValidator(_fallback_order)]
-Words = Annotated[tuple[str, ...], BeforeValidator(_list_to_tuple)]
-Text = Annotated[str, AfterValidator(_printable)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class RunSettings(_Section):
-    """`[run]`: who works, how much at once, and when to give up. Durations are in seconds."""
-
-    max_concurrent: int = Field(default=4, ge=1, le=64)
-    actor: Text = "spec-kitty-orchestrator"
-    impl_agents: AgentNames = ("claude-code",)
-    review_agents: AgentNames = ("codex",)
-    finish_lane: Literal["done", "approved"] = "done"
-    subtasks: Literal["report", "agent"] = "report"
-    timeout: Duration = 3600.0
-    review_timeout: Duration = 1800.0
-    max_attempts: int = Field(default=6, ge=1)
-    max_review_cycles: int = Field(default=3, ge=1)
-
-
-class HostSettings(_Section):
-    """`[host]`: how `spec-kitty` is called. `call_timeout` is in seconds."""
-
-    executable: Text | None = None
-    call_timeout: Annotated[Duration, AfterValidator(_host_limit)] = 120.0
-
-
-class AgentSection(_Section):
-    """`[agents.<name>]`: what differs from the agent's own defaults."""
-
-    executable: Text | None = None
-    model: Text | None = None
-    extra_args: Words = ()
-    env: dict[str, str] = Field(default_factory=dict)
-    scenario: Text | None = None
-
-
-class Settings(_Section):
-    """Everything that can be configured."""
-
-    run: RunSettings = Field(default_factory=RunSettings)
-    host: HostSettings = Field(default_factory=HostSettings)
-    agents: dict[str, AgentSection] = Field(default_factory=dict)
-
-
-_SECTIONS: Mapping[str, type[BaseModel]] = {"run": RunSettings, "host": HostSettings}
+_TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_FLAGS = {"impl_agents": "impl-agent", "review_agents": "review-agent"}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -167,7 +55,8 @@ def load(
     Args:
         repo_root: the primary checkout; the file is `.kittify/orchestrator.toml` in it and may be absent.
         environ: `SKO_<KEY>` for keys of `[run]`, `SKO_HOST_<KEY>` for those of `[host]`.
-        flags: keys of `[run]` given on the command line; a value of None means not given.
+        flags: what was given on the command line, by the variable's name in small letters without `SKO_`:
+            `<key>` of `[run]`, `host_<key>` of `[host]`. A value of None means not given.
         known_agents: names that can be configured and chosen.
 
     Raises:
@@ -185,11 +74,12 @@ def load(
             table[key] = value
             labels[section, key] = label
 
-    for variable, (section, key) in _variables(environ, problems).items():
+    keys = _keys()
+    for variable, (section, key) in _variables(environ, keys, problems).items():
         put(section, key, _from_text(section, key, environ[variable]), f"environment variable {variable}")
-    for key, value in flags.items():
+    for name, value in flags.items():
         if value is not None:
-            put("run", key, value, f"--{_flag(key)}")
+            put(*keys[name], value, f"--{_FLAGS.get(name, name.replace('_', '-'))}")
     source = _Source(file, text, labels)
     try:
         settings = Settings.model_validate(merged)
@@ -223,9 +113,19 @@ def _parse(file: Path, text: str) -> dict[str, object]:
         raise ConfigError(f"{file}:{line}: not valid TOML: {reason}") from None
 
 
-def _variables(environ: Mapping[str, str], problems: list[str]) -> dict[str, tuple[str, str]]:
-    known = {f"{ENVIRONMENT_PREFIX}{key.upper()}": ("run", key) for key in RunSettings.model_fields}
-    known |= {f"{ENVIRONMENT_PREFIX}HOST_{key.upper()}": ("host", key) for key in HostSettings.model_fields}
+def _keys() -> dict[str, tuple[str, str]]:
+    """Return the section and the key of every setting that is also a variable or a flag, by that name."""
+    return {
+        key if section == "run" else f"{section}_{key}": (section, key)
+        for section, model in SECTIONS.items()
+        for key in model.model_fields
+    }
+
+
+def _variables(
+    environ: Mapping[str, str], keys: Mapping[str, tuple[str, str]], problems: list[str]
+) -> dict[str, tuple[str, str]]:
+    known = {f"{ENVIRONMENT_PREFIX}{name.upper()}": place for name, place in keys.items()}
     chosen = {}
     for variable in sorted(environ):
         if variable in known:
@@ -236,14 +136,12 @@ def _variables(environ: Mapping[str, str], problems: list[str]) -> dict[str, tup
 
 
 def _from_text(section: str, key: str, value: str) -> object:
-    field = _SECTIONS[section].model_fields[key]
+    field = SECTIONS[section].model_fields[key]
     if field.annotation is int and re.fullmatch(r"[+-]?\d{1,9}", value.strip()):
         return int(value)
+    if field.annotation is bool:
+        return _TRUTH.get(value.strip().lower(), value)
     return value
-
-
-def _flag(key: str) -> str:
-    return {"impl_agents": "impl-agent", "review_agents": "review-agent"}.get(key, key.replace("_", "-"))
 
 
 def _explain(error: ValidationError, source: _Source) -> list[str]:
@@ -275,14 +173,15 @@ def _dotted(path: tuple[str, ...]) -> str:
 def _fields(path: tuple[str, ...]) -> list[str]:
     if not path:
         return list(Settings.model_fields)
-    model = _SECTIONS.get(path[0], AgentSection)
+    model = SECTIONS.get(path[0], AgentSection)
     return list(model.model_fields)
 
 
 def _unknown_agents(settings: Settings, source: _Source, known: Collection[str]) -> list[str]:
-    places = [(("agents", name), name) for name in settings.agents]
+    places: list[tuple[tuple[str, ...], str]] = [(("agents", name), name) for name in settings.agents]
     places += [(("run", "impl_agents"), name) for name in settings.run.impl_agents]
     places += [(("run", "review_agents"), name) for name in settings.run.review_agents]
+    places += [(("run", "max_per_agent", name), name) for name in settings.run.max_per_agent]
     return [
         f"{source.of(path)}: unknown agent {name!r}{nearest(name, known)} (known: {', '.join(sorted(known))})"
         for path, name in places

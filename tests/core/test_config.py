@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from spec_kitty_orchestrator.config import CONFIG_FILE, Settings, load, seconds
+from spec_kitty_orchestrator.config import CONFIG_FILE, load
 from spec_kitty_orchestrator.errors import ConfigError
+from spec_kitty_orchestrator.quantities import seconds, size, spelled_size
+from spec_kitty_orchestrator.settings import HostSettings, Settings
 
 KNOWN = ("claude-code", "codex", "scripted")
 
@@ -35,6 +37,10 @@ def test_the_defaults_are_those_of_the_documentation(tmp_path: Path) -> None:
     assert (run.finish_lane, run.subtasks) == ("done", "report")
     assert (run.timeout, run.review_timeout) == (3600, 1800)
     assert (run.max_attempts, run.max_review_cycles) == (6, 3)
+    assert (run.max_per_agent, run.poll_interval) == ({}, 30)
+    assert (run.min_free_memory, run.min_free_disk) == (256_000_000, 512_000_000)
+    host = read(tmp_path).host
+    assert (host.transport, host.command_cache, host.warm_merge_drivers) == ("auto", True, True)
 
 
 def test_each_layer_wins_over_the_one_before(tmp_path: Path) -> None:
@@ -52,6 +58,129 @@ def test_the_host_is_configured_by_variables_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("given", ["codex,claude-code", " codex , claude-code ", ["codex", "claude-code"]])
 def test_a_fallback_order_is_a_list_or_words_with_commas(tmp_path: Path, given: object) -> None:
     assert read(tmp_path, impl_agents=given).run.impl_agents == ("codex", "claude-code")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "codex=1,claude-code=2",
+        " codex = 1 , claude-code = 2 ",
+        ["codex=1", "claude-code=2"],
+        ["codex=1,claude-code=2"],
+    ],
+)
+def test_limits_per_agent_are_text_with_commas_or_repeated(tmp_path: Path, given: object) -> None:
+    assert read(tmp_path, max_per_agent=given).run.max_per_agent == {"codex": 1, "claude-code": 2}
+
+
+@pytest.mark.parametrize(
+    "text", ["[run]\nmax_per_agent = { codex = 1 }\n", "[run.max_per_agent]\ncodex = 1\n"]
+)
+def test_limits_per_agent_are_a_table_in_the_file(tmp_path: Path, text: str) -> None:
+    assert read(tmp_path, text).run.max_per_agent == {"codex": 1}
+
+
+def test_limits_per_agent_of_a_later_layer_replace_the_table(tmp_path: Path) -> None:
+    environ = {"SKO_MAX_PER_AGENT": "claude-code=2"}
+    assert read(tmp_path, "[run.max_per_agent]\ncodex = 1\n", environ).run.max_per_agent == {"claude-code": 2}
+
+
+@pytest.mark.parametrize("given", ["codex", "codex=", "codex=one", "=1", "codex=1,", "", "codex=1=2"])
+def test_what_is_no_limit_of_an_agent_is_refused(tmp_path: Path, given: str) -> None:
+    message = refusal(tmp_path, max_per_agent=given)
+    assert message.startswith("--max-per-agent: [run] max_per_agent: ")
+    assert "write for example codex=1" in message
+
+
+def test_a_limit_of_an_agent_below_one_names_the_agent(tmp_path: Path) -> None:
+    assert refusal(tmp_path, max_per_agent="codex=0").startswith(
+        "--max-per-agent: [run] max_per_agent.codex: input should be greater than or equal to 1, not 0"
+    )
+
+
+def test_an_agent_with_two_limits_is_refused(tmp_path: Path) -> None:
+    assert "codex is listed twice" in refusal(tmp_path, max_per_agent=["codex=1", "codex=2"])
+
+
+def test_a_limit_of_an_unknown_agent_is_an_error_with_the_nearest_one(tmp_path: Path) -> None:
+    message = refusal(tmp_path, environ={"SKO_MAX_PER_AGENT": "codx=1"})
+    assert message.startswith(
+        "environment variable SKO_MAX_PER_AGENT: unknown agent 'codx'; did you mean codex?"
+    )
+
+
+def test_the_transport_is_a_flag_too(tmp_path: Path) -> None:
+    environ = {"SKO_HOST_TRANSPORT": "warm"}
+    assert read(tmp_path, "[host]\ntransport = 'auto'\n", environ).host.transport == "warm"
+    assert read(tmp_path, environ=environ, host_transport="spawn").host.transport == "spawn"
+    assert refusal(tmp_path, host_transport="cold").startswith(
+        "--host-transport: [host] transport: input should be"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("true", True),
+        ("1", True),
+        ("Yes", True),
+        ("false", False),
+        ("0", False),
+        (" no ", False),
+    ],
+)
+def test_a_variable_says_yes_or_no(tmp_path: Path, text: str, expected: bool) -> None:
+    environ = {"SKO_HOST_COMMAND_CACHE": text, "SKO_HOST_WARM_MERGE_DRIVERS": text}
+    assert read(tmp_path, environ=environ).host == HostSettings(
+        command_cache=expected, warm_merge_drivers=expected
+    )
+
+
+def test_a_variable_that_is_neither_yes_nor_no_is_refused(tmp_path: Path) -> None:
+    message = refusal(tmp_path, environ={"SKO_HOST_COMMAND_CACHE": "perhaps"})
+    assert message.startswith("environment variable SKO_HOST_COMMAND_CACHE: [host] command_cache: ")
+    assert "'perhaps'" in message
+
+
+def test_floors_of_the_machine_are_sizes(tmp_path: Path) -> None:
+    text = "[run]\nmin_free_memory = '1GiB'\nmin_free_disk = 0\n"
+    run = read(tmp_path, text, {"SKO_MIN_FREE_DISK": "2GB"}, poll_interval="2m").run
+    assert (run.min_free_memory, run.min_free_disk, run.poll_interval) == (1024**3, 2 * 1000**3, 120)
+    assert read(tmp_path, text).run.min_free_disk == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("512MB", 512_000_000),
+        ("2GiB", 2 * 1024**3),
+        ("1.5 kB", 1500),
+        ("1TiB", 1024**4),
+        ("100 b", 100),
+        ("4096", 4096),
+        (4096, 4096),
+        ("0", 0),
+        (0, 0),
+    ],
+)
+def test_sizes_are_read(value: object, expected: int) -> None:
+    assert size(value) == expected
+
+
+@pytest.mark.parametrize(
+    "value", ["", "much", "-1", -1, "5 apples", "5ib", "1M", "1.MB", 1.5, True, None, "9999999TB", 10**30]
+)
+def test_what_is_no_size_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="is not a size"):
+        size(value)
+
+
+@pytest.mark.parametrize(
+    ("amount", "words"),
+    [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (256_000_000, "256 MB"), (2 * 1024**3, "2.1 GB")],
+)
+def test_sizes_are_spelled_for_people(amount: int, words: str) -> None:
+    assert spelled_size(amount) == words
 
 
 def test_an_agent_section_is_read_whole(tmp_path: Path) -> None:
@@ -113,6 +242,14 @@ def test_what_is_no_duration_is_refused(value: object) -> None:
         ("[run]\nmax_concurrent = 'four'\n", 2, "[run] max_concurrent: input should be a valid integer"),
         ("[run]\nmax_concurrent = true\n", 2, "[run] max_concurrent: input should be a valid integer"),
         ("[run]\n\n# many\nmax_concurrent = 0\n", 4, "[run] max_concurrent: input should be greater than"),
+        ("[run]\nmax_concurrent = 257\n", 2, "[run] max_concurrent: input should be less than"),
+        ("[run]\n[run.max_per_agent]\ncodex = 0\n", 3, "[run] max_per_agent.codex: input should be greater"),
+        ("[run]\nmax_per_agent = { codex = 'x' }\n", 2, "[run] max_per_agent.codex: input should be a valid"),
+        ("[run]\nmax_per_agent = { codx = 1 }\n", 2, "unknown agent 'codx'; did you mean codex?"),
+        ("[run]\nmin_free_disk = '1 apple'\n", 2, "[run] min_free_disk: '1 apple' is not a size"),
+        ("[run]\npoll_interval = 0\n", 2, "[run] poll_interval: 0 is not a duration"),
+        ("[host]\ntransport = 'cold'\n", 2, "[host] transport: input should be 'auto', 'spawn' or 'warm'"),
+        ("[host]\ncommand_cache = 1\n", 2, "[host] command_cache: input should be a valid boolean"),
         ("[run]\nfinish_lane = 'merged'\n", 2, "[run] finish_lane: input should be 'done' or 'approved'"),
         ("[run]\ntimeout = 'soon'\n", 2, "[run] timeout: 'soon' is not a duration"),
         ("[run]\nreview_agents = []\n", 2, "[run] review_agents: at least one agent is needed"),

@@ -8,10 +8,11 @@ from pathlib import Path
 from spec_kitty_orchestrator.agents import BUILT_IN, find
 from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
 from spec_kitty_orchestrator.app.repository import JOURNALS, find_repo_root
-from spec_kitty_orchestrator.config import AgentSection, Settings, load
+from spec_kitty_orchestrator.config import load
 from spec_kitty_orchestrator.core.model import Lane, Policy, Role
 from spec_kitty_orchestrator.core.prompts import Prompts, checked
 from spec_kitty_orchestrator.errors import ConfigError
+from spec_kitty_orchestrator.settings import AgentSection, Settings
 
 PROMPTS = Path(".kittify") / "orchestrator" / "prompts"
 _ROLES = ("implement", "rework", "review")
@@ -60,7 +61,7 @@ def open_project(start: Path, environ: Mapping[str, str], flags: Mapping[str, ob
     Args:
         start: any directory in the repository.
         environ: `SKO_*` variables are settings.
-        flags: keys of `[run]` given on the command line; None for one that was not.
+        flags: what was given on the command line, named as `config.load` wants it; None for what was not.
 
     Raises:
         UsageError: no repository, or an unknown agent.

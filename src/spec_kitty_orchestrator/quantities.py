@@ -1,0 +1,67 @@
+"""How people write spans of time and amounts of memory or disk."""
+
+import math
+import re
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smh])+")
+
+_UNITS_BYTES = {"b": 1} | {
+    f"{prefix}{end}": base**power
+    for power, prefix in enumerate("kmgt", start=1)
+    for end, base in (("b", 1000), ("ib", 1024))
+}
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*((?:[kmgt]i?)?b)?")
+_LARGEST_BYTES = 2**62
+
+
+def seconds(value: object) -> float:
+    """Read a duration: a number of seconds, or text such as ``90s``, ``15m`` or ``1h30m``.
+
+    Raises:
+        ValueError: if it is neither, or not longer than nothing.
+    """
+    total = math.nan
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        total = float(value)
+    elif isinstance(value, str):
+        text = value.strip().lower()
+        if re.fullmatch(r"\d+(\.\d+)?", text):
+            total = float(text)
+        elif _DURATION.fullmatch(text):
+            total = sum(float(part[:-1]) * _UNITS_S[part[-1]] for part in re.findall(r"[\d.]+[smh]", text))
+    if not (math.isfinite(total) and total > 0):
+        raise ValueError(
+            f"{value!r} is not a duration; write for example 90s, 15m, 2h or a number of seconds"
+        )
+    return total
+
+
+def size(value: object) -> int:
+    """Read an amount of memory or disk in bytes: a number of them, or text such as ``512MB`` or ``2GiB``.
+
+    ``MB`` is a million bytes, ``MiB`` is 1024 * 1024 of them.
+
+    Raises:
+        ValueError: if it is neither, or below nothing.
+    """
+    total = -1
+    if isinstance(value, int) and not isinstance(value, bool):
+        total = value
+    elif isinstance(value, str):
+        found = _SIZE.fullmatch(value.strip().lower())
+        if found:
+            total = round(float(found[1]) * _UNITS_BYTES[found[2] or "b"])
+    if not 0 <= total <= _LARGEST_BYTES:
+        raise ValueError(
+            f"{value!r} is not a size; write for example 512MB, 2GiB, a number of bytes, or 0 for none"
+        )
+    return total
+
+
+def spelled_size(amount: int) -> str:
+    """Write a number of bytes for people, as ``512 MB`` or ``1.5 GB``; ``size`` reads the same units."""
+    for unit, factor in (("GB", 1000**3), ("MB", 1000**2), ("kB", 1000)):
+        if amount >= factor:
+            return f"{amount / factor:.1f}".removesuffix(".0") + f" {unit}"
+    return f"{amount} B"

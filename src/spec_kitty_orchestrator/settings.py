@@ -1,0 +1,153 @@
+"""What can be configured, and which values each setting takes; unknown keys and wrong types are errors."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from spec_kitty_orchestrator.quantities import seconds, size
+
+SHORTEST_HOST_CALL_S = 36.0
+"""The host holds back a call for 30 s while its status lock is taken; this must not cut it off."""
+
+_LIMIT = re.compile(r"\s*([^=\s]+)\s*=\s*(-?\d{1,9})\s*")
+
+
+def _names(value: object) -> object:
+    """Accept `a,b` as well as a list, because flags and variables are text."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(","))
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _fallback_order(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names or not all(names):
+        raise ValueError("at least one agent is needed, and no empty name between commas")
+    if len(set(names)) < len(names):
+        raise ValueError("an agent is listed twice")
+    return names
+
+
+def _limits(value: object) -> object:
+    """Accept `a=1,b=2`, and a list of such texts from a repeated flag, as well as a table."""
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, list | tuple):
+        return value
+    limits: dict[str, int] = {}
+    for part in (part for text in value for part in str(text).split(",")):
+        found = _LIMIT.fullmatch(part)
+        if not found:
+            raise ValueError(f"{part!r} is not a limit of an agent; write for example codex=1")
+        if found[1] in limits:
+            raise ValueError(f"{found[1]} is listed twice")
+        limits[found[1]] = int(found[2])
+    return limits
+
+
+def _list_to_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _printable(value: str) -> str:
+    if not value.strip() or not value.isprintable():
+        raise ValueError("must be printable text that is not empty")
+    return value
+
+
+def _host_limit(value: float) -> float:
+    if value < SHORTEST_HOST_CALL_S:
+        raise ValueError(
+            f"at least {SHORTEST_HOST_CALL_S:.0f}s: the host itself waits 30 s for its lock before it answers"
+        )
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(seconds)]
+Size = Annotated[int, BeforeValidator(size)]
+AgentNames = Annotated[tuple[str, ...], BeforeValidator(_names), AfterValidator(_fallback_order)]
+AgentLimits = Annotated[dict[str, Annotated[int, Field(ge=1)]], BeforeValidator(_limits)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_list_to_tuple)]
+Text = Annotated[str, AfterValidator(_printable)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class RunSettings(_Section):
+    """`[run]`: who works, how much at once, and when to give up.
+
+    Attributes:
+        max_concurrent: work packages in work at once.
+        max_per_agent: attempts of an agent at once, by its name; an agent that is not named has no limit.
+        actor: the name under which the host knows us.
+        impl_agents: who implements, in the order of fallback.
+        review_agents: who reviews, in the order of fallback.
+        finish_lane: where an approved work package goes.
+        subtasks: who ticks them: we on the word of a report, or the agent alone.
+        timeout: the longest implement attempt, in seconds.
+        review_timeout: the longest review, in seconds.
+        max_attempts: implement attempts per work package.
+        max_review_cycles: rejections per work package.
+        poll_interval: seconds between reads of the lanes, while only a change by others could free work.
+        min_free_memory: bytes; below that nothing more is started. 0 switches the floor off.
+        min_free_disk: the same of the disk.
+    """
+
+    max_concurrent: int = Field(default=4, ge=1, le=256)
+    max_per_agent: AgentLimits = Field(default_factory=dict)
+    actor: Text = "spec-kitty-orchestrator"
+    impl_agents: AgentNames = ("claude-code",)
+    review_agents: AgentNames = ("codex",)
+    finish_lane: Literal["done", "approved"] = "done"
+    subtasks: Literal["report", "agent"] = "report"
+    timeout: Duration = 3600.0
+    review_timeout: Duration = 1800.0
+    max_attempts: int = Field(default=6, ge=1)
+    max_review_cycles: int = Field(default=3, ge=1)
+    poll_interval: Duration = 30.0
+    min_free_memory: Size = 256 * 1000**2
+    min_free_disk: Size = 512 * 1000**2
+
+
+class HostSettings(_Section):
+    """`[host]`: how `spec-kitty` is called.
+
+    Attributes:
+        executable: a name on PATH or a path; None for `spec-kitty`.
+        call_timeout: the longest call, in seconds.
+        transport: `spawn` is a process per call, `warm` answers from one process of the host that stays,
+            `auto` is warm where that can be trusted.
+        command_cache: whether a warm host builds its tree of commands once, instead of at each call.
+        warm_merge_drivers: whether a warm host also answers git's merge drivers.
+    """
+
+    executable: Text | None = None
+    call_timeout: Annotated[Duration, AfterValidator(_host_limit)] = 120.0
+    transport: Literal["auto", "spawn", "warm"] = "auto"
+    command_cache: bool = True
+    warm_merge_drivers: bool = True
+
+
+class AgentSection(_Section):
+    """`[agents.<name>]`: what differs from the agent's own defaults."""
+
+    executable: Text | None = None
+    model: Text | None = None
+    extra_args: Words = ()
+    env: dict[str, str] = Field(default_factory=dict)
+    scenario: Text | None = None
+
+
+class Settings(_Section):
+    """Everything that can be configured."""
+
+    run: RunSettings = Field(default_factory=RunSettings)
+    host: HostSettings = Field(default_factory=HostSettings)
+    agents: dict[str, AgentSection] = Field(default_factory=dict)
+
+
+SECTIONS: Mapping[str, type[BaseModel]] = {"run": RunSettings, "host": HostSettings}
+"""Those whose keys are also variables and flags."""
