@@ -46,6 +46,7 @@ class RecordingTransport:
         self.running: Counter[str] = Counter()
         self.most: Counter[str] = Counter()
         self.gate: anyio.Event | None = None
+        self.closed = False
 
     async def call(self, args: Sequence[str], *, cwd: Path, env: Mapping[str, str], limit_s: float) -> Reply:
         self.argv.append(list(args))
@@ -62,6 +63,9 @@ class RecordingTransport:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    async def close(self) -> None:
+        self.closed = True
 
 
 @pytest.fixture
@@ -308,3 +312,13 @@ def test_one_client_serves_one_event_loop_after_another(connect: Callable[..., H
 def test_the_client_is_a_host(connect: Callable[..., HostClient]) -> None:
     host: Host = connect(RecordingTransport(EMPTY))
     assert host is not None
+
+
+async def test_leaving_the_client_lets_go_of_what_its_transport_keeps(
+    executable: Path, tmp_path: Path
+) -> None:
+    transport = RecordingTransport(success(STATE))
+    async with HostClient(tmp_path, executable=str(executable), env={}, transport=transport) as client:
+        await client.mission_state("m")
+        assert not transport.closed
+    assert transport.closed

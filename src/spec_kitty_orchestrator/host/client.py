@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import Self
 
 import anyio
 import structlog
@@ -61,6 +62,8 @@ class _Limits:
 class HostClient:
     """Implements the port `Host` with the real program. A canceled call stops the host's process.
 
+    Close it, or use it as an asynchronous context, where its transport keeps a process.
+
     Attributes:
         executable: absolute path of the host.
         repo_root: the folder that every call runs in.
@@ -100,6 +103,18 @@ class HostClient:
         self._max_calls = max_calls or max(2, cores())
         self._on_call = on_call
         self._limits: _Limits | None = None
+
+    async def close(self) -> None:
+        """Let go of what the transport keeps between calls; a later call takes it up again."""
+        await self._transport.close()
+
+    async def __aenter__(self) -> Self:
+        """Do nothing: the first call takes up what is needed."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close; see `close`."""
+        await self.close()
 
     async def check_contract(self) -> str:
         """Return the contract's version if we speak it.

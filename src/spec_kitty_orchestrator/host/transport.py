@@ -7,11 +7,11 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import anyio
 from anyio import to_thread
@@ -52,6 +52,40 @@ class Transport(Protocol):
         """
         ...
 
+    async def close(self) -> None:
+        """Let go of whatever is kept between calls; a later call may take it up again."""
+        ...
+
+
+class Process(Protocol):
+    """A call that was begun, whoever its parent is; for worker threads."""
+
+    @property
+    def stdout(self) -> IO[bytes]:
+        """The reading end of its stdout."""
+        ...
+
+    @property
+    def stderr(self) -> IO[bytes]:
+        """The reading end of its stderr."""
+        ...
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative for a signal, or None while it runs."""
+        ...
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when it has ended, or after the timeout."""
+        ...
+
+    def signal_group(self, signum: signal.Signals) -> None:
+        """Send a signal to it and to what it started."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the pipes."""
+        ...
+
 
 class SpawnTransport:
     """Starts one process per call, in a session of its own.
@@ -61,24 +95,75 @@ class SpawnTransport:
 
     async def call(self, args: Sequence[str], *, cwd: Path, env: Mapping[str, str], limit_s: float) -> Reply:
         """Run `args` and return what it left; see `Transport.call`."""
-        child = _Child(args, cwd, env, limit_s)
-        async with anyio.create_task_group() as group:
-            group.start_soon(_stop_when_canceled, child)
-            with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(child.run, limiter=anyio.CapacityLimiter(1))
-            group.cancel_scope.cancel()
-        await checkpoint_if_cancelled()
-        if child.error is not None:
-            raise child.error
-        assert child.reply is not None
-        return child.reply
+        return await conduct(lambda: _Spawned(args, cwd, env), limit_s)
+
+    async def close(self) -> None:
+        """Do nothing: no call leaves anything behind."""
 
 
-async def _stop_when_canceled(child: "_Child") -> None:
+async def conduct(begin: Callable[[], Process], limit_s: float) -> Reply:
+    """Begin a call in a worker thread and see it to its end; canceled, it is stopped before this returns.
+
+    Raises:
+        TimeoutError: no exit within `limit_s` seconds; the processes were stopped.
+        OSError: what `begin` raises.
+    """
+    watch = _Watch(begin, limit_s)
+    async with anyio.create_task_group() as group:
+        group.start_soon(_stop_when_canceled, watch)
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(watch.run, limiter=anyio.CapacityLimiter(1))
+        group.cancel_scope.cancel()
+    await checkpoint_if_cancelled()
+    if watch.error is not None:
+        raise watch.error
+    assert watch.reply is not None
+    return watch.reply
+
+
+async def _stop_when_canceled(watch: "_Watch") -> None:
     try:
         await anyio.sleep_forever()
     finally:
-        child.stop.set()
+        watch.stop.set()
+
+
+class _Spawned:
+    """A child of ours; implements `Process`."""
+
+    def __init__(self, args: Sequence[str], cwd: Path, env: Mapping[str, str]) -> None:
+        try:
+            self._process = subprocess.Popen(
+                list(args),
+                cwd=cwd,
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except ValueError as error:
+            raise OSError(str(error)) from error
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self.stdout: IO[bytes] = self._process.stdout
+        self.stderr: IO[bytes] = self._process.stderr
+
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+    def wait(self, timeout_s: float) -> None:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout_s)
+
+    def signal_group(self, signum: signal.Signals) -> None:
+        # The leader's death alone does not spare the rest.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signum)
+
+    def close(self) -> None:
+        self.stdout.close()
+        self.stderr.close()
 
 
 class _Tail:
@@ -99,43 +184,32 @@ class _Tail:
         return b"".join(self._chunks)[-self._kept :]
 
 
-class _Child:
-    """One process, driven from a worker thread; `reply` or `error` is set when `run` returns."""
+class _Watch:
+    """One call, seen to its end by a worker thread; `reply` or `error` is set when `run` returns."""
 
-    def __init__(self, args: Sequence[str], cwd: Path, env: Mapping[str, str], limit_s: float) -> None:
+    def __init__(self, begin: Callable[[], Process], limit_s: float) -> None:
         self.stop = threading.Event()
         self.reply: Reply | None = None
         self.error: OSError | None = None
-        self._args, self._cwd, self._env, self._limit_s = list(args), cwd, dict(env), limit_s
+        self._begin, self._limit_s = begin, limit_s
         self._out, self._err = _Tail(STDOUT_KEPT), _Tail(STDERR_KEPT)
 
     def run(self) -> None:
         deadline = time.monotonic() + self._limit_s
         try:
-            process = subprocess.Popen(
-                self._args,
-                cwd=self._cwd,
-                env=self._env,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
-        except (OSError, ValueError) as error:
-            self.error = error if isinstance(error, OSError) else OSError(str(error))
+            process = self._begin()
+        except OSError as error:
+            self.error = error
             return
         try:
             self._drain(process, deadline)
             while process.poll() is None and not self._over(deadline):
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(_TICK_S)
+                process.wait(_TICK_S)
         finally:
             rc = process.poll()
             if rc is None:
-                _stop_group(process)
-            for pipe in (process.stdout, process.stderr):
-                assert pipe is not None
-                pipe.close()
+                _stop(process)
+            process.close()
         if rc is None:
             self.error = TimeoutError(f"no exit within {self._limit_s:g} s")
         else:
@@ -144,12 +218,11 @@ class _Child:
     def _over(self, deadline: float) -> bool:
         return self.stop.is_set() or time.monotonic() >= deadline
 
-    def _drain(self, process: "subprocess.Popen[bytes]", deadline: float) -> None:
+    def _drain(self, process: Process, deadline: float) -> None:
         """Read both pipes to their ends, or until the child is gone for `DRAIN_S`, or the call is over."""
         exited_at: float | None = None
         with selectors.DefaultSelector() as selector:
             for pipe, tail in ((process.stdout, self._out), (process.stderr, self._err)):
-                assert pipe is not None
                 selector.register(pipe, selectors.EVENT_READ, tail)
             while selector.get_map() and not self._over(deadline):
                 if exited_at is None and process.poll() is not None:
@@ -164,10 +237,7 @@ class _Child:
                         selector.unregister(key.fileobj)
 
 
-def _stop_group(process: "subprocess.Popen[bytes]") -> None:
-    """Terminate the child's group, then kill it; the leader's death alone does not spare the rest."""
-    for stop, bound_s in ((signal.SIGTERM, TERM_S), (signal.SIGKILL, KILL_S)):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, stop)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(bound_s)
+def _stop(process: Process) -> None:
+    for signum, bound_s in ((signal.SIGTERM, TERM_S), (signal.SIGKILL, KILL_S)):
+        process.signal_group(signum)
+        process.wait(bound_s)
