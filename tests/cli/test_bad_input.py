@@ -147,6 +147,27 @@ def test_an_unknown_agent_on_the_command_line_gets_the_nearest_name(project: Pro
     assert "--impl-agent: unknown agent 'codx'; did you mean codex?" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "words"),
+    [
+        ("--max-per-agent", "scriptd=1", "unknown agent 'scriptd'; did you mean scripted?"),
+        (
+            "--max-per-agent",
+            "scripted=0",
+            "[run] max_per_agent.scripted: input should be greater than or equal to 1",
+        ),
+        ("--max-per-agent", "scripted", "'scripted' is not a limit of an agent; write for example codex=1"),
+        ("--poll-interval", "soon", "[run] poll_interval: 'soon' is not a duration"),
+        ("--host-transport", "cold", "'cold' is not one of 'auto', 'spawn', 'warm'"),
+    ],
+)
+def test_a_wrong_value_of_a_flag_names_the_flag(project: Project, flag: str, value: str, words: str) -> None:
+    done = project.orchestrate(flag, value)
+    assert done.returncode == 2
+    assert flag in done.stderr
+    assert words in done.stderr
+
+
 def test_missing_agents_are_listed_together_with_how_to_install_them(project: Project) -> None:
     done = project.orchestrate(agents="claude-code,codex")
     assert done.returncode == 5

@@ -21,6 +21,23 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(project: Project) -> None:
     assert sorted(project.root.rglob("*")) == before
 
 
+def test_a_dry_run_shows_the_limits(project: Project) -> None:
+    project.configure("[run]\nmin_free_memory = '1GB'\nmin_free_disk = 0\n")
+    limits = ("--max-per-agent", "codex=1", "--max-per-agent", "scripted=2")
+    shown = project.orchestrate("--dry-run", *limits).stdout
+    assert "at most 4 at once\n  at most 1 attempt of codex at once\n" in shown
+    assert (
+        "  at most 2 attempts of scripted at once\n  nothing is started with less free than 1 GB of memory\n"
+        in shown
+    )
+
+
+def test_a_dry_run_names_only_the_floors_that_hold(project: Project) -> None:
+    assert "less free than 256 MB of memory or 512 MB of disk" in project.orchestrate("--dry-run").stdout
+    project.configure("[run]\nmin_free_memory = 0\nmin_free_disk = 0\n")
+    assert "less free" not in project.orchestrate("--dry-run").stdout
+
+
 def test_a_dry_run_says_what_would_be_adopted_and_what_is_left_alone(project: Project) -> None:
     project.lanes({"WP01": "done", "WP02": "in_progress", "WP03": "blocked", "WP04": "for_review"})
     shown = project.orchestrate("--dry-run").stdout

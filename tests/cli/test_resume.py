@@ -100,6 +100,14 @@ def test_flags_given_now_win_and_are_remembered(project: Project) -> None:
     assert (last_start(project)["max_concurrent"], last_start(project)["actor"]) == (7, "someone")
 
 
+def test_the_limits_per_agent_of_a_run_are_those_of_the_next_start(project: Project) -> None:
+    project.lanes({"WP01": "done"})
+    journal(project, started(max_per_agent={"scriptd": 1}))
+    message = "--max-per-agent: unknown agent 'scriptd'; did you mean scripted?"
+    assert message in project.run("resume").stderr
+    assert project.run("resume", "--max-per-agent", "scripted=1").returncode == 0
+
+
 def test_of_several_unfinished_runs_one_must_be_named(project: Project) -> None:
     project.lanes({"WP01": "done"})
     journal(project, started(), ended(143))

@@ -49,7 +49,13 @@ class PlannedRole:
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan of one mission; `cyclic` are work packages that no wave can hold."""
+    """The plan of one mission.
+
+    Attributes:
+        cyclic: work packages that no wave can hold.
+        min_free_memory: bytes; below that nothing is started. 0 for no such floor.
+        min_free_disk: the same of the disk.
+    """
 
     mission: str
     waves: tuple[tuple[str, ...], ...]
@@ -58,6 +64,9 @@ class Plan:
     work_packages: tuple[PlannedWorkPackage, ...]
     roles: tuple[PlannedRole, ...]
     max_concurrent: int
+    max_per_agent: Mapping[str, int]
+    min_free_memory: int
+    min_free_disk: int
 
 
 async def make_plan(project: Project, host: Host, runner: LocalAgents, state: MissionState) -> Plan:
@@ -66,6 +75,7 @@ async def make_plan(project: Project, host: Host, runner: LocalAgents, state: Mi
     Raises:
         HostError: the host cannot be used.
     """
+    run = project.settings.run
     workspaces = await _resolve(host, state)
     found = waves(state.dependencies)
     placed = {wp for wave in found for wp in wave}
@@ -91,7 +101,10 @@ async def make_plan(project: Project, host: Host, runner: LocalAgents, state: Mi
         critical_path=critical_path(state.dependencies),
         work_packages=planned,
         roles=_roles(project, runner, Path(next(iter(workspaces.values())).path)),
-        max_concurrent=project.settings.run.max_concurrent,
+        max_concurrent=run.max_concurrent,
+        max_per_agent=run.max_per_agent,
+        min_free_memory=run.min_free_memory,
+        min_free_disk=run.min_free_disk,
     )
 
 

@@ -166,6 +166,7 @@ def settings_of(started: RunStarted) -> Mapping[str, object]:
         "subtasks": "report" if policy.tick_subtasks else "agent",
         "actor": started.actor,
         "max_concurrent": started.max_concurrent or None,
+        "max_per_agent": dict(started.max_per_agent) or None,
         "timeout": started.timeout_s or None,
         "review_timeout": started.review_timeout_s or None,
     }

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from spec_kitty_orchestrator.app import Plan, PlannedRole, PlannedWorkPackage
 from spec_kitty_orchestrator.cli import words
+from spec_kitty_orchestrator.quantities import spelled_size
 
 LONGEST_LINE = 4000
 """Characters: an argv must be seen whole."""
@@ -20,6 +21,8 @@ def show(plan: Plan, console: Console) -> None:
 
     size = words.count(len(plan.work_packages), "work package")
     line(f"Mission {plan.mission}: {size}, at most {plan.max_concurrent} at once")
+    for text in _limits(plan):
+        line(text)
     line()
     line("Waves (each needs only what stands above it)")
     for number, wave in enumerate(plan.waves, start=1):
@@ -39,6 +42,16 @@ def show(plan: Plan, console: Console) -> None:
             line(text)
     line()
     line("This was a dry run: nothing was changed.")
+
+
+def _limits(plan: Plan) -> list[str]:
+    lines = [
+        f"  at most {words.count(most, 'attempt')} of {agent} at once"
+        for agent, most in plan.max_per_agent.items()
+    ]
+    floors = {"memory": plan.min_free_memory, "disk": plan.min_free_disk}
+    kept = [f"{spelled_size(floor)} of {what}" for what, floor in floors.items() if floor]
+    return [*lines, f"  nothing is started with less free than {' or '.join(kept)}"] if kept else lines
 
 
 def _work_package(wp: PlannedWorkPackage) -> list[str]:

@@ -19,6 +19,7 @@ def orchestrate(
     impl_agent: running.ImplAgent = None,
     review_agent: running.ReviewAgent = None,
     max_concurrent: running.MaxConcurrent = None,
+    max_per_agent: running.MaxPerAgent = None,
     plan_only: Annotated[bool, typer.Option("--dry-run", help="Change nothing; show the plan.")] = False,
     actor: running.Actor = None,
     repo_root: running.RepoRoot = None,
@@ -28,18 +29,23 @@ def orchestrate(
         bool, typer.Option("--fresh", help="Put the journal of an earlier run aside and start over.")
     ] = False,
     on_interrupt: running.Interrupt = OnInterrupt.STOP,
+    poll_interval: running.PollInterval = None,
+    host_transport: running.Transport = None,
     no_caffeinate: running.NoCaffeinate = False,
 ) -> None:
     """Take every work package of a mission from planned to done.
 
     Interrupt it at any time; the same command, or `resume`, goes on where it was.
     """
-    flags = {
-        "impl_agents": impl_agent,
-        "review_agents": review_agent,
-        "max_concurrent": max_concurrent,
-        "actor": actor,
-    }
+    flags = running.flags(
+        impl_agent=impl_agent,
+        review_agent=review_agent,
+        max_concurrent=max_concurrent,
+        max_per_agent=max_per_agent,
+        poll_interval=poll_interval,
+        actor=actor,
+        transport=host_transport,
+    )
     project = app.open_project(repo_root or Path.cwd(), os.environ, flags)
     work = Work(
         project,

@@ -21,11 +21,14 @@ def resume(
     impl_agent: running.ImplAgent = None,
     review_agent: running.ReviewAgent = None,
     max_concurrent: running.MaxConcurrent = None,
+    max_per_agent: running.MaxPerAgent = None,
     actor: running.Actor = None,
     repo_root: running.RepoRoot = None,
     accept: running.Accept = False,
     merge: running.Merge = False,
     on_interrupt: running.Interrupt = OnInterrupt.STOP,
+    poll_interval: running.PollInterval = None,
+    host_transport: running.Transport = None,
     no_caffeinate: running.NoCaffeinate = False,
 ) -> None:
     """Go on with a run that was interrupted, with its own settings.
@@ -36,12 +39,15 @@ def resume(
     chosen = anyio.run(app.choose_unfinished, root, mission)
     if chosen.started is None:
         raise UsageError(f"the journal of {chosen.mission} holds no run; `orchestrate` starts one")
-    given = {
-        "impl_agents": impl_agent,
-        "review_agents": review_agent,
-        "max_concurrent": max_concurrent,
-        "actor": actor,
-    }
+    given = running.flags(
+        impl_agent=impl_agent,
+        review_agent=review_agent,
+        max_concurrent=max_concurrent,
+        max_per_agent=max_per_agent,
+        poll_interval=poll_interval,
+        actor=actor,
+        transport=host_transport,
+    )
     flags = {
         **app.settings_of(chosen.started),
         **{key: value for key, value in given.items() if value is not None},

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
@@ -38,6 +38,14 @@ class OnInterrupt(StrEnum):
     DRAIN = "drain"
 
 
+class HostTransport(StrEnum):
+    """How the host is called; the words of `[host] transport`."""
+
+    AUTO = "auto"
+    SPAWN = "spawn"
+    WARM = "warm"
+
+
 ImplAgent = Annotated[
     str | None, typer.Option(help="Who implements; a,b is an order of fallback.", show_default=False)
 ]
@@ -45,6 +53,26 @@ ReviewAgent = Annotated[
     str | None, typer.Option(help="Who reviews; a,b is an order of fallback.", show_default=False)
 ]
 MaxConcurrent = Annotated[int | None, typer.Option(help="Work packages in work at once.", show_default=False)]
+MaxPerAgent = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=N", help="Attempts of one agent at once; repeatable.", show_default=False),
+]
+PollInterval = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DURATION",
+        help="How often to look whether others moved a WP, while only that could free work.",
+        show_default=False,
+    ),
+]
+Transport = Annotated[
+    HostTransport | None,
+    typer.Option(
+        "--host-transport",
+        help="Call the host as a process each time, or one that stays warm; auto: warm if it can be trusted.",
+        show_default=False,
+    ),
+]
 Actor = Annotated[
     str | None, typer.Option(help="The name under which the host knows us.", show_default=False)
 ]
@@ -59,6 +87,28 @@ Interrupt = Annotated[
 NoCaffeinate = Annotated[
     bool, typer.Option("--no-caffeinate", help="Let the machine fall asleep while agents work.")
 ]
+
+
+def flags(
+    *,
+    impl_agent: str | None,
+    review_agent: str | None,
+    max_concurrent: int | None,
+    max_per_agent: Sequence[str] | None,
+    poll_interval: str | None,
+    actor: str | None,
+    transport: HostTransport | None,
+) -> Mapping[str, object]:
+    """Return the options that are settings, by the names that `app.open_project` wants."""
+    return {
+        "impl_agents": impl_agent,
+        "review_agents": review_agent,
+        "max_concurrent": max_concurrent,
+        "max_per_agent": list(max_per_agent) if max_per_agent else None,
+        "poll_interval": poll_interval,
+        "actor": actor,
+        "host_transport": transport.value if transport else None,
+    }
 
 
 class Work:
