@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from spec_kitty_orchestrator.config import CONFIG_FILE, load
 from spec_kitty_orchestrator.errors import ConfigError
 from spec_kitty_orchestrator.quantities import seconds, size, spelled_size
-from spec_kitty_orchestrator.settings import HostSettings, Settings
+from spec_kitty_orchestrator.settings import AgentSection, HostSettings, RunSettings, Settings
 
 KNOWN = ("claude-code", "codex", "scripted")
 
@@ -41,6 +42,12 @@ def test_the_defaults_are_those_of_the_documentation(tmp_path: Path) -> None:
     assert (run.min_free_memory, run.min_free_disk) == (256_000_000, 512_000_000)
     host = read(tmp_path).host
     assert (host.transport, host.command_cache, host.warm_merge_drivers) == ("auto", True, True)
+
+
+@pytest.mark.parametrize("section", [RunSettings, HostSettings, AgentSection])
+def test_every_setting_is_in_the_documentation(section: type[BaseModel]) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert [key for key in section.model_fields if f"\n| `{key}` |" not in text] == []
 
 
 def test_each_layer_wins_over_the_one_before(tmp_path: Path) -> None:
