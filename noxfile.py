@@ -107,6 +107,8 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure a mission, by this package and by the reference."""
+    """Measure what must hold, in one table: `nox -s bench -- --help`; or run another script of benchmarks/."""
     session.install(".")
-    session.run("python", "benchmarks/mission.py", *session.posargs, env=with_host(session))
+    named = session.posargs and session.posargs[0].endswith(".py")
+    script, *options = session.posargs if named else ["table.py", *session.posargs]
+    session.run("python", f"benchmarks/{script}", *options, env=with_host(session))

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from lab import CACHE, Lab, Result, drive, install_reference, our_command
-from real_mission import make_mission
+from real_mission import make_mission, side_by_side
 
 
 def parse_options() -> argparse.Namespace:
@@ -54,7 +54,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="spec-kitty-flood-"))
     lab = Lab(folder, str(Path(options.host).absolute()))
     try:
-        mission = make_mission(folder / "mission", lab.host, lab.env, count=1, topology="lanes", subtasks=0)
+        mission = make_mission(folder / "mission", lab.host, lab.env, edges=side_by_side(1), topology="lanes")
         print(f"{'':12}{'MiB':>10}{'flooded':>10}{'added':>10}{'CPU s':>10}{'flooded':>10}   lanes")
         for name, command in commands.items():
             lab.install(mission, agent_seconds=1.0)

@@ -1,4 +1,7 @@
-"""Runs one orchestrator over one prepared mission with stand-in agents, and gathers what the run cost."""
+"""Runs one orchestrator over one prepared mission with stand-in agents, and gathers what the run cost.
+
+Nothing of the user's takes part: neither host nor agents see the real home folder or settings of ours.
+"""
 
 import json
 import os
@@ -7,8 +10,11 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tree
 from real_mission import Mission
@@ -31,7 +37,14 @@ class AgentRun:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One orchestrator's run over the mission."""
+    """One orchestrator's run over the mission.
+
+    Attributes:
+        api_calls: of the host, by name: as our run log tells them, else as the command on PATH counted them.
+        logged: whether the run log told them.
+        commands: how often the command on PATH was run, by the orchestrator, git and agents.
+        other_calls: of these, those that were no calls of the API.
+    """
 
     cost: tree.TreeCost
     lanes: dict[str, str]
@@ -39,15 +52,39 @@ class Result:
     agents_cpu_s: float
     agent_runs: int
     api_calls: dict[str, int]
+    logged: bool
+    commands: int
     other_calls: int
+
+    @property
+    def overhead_s(self) -> float:
+        """What the run took beyond the agents' own bound."""
+        return self.cost.wall_s - self.bound_s
+
+    @property
+    def own_cpu_s(self) -> float:
+        """What the whole tree took beyond the agents: orchestrator, host and git."""
+        return self.cost.cpu_s - self.agents_cpu_s
+
+    @property
+    def complete(self) -> bool:
+        """Whether the orchestrator took every WP to its end."""
+        return self.cost.exit_code == 0 and set(self.lanes.values()) <= {"approved", "done"}
 
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """The folder of one benchmark run, and what stands on PATH in it."""
+    """The folder of one benchmark run, and what stands on PATH in it.
+
+    Attributes:
+        folder: where everything of the run is kept.
+        host: the real host's command.
+        transport: how ours calls the host (`auto`, `spawn`, `warm`); empty for its own choice.
+    """
 
     folder: Path
     host: str
+    transport: str = ""
 
     @property
     def bin(self) -> Path:
@@ -67,10 +104,23 @@ class Lab:
     @property
     def env(self) -> dict[str, str]:
         """The environment that both orchestrators get."""
-        path = os.pathsep.join(
-            [str(self.bin), str(Path(self.host).parent), os.environ.get("PATH", os.defpath)]
-        )
-        return {**os.environ, **QUIET_HOST, "SPEC_KITTY_HOME": str(self.folder / "host-home"), "PATH": path}
+        # With a new SPEC_KITTY_HOME the host rewrites the skill folders of agents below HOME.
+        home = self.folder / "home"
+        home.mkdir(exist_ok=True)
+        path = [str(self.bin), str(Path(self.host).parent), os.environ.get("PATH", os.defpath)]
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("SKO_", "SPEC_KITTY_", "XDG_"))
+        }
+        return {
+            **kept,
+            **QUIET_HOST,
+            **({"SKO_HOST_TRANSPORT": self.transport} if self.transport else {}),
+            "HOME": str(home),
+            "SPEC_KITTY_HOME": str(home / "spec-kitty"),
+            "PATH": os.pathsep.join(path),
+        }
 
     def install(self, mission: Mission, agent_seconds: float, flood_mib: int = 0, line_kib: int = 8) -> None:
         """Put the stand-in agents and the counting host on PATH."""
@@ -93,6 +143,41 @@ class Lab:
         (self.bin / "fake_agent.json").write_text(json.dumps(settings), encoding="utf-8")
 
 
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What all parts of the table are measured with.
+
+    Attributes:
+        host: the host's command.
+        ours: our command.
+        cache: where the reference is installed.
+        transport: how ours calls the host; empty for its own choice.
+        runs: how often a mission is driven by both; the table shows the middle one.
+        quick: measure as little as shows that the benchmark works.
+        keep: leave the missions and the logs.
+    """
+
+    host: str
+    ours: str
+    cache: Path
+    transport: str = ""
+    runs: int = 1
+    quick: bool = False
+    keep: bool = False
+
+    @contextmanager
+    def lab(self) -> Iterator[Lab]:
+        """Make the folder of one part and remove it in the end."""
+        lab = Lab(Path(tempfile.mkdtemp(prefix="spec-kitty-benchmark-")), self.host, self.transport)
+        try:
+            yield lab
+        finally:
+            if self.keep:
+                print(f"kept: {lab.folder}", file=sys.stderr)
+            else:
+                shutil.rmtree(lab.folder, ignore_errors=True)
+
+
 def executable(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
@@ -113,16 +198,13 @@ def drive(
     lab: Lab, mission: Mission, name: str, command: str, *, max_concurrent: int = 4, limit_s: float = 1200.0
 ) -> Result:
     """Reset the mission, run one orchestrator over it, and gather what the run cost."""
-    mission.reset()
-    for log in (lab.agent_log, lab.host_log):
-        log.write_text("", encoding="utf-8")
-    argv = [command, "orchestrate", "--mission", mission.slug, "--impl-agent", "claude-code"]
-    argv += ["--review-agent", "codex", "--max-concurrent", str(max_concurrent)]
+    argv = prepare(lab, mission, command, max_concurrent)
     output = lab.folder / f"{name}.log"
     print(f"{name}: running (output in {output})", file=sys.stderr)
     cost = tree.run(argv, cwd=mission.root, env=lab.env, output=output, limit_s=limit_s)
     calls = Counter(lab.host_log.read_text(encoding="utf-8").splitlines())
     api = {call.split()[1]: n for call, n in calls.items() if call.startswith("orchestrator-api ")}
+    logged = logged_calls(mission)
     runs = agent_runs(lab.agent_log)
     return Result(
         cost=cost,
@@ -130,17 +212,43 @@ def drive(
         bound_s=longest_chain(runs, mission.dependencies),
         agents_cpu_s=sum(run.cpu_s for run in runs),
         agent_runs=len(runs),
-        api_calls=api,
+        api_calls=logged or api,
+        logged=bool(logged),
+        commands=sum(calls.values()),
         other_calls=sum(calls.values()) - sum(api.values()),
     )
+
+
+def prepare(lab: Lab, mission: Mission, command: str, max_concurrent: int) -> list[str]:
+    """Reset the mission and the logs, and return the command line of one run."""
+    mission.reset()
+    for log in (lab.agent_log, lab.host_log):
+        log.write_text("", encoding="utf-8")
+    argv = [command, "orchestrate", "--mission", mission.slug, "--impl-agent", "claude-code"]
+    return [*argv, "--review-agent", "codex", "--max-concurrent", str(max_concurrent)]
+
+
+def logged_calls(mission: Mission) -> dict[str, int]:
+    """Return the calls of the host that our run log tells of; one warm process may have answered them all."""
+    log = mission.root / ".kittify" / "logs" / mission.slug / "orchestrator.log"
+    calls: dict[str, int] = {}
+    for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
+        entry = json.loads(line)
+        if entry["event"] == "host calls":
+            calls = entry["calls"]
+    return calls
+
+
+def read_agent_log(log: Path) -> list[dict[str, Any]]:
+    """Read what the agents logged so far."""
+    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
 
 
 def agent_runs(log: Path) -> list[AgentRun]:
     """Pair the starts and ends that the agents logged; a run that was killed has no end and is left out."""
     started: dict[int, float] = {}
     runs = []
-    for line in log.read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
+    for entry in read_agent_log(log):
         if entry["event"] == "start":
             started[entry["pid"]] = entry["at"]
         else:

@@ -19,8 +19,8 @@ Rows of the table; the last column is the reference's figure divided by ours:
                     the orchestrator's own process, and the rest: host, git, helpers of the orchestrator's
   peak MiB          tree: proportional memory (PSS) summed over the tree, sampled four times a second;
                     own: resident memory of the orchestrator's process
-  host API calls    `spec-kitty orchestrator-api` by the command on PATH, and the same per WP; a host process
-                    that is kept alive to answer many requests counts once
+  host API calls    `spec-kitty orchestrator-api`, and the same per WP: the reference's are counted by the
+                    command on PATH, ours by its run log, for one warm host process answers many
   other host calls  the same command run by git (as a merge driver) or by an agent (to tick a subtask)
 
 Nothing is asserted: a loaded machine shifts the seconds, much less the ratios.
@@ -36,7 +36,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from lab import CACHE, COMMAND, Lab, Result, drive, install_reference, our_command
-from real_mission import TOPOLOGIES, make_mission
+from real_mission import TOPOLOGIES, diamond, make_mission
 
 
 def figures(result: Result) -> dict[str, float]:
@@ -45,11 +45,11 @@ def figures(result: Result) -> dict[str, float]:
     return {
         "wall s": cost.wall_s,
         "agents' bound s": result.bound_s,
-        "overhead s": cost.wall_s - result.bound_s,
+        "overhead s": result.overhead_s,
         "CPU s, whole tree": cost.cpu_s,
         "CPU s, agents": result.agents_cpu_s,
         "CPU s, orchestrator": cost.root_cpu_s,
-        "CPU s, host and git": cost.cpu_s - result.agents_cpu_s - cost.root_cpu_s,
+        "CPU s, host and git": result.own_cpu_s - cost.root_cpu_s,
         "peak MiB, tree": cost.peak_tree_pss_mib,
         "peak MiB, own": cost.peak_root_rss_mib,
         "agent runs": result.agent_runs,
@@ -108,8 +108,14 @@ def main() -> None:
     lab = Lab(Path(tempfile.mkdtemp(prefix="spec-kitty-benchmark-")), str(Path(options.host).absolute()))
     try:
         print("preparing the mission", file=sys.stderr)
-        shape = {"count": options.wps, "topology": options.topology, "subtasks": options.subtasks}
-        mission = make_mission(lab.folder / "mission", lab.host, lab.env, **shape)
+        mission = make_mission(
+            lab.folder / "mission",
+            lab.host,
+            lab.env,
+            edges=diamond(options.wps),
+            topology=options.topology,
+            subtasks=options.subtasks,
+        )
         lab.install(mission, options.agent_seconds)
         results = {
             name: drive(

@@ -1,7 +1,7 @@
 """Makes a real mission with the real host, so that both orchestrators can be measured on the same one.
 
-The mission is a diamond: WP01, then WP02 … WP(n-1) side by side, then WPn. Each WP owns one module. A mission
-embeds absolute paths, so `Mission.save` packs it and `Mission.reset` unpacks it to where it was made.
+A plan says which WPs each WP depends on; each owns one module. A mission embeds absolute paths, so
+`Mission.save` packs it and `Mission.reset` unpacks it to where it was made.
 """
 
 import json
@@ -69,20 +69,46 @@ def last_json(stdout: str) -> Any:
     return json.loads(stdout.strip().splitlines()[-1])
 
 
+def names(first: int, last: int) -> list[str]:
+    """Return the ids of work packages `first` … `last`, both included."""
+    return [f"WP{number:02d}" for number in range(first, last + 1)]
+
+
 def diamond(count: int) -> dict[str, list[str]]:
-    names = [f"WP{number:02d}" for number in range(1, count + 1)]
-    middle = names[1:-1]
-    edges: dict[str, list[str]] = {names[0]: []}
-    edges.update(dict.fromkeys(middle, names[:1]))
+    """Plan WP01, then WP02 … WP(n-1) side by side, then WPn."""
+    wps = names(1, count)
+    middle = wps[1:-1]
+    edges: dict[str, list[str]] = {wps[0]: []}
+    edges.update(dict.fromkeys(middle, wps[:1]))
     if count > 1:
-        edges[names[-1]] = middle or names[:1]
+        edges[wps[-1]] = middle or wps[:1]
     return edges
 
 
+def side_by_side(count: int) -> dict[str, list[str]]:
+    """Plan WPs that do not depend on each other."""
+    return {wp: [] for wp in names(1, count)}
+
+
 def make_mission(
-    root: Path, host: str, env: dict[str, str], *, count: int, topology: str, subtasks: int
+    root: Path,
+    host: str,
+    env: dict[str, str],
+    *,
+    edges: dict[str, list[str]],
+    topology: str,
+    subtasks: int = 0,
 ) -> Mission:
-    """Make, finalize and pack a mission of `count` WPs with `subtasks` subtasks each; about 20 s."""
+    """Make, finalize and pack a mission; about 20 s.
+
+    Args:
+        root: the repository to make.
+        host: the host's command.
+        env: the environment of its calls.
+        edges: the plan: each WP in the order of the numbers, and what it needs.
+        topology: one of `TOPOLOGIES`.
+        subtasks: per WP.
+    """
     root.mkdir(parents=True)
     run(["git", "init", "-q", "-b", "main", "."], root, env)
     run(["git", "config", "user.name", "Benchmark"], root, env)
@@ -102,7 +128,6 @@ def make_mission(
     ]
     envelope = last_json(run([*specify, "--topology", topology, "--policy", json.dumps(POLICY)], root, env))
     slug = envelope["data"]["mission_slug"]
-    edges = diamond(count)
     ids = {wp: [f"T{at * subtasks + k + 1:03d}" for k in range(subtasks)] for at, wp in enumerate(edges)}
     write_plan(root / "kitty-specs" / slug, edges, ids)
     commit(root, env, "docs: plan the mission")
