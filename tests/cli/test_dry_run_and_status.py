@@ -1,8 +1,12 @@
 """What `--dry-run` and `status` show, through the command and a host that answers from files."""
 
 import json
+from pathlib import Path
 from typing import Any
 
+from spec_kitty_orchestrator.machine.lock import MissionLock
+
+AT = "2026-01-02T03:04:05+00:00"
 SLUG = "demo-01ABC"
 Project = Any  # the class lives in conftest, which tests cannot import
 
@@ -77,6 +81,65 @@ def test_status_as_json_is_one_document_with_the_hosts_lanes(project: Project) -
         ("WP01", "done", []),
         ("WP02", "planned", ["WP01"]),
     ]
+
+
+def begin(project: Project, *events: tuple[str, dict[str, object]], **changes: object) -> Path:
+    """Write the journal of a start with these events, each of a work package, and return its folder."""
+    folder: Path = project.root / ".kittify" / "orchestrator" / SLUG
+    folder.mkdir(parents=True)
+    policy = {"impl_agents": ["scripted"], "review_agents": ["codex"]}
+    run = {"line": "run", "schema": 1, "at": AT, "mission": SLUG, "actor": "me", "policy": policy}
+    lines = [{**run, "version": "0.2.0", "max_concurrent": 4, **changes}]
+    lines += [{"line": "event", "at": AT, "wp_id": wp, "event": event} for wp, event in events]
+    (folder / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def implementing(wp: str) -> list[tuple[str, dict[str, object]]]:
+    """Return the events of a work package whose implementer is at work."""
+    place = {"path": "w", "prompt_path": "p", "lane_id": "a", "branch": "b", "base_ref": "c"}
+    attempt = {"id": f"id-{wp}", "number": 1, "role": "implement", "agent": "scripted", "directory": "d"}
+    return [
+        (wp, {"kind": "scheduled", "lane": "planned", "workspace": place}),
+        (wp, {"kind": "claimed", "workspace": place, "head": "0" * 40}),
+        (wp, {"kind": "attempt_opened", "attempt": attempt}),
+    ]
+
+
+def notes(project: Project) -> dict[str, str]:
+    done = project.run("status", "--mission", SLUG, "--json")
+    assert done.returncode == 0, done.stderr
+    return {wp["id"]: wp["note"] for wp in json.loads(done.stdout)["work_packages"]}
+
+
+def test_status_says_who_waits_for_an_agent_that_is_at_its_limit(project: Project) -> None:
+    project.lanes(
+        {"WP01": "in_progress", "WP02": "planned", "WP03": "planned", "WP04": "for_review"},
+        {"WP03": ["WP01"]},
+    )
+    folder = begin(project, *implementing("WP01"), max_per_agent={"scripted": 1, "codex": 1})
+    waits = "waits for scripted: at most 1 at once"
+    with MissionLock(folder, SLUG):
+        assert notes(project) == {"WP01": "", "WP02": waits, "WP03": "", "WP04": ""}
+    assert set(notes(project).values()) == {""}, "no run is active that would hold anything back"
+
+
+def test_status_says_who_waits_for_room_on_the_machine(project: Project) -> None:
+    project.configure("[run]\nmin_free_disk = '4000TB'\n")
+    project.lanes({"WP01": "in_progress", "WP02": "planned", "WP03": "planned"}, {"WP03": ["WP01"]})
+    folder = begin(project, *implementing("WP01"))
+    with MissionLock(folder, SLUG):
+        found = notes(project)
+    assert found["WP02"].startswith("waits for room: only ")
+    assert found["WP02"].endswith("the floor is 4000000 GB (min_free_disk)")
+    assert (found["WP01"], found["WP03"]) == ("", "")
+
+
+def test_status_names_no_shortage_while_every_slot_is_taken(project: Project) -> None:
+    project.configure("[run]\nmin_free_disk = '4000TB'\n")
+    project.lanes({"WP01": "in_progress", "WP02": "planned"})
+    with MissionLock(begin(project, *implementing("WP01"), max_concurrent=1), SLUG):
+        assert notes(project)["WP02"] == ""
 
 
 def test_status_without_a_run_asks_for_a_mission(project: Project) -> None:

@@ -9,6 +9,7 @@ from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.machine.git import GitWorkspaces
+from spec_kitty_orchestrator.machine.headroom import MachineHeadroom
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.logs import make_logs_root, path_part
 from spec_kitty_orchestrator.machine.runner import LocalAgents
@@ -45,6 +46,12 @@ async def connect(project: Project) -> HostClient:
 def build_agents(project: Project) -> LocalAgents:
     """Make the runner of the configured agents on this machine."""
     return LocalAgents(project.root, project.agents, timeouts=project.timeouts, version=VERSION)
+
+
+def build_headroom(project: Project) -> MachineHeadroom:
+    """Make the part that knows whether this machine has room for one more agent."""
+    run = project.settings.run
+    return MachineHeadroom(project.root, min_free_memory=run.min_free_memory, min_free_disk=run.min_free_disk)
 
 
 def run_log(project: Project, mission: str) -> Path:

@@ -1,10 +1,11 @@
 """Where a mission stands: the host's lanes, the journal's fold and the lock, joined for people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from spec_kitty_orchestrator.app.build import connect, journal
+from spec_kitty_orchestrator.app.build import build_headroom, connect, journal
+from spec_kitty_orchestrator.app.held_back import held_back
 from spec_kitty_orchestrator.app.preflight import examine
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.runs import last_start
@@ -29,7 +30,7 @@ class LiveAttempt:
 
 @dataclass(frozen=True)
 class Standing:
-    """One work package: the host's lane, and what this machine knows of it."""
+    """One work package: the host's lane, and what this machine knows of it; `note` says what it waits for."""
 
     id: str
     lane: Lane
@@ -75,20 +76,32 @@ async def mission_status(project: Project, mission: str) -> MissionStatus:
     lines = await journal(directory).read()
     known = fold(lines, project.policy)
     started, end = last_start(lines)
+    owner = MissionLock(directory, state.slug).holder()
+    reasons: Mapping[str, str] = {}
+    if owner is not None and started is not None and end is None:
+        reasons = held_back(state, known, started, await build_headroom(project).shortage())
     return MissionStatus(
         mission=state.slug,
-        owner=MissionLock(directory, state.slug).holder(),
+        owner=owner,
         started=started is not None,
         last_exit=end.exit_code if isinstance(end, RunEnded) else None,
         aborted=isinstance(end, RunAborted),
         work_packages=tuple(
-            _standing(known.get(wp) or WorkPackage(wp), lane, state.dependencies.get(wp, ()), lines)
+            _standing(
+                known.get(wp) or WorkPackage(wp),
+                lane,
+                state.dependencies.get(wp, ()),
+                lines,
+                reasons.get(wp, ""),
+            )
             for wp, lane in state.lanes.items()
         ),
     )
 
 
-def _standing(wp: WorkPackage, lane: Lane, dependencies: tuple[str, ...], lines: Sequence[Line]) -> Standing:
+def _standing(
+    wp: WorkPackage, lane: Lane, dependencies: tuple[str, ...], lines: Sequence[Line], held: str
+) -> Standing:
     attempt = wp.open_attempt
     live = None
     if attempt is not None:
@@ -107,7 +120,7 @@ def _standing(wp: WorkPackage, lane: Lane, dependencies: tuple[str, ...], lines:
         phase=wp.phase,
         attempts=len(wp.attempts),
         rejections=len(wp.rejected),
-        note=wp.rests or wp.note,
+        note=wp.rests or held or wp.note,
         attempt=live,
     )
 
