@@ -1,5 +1,6 @@
 """The composition root: which part implements which port."""
 
+from collections.abc import Callable
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from spec_kitty_orchestrator.app.repository import LOGS
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.host.client import HostClient
+from spec_kitty_orchestrator.host.transport import SpawnTransport, Transport
+from spec_kitty_orchestrator.host.warm import WarmTransport
 from spec_kitty_orchestrator.machine.git import GitWorkspaces
 from spec_kitty_orchestrator.machine.headroom import MachineHeadroom
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
@@ -18,8 +21,13 @@ from spec_kitty_orchestrator.ports import AgentRunner, Observer
 VERSION = installed_version("spec-kitty-orchestrator")
 
 
-def build_host(project: Project) -> HostClient:
-    """Make the client of the configured host.
+def build_host(project: Project, say: Callable[[str], None] | None = None) -> HostClient:
+    """Make the client of the configured host; close it after use.
+
+    Args:
+        project: with the settings of the host.
+        say: is told once if calls cannot be answered by a warm host; None for so few calls that starting one
+            would cost more than it saves.
 
     Raises:
         HostMissing: no such executable.
@@ -29,7 +37,17 @@ def build_host(project: Project) -> HostClient:
     if executable is not None and ("/" in executable or executable.startswith("~")):
         # Ours may be started in a folder below the one that the path in the file is meant from.
         executable = str(project.root / Path(executable).expanduser())
-    return HostClient(project.root, executable=executable, call_limit_s=settings.call_timeout)
+    transport: Transport = SpawnTransport()
+    if say is not None and settings.transport != "spawn":
+        transport = WarmTransport(
+            required=settings.transport == "warm",
+            memoize=settings.command_cache,
+            merge_drivers=settings.warm_merge_drivers,
+            say=say,
+        )
+    return HostClient(
+        project.root, executable=executable, transport=transport, call_limit_s=settings.call_timeout
+    )
 
 
 async def connect(project: Project) -> HostClient:

@@ -62,10 +62,11 @@ def orchestrate(
 async def _show_plan(work: Work) -> int:
     problems = app.find_problems(work.project, work.agents)
     try:
-        host = await app.connect(work.project)
-        state = await app.examine(work.project, host, work.mission)
-        problems += app.check_free(work.project, state.slug)
-        plan = await app.make_plan(work.project, host, work.agents, state)
+        async with app.build_host(work.project, work.say) as host:
+            await host.check_contract()
+            state = await app.examine(work.project, host, work.mission)
+            problems += app.check_free(work.project, state.slug)
+            plan = await app.make_plan(work.project, host, work.agents, state)
     except OrchestratorError as error:
         problems.append(error)
     else:

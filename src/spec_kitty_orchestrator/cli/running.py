@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -136,6 +136,8 @@ class Work:
         self._drains = drains
         self._received: int | None = None
         self._scope: anyio.CancelScope | None = None
+        self._view: LiveView | PlainView | None = None
+        self._unsaid: list[str] = []
 
     async def main(self, action: "Callable[[Work], Awaitable[int]]") -> int:
         """Perform the action while signals are received as events; return the exit code."""
@@ -158,6 +160,19 @@ class Work:
         self._received = received
         if self._scope is not None:
             self._scope.cancel()
+
+    def say(self, message: str) -> None:
+        """Tell people something of the whole run, as soon as there is a view of it."""
+        if self._view is None:
+            self._unsaid.append(message)
+        else:
+            self._view.said(message)
+
+    def show(self, view: LiveView | PlainView) -> None:
+        """Say from now on in this view what there is to say."""
+        self._view = view
+        for message in self._unsaid:
+            view.said(message)
 
     def tell(self, orchestrator: Orchestrator, view: LiveView | PlainView) -> None:
         """Let the orchestrator hear of signals from now on."""
@@ -184,11 +199,12 @@ class Work:
         self.interrupt = interrupt
 
 
-async def prepare(work: Work) -> tuple[HostClient, MissionState]:
-    """Find everything that stands in the way, and raise it all at once."""
+@asynccontextmanager
+async def prepared(work: Work) -> AsyncIterator[tuple[HostClient, MissionState]]:
+    """Find everything that stands in the way, and raise it all at once; the host is closed at the end."""
     problems = app.find_problems(work.project, work.agents)
     try:
-        host = app.build_host(work.project)
+        host = app.build_host(work.project, work.say)
     except OrchestratorError as error:
         app.stop_at([*problems, error])
         raise
@@ -208,19 +224,20 @@ async def prepare(work: Work) -> tuple[HostClient, MissionState]:
         except OrchestratorError as error:
             unreadable.append(error)
 
-    # A call of the host takes seconds, and neither needs the other's answer.
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(check)
-        tasks.start_soon(look)
-    app.stop_at(problems + (incompatible or unreadable))
-    return host, states[0]
+    async with host:
+        # A call of the host takes seconds, and neither needs the other's answer.
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(check)
+            tasks.start_soon(look)
+        app.stop_at(problems + (incompatible or unreadable))
+        yield host, states[0]
 
 
 async def run(work: Work) -> int:
     """Run the mission, from where it was left or from the start; return the exit code."""
-    host, state = await prepare(work)
-    project, mission = work.project, state.slug
-    with ExitStack() as stack:
+    async with AsyncExitStack() as stack:
+        host, state = await stack.enter_async_context(prepared(work))
+        project, mission = work.project, state.slug
         stack.enter_context(MissionLock(project.directory(mission), mission))
         stack.enter_context(configure_logging(app.run_log(project, mission), secret_values(os.environ)))
         if work.awake:
@@ -228,6 +245,7 @@ async def run(work: Work) -> int:
         console = SteadyConsole(highlight=False)
         live = console.is_terminal and not console.is_dumb_terminal
         view = LiveView(console, state) if live else PlainView(console)
+        work.show(view)
         said = await _begin(work, mission)
         if said:
             view.said(said)
