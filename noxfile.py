@@ -107,7 +107,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure what must hold, in one table: `nox -s bench -- --help`; or run another script of benchmarks/."""
+    """Measure what must hold, in one table (`-- --help`), or run another script of benchmarks/."""
     session.install(".")
     named = session.posargs and session.posargs[0].endswith(".py")
     script, *options = session.posargs if named else ["table.py", *session.posargs]
