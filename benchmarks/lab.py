@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from real_mission import Mission
 
 CACHE = Path(tempfile.gettempdir()) / "spec-kitty-benchmark-cache"
 REFERENCE = "spec-kitty-orchestrator==0.1.2"
+TRANSPORTS = ("auto", "spawn", "warm")
 COMMAND = "spec-kitty-orchestrator"
 HERE = Path(__file__).resolve().parent
 QUIET_HOST = {"SPEC_KITTY_NO_UPGRADE_CHECK": "1", "SPEC_KITTY_ENABLE_SAAS_SYNC": "0"}
@@ -40,6 +42,7 @@ class Result:
     """One orchestrator's run over the mission.
 
     Attributes:
+        first_agent_s: from the start of the command to that of the first agent.
         api_calls: of the host, by name: as our run log tells them, else as the command on PATH counted them.
         logged: whether the run log told them.
         commands: how often the command on PATH was run, by the orchestrator, git and agents.
@@ -51,6 +54,7 @@ class Result:
     bound_s: float
     agents_cpu_s: float
     agent_runs: int
+    first_agent_s: float
     api_calls: dict[str, int]
     logged: bool
     commands: int
@@ -79,7 +83,7 @@ class Lab:
     Attributes:
         folder: where everything of the run is kept.
         host: the real host's command.
-        transport: how ours calls the host (`auto`, `spawn`, `warm`); empty for its own choice.
+        transport: how ours calls the host (one of `TRANSPORTS`); empty for its own choice.
     """
 
     folder: Path
@@ -201,6 +205,7 @@ def drive(
     argv = prepare(lab, mission, command, max_concurrent)
     output = lab.folder / f"{name}.log"
     print(f"{name}: running (output in {output})", file=sys.stderr)
+    begun = time.time()
     cost = tree.run(argv, cwd=mission.root, env=lab.env, output=output, limit_s=limit_s)
     calls = Counter(lab.host_log.read_text(encoding="utf-8").splitlines())
     api = {call.split()[1]: n for call, n in calls.items() if call.startswith("orchestrator-api ")}
@@ -212,6 +217,7 @@ def drive(
         bound_s=longest_chain(runs, mission.dependencies),
         agents_cpu_s=sum(run.cpu_s for run in runs),
         agent_runs=len(runs),
+        first_agent_s=min((entry["at"] for entry in read_agent_log(lab.agent_log)), default=begun) - begun,
         api_calls=logged or api,
         logged=bool(logged),
         commands=sum(calls.values()),

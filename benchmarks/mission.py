@@ -35,7 +35,7 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-from lab import CACHE, COMMAND, Lab, Result, drive, install_reference, our_command
+from lab import CACHE, COMMAND, TRANSPORTS, Lab, Result, drive, install_reference, our_command
 from real_mission import TOPOLOGIES, diamond, make_mission
 
 
@@ -90,6 +90,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=CACHE)
     parser.add_argument("--host", default=shutil.which("spec-kitty"), help="the host's command")
     parser.add_argument("--ours", default=our_command(), help="our command")
+    parser.add_argument("--transport", choices=TRANSPORTS, default="", help="how ours calls the host")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     parser.add_argument("--keep", action="store_true", help="keep the mission and the logs")
     options = parser.parse_args()
@@ -105,7 +106,8 @@ def main() -> None:
     commands = {} if options.only == "ours" else {"reference": install_reference(options.cache.resolve())}
     if options.only != "reference":
         commands["ours"] = options.ours
-    lab = Lab(Path(tempfile.mkdtemp(prefix="spec-kitty-benchmark-")), str(Path(options.host).absolute()))
+    folder = Path(tempfile.mkdtemp(prefix="spec-kitty-benchmark-"))
+    lab = Lab(folder, str(Path(options.host).absolute()), options.transport)
     try:
         print("preparing the mission", file=sys.stderr)
         mission = make_mission(
