@@ -108,7 +108,14 @@ class Host(Protocol):
 
 @dataclass(frozen=True)
 class AttemptRequest:
-    """What the runner needs to open an attempt; the prompt is complete."""
+    """What the runner needs to open an attempt; the prompt is complete.
+
+    Attributes:
+        session: what an earlier report of this agent in this workspace called its session, to go on with it;
+            the opened `Attempt` has none where the agent cannot.
+        max_cost_usd: what the attempt may cost, in US dollars; None for no limit. The opened `Attempt` has
+            none where the agent cannot be told.
+    """
 
     id: str
     mission: str
@@ -120,6 +127,8 @@ class AttemptRequest:
     prompt: str
     head: str = ""
     tree: str = ""
+    session: str = ""
+    max_cost_usd: float | None = None
 
 
 class AgentRunner(Protocol):

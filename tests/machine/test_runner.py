@@ -56,14 +56,26 @@ class PythonAgent:
     name: str = "python"
     family: str = "test"
     executable: str = sys.executable
+    resumes: bool = True
+    reports_cost: bool = True
+    caps_cost: bool = True
     words: tuple[str, ...] = ()
     stop_signal: Literal["INT", "TERM"] = "TERM"
     read: int = field(default=0, compare=False)
 
     def command(
-        self, role: Role, settings: AgentSettings, *, workspace: Path, attempt_id: str
+        self,
+        role: Role,
+        settings: AgentSettings,
+        *,
+        workspace: Path,
+        attempt_id: str,
+        session: str = "",
+        max_cost_usd: float | None = None,
     ) -> AgentCommand:
         argv = (settings.executable or self.executable, "-c", self.code, *self.words, *settings.extra_args)
+        if session or max_cost_usd is not None:
+            argv = (*argv, session, str(max_cost_usd))
         return AgentCommand(argv, {"ROLE": role.value}, self.stop_signal)
 
     def permissions(self, role: Role) -> Permissions:
@@ -312,6 +324,22 @@ async def killed_while_running(root: Path, attempt_id: str, code: str, children:
         driver.kill()
         await driver.wait()
     return Attempt(attempt_id, 1, Role.IMPLEMENT, "py", directory, "abc", "tree")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("able", [True, False])
+async def test_an_attempt_goes_on_with_a_session_and_is_told_its_limit_where_the_agent_can(
+    tmp_path: Path, attempt_id: str, able: bool
+) -> None:
+    agent = PythonAgent("import sys; print('result:', *sys.argv[1:])", resumes=able, caps_cost=able)
+    runner = agents_of(tmp_path, agent)
+
+    attempt = await runner.open(request_of(tmp_path, attempt_id, session="s-1", max_cost_usd=2.5))
+
+    assert (attempt.session, attempt.max_cost_usd) == (("s-1", 2.5) if able else ("", None))
+    written = json.loads((Path(attempt.directory) / "command.json").read_text())["argv"]
+    assert written[3:] == (["s-1", "2.5"] if able else [])
+    assert (await run(runner, attempt)).text.strip() == ("s-1 2.5" if able else "")
 
 
 @pytest.mark.asyncio

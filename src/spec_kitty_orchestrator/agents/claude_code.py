@@ -57,6 +57,9 @@ class ClaudeCode:
     name = "claude-code"
     family = "anthropic"
     executable = "claude"
+    resumes = True
+    reports_cost = True
+    caps_cost = True
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         """Take the clock, in seconds since the epoch, with which the CLI's time of a reset is compared."""
@@ -69,9 +72,13 @@ class ClaudeCode:
         *,
         workspace: Path,  # noqa: ARG002 - the working directory says it
         attempt_id: str,  # noqa: ARG002
+        session: str = "",
+        max_cost_usd: float | None = None,
     ) -> AgentCommand:
         """Build the argv; ours come last, because `--allowedTools` takes every word that follows."""
         model = ("--model", settings.model) if settings.model else ()
+        resumed = ("--resume", session) if session else ()
+        capped = () if max_cost_usd is None else ("--max-budget-usd", f"{max_cost_usd:.6f}")
         return AgentCommand(
             argv=(
                 settings.executable or self.executable,
@@ -79,6 +86,8 @@ class ClaudeCode:
                 "--output-format",
                 "stream-json",
                 "--verbose",
+                *resumed,
+                *capped,
                 *model,
                 *settings.extra_args,
                 *(_REVIEW if role is Role.REVIEW else _IMPLEMENT),

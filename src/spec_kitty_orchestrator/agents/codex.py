@@ -43,6 +43,9 @@ class Codex:
     name = "codex"
     family = "openai"
     executable = "codex"
+    resumes = True
+    reports_cost = False
+    caps_cost = False
 
     def command(
         self,
@@ -51,9 +54,16 @@ class Codex:
         *,
         workspace: Path,  # noqa: ARG002 - the working directory says it
         attempt_id: str,  # noqa: ARG002
+        session: str = "",
+        max_cost_usd: float | None = None,  # noqa: ARG002 - it knows of no cost
     ) -> AgentCommand:
-        """Build the argv; analytics are off because the CLI waits five seconds for them when it ends."""
+        """Build the argv; analytics are off because the CLI waits five seconds for them when it ends.
+
+        `resume` takes no sandbox of its own, and without one given before it the conversation would go on
+        unable to write.
+        """
         model = ("--model", settings.model) if settings.model else ()
+        resumed = ("resume", session) if session else ()
         return AgentCommand(
             argv=(
                 settings.executable or self.executable,
@@ -65,6 +75,7 @@ class Codex:
                 "analytics.enabled=false",
                 *model,
                 *settings.extra_args,
+                *resumed,
                 "-",
             ),
             env=dict(settings.env),
@@ -100,6 +111,7 @@ class Codex:
             retry_after_s=until_reset(_again_in(failure)) if outcome is Outcome.RATE_LIMITED else None,
             session=session or None,
             usage=Usage(count(end, "usage", "input_tokens"), count(end, "usage", "output_tokens")),
+            usage_is_cumulative=True,
             exit_code=exit_code,
         )
 

@@ -45,6 +45,9 @@ class OpenCode:
     name = "opencode"
     family = "opencode"
     executable = "opencode"
+    resumes = True
+    reports_cost = True
+    caps_cost = False
 
     def command(
         self,
@@ -53,6 +56,8 @@ class OpenCode:
         *,
         workspace: Path,
         attempt_id: str,  # noqa: ARG002
+        session: str = "",
+        max_cost_usd: float | None = None,  # noqa: ARG002 - it has no such limit
     ) -> AgentCommand:
         """Build the argv; the environment says what it may do, and outranks the user's own rules.
 
@@ -61,6 +66,7 @@ class OpenCode:
         """
         review = role is Role.REVIEW
         model = ("--model", settings.model) if settings.model else ()
+        resumed = ("--session", session) if session else ()
         rules = _REVIEW_RULES if review else _IMPLEMENT_RULES
         return AgentCommand(
             argv=(
@@ -71,6 +77,7 @@ class OpenCode:
                 "plan" if review else "build",
                 "--format",
                 "json",
+                *resumed,
                 *model,
                 *settings.extra_args,
             ),

@@ -30,6 +30,9 @@ class Scripted:
     name = "scripted"
     family = "scripted"
     executable = sys.executable
+    resumes = True
+    reports_cost = True
+    caps_cost = False
 
     def command(
         self,
@@ -38,9 +41,12 @@ class Scripted:
         *,
         workspace: Path,  # noqa: ARG002 - the working directory says it
         attempt_id: str,  # noqa: ARG002 - the prompt says it
+        session: str = "",
+        max_cost_usd: float | None = None,  # noqa: ARG002 - it costs what the scenario says
     ) -> AgentCommand:
         """Build the argv; a scenario is optional, and without one every work package simply succeeds."""
         scenario = ("--scenario", str(settings.scenario.absolute())) if settings.scenario else ()
+        resumed = ("--session", session) if session else ()
         return AgentCommand(
             argv=(
                 settings.executable or self.executable,
@@ -50,6 +56,7 @@ class Scripted:
                 "--role",
                 role.value,
                 *scenario,
+                *resumed,
                 *settings.extra_args,
             ),
             env=dict(settings.env),

@@ -61,16 +61,33 @@ class Agent(Protocol):
         name: what `--impl-agent` takes.
         family: the vendor, for the host's policy; without the host's forbidden words.
         executable: the default name to look up on PATH.
+        resumes: whether it can go on with an earlier conversation in the same worktree.
+        reports_cost: whether its reports say what an attempt cost in dollars.
+        caps_cost: whether it ends by itself when an attempt has cost `max_cost_usd`.
     """
 
     name: str
     family: str
     executable: str
+    resumes: bool
+    reports_cost: bool
+    caps_cost: bool
 
     def command(
-        self, role: Role, settings: AgentSettings, *, workspace: Path, attempt_id: str
+        self,
+        role: Role,
+        settings: AgentSettings,
+        *,
+        workspace: Path,
+        attempt_id: str,
+        session: str = "",
+        max_cost_usd: float | None = None,
     ) -> AgentCommand:
-        """Build the argv for a role; no flag that the host bans is ever in it."""
+        """Build the argv for a role; no flag that the host bans is ever in it.
+
+        `session` is what an earlier report in the same `workspace` called its session, to go on with it; ""
+        begins a new one. `max_cost_usd` is what it may cost. Each is ignored by an agent that cannot.
+        """
         ...
 
     def permissions(self, role: Role) -> Permissions:

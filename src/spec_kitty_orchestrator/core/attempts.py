@@ -21,7 +21,12 @@ def opened(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
 
 def close(wp: WorkPackage, event: AgentExited) -> tuple[WorkPackage, Attempt]:
     """Note how the open attempt ended and what it used."""
-    used = event.report.usage
+    report, attempt = event.report, wp.attempts[-1]
+    used, told = report.usage, wp.told_usage
+    if report.usage_is_cumulative and report.session and used != Usage():
+        told = {**told, report.session: used}
+        if report.session in wp.told_usage:
+            used = _since(wp.told_usage[report.session], used)
     cost = (
         None
         if wp.usage.cost_usd is used.cost_usd is None
@@ -30,7 +35,15 @@ def close(wp: WorkPackage, event: AgentExited) -> tuple[WorkPackage, Attempt]:
     total = Usage(
         wp.usage.input_tokens + used.input_tokens, wp.usage.output_tokens + used.output_tokens, cost
     )
-    return replace(wp, outcomes=(*wp.outcomes, event.report.outcome), usage=total), wp.attempts[-1]
+    return replace(wp, outcomes=(*wp.outcomes, report.outcome), usage=total, told_usage=told), attempt
+
+
+def _since(before: Usage, now: Usage) -> Usage:
+    """Tell what was used between two readings of one counter; one that went back has begun anew."""
+    if now.input_tokens < before.input_tokens or now.output_tokens < before.output_tokens:
+        return now
+    cost = None if now.cost_usd is None else max(0.0, now.cost_usd - (before.cost_usd or 0.0))
+    return Usage(now.input_tokens - before.input_tokens, now.output_tokens - before.output_tokens, cost)
 
 
 def after_failure(wp: WorkPackage, event: AgentExited, policy: Policy) -> Next:

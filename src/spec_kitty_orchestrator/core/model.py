@@ -135,6 +135,7 @@ class AgentReport:
         usage: tokens and cost.
         exit_code: of the process; None when it is unknown.
         leftovers: processes of the attempt that outlived it and were killed.
+        usage_is_cumulative: whether `usage` counts from the beginning of the session on.
     """
 
     outcome: Outcome
@@ -145,6 +146,7 @@ class AgentReport:
     usage: Usage = field(default_factory=Usage)
     exit_code: int | None = None
     leftovers: int = 0
+    usage_is_cumulative: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,8 @@ class Attempt:
         directory: absolute path of the attempt's files.
         head: for a review, the commit under review; "" for an implementation.
         tree: for a review, the fingerprint of HEAD, index and worktree before it; "" for an implementation.
+        session: the session of an earlier attempt that this one goes on with, "" if it begins a new one.
+        max_cost_usd: what the agent is told that it may cost, in US dollars; None if it is told of no limit.
     """
 
     id: str
@@ -167,6 +171,8 @@ class Attempt:
     directory: str
     head: str = ""
     tree: str = ""
+    session: str = ""
+    max_cost_usd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -324,6 +330,7 @@ class WorkPackage:
         impl_agent: position in the implementers' fallback order.
         review_agent: position in the reviewers' fallback order.
         usage: over all attempts.
+        told_usage: by session, what was last told of those whose usage is cumulative.
         rests: why it gave its slot back and for how long, "" while it is at work.
         note: why it stands where it stands, for people.
         blocks: while parking, whether the host is to be told `blocked`.
@@ -359,6 +366,7 @@ class WorkPackage:
     impl_agent: int = 0
     review_agent: int = 0
     usage: Usage = field(default_factory=Usage)
+    told_usage: Mapping[str, Usage] = field(default_factory=dict)
     rests: str = ""
     note: str = ""
     blocks: bool = False

@@ -107,10 +107,25 @@ class LocalAgents:
             dangerous_flags=tuple(flag for flag in HOST_BANNED_FLAGS if flag in words),
         )
 
-    def command(self, agent: str, role: Role, workspace: Path, attempt_id: str) -> AgentCommand:
+    def command(
+        self,
+        agent: str,
+        role: Role,
+        workspace: Path,
+        attempt_id: str,
+        session: str = "",
+        max_cost_usd: float | None = None,
+    ) -> AgentCommand:
         """Build what `run` would start. Raises `PreflightError` for an unknown agent."""
         spec, settings = self._agent(agent)
-        built = spec.command(role, settings, workspace=workspace, attempt_id=attempt_id)
+        built = spec.command(
+            role,
+            settings,
+            workspace=workspace,
+            attempt_id=attempt_id,
+            session=session,
+            max_cost_usd=max_cost_usd,
+        )
         # What the module sets says what the agent is allowed: a setting of the user's must not undo it.
         return replace(built, env={**settings.env, **built.env})
 
@@ -126,13 +141,17 @@ class LocalAgents:
             WorkspaceError: the disk refuses.
             PreflightError: the agent is not configured.
         """
-        command = self.command(request.agent, request.role, Path(request.workspace.path), request.id)
+        spec, _ = self._agent(request.agent)
+        session = request.session if spec.resumes else ""
+        max_cost_usd = request.max_cost_usd if spec.caps_cost else None
+        cwd = Path(request.workspace.path)
+        command = self.command(request.agent, request.role, cwd, request.id, session, max_cost_usd)
         try:
             number, directory = await anyio.to_thread.run_sync(self._prepare, request, command)
         except OSError as error:
             raise WorkspaceError(f"cannot prepare an attempt of {request.wp_id}: {error}") from error
         role, agent, head, tree = request.role, request.agent, request.head, request.tree
-        return Attempt(request.id, number, role, agent, str(directory), head, tree)
+        return Attempt(request.id, number, role, agent, str(directory), head, tree, session, max_cost_usd)
 
     def _prepare(self, request: AttemptRequest, command: AgentCommand) -> tuple[int, Path]:
         number, directory = logs.open_directory(
@@ -180,7 +199,9 @@ class LocalAgents:
         if self._stop_grace_s is not None:
             return AgentReport(Outcome.CANCELED, detail="the run was stopped before the attempt began")
         directory = Path(attempt.directory)
-        command = self.command(attempt.agent, attempt.role, cwd, attempt.id)
+        command = self.command(
+            attempt.agent, attempt.role, cwd, attempt.id, attempt.session, attempt.max_cost_usd
+        )
         env = process.environment(command.env, attempt.id, self._extra_path)
         program = await anyio.to_thread.run_sync(self._locate, command.argv[0], env)
         if program is None:

@@ -283,7 +283,7 @@ def main(argv: list[str]) -> int:
     role = options.get("--role", "implement")
     try:
         task = Task(sys.stdin.buffer.read().decode("utf-8", "replace"))
-        say(type="started", session=f"scripted-{task.attempt}")
+        say(type="started", session=options.get("--session", f"scripted-{task.attempt}"))
         step = choose(read_scenario(options.get("--scenario", "")), task, role)
         act(step, task, role)
         return finish(step, task, role)
