@@ -8,10 +8,13 @@ ends it there.
 import json
 import os
 import shlex
+import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import anyio
 
@@ -20,15 +23,17 @@ from spec_kitty_orchestrator.host.transport import SpawnTransport
 PROBE_ARGV = ("orchestrator-api", "contract-version")
 """What the executable is run with: should it not be stopped by the probe, it changes nothing."""
 
+_REPORT_FILE = "report.json"
 _REPORT = "SPEC_KITTY_ORCHESTRATOR_PROBE"
 _PROBE = f"""\
 import json, os, sys
 if sys.orig_argv[-2:] == {list(PROBE_ARGV)!r} and "{_REPORT}" in os.environ:
-    report = {{"python": sys.executable, "argv": sys.orig_argv, "env": dict(os.environ)}}
+    report = {{"python": sys.executable, "argv": sys.orig_argv, "env": dict(os.environ), "cwd": os.getcwd()}}
     with open(os.environ["{_REPORT}"], "x") as file:
         json.dump(report, file)
     os._exit(0)
 """
+_COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
 _NO_SITE_PATH = frozenset("IE")
 """Options of Python that make it ignore PYTHONPATH, and the probe with it."""
 
@@ -78,36 +83,58 @@ def _from_shebang(executable: str, env: Mapping[str, str]) -> ConsoleScript | No
 
 
 async def _ask(executable: str, cwd: Path, env: Mapping[str, str], limit_s: float) -> ConsoleScript | None:
-    with tempfile.TemporaryDirectory(prefix="spec-kitty-orchestrator-") as name:
-        folder = Path(name)
-        report = folder / "report.json"
-        await anyio.to_thread.run_sync((folder / "sitecustomize.py").write_text, _PROBE)
-        path = os.pathsep.join(part for part in (name, env.get("PYTHONPATH", "")) if part)
+    folder = await anyio.to_thread.run_sync(_make_probe)
+    path = os.pathsep.join(part for part in (str(folder), env.get("PYTHONPATH", "")) if part)
+    try:
         await SpawnTransport().call(
             [executable, *PROBE_ARGV],
             cwd=cwd,
-            env={**env, "PYTHONPATH": path, _REPORT: str(report)},
+            env={**env, "PYTHONPATH": path, _REPORT: str(folder / _REPORT_FILE)},
             limit_s=limit_s,
         )
-        try:
-            told = json.loads(await anyio.to_thread.run_sync(report.read_bytes))
-        except (OSError, ValueError):
+        told = await anyio.to_thread.run_sync(_told, folder / _REPORT_FILE)
+        if told is None:
             return None
-    return _read(told["python"], told["argv"], _without_probe(told["env"], name))
+        started_with = _without_probe(told["env"], path, env)
+        return await anyio.to_thread.run_sync(_read, told, cwd, started_with)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
-def _read(python: str, argv: Sequence[str], env: Mapping[str, str]) -> ConsoleScript | None:
-    before = list(argv[1 : -len(PROBE_ARGV)])
+def _make_probe() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="spec-kitty-orchestrator-"))
+    (folder / "sitecustomize.py").write_text(_PROBE)
+    return folder
+
+
+def _told(report: Path) -> Any:
+    with suppress(OSError, ValueError):
+        return json.loads(report.read_bytes())
+    return None
+
+
+def _read(told: Mapping[str, Any], cwd: Path, env: Mapping[str, str]) -> ConsoleScript | None:
+    python, before = told["python"], told["argv"][1 : -len(PROBE_ARGV)]
+    if not before or not cwd.samefile(told["cwd"]):
+        # Whoever changes the folder means something by it that a copy would not know.
+        return None
     if len(before) >= 2 and before[-2] == "-m":
         return ConsoleScript((python, *before[:-2]), "", before[-1], env)
-    if not before or before[-1].startswith("-") or "-c" in before or not Path(before[-1]).is_file():
+    script = cwd / before[-1]
+    if before[-1].startswith("-") or "-c" in before or not script.is_file():
         return None
-    return ConsoleScript((python, *before[:-1]), str(Path(before[-1]).absolute()), "", env)
+    return ConsoleScript((python, *before[:-1]), str(script), "", env)
 
 
-def _without_probe(env: Mapping[str, str], folder: str) -> dict[str, str]:
-    kept = {name: value for name, value in env.items() if name != _REPORT}
-    path = [part for part in kept.pop("PYTHONPATH", "").split(os.pathsep) if part and part != folder]
-    if path:
-        kept["PYTHONPATH"] = os.pathsep.join(path)
+def _without_probe(told: Mapping[str, str], path: str, env: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment that the program would have got without the probe."""
+    kept = {name: value for name, value in told.items() if name != _REPORT}
+    # A wrapper may have put folders before ours or behind it.
+    kept["PYTHONPATH"] = kept.get("PYTHONPATH", "").replace(path, env.get("PYTHONPATH", ""))
+    if not kept["PYTHONPATH"]:
+        del kept["PYTHONPATH"]
+    # In the C locale Python sets it, and is not told of that locale again if it is set already.
+    if kept.get("LC_CTYPE") in _COERCED and "LC_CTYPE" not in env:
+        del kept["LC_CTYPE"]
     return kept

@@ -28,6 +28,7 @@ def ask(address: str, argv: list[str]) -> int | None:
         "argv": argv,
         "cwd": os.getcwd(),
         "env": dict(os.environ),
+        "bound": True,
     }
     data = json.dumps(request).encode() + b"\n"
     try:

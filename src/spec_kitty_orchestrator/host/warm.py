@@ -26,7 +26,9 @@ _log = structlog.get_logger(__name__)
 
 
 class WarmTransport:
-    """Implements `Transport`; the first call starts the warm process, which serves one host in one folder.
+    """Implements `Transport`; the first call starts the warm process, which serves calls like it.
+
+    Calls of another executable, in another folder or with another environment start the host anew.
 
     Args:
         required: raise `HostError` where the host cannot be served warm at all, instead of starting it anew
@@ -48,6 +50,7 @@ class WarmTransport:
         self._say = say
         self._spawn = SpawnTransport()
         self._process: WarmProcess | None = None
+        self._served: tuple[str, Path, dict[str, str]] | None = None
         self._let_go: list[WarmProcess] = []
         self._given_up = False
         self._starting = anyio.Lock()
@@ -63,19 +66,18 @@ class WarmTransport:
         Raises:
             HostError: warm calls are required and impossible.
         """
+        await self._bury()
         first: Reply | None = None
         async with self._starting:
             if self._process is None and not self._given_up:
                 first = await self._start(args[0], cwd, env)
-        process = self._process
+        process = self._process if self._served == (args[0], cwd, env) else None
         if first is not None and tuple(args[1:]) == PROBE_ARGV:
             return first
         if process is None:
             return await self._spawn.call(args, cwd=cwd, env=env, limit_s=limit_s)
         try:
-            reply = await conduct(
-                lambda: Forked(process.address, process.token, args[1:], cwd, process.env), limit_s
-            )
+            reply = await conduct(lambda: Forked(process, args[1:], cwd), limit_s)
         except NotTaken as reason:
             self._give_up(str(reason))
             return await self._spawn.call(args, cwd=cwd, env=env, limit_s=limit_s)
@@ -94,6 +96,13 @@ class WarmTransport:
         with anyio.CancelScope(shield=True):
             while self._let_go:
                 await to_thread.run_sync(self._let_go.pop().end)
+
+    async def _bury(self) -> None:
+        """See to those that were let go and have ended: not waited for, they would stay zombies."""
+        ended = [process for process in self._let_go if process.ended()]
+        self._let_go = [process for process in self._let_go if process not in ended]
+        for process in ended:
+            await to_thread.run_sync(process.end)
 
     def _give_up(self, reason: str) -> None:
         if self._given_up:
@@ -136,12 +145,12 @@ class WarmTransport:
             elif asked is None or _essence(asked) != _essence(answered):
                 self._cannot("it answers otherwise than a process of its own")
             else:
-                self._process = process
+                self._process, self._served = process, (executable, cwd, dict(env))
             return asked
         finally:
             if self._process is None:
                 with anyio.CancelScope(shield=True):
-                    await to_thread.run_sync(process.end)
+                    await to_thread.run_sync(process.end, 0)
 
     def _cannot(self, reason: str) -> None:
         if self._required:

@@ -50,6 +50,7 @@ class WarmProcess:
         self.token = secrets.token_hex(16)
         settings = {
             "socket": self.address,
+            "executable": executable,
             "script": script.script,
             "module": script.module,
             "prime": list(PROBE_ARGV),
@@ -86,7 +87,9 @@ class WarmProcess:
         assert stdout is not None
         deadline = time.monotonic() + START_LIMIT_S
         data = b""
-        while (left_s := deadline - time.monotonic()) > 0 and select.select([stdout], [], [], left_s)[0]:
+        poll = select.poll()
+        poll.register(stdout, select.POLLIN)
+        while (left_s := deadline - time.monotonic()) > 0 and poll.poll(left_s * 1000):
             chunk = os.read(stdout.fileno(), 65536)
             if not chunk:
                 break
@@ -111,13 +114,21 @@ class WarmProcess:
         with suppress(OSError):
             self._process.stdin.close()
 
-    def end(self) -> None:
+    def ended(self) -> bool:
+        """Tell whether it has ended; then nothing of it is left in the table of processes."""
+        return self._process.poll() is not None
+
+    def kill(self) -> None:
+        """End it at once; its calls go on without it."""
+        self._process.kill()
+
+    def end(self, wait_s: float = END_S) -> None:
         """Let it go, wait for its end, and kill it if it does not come."""
         self.let_go()
         try:
-            self._process.wait(END_S)
+            self._process.wait(wait_s)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self.kill()
             self._process.wait()
         assert self._process.stdout is not None
         self._process.stdout.close()
@@ -138,14 +149,17 @@ def _driver_overrides(shim: list[str], cwd: Path, env: Mapping[str, str]) -> dic
 
     They add to those that are there already; none if there is nothing to override.
     """
-    listed = subprocess.run(
-        ["git", "config", "-z", "--get-regexp", r"^merge\..*\.driver$"],  # noqa: S607
-        cwd=cwd,
-        env=dict(env),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-    )
+    try:
+        listed = subprocess.run(
+            ["git", "config", "-z", "--get-regexp", r"^merge\..*\.driver$"],  # noqa: S607
+            cwd=cwd,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+    except OSError:
+        return {}
     found = {}
     for entry in listed.stdout.decode("utf-8", "replace").split("\0"):
         key, _, command = entry.partition("\n")

@@ -5,11 +5,12 @@ the host by name. It runs the host's console script once for a call that changes
 is imported, says on stdout what that call answered, and serves from then on. Each call is a child that runs
 the same script with the argv, the directory, the environment and the output of its caller.
 
-    python [options] zygote.py SETTINGS        (JSON: socket, script or module, prime, memoize)
+    python [options] zygote.py SETTINGS        (JSON: socket, executable, script or module, prime, memoize)
 
 A caller connects to the socket and sends one line of JSON (token, argv, cwd, env) with two descriptors, for
-stdout and stderr. It gets `{"pid": n}` when the child runs and `{"exit": n}` when it is gone, or `{"refused":
-reason}` when nothing was run. `TERM` or `KILL` in a line of its own is sent to the child's process group.
+stdout and stderr, or three: the last one is closed when the child is gone, whatever became of this process.
+It gets `{"pid": n}` when the child, which leads a session, runs, and `{"exit": n}` when it is gone, or
+`{"refused": reason}` when nothing was run. A child outlives its caller, unless the request says `bound`.
 When stdin closes nothing new is taken, and what runs may end.
 """
 
@@ -26,6 +27,7 @@ import json
 import os
 import runpy
 import selectors
+import shutil
 import signal
 import socket
 import tempfile
@@ -41,6 +43,8 @@ LONGEST_REQUEST = 8 * 1024 * 1024
 """Bytes; the kernel itself takes no more than a few MiB of arguments and environment."""
 STAMP_S = 1.0
 """How long what was seen of the installation is believed: looking at 1,500 files takes some milliseconds."""
+TASKS = "/proc/self/task"
+"""Where Linux lists the threads of a process, those that Python does not know included."""
 READ_ONCE = (".env", ".toml", ".yaml")
 """Files outside of the installation that the host reads when it is imported; it would not see an edit."""
 
@@ -55,8 +59,7 @@ class Script:
             sys.path.insert(0, os.path.dirname(os.path.realpath(self.path)) if self.path else os.getcwd())
 
     def run(self, argv: Sequence[str]) -> int:
-        """Run it to its end, exit handlers included, and return the exit status."""
-        status = 0
+        """Run it to where it ends or exits, and return the exit status."""
         try:
             sys.argv = [self.path or self.module, *argv]
             if self.path:
@@ -64,54 +67,40 @@ class Script:
             else:
                 runpy.run_module(self.module, run_name="__main__", alter_sys=True)
         except SystemExit as error:
-            status = self._status(error.code)
+            if error.code is None or isinstance(error.code, int):
+                return error.code or 0
+            print(error.code, file=sys.stderr)
+            return 1
         except BaseException:
             sys.excepthook(*sys.exc_info())
-            status = 1
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except OSError:
-                status = status or 120
-        return status & 0xFF
-
-    @staticmethod
-    def _status(code: object) -> int:
-        if code is None:
-            return 0
-        if isinstance(code, int):
-            return code
-        print(code, file=sys.stderr)
-        return 1
+            return 1
+        return 0
 
 
 class Installation:
     """What the imported host was made from: if that changes, a copy of this process would be a mixture."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, *paths: str) -> None:
         self._watching = True
         self._read: set[str] = set()
-        self._script = script
-        self._looked = 0.0
-        self._same = True
+        self._paths = paths
+        self._looked, self._same = 0.0, True
         sys.addaudithook(self._audit)
 
     def remember(self) -> None:
         """Take stock once everything is imported."""
         self._watching = False
         loaded = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-        outside = {path for path in self._read if path.endswith(READ_ONCE)}
-        outside = {path for path in outside if not path.startswith(sys.prefix)}
-        self._files = sorted({path for path in loaded if path} | outside | {self._script.path})
-        self._folders = [path for path in sys.path if os.path.isdir(path)]
+        outside = (path for path in self._read if path.endswith(READ_ONCE))
+        outside = (path for path in outside if not path.startswith(sys.prefix))
+        self._files = sorted({path for path in (*loaded, *self._paths, *outside) if path})
         self._before = self._look()
 
     def unchanged(self) -> bool:
         """Tell whether everything is as it was."""
-        now = time.monotonic()
-        if self._same and now - self._looked >= STAMP_S:
+        if self._same and time.monotonic() - self._looked >= STAMP_S:
             self._same = self._look() == self._before
-            self._looked = now
+            self._looked = time.monotonic()
         return self._same
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -119,7 +108,7 @@ class Installation:
             self._read.add(os.path.abspath(os.fspath(arguments[0])))
 
     def _look(self) -> tuple[list[object], list[object]]:
-        return [_stamp(path) for path in self._files], [_distributions(path) for path in self._folders]
+        return [_stamp(path) for path in self._files], [_distributions(path) for path in sys.path]
 
 
 def _stamp(path: str) -> object:
@@ -146,10 +135,10 @@ class Call:
         self.connection = connection
         self.data = b""
         self.descriptors: list[int] = []
-        self.pid = 0
+        self.pid, self.bound = 0, False
 
     def tell(self, **words: object) -> None:
-        """Send a line; a caller that has left need not hear it."""
+        """Send a line; who has left need not hear it."""
         with suppress(OSError):
             self.connection.sendall(json.dumps(words).encode() + b"\n")
 
@@ -164,19 +153,20 @@ class Server:
         token: str,
         script: Script,
         installation: Installation,
-        seeded: dict[str, str],
+        seeded: dict[str, tuple[str | None, str | None]],
     ) -> None:
         self._listener, self._lifeline = listener, lifeline
-        self._token, self._script = token, script
-        self._installation, self._seeded = installation, seeded
+        self._token, self._script, self._installation, self._seeded = token, script, installation, seeded
+        self._callers: set[Call] = set()
         self._calls: dict[int, Call] = {}
         self._open = True
         self._selector = selectors.DefaultSelector()
-        self._woken, waker = os.pipe()
+        self._woken, self._waker = os.pipe()
         os.set_blocking(self._woken, False)
-        os.set_blocking(waker, False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        os.set_blocking(self._waker, False)
+        ours = ((signal.SIGINT, signal.SIG_IGN), (signal.SIGCHLD, lambda *_: None))
+        self._handlers = {signum: signal.signal(signum, handler) for signum, handler in ours}
+        signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         self._selector.register(self._woken, selectors.EVENT_READ, self._reap)
         self._selector.register(lifeline, selectors.EVENT_READ, self._close)
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
@@ -193,20 +183,27 @@ class Server:
         self._open = False
         self._selector.unregister(self._lifeline)
         self._selector.unregister(self._listener)
+        # Whoever waits to be taken learns at once that nothing was begun.
+        while self._accept():
+            pass
+        self._listener.close()
+        for call in [call for call in self._callers if not call.pid]:
+            self._refuse(call, "it is ending")
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
         try:
             connection, _ = self._listener.accept()
         except OSError:
-            return
+            return False
         # Replies are some bytes and fit the socket's buffer; a caller that does not read them cannot hold us.
         connection.settimeout(0)
-        call = Call(connection)
+        self._callers.add(call := Call(connection))
         self._selector.register(connection, selectors.EVENT_READ, lambda: self._read(call))
+        return True
 
     def _read(self, call: Call) -> None:
         try:
-            data, descriptors, _, _ = socket.recv_fds(call.connection, 65536, 2)
+            data, descriptors, _, _ = socket.recv_fds(call.connection, 65536, 3)
         except BlockingIOError:
             return
         except OSError:
@@ -215,26 +212,27 @@ class Server:
         call.data += data
         if not data:
             # The caller has gone. Its child goes on: what the host has begun it had better end.
+            if call.bound and call.pid:
+                with suppress(OSError):
+                    os.killpg(call.pid, signal.SIGTERM)
             self._leave(call)
-            return
-        *lines, call.data = call.data.split(b"\n")
-        for line in lines:
-            if call.pid:
-                self._signal(call, line)
-            else:
-                self._take(call, line)
-        if len(call.data) > LONGEST_REQUEST:
+        elif call.pid:
+            self._drop(call.descriptors)
+            call.data = b""
+        elif b"\n" in call.data:
+            self._take(call, call.data)
+        elif len(call.data) > LONGEST_REQUEST or len(call.descriptors) > 3:
             self._refuse(call, "the request is too long")
 
     def _take(self, call: Call, line: bytes) -> None:
         try:
             request = json.loads(line)
-            allowed = hmac.compare_digest(request["token"], self._token)
+            allowed = hmac.compare_digest(request["token"], self._token) and len(call.descriptors) in (2, 3)
             argv, cwd, env = request["argv"], request["cwd"], request["env"]
-        except (ValueError, TypeError, KeyError):
-            self._refuse(call, "the request is not understood")
-            return
-        if not allowed or len(call.descriptors) != 2:
+            call.bound = bool(request.get("bound"))
+        except (ValueError, TypeError, KeyError, RecursionError):
+            allowed = False
+        if not allowed:
             self._refuse(call, "the request is not allowed")
         elif not self._installation.unchanged():
             self._refuse(call, "the installation of the host has changed")
@@ -253,7 +251,7 @@ class Server:
             return
         if pid == 0:
             self._be(call, argv, cwd, env)
-        call.pid = pid
+        call.pid, call.data = pid, b""
         self._calls[pid] = call
         self._drop(call.descriptors)
         call.tell(pid=pid)
@@ -264,35 +262,42 @@ class Server:
         try:
             os.setsid()
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            for descriptor, stream in zip(call.descriptors, (1, 2), strict=True):
-                os.dup2(descriptor, stream)
-            self._drop(call.descriptors)
-            for other in [key.fileobj for key in self._selector.get_map().values()]:
-                other.close() if isinstance(other, socket.socket) else os.close(int(str(other)))
-            self._selector.close()
+            for signum, handler in self._handlers.items():
+                signal.signal(signum, handler)
+            out, err, *alive = call.descriptors
+            os.dup2(out, 1)
+            os.dup2(err, 2)
+            # The third stays open until the child ends; what it starts is not waited for.
+            for descriptor in alive:
+                os.set_inheritable(descriptor, False)
+            self._drop([out, err])
+            self._forget(call)
             os.chdir(cwd)
             os.environ.clear()
-            os.environ.update({**self._seeded, **env})
+            os.environ.update(self._seed(env))
             status = self._script.run(argv)
             threading._shutdown()  # type: ignore[attr-defined]
             atexit._run_exitfuncs()
-            sys.stdout.flush()
-            sys.stderr.flush()
+            status = flush() or status
         except BaseException:
             traceback.print_exc()
         finally:
-            os._exit(status)
+            os._exit(status & 0xFF)
 
-    def _signal(self, call: Call, line: bytes) -> None:
-        signum = {b"TERM": signal.SIGTERM, b"KILL": signal.SIGKILL}.get(line)
-        if signum is not None:
-            try:
-                # Not reaped yet, so the number is still the child's; its group may not exist yet.
-                os.killpg(call.pid, signum)
-            except ProcessLookupError:
-                os.kill(call.pid, signum)
+    def _forget(self, call: Call) -> None:
+        """Close, in a child, what belongs to the server and to other calls."""
+        for other in self._callers:
+            other.connection.close()
+            if other is not call:
+                self._drop(other.descriptors)
+        self._selector.close()
+        self._listener.close()
+        self._drop([self._woken, self._waker, self._lifeline])
+
+    def _seed(self, env: dict[str, str]) -> dict[str, str]:
+        """Return the environment with what the host changed in it when it was imported."""
+        changed = {name: new for name, (old, new) in self._seeded.items() if env.get(name) == old}
+        return {name: value for name, value in {**env, **changed}.items() if value is not None}
 
     def _reap(self) -> None:
         with suppress(BlockingIOError):
@@ -306,7 +311,8 @@ class Server:
 
     def _leave(self, call: Call) -> None:
         self._drop(call.descriptors)
-        if call.connection.fileno() >= 0:
+        if call in self._callers:
+            self._callers.remove(call)
             self._selector.unregister(call.connection)
             call.connection.close()
 
@@ -334,11 +340,22 @@ def memoize_command_tree() -> None:
     typer.main.get_command = get_command  # type: ignore[assignment]
 
 
+def flush() -> int:
+    """Write what the streams still hold, as an interpreter does at its end; return 120 if that fails."""
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if not getattr(stream, "closed", True):
+                stream.flush()
+    except OSError:
+        return 120
+    return 0
+
+
 def prime(script: Script, argv: Sequence[str]) -> tuple[int, str]:
-    """Run a call in this process, and return its exit status and what it wrote to stdout."""
+    """Run a call in this process; return its exit status and stdout."""
     with tempfile.TemporaryFile() as output:
         os.dup2(output.fileno(), 1)
-        status = script.run(argv)
+        status = script.run(argv) or flush()
         silence = os.open(os.devnull, os.O_RDWR)
         os.dup2(silence, 1)
         os.close(silence)
@@ -354,29 +371,29 @@ def main() -> None:
     silence = os.open(os.devnull, os.O_RDWR)
     os.dup2(silence, 0)
     os.close(silence)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(settings["socket"])
     listener.listen(64)
     listener.settimeout(0)
     script = Script(settings)
-    installation = Installation(script)
-    given = set(os.environ)
+    installation = Installation(settings["executable"], script.path, sys.executable)
+    given = dict(os.environ)
+    if sys.flags.utf8_mode:
+        # In the C locale Python itself has set it.
+        given.pop("LC_CTYPE", None)
     if settings["memoize"]:
         memoize_command_tree()
     status, output = prime(script, settings["prime"])
     installation.remember()
-    seeded = {name: value for name, value in os.environ.items() if name not in given}
-    answer = {"status": status, "stdout": output, "threads": threading.active_count()}
+    both = {name: (given.get(name), os.environ.get(name)) for name in {*given, *os.environ}}
+    seeded = {name: (old, new) for name, (old, new) in both.items() if old != new}
+    threads = len(os.listdir(TASKS)) if os.path.isdir(TASKS) else threading.active_count()
     with os.fdopen(report, "w") as stream:
-        json.dump(answer, stream)
+        json.dump({"status": status, "stdout": output, "threads": threads}, stream)
     gc.collect()
     gc.freeze()
     Server(listener, lifeline, token, script, installation, seeded).serve()
-    folder = os.path.dirname(settings["socket"])
-    for name in os.listdir(folder):
-        os.unlink(os.path.join(folder, name))
-    os.rmdir(folder)
+    shutil.rmtree(os.path.dirname(settings["socket"]), ignore_errors=True)
 
 
 if __name__ == "__main__":
