@@ -26,6 +26,7 @@ from spec_kitty_orchestrator.core.events import (
     Committed,
     Event,
     Parked,
+    Queued,
     Recorded,
     Retried,
     ReviewClaimed,
@@ -135,6 +136,11 @@ ORDINARY: dict[str, tuple[tuple[Event, ...], Phase, type[Command]]] = {
         OpenAttempt,
     ),
     "a wait that is over takes the phase up again": ((*SUBMITTING, TimerFired()), Phase.SUBMITTING, Submit),
+    "a turn that is waited for changes nothing": (
+        (*IMPLEMENTING, Queued("waits for codex")),
+        Phase.IMPLEMENTING,
+        OpenAttempt,
+    ),
     "a broken workspace parks": (PARKING, Phase.PARKING, Park),
     "a parked one leaves": ((*PARKING, Parked(Lane.IN_PROGRESS)), Phase.FINISHED, Finish),
     "a person's retry takes a parked one up again": (
@@ -320,6 +326,13 @@ def test_attempts_that_were_stopped_or_met_a_limit_are_not_charged() -> None:
         )
     )
     assert charged(wp) == 1
+
+
+def test_who_waits_for_its_turn_says_for_what_until_it_goes_on() -> None:
+    wp, _ = drive((*IMPLEMENTING, Queued("waits for codex: at most 1 at once")))
+    assert wp.rests == "waits for codex: at most 1 at once"
+    wp, _ = drive((TimerFired(),), wp=wp)
+    assert wp.rests == ""
 
 
 def test_an_attempt_that_is_stopped_again_and_again_is_given_up() -> None:

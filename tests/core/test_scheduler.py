@@ -5,10 +5,12 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from spec_kitty_orchestrator.core.model import Lane, Phase, Result, WorkPackage, Workspace
+from spec_kitty_orchestrator.core.board import Board
+from spec_kitty_orchestrator.core.model import Attempt, Lane, Phase, Result, Role, WorkPackage, Workspace
 from spec_kitty_orchestrator.core.scheduler import (
     Finished,
     Idle,
@@ -233,20 +235,245 @@ def test_nothing_that_can_start_is_ever_left_out_of_an_empty_plan(
         assert isinstance(plan(free, limit), Start)
 
 
-def test_a_thousand_work_packages_are_planned_with_few_looks_at_each() -> None:
-    looks = 0
+def test_an_agent_without_room_holds_up_only_those_who_need_it() -> None:
+    agents = {"A": "codex", "B": "codex", "C": "claude"}
+    known = replace(snapshot([wp("A"), wp("B"), wp("C")]), agents=agents, per_agent={"codex": 1})
+    assert plan(known, 3) == Start(("A", "C"))
+    running = replace(snapshot([wp("A", phase=Phase.IMPLEMENTING), wp("B")], active=["A"]))
+    assert plan(replace(running, agents=agents, per_agent={"codex": 1}), 3) == Idle(None)
 
-    class Counting(dict[str, WorkPackage]):
-        def __getitem__(self, key: str) -> WorkPackage:
-            nonlocal looks
-            looks += 1
-            return super().__getitem__(key)
 
-    wps = [wp(f"W{n:04}", *([f"W{n - 10:04}"] if n >= 10 else [])) for n in range(1_000)]
-    seen = snapshot(wps)
-    found = plan(replace(seen, wps=Counting(seen.wps)), 8)
-    assert found == Start(tuple(f"W{n:04}" for n in range(8)))
-    assert looks <= 10_000
+def test_who_came_first_to_an_agent_is_first_when_it_has_room() -> None:
+    begun = [wp(name, lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING) for name in "AB"]
+    known = replace(snapshot(begun), agents=dict.fromkeys("AB", "codex"), per_agent={"codex": 1})
+    assert plan(replace(known, queue=("B", "A")), 2) == Start(("B",))
+
+
+def test_an_attempt_that_may_still_run_counts_and_comes_first() -> None:
+    attempt = Attempt("a1", 1, Role.IMPLEMENT, "codex", "/logs")
+    running = replace(wp("Z", lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING), attempts=(attempt,))
+    others = [wp("A", lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING), wp("B")]
+    known = replace(snapshot([*others, running]), agents=dict.fromkeys("ABZ", "codex"))
+    assert plan(known, 1) == Start(("Z",))
+    assert plan(replace(known, per_agent={"codex": 1}), 3) == Start(("Z",))
+
+
+def test_a_stall_at_an_agent_says_so() -> None:
+    attempt = Attempt("a1", 1, Role.IMPLEMENT, "codex", "/logs")
+    running = replace(wp("A", lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING), attempts=(attempt,))
+    foreign = WorkPackage("Z", (), Lane.IN_PROGRESS, Phase.FINISHED, result=Result.FOREIGN)
+    known = snapshot([foreign, running, wp("B")], shared={"A": "lane", "Z": "lane"})
+    known = replace(known, agents=dict.fromkeys("AB", "codex"), per_agent={"codex": 1})
+    # Somebody moved the lane of another one into our worktree while nobody looked.
+    assert plan(known, 2) == Stalled(
+        {"A": "its workspace is held by Z", "B": "waits for codex: at most 1 at once"}
+    )
+
+
+AGENTS = ("codex", "claude")
+
+STANDINGS = [
+    *[(Lane.PLANNED, Phase.WAITING)] * 4,
+    (Lane.IN_PROGRESS, Phase.WAITING),
+    (Lane.PLANNED, Phase.CLAIMING),
+    *[(Lane.IN_PROGRESS, Phase.IMPLEMENTING)] * 2,
+    (Lane.FOR_REVIEW, Phase.REVIEWING),
+    *[(Lane.DONE, Phase.FINISHED)] * 3,
+    (Lane.BLOCKED, Phase.FINISHED),
+    (Lane.IN_PROGRESS, Phase.FINISHED),
+]
+"""Where a work package may stand, what is usual more often."""
+
+
+class BoardMachine(RuleBasedStateMachine):
+    """A board that is kept up to date answers as one that was made from all that is known now."""
+
+    @initialize(
+        needs=st.fixed_dictionaries({name: st.sets(st.sampled_from(NAMES), max_size=2) for name in NAMES}),
+        shared=st.fixed_dictionaries({name: st.sampled_from(["lane-1", "lane-2", name]) for name in NAMES}),
+        limit=st.integers(1, 4),
+        per_agent=st.dictionaries(st.sampled_from(AGENTS), st.integers(1, 2)),
+        known=st.sampled_from([NAMES, NAMES[:3], ()]),
+        agent=st.sampled_from(["", *AGENTS]),
+    )
+    def begin(
+        self,
+        needs: dict[str, set[str]],
+        shared: dict[str, str],
+        limit: int,
+        per_agent: dict[str, int],
+        known: tuple[str, ...],
+        agent: str,
+    ) -> None:
+        self.needs = {name: tuple(sorted(needs[name] - {name})) for name in NAMES}
+        self.shared, self.limit, self.per_agent = shared, limit, per_agent
+        self.chains = chains(self.needs)
+        self.board = Board(self.chains, per_agent)
+        self.agents: dict[str, str] = {}
+        self.now = NOW
+        for name in known:
+            self.agents[name] = agent
+            self.board.put(WorkPackage(name, self.needs[name]), agent)
+            self._learn(name)
+
+    @rule(
+        name=st.sampled_from(NAMES),
+        lane=st.sampled_from(Lane),
+        phase=st.sampled_from(Phase),
+        result=st.sampled_from([Result.PARKED, Result.FOREIGN]),
+        agent=st.sampled_from(["", *AGENTS]),
+    )
+    def a_work_package_changes(self, name: str, lane: Lane, phase: Phase, result: Result, agent: str) -> None:
+        if name not in self.board.active:
+            ended = result if phase is Phase.FINISHED else None
+            self.agents[name] = agent
+            self.board.put(WorkPackage(name, self.needs[name], lane, phase, result=ended), agent)
+
+    @rule(name=st.sampled_from(NAMES), lane=st.sampled_from(Lane))
+    def the_host_acknowledges(self, name: str, lane: Lane) -> None:
+        if name in self.board.active:
+            self.board.put(replace(self.board.wps[name], lane=lane), self.agents[name])
+
+    @rule(name=st.sampled_from(NAMES))
+    def a_workspace_is_learned(self, name: str) -> None:
+        self._learn(name)
+
+    def _learn(self, name: str) -> None:
+        if name not in self.board.workspaces:
+            self.board.resolve(name, Workspace(f"/w/{name}", f"/t/{name}.md", self.shared[name]))
+
+    @rule(
+        place=st.integers(0, 3),
+        standing=st.sampled_from(STANDINGS),
+        rest_s=st.sampled_from([None, None, 0, 5, 50]),
+    )
+    def one_gives_its_slot_back(self, place: int, standing: tuple[Lane, Phase], rest_s: float | None) -> None:
+        for name in sorted(self.board.active)[place : place + 1]:
+            lane, phase = standing
+            ended = Result.PARKED if phase is Phase.FINISHED else None
+            wp_now = replace(self.board.wps[name], lane=lane, phase=phase, result=ended)
+            self.board.put(wp_now, self.agents[name])
+            self.board.resting.pop(name, None)
+            self.board.stop(name, None if rest_s is None else self.now + rest_s)
+
+    @rule()
+    def an_agent_is_left(self) -> None:
+        for name in sorted(self.board.active)[:1]:
+            self.agents[name] = ""
+            self.board.put(self.board.wps[name])
+            self.board.vacate(name)
+
+    @rule(seconds=st.sampled_from([0, 0, 6, 60]))
+    def time_passes_and_slots_are_given_out(self, seconds: int) -> None:
+        self.now += seconds
+        before = set(self.board.active)
+        known = Snapshot(
+            dict(self.board.wps),
+            dict(self.board.workspaces),
+            before,
+            {one: at for one, at in self.board.resting.items() if one not in before},
+            self.now,
+            self.chains,
+            dict(self.agents),
+            self.per_agent,
+        )
+        keys = [known.workspaces[one].key for one in before]
+        if len(keys) != len(set(keys)):
+            return
+        could = self.board.could_start(self.limit, self.now)
+        found = self.board.plan(self.limit, self.now)
+        assert found == plan(known, self.limit)
+        assert could == isinstance(found, Start)
+        if isinstance(found, Start):
+            assert self.board.active == before | set(found.ids)
+            for agent, most in self.per_agent.items():
+                seated = [one for one in found.ids if self.agents[one] == agent]
+                at_work = [one for one in before if self.agents[one] == agent]
+                assert not seated or len(seated) + len(at_work) <= most
+
+    @rule(name=st.sampled_from(NAMES))
+    def questions_are_asked(self, name: str) -> None:
+        for at_leisure in (False, True):
+            for one in self.board.to_resolve(3, at_leisure=at_leisure):
+                self._learn(one)
+
+
+TestBoardMachine = BoardMachine.TestCase
+TestBoardMachine.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+
+
+def resolved_board(*wps: WorkPackage, shared: Mapping[str, str] | None = None) -> Board:
+    board = Board()
+    for one in wps:
+        board.put(one)
+        board.resolve(one.id, Workspace(f"/w/{one.id}", "", (shared or {}).get(one.id, one.id)))
+    return board
+
+
+def test_the_next_one_is_claimed_ahead_only_while_every_slot_is_taken() -> None:
+    board = resolved_board(wp("A"), wp("B"), wp("C"))
+    assert board.plan(1, NOW) == Start(("A",))
+    assert board.claim_ahead(2) == ""
+    assert board.claim_ahead(1) == "B"
+    assert board.claim_ahead(1) == ""
+    assert board.plan(1, NOW) == Idle(None)
+
+
+def test_who_is_ahead_comes_first_of_the_new_and_after_what_was_begun() -> None:
+    board = resolved_board(wp("A"), wp("B"), wp("C"))
+    board.plan(1, NOW)
+    assert board.claim_ahead(1) == "B"
+    board.put(replace(wp("B"), lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING))
+    board.stop("B")
+    board.put(replace(wp("A"), lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING))
+    board.stop("A", NOW + 5)
+    assert board.plan(1, NOW + 5) == Start(("A",))
+    assert board.plan(2, NOW + 5) == Start(("B",))
+    assert board.ahead == ""
+
+
+def test_a_slot_that_frees_during_the_claim_goes_to_who_is_claimed() -> None:
+    board = resolved_board(wp("A"), wp("B"), wp("C"))
+    board.plan(1, NOW)
+    assert board.claim_ahead(1) == "B"
+    board.put(wp("A", lane=Lane.DONE))
+    board.stop("A")
+    assert board.plan(1, NOW) == Idle(None)
+    assert (board.ahead, board.active) == ("", {"B"})
+
+
+def test_nobody_is_claimed_ahead_into_a_worktree_that_is_held() -> None:
+    board = resolved_board(wp("A"), wp("B"), wp("C"), shared={"A": "lane", "B": "lane"})
+    board.plan(1, NOW)
+    assert board.claim_ahead(1) == "C"
+
+
+def test_nobody_is_claimed_ahead_of_what_was_begun() -> None:
+    begun = wp("B", lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING)
+    board = resolved_board(wp("A", lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING), begun, wp("C"))
+    board.plan(1, NOW)
+    assert board.claim_ahead(1) == ""
+
+
+@pytest.mark.parametrize("lane", Lane)
+@pytest.mark.parametrize("phase", [Phase.FINISHED, Phase.IMPLEMENTING])
+def test_others_are_waited_for_only_while_a_slot_is_free_and_only_they_can_help(
+    lane: Lane, phase: Phase
+) -> None:
+    result = Result.PARKED if phase is Phase.FINISHED else None
+    board = resolved_board(WorkPackage("A", (), lane, phase, result=result), wp("B", "A"), wp("C"))
+    board.plan(2 if phase is Phase.FINISHED or lane.complete else 3, NOW)
+    assert board.waits_for_others(4) == (phase is Phase.FINISHED and not lane.complete)
+    assert not board.waits_for_others(len(board.active))
+
+
+def test_who_holds_a_worktree_outside_this_run_is_waited_for_too() -> None:
+    foreign = WorkPackage("A", (), Lane.IN_PROGRESS, Phase.FINISHED, result=Result.FOREIGN)
+    board = resolved_board(foreign, wp("B"), wp("C"), shared={"A": "lane", "B": "lane"})
+    assert board.plan(2, NOW) == Start(("C",))
+    assert board.waits_for_others(2)
+    board.put(replace(foreign, lane=Lane.DONE))
+    assert not board.waits_for_others(2)
 
 
 def test_a_chain_of_a_thousand_has_a_thousand_waves_and_is_its_own_critical_path() -> None:

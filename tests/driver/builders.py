@@ -187,19 +187,21 @@ class Stage:
         assert self.agents.collisions == []
         assert set(self.agents.runs.values()) <= {1}
         assert self.agents.most_at_once <= self.max_concurrent
+        asked = {one.id: one for one in self.agents.requests}
+        ended: dict[str, list[AgentExited]] = {}
+        for exit_ in self._exits():
+            ended.setdefault(exit_.attempt_id, []).append(exit_)
         for one in self.host.witnessed:
             if one.transition.to_lane.complete:
-                self._assert_true(one)
-
-    def _assert_true(self, seen: Seen) -> None:
-        review = seen.transition.review
-        assert review is not None
-        attempt_id, _, head = review.reference.partition("@")
-        assert (review.verdict, head) == (APPROVED, seen.head)
-        asked = next(one for one in self.agents.requests if one.id == attempt_id)
-        assert (asked.role, asked.wp_id, asked.head) == (Role.REVIEW, seen.transition.wp, seen.head)
-        ended = [one for one in self._exits() if one.attempt_id == attempt_id]
-        assert [(one.report.outcome, one.tampered) for one in ended] == [(Outcome.OK, ())]
+                review = one.transition.review
+                assert review is not None
+                attempt_id, _, head = review.reference.partition("@")
+                assert (review.verdict, head) == (APPROVED, one.head)
+                request = asked[attempt_id]
+                named = (request.role, request.wp_id, request.head)
+                assert named == (Role.REVIEW, one.transition.wp, one.head)
+                ends = [(exit_.report.outcome, exit_.tampered) for exit_ in ended.get(attempt_id, ())]
+                assert ends == [(Outcome.OK, ())]
 
     def _exits(self) -> Iterable[AgentExited]:
         return (

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.driver.builders import Power, Stage, longer
 from trio.testing import MockClock
 
-from spec_kitty_orchestrator.core.commands import Command
+from spec_kitty_orchestrator.core.commands import Command, OpenAttempt, RunAgent
 from spec_kitty_orchestrator.core.events import Event
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Role, WorkPackage
 from spec_kitty_orchestrator.driver.engine import Orchestrator, RunResult
@@ -93,7 +93,12 @@ class Machine(RuleBasedStateMachine):
             async def perform(watched, wp: WorkPackage, command: Command) -> Event:  # noqa: N805
                 assert wp.id not in self.performing, "two commands for one work package"
                 self.performing.add(wp.id)
-                assert len(self.performing) <= self.mission.max_concurrent
+                board = engine._progress.board
+                assert self.performing <= board.active
+                # One more than there are slots may be claimed, never run.
+                ahead = board.ahead in board.active
+                assert len(board.active) - ahead <= self.mission.max_concurrent
+                assert not isinstance(command, OpenAttempt | RunAgent) or wp.id != board.ahead
                 try:
                     return await performer.perform(wp, command)
                 finally:

@@ -1,11 +1,12 @@
 """The event loop stays free: no step of a run may use it for long, however large the mission is.
 
-The host itself cannot hold more than 99 work packages; these missions are up to four times as large.
+The host itself cannot hold more than 99 work packages; these missions are up to ten times as large.
 """
 
 import asyncio
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -28,8 +29,11 @@ LONGEST_STEP_S = 0.1
 
 
 @pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     """The CPU seconds of each step that the event loop made."""
+    # What pytest and the tests before keep alive must not be searched for garbage in a step of ours.
+    gc.collect()
+    gc.freeze()
     found: list[float] = []
     original = asyncio.events.Handle._run
 
@@ -39,7 +43,8 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         found.append(time.thread_time() - began)
 
     monkeypatch.setattr(asyncio.events.Handle, "_run", timed)
-    return found
+    yield found
+    gc.unfreeze()
 
 
 def wide(count: int, chain: int) -> dict[str, tuple[str, ...]]:
@@ -68,12 +73,22 @@ async def test_a_run_of_two_hundred_work_packages_leaves_the_loop_free(
     assert max(steps) < LONGEST_STEP_S
 
 
-@pytest.mark.parametrize("chain", [10, 400])
-async def test_the_start_of_four_hundred_work_packages_leaves_the_loop_free(
+async def test_a_run_of_a_thousand_work_packages_and_a_hundred_agents_leaves_the_loop_free(
+    stage: Make, steps: list[float]
+) -> None:
+    mission = stage(wide(1000, chain=10), busy, max_concurrent=100, limit_s=REAL_LIMIT_S)
+    result = await mission.run()
+    assert result.exit_code == 0
+    assert mission.agents.most_at_once > 50
+    assert max(steps) < LONGEST_STEP_S
+
+
+@pytest.mark.parametrize("chain", [10, 1000])
+async def test_the_start_of_a_thousand_work_packages_leaves_the_loop_free(
     stage: Make, steps: list[float], chain: int
 ) -> None:
-    mission = stage(wide(400, chain), busy, max_concurrent=8, limit_s=REAL_LIMIT_S)
-    for name in list(mission.host.lanes)[:370]:
+    mission = stage(wide(1000, chain), busy, max_concurrent=8, limit_s=REAL_LIMIT_S)
+    for name in list(mission.host.lanes)[:970]:
         mission.host.lanes[name] = Lane.DONE
     assert (await mission.run()).exit_code == 0
     assert max(steps) < LONGEST_STEP_S

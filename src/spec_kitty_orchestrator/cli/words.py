@@ -83,6 +83,8 @@ def _tell(wp: WorkPackage, event: events.Event) -> str:
             return f"the host refused {event.call} ({event.code}, lane {event.lane}): {event.message}"
         case events.TimerFired():
             return "the wait is over"
+        case events.Queued(reason=reason):
+            return reason
         case events.WorkspaceFailed(message=message):
             return f"the workspace failed: {message}"
         case events.Retried(note=note):

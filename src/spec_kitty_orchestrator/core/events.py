@@ -145,6 +145,14 @@ class TimerFired:
 
 
 @dataclass(frozen=True)
+class Queued:
+    """It gave its slot back and waits its turn: for a slot, or for an agent that has no room."""
+
+    reason: str
+    kind: Literal["queued"] = "queued"
+
+
+@dataclass(frozen=True)
 class WorkspaceFailed:
     """Git or the disk refused; a person must look at the workspace."""
 
@@ -183,6 +191,7 @@ Event = (
     | Parked
     | HostRefused
     | TimerFired
+    | Queued
     | WorkspaceFailed
     | Retried
     | Skipped

@@ -31,6 +31,7 @@ from spec_kitty_orchestrator.core.events import (
     Event,
     HostRefused,
     Parked,
+    Queued,
     Recorded,
     Retried,
     ReviewClaimed,
@@ -176,6 +177,11 @@ def _skipped(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
     return park(wp, event.note or "skipped by a person", blocks=event.lane in MAY_BE_BLOCKED)
 
 
+def _queued(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
+    assert isinstance(event, Queued)
+    return replace(wp, rests=event.reason)
+
+
 def _again(wp: WorkPackage, _event: Event, _policy: Policy) -> Next:
     return wp
 
@@ -202,6 +208,7 @@ ANYWHERE: dict[type[Event], Edge] = {
     Scheduled: _scheduled,
     HostRefused: _refused,
     TimerFired: _again,
+    Queued: _queued,
     WorkspaceFailed: _workspace_failed,
     Retried: _retried,
     Skipped: _skipped,

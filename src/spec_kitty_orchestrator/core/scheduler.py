@@ -1,17 +1,31 @@
-"""Which work packages run next: a pure function of what is known, asked again after every change.
+"""Which work packages run next: a pure function of what is known.
 
 Work packages that were begun come first, then the longest remaining chain, then the id; one work package
-per workspace at a time, and never more than the limit.
+per workspace at a time, never more than the limit, and no more attempts of an agent than it may run at once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from spec_kitty_orchestrator.core.model import Lane, Phase, Result, WorkPackage, Workspace
+from spec_kitty_orchestrator.core.board import Board
+from spec_kitty_orchestrator.core.commands import Claim, ClaimReview, OpenAttempt, RunAgent
+from spec_kitty_orchestrator.core.lifecycle import resume
+from spec_kitty_orchestrator.core.model import Lane, Policy, WorkPackage, Workspace
+from spec_kitty_orchestrator.core.plans import Finished, Idle, Stalled, Start
 
-HOLDING = frozenset({Lane.CLAIMED, Lane.IN_PROGRESS, Lane.FOR_REVIEW, Lane.IN_REVIEW})
-"""Lanes in which a work package has its workspace to itself, whoever works on it."""
+__all__ = [
+    "Finished",
+    "Idle",
+    "Snapshot",
+    "Stalled",
+    "Start",
+    "chains",
+    "critical_path",
+    "next_agent",
+    "plan",
+    "waves",
+]
 
 
 @dataclass(frozen=True)
@@ -25,6 +39,9 @@ class Snapshot:
         resting: ids that wait, each with the time at which it may go on.
         now: on the clock of `resting`.
         chains: see `chains`.
+        agents: see `next_agent`; only those that `per_agent` limits matter.
+        per_agent: how many attempts of an agent may run at once; an agent that is missing has no limit.
+        queue: ids that wait for an agent, who came first first.
     """
 
     wps: Mapping[str, WorkPackage]
@@ -33,133 +50,41 @@ class Snapshot:
     resting: Mapping[str, float]
     now: float
     chains: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Start:
-    """Give each of these a slot, in this order."""
-
-    ids: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Idle:
-    """Nothing to start before something changes, or before `until`."""
-
-    until: float | None = None
-
-
-@dataclass(frozen=True)
-class Finished:
-    """Every work package has left the run."""
-
-
-@dataclass(frozen=True)
-class Stalled:
-    """Nothing runs and nothing can be started; `reasons` has a line for each work package left."""
-
-    reasons: Mapping[str, str]
+    agents: Mapping[str, str] = field(default_factory=dict)
+    per_agent: Mapping[str, int] = field(default_factory=dict)
+    queue: Sequence[str] = ()
 
 
 def plan(snapshot: Snapshot, limit: int) -> Start | Idle | Finished | Stalled:
-    """Decide what the free slots are given to."""
-    left = [wp for wp in snapshot.wps.values() if _unfinished(wp, snapshot)]
-    if not left:
-        return Idle(None) if snapshot.active else Finished()
-    busy = _busy(snapshot)
-    reasons: dict[str, str] = {}
-    ready: list[WorkPackage] = []
-    unknown = _held_somewhere(snapshot)
-    for wp in left:
-        reason = _why_not(wp, snapshot)
-        if unknown and not reason and not _begun(wp):
-            reason = f"waits to learn which workspace {unknown[0]} holds"
-        if reason:
-            reasons[wp.id] = reason
-        else:
-            ready.append(wp)
-    chosen: list[str] = []
-    free = limit - len(snapshot.active)
-    for wp in sorted(ready, key=lambda one: _urgency(one, snapshot)):
-        key = snapshot.workspaces[wp.id].key
-        holder = busy.get(key, wp.id)
-        if holder != wp.id:
-            reasons[wp.id] = f"its workspace is held by {holder}"
-        elif len(chosen) < free:
-            busy[key] = wp.id
-            chosen.append(wp.id)
-    if chosen:
-        return Start(tuple(chosen))
-    unresolved = unknown or any(_runnable(wp, snapshot) and wp.id not in snapshot.workspaces for wp in left)
-    # Whose rest is over waits for something else now, and must not wake the scheduler again and again.
-    until = min((at for at in snapshot.resting.values() if at > snapshot.now), default=None)
-    if snapshot.active or unresolved or until is not None:
-        return Idle(until)
-    return Stalled(reasons)
+    """Decide what the free slots are given to.
 
-
-def _unfinished(wp: WorkPackage, snapshot: Snapshot) -> bool:
-    if wp.id in snapshot.active:
-        return False
-    return wp.phase is not Phase.FINISHED
-
-
-def held_by_others(wp: WorkPackage) -> bool:
-    """Whether another actor works on it, so that its worktree must be left alone."""
-    return wp.result is Result.FOREIGN and wp.lane in HOLDING
-
-
-def _held_somewhere(snapshot: Snapshot) -> list[str]:
-    """Return who holds a workspace that we do not know yet, which may be anybody's."""
-    return [
-        wp.id
-        for wp in snapshot.wps.values()
-        if wp.id not in snapshot.workspaces
-        and wp.lane in HOLDING
-        and (_unfinished(wp, snapshot) or held_by_others(wp))
-    ]
-
-
-def _begun(wp: WorkPackage) -> bool:
-    return wp.phase not in (Phase.WAITING, Phase.FINISHED)
-
-
-def _busy(snapshot: Snapshot) -> dict[str, str]:
-    busy = {snapshot.workspaces[one].key: one for one in snapshot.active if one in snapshot.workspaces}
+    A `Board` that is kept up to date gives the same answers without looking at every work package again.
+    """
+    board = Board(snapshot.chains, snapshot.per_agent)
+    board.workspaces.update(snapshot.workspaces)
+    board.resting.update(snapshot.resting)
+    for one in snapshot.queue:
+        board.seats.enqueue(one, snapshot.agents[one])
     for wp in snapshot.wps.values():
-        workspace = snapshot.workspaces.get(wp.id)
-        if workspace is None:
-            continue
-        if _begun(wp) or wp.lane in HOLDING:
-            busy.setdefault(workspace.key, wp.id)
-    return busy
+        board.put(wp, snapshot.agents.get(wp.id, ""))
+    for one in snapshot.active:
+        board.begin(one)
+    return board.plan(limit, snapshot.now)
 
 
-def _runnable(wp: WorkPackage, snapshot: Snapshot) -> bool:
-    """Whether nothing but a workspace could be missing."""
-    return _begun(wp) or wp.lane is not Lane.PLANNED or not _missing(wp, snapshot)
-
-
-def _why_not(wp: WorkPackage, snapshot: Snapshot) -> str:
-    if not _runnable(wp, snapshot):
-        return "waits for " + ", ".join(_missing(wp, snapshot))
-    if snapshot.resting.get(wp.id, snapshot.now) > snapshot.now:
-        return wp.note or "rests before the next try"
-    if wp.id not in snapshot.workspaces:
-        return "its workspace is not resolved yet"
-    return ""
-
-
-def _missing(wp: WorkPackage, snapshot: Snapshot) -> list[str]:
-    return [
-        f"{one} ({snapshot.wps[one].lane})" if one in snapshot.wps else f"{one} (not in the mission)"
-        for one in wp.dependencies
-        if one not in snapshot.wps or not snapshot.wps[one].lane.complete
-    ]
-
-
-def _urgency(wp: WorkPackage, snapshot: Snapshot) -> tuple[bool, int, str]:
-    return (not _begun(wp), -snapshot.chains.get(wp.id, 1), wp.id)
+def next_agent(wp: WorkPackage, policy: Policy) -> str:
+    """Return the agent whose attempt a work package runs or needs next; "" if it is far from one."""
+    match resume(wp, policy):
+        case RunAgent(attempt=attempt):
+            return attempt.agent
+        case OpenAttempt(agent=agent):
+            return agent
+        case Claim() if wp.lane not in (Lane.FOR_REVIEW, Lane.IN_REVIEW):
+            return policy.impl_agents[wp.impl_agent]
+        case Claim() | ClaimReview():
+            return policy.review_agents[wp.review_agent]
+        case _:
+            return ""
 
 
 def chains(dependencies: Mapping[str, tuple[str, ...]]) -> dict[str, int]:

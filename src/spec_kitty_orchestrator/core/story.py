@@ -9,6 +9,7 @@ from spec_kitty_orchestrator.core.events import (
     Event,
     HostRefused,
     Parked,
+    Queued,
     Recorded,
     Retried,
     ReviewClaimed,
@@ -66,6 +67,8 @@ def _words(event: Event) -> str:
             return f"host refused {call} ({code}), lane is {lane}: {message}"
         case TimerFired():
             return "wait is over"
+        case Queued(reason=reason):
+            return reason
         case WorkspaceFailed(message=message):
             return f"workspace failed: {message}"
         case Retried(note=note):

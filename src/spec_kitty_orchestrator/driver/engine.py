@@ -1,38 +1,41 @@
 """Runs a mission: one coroutine per work package that holds a slot, and one place that gives out slots.
 
-Nothing polls: whatever changes wakes the scheduler. Signals arrive as a call of `interrupt`.
+Whatever changes wakes who has to act on it. Signals arrive as a call of `interrupt`.
 """
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import anyio
 from anyio.abc import TaskGroup
 
-from spec_kitty_orchestrator.core.commands import Finish, Wait
-from spec_kitty_orchestrator.core.events import Event, Scheduled, TimerFired
-from spec_kitty_orchestrator.core.lifecycle import step
-from spec_kitty_orchestrator.core.model import MissionState, Phase, Policy, Result, WorkPackage, Workspace
-from spec_kitty_orchestrator.core.moves import finish
-from spec_kitty_orchestrator.core.prompts import Prompts
-from spec_kitty_orchestrator.core.scheduler import (
-    Finished,
-    Idle,
-    Snapshot,
-    Stalled,
-    Start,
-    chains,
-    held_by_others,
-    plan,
+from spec_kitty_orchestrator.core.commands import (
+    Claim,
+    ClaimReview,
+    Command,
+    Finish,
+    OpenAttempt,
+    Park,
+    RunAgent,
+    Wait,
 )
+from spec_kitty_orchestrator.core.events import Event, Queued, Scheduled, TimerFired
+from spec_kitty_orchestrator.core.lifecycle import step
+from spec_kitty_orchestrator.core.model import Lane, MissionState, Policy, Result, WorkPackage
+from spec_kitty_orchestrator.core.plans import Finished, Idle, Stalled, Start
+from spec_kitty_orchestrator.core.prompts import Prompts
+from spec_kitty_orchestrator.driver.lookout import Lookout
 from spec_kitty_orchestrator.driver.mission import MissionView
-from spec_kitty_orchestrator.driver.recover import fold_in_steps, seen, start
+from spec_kitty_orchestrator.driver.progress import Progress
+from spec_kitty_orchestrator.driver.recover import fold_in_steps, start_in_steps
+from spec_kitty_orchestrator.driver.resolver import Resolver
 from spec_kitty_orchestrator.driver.result import RunResult, begins_something, conclude, first_error
+from spec_kitty_orchestrator.driver.room import HEADROOM_POLL_S, Room
 from spec_kitty_orchestrator.driver.work_package import Performer
-from spec_kitty_orchestrator.errors import HostRefusal
 from spec_kitty_orchestrator.ports import (
     AgentRunner,
     Entry,
+    Headroom,
     Host,
     Journal,
     Observer,
@@ -49,6 +52,9 @@ STOP_GRACE_S = 8.0
 
 HURRIED_GRACE_S = 1.0
 """The same after a second signal to us: somebody is waiting."""
+
+POLL_INTERVAL_S = 30.0
+"""Between two looks at the mission while only others can free work."""
 
 
 def new_attempt_id() -> str:
@@ -78,22 +84,48 @@ class Orchestrator:
         timeouts_s: tuple[float, float] = (0.0, 0.0),
         stop_grace_s: float = STOP_GRACE_S,
         new_id: Callable[[], str] = new_attempt_id,
+        poll_interval_s: float = POLL_INTERVAL_S,
+        max_per_agent: Mapping[str, int] | None = None,
+        headroom: Headroom | None = None,
     ) -> None:
+        """Take the parts.
+
+        Args:
+            mission: its slug.
+            actor: the name under which the host knows us.
+            policy: what decisions depend on.
+            host: and the other ports, see `spec_kitty_orchestrator.ports`.
+            agents: runs attempts.
+            workspaces: git.
+            journal: the record of the mission's runs.
+            clock: for the journal.
+            observer: is told of every event.
+            prompts: the texts for agents.
+            max_concurrent: how many work packages hold a slot at once; no more agents run.
+            version: ours, for the journal.
+            tick_command: how an implementer calls the host to tick subtasks.
+            timeouts_s: of an implement attempt and of a review, for the journal.
+            stop_grace_s: seconds between the first signal to an agent and the kill.
+            new_id: makes attempt ids.
+            poll_interval_s: seconds between two looks at the mission while only others can free work.
+            max_per_agent: how many attempts of an agent run at once; one that is missing has no limit.
+            headroom: asked before work starts; None if the machine always has room.
+        """
         self._mission, self._actor, self._policy = mission, actor, policy
-        self._host, self._agents, self._journal = host, agents, journal
+        self._agents, self._journal = agents, journal
         self._clock, self._observer = clock, observer
         self._limit, self._timeouts_s = max_concurrent, timeouts_s
         self._version, self._grace_s = version, stop_grace_s
+        self._per_agent = dict(max_per_agent or {})
         self._view = MissionView(host, mission)
+        self._progress = Progress(self._view, policy, max_concurrent, self._per_agent)
+        self._resolver = Resolver(host, mission, self._progress, observer)
+        self._lookout = Lookout(self._view, self._progress, observer, poll_interval_s)
+        self._room = Room(headroom, observer)
         self._performer = Performer(
             mission, actor, policy, host, agents, workspaces, self._view, prompts, tick_command, new_id
         )
-        self._wps: dict[str, WorkPackage] = {}
-        self._workspaces: dict[str, Workspace] = {}
-        self._chains: dict[str, int] = {}
-        self._active: set[str] = set()
-        self._resting: dict[str, float] = {}
-        self._changed = anyio.Event()
+        self._queued: dict[str, Lane] = {}
         self._stop = anyio.Event()
         self._signals: list[int] = []
         self._drained_by: int | None = None
@@ -102,7 +134,7 @@ class Orchestrator:
     def drain(self, signum: int) -> None:
         """Start nothing more, let running attempts end, save their work and return from `run`."""
         self._drained_by = signum
-        self._wake()
+        self._progress.close()
 
     def interrupt(self, signum: int) -> None:
         """Start nothing more, stop the agents and return from `run`; a second call hurries the stop."""
@@ -122,126 +154,123 @@ class Orchestrator:
         lines = await self._journal.read()
         await self._view.begin(state)
         folded = await fold_in_steps(lines, self._policy)
-        self._wps = start(self._view.state(), folded, self._policy)
-        self._workspaces = {one.id: one.workspace for one in self._wps.values() if one.workspace is not None}
+        await self._progress.begin(await start_in_steps(self._view.state(), folded, self._policy))
         settings = (self._actor, self._policy, self._version, self._limit, *self._timeouts_s)
-        await self._journal.append(RunStarted(self._clock.now(), self._mission, *settings))
-        self._chains = chains(self._view.dependencies)
+        await self._journal.append(
+            RunStarted(self._clock.now(), self._mission, *settings, max_per_agent=self._per_agent)
+        )
         end: Finished | Stalled | None = None
         async with anyio.create_task_group() as tg:
             tg.start_soon(self._stop_agents_when_told)
-            tg.start_soon(self._guarded, self._resolve_workspaces)
+            tg.start_soon(self._guarded, self._resolver.keep_resolving)
+            tg.start_soon(self._guarded, self._lookout.keep_looking)
             try:
-                end = await self._schedule(tg)
+                end = await self._give_out_slots(tg)
             except Exception as error:  # noqa: BLE001 - raised below, once the agents are stopped
                 self._fail(error)
-                while self._active:
-                    await self._changed.wait()
+                while self._progress.board.active:
+                    await self._progress.to_slots.wait()
             tg.cancel_scope.cancel()
         if self._failures:
             raise self._failures[0]
         result = self._result(end)
-        summary = f"{sum(one.lane.complete for one in result.work_packages)} of {len(self._wps)} complete"
+        complete = sum(one.lane.complete for one in result.work_packages)
+        summary = f"{complete} of {len(self._progress.board.wps)} complete"
         await self._journal.append(RunEnded(self._clock.now(), result.exit_code, summary))
         return result
 
-    async def _schedule(self, tg: TaskGroup) -> Finished | Stalled | None:
-        while True:
-            changed = self._changed
-            if self._halted or self._drained_by:
-                if not self._active:
-                    return None
-                await changed.wait()
-                continue
-            snapshot = Snapshot(
-                self._wps, self._workspaces, self._active, self._resting, anyio.current_time(), self._chains
-            )
-            match plan(snapshot, self._limit):
+    async def _give_out_slots(self, tg: TaskGroup) -> Finished | Stalled | None:
+        progress, board = self._progress, self._progress.board
+        while not progress.closing:
+            if board.could_start(self._limit, anyio.current_time()):
+                if await self._room.is_short(at_work=bool(board.active)):
+                    if self._room.is_given_up:
+                        return Stalled(board.reasons(self._room.shortage))
+                    with anyio.move_on_after(HEADROOM_POLL_S):
+                        await progress.to_slots.wait()
+                    continue
+                if progress.closing:
+                    break
+            match board.plan(self._limit, anyio.current_time()):
                 case Start(ids=ids):
                     for one in ids:
-                        self._active.add(one)
-                        tg.start_soon(self._guarded, self._drive, one)
+                        self._start(tg, one)
                 case Idle(until=until):
+                    self._claim_ahead(tg)
                     with anyio.move_on_after(None if until is None else until - anyio.current_time()):
-                        await changed.wait()
+                        await progress.to_slots.wait()
                 case end:
                     if self._view.stale:
                         await self._view.refresh()
-                    if not self._adopt():
+                    if not progress.adopt():
                         return end
+        while board.active:
+            await progress.to_slots.wait()
+        return None
+
+    def _start(self, tg: TaskGroup, wp_id: str) -> None:
+        self._progress.started(wp_id)
+        tg.start_soon(self._guarded, self._drive, wp_id)
+
+    def _claim_ahead(self, tg: TaskGroup) -> None:
+        """Let the host prepare the next work package while agents have every slot and the host is idle."""
+        if self._progress.lull and not self._room.shortage:
+            wp_id = self._progress.board.claim_ahead(self._limit)
+            if wp_id:
+                self._start(tg, wp_id)
 
     async def _drive(self, wp_id: str) -> None:
-        event: Event = Scheduled(self._wps[wp_id].lane, self._workspaces[wp_id])
-        if self._resting.pop(wp_id, None) is not None:
-            event = TimerFired()
+        event, rests_until = self._taken_up(wp_id), None
         try:
             while True:
-                wp, command = step(self._wps[wp_id], event, self._policy)
-                await self._journal.append(Entry(self._clock.now(), wp_id, event))
-                self._wps[wp_id] = wp
-                self._observer.saw(wp, event)
-                self._wake()
+                wp, command = await self._happened(wp_id, event)
                 if isinstance(command, Wait):
-                    self._resting[wp_id] = anyio.current_time() + command.seconds
+                    rests_until = anyio.current_time() + command.seconds
                     return
                 if isinstance(command, Finish):
                     if command.result is Result.REQUEUED:
-                        await self._reconcile()
+                        await self._view.refresh()
+                        self._progress.adopt()
                     return
                 if self._halted or (self._drained_by and begins_something(event, command)):
                     return
+                reason = self._must_wait(wp, command)
+                if reason:
+                    self._queued[wp_id] = wp.lane
+                    await self._happened(wp_id, Queued(reason))
+                    return
                 event = await self._performer.perform(wp, command)
         finally:
-            self._active.discard(wp_id)
-            self._wake()
+            self._progress.stopped(wp_id, rests_until)
 
-    async def _reconcile(self) -> None:
-        await self._view.refresh()
-        self._adopt()
+    def _taken_up(self, wp_id: str) -> Event:
+        board = self._progress.board
+        wp = board.wps[wp_id]
+        rested = board.resting.pop(wp_id, None) is not None
+        # Who moved its lane while it waited is heard before an agent is paid for.
+        waited = self._queued.pop(wp_id, None) is wp.lane
+        return (
+            TimerFired() if rested or waited else Scheduled(wp.lane, wp.workspace or board.workspaces[wp_id])
+        )
 
-    def _adopt(self) -> bool:
-        """Take over the lanes last read, and tell whether any differs; whoever is at work settles its own."""
-        before = dict(self._wps)
-        for wp_id, lane in self._view.lanes.items():
-            wp = self._wps.get(wp_id) or WorkPackage(wp_id, self._view.dependencies[wp_id])
-            self._wps[wp_id] = wp if wp_id in self._active else seen(wp, lane)
-        self._wake()
-        return self._wps != before
+    async def _happened(self, wp_id: str, event: Event) -> tuple[WorkPackage, Command]:
+        wp, command = step(self._progress.board.wps[wp_id], event, self._policy)
+        await self._journal.append(Entry(self._clock.now(), wp_id, event))
+        self._progress.put(wp)
+        self._observer.saw(wp, event)
+        return wp, command
 
-    async def _resolve_workspaces(self) -> None:
-        """Learn who shares a worktree before anything is claimed; what cannot start yet waits for a lull."""
-        while not (self._halted or self._drained_by):
-            changed = self._changed
-            missing = [one for one in self._wps.values() if self._unresolved(one)]
-            missing.sort(key=lambda one: (-self._chains.get(one.id, 1), one.id))
-            ready = [one for one in missing if self._ready(one)]
-            if ready:
-                async with anyio.create_task_group() as tg:
-                    for one in ready[: self._limit]:
-                        tg.start_soon(self._resolve, one.id)
-            elif missing and self._lull():
-                await self._resolve(missing[0].id)
-            else:
-                await changed.wait()
-
-    def _unresolved(self, wp: WorkPackage) -> bool:
-        """Whether its worktree is to be found out: to work in it, or to keep out of it."""
-        return wp.id not in self._workspaces and (wp.phase is not Phase.FINISHED or held_by_others(wp))
-
-    def _ready(self, wp: WorkPackage) -> bool:
-        return all(one in self._wps and self._wps[one].lane.complete for one in wp.dependencies)
-
-    def _lull(self) -> bool:
-        """Whether no work package waits for the host: its calls compete for the same cores."""
-        return all(self._wps[one].open_attempt is not None for one in self._active)
-
-    async def _resolve(self, wp_id: str) -> None:
-        try:
-            self._workspaces[wp_id] = await self._host.resolve_workspace(self._mission, wp_id)
-        except HostRefusal as refusal:
-            self._wps[wp_id] = finish(self._wps[wp_id], Result.PARKED, refusal.message)
-            self._observer.said(f"{wp_id} is left out: {refusal.message}")
-        self._wake()
+    def _must_wait(self, wp: WorkPackage, command: Command) -> str:
+        """Return why a work package must give its slot back before `command`, "" if it may go on."""
+        board = self._progress.board
+        if wp.id == board.ahead and not isinstance(command, Claim | Park):
+            return "claimed ahead, waits for a slot"
+        if isinstance(command, OpenAttempt) and not board.admit(wp.id, command.agent):
+            return board.seats.refusal(command.agent)
+        if not isinstance(command, Claim | ClaimReview | OpenAttempt | RunAgent):
+            board.vacate(wp.id)
+            self._progress.tell()
+        return ""
 
     async def _guarded(self, work: Callable[..., Awaitable[None]], *args: str) -> None:
         """Let a failure end the run in order: nothing starts any more, agents are stopped, `run` raises."""
@@ -259,7 +288,7 @@ class Orchestrator:
     def _halt(self) -> None:
         self._stop.set()
         self._stop = anyio.Event()
-        self._wake()
+        self._progress.close()
 
     @property
     def _halted(self) -> bool:
@@ -274,12 +303,9 @@ class Orchestrator:
                     tg.start_soon(self._agents.stop_all, grace_s)
                 await stop.wait()
 
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
-
     def _result(self, end: Finished | Stalled | None) -> RunResult:
-        wps = tuple(self._wps[one] for one in self._view.lanes if one in self._wps)
+        known = self._progress.board.wps
+        wps = tuple(known[one] for one in self._view.lanes if one in known)
         reasons = end.reasons if isinstance(end, Stalled) else {}
         received = self._drained_by or next(iter(self._signals), None)
         return conclude(self._view.state(), wps, reasons, received)

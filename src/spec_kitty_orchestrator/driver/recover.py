@@ -21,8 +21,9 @@ An attempt that is open, work that is not yet submitted and a verdict that is no
 whatever the lane: the host's answer settles it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 import anyio.lowlevel
 
@@ -32,7 +33,17 @@ from spec_kitty_orchestrator.core.moves import SETTLED, enter, reopen
 from spec_kitty_orchestrator.ports import Entry, Line, RunStarted
 
 STEPS_AT_ONCE = 100
-"""Lines of a journal between two looks at the event loop: about 5 ms."""
+"""Lines of a journal, or work packages, between two looks at the event loop: about 5 ms."""
+
+Item = TypeVar("Item")
+
+
+async def in_steps(items: Iterable[Item]) -> AsyncIterator[Item]:
+    """Yield the items, with looks at the event loop in between."""
+    for place, item in enumerate(items):
+        yield item
+        if place % STEPS_AT_ONCE == 0:
+            await anyio.lowlevel.checkpoint()
 
 
 def fold(lines: Iterable[Line], policy: Policy) -> dict[str, WorkPackage]:
@@ -50,10 +61,8 @@ def fold(lines: Iterable[Line], policy: Policy) -> dict[str, WorkPackage]:
 async def fold_in_steps(lines: Iterable[Line], policy: Policy) -> dict[str, WorkPackage]:
     """Do the same as `fold` without keeping the event loop for long."""
     wps: dict[str, WorkPackage] = {}
-    for place, known in enumerate(_folded(lines, policy)):
+    async for known in in_steps(_folded(lines, policy)):
         wps = known
-        if place % STEPS_AT_ONCE == 0:
-            await anyio.lowlevel.checkpoint()
     return wps
 
 
@@ -76,16 +85,28 @@ def fitted(wp: WorkPackage, policy: Policy) -> WorkPackage:
     return wp if wp.review_agent < len(policy.review_agents) else replace(wp, review_agent=0)
 
 
-def start(state: MissionState, folded: dict[str, WorkPackage], policy: Policy) -> dict[str, WorkPackage]:
+def start(state: MissionState, folded: Mapping[str, WorkPackage], policy: Policy) -> dict[str, WorkPackage]:
     """Join the mission's lanes with what the journal knows; what was parked gets a new chance."""
-    wps = {}
+    return {wp.id: wp for wp in _joined(state, folded, policy)}
+
+
+async def start_in_steps(
+    state: MissionState, folded: Mapping[str, WorkPackage], policy: Policy
+) -> dict[str, WorkPackage]:
+    """Do the same as `start` without keeping the event loop for long."""
+    wps: dict[str, WorkPackage] = {}
+    async for wp in in_steps(_joined(state, folded, policy)):
+        wps[wp.id] = wp
+    return wps
+
+
+def _joined(state: MissionState, folded: Mapping[str, WorkPackage], policy: Policy) -> Iterator[WorkPackage]:
     for wp_id, lane in state.lanes.items():
         wp = fitted(folded.get(wp_id) or WorkPackage(wp_id), policy)
         wp = replace(wp, dependencies=state.dependencies[wp_id], lane=lane)
         if wp.phase is Phase.FINISHED and not _agrees(wp):
             wp = reopen(wp)
-        wps[wp_id] = seen(wp, lane)
-    return wps
+        yield seen(wp, lane)
 
 
 def seen(wp: WorkPackage, lane: Lane) -> WorkPackage:

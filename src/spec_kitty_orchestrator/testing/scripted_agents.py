@@ -91,6 +91,7 @@ class ScriptedAgents:
         self.collisions: list[tuple[str, str]] = []
         self.graces: list[float] = []
         self.stubborn_s = 0.0
+        self._asked: dict[str, AttemptRequest] = {}
         self._started: dict[str, tuple[AttemptRequest, Play, float]] = {}
         self._reports: dict[str, AgentReport] = {}
         self._kill_at = math.inf
@@ -105,6 +106,7 @@ class ScriptedAgents:
         """Keep the request."""
         await anyio.lowlevel.checkpoint()
         self.requests.append(request)
+        self._asked[request.id] = request
         return Attempt(
             request.id,
             request.number,
@@ -157,7 +159,7 @@ class ScriptedAgents:
                 await self._hurry.wait()
 
     def _start(self, attempt: Attempt) -> None:
-        request = next(one for one in self.requests if one.id == attempt.id)
+        request = self._asked[attempt.id]
         key = request.workspace.key
         self.collisions += [
             (other, attempt.id) for other in self.running if self._started[other][0].workspace.key == key
