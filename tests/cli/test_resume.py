@@ -108,6 +108,18 @@ def test_the_limits_per_agent_of_a_run_are_those_of_the_next_start(project: Proj
     assert project.run("resume", "--max-per-agent", "scripted=1").returncode == 0
 
 
+def test_a_limit_per_agent_is_remembered_until_another_is_given(project: Project) -> None:
+    project.lanes({"WP01": "done"})
+    journal(project, started(max_per_agent={"scripted": 2, "codex": 1}))
+    done = project.run("resume")
+    assert done.returncode == 0, done.stderr
+    assert last_start(project)["max_per_agent"] == {"scripted": 2, "codex": 1}
+    journal(project, started(max_per_agent={"codex": 1}))
+    done = project.run("resume", "--max-per-agent", "scripted=3")
+    assert done.returncode == 0, done.stderr
+    assert last_start(project)["max_per_agent"] == {"scripted": 3}
+
+
 def test_of_several_unfinished_runs_one_must_be_named(project: Project) -> None:
     project.lanes({"WP01": "done"})
     journal(project, started(), ended(143))

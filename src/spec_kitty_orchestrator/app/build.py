@@ -113,4 +113,7 @@ def build(
         timeouts_s=(run.timeout, run.review_timeout),
         version=VERSION,
         tick_command=host.executable,
+        poll_interval_s=run.poll_interval,
+        max_per_agent=run.max_per_agent,
+        headroom=build_headroom(project),
     )
