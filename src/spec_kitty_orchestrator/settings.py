@@ -11,6 +11,7 @@ from spec_kitty_orchestrator.quantities import seconds, size
 SHORTEST_HOST_CALL_S = 36.0
 """The host holds back a call for 30 s while its status lock is taken; this must not cut it off."""
 
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?")
 _LIMIT = re.compile(r"\s*([^=\s]+)\s*=\s*(-?\d{1,9})\s*")
 
 
@@ -46,6 +47,18 @@ def _limits(value: object) -> object:
     return limits
 
 
+def _patterns(value: object) -> object:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _variable(pattern: str) -> str:
+    if not _VARIABLE.fullmatch(pattern):
+        raise ValueError(f"{pattern!r} is not a variable; write NAME, or PREFIX_* for several")
+    return pattern
+
+
 def _list_to_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
@@ -68,6 +81,7 @@ Duration = Annotated[float, BeforeValidator(seconds)]
 Size = Annotated[int, BeforeValidator(size)]
 AgentNames = Annotated[tuple[str, ...], BeforeValidator(_names), AfterValidator(_fallback_order)]
 AgentLimits = Annotated[dict[str, Annotated[int, Field(ge=1)]], BeforeValidator(_limits)]
+Variables = Annotated[tuple[Annotated[str, AfterValidator(_variable)], ...], BeforeValidator(_patterns)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_list_to_tuple)]
 Text = Annotated[str, AfterValidator(_printable)]
 
@@ -94,6 +108,7 @@ class RunSettings(_Section):
         poll_interval: seconds between reads of the lanes, while only a change by others could free work.
         min_free_memory: bytes; below that nothing more is started. 0 switches the floor off.
         min_free_disk: the same of the disk.
+        pass_env: variables that reach every agent besides the usual ones.
     """
 
     max_concurrent: int = Field(default=4, ge=1, le=256)
@@ -110,6 +125,7 @@ class RunSettings(_Section):
     poll_interval: Duration = 30.0
     min_free_memory: Size = 256 * 1000**2
     min_free_disk: Size = 512 * 1000**2
+    pass_env: Variables = ()
 
 
 class HostSettings(_Section):
@@ -139,6 +155,7 @@ class AgentSection(_Section):
     extra_args: Words = ()
     env: dict[str, str] = Field(default_factory=dict)
     scenario: Text | None = None
+    pass_env: Variables = ()
 
 
 class Settings(_Section):

@@ -311,3 +311,17 @@ def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / CONFIG_FILE).mkdir(parents=True)
     assert refusal(tmp_path).startswith(f"{tmp_path / CONFIG_FILE}: cannot be read: ")
+
+
+def test_variables_that_reach_agents_come_from_the_file_or_the_environment(tmp_path: Path) -> None:
+    text = "[run]\npass_env = ['A', 'B_*']\n[agents.codex]\npass_env = ['C']\n"
+
+    assert read(tmp_path, text).run.pass_env == ("A", "B_*")
+    assert read(tmp_path, text).agents["codex"].pass_env == ("C",)
+    assert read(tmp_path, text, {"SKO_PASS_ENV": "D_*, E"}).run.pass_env == ("D_*", "E")
+    assert read(tmp_path, text, {"SKO_PASS_ENV": ""}).run.pass_env == ()
+
+
+@pytest.mark.parametrize("wrong", ["*", "A B", "A=1", "*_KEY", "1A", "A*B", ""])
+def test_what_cannot_be_a_variable_or_a_prefix_of_some_is_refused(tmp_path: Path, wrong: str) -> None:
+    assert "is not a variable" in refusal(tmp_path, f"[run]\npass_env = ['{wrong}']\n")

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from spec_kitty_orchestrator.machine import process, stopping
+from spec_kitty_orchestrator.machine.environment import environment
 from spec_kitty_orchestrator.machine.process import Child
 
 LIMIT_S = 20
@@ -112,7 +113,7 @@ def directory(tmp_path: Path) -> Path:
 async def start(
     command: Sequence[str], directory: Path, marker: str, additions: Mapping[str, str] | None = None
 ) -> Child:
-    env = process.environment({"HOLD": HOLD, **(additions or {})}, marker)
+    env = environment({"HOLD": HOLD, **(additions or {})}, marker)
     return await process.spawn(command, directory.parent, env, directory)
 
 
@@ -161,31 +162,6 @@ async def test_no_argument_is_read_as_shell_syntax(directory: Path, marker: str)
 
 
 @pytest.mark.asyncio
-async def test_the_environment_is_ours_without_our_settings_and_gits_redirections(
-    directory: Path, marker: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    unwanted = {"SKO_AGENT", "GIT_DIR", "GIT_INDEX_FILE", "GIT_CONFIG_COUNT", "GIT_CONFIG_VALUE_0"}
-    for name in unwanted:
-        monkeypatch.setenv(name, "x")
-    monkeypatch.setenv("GIT_AUTHOR_NAME", "kept")
-    dump = "import json, os; print(json.dumps(dict(os.environ)))"
-    child = await start([sys.executable, "-c", dump], directory, marker, {"ADDED": "1", process.MARKER: "no"})
-    await finish(child)
-
-    seen = json.loads((directory / "stdout.log").read_text())
-    assert seen["GIT_AUTHOR_NAME"] == "kept"
-    assert seen["ADDED"] == "1"
-    assert seen[process.MARKER] == marker
-    assert not unwanted & set(seen)
-
-
-def test_extra_folders_come_before_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/usr/bin")
-
-    assert process.environment({}, "m", [Path("/a"), Path("/b")])["PATH"] == "/a:/b:/usr/bin"
-
-
-@pytest.mark.asyncio
 async def test_nothing_is_started_twice_in_one_directory(directory: Path, marker: str) -> None:
     command = ["/bin/sh", "-c", "echo ran >>runs"]
     await finish(await start(command, directory, marker))
@@ -201,7 +177,7 @@ async def test_a_missing_working_directory_is_an_error_and_starts_nothing(
     directory: Path, marker: str, tmp_path: Path
 ) -> None:
     with pytest.raises(FileNotFoundError):
-        await process.spawn(["true"], tmp_path / "nowhere", process.environment({}, marker), directory)
+        await process.spawn(["true"], tmp_path / "nowhere", environment({}, marker), directory)
 
     assert process.find_marked(marker) == []
     assert await process.state(directory, marker) == process.NeverStarted()
@@ -385,7 +361,7 @@ async def test_what_outlives_a_normal_exit_is_swept_and_others_are_left_alone(
 ) -> None:
     background = '"$0" "$@" & exit 0'
     child = await start(["/bin/sh", "-c", background, *lines.holder("deaf")], directory, marker)
-    env = process.environment({}, marker + "0")
+    env = environment({}, marker + "0")
     async with await anyio.open_process(lines.holder(), env=env) as other:
         await lines.up(2)
         await finish(child)

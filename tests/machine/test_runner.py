@@ -56,6 +56,7 @@ class PythonAgent:
     name: str = "python"
     family: str = "test"
     executable: str = sys.executable
+    environment: tuple[str, ...] = ("PORT", "HELD*", "INHERITED_*")
     resumes: bool = True
     reports_cost: bool = True
     caps_cost: bool = True

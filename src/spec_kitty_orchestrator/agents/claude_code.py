@@ -57,6 +57,14 @@ class ClaudeCode:
     name = "claude-code"
     family = "anthropic"
     executable = "claude"
+    environment: tuple[str, ...] = (
+        *("ANTHROPIC_*", "CLAUDE_*", "API_TIMEOUT_MS", "MAX_THINKING_TOKENS", "IS_SANDBOX"),
+        *("BASH_DEFAULT_TIMEOUT_MS", "BASH_MAX_TIMEOUT_MS", "BASH_MAX_OUTPUT_LENGTH", "MCP_*"),
+        *("MAX_MCP_OUTPUT_TOKENS", "DISABLE_*", "ENABLE_*", "OTEL_*"),
+        # Its modes for the models of Amazon and Google.
+        *("AWS_*", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_*", "GCLOUD_PROJECT", "CLOUDSDK_*"),
+        *("CLOUD_ML_REGION", "VERTEX_*"),
+    )
     resumes = True
     reports_cost = True
     caps_cost = True

@@ -43,6 +43,7 @@ class Codex:
     name = "codex"
     family = "openai"
     executable = "codex"
+    environment: tuple[str, ...] = ("OPENAI_*", "CODEX_*", "AZURE_OPENAI_*", "RUST_LOG")
     resumes = True
     reports_cost = False
     caps_cost = False

@@ -45,6 +45,13 @@ class OpenCode:
     name = "opencode"
     family = "opencode"
     executable = "opencode"
+    environment: tuple[str, ...] = (
+        "OPENCODE_*",
+        # Whichever provider it is configured for, it finds that one's key in the environment.
+        *("ANTHROPIC_*", "OPENAI_*", "AZURE_*", "AWS_*", "GOOGLE_*", "VERTEX_*", "GEMINI_*", "GROQ_*"),
+        *("MISTRAL_*", "DEEPSEEK_*", "XAI_*", "OPENROUTER_*", "TOGETHER_*", "FIREWORKS_*", "CEREBRAS_*"),
+        *("MOONSHOT_*", "ZHIPU_*", "ZAI_*", "HF_TOKEN", "GITHUB_TOKEN", "CLOUDFLARE_*", "OLLAMA_*"),
+    )
     resumes = True
     reports_cost = True
     caps_cost = False

@@ -30,6 +30,7 @@ class Scripted:
     name = "scripted"
     family = "scripted"
     executable = sys.executable
+    environment: tuple[str, ...] = ()
     resumes = True
     reports_cost = True
     caps_cost = False

@@ -20,6 +20,7 @@ class AgentSettings:
         model: passed to the CLI; None for its default.
         extra_args: added to the argv as they are.
         env: added to the process's environment.
+        pass_env: variables of ours that reach the process too: names, or prefixes before `*`.
         scenario: for the scripted agent, the TOML file that it follows.
     """
 
@@ -28,6 +29,7 @@ class AgentSettings:
     extra_args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     scenario: Path | None = None
+    pass_env: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Agent(Protocol):
         name: what `--impl-agent` takes.
         family: the vendor, for the host's policy; without the host's forbidden words.
         executable: the default name to look up on PATH.
+        environment: variables that this CLI reads, its keys included: names, or prefixes before `*`. They and
+            what every program needs reach its process; other variables do not.
         resumes: whether it can go on with an earlier conversation in the same worktree.
         reports_cost: whether its reports say what an attempt cost in dollars.
         caps_cost: whether it ends by itself when an attempt has cost `max_cost_usd`.
@@ -69,6 +73,7 @@ class Agent(Protocol):
     name: str
     family: str
     executable: str
+    environment: tuple[str, ...]
     resumes: bool
     reports_cost: bool
     caps_cost: bool

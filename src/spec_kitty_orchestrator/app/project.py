@@ -72,18 +72,23 @@ def open_project(start: Path, environ: Mapping[str, str], flags: Mapping[str, ob
     settings = load(root, environ, flags, BUILT_IN)
     names = dict.fromkeys((*settings.run.impl_agents, *settings.run.review_agents))
     agents = {
-        name: (find(name), _agent_settings(root, settings.agents.get(name, AgentSection()))) for name in names
+        name: (
+            find(name),
+            _agent_settings(root, settings.agents.get(name, AgentSection()), settings.run.pass_env),
+        )
+        for name in names
     }
     return Project(root, settings, _prompts(root), agents)
 
 
-def _agent_settings(root: Path, section: AgentSection) -> AgentSettings:
+def _agent_settings(root: Path, section: AgentSection, pass_env: tuple[str, ...]) -> AgentSettings:
     return AgentSettings(
         executable=section.executable,
         model=section.model,
         extra_args=section.extra_args,
         env=section.env,
         scenario=root / Path(section.scenario).expanduser() if section.scenario else None,
+        pass_env=(*pass_env, *section.pass_env),
     )
 
 

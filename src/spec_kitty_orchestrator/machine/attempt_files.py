@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from spec_kitty_orchestrator.agents.spec import Agent, AgentCommand, AgentSettings
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role
 from spec_kitty_orchestrator.machine import logs
+from spec_kitty_orchestrator.machine.secret_names import is_secret_name
 
 STDERR_TAIL_BYTES = 16 * 1024
 """Enough for an error and its trace; agents read no more of stderr than that."""
@@ -50,7 +51,7 @@ def write_command(
 ) -> None:
     """Write `command.json`. Raises `OSError`."""
     env = {
-        name: logs.REDACTED if logs.is_secret_name(name) else logs.redact(value)
+        name: logs.REDACTED if is_secret_name(name) else logs.redact(value)
         for name, value in command.env.items()
     }
     record = CommandRecord(attempt, agent, role, str(cwd), command.argv, env, command.stop_signal)

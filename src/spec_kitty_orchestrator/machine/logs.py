@@ -21,6 +21,7 @@ import structlog
 
 from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.machine.secret_names import is_secret_name
 
 LOGGER_NAME = "spec_kitty_orchestrator"
 MAX_LINE_BYTES = 4 * 1024 * 1024
@@ -30,7 +31,6 @@ MIN_SECRET_CHARS = 8
 REDACTED = "[redacted]"
 
 _CHUNK_BYTES = 256 * 1024
-_SECRET_NAME = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 _SECRET_SHAPES = re.compile(
     r"\bsk-(?=[\w-]*\d)[\w-]{16,}"
     r"|\b(?:gh[pousr]_|github_pat_)\w{16,}"
@@ -145,11 +145,6 @@ def open_directory(
     directory = home / f"{free:02d}-{role.value}-{path_part(agent)}"
     directory.mkdir(mode=0o700, exist_ok=True)
     return free, directory
-
-
-def is_secret_name(name: str) -> bool:
-    """Tell whether a variable's name says that its value is a secret."""
-    return _SECRET_NAME.search(name) is not None
 
 
 def secret_values(environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -42,17 +42,6 @@ PATH=$PATH:/usr/bin:/bin
 printf '%s\\n' "$status" >"$directory/exit.part" && mv -f "$directory/exit.part" "$directory/exit"
 exit "$status"
 """
-# What git exports to hooks; in an agent's environment it would redirect git to another repository.
-_GIT_REDIRECTS = frozenset(
-    f"GIT_{name}"
-    for name in (
-        *("ALTERNATE_OBJECT_DIRECTORIES", "CEILING_DIRECTORIES", "COMMON_DIR", "CONFIG", "CONFIG_COUNT"),
-        *("CONFIG_PARAMETERS", "DIR", "GRAFT_FILE", "IMPLICIT_WORK_TREE", "INDEX_FILE", "LITERAL_PATHSPECS"),
-        *("NAMESPACE", "NO_REPLACE_OBJECTS", "OBJECT_DIRECTORY", "PREFIX", "QUARANTINE_PATH"),
-        *("REFLOG_ACTION", "REPLACE_REF_BASE", "SHALLOW_FILE", "WORK_TREE"),
-    )
-)
-_GIT_CONFIG_PAIRS = ("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_")
 
 
 @dataclass(frozen=True)
@@ -91,19 +80,6 @@ State = NeverStarted | Alive | Finished | Lost
 
 # Children of ours until they are reaped; a run that is canceled leaves its child here.
 _children: dict[int, subprocess.Popen[bytes]] = {}
-
-
-def environment(additions: Mapping[str, str], marker: str, extra_path: Sequence[Path] = ()) -> dict[str, str]:
-    """Build a child's environment from ours: without our settings and git's redirections, with the marker."""
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("SKO_", *_GIT_CONFIG_PAIRS)) and name not in _GIT_REDIRECTS
-    }
-    if extra_path:
-        parts = [*map(str, extra_path), inherited.get("PATH", os.defpath)]
-        inherited["PATH"] = os.pathsep.join(parts)
-    return {**inherited, **additions, MARKER: marker}
 
 
 async def spawn(command: Sequence[str], cwd: Path, env: Mapping[str, str], directory: Path) -> Child:

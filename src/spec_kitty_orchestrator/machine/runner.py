@@ -20,6 +20,7 @@ from spec_kitty_orchestrator.agents.spec import Agent, AgentCommand, AgentSettin
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, PolicyMetadata, Role
 from spec_kitty_orchestrator.errors import PreflightError, WorkspaceError
 from spec_kitty_orchestrator.machine import attempt_files, logs, process
+from spec_kitty_orchestrator.machine.environment import environment
 from spec_kitty_orchestrator.machine.stopping import (
     KILL_WAIT_S,
     STOP_GRACE_S,
@@ -132,7 +133,7 @@ class LocalAgents:
     def executable(self, agent: str) -> str | None:
         """Return the path of the program that the agent would run, None if there is none; reads the disk."""
         command = self.command(agent, Role.IMPLEMENT, self._root, "executable")
-        return self._locate(command.argv[0], process.environment(command.env, "", self._extra_path))
+        return self._locate(command.argv[0], self._environment(agent, command, ""))
 
     async def open(self, request: AttemptRequest) -> Attempt:
         """Write `prompt.md` and `command.json` into a directory of the attempt's own; nothing is spawned.
@@ -202,7 +203,7 @@ class LocalAgents:
         command = self.command(
             attempt.agent, attempt.role, cwd, attempt.id, attempt.session, attempt.max_cost_usd
         )
-        env = process.environment(command.env, attempt.id, self._extra_path)
+        env = self._environment(attempt.agent, command, attempt.id)
         program = await anyio.to_thread.run_sync(self._locate, command.argv[0], env)
         if program is None:
             missing = f"{command.argv[0]} is not an executable on PATH"
@@ -322,6 +323,11 @@ class LocalAgents:
             raise PreflightError(
                 f"no agent {name} is configured, but an attempt of this run needs it"
             ) from None
+
+    def _environment(self, agent: str, command: AgentCommand, marker: str) -> Mapping[str, str]:
+        spec, settings = self._agent(agent)
+        passed = (*spec.environment, *settings.pass_env)
+        return environment(command.env, marker, self._extra_path, passed)
 
     def _locate(self, program: str, env: Mapping[str, str]) -> str | None:
         if os.sep in program:

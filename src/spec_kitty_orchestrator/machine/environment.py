@@ -1,0 +1,86 @@
+"""The environment of a child: what everybody needs, what its own CLI reads, what a person lets through.
+
+Everything else stays with us: keys of other vendors and of clouds are none of an agent's business, and
+whatever it can read it can also print.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from spec_kitty_orchestrator.machine.process import MARKER
+from spec_kitty_orchestrator.machine.secret_names import is_secret_name
+
+EVERYBODY = tuple(
+    """
+    PATH HOME USER LOGNAME SHELL HOSTNAME TZ TMPDIR TMP TEMP CI XDG_* SPEC_KITTY_*
+    LANG LANGUAGE LC_* TERM TERMINFO COLORTERM NO_COLOR FORCE_COLOR EDITOR VISUAL PAGER
+    DISPLAY WAYLAND_DISPLAY DBUS_SESSION_BUS_ADDRESS SSH_AUTH_SOCK GPG_TTY
+    http_proxy https_proxy no_proxy all_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY
+    SSL_CERT_FILE SSL_CERT_DIR NODE_EXTRA_CA_CERTS REQUESTS_CA_BUNDLE CURL_CA_BUNDLE GIT_SSL_CAINFO
+    GIT_AUTHOR_* GIT_COMMITTER_* GIT_SSH GIT_SSH_COMMAND GIT_SSH_VARIANT GIT_EDITOR GIT_PAGER
+    GIT_TERMINAL_PROMPT GIT_CONFIG_GLOBAL GIT_CONFIG_SYSTEM GIT_CONFIG_NOSYSTEM
+    LD_LIBRARY_PATH DYLD_LIBRARY_PATH DYLD_FALLBACK_LIBRARY_PATH PKG_CONFIG_PATH NIX_* HOMEBREW_PREFIX
+    PYTHONPATH PYTHONUTF8 PYTHONIOENCODING VIRTUAL_ENV CONDA_* MAMBA_* PYENV_* PIP_* UV_* POETRY_*
+    NODE_PATH NODE_OPTIONS NODE_ENV NVM_* FNM_* VOLTA_HOME PNPM_HOME COREPACK_* YARN_* npm_config_*
+    NPM_CONFIG_* BUN_INSTALL DENO_DIR CARGO_HOME CARGO_TARGET_DIR RUSTUP_* RUSTFLAGS
+    GOPATH GOROOT GOBIN GOFLAGS GOPROXY GOPRIVATE GOCACHE GOMODCACHE
+    JAVA_HOME JDK_HOME MAVEN_HOME MAVEN_OPTS GRADLE_* SDKMAN_* ANDROID_HOME ANDROID_SDK_ROOT
+    GEM_HOME GEM_PATH RBENV_ROOT BUNDLE_PATH DOTNET_ROOT NUGET_PACKAGES ASDF_* MISE_*
+    CC CXX CFLAGS CXXFLAGS LDFLAGS MAKEFLAGS CMAKE_* CCACHE_DIR
+    DOCKER_HOST DOCKER_CONTEXT DOCKER_CONFIG WSL_DISTRO_NAME WSL_INTEROP WSLENV
+    """.split()  # noqa: SIM905 - as a list it would be three pages long
+)
+"""Names, and prefixes before `*`; what a prefix finds is left out if its name looks secret."""
+
+# What git exports to hooks; in an agent's environment it would redirect git to another repository.
+_GIT_REDIRECTS = frozenset(
+    f"GIT_{name}"
+    for name in (
+        *("ALTERNATE_OBJECT_DIRECTORIES", "CEILING_DIRECTORIES", "COMMON_DIR", "CONFIG", "CONFIG_COUNT"),
+        *("CONFIG_PARAMETERS", "DIR", "GRAFT_FILE", "IMPLICIT_WORK_TREE", "INDEX_FILE", "LITERAL_PATHSPECS"),
+        *("NAMESPACE", "NO_REPLACE_OBJECTS", "OBJECT_DIRECTORY", "PREFIX", "QUARANTINE_PATH"),
+        *("REFLOG_ACTION", "REPLACE_REF_BASE", "SHALLOW_FILE", "WORK_TREE"),
+    )
+)
+_NEVER = ("SKO_", "GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_")
+
+
+def environment(
+    additions: Mapping[str, str],
+    marker: str,
+    extra_path: Sequence[Path] = (),
+    passed: Sequence[str] = (),
+) -> dict[str, str]:
+    """Build a child's environment from ours.
+
+    Args:
+        additions: set whatever else is said.
+        marker: the attempt's id; everything that the child starts carries it too.
+        extra_path: folders before those of PATH.
+        passed: names, or prefixes before `*`, that pass besides `EVERYBODY`. Our own settings and git's
+            redirections never do.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_NEVER) and name not in _GIT_REDIRECTS
+    }
+    common = _matching(kept, EVERYBODY)
+    common = {one for one in common if one in EVERYBODY or not is_secret_name(one)}
+    chosen = common | _matching(kept, passed)
+    inherited = {name: value for name, value in kept.items() if name in chosen}
+    if extra_path:
+        parts = [*map(str, extra_path), inherited.get("PATH", os.defpath)]
+        inherited["PATH"] = os.pathsep.join(parts)
+    return {**inherited, **additions, MARKER: marker}
+
+
+def _matching(names: Iterable[str], patterns: Sequence[str]) -> set[str]:
+    if not patterns:
+        return set()
+    # A star elsewhere than at the end is a letter like others: no variable has it in its name.
+    parts = (re.escape(one[:-1]) + ".*" if one.endswith("*") else re.escape(one) for one in patterns)
+    matches = re.compile("|".join(parts), re.DOTALL).fullmatch
+    return {name for name in names if matches(name)}
