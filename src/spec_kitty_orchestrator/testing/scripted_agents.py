@@ -115,6 +115,8 @@ class ScriptedAgents:
             f"/logs/{request.wp_id}/{request.number:02d}-{request.role}-{request.agent}",
             request.head,
             request.tree,
+            request.session,
+            request.max_cost_usd,
         )
 
     async def run(self, attempt: Attempt) -> AgentReport:
@@ -186,7 +188,11 @@ class ScriptedAgents:
         if play.outcome is not Outcome.OK:
             text = ""
         return AgentReport(
-            play.outcome, text, retry_after_s=play.retry_after_s, session=request.id, usage=play.usage
+            play.outcome,
+            text,
+            retry_after_s=play.retry_after_s,
+            session=request.session or request.id,
+            usage=play.usage,
         )
 
 
