@@ -10,6 +10,7 @@ import pytest
 from structlog.contextvars import bound_contextvars
 
 from spec_kitty_orchestrator.core.model import Role
+from spec_kitty_orchestrator.log import LOGGER_NAME, get_logger
 from spec_kitty_orchestrator.machine import logs
 
 
@@ -207,9 +208,9 @@ def test_the_log_is_private_json_lines_without_secrets_and_nothing_is_printed(
     path = tmp_path / "logs" / "orchestrator.log"
 
     with logs.configure_logging(path, secrets=["hunter22"]), bound_contextvars(wp="WP01"):
-        logs.get_logger().info("said hunter22", argv=["--pass", "hunter22"], env={"X": "hunter22"}, n=1)
-        logs.get_logger().error("failed", exc_info=ValueError("hunter22"))
-    logs.get_logger().info("after the end")
+        get_logger().info("said hunter22", argv=["--pass", "hunter22"], env={"X": "hunter22"}, n=1)
+        get_logger().error("failed", exc_info=ValueError("hunter22"))
+    get_logger().info("after the end")
 
     first, second = map(json.loads, path.read_text().splitlines())
     assert first.pop("timestamp").endswith("Z")
@@ -227,18 +228,18 @@ def test_the_log_is_private_json_lines_without_secrets_and_nothing_is_printed(
 
 
 def test_a_log_that_is_not_configured_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
-    logs.get_logger().error("nobody listens")
+    get_logger().error("nobody listens")
 
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_second_run_appends_and_the_logger_is_left_as_it_was(tmp_path: Path) -> None:
-    logger = logging.getLogger(logs.LOGGER_NAME)
+    logger = logging.getLogger(LOGGER_NAME)
     before = (logger.level, logger.propagate, list(logger.handlers))
 
     for number in (1, 2):
         with logs.configure_logging(tmp_path / "orchestrator.log"):
-            logs.get_logger().info("run", number=number)
+            get_logger().info("run", number=number)
 
     lines = (tmp_path / "orchestrator.log").read_text().splitlines()
     assert [json.loads(line)["number"] for line in lines] == [1, 2]

@@ -21,13 +21,18 @@ from spec_kitty_orchestrator.ports import AgentRunner, Observer
 VERSION = installed_version("spec-kitty-orchestrator")
 
 
-def build_host(project: Project, say: Callable[[str], None] | None = None) -> HostClient:
+def build_host(
+    project: Project,
+    say: Callable[[str], None] | None = None,
+    on_call: Callable[[str], None] | None = None,
+) -> HostClient:
     """Make the client of the configured host; close it after use.
 
     Args:
         project: with the settings of the host.
         say: is told once if calls cannot be answered by a warm host; None for so few calls that starting one
             would cost more than it saves.
+        on_call: is told the name of every call that is made.
 
     Raises:
         HostMissing: no such executable.
@@ -46,7 +51,11 @@ def build_host(project: Project, say: Callable[[str], None] | None = None) -> Ho
             say=say,
         )
     return HostClient(
-        project.root, executable=executable, transport=transport, call_limit_s=settings.call_timeout
+        project.root,
+        executable=executable,
+        transport=transport,
+        call_limit_s=settings.call_timeout,
+        on_call=on_call,
     )
 
 

@@ -18,8 +18,8 @@ from spec_kitty_orchestrator.core.events import Event
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase, WorkPackage
 
 SHORTEST_PAUSE_S = 0.25
-LONGEST_PAUSE_S = 1.0
-"""Elapsed times move once a second even when nothing happens."""
+LONGEST_PAUSE_S = 3.0
+"""Elapsed times move so often when nothing happens: a picture takes some milliseconds, over many hours."""
 
 STYLES: Mapping[Lane, str] = {
     Lane.DONE: "green",

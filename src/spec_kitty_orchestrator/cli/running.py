@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from enum import StrEnum
@@ -23,6 +24,7 @@ from spec_kitty_orchestrator.driver.landing import land
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import OrchestratorError
 from spec_kitty_orchestrator.host.client import HostClient
+from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.logs import configure_logging, secret_values
 from spec_kitty_orchestrator.machine.sleep import kept_awake
@@ -138,6 +140,7 @@ class Work:
         self._scope: anyio.CancelScope | None = None
         self._view: LiveView | PlainView | None = None
         self._unsaid: list[str] = []
+        self.calls: Counter[str] = Counter()
 
     async def main(self, action: "Callable[[Work], Awaitable[int]]") -> int:
         """Perform the action while signals are received as events; return the exit code."""
@@ -160,6 +163,10 @@ class Work:
         self._received = received
         if self._scope is not None:
             self._scope.cancel()
+
+    def note_call(self, name: str) -> None:
+        """Count a call of the host."""
+        self.calls[name] += 1
 
     def say(self, message: str) -> None:
         """Tell people something of the whole run, as soon as there is a view of it."""
@@ -204,7 +211,7 @@ async def prepared(work: Work) -> AsyncIterator[tuple[HostClient, MissionState]]
     """Find everything that stands in the way, and raise it all at once; the host is closed at the end."""
     problems = app.find_problems(work.project, work.agents)
     try:
-        host = app.build_host(work.project, work.say)
+        host = app.build_host(work.project, work.say, work.note_call)
     except OrchestratorError as error:
         app.stop_at([*problems, error])
         raise
@@ -257,6 +264,7 @@ async def run(work: Work) -> int:
             tasks.cancel_scope.cancel()
         work.tell_of_landing(view)
         complete, landed = await _land(work, host, result)
+        get_logger().info("host calls", calls=dict(work.calls))
     console = SteadyConsole(highlight=False, soft_wrap=True)
     summary.show(result, project, landed, console, all_landed=bool(landed) and complete)
     return result.exit_code if complete else NOT_LANDED

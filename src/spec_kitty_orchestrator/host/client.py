@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Self
 
 import anyio
-import structlog
 from anyio.lowlevel import current_token
 from packaging.version import InvalidVersion, Version
 
@@ -28,6 +27,7 @@ from spec_kitty_orchestrator.errors import (
 from spec_kitty_orchestrator.host import outgoing, wire
 from spec_kitty_orchestrator.host.locate import call_env, cores, find_host
 from spec_kitty_orchestrator.host.transport import Reply, SpawnTransport, Transport
+from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.ports import ReviewResult
 
 OLDEST_CONTRACT = Version("1.3.0")
@@ -46,7 +46,7 @@ MAX_OTHERS = 4
 _MARK_STATUS = "mark-status"
 _SUBTASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
-_log = structlog.get_logger(__name__)
+_log = get_logger()
 
 
 @dataclass(frozen=True)

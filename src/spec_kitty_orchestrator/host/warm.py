@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import anyio
-import structlog
 from anyio import to_thread
 
 from spec_kitty_orchestrator.errors import HostError
@@ -18,11 +17,12 @@ from spec_kitty_orchestrator.host.console_script import PROBE_ARGV, resolve
 from spec_kitty_orchestrator.host.forked import Forked, NotTaken
 from spec_kitty_orchestrator.host.transport import Reply, SpawnTransport, conduct
 from spec_kitty_orchestrator.host.warm_process import START_LIMIT_S, WarmProcess
+from spec_kitty_orchestrator.log import get_logger
 
 CHANGING = frozenset({"timestamp", "correlation_id"})
 """What differs between two equal answers of the host."""
 
-_log = structlog.get_logger(__name__)
+_log = get_logger()
 
 
 class WarmTransport:

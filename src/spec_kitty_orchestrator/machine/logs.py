@@ -21,9 +21,9 @@ import structlog
 
 from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.log import LOGGER_NAME
 from spec_kitty_orchestrator.machine.secret_names import is_secret_name
 
-LOGGER_NAME = "spec_kitty_orchestrator"
 MAX_LINE_BYTES = 4 * 1024 * 1024
 """Longer lines are skipped: no CLI reports its result in one, and a flood must not fill our memory."""
 MIN_SECRET_CHARS = 8
@@ -39,8 +39,6 @@ _SECRET_SHAPES = re.compile(
     r"|\bxox[abeprs]-[\w-]{10,}"
     r"|(?<=\bBearer )(?=[\w.~+/-]*\d)[\w.~+/-]{16,}=*"
 )
-
-logging.getLogger(LOGGER_NAME).addHandler(logging.NullHandler())
 
 
 def make_private_directory(path: Path) -> None:
@@ -173,20 +171,6 @@ def _redact_value(value: Any, secrets: Sequence[str]) -> Any:
     if isinstance(value, list | tuple):
         return [_redact_value(item, secrets) for item in value]
     return value
-
-
-def get_logger() -> structlog.stdlib.BoundLogger:
-    """Return the package's structured logger; it is silent until `configure_logging`."""
-    logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
-        logging.getLogger(LOGGER_NAME),
-        processors=[
-            structlog.stdlib.filter_by_level,
-            structlog.contextvars.merge_contextvars,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        wrapper_class=structlog.stdlib.BoundLogger,
-    )
-    return logger
 
 
 @contextmanager

@@ -19,6 +19,7 @@ import anyio.to_thread
 from spec_kitty_orchestrator.agents.spec import Agent, AgentCommand, AgentSettings, Permissions
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, PolicyMetadata, Role
 from spec_kitty_orchestrator.errors import PreflightError, WorkspaceError
+from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine import attempt_files, logs, process
 from spec_kitty_orchestrator.machine.environment import environment
 from spec_kitty_orchestrator.machine.stopping import (
@@ -43,7 +44,7 @@ CUSTOM = "custom"
 """What the policy says of modes that a person's own arguments decide."""
 # These fail every time; a full disk or process table may pass.
 _LASTING_ERRORS = frozenset({errno.E2BIG, errno.ENOENT, errno.EACCES, errno.ENOEXEC})
-_log = logs.get_logger()
+_log = get_logger()
 
 
 @dataclass
