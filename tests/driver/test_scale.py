@@ -1,6 +1,7 @@
 """What a run does for one work package does not depend on how many there are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from tests.driver.builders import Stage
@@ -20,22 +21,23 @@ FEW, MANY = 50, 300
 class Counted(dict[str, WorkPackage]):
     """Counts how often a work package is looked up, or passed by in a search."""
 
-    looks = 0
+    def __init__(self, counts: dict[str, int]) -> None:
+        self._counts = counts
 
     def __getitem__(self, key: str) -> WorkPackage:
-        self.looks += 1
+        self._counts["looks"] += 1
         return super().__getitem__(key)
 
-    def get(self, key: str, default=None):  # type: ignore[no-untyped-def, override]
-        self.looks += 1
-        return super().get(key, default)
+    def __iter__(self) -> Iterator[str]:
+        self._counts["looks"] += len(self)
+        return super().__iter__()
 
-    def values(self):  # type: ignore[no-untyped-def, override]
-        self.looks += len(self)
+    def values(self) -> Any:
+        self._counts["looks"] += len(self)
         return super().values()
 
-    def items(self):  # type: ignore[no-untyped-def, override]
-        self.looks += len(self)
+    def items(self) -> Any:
+        self._counts["looks"] += len(self)
         return super().items()
 
 
@@ -44,34 +46,25 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How often the board looked at a work package, filed or moved one, and was asked for a plan."""
     found = {"looks": 0, "files": 0, "moves": 0, "plans": 0}
 
-    def counted(name: str, method: str) -> None:
-        original = getattr(Board, method)
+    def counted(name: str, holder: Any, attribute: str) -> None:
+        original = getattr(holder, attribute)
 
-        def call(self, *args, **named):  # type: ignore[no-untyped-def]
+        def call(*args: Any, **named: Any) -> Any:
             found[name] += 1
-            return original(self, *args, **named)
+            return original(*args, **named)
 
-        monkeypatch.setattr(Board, method, call)
+        monkeypatch.setattr(holder, attribute, call)
 
-    counted("files", "_file")
-    counted("plans", "plan")
-    original_pop, original_init = boards.heappop, Board.__init__
+    original_init = Board.__init__
 
-    def pop(heap):  # type: ignore[no-untyped-def]
-        found["moves"] += 1
-        return original_pop(heap)
-
-    class Looked(Counted):
-        def __setattr__(self, name: str, value: int) -> None:
-            found["looks"] += value - self.looks
-            super().__setattr__(name, value)
-
-    def init(self, *args, **named):  # type: ignore[no-untyped-def]
+    def init(self: Board, *args: Any, **named: Any) -> None:
         original_init(self, *args, **named)
-        self.wps = Looked()
+        self.wps = Counted(found)
 
-    monkeypatch.setattr(boards, "heappop", pop)
     monkeypatch.setattr(Board, "__init__", init)
+    counted("files", Board, "_file")
+    counted("plans", Board, "plan")
+    counted("moves", boards, "heappop")
     return found
 
 
