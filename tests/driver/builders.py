@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
+from signal import SIGINT
 from typing import Any
 
 import anyio
@@ -209,6 +210,21 @@ class Stage:
             for one in self.journal.lines
             if isinstance(one, Entry) and isinstance(one.event, AgentExited)
         )
+
+
+async def closed(engine: Orchestrator, after_s: float, call: Callable[[int], None]) -> RunResult:
+    """Run, and call `interrupt` or `drain` after so many seconds."""
+    results: list[RunResult] = []
+
+    async def run() -> None:
+        results.append(await engine.run())
+
+    with anyio.fail_after(LIMIT_S):
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(run)
+            await anyio.sleep(after_s)
+            call(SIGINT)
+    return results[0]
 
 
 def scripted(**roles: Callable[[AttemptRequest], Play] | Play) -> Script:

@@ -246,12 +246,13 @@ class Orchestrator:
     def _taken_up(self, wp_id: str) -> Event:
         board = self._progress.board
         wp = board.wps[wp_id]
+        # A read for somebody else may have told that it was moved while it waited: no agent is paid for then.
+        lane = self._view.lanes.get(wp_id, wp.lane)
         rested = board.resting.pop(wp_id, None) is not None
-        # Who moved its lane while it waited is heard before an agent is paid for.
-        waited = self._queued.pop(wp_id, None) is wp.lane
-        return (
-            TimerFired() if rested or waited else Scheduled(wp.lane, wp.workspace or board.workspaces[wp_id])
-        )
+        waited = self._queued.pop(wp_id, None) is lane
+        if rested or waited:
+            return TimerFired()
+        return Scheduled(lane, wp.workspace or board.workspaces[wp_id])
 
     async def _happened(self, wp_id: str, event: Event) -> tuple[WorkPackage, Command]:
         wp, command = step(self._progress.board.wps[wp_id], event, self._policy)
