@@ -54,7 +54,8 @@ def after_failure(wp: WorkPackage, event: AgentExited, policy: Policy) -> Next:
     agents = policy.review_agents if reviewing else policy.impl_agents
     if report.outcome is Outcome.CANCELED:
         return _canceled(wp)
-    move = next_move(report.outcome, _failures(wp), position + 1 < len(agents), report.retry_after_s, policy)
+    more = position + 1 < len(agents)
+    move = next_move(report.outcome, _failures(wp), more, report.retry_after_s, policy, attempt.id)
     wp = replace(wp, note=f"{attempt.agent} ended {report.outcome}: {report.detail}".rstrip(": "))
     if not isinstance(move, Retry | Fallback):
         return park(wp, f"{wp.note}; {move.reason}", blocks=not reviewing)

@@ -1,6 +1,7 @@
 """What follows an attempt that did not end `ok`: the same agent again, the next agent, or a person."""
 
 from dataclasses import dataclass
+from zlib import crc32
 
 from spec_kitty_orchestrator.core.model import Outcome, Policy
 
@@ -17,6 +18,9 @@ RETRIES: dict[Outcome, int] = {
     Outcome.BUDGET: 0,
 }
 """How often one agent is tried again after outcomes in a row that are not `ok`; the last one decides."""
+
+JITTER = 0.2
+"""The part of a back-off by which it varies, so that work packages that failed together do not return so."""
 
 PAUSED: frozenset[Outcome] = frozenset({Outcome.OVERLOADED, Outcome.RATE_LIMITED})
 """Outcomes that pass with time: they wait before the retry."""
@@ -45,7 +49,12 @@ class GiveUp:
 
 
 def next_move(
-    outcome: Outcome, failures: int, more_agents: bool, retry_after_s: float | None, policy: Policy
+    outcome: Outcome,
+    failures: int,
+    more_agents: bool,
+    retry_after_s: float | None,
+    policy: Policy,
+    attempt_id: str,
 ) -> Retry | Fallback | GiveUp:
     """Decide what follows `outcome`.
 
@@ -55,6 +64,7 @@ def next_move(
         more_agents: whether the fallback order has a next agent.
         retry_after_s: what the CLI said about the end of a rate limit.
         policy: gives the first back-off and its cap.
+        attempt_id: of that attempt; the same one always gives the same jitter.
     """
     if outcome is Outcome.CANCELED:
         return Retry(0.0)
@@ -64,8 +74,13 @@ def next_move(
     if failures <= RETRIES[outcome]:
         if outcome not in PAUSED:
             return Retry(0.0)
-        backoff_s = min(policy.retry_base_s * 2.0 ** (failures - 1), policy.retry_cap_s)
-        return Retry(max(backoff_s, retry_after_s or 0.0))
+        backoff_s = policy.retry_base_s * 2.0 ** (failures - 1) * _jitter(attempt_id)
+        return Retry(max(min(backoff_s, policy.retry_cap_s), retry_after_s or 0.0))
     if more_agents:
         return Fallback()
     return GiveUp(f"the agent ended {failures} times in a row without a result, at last: {outcome}")
+
+
+def _jitter(attempt_id: str) -> float:
+    """Return a factor around 1 that looks like chance and is the same at every replay."""
+    return 1.0 + JITTER * (2.0 * crc32(attempt_id.encode(errors="replace")) / 0xFFFFFFFF - 1.0)
