@@ -107,14 +107,17 @@ async def test_calls_run_at_once(tmp_path: Path, pulse: Pulse, gate: Gate) -> No
 
 async def test_a_hundred_and_twenty_calls_leave_no_descriptor_and_no_zombie(tmp_path: Path) -> None:
     async with stand(tmp_path) as host:
-        for _ in range(3):
-            await host.do("pass")
-        ours, theirs = psutil.Process().num_fds(), host.process.num_fds()
+        # A call that runs knows that the warm process has seen to those before it.
+        count = "import psutil; print(psutil.Process(os.getppid()).num_fds())"
+        await host.do("pass")
+        theirs, ours = (await host.do(count)).stdout, psutil.Process().num_fds()
         for number in range(120):
             code = "print('x' * 200_000); print('e', file=sys.stderr)" if number % 2 else "os.close(1)"
             await host.do(code)
-        assert (psutil.Process().num_fds(), host.process.num_fds()) == (ours, theirs)
-        assert host.process.children() == []
+        assert (await host.do(count)).stdout == theirs
+        assert psutil.Process().num_fds() == ours
+        siblings = "import psutil; print(len(psutil.Process(os.getppid()).children()))"
+        assert (await host.do(siblings)).stdout == b"1\n"
         assert await host.is_warm()
 
 

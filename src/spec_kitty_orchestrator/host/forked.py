@@ -62,7 +62,9 @@ class Forked:
             self._connection.connect(warm.address)
             # The descriptors travel with the first byte; without the end of the line nothing is begun.
             sent = socket.send_fds(self._connection, [request], ends)
-            self._connection.sendall(request[sent:])
+            if sent < len(request):
+                # Nothing more to send must not fail: the call may have been begun, and be over.
+                self._connection.sendall(request[sent:])
         except OSError as error:
             raise NotTaken(f"it cannot be reached: {error.strerror or error}") from error
         finally:

@@ -33,7 +33,8 @@ def ask(address: str, argv: list[str]) -> int | None:
     data = json.dumps(request).encode() + b"\n"
     try:
         sent = socket.send_fds(connection, [data], [1, 2])
-        connection.sendall(data[sent:])
+        if sent < len(data):
+            connection.sendall(data[sent:])
         for line in connection.makefile("rb"):
             told = json.loads(line)
             if "refused" in told:
