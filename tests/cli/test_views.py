@@ -131,3 +131,14 @@ async def test_the_table_shows_every_work_package_and_interprets_no_markup() -> 
     assert "codex" in shown
     assert "[red]not[/red] markup" in shown
     assert "after WP01" in shown
+
+
+def test_nothing_that_a_console_prints_holds_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROVIDER_API_KEY", "s3cr3t-value")
+    shown = io.StringIO()
+    console = SteadyConsole(file=shown, width=80)
+
+    console.print("[bold]the key[/] s3cr3t-value", markup=True)
+    console.out("sk-ant-api03-abcDEF123456789")
+
+    assert shown.getvalue() == "the key [redacted]\n[redacted]\n"

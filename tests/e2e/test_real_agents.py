@@ -21,8 +21,8 @@ from spec_kitty_orchestrator.agents.spec import AgentSettings
 from spec_kitty_orchestrator.core.events import AgentExited, SubtasksTicked
 from spec_kitty_orchestrator.core.model import Outcome, Role
 from spec_kitty_orchestrator.machine.journal import JsonlJournal
+from spec_kitty_orchestrator.machine.policy import HOST_BANNED_FLAGS
 from spec_kitty_orchestrator.machine.process import MARKER
-from spec_kitty_orchestrator.machine.runner import HOST_BANNED_FLAGS
 from spec_kitty_orchestrator.ports import Entry
 from spec_kitty_orchestrator.testing.missions import MissionSpec, chain
 

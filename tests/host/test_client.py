@@ -229,6 +229,25 @@ async def test_a_transition_sends_every_part_as_an_argument_of_its_own(
     assert argv[-1] == "--force"
 
 
+async def test_the_host_is_told_no_secrets(connect: Callable[..., HostClient]) -> None:
+    transport = RecordingTransport(success({}), success({}))
+    client = connect(transport, clean=lambda text: text.replace("hidden", "-"))
+
+    await client.transition(
+        "m",
+        "WP01",
+        Lane.DONE,
+        "a",
+        note="hidden",
+        review=ReviewResult("codex", "approved", "a1@abc", "hidden"),
+        evidence={"gates": ["hidden"]},
+        review_ref="hidden",
+    )
+    await client.append_history("m", "WP01", "a", "hidden")
+
+    assert "hidden" not in str(transport.argv)
+
+
 async def test_a_plain_transition_sends_nothing_more(connect: Callable[..., HostClient]) -> None:
     transport = RecordingTransport(success({}))
     await connect(transport).transition("m", "WP01", Lane.BLOCKED, "a")

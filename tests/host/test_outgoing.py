@@ -75,3 +75,16 @@ def test_every_evidence_can_be_an_argument(value: object) -> None:
 def test_the_longest_review_fits_in_one_argument() -> None:
     hard = "\x01" * 100_000
     outgoing.arguments([outgoing.review(ReviewResult(hard, "approved", hard, hard))])
+
+
+def test_text_for_the_host_is_redacted_before_it_is_cut() -> None:
+    def redact(text: str) -> str:
+        return text.replace("hidden" * 10_000, "-")
+
+    review = json.loads(
+        outgoing.review(ReviewResult("codex", "approved", "id@sha", "hidden" * 10_000), redact)
+    )
+    evidence = json.loads(outgoing.evidence({"gates": [{"tail": "hidden" * 10_000}]}, redact))
+
+    assert review == {"reviewer": "codex", "verdict": "approved", "reference": "id@sha", "summary": "-"}
+    assert evidence == {"gates": [{"tail": "-"}]}

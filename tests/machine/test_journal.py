@@ -243,3 +243,18 @@ def test_a_private_folder_is_made_private_when_it_was_not(tmp_path: Path) -> Non
 
 def test_the_clock_tells_utc_with_its_zone() -> None:
     assert SystemClock().now().tzinfo is UTC
+
+
+def test_what_somebody_said_is_kept_without_secrets_and_names_and_paths_stay(tmp_path: Path) -> None:
+    report = AgentReport(Outcome.FAILED, text="a hidden thing", detail="hidden", session="hidden")
+    event = AgentExited("hidden", report, refused=HostRefused("x", "X", "hidden", Lane.PLANNED))
+
+    async def append() -> None:
+        journal = JsonlJournal(tmp_path, clean=lambda text: text.replace("hidden", "-"))
+        await journal.append(Entry(NOW, "hidden", event))
+
+    anyio.run(append)
+    (kept,) = read(tmp_path)
+    clean = AgentReport(Outcome.FAILED, text="a - thing", detail="-", session="hidden")
+    refused = HostRefused("x", "X", "-", Lane.PLANNED)
+    assert kept == Entry(NOW, "hidden", AgentExited("hidden", clean, refused=refused))

@@ -25,6 +25,7 @@ from spec_kitty_orchestrator.agents.spec import AgentCommand, AgentSettings, Per
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role, Usage, Workspace
 from spec_kitty_orchestrator.errors import PreflightError, WorkspaceError
 from spec_kitty_orchestrator.machine import process
+from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.ports import AttemptRequest
 
@@ -156,10 +157,15 @@ def attempt_id() -> Iterator[str]:
 
 
 def agents_of(
-    root: Path, agent: PythonAgent, settings: AgentSettings | None = None, s: float = 60
+    root: Path,
+    agent: PythonAgent,
+    settings: AgentSettings | None = None,
+    s: float = 60,
+    redactor: Redactor | None = None,
 ) -> LocalAgents:
+    agents = {"py": (agent, settings or AgentSettings())}
     timeouts = {Role.IMPLEMENT: s, Role.REVIEW: s}
-    return LocalAgents(root, {"py": (agent, settings or AgentSettings())}, timeouts=timeouts, version="0.2.0")
+    return LocalAgents(root, agents, timeouts=timeouts, version="0.2.0", redactor=redactor)
 
 
 def request_of(root: Path, attempt_id: str, **changes: object) -> AttemptRequest:
@@ -187,6 +193,10 @@ async def running(runner: LocalAgents, attempt: Attempt) -> AsyncIterator[Callab
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(collect)
             yield lambda: reports[0]
+
+
+def texts(directory: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in directory.iterdir()}
 
 
 def runs(root: Path) -> int:
@@ -620,11 +630,47 @@ async def test_secrets_do_not_leave_in_a_report(
 ) -> None:
     monkeypatch.setenv("INHERITED_TOKEN", "inherited-value")
     code = "import os; print('result:', os.environ['INHERITED_TOKEN'], os.environ['MY_KEY'])"
-    runner = agents_of(tmp_path, PythonAgent(code), AgentSettings(env={"MY_KEY": "own-secret"}))
+    settings = AgentSettings(env={"MY_KEY": "own-secret"}, extra_args=("--key=own-secret",))
+    redactor = Redactor(["inherited-value", "own-secret"])
+    runner = agents_of(tmp_path, PythonAgent(code), settings, redactor=redactor)
+    attempt = await runner.open(request_of(tmp_path, attempt_id, prompt="own-secret"))
+    assert "own-secret" not in (Path(attempt.directory) / "command.json").read_text()
 
-    report = await run(runner, await runner.open(request_of(tmp_path, attempt_id)))
+    report = await run(runner, attempt)
 
     assert report.text == "[redacted] [redacted]"
+    kept = texts(Path(attempt.directory))
+    assert kept.pop("prompt.md") == "own-secret"
+    assert kept["stdout.log"] == "result: [redacted] [redacted]\n"
+    assert not [name for name, text in kept.items() if "own-secret" in text or "inherited-value" in text]
+
+
+@pytest.mark.asyncio
+async def test_a_kill_between_the_report_and_the_scrubbing_leaves_no_secret_for_good(
+    tmp_path: Path, attempt_id: str
+) -> None:
+    runner = agents_of(tmp_path, PythonAgent("print('result: the-secret-1')"))
+    attempt = await runner.open(request_of(tmp_path, attempt_id))
+    saved = await run(runner, attempt)
+    log = Path(attempt.directory) / "stdout.log"
+    assert "the-secret-1" in log.read_text()
+
+    again = await run(agents_of(tmp_path, PythonAgent(""), redactor=Redactor(["the-secret-1"])), attempt)
+
+    assert again == saved
+    assert log.read_text() == "result: [redacted]\n"
+
+
+@pytest.mark.asyncio
+async def test_an_attempts_id_and_commit_are_never_redacted(tmp_path: Path, attempt_id: str) -> None:
+    sha = "3f786850e387550fdaba1c0f5ab8d0e9c6c1f3e4"
+    redactor = Redactor([attempt_id, sha, sha[:10], "the-secret-1"])
+    code = f"print('result: {attempt_id} {sha} the-secret-1')"
+    runner = agents_of(tmp_path, PythonAgent(code), redactor=redactor)
+
+    report = await run(runner, await runner.open(request_of(tmp_path, attempt_id, head=sha)))
+
+    assert report.text == f"{attempt_id} {sha} [redacted]"
 
 
 @pytest.mark.asyncio

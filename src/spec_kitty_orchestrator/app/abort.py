@@ -28,6 +28,9 @@ from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
 from spec_kitty_orchestrator.machine.logs import path_part
 from spec_kitty_orchestrator.machine.process import Child, is_running, wait
+from spec_kitty_orchestrator.machine.redaction import Redactor
+from spec_kitty_orchestrator.machine.scrub import scrub_unreported
+from spec_kitty_orchestrator.machine.secret_names import secret_values
 from spec_kitty_orchestrator.machine.strays import Stray, stop_strays
 from spec_kitty_orchestrator.ports import RunAborted
 
@@ -115,6 +118,14 @@ async def stop_run(root: Path, run: KnownRun) -> Stopped:
         if left:
             pids = ", ".join(str(one.child.pid) for one in left)
             raise WorkspaceError(f"these processes of {run.mission} could not be ended: {pids}")
+        # Nobody will read the reports of what was cut off here, and so nobody else takes their secrets out.
+        redactor = await anyio.to_thread.run_sync(lambda: Redactor(secret_values(os.environ)))
+        try:
+            await anyio.to_thread.run_sync(scrub_unreported, logs, redactor)
+        except OSError as error:
+            raise WorkspaceError(
+                f"the agents are stopped, but secrets may be left in {logs}: {error}"
+            ) from error
     return Stopped(owner, killed, tuple(agents))
 
 

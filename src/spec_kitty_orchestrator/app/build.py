@@ -56,6 +56,7 @@ def build_host(
         transport=transport,
         call_limit_s=settings.call_timeout,
         on_call=on_call,
+        clean=project.redactor.text,
     )
 
 
@@ -72,7 +73,9 @@ async def connect(project: Project) -> HostClient:
 
 def build_agents(project: Project) -> LocalAgents:
     """Make the runner of the configured agents on this machine."""
-    return LocalAgents(project.root, project.agents, timeouts=project.timeouts, version=VERSION)
+    return LocalAgents(
+        project.root, project.agents, timeouts=project.timeouts, version=VERSION, redactor=project.redactor
+    )
 
 
 def build_headroom(project: Project) -> MachineHeadroom:
@@ -97,9 +100,9 @@ def run_log(project: Project, mission: str) -> Path:
     return logs / path_part(mission) / "orchestrator.log"
 
 
-def journal(directory: Path) -> JsonlJournal:
-    """Open the journal in a mission's folder; nothing is created before the first line."""
-    return JsonlJournal(directory)
+def journal(project: Project, mission: str) -> JsonlJournal:
+    """Open the journal of a mission; nothing is created before the first line."""
+    return JsonlJournal(project.directory(mission), clean=project.redactor.text)
 
 
 def build(
@@ -114,7 +117,7 @@ def build(
         host=host,
         agents=agents,
         workspaces=GitWorkspaces(project.root, mission),
-        journal=journal(project.directory(mission)),
+        journal=journal(project, mission),
         clock=SystemClock(),
         observer=observer,
         prompts=project.prompts,

@@ -72,7 +72,7 @@ async def _in_hand(project: Project, mission: str, wp_id: str) -> AsyncIterator[
     directory = project.directory(state.slug)
     with MissionLock(directory, state.slug):
         await _check_unattended(project, state.slug, wp_id)
-        lines = journal(directory)
+        lines = journal(project, state.slug)
         wp = fold(await lines.read(), project.policy).get(wp_id) or WorkPackage(wp_id)
         wp = replace(fitted(wp, project.policy), lane=lane, dependencies=state.dependencies[wp_id])
         view = MissionView(host, state.slug)

@@ -25,7 +25,8 @@ from spec_kitty_orchestrator.errors import (
     UsageError,
 )
 from spec_kitty_orchestrator.machine.lock import MissionLock
-from spec_kitty_orchestrator.machine.runner import HOST_BANNED_FLAGS, LocalAgents
+from spec_kitty_orchestrator.machine.policy import HOST_BANNED_FLAGS
+from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.ports import Host
 
 SAME_AS_BANNED = frozenset({"yolo", "bypasspermissions", "danger-full-access", "dangerously"})

@@ -12,6 +12,8 @@ from spec_kitty_orchestrator.config import load
 from spec_kitty_orchestrator.core.model import Lane, Policy, Role
 from spec_kitty_orchestrator.core.prompts import Prompts, checked
 from spec_kitty_orchestrator.errors import ConfigError
+from spec_kitty_orchestrator.machine.redaction import Redactor
+from spec_kitty_orchestrator.machine.secret_names import secret_values
 from spec_kitty_orchestrator.settings import AgentSection, Settings
 
 PROMPTS = Path(".kittify") / "orchestrator" / "prompts"
@@ -25,12 +27,14 @@ class Project:
     Attributes:
         root: the primary checkout, absolute.
         agents: those that the run may use, by their configured name.
+        redactor: knows the secrets of our environment and of the settings.
     """
 
     root: Path
     settings: Settings
     prompts: Prompts
     agents: Mapping[str, tuple[Agent, AgentSettings]]
+    redactor: Redactor
 
     @property
     def policy(self) -> Policy:
@@ -60,7 +64,7 @@ def open_project(start: Path, environ: Mapping[str, str], flags: Mapping[str, ob
 
     Args:
         start: any directory in the repository.
-        environ: `SKO_*` variables are settings.
+        environ: `SKO_*` variables are settings; values of others may be secrets.
         flags: what was given on the command line, named as `config.load` wants it; None for what was not.
 
     Raises:
@@ -78,7 +82,8 @@ def open_project(start: Path, environ: Mapping[str, str], flags: Mapping[str, ob
         )
         for name in names
     }
-    return Project(root, settings, _prompts(root), agents)
+    redactor = Redactor(secret_values(environ, *(own.env for _, own in agents.values())))
+    return Project(root, settings, _prompts(root), agents, redactor)
 
 
 def _agent_settings(root: Path, section: AgentSection, pass_env: tuple[str, ...]) -> AgentSettings:

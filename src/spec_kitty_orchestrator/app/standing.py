@@ -73,7 +73,7 @@ async def mission_status(project: Project, mission: str) -> MissionStatus:
     host = await connect(project)
     state = await examine(project, host, mission)
     directory = project.directory(state.slug)
-    lines = await journal(directory).read()
+    lines = await journal(project, state.slug).read()
     known = fold(lines, project.policy)
     started, end = last_start(lines)
     owner = MissionLock(directory, state.slug).holder()

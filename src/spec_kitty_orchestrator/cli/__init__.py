@@ -3,7 +3,6 @@
 Whatever goes wrong becomes one message on stderr and the exit code of its class; never a traceback.
 """
 
-import os
 import sys
 from typing import Annotated
 
@@ -17,7 +16,6 @@ from spec_kitty_orchestrator.cli.resume import resume
 from spec_kitty_orchestrator.cli.retry import retry, skip
 from spec_kitty_orchestrator.cli.status import status
 from spec_kitty_orchestrator.errors import InvalidTransition, OrchestratorError
-from spec_kitty_orchestrator.machine.logs import redact, secret_values
 
 PROGRAM = "spec-kitty-orchestrator"
 BUG = 3
@@ -82,10 +80,7 @@ def _fail(error: Exception) -> int:
             console.print(words.clean(line, 4000), markup=False)
     if bugs:
         console.print("[bold red]error:[/] ", end="")
-        console.print(
-            words.clean(redact(f"this should not happen: {bugs[0]!r}", secret_values(os.environ))),
-            markup=False,
-        )
+        console.print(words.clean(f"this should not happen: {bugs[0]!r}"), markup=False)
         report = crash.write_report(error)
         console.print(f"       the details are in {report}" if report else "", markup=False)
     return min((one.exit_code for one in known), default=BUG) if not bugs else BUG

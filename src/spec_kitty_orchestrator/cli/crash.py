@@ -11,7 +11,9 @@ from pathlib import Path
 
 from spec_kitty_orchestrator.app import LOGS, VERSION, find_repo_root
 from spec_kitty_orchestrator.errors import InvalidTransition, OrchestratorError
-from spec_kitty_orchestrator.machine.logs import make_private_directory, redact, secret_values, write_private
+from spec_kitty_orchestrator.machine.logs import make_private_directory, write_private
+from spec_kitty_orchestrator.machine.redaction import Redactor
+from spec_kitty_orchestrator.machine.secret_names import secret_values
 
 
 def write_report(error: BaseException) -> Path | None:
@@ -22,7 +24,7 @@ def write_report(error: BaseException) -> Path | None:
     """
     now = datetime.now(UTC)
     name = f"crash-{now:%Y%m%dT%H%M%S}-{os.getpid()}.txt"
-    text = redact(_text(error, now), secret_values(os.environ))
+    text = Redactor(secret_values(os.environ)).text(_text(error, now))
     for folder in (_logs(), Path(tempfile.gettempdir())):
         if folder is not None:
             with suppress(OSError):

@@ -70,6 +70,6 @@ async def _show_plan(work: Work) -> int:
     except OrchestratorError as error:
         problems.append(error)
     else:
-        dry_run.show(plan, SteadyConsole(highlight=False, soft_wrap=True))
+        dry_run.show(plan, SteadyConsole(highlight=False, soft_wrap=True, redactor=work.project.redactor))
     app.stop_at(problems)
     return 0

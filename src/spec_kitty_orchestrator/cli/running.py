@@ -1,6 +1,5 @@
 """What `orchestrate` and `resume` share: their options, signals, and a run from its lock to its summary."""
 
-import os
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -26,7 +25,7 @@ from spec_kitty_orchestrator.errors import OrchestratorError
 from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine.lock import MissionLock
-from spec_kitty_orchestrator.machine.logs import configure_logging, secret_values
+from spec_kitty_orchestrator.machine.logs import configure_logging
 from spec_kitty_orchestrator.machine.sleep import kept_awake
 
 NOT_LANDED = 1
@@ -246,10 +245,10 @@ async def run(work: Work) -> int:
         host, state = await stack.enter_async_context(prepared(work))
         project, mission = work.project, state.slug
         stack.enter_context(MissionLock(project.directory(mission), mission))
-        stack.enter_context(configure_logging(app.run_log(project, mission), secret_values(os.environ)))
+        stack.enter_context(configure_logging(app.run_log(project, mission), project.redactor))
         if work.awake:
             stack.enter_context(kept_awake())
-        console = SteadyConsole(highlight=False)
+        console = SteadyConsole(highlight=False, redactor=project.redactor)
         live = console.is_terminal and not console.is_dumb_terminal
         view = LiveView(console, state) if live else PlainView(console)
         work.show(view)
@@ -265,7 +264,7 @@ async def run(work: Work) -> int:
         work.tell_of_landing(view)
         complete, landed = await _land(work, host, result)
         get_logger().info("host calls", calls=dict(work.calls))
-    console = SteadyConsole(highlight=False, soft_wrap=True)
+    console = SteadyConsole(highlight=False, soft_wrap=True, redactor=project.redactor)
     summary.show(result, project, landed, console, all_landed=bool(landed) and complete)
     return result.exit_code if complete else NOT_LANDED
 

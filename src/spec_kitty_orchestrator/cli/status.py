@@ -41,11 +41,12 @@ def status(
         raise UsageError("no mission was run here yet; name one with --mission")
     found = anyio.run(app.mission_status, project, mission or known[0])
     if as_json:
-        typer.echo(json.dumps(_document(found, known), indent=2, ensure_ascii=True))
+        document = project.redactor.value(_document(found, known))
+        typer.echo(json.dumps(document, indent=2, ensure_ascii=True))
         return
-    console = SteadyConsole(highlight=False, soft_wrap=True)
+    console = SteadyConsole(highlight=False, soft_wrap=True, redactor=project.redactor)
     if not console.is_terminal:
-        console = SteadyConsole(highlight=False, soft_wrap=True, width=WIDTH_OF_FILES)
+        console.width = WIDTH_OF_FILES
     if mission is None and len(known) > 1:
         others = ", ".join(known[1:])
         console.print(f"also run here: {words.clean(others, 2000)}", markup=False)

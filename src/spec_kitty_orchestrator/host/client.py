@@ -79,6 +79,7 @@ class HostClient:
         call_limit_s: float = CALL_LIMIT_S,
         max_calls: int | None = None,
         on_call: Callable[[str], None] | None = None,
+        clean: Callable[[str], str] = str,
     ) -> None:
         """Find the host; nothing is started.
 
@@ -90,6 +91,7 @@ class HostClient:
             call_limit_s: seconds after which a call is stopped; a merge has at least `MERGE_LIMIT_S`.
             max_calls: most calls at once, of all kinds; None for the number of cores, but two at least.
             on_call: is told the name of every call that is made, repetitions included.
+            clean: takes out of a text what the host must not keep.
 
         Raises:
             HostMissing: no such executable.
@@ -102,6 +104,7 @@ class HostClient:
         self._call_limit_s = call_limit_s
         self._max_calls = max_calls or max(2, cores())
         self._on_call = on_call
+        self._clean = clean
         self._limits: _Limits | None = None
 
     async def close(self) -> None:
@@ -196,20 +199,26 @@ class HostClient:
         if policy is not None:
             args += ["--policy", outgoing.policy(policy)]
         if note:
-            args += ["--note", outgoing.note(note)]
+            args += ["--note", outgoing.note(self._clean(note))]
         if review is not None:
-            args += ["--review-result-json", outgoing.review(review)]
+            args += ["--review-result-json", outgoing.review(review, self._clean)]
         if evidence is not None:
-            args += ["--evidence-json", outgoing.evidence(evidence)]
+            args += ["--evidence-json", outgoing.evidence(evidence, self._clean)]
         if review_ref:
-            args += ["--review-ref", outgoing.name(review_ref)]
+            args += ["--review-ref", outgoing.name(self._clean(review_ref))]
         if force:
             args.append("--force")
         await self._mutate("transition", *args)
 
     async def append_history(self, mission: str, wp: str, actor: str, note: str) -> None:
         """Append a note to the work package's history."""
-        args = [*_wp(mission, wp), "--actor", outgoing.name(actor), "--note", outgoing.note(note)]
+        args = [
+            *_wp(mission, wp),
+            "--actor",
+            outgoing.name(actor),
+            "--note",
+            outgoing.note(self._clean(note)),
+        ]
         await self._mutate("append-history", *args)
 
     async def accept_mission(self, mission: str, actor: str) -> None:

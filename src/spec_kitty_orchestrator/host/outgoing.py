@@ -4,7 +4,7 @@ One lone surrogate in a note makes the host unable to read its own mission again
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from spec_kitty_orchestrator.core.model import PolicyMetadata
 from spec_kitty_orchestrator.errors import HostError
@@ -17,6 +17,9 @@ NAME_BYTES = 512
 ARGUMENT_BYTES = 131_070
 """Longest argument that Linux takes, in bytes."""
 _CUT = " … (cut)"
+
+Redact = Callable[[str], str]
+"""Takes out of a text what must not be seen."""
 
 
 def clean(text: str) -> str:
@@ -59,21 +62,21 @@ def policy(metadata: PolicyMetadata) -> str:
     )
 
 
-def review(result: ReviewResult) -> str:
-    """Write a structured review outcome."""
+def review(result: ReviewResult, redact: Redact = str) -> str:
+    """Write a structured review outcome, its text without what `redact` takes out."""
     return _json(
         {
             "reviewer": name(result.reviewer),
             "verdict": result.verdict,
-            "reference": name(result.reference),
-            "summary": note(result.summary),
+            "reference": name(redact(result.reference)),
+            "summary": note(redact(result.summary)),
         }
     )
 
 
-def evidence(value: Mapping[str, object]) -> str:
-    """Write evidence; every string in it is cleaned and bounded like a note."""
-    return _json(value)
+def evidence(value: Mapping[str, object], redact: Redact = str) -> str:
+    """Write evidence; every string in it is redacted, cleaned and bounded like a note."""
+    return _json(value, redact)
 
 
 def arguments(args: Sequence[str]) -> list[str]:
@@ -90,15 +93,15 @@ def arguments(args: Sequence[str]) -> list[str]:
     return words
 
 
-def _json(value: object) -> str:
-    return json.dumps(_clean_value(value), ensure_ascii=False)
+def _json(value: object, redact: Redact = str) -> str:
+    return json.dumps(_clean_value(value, redact), ensure_ascii=False)
 
 
-def _clean_value(value: object) -> object:
+def _clean_value(value: object, redact: Redact) -> object:
     if isinstance(value, str):
-        return note(value)
+        return note(redact(value))
     if isinstance(value, Mapping):
-        return {clean(str(key)): _clean_value(item) for key, item in value.items()}
+        return {clean(str(key)): _clean_value(item, redact) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_clean_value(item) for item in value]
+        return [_clean_value(item, redact) for item in value]
     return value

@@ -4,7 +4,6 @@ A record that cannot be read counts as missing: it was torn by a power failure o
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
-from spec_kitty_orchestrator.agents.spec import Agent, AgentCommand, AgentSettings
+from spec_kitty_orchestrator.agents.spec import Agent, AgentCommand
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role
 from spec_kitty_orchestrator.machine import logs
+from spec_kitty_orchestrator.machine.redaction import REDACTED, Redactor
 from spec_kitty_orchestrator.machine.secret_names import is_secret_name
 
 STDERR_TAIL_BYTES = 16 * 1024
@@ -23,7 +23,7 @@ STDERR_TAIL_BYTES = 16 * 1024
 
 @dataclass(frozen=True)
 class CommandRecord:
-    """What runs, where and for which attempt; `env` holds the additions without secrets."""
+    """What runs, where and for which attempt; `argv` and the additions in `env` are without secrets."""
 
     attempt: str
     agent: str
@@ -47,14 +47,21 @@ _RESULT = TypeAdapter(ResultRecord)
 
 
 def write_command(
-    directory: Path, attempt: str, agent: str, role: Role, cwd: Path, command: AgentCommand
+    directory: Path,
+    attempt: str,
+    agent: str,
+    role: Role,
+    cwd: Path,
+    command: AgentCommand,
+    redactor: Redactor,
 ) -> None:
-    """Write `command.json`. Raises `OSError`."""
+    """Write `command.json`, which is for people: what is started is always built anew. Raises `OSError`."""
     env = {
-        name: logs.REDACTED if is_secret_name(name) else logs.redact(value)
+        name: REDACTED if is_secret_name(name) else redactor.text(value)
         for name, value in command.env.items()
     }
-    record = CommandRecord(attempt, agent, role, str(cwd), command.argv, env, command.stop_signal)
+    argv = tuple(map(redactor.text, command.argv))
+    record = CommandRecord(attempt, agent, role, str(cwd), argv, env, command.stop_signal)
     _write(directory / "command.json", asdict(record))
 
 
@@ -81,16 +88,14 @@ def read_result(directory: Path, attempt: str) -> AgentReport | None:
     return record.report if record.attempt == attempt else None
 
 
-def read_report(directory: Path, agent: Agent, settings: AgentSettings, exit_code: int | None) -> AgentReport:
+def read_report(directory: Path, agent: Agent, exit_code: int | None, redactor: Redactor) -> AgentReport:
     """Let the agent's module read the output, and redact what comes of it; huge output costs no memory."""
     tail = logs.read_tail(directory / "stderr.log", STDERR_TAIL_BYTES)
     try:
         report = agent.report(logs.read_lines(directory / "stdout.log"), tail, exit_code)
     except Exception as error:  # noqa: BLE001 - agents can be plug-ins; their bugs must not end the run
         report = AgentReport(Outcome.CRASHED, detail=f"the output could not be read: {error!r}")
-    secrets = logs.secret_values({**os.environ, **settings.env})
-    text, detail = logs.redact(report.text, secrets), logs.redact(report.detail, secrets)
-    return replace(report, text=text, detail=detail)
+    return replace(report, text=redactor.text(report.text), detail=redactor.text(report.detail))
 
 
 def _write(path: Path, record: Mapping[str, object]) -> None:

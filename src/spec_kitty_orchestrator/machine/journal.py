@@ -8,7 +8,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +30,9 @@ _RUN: Final = TypeAdapter(RunStarted)
 _END: Final = TypeAdapter(RunEnded)
 _ABORTED: Final = TypeAdapter(RunAborted)
 _TIME: Final = TypeAdapter(datetime)
+
+WORDS: Final = frozenset({"text", "detail", "message", "note", "summary", "reason", "output", "tail"})
+"""Fields that hold what somebody said, and are redacted; names, paths and commits are never touched."""
 
 _KINDS: Final = frozenset(member.kind for member in Event.__args__)
 
@@ -72,9 +75,11 @@ class JsonlJournal:
 
     Args:
         directory: of the mission's own; created at the first append.
+        clean: takes out of a text what must not be kept.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, clean: Callable[[str], str] = str) -> None:
+        self._clean = clean
         self.path = directory / "journal.jsonl"
         self._lock = anyio.Lock()
         self._waiting: list[_Waiting] = []
@@ -86,7 +91,7 @@ class JsonlJournal:
         Raises:
             JournalError: the disk refused; nothing of the line is left in the file.
         """
-        mine = _Waiting(_encode(line))
+        mine = _Waiting(_encode(line, self._clean))
         self._waiting.append(mine)
         async with self._lock:
             if not mine.written and mine.error is None:
@@ -194,7 +199,7 @@ def _whole_lines(content: bytes) -> list[bytes]:
     return lines
 
 
-def _encode(line: Line) -> bytes:
+def _encode(line: Line, clean: Callable[[str], str]) -> bytes:
     match line:
         case RunStarted():
             record = {"line": "run", "schema": SCHEMA, **asdict(line)}
@@ -204,8 +209,21 @@ def _encode(line: Line) -> bytes:
             record = {"line": "end", **asdict(line)}
         case RunAborted():
             record = {"line": "aborted", **asdict(line)}
-    text = json.dumps(record, ensure_ascii=False, separators=(",", ":"), default=datetime.isoformat)
+    text = json.dumps(
+        _cleaned(record, clean), ensure_ascii=False, separators=(",", ":"), default=datetime.isoformat
+    )
     return _SURROGATES.sub("\ufffd", text).encode() + b"\n"
+
+
+def _cleaned(value: object, clean: Callable[[str], str], *, said: bool = False) -> object:
+    """Redact what was said, wherever it is in a record."""
+    if isinstance(value, str):
+        return clean(value) if said else value
+    if isinstance(value, dict):
+        return {key: _cleaned(item, clean, said=key in WORDS) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_cleaned(item, clean, said=said) for item in value]
+    return value
 
 
 def _decode(raw: bytes) -> Line:

@@ -1,17 +1,16 @@
-"""Attempt directories, private files, redaction and the log of a run.
+"""Attempt directories, private files and the log of a run.
 
 Whatever holds prompts or output is readable by its owner alone, and no reader here needs memory in
 proportion to what an agent printed.
 """
 
 import hashlib
-import json
 import logging
 import logging.handlers
 import os
 import queue
 import re
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -22,23 +21,12 @@ import structlog
 from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.log import LOGGER_NAME
-from spec_kitty_orchestrator.machine.secret_names import is_secret_name
+from spec_kitty_orchestrator.machine.redaction import Redactor
 
 MAX_LINE_BYTES = 4 * 1024 * 1024
 """Longer lines are skipped: no CLI reports its result in one, and a flood must not fill our memory."""
-MIN_SECRET_CHARS = 8
-"""Shorter values are left alone: they would match ordinary words."""
-REDACTED = "[redacted]"
 
 _CHUNK_BYTES = 256 * 1024
-_SECRET_SHAPES = re.compile(
-    r"\bsk-(?=[\w-]*\d)[\w-]{16,}"
-    r"|\b(?:gh[pousr]_|github_pat_)\w{16,}"
-    r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
-    r"|\bAIza[\w-]{30,}"
-    r"|\bxox[abeprs]-[\w-]{10,}"
-    r"|(?<=\bBearer )(?=[\w.~+/-]*\d)[\w.~+/-]{16,}=*"
-)
 
 
 def make_private_directory(path: Path) -> None:
@@ -145,36 +133,8 @@ def open_directory(
     return free, directory
 
 
-def secret_values(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the values of secret-looking variables, longest first; those as short as words are left out."""
-    values = {
-        form
-        for name, value in environment.items()
-        if is_secret_name(name) and len(value) >= MIN_SECRET_CHARS
-        for form in (value, json.dumps(value)[1:-1])
-    }
-    return tuple(sorted(values, key=lambda value: (-len(value), value)))
-
-
-def redact(text: str, secrets: Sequence[str] = ()) -> str:
-    """Replace the given secrets, and whatever has the shape of a well-known kind of key."""
-    for secret in secrets:
-        text = text.replace(secret, REDACTED)
-    return _SECRET_SHAPES.sub(REDACTED, text)
-
-
-def _redact_value(value: Any, secrets: Sequence[str]) -> Any:
-    if isinstance(value, str):
-        return redact(value, secrets)
-    if isinstance(value, Mapping):
-        return {key: _redact_value(item, secrets) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_redact_value(item, secrets) for item in value]
-    return value
-
-
 @contextmanager
-def configure_logging(path: Path, secrets: Sequence[str] = ()) -> Iterator[None]:
+def configure_logging(path: Path, redactor: Redactor | None = None) -> Iterator[None]:
     """Write the package's log as redacted JSON lines to a file of mode 0600 while the context lasts.
 
     Nothing goes to stdout or stderr. A thread does the writing, so logging never blocks the event loop.
@@ -190,8 +150,10 @@ def configure_logging(path: Path, secrets: Sequence[str] = ()) -> Iterator[None]
             f"the log {path} cannot be written: {error.strerror}; mend that first"
         ) from error
 
+    clean = (redactor or Redactor()).value
+
     def redaction(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        return {key: _redact_value(value, secrets) for key, value in event.items()}
+        return {key: clean(value) for key, value in event.items()}
 
     lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     handler = logging.handlers.QueueHandler(lines)

@@ -16,12 +16,15 @@ from typing import Literal
 import anyio
 import anyio.to_thread
 
-from spec_kitty_orchestrator.agents.spec import Agent, AgentCommand, AgentSettings, Permissions
+from spec_kitty_orchestrator.agents.spec import Agent, AgentCommand, AgentSettings
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, PolicyMetadata, Role
 from spec_kitty_orchestrator.errors import PreflightError, WorkspaceError
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine import attempt_files, logs, process
 from spec_kitty_orchestrator.machine.environment import environment
+from spec_kitty_orchestrator.machine.policy import policy_of
+from spec_kitty_orchestrator.machine.redaction import Redactor
+from spec_kitty_orchestrator.machine.scrub import scrub_directory
 from spec_kitty_orchestrator.machine.stopping import (
     KILL_WAIT_S,
     STOP_GRACE_S,
@@ -32,16 +35,6 @@ from spec_kitty_orchestrator.machine.stopping import (
 )
 from spec_kitty_orchestrator.ports import AttemptRequest
 
-ORCHESTRATOR_ID = "spec-kitty-orchestrator"
-HOST_BANNED_FLAGS = (
-    "--yolo",
-    "--full-auto",
-    "--dangerously-bypass-approvals-and-sandbox",
-    "--dangerously-skip-permissions",
-)
-"""The host refuses a policy that declares one of these."""
-CUSTOM = "custom"
-"""What the policy says of modes that a person's own arguments decide."""
 # These fail every time; a full disk or process table may pass.
 _LASTING_ERRORS = frozenset({errno.E2BIG, errno.ENOENT, errno.EACCES, errno.ENOEXEC})
 _log = get_logger()
@@ -67,8 +60,8 @@ class _Running:
 class LocalAgents:
     """The `AgentRunner` of this machine; attempts are kept under `.kittify/logs` of `repo_root`.
 
-    `timeouts` are in seconds, `version` is ours (for the host's policy), and agents find the folders of
-    `extra_path` before PATH.
+    `timeouts` are in seconds, `version` is ours (for the host's policy), agents find the folders of
+    `extra_path` before PATH, and what they say is told and kept without what `redactor` finds.
     """
 
     def __init__(
@@ -79,12 +72,14 @@ class LocalAgents:
         timeouts: Mapping[Role, float],
         version: str,
         extra_path: Sequence[Path] = (),
+        redactor: Redactor | None = None,
     ) -> None:
         self._root = repo_root
         self._agents = agents
         self._timeouts = timeouts
         self._version = version
         self._extra_path = tuple(extra_path)
+        self._redactor = redactor or Redactor()
         self._running: dict[str, _Running] = {}
         self._turns: dict[str, anyio.Lock] = {}
         self._stop_grace_s: float | None = None
@@ -93,21 +88,7 @@ class LocalAgents:
         """Tell what the argv for a role really allows. Raises `PreflightError` for an unknown agent."""
         spec, settings = self._agent(agent)
         built = spec.command(role, settings, workspace=self._root, attempt_id="policy")
-        words = {word.partition("=")[0] for word in built.argv}
-        allowed = spec.permissions(role)
-        if settings.extra_args:
-            # What somebody adds may loosen or tighten what the module asks for: we cannot vouch for it.
-            allowed = Permissions(CUSTOM, CUSTOM, CUSTOM)
-        return PolicyMetadata(
-            orchestrator_id=ORCHESTRATOR_ID,
-            # Build metadata is free text, and the host refuses some words in it.
-            orchestrator_version=self._version.partition("+")[0],
-            agent_family=spec.family,
-            approval_mode=allowed.approval_mode,
-            sandbox_mode=allowed.sandbox_mode,
-            network_mode=allowed.network_mode,
-            dangerous_flags=tuple(flag for flag in HOST_BANNED_FLAGS if flag in words),
-        )
+        return policy_of(spec, settings, role, built, self._version)
 
     def command(
         self,
@@ -161,7 +142,9 @@ class LocalAgents:
         )
         logs.write_private(directory / "prompt.md", request.prompt)
         cwd = Path(request.workspace.path)
-        attempt_files.write_command(directory, request.id, request.agent, request.role, cwd, command)
+        attempt_files.write_command(
+            directory, request.id, request.agent, request.role, cwd, command, self._redactor
+        )
         return number, directory
 
     async def run(self, attempt: Attempt) -> AgentReport:
@@ -178,6 +161,7 @@ class LocalAgents:
         async with self._turns.setdefault(attempt.directory, anyio.Lock()):
             saved = await anyio.to_thread.run_sync(attempt_files.read_result, directory, attempt.id)
             if saved is not None:
+                await self._scrub(attempt)
                 return saved
             written = await anyio.to_thread.run_sync(attempt_files.read_command, directory, attempt.id)
             if written is None:
@@ -212,7 +196,14 @@ class LocalAgents:
         try:
             # The settings may have changed since the attempt was opened; the record says what really runs.
             await anyio.to_thread.run_sync(
-                attempt_files.write_command, directory, attempt.id, attempt.agent, attempt.role, cwd, command
+                attempt_files.write_command,
+                directory,
+                attempt.id,
+                attempt.agent,
+                attempt.role,
+                cwd,
+                command,
+                self._redactor,
             )
             child = await process.spawn((program, *command.argv[1:]), cwd, env, directory)
         except FileExistsError as error:
@@ -278,9 +269,14 @@ class LocalAgents:
         leftovers += await sweep(attempt.id)
         if leftovers:
             _log.warning("processes of the attempt outlived it", attempt=attempt.id, killed=leftovers)
-        spec, settings = self._agent(attempt.agent)
+        spec, _ = self._agent(attempt.agent)
         report = await anyio.to_thread.run_sync(
-            attempt_files.read_report, Path(attempt.directory), spec, settings, exit_code
+            attempt_files.read_report,
+            Path(attempt.directory),
+            spec,
+            exit_code,
+            # A verdict must name them, whatever a variable of ours happens to hold.
+            self._redactor.sparing(attempt.id, attempt.head),
         )
         if otherwise is not None and report.outcome is not Outcome.OK:
             # A positive result was paid for and counts, even if the process had to be stopped after it.
@@ -289,6 +285,7 @@ class LocalAgents:
             report = replace(report, outcome=outcome, detail=detail)
         report = replace(report, exit_code=exit_code, leftovers=leftovers)
         await self._save(attempt, report)
+        await self._scrub(attempt)
         _log.info("attempt ended", attempt=attempt.id, outcome=report.outcome.value, exit_code=exit_code)
         return report
 
@@ -300,6 +297,14 @@ class LocalAgents:
             )
         except OSError as error:
             _log.error("the result could not be saved", attempt=attempt.id, error=str(error))
+
+    async def _scrub(self, attempt: Attempt) -> None:
+        """Take the secrets out of the attempt's files; after the report, which it could make unreadable."""
+        redactor = self._redactor.sparing(attempt.id, attempt.head)
+        try:
+            await anyio.to_thread.run_sync(scrub_directory, Path(attempt.directory), redactor)
+        except OSError as error:
+            _log.error("secrets may be left in the logs", attempt=attempt.id, error=str(error))
 
     async def stop_all(self, grace_s: float) -> None:
         """Stop every running attempt and return when all are gone; attempts begun later are not spawned.
