@@ -1,0 +1,141 @@
+"""Kills the warm host at a random instant of each of many real missions, and looks for what that changed.
+
+`python -m tests.faults.kill_the_warm_host --kills 20` runs it, from the project's root with the host on PATH.
+The missions and what must never be are those of `kill_the_command`; the command itself is left alone. After
+the kill it starts the host for each call, so a mission takes one kill.
+"""
+
+# ruff: noqa: T201 - it prints a line per kill
+
+import argparse
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import anyio
+import psutil
+from tests.faults.kill_the_command import LAST_LIMIT_S, Mission, prepare
+
+from spec_kitty_orchestrator.host import zygote
+from spec_kitty_orchestrator.machine.strays import stop_strays
+from spec_kitty_orchestrator.testing.missions import TOPOLOGIES, restore_mission
+
+LATEST_S = 30.0
+"""Until so long after it is there, the warm host is killed."""
+LOOK_S = 0.02
+"""How often the warm host is looked for while the command starts, in seconds."""
+WORDS = "the host is not kept warm"
+MOST_RUNS = 4
+"""Missions per kill that is wanted: some end before their instant."""
+
+
+def warm_host(command: psutil.Process) -> psutil.Process | None:
+    """Return the command's warm host, None if there is none (any more)."""
+    with suppress(psutil.Error):
+        for child in command.children():
+            with suppress(psutil.Error):
+                if zygote.__file__ in child.cmdline():
+                    return child
+    return None
+
+
+def play(mission: Mission, moment: float) -> bool:
+    """Run a mission to its end, kill its warm host `moment` seconds after that started; tell whether."""
+    mission.starts += 1
+    with tempfile.TemporaryFile() as output:
+        command = subprocess.Popen(
+            mission.argv(),
+            cwd=mission.root,
+            env=mission.env,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+        watched = psutil.Process(command.pid)
+        while command.poll() is None and warm_host(watched) is None:
+            time.sleep(LOOK_S)
+        with suppress(subprocess.TimeoutExpired):
+            command.wait(moment)
+        killed, recorded = False, mission.record.stat().st_size
+        victim = warm_host(watched) if command.poll() is None else None
+        if victim is not None:
+            victim.kill()
+            mission.kills, killed = 1, True
+        code = command.wait(LAST_LIMIT_S)
+        output.seek(0)
+        said = output.read().decode("utf-8", "replace")
+    if code != 0 or "Traceback" in said:
+        mission.violations.append(f"exit code {code}: {said[-1500:]}")
+    heard = said.count(WORDS)
+    # After the last call there is nobody left to notice.
+    needed = killed and mission.record.stat().st_size > recorded
+    if heard > 1 or (needed and not heard) or (heard and not killed):
+        mission.violations.append(f"the fallback was said {heard} times")
+    return killed
+
+
+def left_over(mission: Mission, temporary: Path) -> Iterator[str]:
+    """Yield what a mission left on the machine."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if Path(process.cwd()).is_relative_to(mission.root):
+                yield f"left running: {process}"
+    yield from (f"left in the folder for temporary files: {path.name}" for path in temporary.iterdir())
+
+
+def main() -> int:
+    """Kill until enough is killed; return 1 if anything was ever violated."""
+    options = argparse.ArgumentParser(description="Kill the warm host in real missions.")
+    options.add_argument("--kills", type=int, default=20)
+    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--topology", choices=TOPOLOGIES, default="coord")
+    options.add_argument("--keep", action="store_true", help="keep the folder of a mission that was violated")
+    asked = options.parse_args()
+    host = shutil.which(os.environ.get("SKO_TEST_HOST", "spec-kitty"))
+    if host is None:
+        print("no host: put spec-kitty on PATH or name it in SKO_TEST_HOST", file=sys.stderr)
+        return 2
+    dice = random.Random(asked.seed)
+    folder = Path(tempfile.mkdtemp(prefix="sko-warm-"))
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    kills = bad = 0
+    try:
+        first = prepare(folder, asked.topology, str(Path(host).absolute()))
+        env = {**first.env, "TMPDIR": str(temporary)}
+        for number in range(1, MOST_RUNS * asked.kills + 1):
+            if kills == asked.kills:
+                break
+            restore_mission(folder / "snapshot", first.root)
+            first.told.unlink(missing_ok=True)
+            first.told.touch()
+            mission = Mission(first.root, first.slug, first.told, env)
+            moment, began = dice.uniform(0, LATEST_S), time.monotonic()
+            try:
+                kills += play(mission, moment)
+                mission.check()
+                mission.violations += left_over(mission, temporary)
+            finally:
+                anyio.run(stop_strays, mission.logs)
+            bad += len(mission.violations)
+            what = f"killed after {moment:4.1f} s" if mission.kills else "ended before its instant"
+            took = f"{time.monotonic() - began:5.1f} s, {len(mission.violations)} violations"
+            print(f"mission {number}: {what}; {took}", *mission.violations, sep="\n  ", flush=True)
+            if mission.violations and asked.keep:
+                shutil.move(first.root, folder / f"violated-{number}")
+    finally:
+        if not asked.keep:
+            shutil.rmtree(folder, ignore_errors=True)
+    print(f"{kills} kills, {bad} violations")
+    return 1 if bad or kills < asked.kills else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
