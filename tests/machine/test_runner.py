@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from uuid import uuid4
 
 import anyio
@@ -62,6 +62,7 @@ class PythonAgent:
     reports_cost: bool = True
     caps_cost: bool = True
     words: tuple[str, ...] = ()
+    unfinished: Outcome = Outcome.FAILED
     stop_signal: Literal["INT", "TERM"] = "TERM"
     read: int = field(default=0, compare=False)
 
@@ -88,7 +89,7 @@ class PythonAgent:
         results = [line.removeprefix("result: ") for line in stdout if line.startswith("result: ")]
         if results:
             return AgentReport(Outcome.OK, text=results[-1], usage=Usage(1, 2, 0.5), session="s")
-        return AgentReport(Outcome.FAILED, detail=stderr_tail)
+        return AgentReport(self.unfinished, detail=stderr_tail)
 
 
 class Children:
@@ -465,6 +466,40 @@ async def test_a_timeout_stops_everything_that_the_agent_started(
     assert report.detail == "no result within 0 s; working on it\n"
     assert report.exit_code == 143
     assert report.leftovers == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("waited_for", "outcome"),
+    [
+        (Outcome.RATE_LIMITED, Outcome.RATE_LIMITED),
+        (Outcome.OVERLOADED, Outcome.OVERLOADED),
+        (Outcome.CRASHED, Outcome.TIMEOUT),
+        (Outcome.AUTH, Outcome.TIMEOUT),
+    ],
+)
+async def test_an_agent_whose_time_is_over_is_named_by_what_it_waited_for(
+    tmp_path: Path, attempt_id: str, children: Children, waited_for: Outcome, outcome: Outcome
+) -> None:
+    runner = agents_of(tmp_path, PythonAgent(HOLD, unfinished=waited_for), s=0.2)
+
+    report = await run(runner, await runner.open(request_of(tmp_path, attempt_id)))
+
+    assert report.outcome is outcome
+    assert report.detail == "no result within 0.2 s"
+
+
+def test_what_an_agent_sets_by_default_gives_way_to_the_settings_and_to_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Bounded(PythonAgent):
+        def command(self, *args: Any, **options: Any) -> AgentCommand:
+            return replace(super().command(*args, **options), default_env=dict.fromkeys("ABC", "default"))
+
+    monkeypatch.setenv("B", "ours")
+    runner = agents_of(tmp_path, Bounded(""), AgentSettings(env={"C": "setting"}))
+    env = runner.command("py", Role.REVIEW, tmp_path, "a1").env
+    assert (env["A"], "B" in env, env["C"]) == ("default", False, "setting")
 
 
 @pytest.mark.asyncio

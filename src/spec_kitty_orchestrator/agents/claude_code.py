@@ -47,6 +47,15 @@ _CLASSES: Mapping[str, Outcome] = {
 """The class that the CLI gives the error of its last assistant event."""
 
 
+_BOUNDS: Mapping[str, str] = {"CLAUDE_CODE_MAX_RETRIES": "3", "API_TIMEOUT_MS": "300000"}
+"""Without them it tries ten times, for three minutes, and waits ten minutes for each answer to begin."""
+
+_WRONG_USAGE = ("error: ", "--dangerously-skip-permissions cannot be used")
+"""How it begins to refuse its arguments; it then says nothing on stdout."""
+
+_UNKNOWN_SESSION = "No conversation found"
+
+
 class ClaudeCode:
     """Anthropic's CLI.
 
@@ -101,6 +110,7 @@ class ClaudeCode:
                 *(_REVIEW if role is Role.REVIEW else _IMPLEMENT),
             ),
             env=dict(settings.env),
+            default_env=_BOUNDS,
             stop_signal="INT",
         )
 
@@ -111,8 +121,9 @@ class ClaudeCode:
         return Permissions("accept_edits", "none", "full")
 
     def report(self, stdout: Iterable[str], stderr_tail: str, exit_code: int | None) -> AgentReport:
-        """Read the outcome from the last `result` event."""
+        """Read the outcome from the last `result` event; without one, from what it was trying again."""
         result: Event = {}
+        retry: Event = {}
         failure = session = ""
         reset_s: float | None = None
         for event in events(stdout):
@@ -121,15 +132,29 @@ class ClaudeCode:
             if kind == "result":
                 result = event
             elif kind == "assistant" and event.get("parent_tool_use_id") is None:
-                result, failure = {}, text(event, "error")
-            elif kind == "rate_limit_event" and text(event, "rate_limit_info", "status") == "rejected":
-                reset_at = number(event, "rate_limit_info", "resetsAt")
+                result, retry, failure = {}, {}, text(event, "error")
+            elif kind == "system" and text(event, "subtype") == "api_retry":
+                retry = event
+            elif kind == "rate_limit_event":
+                limited = text(event, "rate_limit_info", "status") == "rejected"
+                reset_at = number(event, "rate_limit_info", "resetsAt") if limited else None
                 reset_s = None if reset_at is None else reset_at - self._now()
-        outcome = _outcome(result, failure)
+        refused = not session and stderr_tail.lstrip().startswith(_WRONG_USAGE)
+        outcome = Outcome.INVALID_REQUEST if refused else _outcome(result, retry, failure)
+        if any(one.startswith(_UNKNOWN_SESSION) for one in _errors(result)):
+            session = ""
         return AgentReport(
             outcome=outcome,
             text=text(result, "result") if outcome is Outcome.OK else "",
-            detail=_detail(result, outcome, stderr_tail, exit_code),
+            detail=_refused_tools(result)
+            if outcome is Outcome.OK
+            else message(
+                text(result, "result"),
+                _tried_again(retry),
+                "; ".join(_errors(result)),
+                stderr_tail,
+                f"no result event; exit code {exit_code}",
+            ),
             retry_after_s=until_reset(reset_s) if outcome is Outcome.RATE_LIMITED else None,
             session=session or None,
             usage=_usage(result),
@@ -137,23 +162,35 @@ class ClaudeCode:
         )
 
 
-def _outcome(result: Event, failure: str) -> Outcome:
+def _outcome(result: Event, retry: Event, failure: str) -> Outcome:
+    interrupted = not result or result.get("subtype") == "error_during_execution"
+    if interrupted and retry:
+        # Without a status it reached no API at all.
+        by_status = outcome_of_status(number(retry, "error_status"))
+        return _CLASSES.get(text(retry, "error")) or by_status or Outcome.OVERLOADED
     if not result:
         return _CLASSES.get(failure, Outcome.CRASHED)
     if result.get("is_error") is False:
         return Outcome.OK
     if result.get("subtype") == "error_max_budget_usd":
         return Outcome.BUDGET
-    by_status = outcome_of_status(number(result, "api_error_status"))
-    return _CLASSES.get(failure) or by_status or Outcome.FAILED
+    status = number(result, "api_error_status")
+    if failure == "unknown" and status is None:
+        return Outcome.OVERLOADED
+    return _CLASSES.get(failure) or outcome_of_status(status) or Outcome.FAILED
 
 
-def _detail(result: Event, outcome: Outcome, stderr_tail: str, exit_code: int | None) -> str:
-    if outcome is Outcome.OK:
-        return _refused_tools(result)
-    errors = result.get("errors")
-    told = "; ".join(str(one) for one in errors) if isinstance(errors, list) else ""
-    return message(text(result, "result"), told, stderr_tail, f"no result event; exit code {exit_code}")
+def _errors(result: Event) -> list[str]:
+    told = result.get("errors")
+    return [one for one in told if isinstance(one, str)] if isinstance(told, list) else []
+
+
+def _tried_again(retry: Event) -> str:
+    if not retry:
+        return ""
+    status = number(retry, "error_status")
+    after = "without an answer" if status is None else f"with status {status:g}"
+    return f"it was trying again after a request that ended {after} ({text(retry, 'error') or 'unknown'})"
 
 
 def _refused_tools(result: Event) -> str:

@@ -1,11 +1,13 @@
 """Codex: `codex exec --json`; a turn ends with `turn.completed` or `turn.failed`.
 
-Its errors have no code, only a message in the CLI's own fixed words. That message alone is read for a
-class; `error` events and `error` items before it are retries and warnings.
+Its errors have no code, only a message in the CLI's own fixed words. Those are read for a class, from their
+beginning; the words of a retry only where the turn has no end.
 """
 
 import re
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from spec_kitty_orchestrator.agents.api_status import outcome_of_status, until_reset
@@ -14,26 +16,41 @@ from spec_kitty_orchestrator.agents.spec import AgentCommand, AgentSettings, Per
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
 _STATUS = re.compile(r"(?:unexpected status|exceeded retry limit, last status:) (\d{3})\b")
+_RETRY = re.compile(r"Reconnecting\.\.\. (?:\d+/\d+|waiting for network) \((.*)\)$", re.DOTALL)
 _WORDS: tuple[tuple[str, Outcome], ...] = (
     ("You've hit your usage limit", Outcome.RATE_LIMITED),
     ("Rate limit reached", Outcome.RATE_LIMITED),
     ("Quota exceeded", Outcome.BUDGET),
     ("Your workspace is out of credits", Outcome.BUDGET),
+    ("You hit your spend cap", Outcome.BUDGET),
+    ("To use Codex with your ChatGPT plan, upgrade", Outcome.BUDGET),
     ("Codex ran out of room", Outcome.INVALID_REQUEST),
     ("The model `", Outcome.INVALID_REQUEST),
+    ("Invalid prompt: ", Outcome.INVALID_REQUEST),
     ("We're currently experiencing high demand", Outcome.OVERLOADED),
     ("Selected model is at capacity", Outcome.OVERLOADED),
+    ("Policy-restricted capacity is unavailable", Outcome.OVERLOADED),
+    ("Connection failed", Outcome.OVERLOADED),
+    ("stream disconnected before completion: Incomplete response returned", Outcome.FAILED),
     ("stream disconnected before completion", Outcome.OVERLOADED),
     ("Not logged in", Outcome.AUTH),
     ("Your access token could not be refreshed", Outcome.AUTH),
 )
-"""How a message of the CLI's begins, and what that means."""
+"""How a message of the CLI's begins, and what that means; the first that fits decides."""
+
+_REFUSALS = ("Error loading config.toml", "Not inside a trusted directory")
+"""How it begins, on stderr, to refuse to start for a reason that lasts."""
 
 _AGAIN_IN = re.compile(
     r"try again in ((?:[\d.]+ ?(?:days?|hours?|minutes?|seconds?|ms|[dhms])\b[ ,]*)+)", re.IGNORECASE
 )
 _SPAN = re.compile(r"(\d+(?:\.\d+)?) ?(days?|hours?|minutes?|seconds?|ms|[dhms])\b", re.IGNORECASE)
 _SECONDS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_AGAIN_AT = re.compile(
+    r"try again at (?:([A-Z][a-z]{2}) (\d{1,2})(?:st|nd|rd|th), (\d{4}) )?(\d{1,2}):(\d{2}) ([AP])M",
+    re.IGNORECASE,
+)
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _WRONG_USAGE = 2
 
 
@@ -47,6 +64,10 @@ class Codex:
     resumes = True
     reports_cost = False
     caps_cost = False
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        """Take the clock, in seconds since the epoch, with which the CLI's time of a reset is compared."""
+        self._now = now
 
     def command(
         self,
@@ -87,7 +108,7 @@ class Codex:
         return Permissions("never_ask", "read_only" if role is Role.REVIEW else "workspace_write", "none")
 
     def report(self, stdout: Iterable[str], stderr_tail: str, exit_code: int | None) -> AgentReport:
-        """Read the outcome from the last event of the turn."""
+        """Read the outcome from the last event of the turn; without one, from what it was trying again."""
         end: Event = {}
         session = final = warning = ""
         for event in events(stdout):
@@ -95,39 +116,65 @@ class Codex:
             if kind == "thread.started":
                 session = text(event, "thread_id")
             elif kind == "turn.started":
-                end = {}
+                end, warning = {}, ""
             elif kind in {"turn.completed", "turn.failed"}:
                 end = event
-            elif kind == "item.completed" and text(event, "item", "type") == "agent_message":
-                final = text(event, "item", "text")
             elif kind == "error":
                 warning = text(event, "message")
+            elif kind.startswith("item.") and text(event, "item", "type") != "error":
+                warning = ""
+                if kind == "item.completed" and text(event, "item", "type") == "agent_message":
+                    final = text(event, "item", "text")
         failure = text(end, "error", "message")
-        outcome = _outcome(end, failure, session, exit_code)
+        outcome = _outcome(end, failure)
+        if not end:
+            outcome = _without_end(warning, stderr_tail, session, exit_code)
         ended = f"no end of the turn; exit code {exit_code}"
         return AgentReport(
             outcome=outcome,
             text=final,
             detail="" if outcome is Outcome.OK else message(failure, stderr_tail, warning, ended),
-            retry_after_s=until_reset(_again_in(failure)) if outcome is Outcome.RATE_LIMITED else None,
+            retry_after_s=self._until_reset(failure or warning) if outcome is Outcome.RATE_LIMITED else None,
             session=session or None,
             usage=Usage(count(end, "usage", "input_tokens"), count(end, "usage", "output_tokens")),
-            usage_is_cumulative=True,
             exit_code=exit_code,
+            usage_is_cumulative=True,
         )
 
+    def _until_reset(self, failure: str) -> float | None:
+        told = _again_in(failure)
+        if told is None:
+            here = datetime.fromtimestamp(self._now(), UTC).astimezone().replace(tzinfo=None)
+            at = _again_at(failure, here)
+            told = None if at is None else at.timestamp() - self._now()
+        return until_reset(told)
 
-def _outcome(end: Event, failure: str, session: str, exit_code: int | None) -> Outcome:
+
+def _outcome(end: Event, failure: str) -> Outcome:
     if end.get("type") == "turn.completed":
         return Outcome.OK
-    if not end:
-        refused_to_start = exit_code == _WRONG_USAGE and not session
-        return Outcome.INVALID_REQUEST if refused_to_start else Outcome.CRASHED
-    status = _STATUS.match(failure)
+    return _class(failure) or Outcome.FAILED
+
+
+def _without_end(warning: str, stderr_tail: str, session: str, exit_code: int | None) -> Outcome:
+    retry = _RETRY.match(warning)
+    if retry:
+        return _class(retry[1]) or Outcome.OVERLOADED
+    refused = exit_code == _WRONG_USAGE or stderr_tail.lstrip().startswith(_REFUSALS)
+    if refused and not session:
+        return Outcome.INVALID_REQUEST
+    return _class(warning) or Outcome.CRASHED
+
+
+def _class(told: str) -> Outcome | None:
+    status = _STATUS.match(told)
     if status:
-        return outcome_of_status(int(status[1])) or Outcome.FAILED
-    plain = failure.replace("\u2019", "'")
-    return next((outcome for words, outcome in _WORDS if plain.startswith(words)), Outcome.FAILED)
+        return outcome_of_status(int(status[1]))
+    if next(events((told,)), None) is not None:
+        # The answer to a request that the API called wrong is passed on as it came.
+        return Outcome.INVALID_REQUEST
+    plain = told.replace("\u2019", "'")
+    return next((outcome for words, outcome in _WORDS if plain.startswith(words)), None)
 
 
 def _again_in(failure: str) -> float | None:
@@ -139,3 +186,23 @@ def _again_in(failure: str) -> float | None:
         float(size) * _SECONDS["ms" if unit.lower() == "ms" else unit[0].lower()] for size, unit in spans
     ]
     return sum(seconds) if seconds else None
+
+
+def _again_at(failure: str, now: datetime) -> datetime | None:
+    """Read a time of day here, with its date unless that is today's; the CLI leaves out the seconds."""
+    told = _AGAIN_AT.search(failure)
+    if not told:
+        return None
+    month, day, year, hour, minute, half = told.groups()
+    try:
+        at = now.replace(
+            hour=int(hour) % 12 + (12 if half.upper() == "P" else 0),
+            minute=int(minute),
+            second=0,
+            microsecond=0,
+        )
+        if month:
+            at = at.replace(year=int(year), month=_MONTHS.index(month.title()) + 1, day=int(day))
+    except ValueError:
+        return None
+    return at + timedelta(minutes=1)

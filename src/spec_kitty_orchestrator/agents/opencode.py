@@ -4,7 +4,9 @@ It exits with 0 after a run that was cut short by a refused permission, so the e
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 
 from spec_kitty_orchestrator.agents.api_status import outcome_of_status, until_reset
@@ -36,6 +38,27 @@ _ERRORS: Mapping[str, Outcome] = {
     "ProviderModelNotFoundError": Outcome.INVALID_REQUEST,
     "ProviderAuthError": Outcome.AUTH,
 }
+_LOG_ERRORS: Mapping[str, Outcome] = {
+    "AI_APICallError": Outcome.OVERLOADED,
+    "AI_RetryError": Outcome.OVERLOADED,
+    "ProviderModelNotFoundError": Outcome.INVALID_REQUEST,
+}
+_LOGGED = re.compile(
+    r'^timestamp=(\S+) level=ERROR (?!.*\bsmall=true\b).*?\bmessage=(?:failed|"stream error") '
+    r'.*?\berror="(\w+)(: (?:[^"\\]|\\.)*)"',
+    re.MULTILINE,
+)
+"""Its log tells what its events leave out: which request it tries again, and which model it does not know."""
+
+_CUT = "unknown"
+"""The reason of a step whose stream ended too early; it begins another at once, and never gives up."""
+
+_USAGE = "opencode run [message..]"
+"""How it answers wrong arguments, on stderr."""
+
+_SAME_MOMENT_MS = 5_000.0
+"""An error is logged a moment before the event that tells of it."""
+
 _OUT_OF_CREDIT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 
 
@@ -88,6 +111,7 @@ class OpenCode:
                 *model,
                 *settings.extra_args,
             ),
+            default_env={"OPENCODE_PRINT_LOGS": "1", "OPENCODE_LOG_LEVEL": "ERROR"},
             env={**settings.env, "OPENCODE_PERMISSION": json.dumps(rules), "PWD": str(workspace)},
         )
 
@@ -106,9 +130,11 @@ class OpenCode:
         texts: list[str] = []
         error: Event = {}
         spent = Usage()
+        last_ms, cut = 0.0, 0
         for event in events(stdout):
             kind = text(event, "type")
             session = text(event, "sessionID") or session
+            last_ms = number(event, "timestamp") or last_ms
             if kind == "tool_use":
                 texts.clear()
             elif kind == "step_start":
@@ -119,15 +145,19 @@ class OpenCode:
             elif kind == "step_finish":
                 reason = text(event, "part", "reason")
                 spent = _plus(spent, part(event, "part"))
+                cut = cut + 1 if reason == _CUT else 0
             elif kind == "error":
                 error = event
         final = "".join(texts)
         outcome = _outcome(error, reason, final, exit_code)
+        logged = _logged_after(last_ms, stderr_tail)
+        if outcome is Outcome.CRASHED or text(error, "error", "name") == "UnknownError":
+            outcome = _unsaid(outcome, logged, stderr_tail, cut)
         stopped = f"it ended after a step with the reason {reason or 'unknown'!r}; exit code {exit_code}"
         return AgentReport(
             outcome=outcome,
             text=final,
-            detail="" if outcome is Outcome.OK else message(_words(error), stderr_tail, stopped),
+            detail="" if outcome is Outcome.OK else message(_words(error, logged), stderr_tail, stopped),
             retry_after_s=until_reset(_retry_after(error)) if outcome is Outcome.RATE_LIMITED else None,
             session=session or None,
             usage=spent,
@@ -141,6 +171,26 @@ def _outcome(error: Event, reason: str, final: str, exit_code: int | None) -> Ou
     if reason == "stop" and final.strip():
         return Outcome.OK
     return Outcome.FAILED if reason and exit_code == 0 else Outcome.CRASHED
+
+
+def _logged_after(last_ms: float, stderr_tail: str) -> tuple[str, str]:
+    """Return the name and the words of the last error that it logged after its last event, if any."""
+    for at, name, words in reversed(_LOGGED.findall(stderr_tail)):
+        try:
+            recent = datetime.fromisoformat(at).timestamp() * 1000 >= last_ms - _SAME_MOMENT_MS
+        except ValueError:
+            continue
+        return (name, name + words) if recent else ("", "")
+    return "", ""
+
+
+def _unsaid(outcome: Outcome, logged: tuple[str, str], stderr_tail: str, cut: int) -> Outcome:
+    """Let the log say what an error without a class was, or what a process that was ended waited for."""
+    if stderr_tail.lstrip().startswith(_USAGE):
+        return Outcome.INVALID_REQUEST
+    if cut > 1:
+        return Outcome.OVERLOADED
+    return _LOG_ERRORS.get(logged[0], outcome)
 
 
 def _class(error: Event) -> Outcome:
@@ -157,7 +207,9 @@ def _provider_code(error: Event) -> str:
     return ""
 
 
-def _words(error: Event) -> str:
+def _words(error: Event, logged: tuple[str, str]) -> str:
+    if text(error, "error", "name") == "UnknownError" or not error:
+        return logged[1] or text(error, "error", "data", "message")
     return text(error, "error", "data", "message") or text(error, "error") or text(error, "error", "name")
 
 

@@ -40,11 +40,13 @@ class AgentCommand:
         argv: without shell syntax; the first word is the executable.
         env: added to the environment.
         stop_signal: the gentler first signal of a stop, where the CLI cleans up better on it.
+        default_env: added where neither the agent's settings nor our own environment set the variable.
     """
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     stop_signal: Literal["INT", "TERM"] = "TERM"
+    default_env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ from spec_kitty_orchestrator.ports import AttemptRequest
 
 # These fail every time; a full disk or process table may pass.
 _LASTING_ERRORS = frozenset({errno.E2BIG, errno.ENOENT, errno.EACCES, errno.ENOEXEC})
+# What an agent can still be waiting for when its time is over.
+_WAITED_FOR = frozenset({Outcome.RATE_LIMITED, Outcome.OVERLOADED})
 _log = get_logger()
 
 
@@ -109,8 +111,9 @@ class LocalAgents:
             session=session,
             max_cost_usd=max_cost_usd,
         )
+        defaults = {name: value for name, value in built.default_env.items() if name not in os.environ}
         # What the module sets says what the agent is allowed: a setting of the user's must not undo it.
-        return replace(built, env={**settings.env, **built.env})
+        return replace(built, env={**defaults, **settings.env, **built.env})
 
     def executable(self, agent: str) -> str | None:
         """Return the path of the program that the agent would run, None if there is none; reads the disk."""
@@ -282,6 +285,9 @@ class LocalAgents:
             # A positive result was paid for and counts, even if the process had to be stopped after it.
             outcome, reason = otherwise
             detail = f"{reason}; {report.detail}" if report.detail else reason
+            if outcome is not Outcome.CANCELED and report.outcome in _WAITED_FOR:
+                # What it waited for when its time was over says more than that the time was over.
+                outcome = report.outcome
             report = replace(report, outcome=outcome, detail=detail)
         report = replace(report, exit_code=exit_code, leftovers=leftovers)
         await self._save(attempt, report)

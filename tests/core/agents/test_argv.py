@@ -130,6 +130,46 @@ def test_the_scripted_agent_runs_on_this_interpreter_with_its_scenario(tmp_path:
     assert found.argv[-4:] == ("--role", "review", "--scenario", str(tmp_path / "s.toml"))
 
 
+@pytest.mark.parametrize(
+    ("agent", "words"),
+    [
+        ("claude-code", "--resume s-1"),
+        ("codex", "--sandbox workspace-write -c analytics.enabled=false --extra resume s-1 -"),
+        ("opencode", "--session s-1"),
+        ("scripted", "--session s-1"),
+    ],
+)
+def test_a_session_is_resumed_with_the_permissions_of_a_new_one(agent: str, words: str) -> None:
+    settings = AgentSettings(extra_args=("--extra",))
+    new = command(agent, Role.IMPLEMENT, settings).argv
+    resumed = (
+        find(agent)
+        .command(Role.IMPLEMENT, settings, workspace=Path("/wt"), attempt_id="a1", session="s-1")
+        .argv
+    )
+    assert words in " ".join(resumed)
+    assert [word for word in resumed if word in new] == list(new)
+    assert find(agent).resumes
+
+
+def test_claude_alone_is_told_what_an_attempt_may_cost() -> None:
+    for agent in BUILT_IN.values():
+        argv = agent.command(
+            Role.IMPLEMENT, PLAIN, workspace=Path("/wt"), attempt_id="a1", max_cost_usd=0.00001
+        ).argv
+        assert agent.caps_cost is ("--max-budget-usd" in argv)
+        if agent.caps_cost:
+            assert argv[argv.index("--max-budget-usd") + 1] == "0.000010"
+    assert [name for name, agent in BUILT_IN.items() if agent.caps_cost] == ["claude-code"]
+    assert [name for name, agent in BUILT_IN.items() if not agent.reports_cost] == ["codex"]
+
+
+def test_the_retries_of_claude_are_few_unless_somebody_wants_more() -> None:
+    found = command("claude-code", Role.REVIEW, AgentSettings(env={"CLAUDE_CODE_MAX_RETRIES": "9"}))
+    assert found.default_env["CLAUDE_CODE_MAX_RETRIES"] == "3"
+    assert found.env["CLAUDE_CODE_MAX_RETRIES"] == "9"
+
+
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_every_built_in_agent_is_found_under_its_own_name(name: str) -> None:
     assert find(name).name == name

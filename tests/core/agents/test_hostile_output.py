@@ -47,6 +47,9 @@ NAMES = (
     "api_error_status",
     "retry_after_s",
     "total_cost_usd",
+    "subtype",
+    "error_status",
+    "timestamp",
 )
 KINDS = (
     "result",
@@ -64,6 +67,11 @@ KINDS = (
     "rejected",
     "stop",
     "rate_limit",
+    "system",
+    "api_retry",
+    "turn.failed",
+    "Reconnecting... 1/5 (unexpected status 999)",
+    "You've hit your usage limit. Try again at Feb 30th, 0000 99:99 PM.",
 )
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from(KINDS),

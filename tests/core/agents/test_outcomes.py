@@ -1,11 +1,13 @@
 """Outcomes that no stored transcript shows: limits of plans, and events in an unusual order."""
 
 import json
+from datetime import datetime
 
 import pytest
 
 from spec_kitty_orchestrator.agents import find
 from spec_kitty_orchestrator.agents.claude_code import ClaudeCode
+from spec_kitty_orchestrator.agents.codex import Codex
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome
 
 DAY_S = 86_400.0
@@ -91,7 +93,9 @@ def test_prose_about_an_error_does_not_make_a_finished_run_fail() -> None:
         ("You\u2019ve hit your usage limit. Upgrade, or try again in 2 days 1 hour.", 49 * 3600.0),
         ("Rate limit reached for gpt-5. Please try again in 1.5s.", 1.5),
         ("Rate limit reached for gpt-5. Please try again in 250ms.", 0.25),
-        ("You've hit your usage limit. Try again at 3:15 PM.", None),
+        ("You've hit your usage limit. Try again later.", None),
+        ("You've hit your usage limit. Try again at 13:75 PM.", None),
+        ("You've hit your usage limit. Try again at Foo 1st, 2030 3:15 PM.", None),
         (f"You've hit your usage limit. Try again in {'9' * 400} days.", 8 * DAY_S),
     ],
 )
@@ -99,6 +103,73 @@ def test_the_limit_of_a_codex_plan_ends_when_the_cli_says(message: str, retry_af
     found = codex_failed(message)
     assert found.outcome is Outcome.RATE_LIMITED
     assert found.retry_after_s == retry_after_s
+
+
+@pytest.mark.parametrize(
+    ("words", "minutes"),
+    [
+        ("3:15 PM", 15),
+        ("12:10 AM", None),
+        ("Mar 5th, 2030 3:05 PM", 5),
+        ("Mar 6th, 2030 12:00 AM", 9 * 60),
+        ("Apr 1st, 2030 3:00 PM", 8 * 24 * 60),
+    ],
+)
+def test_codex_tells_the_end_of_a_limit_by_the_clock_here(words: str, minutes: int | None) -> None:
+    here = datetime(2030, 3, 5, 15, 0).timestamp()  # noqa: DTZ001 - the time of day here is meant
+    message = f"You've hit your usage limit. Upgrade to Pro or try again at {words}."
+    failed = json.dumps({"type": "turn.failed", "error": {"message": message}})
+    found = Codex(now=lambda: here).report([failed], "", 1).retry_after_s
+    # The CLI leaves the seconds out, so a minute is added; a limit that is over has ended now.
+    longest = 8 * DAY_S
+    assert found == (0.0 if minutes is None else min(minutes * 60.0 + 60.0, longest))
+
+
+def test_an_allowance_after_a_rejection_of_a_claude_plan_takes_the_reset_back() -> None:
+    found = ClaudeCode(now=lambda: NOW_S).report(
+        [
+            json.dumps({"type": "rate_limit_event", "rate_limit_info": info})
+            for info in ({"status": "rejected", "resetsAt": NOW_S + 90}, {"status": "allowed"})
+        ]
+        + [json.dumps({"type": "result", "is_error": True, "api_error_status": 429})],
+        "",
+        1,
+    )
+    assert (found.outcome, found.retry_after_s) == (Outcome.RATE_LIMITED, None)
+
+
+def test_a_retry_that_worked_says_nothing_of_a_later_death() -> None:
+    claude = report(
+        "claude-code",
+        {"type": "system", "subtype": "api_retry", "error_status": 429, "error": "rate_limit"},
+        {"type": "assistant", "parent_tool_use_id": None, "message": {}},
+        exit_code=-9,
+    )
+    codex = report(
+        "codex",
+        {"type": "turn.started"},
+        {"type": "error", "message": "Reconnecting... 1/5 (exceeded retry limit, last status: 429 Too Many)"},
+        {"type": "item.started", "item": {"type": "command_execution"}},
+        exit_code=-9,
+    )
+    logged = (
+        'timestamp=2026-11-22T21:15:14.198Z level=ERROR message="stream error" error="AI_APICallError: x"'
+    )
+    opencode = report(
+        "opencode",
+        {"type": "tool_use", "timestamp": 1795382144198, "sessionID": "s"},
+        stderr=logged,
+        exit_code=-9,
+    )
+    assert [one.outcome for one in (claude, codex, opencode)] == [Outcome.CRASHED] * 3
+
+
+def test_the_request_for_a_title_says_nothing_of_the_work_of_opencode() -> None:
+    logged = (
+        'timestamp=2026-11-22T21:15:17.477Z level=ERROR message="stream error" small=true agent=title '
+        'error.error="AI_RetryError: Failed after 3 attempts."'
+    )
+    assert report("opencode", stderr=logged, exit_code=-9).outcome is Outcome.CRASHED
 
 
 def test_words_inside_a_codex_message_do_not_decide() -> None:

@@ -1,10 +1,13 @@
 """What the agent modules make of transcripts of the real CLIs."""
 
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from spec_kitty_orchestrator.agents import find
+from spec_kitty_orchestrator.agents.claude_code import ClaudeCode
+from spec_kitty_orchestrator.agents.codex import Codex
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome
 
 DATA = Path(__file__).parent / "data"
@@ -35,10 +38,26 @@ def report(agent: str, case: str, exit_code: int | None) -> AgentReport:
         ("claude-code", "quota", 1, Outcome.BUDGET, "Credit balance is too low"),
         ("claude-code", "budget", 1, Outcome.BUDGET, "Reached maximum budget"),
         ("claude-code", "maxturns", 1, Outcome.FAILED, "Reached maximum number of turns"),
-        ("claude-code", "hang_api_timeout5s", 1, Outcome.FAILED, "Request timed out"),
+        ("claude-code", "hang_api_timeout", 1, Outcome.OVERLOADED, "Request timed out"),
+        ("claude-code", "529_repeated", 1, Outcome.OVERLOADED, "Repeated 529 Overloaded"),
+        ("claude-code", "504", 1, Outcome.OVERLOADED, "API Error: 504"),
+        ("claude-code", "plan_limit", 1, Outcome.RATE_LIMITED, "hit your session limit"),
+        (
+            "claude-code",
+            "429_sigint",
+            0,
+            Outcome.RATE_LIMITED,
+            "trying again after a request that ended with status 429",
+        ),
+        ("claude-code", "429_sigterm", 143, Outcome.RATE_LIMITED, "with status 429 (rate_limit)"),
+        ("claude-code", "hang", -9, Outcome.CRASHED, "exit code -9"),
+        ("claude-code", "402", 1, Outcome.BUDGET, "API Error: 402"),
+        ("claude-code", "413", 1, Outcome.INVALID_REQUEST, "Request too large"),
+        ("claude-code", "resume_unknown", 1, Outcome.FAILED, "No conversation found"),
+        ("claude-code", "wrong_usage", 1, Outcome.INVALID_REQUEST, "unknown option"),
         ("claude-code", "sigint", 0, Outcome.FAILED, "ede_diagnostic"),
         ("claude-code", "sigterm", 143, Outcome.CRASHED, "exit code 143"),
-        ("claude-code", "bypass_flag_root", 1, Outcome.CRASHED, "cannot be used with root"),
+        ("claude-code", "bypass_flag_root", 1, Outcome.INVALID_REQUEST, "cannot be used with root"),
         ("claude-code", "empty_stdin", 1, Outcome.CRASHED, "Input must be provided"),
         ("codex", "401", 1, Outcome.AUTH, "unexpected status 401"),
         ("codex", "403", 1, Outcome.AUTH, "unexpected status 403"),
@@ -53,9 +72,20 @@ def report(agent: str, case: str, exit_code: int | None) -> AgentReport:
         ("codex", "drop", 1, Outcome.OVERLOADED, "stream disconnected"),
         ("codex", "reset", 1, Outcome.OVERLOADED, "stream disconnected"),
         ("codex", "quota", 1, Outcome.BUDGET, "Quota exceeded"),
-        ("codex", "refused", -9, Outcome.CRASHED, "waiting for network"),
+        ("codex", "refused", -9, Outcome.OVERLOADED, "waiting for network"),
+        ("codex", "hangstream_idle5s", 1, Outcome.OVERLOADED, "idle timeout"),
+        ("codex", "hang", -9, Outcome.CRASHED, "exit code -9"),
+        ("codex", "plan_limit", 1, Outcome.RATE_LIMITED, "try again at 11:09 PM"),
+        ("codex", "plan_limit_no_reset", 1, Outcome.RATE_LIMITED, "try again later"),
+        ("codex", "429_sigterm", -15, Outcome.RATE_LIMITED, "last status: 429"),
+        ("codex", "not_included", 1, Outcome.BUDGET, "upgrade to Plus"),
+        ("codex", "402", 1, Outcome.BUDGET, "unexpected status 402"),
+        ("codex", "400", 1, Outcome.INVALID_REQUEST, "Unsupported parameter"),
+        ("codex", "400_model", 1, Outcome.INVALID_REQUEST, "model is not supported"),
+        ("codex", "413", 1, Outcome.INVALID_REQUEST, "unexpected status 413"),
+        ("codex", "bad_config", 1, Outcome.INVALID_REQUEST, "Error loading config.toml"),
         ("codex", "sigterm", -15, Outcome.CRASHED, "exit code -15"),
-        ("codex", "nogit", 1, Outcome.CRASHED, "Not inside a trusted directory"),
+        ("codex", "nogit", 1, Outcome.INVALID_REQUEST, "Not inside a trusted directory"),
         ("codex", "resume_unknown", 1, Outcome.CRASHED, "no rollout found"),
         ("opencode", "401", 1, Outcome.AUTH, "Incorrect API key"),
         ("opencode", "404_model", 1, Outcome.INVALID_REQUEST, "does not exist"),
@@ -63,7 +93,12 @@ def report(agent: str, case: str, exit_code: int | None) -> AgentReport:
         ("opencode", "429", 1, Outcome.RATE_LIMITED, "Rate limit reached"),
         ("opencode", "503", 1, Outcome.OVERLOADED, "currently overloaded"),
         ("opencode", "ref_impl_outside", 0, Outcome.FAILED, "auto-rejecting"),
-        ("opencode", "drop", -9, Outcome.CRASHED, "'unknown'"),
+        ("opencode", "drop", -9, Outcome.OVERLOADED, "'unknown'"),
+        ("opencode", "reset", -9, Outcome.OVERLOADED, "'unknown'"),
+        ("opencode", "429_killed", -9, Outcome.OVERLOADED, "AI_APICallError: limit"),
+        ("opencode", "refused", -9, Outcome.OVERLOADED, "Cannot connect to API"),
+        ("opencode", "model_unknown", 1, Outcome.INVALID_REQUEST, "Model not found: mock/nope"),
+        ("opencode", "wrong_usage", 1, Outcome.INVALID_REQUEST, "model to use"),
         ("opencode", "sigterm", -15, Outcome.CRASHED, "exit code -15"),
         ("opencode", "empty_stdin", 1, Outcome.CRASHED, "You must provide a message"),
     ],
@@ -169,6 +204,72 @@ def test_an_error_message_of_the_api_is_not_taken_for_the_agents_words() -> None
 
 def test_opencode_tells_when_a_rate_limit_ends() -> None:
     assert report("opencode", "429", 1).retry_after_s == 1.0
+
+
+def cut_after(agent: str, case: str, words: str, exit_code: int = -15) -> AgentReport:
+    """Read a transcript as it was when the first line with these words had just been written."""
+    lines = (DATA / DIRECTORIES[agent] / f"{case}.stdout").read_text().splitlines(keepends=True)
+    last = next(number for number, line in enumerate(lines) if words in line)
+    return find(agent).report(lines[: last + 1], "", exit_code)
+
+
+@pytest.mark.parametrize(
+    ("agent", "case", "words", "outcome"),
+    [
+        ("claude-code", "429", '"subtype":"api_retry"', Outcome.RATE_LIMITED),
+        ("claude-code", "500", '"subtype":"api_retry"', Outcome.OVERLOADED),
+        ("claude-code", "529", '"subtype":"api_retry"', Outcome.OVERLOADED),
+        ("claude-code", "refused", '"subtype":"api_retry"', Outcome.OVERLOADED),
+        ("claude-code", "429", '"subtype":"init"', Outcome.CRASHED),
+        ("claude-code", "429x2", '"type":"tool_use"', Outcome.CRASHED),
+        ("codex", "429", "1/5", Outcome.RATE_LIMITED),
+        ("codex", "429", '"error","message":"exceeded retry limit', Outcome.RATE_LIMITED),
+        ("codex", "503", "2/5", Outcome.OVERLOADED),
+        ("codex", "500", "1/5", Outcome.OVERLOADED),
+        ("codex", "401", "3/5", Outcome.AUTH),
+        ("codex", "reset", "1/5", Outcome.OVERLOADED),
+        ("codex", "refused", "waiting for network", Outcome.OVERLOADED),
+        ("codex", "refused", "turn.started", Outcome.CRASHED),
+    ],
+)
+def test_a_cli_that_is_ended_while_it_tries_again_is_named_by_what_it_tries_again(
+    agent: str, case: str, words: str, outcome: Outcome
+) -> None:
+    assert cut_after(agent, case, words).outcome is outcome
+
+
+def test_a_claude_plan_tells_when_its_limit_ends() -> None:
+    lines = (DATA / "claude" / "plan_limit.stdout").read_text().splitlines(keepends=True)
+    found = ClaudeCode(now=lambda: 1795389049 - 7200.0).report(lines, "", 1)
+    assert (found.outcome, found.retry_after_s) == (Outcome.RATE_LIMITED, 7200.0)
+
+
+@pytest.mark.parametrize(("case", "hours"), [("plan_limit", 2), ("plan_limit_days", 72)])
+def test_a_codex_plan_tells_when_its_limit_ends(case: str, hours: int) -> None:
+    lines = (DATA / "codex" / f"{case}.stdout").read_text().splitlines(keepends=True)
+    # These were made at nine minutes past nine in the evening, whatever zone it is here.
+    made = datetime(2026, 11, 22, 21, 9, 30).timestamp()  # noqa: DTZ001 - the time of day here is meant
+    found = Codex(now=lambda: made).report(lines, "", 1)
+    # The seconds are left out, so the end may be up to a minute later than told.
+    assert found.retry_after_s == hours * 3600 + 30
+
+
+@pytest.mark.parametrize("agent", ["claude-code", "codex"])
+def test_a_session_that_is_gone_is_not_offered_again(agent: str) -> None:
+    assert report(agent, "resume_unknown", 1).session is None
+
+
+def test_what_codex_used_is_counted_from_the_beginning_of_its_session() -> None:
+    first, resumed = report("codex", "first", 0), report("codex", "resumed", 0)
+    assert first.session == resumed.session
+    assert (first.usage.input_tokens, resumed.usage.input_tokens) == (2400, 4800)
+    assert first.usage_is_cumulative
+    assert resumed.usage_is_cumulative
+
+
+def test_what_claude_used_in_a_resumed_session_is_its_own() -> None:
+    resumed = report("claude-code", "resumed", 0)
+    assert (resumed.usage.input_tokens, resumed.usage_is_cumulative) == (2700, False)
 
 
 @pytest.mark.parametrize("agent", ["claude-code", "codex"])
