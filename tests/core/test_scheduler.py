@@ -1,13 +1,14 @@
 """Which work packages run next, and why the others do not."""
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
+from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from spec_kitty_orchestrator.core.board import Board
 from spec_kitty_orchestrator.core.model import Attempt, Lane, Phase, Result, Role, WorkPackage, Workspace
@@ -285,104 +286,62 @@ STANDINGS = [
 """Where a work package may stand, what is usual more often."""
 
 
-class BoardMachine(RuleBasedStateMachine):
-    """A board that is kept up to date answers as one that was made from all that is known now."""
+class Life:
+    """A board in a world that changes at random, beside a list of all that is known."""
 
-    @initialize(
-        needs=st.fixed_dictionaries({name: st.sets(st.sampled_from(NAMES), max_size=2) for name in NAMES}),
-        shared=st.fixed_dictionaries({name: st.sampled_from(["lane-1", "lane-2", name]) for name in NAMES}),
-        limit=st.integers(1, 4),
-        per_agent=st.dictionaries(st.sampled_from(AGENTS), st.integers(1, 2)),
-        known=st.sampled_from([NAMES, NAMES[:3], ()]),
-        agent=st.sampled_from(["", *AGENTS]),
-    )
-    def begin(
-        self,
-        needs: dict[str, set[str]],
-        shared: dict[str, str],
-        limit: int,
-        per_agent: dict[str, int],
-        known: tuple[str, ...],
-        agent: str,
-    ) -> None:
-        self.needs = {name: tuple(sorted(needs[name] - {name})) for name in NAMES}
-        self.shared, self.limit, self.per_agent = shared, limit, per_agent
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.needs = {name: tuple(random.sample(NAMES, random.choice([0, 1, 1, 2]))) for name in NAMES}
+        self.shared = {name: random.choice(["lane-1", "lane-2", name, name]) for name in NAMES}
+        self.limit = random.randint(1, 4)
+        self.per_agent = {name: random.randint(1, 2) for name in random.sample(AGENTS, random.randint(0, 2))}
         self.chains = chains(self.needs)
-        self.board = Board(self.chains, per_agent)
+        self.board = Board(self.chains, self.per_agent)
         self.agents: dict[str, str] = {}
         self.now = NOW
-        for name in known:
-            self.agents[name] = agent
-            self.board.put(WorkPackage(name, self.needs[name]), agent)
-            self._learn(name)
 
-    @rule(
-        name=st.sampled_from(NAMES),
-        lane=st.sampled_from(Lane),
-        phase=st.sampled_from(Phase),
-        result=st.sampled_from([Result.PARKED, Result.FOREIGN]),
-        agent=st.sampled_from(["", *AGENTS]),
-    )
-    def a_work_package_changes(self, name: str, lane: Lane, phase: Phase, result: Result, agent: str) -> None:
-        if name not in self.board.active:
-            ended = result if phase is Phase.FINISHED else None
-            self.agents[name] = agent
-            self.board.put(WorkPackage(name, self.needs[name], lane, phase, result=ended), agent)
+    def at_work(self) -> list[str]:
+        return sorted(self.board.active)
 
-    @rule(name=st.sampled_from(NAMES), lane=st.sampled_from(Lane))
-    def the_host_acknowledges(self, name: str, lane: Lane) -> None:
-        if name in self.board.active:
-            self.board.put(replace(self.board.wps[name], lane=lane), self.agents[name])
+    def change(self) -> None:
+        for name in self.random.sample(NAMES, 1):
+            if name not in self.board.active:
+                lane, phase = self.random.choice(STANDINGS)
+                ended = self.random.choice([Result.PARKED, Result.FOREIGN])
+                result = ended if phase is Phase.FINISHED else None
+                self.agents[name] = self.random.choice(["", *AGENTS])
+                wp_now = WorkPackage(name, self.needs[name], lane, phase, result=result)
+                self.board.put(wp_now, self.agents[name])
 
-    @rule(name=st.sampled_from(NAMES))
-    def a_workspace_is_learned(self, name: str) -> None:
-        self._learn(name)
+    def learn(self) -> None:
+        for one in self.board.to_resolve(2, at_leisure=self.random.random() < 0.5):
+            self.board.resolve(one, Workspace(f"/w/{one}", f"/t/{one}.md", self.shared[one]))
 
-    def _learn(self, name: str) -> None:
-        if name not in self.board.workspaces:
-            self.board.resolve(name, Workspace(f"/w/{name}", f"/t/{name}.md", self.shared[name]))
-
-    @rule(
-        place=st.integers(0, 3),
-        standing=st.sampled_from(STANDINGS),
-        rest_s=st.sampled_from([None, None, 0, 5, 50]),
-    )
-    def one_gives_its_slot_back(self, place: int, standing: tuple[Lane, Phase], rest_s: float | None) -> None:
-        for name in sorted(self.board.active)[place : place + 1]:
-            lane, phase = standing
-            ended = Result.PARKED if phase is Phase.FINISHED else None
-            wp_now = replace(self.board.wps[name], lane=lane, phase=phase, result=ended)
+    def acknowledge(self) -> None:
+        for name in self.at_work()[:1]:
+            wp_now = replace(self.board.wps[name], lane=self.random.choice(list(Lane)))
             self.board.put(wp_now, self.agents[name])
-            self.board.resting.pop(name, None)
-            self.board.stop(name, None if rest_s is None else self.now + rest_s)
 
-    @rule()
-    def an_agent_is_left(self) -> None:
-        for name in sorted(self.board.active)[:1]:
+    def leave_the_agent(self) -> None:
+        for name in self.at_work()[-1:]:
             self.agents[name] = ""
             self.board.put(self.board.wps[name])
             self.board.vacate(name)
 
-    @rule(seconds=st.sampled_from([0, 0, 6, 60]))
-    def time_passes_and_slots_are_given_out(self, seconds: int) -> None:
-        self.now += seconds
+    def give_back(self) -> None:
+        for name in self.random.sample(self.at_work(), min(1, len(self.board.active))):
+            lane, phase = self.random.choice(STANDINGS)
+            ended = Result.PARKED if phase is Phase.FINISHED else None
+            wp_now = replace(self.board.wps[name], lane=lane, phase=phase, result=ended)
+            self.board.put(wp_now, self.agents[name])
+            self.board.resting.pop(name, None)
+            self.board.stop(name, self.random.choice([None, None, self.now + 5, self.now + 50]))
+
+    def go_on(self) -> None:
+        self.now += self.random.choice([0, 0, 6, 60])
         before = set(self.board.active)
-        known = Snapshot(
-            dict(self.board.wps),
-            dict(self.board.workspaces),
-            before,
-            {one: at for one, at in self.board.resting.items() if one not in before},
-            self.now,
-            self.chains,
-            dict(self.agents),
-            self.per_agent,
-        )
-        keys = [known.workspaces[one].key for one in before]
-        if len(keys) != len(set(keys)):
-            return
         could = self.board.could_start(self.limit, self.now)
         found = self.board.plan(self.limit, self.now)
-        assert found == plan(known, self.limit)
         assert could == isinstance(found, Start)
         if isinstance(found, Start):
             assert self.board.active == before | set(found.ids)
@@ -391,15 +350,31 @@ class BoardMachine(RuleBasedStateMachine):
                 at_work = [one for one in before if self.agents[one] == agent]
                 assert not seated or len(seated) + len(at_work) <= most
 
-    @rule(name=st.sampled_from(NAMES))
-    def questions_are_asked(self, name: str) -> None:
-        for at_leisure in (False, True):
-            for one in self.board.to_resolve(3, at_leisure=at_leisure):
-                self._learn(one)
+    def compare(self) -> None:
+        board = self.board
+        known = Snapshot(
+            dict(board.wps),
+            dict(board.workspaces),
+            set(board.active),
+            {one: at for one, at in board.resting.items() if one not in board.active},
+            self.now,
+            self.chains,
+            dict(self.agents),
+            self.per_agent,
+        )
+        assert deepcopy(board).plan(self.limit, self.now) == plan(known, self.limit)
 
 
-TestBoardMachine = BoardMachine.TestCase
-TestBoardMachine.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+@pytest.mark.parametrize("seed", range(30))
+def test_a_board_that_is_kept_up_to_date_answers_as_a_new_one_would(seed: int) -> None:
+    life = Life(Random(seed))
+    for _ in range(12):
+        life.change()
+    for _ in range(60):
+        life.random.choice(
+            [life.change, life.learn, life.acknowledge, life.leave_the_agent, life.give_back, life.go_on]
+        )()
+        life.compare()
 
 
 def resolved_board(*wps: WorkPackage, shared: Mapping[str, str] | None = None) -> Board:
@@ -408,6 +383,29 @@ def resolved_board(*wps: WorkPackage, shared: Mapping[str, str] | None = None) -
         board.put(one)
         board.resolve(one.id, Workspace(f"/w/{one.id}", "", (shared or {}).get(one.id, one.id)))
     return board
+
+
+def test_who_waits_for_an_agent_too_does_not_keep_others_from_a_worktree() -> None:
+    board = Board(per_agent={"codex": 1})
+    for name, agent in (("A", "claude"), ("B", "codex"), ("C", "claude"), ("Z", "codex")):
+        board.put(wp(name), agent)
+        board.resolve(name, Workspace(f"/w/{name}", "", "own" if name == "Z" else "shared"))
+    assert board.plan(4, NOW) == Start(("A", "Z"))
+    board.put(wp("A", lane=Lane.DONE))
+    board.stop("A")
+    assert board.plan(4, NOW) == Start(("C",))
+
+
+def test_the_next_one_in_a_worktree_comes_when_the_first_no_longer_can() -> None:
+    board = resolved_board(wp("A"), wp("B"), wp("C", "D"), wp("D"), shared=dict.fromkeys("ABC", "shared"))
+    assert board.plan(1, NOW) == Start(("A",))
+    assert board.plan(2, NOW) == Start(("D",))
+    assert board.plan(3, NOW) == Idle(None)
+    board.put(wp("A", lane=Lane.DONE))
+    board.stop("A")
+    board.put(wp("D", lane=Lane.DONE))
+    board.put(WorkPackage("B", (), Lane.CANCELED, Phase.FINISHED, result=Result.CANCELED))
+    assert board.plan(3, NOW) == Start(("C",))
 
 
 def test_the_next_one_is_claimed_ahead_only_while_every_slot_is_taken() -> None:

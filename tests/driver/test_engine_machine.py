@@ -52,6 +52,8 @@ class Machine(RuleBasedStateMachine):
         limit=st.integers(1, 3),
         latency_s=st.sampled_from([0.0, 1.0]),
         agents=st.sampled_from([("ada",), ("ada", "eve")]),
+        per_agent=st.sampled_from([{}, {"ada": 1}, {"ada": 2, "eve": 1}]),
+        poll_interval_s=st.sampled_from([2.0, 30.0]),
     )
     def begin(
         self,
@@ -61,12 +63,15 @@ class Machine(RuleBasedStateMachine):
         limit: int,
         latency_s: float,
         agents: tuple[str, ...],
+        per_agent: dict[str, int],
+        poll_interval_s: float,
     ) -> None:
         pairs = [(one, other) for place, one in enumerate(NAMES) for other in NAMES[:place]]
         chosen = [pair for pair, there in zip(pairs, edges, strict=True) if there]
         dependencies = {name: tuple(other for one, other in chosen if one == name) for name in NAMES}
         self.clock = MockClock(autojump_threshold=0)
         self.performing: set[str] = set()
+        self.per_agent, self.poll_interval_s = per_agent, poll_interval_s
         self.mission = Stage(
             dependencies,
             lambda r: moods[int(r.id.removeprefix("attempt")) % len(moods)](r),
@@ -85,9 +90,10 @@ class Machine(RuleBasedStateMachine):
 
     def _engine(self) -> Orchestrator:
         """Build an engine that is watched: one command per work package, and no more than the slots."""
-        engine = self.mission.orchestrator()
+        engine = self.mission.orchestrator(max_per_agent=self.per_agent, poll_interval_s=self.poll_interval_s)
         performer = engine._performer
         self.performing.clear()
+        at_agents: dict[str, str] = {}
 
         class Watched:
             async def perform(watched, wp: WorkPackage, command: Command) -> Event:  # noqa: N805
@@ -99,10 +105,18 @@ class Machine(RuleBasedStateMachine):
                 ahead = board.ahead in board.active
                 assert len(board.active) - ahead <= self.mission.max_concurrent
                 assert not isinstance(command, OpenAttempt | RunAgent) or wp.id != board.ahead
+                if isinstance(command, OpenAttempt):
+                    at_agents[wp.id] = command.agent
+                if isinstance(command, RunAgent):
+                    at_agents[wp.id] = command.attempt.agent
+                for agent, most in self.per_agent.items():
+                    assert list(at_agents.values()).count(agent) <= most
                 try:
                     return await performer.perform(wp, command)
                 finally:
                     self.performing.discard(wp.id)
+                    if not isinstance(command, OpenAttempt):
+                        at_agents.pop(wp.id, None)
 
         engine._performer = Watched()  # type: ignore[assignment]
         return engine
