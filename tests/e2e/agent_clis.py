@@ -20,6 +20,9 @@ PACKAGES = {
 KEYS = {"claude-code": "key-of-claude-1", "codex": "key-of-codex-1", "opencode": "key-of-opencode-1"}
 """The API key that each agent sends."""
 
+COMMANDS = {"claude-code": "claude", "codex": "codex", "opencode": "opencode"}
+"""The CLI of each agent."""
+
 INSTALL_LIMIT_S = 600.0
 OFFLINE = ("EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH", "ENETUNREACH", "ENOTFOUND", "ETIMEDOUT")
 """How npm names that it reached no registry."""
@@ -76,10 +79,21 @@ def _install(cache: Path) -> dict[str, str]:
 
 def configuration(clis: Mapping[str, str], url: str, home: Path) -> str:
     """Return our settings, and write those of the CLIs into `home`: they ask `url` and keep to `home`."""
+    env = environments(url, home)
+    # An agent that hangs ends as `timeout`, well before the test's own limit.
+    lines = ["[run]", 'timeout = "3m"', 'review_timeout = "3m"']
+    for agent, cli in COMMANDS.items():
+        pairs = ", ".join(f"{name} = {json.dumps(value)}" for name, value in env[agent].items())
+        lines += [f"[agents.{agent}]", f"executable = {json.dumps(clis[cli])}", f"env = {{ {pairs} }}"]
+    return "\n".join([*lines, ""])
+
+
+def environments(url: str, home: Path) -> dict[str, dict[str, str]]:
+    """Write the settings of the CLIs into `home`, and return each one's variables for using them."""
     home.mkdir()
     (home / "config.toml").write_text(_codex_config(url), encoding="utf-8")
     (home / "opencode.json").write_text(json.dumps(_opencode_config(url)), encoding="utf-8")
-    env = {
+    return {
         "claude-code": claude_env(url, home),
         "codex": {"HOME": str(home), "CODEX_HOME": str(home), "STAND_IN_KEY": KEYS["codex"]},
         "opencode": {
@@ -90,12 +104,6 @@ def configuration(clis: Mapping[str, str], url: str, home: Path) -> str:
             "OPENCODE_DISABLE_MODELS_FETCH": "1",
         },
     }
-    # An agent that hangs ends as `timeout`, well before the test's own limit.
-    lines = ["[run]", 'timeout = "3m"', 'review_timeout = "3m"']
-    for agent, cli in (("claude-code", "claude"), ("codex", "codex"), ("opencode", "opencode")):
-        pairs = ", ".join(f"{name} = {json.dumps(value)}" for name, value in env[agent].items())
-        lines += [f"[agents.{agent}]", f"executable = {json.dumps(clis[cli])}", f"env = {{ {pairs} }}"]
-    return "\n".join([*lines, ""])
 
 
 def claude_env(url: str, home: Path) -> dict[str, str]:

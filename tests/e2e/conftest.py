@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+from tests.e2e.agent_clis import find_clis
+from tests.e2e.model_api import ModelApi, model_api
 from tests.e2e.projects import Gate, Project
 
 from spec_kitty_orchestrator.testing.missions import MissionSpec
@@ -35,3 +37,17 @@ def gate() -> Iterator[Gate]:
     made = Gate()
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def clis(pytestconfig: pytest.Config) -> dict[str, str]:
+    """The paths of the agents' three CLIs."""
+    return find_clis(pytestconfig.rootpath / ".cache" / "agents")
+
+
+@pytest.fixture
+def api() -> Iterator[ModelApi]:
+    """The stand-in of the models; requests that it could not read fail the test."""
+    with model_api() as served:
+        yield served
+    assert served.problems == []

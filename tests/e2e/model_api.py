@@ -9,11 +9,14 @@ turn; the number of results in the conversation says which is next.
 import json
 import re
 import shlex
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
 from typing import Any
 
 FORBIDDEN_FILE = "written-by-the-reviewer.txt"
@@ -62,8 +65,8 @@ Turn = Call | str
 
 
 def find_task(texts: Sequence[str]) -> Task | None:
-    """Find our prompt among what the user is said to have written."""
-    for text in texts:
+    """Find our last prompt among what the user is said to have written."""
+    for text in reversed(texts):
         start = re.search(r"^Role: (?:implement|review)$", text, re.MULTILINE)
         if start:
             return Task(text[start.start() :])
@@ -209,12 +212,33 @@ APIS: Mapping[str, tuple[Callable[[Body], Conversation], Callable[[Turn], Events
 }
 
 
+@dataclass(frozen=True)
+class Fault:
+    """How requests go wrong.
+
+    Attributes:
+        status: of the answer; 0 for an answer that begins well.
+        error: the members of its error object, for every API at once.
+        headers: of the answer.
+        hangs: whether there is no answer at all.
+        cuts: whether the connection breaks after the beginning of the answer.
+    """
+
+    status: int = 0
+    error: Mapping[str, object] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    hangs: bool = False
+    cuts: bool = False
+
+
 @dataclass
 class ModelApi:
     """The server's address, what it was told to do, and what it saw.
 
     Attributes:
         url: without a path.
+        faults: by role, how every request about a task goes wrong; none if it is not there.
+        conversations: by attempt id, what the user is said to have written in the last request, oldest first.
         refused_keys: API keys that are answered with 401.
         to_reject: work packages whose next review requests changes.
         prompts: by attempt id, each of our prompts as it arrived.
@@ -222,21 +246,34 @@ class ModelApi:
     """
 
     url: str
+    faults: dict[str, Fault] = field(default_factory=dict)
+    conversations: dict[str, Sequence[str]] = field(default_factory=dict)
     refused_keys: set[str] = field(default_factory=set)
     to_reject: set[str] = field(default_factory=set)
     prompts: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    closing: threading.Event = field(default_factory=threading.Event)
+    _results: dict[str, int] = field(default_factory=dict)
+
+    def fault(self, conversation: Conversation) -> Fault | None:
+        """Tell how the answer to a request goes wrong, None if it does not."""
+        task = find_task(conversation.user)
+        return self.faults.get(task.line("Role")) if task and conversation.tools else None
 
     def answer(self, conversation: Conversation) -> Turn:
         """Play the model for one turn."""
         task = find_task(conversation.user)
         if task is None or not conversation.tools:
             return "A title"
-        self.prompts[task.line("Attempt")] = task.prompt
-        steps = enumerate(steps_of(task))
+        attempt = task.line("Attempt")
+        self.prompts[attempt] = task.prompt
+        self.conversations[attempt] = conversation.user
+        # In a session that is resumed, the results of the earlier attempts stand before ours.
+        earlier = self._results.setdefault(attempt, conversation.results)
+        steps = enumerate(steps_of(task), start=earlier)
         calls = [call for number, step in steps if (call := as_call(number, step, conversation.tools))]
-        if conversation.results < len(calls):
-            return calls[conversation.results]
+        if conversation.results - earlier < len(calls):
+            return calls[conversation.results - earlier]
         wp = task.line("Work package")
         if task.line("Role") == "implement" or wp not in self.to_reject:
             return last_word(task, "approved")
@@ -267,7 +304,12 @@ class _Handler(BaseHTTPRequestHandler):
             return
         read, write = APIS[path]
         try:
-            events = list(write(self.api.answer(read(json.loads(body)))))
+            conversation = read(json.loads(body))
+            fault = self.api.fault(conversation)
+            if fault is not None:
+                self._fail(fault)
+                return
+            events = list(write(self.api.answer(conversation)))
         except Exception as error:  # noqa: BLE001 - the test shows it; the CLI would only try again
             self.api.problems.append(f"{path}: {error!r}")
             self._send(400, b"{}")
@@ -277,8 +319,32 @@ class _Handler(BaseHTTPRequestHandler):
             lines = [*(f"data: {json.dumps(one)}\n\n" for one in events), "data: [DONE]\n\n"]
         self._send(200, "".join(lines).encode(), "text/event-stream")
 
-    def _send(self, status: int, content: bytes, kind: str = "application/json") -> None:
+    def _fail(self, fault: Fault) -> None:
+        self.close_connection = True
+        if fault.hangs:
+            self.api.closing.wait()
+        elif fault.cuts:
+            self.send_response(200)
+            self.send_header("content-type", "text/event-stream")
+            self.end_headers()
+            self.wfile.write(b": it begins\n\n")
+            self.wfile.flush()
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+        else:
+            error = {"type": "error", "error": dict(fault.error)}
+            self._send(fault.status, json.dumps(error).encode(), headers=fault.headers)
+
+    def _send(
+        self,
+        status: int,
+        content: bytes,
+        kind: str = "application/json",
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("content-type", kind)
         self.send_header("content-length", str(len(content)))
         self.end_headers()
@@ -295,5 +361,6 @@ def model_api() -> Iterator[ModelApi]:
         try:
             yield api
         finally:
+            api.closing.set()
             server.shutdown()
             thread.join()

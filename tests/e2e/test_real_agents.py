@@ -13,8 +13,8 @@ from typing import Any
 import anyio
 import psutil
 import pytest
-from tests.e2e.agent_clis import KEYS, claude_env, configuration, find_clis
-from tests.e2e.model_api import FORBIDDEN_FILE, INPUT_TOKENS, OUTPUT_TOKENS, ModelApi, model_api
+from tests.e2e.agent_clis import KEYS, claude_env, configuration
+from tests.e2e.model_api import FORBIDDEN_FILE, INPUT_TOKENS, OUTPUT_TOKENS, ModelApi
 
 from spec_kitty_orchestrator.agents.claude_code import ClaudeCode
 from spec_kitty_orchestrator.agents.spec import AgentSettings
@@ -96,20 +96,6 @@ class Run:
             timeout=RUN_LIMIT_S,
             check=False,
         )
-
-
-@pytest.fixture(scope="session")
-def clis(pytestconfig: pytest.Config) -> dict[str, str]:
-    """The paths of the three CLIs."""
-    return find_clis(pytestconfig.rootpath / ".cache" / "agents")
-
-
-@pytest.fixture
-def api() -> Iterator[ModelApi]:
-    """The stand-in of the models; requests that it could not read fail the test."""
-    with model_api() as served:
-        yield served
-    assert served.problems == []
 
 
 @pytest.fixture

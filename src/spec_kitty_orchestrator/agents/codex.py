@@ -26,6 +26,7 @@ _WORDS: tuple[tuple[str, Outcome], ...] = (
     ("To use Codex with your ChatGPT plan, upgrade", Outcome.BUDGET),
     ("Codex ran out of room", Outcome.INVALID_REQUEST),
     ("The model `", Outcome.INVALID_REQUEST),
+    ("The requested model '", Outcome.INVALID_REQUEST),
     ("Invalid prompt: ", Outcome.INVALID_REQUEST),
     ("We're currently experiencing high demand", Outcome.OVERLOADED),
     ("Selected model is at capacity", Outcome.OVERLOADED),
