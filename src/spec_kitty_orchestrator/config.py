@@ -9,12 +9,13 @@ import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from spec_kitty_orchestrator.errors import ConfigError
-from spec_kitty_orchestrator.settings import SECTIONS, AgentSection, Settings
+from spec_kitty_orchestrator.settings import SECTIONS, AgentSection, GateSection, Settings
 
 CONFIG_FILE = Path(".kittify") / "orchestrator.toml"
 ENVIRONMENT_PREFIX = "SKO_"
@@ -56,7 +57,9 @@ def load(
         repo_root: the primary checkout; the file is `.kittify/orchestrator.toml` in it and may be absent.
         environ: `SKO_<KEY>` for keys of `[run]`, `SKO_HOST_<KEY>` for those of `[host]`.
         flags: what was given on the command line, by the variable's name in small letters without `SKO_`:
-            `<key>` of `[run]`, `host_<key>` of `[host]`. A value of None means not given.
+            `<key>` of `[run]`, `host_<key>` of `[host]`. A value of None means not given. Besides, `gate` is
+            a list of lines for the shell that are gates after those of the file, and `gates` is a list of
+            tables as in the file, which it replaces.
         known_agents: names that can be configured and chosen.
 
     Raises:
@@ -77,8 +80,9 @@ def load(
     keys = _keys()
     for variable, (section, key) in _variables(environ, keys, problems).items():
         put(section, key, _from_text(section, key, environ[variable]), f"environment variable {variable}")
+    _put_gates(merged, flags, labels)
     for name, value in flags.items():
-        if value is not None:
+        if value is not None and name not in ("gate", "gates"):
             put(*keys[name], value, f"--{_FLAGS.get(name, name.replace('_', '-'))}")
     source = _Source(file, text, labels)
     try:
@@ -90,6 +94,29 @@ def load(
     if problems:
         raise ConfigError("\n".join(problems))
     return settings
+
+
+def _put_gates(
+    merged: dict[str, object], flags: Mapping[str, object], labels: dict[tuple[str, ...], str]
+) -> None:
+    """Add the gates of flags; each is named by the first word of its line."""
+    recorded, lines = flags.get("gates"), flags.get("gate")
+    gates = merged.get("gates", []) if recorded is None else recorded
+    if not isinstance(gates, list | tuple):
+        return
+    gates = list(gates)
+    for line in lines if isinstance(lines, list | tuple) else ():
+        known = [one for one in gates if isinstance(one, dict)]
+        if any(one.get("command") in (line, ["/bin/sh", "-c", line]) for one in known):
+            continue
+        word = (str(line).split() or [""])[0].rpartition("/")[2]
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", word).strip("-._")[:30] or "gate"
+        names = {one.get("name") for one in known}
+        free = next(one for n in count(1) if (one := name if n == 1 else f"{name}-{n}") not in names)
+        labels["gates", str(len(gates))] = "--gate"
+        gates.append({"name": free, "command": line})
+    if gates:
+        merged["gates"] = gates
 
 
 def _read(file: Path) -> str:
@@ -166,6 +193,8 @@ def _explain(error: ValidationError, source: _Source) -> list[str]:
 def _dotted(path: tuple[str, ...]) -> str:
     if len(path) == 1:
         return path[0]
+    if path[0] == "gates":
+        return f"[[gates]] {int(path[1]) + 1} {'.'.join(path[2:])}".rstrip()
     table, rest = (path[:2], path[2:]) if path[0] == "agents" else (path[:1], path[1:])
     return f"[{'.'.join(table)}] {'.'.join(rest)}".rstrip()
 
@@ -173,7 +202,7 @@ def _dotted(path: tuple[str, ...]) -> str:
 def _fields(path: tuple[str, ...]) -> list[str]:
     if not path:
         return list(Settings.model_fields)
-    model = SECTIONS.get(path[0], AgentSection)
+    model = GateSection if path[0] == "gates" else SECTIONS.get(path[0], AgentSection)
     return list(model.model_fields)
 
 
@@ -193,10 +222,14 @@ def _line_of(text: str, path: tuple[str, ...]) -> int:
     """Return the line where a key is set, its table's if the key cannot be found, or 0."""
     table: tuple[str, ...] = ()
     best, best_length = 0, 0
+    entries: dict[tuple[str, ...], int] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         header = re.match(r"\s*\[\[?([^\[\]]+)\]\]?\s*(#.*)?$", line)
         if header:
             table = _words(header.group(1))
+            if line.lstrip().startswith("[["):
+                entries[table] = entries.get(table, -1) + 1
+                table += (str(entries[table]),)
             here = table
         else:
             key = re.match(r"\s*([A-Za-z0-9_.\"' -]+?)\s*=", line)

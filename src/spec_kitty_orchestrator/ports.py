@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from spec_kitty_orchestrator.core.events import Event
+from spec_kitty_orchestrator.core.events import Event, GateBroken, GateFailed, GatesPassed, GatesStopped
 from spec_kitty_orchestrator.core.model import (
     AgentReport,
     Attempt,
@@ -223,6 +223,45 @@ class Workspaces(Protocol):
 
         Returns the ref. A missing worktree is clean.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """What one turn of the gates came to.
+
+    Attributes:
+        event: what the journal keeps of it.
+        tree: the fingerprint of the workspace when the turn began, also where it began before a crash.
+    """
+
+    event: GatesPassed | GateFailed | GateBroken | GatesStopped
+    tree: str
+
+
+class Gates(Protocol):
+    """Runs the operator's gates as processes, one after the other, in the workspace of a work package."""
+
+    async def run(
+        self, wp_id: str, workspace: Workspace, head: str, number: int, turn: int, tree: str
+    ) -> GateReport:
+        """Run the gates on the commit that is checked out, up to the first that does not pass.
+
+        Safe to call again after a crash: a gate that still runs is waited for, and one that has ended is
+        not run again in the same turn.
+
+        Args:
+            wp_id: the work package.
+            workspace: where they run.
+            head: the commit that is checked out there.
+            number: for the names of the logs.
+            turn: counts from 1 how often the gates of this work package are run.
+            tree: the workspace's fingerprint, which the report gives back.
+        """
+        ...
+
+    async def stop_all(self, grace_s: float) -> None:
+        """Stop every running gate; each `run` then returns `GatesStopped`."""
         ...
 
 

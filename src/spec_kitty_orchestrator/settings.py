@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from spec_kitty_orchestrator.core.gates import LONGEST_TIMEOUT_S
 from spec_kitty_orchestrator.quantities import seconds, size
 
 SHORTEST_HOST_CALL_S = 36.0
@@ -63,6 +64,25 @@ def _list_to_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _shell_line(value: object) -> object:
+    """Make an argv of a line for the shell, which only the operator writes; a list is an argv already."""
+    if isinstance(value, str) and value.strip():
+        return ("/bin/sh", "-c", value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _argv(words: tuple[str, ...]) -> tuple[str, ...]:
+    if not words or not words[0].strip() or any("\0" in word for word in words):
+        raise ValueError("must be a line for the shell, or a list of words")
+    return words
+
+
+def _gate_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", value):
+        raise ValueError("must be a short name of letters, digits, `.`, `_` and `-`")
+    return value
+
+
 def _printable(value: str) -> str:
     if not value.strip() or not value.isprintable():
         raise ValueError("must be printable text that is not empty")
@@ -83,6 +103,7 @@ AgentNames = Annotated[tuple[str, ...], BeforeValidator(_names), AfterValidator(
 AgentLimits = Annotated[dict[str, Annotated[int, Field(ge=1)]], BeforeValidator(_limits)]
 Variables = Annotated[tuple[Annotated[str, AfterValidator(_variable)], ...], BeforeValidator(_patterns)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_list_to_tuple)]
+Command = Annotated[tuple[str, ...], BeforeValidator(_shell_line), AfterValidator(_argv)]
 Text = Annotated[str, AfterValidator(_printable)]
 
 
@@ -158,12 +179,35 @@ class AgentSection(_Section):
     pass_env: Variables = ()
 
 
+class GateSection(_Section):
+    """`[[gates]]`: a command that must succeed on a commit before a review of it is paid for.
+
+    Attributes:
+        name: for its logs and for people.
+        command: a line for `/bin/sh`, or a list of words.
+        timeout: in seconds.
+    """
+
+    name: Annotated[str, AfterValidator(_gate_name)]
+    command: Command
+    timeout: Duration = LONGEST_TIMEOUT_S
+
+
+def _apart(gates: tuple[GateSection, ...]) -> tuple[GateSection, ...]:
+    names = [one.name for one in gates]
+    twice = sorted({one for one in names if names.count(one) > 1})
+    if twice:
+        raise ValueError(f"two gates are named {twice[0]}")
+    return gates
+
+
 class Settings(_Section):
     """Everything that can be configured."""
 
     run: RunSettings = Field(default_factory=RunSettings)
     host: HostSettings = Field(default_factory=HostSettings)
     agents: dict[str, AgentSection] = Field(default_factory=dict)
+    gates: Annotated[tuple[GateSection, ...], BeforeValidator(_list_to_tuple), AfterValidator(_apart)] = ()
 
 
 SECTIONS: Mapping[str, type[BaseModel]] = {"run": RunSettings, "host": HostSettings}

@@ -109,7 +109,8 @@ def project(tmp_path: Path) -> Project:
     (programs / "spec-kitty.d").mkdir(parents=True)
     (programs / "spec-kitty").write_text(_HOST)
     (programs / "spec-kitty").chmod(0o755)
-    kept = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
+    names = ("HOME", "LANG", "TMPDIR", "PYTHONPATH")
+    kept = {name: os.environ[name] for name in names if name in os.environ}
     who = {
         f"GIT_{role}_{part}": "t@example.test"
         for role in ("AUTHOR", "COMMITTER")

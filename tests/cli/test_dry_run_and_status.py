@@ -184,3 +184,25 @@ def test_merging_is_refused_while_something_uncommitted_would_be_lost(project: P
 def test_the_version_is_shown(project: Project) -> None:
     done = project.run("--version")
     assert (done.returncode, done.stdout.split()[0]) == (0, "spec-kitty-orchestrator")
+
+
+def test_a_dry_run_shows_the_gates(project: Project) -> None:
+    project.configure('[[gates]]\nname = "lint"\ncommand = ["ruff", "check", "a b"]\n')
+    shown = project.orchestrate("--dry-run", "--gate", "pytest -q | tail").stdout
+    assert "  lint: ruff check 'a b', at most 15m 00s\n  pytest: pytest -q | tail, at most 15m 00s\n" in shown
+
+
+def test_the_status_names_the_log_of_a_gate_that_runs(project: Project) -> None:
+    gate = {"name": "tests", "command": ["pytest"], "timeout_s": 60.0}
+    policy = {"impl_agents": ["scripted"], "review_agents": ["scripted"], "gates": [gate]}
+    ok = {"outcome": "ok"}
+    ended: dict[str, object] = {"kind": "agent_exited", "attempt_id": "id-WP01", "report": ok}
+    found = {"base": "0" * 40, "head": "a" * 40}
+    committed: dict[str, object] = {"kind": "committed", "evidence": found}
+    begin(project, *implementing("WP01"), ("WP01", ended), ("WP01", committed), policy=policy)
+    logs = project.root / ".kittify" / "logs" / SLUG / "WP01" / "01-gate-tests"
+    logs.mkdir(parents=True)
+    (logs / "stdout.log").touch()
+    assert f"WP01 logs: {logs}" in project.run("status", "--mission", SLUG).stdout
+    (first, *_) = json.loads(project.run("status", "--mission", SLUG, "--json").stdout)["work_packages"]
+    assert (first["phase"], first["gate_log"]) == ("gating", str(logs))

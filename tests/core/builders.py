@@ -11,11 +11,13 @@ from spec_kitty_orchestrator.core.events import (
     Claimed,
     Committed,
     Event,
+    GatesPassed,
     HostRefused,
     ReviewClaimed,
     Scheduled,
     Submitted,
 )
+from spec_kitty_orchestrator.core.gates import Gate, GateResult
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import (
     AgentReport,
@@ -34,6 +36,8 @@ HEAD = "a" * 40
 OTHER = "c" * 40
 SPACE = Workspace("/repo/.worktrees/lane-a", "/repo/tasks/WP01.md", "lane-a", "mission-lane-a", "main")
 POLICY = Policy(impl_agents=("alice", "ann"), review_agents=("bob", "ben"))
+GATES = (Gate("lint", ("ruff", "check")), Gate("tests", ("/bin/sh", "-c", "pytest -q")))
+GATED = replace(POLICY, gates=GATES)
 REFUSAL = "TRANSITION_REJECTED"
 
 
@@ -62,6 +66,10 @@ def refused(lane: Lane, code: str = REFUSAL, message: str = "no", call: str = "t
     return HostRefused(call, code, message, lane)
 
 
+def results(head: str = HEAD, ok: bool = True) -> tuple[GateResult, ...]:
+    return tuple(GateResult(one.name, one.command, head, ok, 12.0, f"/logs/{one.name}") for one in GATES)
+
+
 def drive(
     events: Iterable[Event], policy: Policy = POLICY, wp: WorkPackage | None = None
 ) -> tuple[WorkPackage, Command]:
@@ -79,6 +87,7 @@ IMPLEMENTING: tuple[Event, ...] = (*CLAIMING, Claimed(SPACE, BASE))
 RUNNING: tuple[Event, ...] = (*IMPLEMENTING, AttemptOpened(attempt("i1")))
 COMMITTING: tuple[Event, ...] = (*RUNNING, exited("i1", text=report_text("i1")))
 SUBMITTING: tuple[Event, ...] = (*COMMITTING, Committed(Evidence(BASE, HEAD)))
+PASSED = GatesPassed(results())
 SUBMITTED: tuple[Event, ...] = (*SUBMITTING, Submitted())
 CLAIMING_REVIEW: tuple[Event, ...] = (*SUBMITTING, refused(Lane.FOR_REVIEW))
 REVIEWING: tuple[Event, ...] = (*CLAIMING_REVIEW, ReviewClaimed(BASE, HEAD))

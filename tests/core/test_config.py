@@ -325,3 +325,51 @@ def test_variables_that_reach_agents_come_from_the_file_or_the_environment(tmp_p
 @pytest.mark.parametrize("wrong", ["*", "A B", "A=1", "*_KEY", "1A", "A*B", ""])
 def test_what_cannot_be_a_variable_or_a_prefix_of_some_is_refused(tmp_path: Path, wrong: str) -> None:
     assert "is not a variable" in refusal(tmp_path, f"[run]\npass_env = ['{wrong}']\n")
+
+
+GATES = """
+[[gates]]
+name = "lint"
+command = ["ruff", "check"]
+
+[[gates]]
+name = "tests"
+command = "pytest -q | tee out"
+timeout = "5m"
+"""
+
+
+def test_gates_are_lines_for_the_shell_or_lists_of_words(tmp_path: Path) -> None:
+    lint, tests = read(tmp_path, GATES).gates
+    assert (lint.name, lint.command, lint.timeout) == ("lint", ("ruff", "check"), 900)
+    assert (tests.command, tests.timeout) == (("/bin/sh", "-c", "pytest -q | tee out"), 300)
+
+
+def test_gates_of_flags_come_last_and_are_named_by_their_first_word(
+    tmp_path: Path,
+) -> None:
+    found = read(tmp_path, GATES, gate=["./bin/lint --all", "lint x", "$(x)"]).gates
+    assert [one.name for one in found] == ["lint", "tests", "lint-2", "lint-3", "x"]
+    assert found[2].command == ("/bin/sh", "-c", "./bin/lint --all")
+
+
+def test_recorded_gates_replace_those_of_the_file_and_a_flag_repeats_none(tmp_path: Path) -> None:
+    recorded = [{"name": "make", "command": ["/bin/sh", "-c", "make"], "timeout": 60.0}]
+    found = read(tmp_path, GATES, gates=recorded, gate=["make", "make docs"]).gates
+    assert [(one.name, one.timeout) for one in found] == [("make", 60), ("make-2", 900)]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (GATES + '[[gates]]\nname = "a/b"\ncommand = "x"', ":11: [[gates]] 3 name: must be a short name"),
+        (GATES + '[[gates]]\nname = "lint"\ncommand = "x"', "gates: two gates are named lint"),
+        (GATES + '[[gates]]\nname = "a"\ncommand = ""', ":12: [[gates]] 3 command"),
+        (GATES + '[[gates]]\nname = "a"\ncommand = []', "[[gates]] 3 command: must be a line for the shell"),
+        (GATES + '[[gates]]\nname = "a"', "[[gates]] 3 command: field required"),
+        ('[[gates]]\nname = "a"\ncomand = "x"', ":3: [[gates]] 1 comand: unknown key; did you mean command?"),
+        ("gates = 3", "gates"),
+    ],
+)
+def test_a_wrong_gate_is_named(tmp_path: Path, text: str, told: str) -> None:
+    assert told in refusal(tmp_path, text)

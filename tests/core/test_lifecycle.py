@@ -15,6 +15,7 @@ from spec_kitty_orchestrator.core.commands import (
     Park,
     Record,
     RunAgent,
+    RunGates,
     Submit,
     TickSubtasks,
     Wait,
@@ -26,6 +27,10 @@ from spec_kitty_orchestrator.core.events import (
     CommitRefused,
     Committed,
     Event,
+    GateBroken,
+    GateFailed,
+    GatesStopped,
+    HeadMoved,
     Parked,
     Queued,
     Recorded,
@@ -60,9 +65,11 @@ from .builders import (
     CLAIMING,
     CLAIMING_REVIEW,
     COMMITTING,
+    GATED,
     HEAD,
     IMPLEMENTING,
     OTHER,
+    PASSED,
     POLICY,
     REJECTING,
     REVIEW_RUNNING,
@@ -77,6 +84,7 @@ from .builders import (
     one_agent,
     refused,
     report_text,
+    results,
     verdict_text,
 )
 
@@ -158,6 +166,42 @@ ORDINARY: dict[str, tuple[tuple[Event, ...], Phase, type[Command]]] = {
 }
 
 
+FAILED = GateFailed(results(ok=False)[1], "E   assert 1 == 2")
+CANNOT = GateBroken("tests", "its command was not found", "/logs/tests")
+ADOPTED = (Scheduled(Lane.FOR_REVIEW, SPACE), ReviewClaimed(BASE, HEAD))
+
+WITH_GATES: dict[str, tuple[tuple[Event, ...], Phase, type[Command]]] = {
+    "committed work meets the gates first": (SUBMITTING, Phase.GATING, RunGates),
+    "work whose gates pass is submitted": ((*SUBMITTING, PASSED), Phase.SUBMITTING, Submit),
+    "a red gate leads to rework": ((*SUBMITTING, FAILED), Phase.IMPLEMENTING, OpenAttempt),
+    "a gate that cannot run parks": ((*SUBMITTING, CANNOT), Phase.PARKING, Park),
+    "stopped gates are run again": ((*SUBMITTING, GatesStopped()), Phase.GATING, RunGates),
+    "a branch that moved is committed again": ((*SUBMITTING, HeadMoved(OTHER)), Phase.COMMITTING, Commit),
+    "submitted work whose gates passed is reviewed": (
+        (*SUBMITTING, PASSED, Submitted()),
+        Phase.REVIEWING,
+        OpenAttempt,
+    ),
+    "adopted work meets the gates before a reviewer": (ADOPTED, Phase.GATING, RunGates),
+    "adopted work whose gates pass is reviewed": ((*ADOPTED, PASSED), Phase.REVIEWING, OpenAttempt),
+    "adopted work with a red gate is rejected": ((*ADOPTED, FAILED), Phase.RECORDING, Record),
+    "adopted work that moved is claimed for review again": (
+        (*ADOPTED, HeadMoved(OTHER)),
+        Phase.CLAIMING_REVIEW,
+        ClaimReview,
+    ),
+    "a gate that cannot run under review parks": ((*ADOPTED, CANNOT), Phase.PARKING, Park),
+}
+
+
+@pytest.mark.parametrize(("events", "phase", "command"), WITH_GATES.values(), ids=WITH_GATES)
+def test_each_edge_leads_where_it_should_with_gates(
+    events: tuple[Event, ...], phase: Phase, command: type[Command]
+) -> None:
+    wp, following = drive(events, GATED)
+    assert (wp.phase, type(following)) == (phase, command)
+
+
 @pytest.mark.parametrize(("events", "phase", "command"), ORDINARY.values(), ids=ORDINARY)
 def test_each_edge_leads_where_it_should(
     events: tuple[Event, ...], phase: Phase, command: type[Command]
@@ -168,11 +212,12 @@ def test_each_edge_leads_where_it_should(
 
 def test_the_table_above_passes_over_every_edge() -> None:
     passed: set[object] = set()
-    for events, _, _ in ORDINARY.values():
-        wp = WorkPackage("WP01")
-        for event in events:
-            passed |= {(wp.phase, type(event)), type(event)}
-            wp, _ = step(wp, event, POLICY)
+    for table, policy in ((ORDINARY, POLICY), (WITH_GATES, GATED)):
+        for events, _, _ in table.values():
+            wp = WorkPackage("WP01")
+            for event in events:
+                passed |= {(wp.phase, type(event)), type(event)}
+                wp, _ = step(wp, event, policy)
     assert set(EDGES) | set(ANYWHERE) <= passed
 
 

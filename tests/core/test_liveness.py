@@ -19,6 +19,7 @@ from spec_kitty_orchestrator.core.commands import (
     Park,
     Record,
     RunAgent,
+    RunGates,
     Submit,
     TickSubtasks,
     Wait,
@@ -31,6 +32,11 @@ from spec_kitty_orchestrator.core.events import (
     CommitRefused,
     Committed,
     Event,
+    GateBroken,
+    GateFailed,
+    GatesPassed,
+    GatesStopped,
+    HeadMoved,
     HostRefused,
     Parked,
     Recorded,
@@ -41,6 +47,7 @@ from spec_kitty_orchestrator.core.events import (
     TimerFired,
     WorkspaceFailed,
 )
+from spec_kitty_orchestrator.core.gates import unproven
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import (
     AgentReport,
@@ -57,7 +64,7 @@ from spec_kitty_orchestrator.core.model import (
 )
 from spec_kitty_orchestrator.core.retry import UNCHARGED
 
-from .builders import BASE, POLICY, SPACE, one_agent, report_text, verdict_text
+from .builders import BASE, GATED, GATES, POLICY, SPACE, one_agent, report_text, results, verdict_text
 
 BOUND_CONSTANT = 200
 BOUND_CHANGING = 1500
@@ -74,6 +81,7 @@ CODES = (
 )
 MESSAGES = ("no", "has uncommitted changes", "requires completed subtasks", "", "\n")
 REVIEWS = ("approved", "changes_requested", "prose", "other sha", "other attempt", "nothing to change")
+GATE_ENDS = ("red", "broken", "stopped", "moved", "half", "other")
 IMPLEMENTS = ("summary", "no change", "subtasks", "prose")
 
 
@@ -88,6 +96,7 @@ class Answers:
     review: str
     tampered: bool
     commit: str
+    gates: str
     submit: str | tuple[str, str, Lane]
     tick: str | tuple[str, str, Lane]
     claim_review: str | tuple[str, str, Lane]
@@ -99,7 +108,9 @@ def refusals() -> st.SearchStrategy[tuple[str, str, Lane]]:
     return st.tuples(st.sampled_from(CODES), st.sampled_from(MESSAGES), st.sampled_from(Lane))
 
 
-GOOD = Answers("ok", "ok", Outcome.OK, "summary", "approved", False, "new", "ok", "ok", "ok", "ok", "ok")
+GOOD = Answers(
+    "ok", "ok", Outcome.OK, "summary", "approved", False, "new", "green", "ok", "ok", "ok", "ok", "ok"
+)
 
 
 def but(parts: Mapping[str, Any]) -> Answers:
@@ -118,6 +129,7 @@ def answers() -> st.SearchStrategy[Answers]:
         "review": st.sampled_from(REVIEWS),
         "tampered": st.just(True),
         "commit": st.sampled_from(["same", "refused", "refused silently", "broken"]),
+        "gates": st.sampled_from(GATE_ENDS),
         "submit": said,
         "tick": said,
         "claim_review": said,
@@ -138,6 +150,7 @@ def policies() -> st.SearchStrategy[Policy]:
         max_unusable=st.integers(1, 2),
         finish_lane=st.sampled_from([Lane.DONE, Lane.APPROVED]),
         tick_subtasks=st.booleans(),
+        gates=st.sampled_from([(), GATES]),
     )
 
 
@@ -150,6 +163,7 @@ class World:
     head: str = BASE
     approved: dict[str, str] = field(default_factory=dict)
     lanes_shown: set[Lane] = field(default_factory=set)
+    green: set[str] = field(default_factory=set)
 
     def perform(self, wp: WorkPackage, command: Command) -> Event:
         event = self._perform(wp, command)
@@ -168,6 +182,8 @@ class World:
                 return replace(self._exited(one, now), refused=self._refused_review(wp, one, now))
             case Commit():
                 return self._committed(wp, now)
+            case RunGates():
+                return self._gated(command, now)
             case Submit():
                 return self._told(now.submit, Submitted())
             case TickSubtasks(ids=ids):
@@ -234,6 +250,25 @@ class World:
             self.approved[one.id] = one.head
         return AgentExited(one.id, AgentReport(now.outcome, text), tampered)
 
+    def _gated(self, command: RunGates, now: Answers) -> Event:
+        every = results(command.head)
+        match now.gates:
+            case "green":
+                self.green.add(command.head)
+                return GatesPassed(every)
+            case "red":
+                return GateFailed(results(command.head, ok=False)[0], "1 failed")
+            case "broken":
+                return GateBroken("tests", "not found")
+            case "stopped":
+                return GatesStopped()
+            case "half":
+                return GatesPassed(every[:1])
+            case "other":
+                return GatesPassed(results("f" * 40))
+            case _:
+                return HeadMoved(self._sha())
+
     def _committed(self, wp: WorkPackage, now: Answers) -> Event:
         match now.commit:
             case "new":
@@ -257,6 +292,8 @@ def run(world: World, policy: Policy, lane: Lane, bound: int) -> tuple[list[Even
         assert wp.phase not in (Phase.PARKING, Phase.FINISHED) or wp.open_attempt is None
         if isinstance(command, Record) and command.to.complete:
             assert_approved(wp, command, world)
+            assert not policy.gates or wp.head in world.green
+        assert not is_review(command) or not unproven(policy.gates, wp.gates, wp.head)
         if isinstance(command, Finish):
             if command.result is not Result.REQUEUED:
                 return events, wp, command
@@ -264,6 +301,10 @@ def run(world: World, policy: Policy, lane: Lane, bound: int) -> tuple[list[Even
         else:
             event = world.perform(wp, command)
     raise AssertionError("it did not end:\n" + "\n".join(wp.story))
+
+
+def is_review(command: Command) -> bool:
+    return isinstance(command, OpenAttempt) and command.role is Role.REVIEW
 
 
 def assert_approved(wp: WorkPackage, command: Record, world: World) -> None:
@@ -297,12 +338,13 @@ ALWAYS = [
     *(replace(GOOD, opened=opened) for opened in ("broken", "moved")),
     replace(GOOD, tampered=True),
     replace(GOOD, record="moved"),
+    *(replace(GOOD, gates=ends) for ends in GATE_ENDS),
     replace(GOOD, review="changes_requested", record=(REFUSED, "no", Lane.IN_PROGRESS)),
 ]
 
 
 @pytest.mark.parametrize("always", ALWAYS, ids=repr)
-@pytest.mark.parametrize("policy", [POLICY, one_agent()], ids=["fallbacks", "no fallbacks"])
+@pytest.mark.parametrize("policy", [POLICY, one_agent(), GATED], ids=["fallbacks", "no fallbacks", "gates"])
 def test_a_world_in_which_one_thing_always_goes_wrong_is_left_within_a_bound(
     always: Answers, policy: Policy
 ) -> None:
@@ -380,6 +422,7 @@ def test_a_new_start_at_any_point_still_ends_and_still_tells_the_truth(
     for _ in range(BOUND_CHANGING):
         if isinstance(command, Record) and command.to.complete:
             assert_approved(wp, command, world)
+            assert not policy.gates or wp.head in world.green
         if isinstance(command, Finish):
             break
         wp, command = step(wp, world.perform(wp, command), policy)

@@ -8,6 +8,10 @@ from spec_kitty_orchestrator.core.events import (
     CommitRefused,
     Committed,
     Event,
+    GateBroken,
+    GateFailed,
+    GatesStopped,
+    HeadMoved,
     HostRefused,
     Parked,
     Queued,
@@ -25,7 +29,19 @@ from spec_kitty_orchestrator.core.lifecycle import LONGEST_STORY
 from spec_kitty_orchestrator.core.model import Evidence, Lane, Outcome, Phase
 from spec_kitty_orchestrator.core.story import LONGEST_LINE, describe, tell
 
-from .builders import BASE, CLAIMING, HEAD, IMPLEMENTING, RUNNING, SPACE, drive, exited, refused
+from .builders import (
+    BASE,
+    CLAIMING,
+    HEAD,
+    IMPLEMENTING,
+    PASSED,
+    RUNNING,
+    SPACE,
+    drive,
+    exited,
+    refused,
+    results,
+)
 
 LINES: dict[str, Event] = {
     "scheduled, found planned": Scheduled(Lane.PLANNED, SPACE),
@@ -36,6 +52,11 @@ LINES: dict[str, Event] = {
     "work is at aaaaaaaaaaaa": Committed(Evidence(BASE, HEAD)),
     "no commits": Committed(Evidence(BASE, BASE)),
     "not committed: hook failed": CommitRefused("hook\nfailed"),
+    "gates passed: lint, tests": PASSED,
+    "gate tests failed": GateFailed(results(ok=False)[1], "1 failed"),
+    "gate tests cannot run: no pytest": GateBroken("tests", "no pytest"),
+    "gates were stopped": GatesStopped(),
+    "the branch moved to aaaaaaaaaaaa before its gates": HeadMoved(HEAD),
     "submitted for review": Submitted(),
     "ticked T001, T002 on the implementer's word": SubtasksTicked(("T001", "T002")),
     "review of aaaaaaaaaaaa claimed": ReviewClaimed(BASE, HEAD),

@@ -28,6 +28,7 @@ from spec_kitty_orchestrator.testing.fake_workspaces import FakeWorkspaces
 from spec_kitty_orchestrator.testing.lane_rules import Transition
 from spec_kitty_orchestrator.testing.memory_journal import MemoryJournal, StoppedClock, Watcher
 from spec_kitty_orchestrator.testing.scripted_agents import Play, Script, ScriptedAgents, always_succeed
+from spec_kitty_orchestrator.testing.scripted_gates import Checks, ScriptedGates, always_pass
 
 DIAMOND: Mapping[str, Sequence[str]] = {
     "WP01": (),
@@ -132,12 +133,14 @@ class Stage:
         max_concurrent: int = 4,
         host: WitnessedHost | None = None,
         limit_s: float = LIMIT_S,
+        checks: Checks = always_pass,
         **host_settings: Any,
     ) -> None:
         self.host = host or WitnessedHost(dependencies, **host_settings)
         self.workspaces = FakeWorkspaces()
         self.host.workspaces = self.workspaces
         self.agents = ScriptedAgents(self.workspaces, script)
+        self.gates = ScriptedGates(self.workspaces, policy.gates, checks)
         self.journal = FragileJournal()
         self.watcher = Watcher()
         self.policy = policy
@@ -148,6 +151,8 @@ class Stage:
     def orchestrator(self, **changes: Any) -> Orchestrator:
         """Build the engine for one start."""
         self.agents.restart()
+        self.gates.restart()
+        self.gates.gates = self.policy.gates
         self.journal.appended = 0
         parts: dict[str, Any] = {
             "host": self.host,
@@ -160,6 +165,7 @@ class Stage:
             "max_concurrent": self.max_concurrent,
             "version": "1.0.0",
             "new_id": self._new_id,
+            "gates": self.gates,
         }
         return Orchestrator(self.host.mission, "driver", self.policy, **parts | changes)
 
@@ -188,6 +194,7 @@ class Stage:
         assert self.agents.collisions == []
         assert set(self.agents.runs.values()) <= {1}
         assert self.agents.most_at_once <= self.max_concurrent
+        assert set(self.gates.runs.values()) <= {1}
         asked = {one.id: one for one in self.agents.requests}
         ended: dict[str, list[AgentExited]] = {}
         for exit_ in self._exits():
@@ -203,6 +210,8 @@ class Stage:
                 assert named == (Role.REVIEW, one.transition.wp, one.head)
                 ends = [(exit_.report.outcome, exit_.tampered) for exit_ in ended.get(attempt_id, ())]
                 assert ends == [(Outcome.OK, ())]
+                for gate in self.policy.gates:
+                    assert (one.transition.wp, one.head, gate.name) in self.gates.green
 
     def _exits(self) -> Iterable[AgentExited]:
         return (

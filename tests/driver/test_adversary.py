@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from tests.driver.builders import Stage, WitnessedHost, longer
 from trio.testing import MockClock
 
+from spec_kitty_orchestrator.core.gates import Gate
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Role
 from spec_kitty_orchestrator.errors import HostError, HostRefusal, HostTimeout, WorkspaceError
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.scripted_agents import Play, report, verdict
+from spec_kitty_orchestrator.testing.scripted_gates import Check
 
 MOST_CALLS = 600
 """Of the host in one run of three work packages; the longest found took about a third of that."""
@@ -76,6 +78,15 @@ TEXTS: tuple[Callable[[AttemptRequest], str | None], ...] = (
 )
 
 
+CHECKS = (
+    Check(),
+    Check("failed"),
+    Check("broken"),
+    Check(leaves=("build.log",)),
+    Check(leaves=("formatted.py",), commits=True),
+)
+
+
 @st.composite
 def scripts(draw: st.DrawFn) -> Callable[[AttemptRequest], Play]:
     plays = {
@@ -115,6 +126,7 @@ async def end_of_run(mission: Stage, host: StubbornHost) -> None:
     commits=st.sampled_from(["works", "refuses", "fails"]),
     agents=st.sampled_from([1, 2]),
     limit=st.sampled_from([1, 3]),
+    check=st.none() | st.sampled_from(CHECKS),
 )
 def test_the_run_ends_whatever_constant_answer_the_world_gives(
     script: Callable[[AttemptRequest], Play],
@@ -123,6 +135,7 @@ def test_the_run_ends_whatever_constant_answer_the_world_gives(
     commits: str,
     agents: int,
     limit: int,
+    check: Check | None,
 ) -> None:
     host = StubbornHost(
         {"WP01": (), "WP02": (), "WP03": ("WP01",)},
@@ -131,8 +144,13 @@ def test_the_run_ends_whatever_constant_answer_the_world_gives(
     )
     host.answers, host.moved_to = told, moved_to
     names = ("ada", "eve")[:agents]
+    gates = (Gate("tests", ("pytest",)),) if check else ()
     mission = Stage(
-        script=script, host=host, max_concurrent=limit, policy=longer(impl_agents=names, review_agents=names)
+        script=script,
+        host=host,
+        max_concurrent=limit,
+        policy=longer(impl_agents=names, review_agents=names, gates=gates),
+        checks=lambda wp, head, turn: check or Check(),
     )
     if commits == "refuses":
         mission.workspaces.refusals = ["the hook says no"] * 1000

@@ -15,11 +15,13 @@ from trio.testing import MockClock
 
 from spec_kitty_orchestrator.core.commands import Command, OpenAttempt, RunAgent
 from spec_kitty_orchestrator.core.events import Event
+from spec_kitty_orchestrator.core.gates import Gate
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Role, WorkPackage
 from spec_kitty_orchestrator.driver.engine import Orchestrator, RunResult
 from spec_kitty_orchestrator.errors import HostTimeout
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.scripted_agents import Play, verdict
+from spec_kitty_orchestrator.testing.scripted_gates import Check
 
 NAMES = ("WP01", "WP02", "WP03", "WP04")
 
@@ -34,6 +36,18 @@ MOODS: tuple[Callable[[AttemptRequest], Play], ...] = (
     lambda r: Play(edits=("stray.py",)),
 )
 """What an attempt may do; which one it does is drawn for each place in the order of attempts."""
+
+CHECKS = (
+    Check(),
+    Check(seconds=7, leaves=("build.log",)),
+    Check(),
+    Check("failed", seconds=3, leaves=("build.log",)),
+    Check("broken"),
+    Check(commits=True, leaves=("formatted.py",)),
+)
+"""What a turn of the gates may do."""
+
+GATES = (Gate("lint", ("ruff",)), Gate("tests", ("pytest",)))
 
 moments = st.integers(1, 160).map(lambda quarter: quarter / 4)
 lanes = st.sampled_from(list(Lane))
@@ -54,6 +68,8 @@ class Machine(RuleBasedStateMachine):
         agents=st.sampled_from([("ada",), ("ada", "eve")]),
         per_agent=st.sampled_from([{}, {"ada": 1}, {"ada": 2, "eve": 1}]),
         poll_interval_s=st.sampled_from([2.0, 30.0]),
+        gates=st.sampled_from([(), GATES]),
+        checks=st.lists(st.sampled_from(CHECKS), min_size=1, max_size=7),
     )
     def begin(
         self,
@@ -65,6 +81,8 @@ class Machine(RuleBasedStateMachine):
         agents: tuple[str, ...],
         per_agent: dict[str, int],
         poll_interval_s: float,
+        gates: tuple[Gate, ...],
+        checks: list[Check],
     ) -> None:
         pairs = [(one, other) for place, one in enumerate(NAMES) for other in NAMES[:place]]
         chosen = [pair for pair, there in zip(pairs, edges, strict=True) if there]
@@ -78,7 +96,10 @@ class Machine(RuleBasedStateMachine):
             lane_ids={name: f"lane-{key}" for name, key in zip(NAMES, shares, strict=True)},
             max_concurrent=limit,
             latency_s=latency_s,
-            policy=longer(impl_agents=agents, review_agents=agents, max_attempts=4, max_review_cycles=2),
+            policy=longer(
+                impl_agents=agents, review_agents=agents, max_attempts=4, max_review_cycles=2, gates=gates
+            ),
+            checks=lambda wp, head, turn: checks[(int(head, 16) + turn) % len(checks)],
         )
 
     def _play(self, act: Callable[[], Awaitable[Any]]) -> Any:

@@ -82,7 +82,9 @@ class Wired:
 async def start(mission: Stage, cut: Cut | None = None) -> tuple[Meter, RunResult | None]:
     """Start the engine once; None instead of a result if the power failed."""
     meter = Meter(cut)
-    parts = {name: Wired(getattr(mission, name), meter, name) for name in ("host", "agents", "workspaces")}
+    parts = {
+        name: Wired(getattr(mission, name), meter, name) for name in ("host", "agents", "gates", "workspaces")
+    }
     parts["journal"] = Wired(mission.journal, meter, "journal")
     result = None
     with anyio.fail_after(BOUND_S), meter.scope:

@@ -8,13 +8,15 @@ from functools import cache
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.driver.builders import Stage
+from tests.driver.builders import Stage, longer
 from tests.faults.power import Cut, attempts, commits, on_virtual_time, ranges, reports
 
+from spec_kitty_orchestrator.core.gates import Gate
 from spec_kitty_orchestrator.core.model import Lane, Role
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.scripted_agents import Play, report, verdict
+from spec_kitty_orchestrator.testing.scripted_gates import Check
 
 NEEDS: Mapping[str, tuple[str, ...]] = {"WP01": (), "WP02": ("WP01",), "WP03": ("WP01",), "WP04": ("WP01",)}
 SHARED = {"WP02": "lane-b", "WP03": "lane-b"}
@@ -29,9 +31,18 @@ def cycle(request: AttemptRequest) -> Play:
     return Play(seconds=3, text=verdict(request, ruling, *(["once more"] if ruling != "approved" else [])))
 
 
+GATES = (Gate("lint", ("ruff",)), Gate("tests", ("pytest",)))
+
+
+def check(wp: str, _head: str, turn: int) -> Check:
+    """Find WP04 red once, and litter in the worktree."""
+    return Check("failed" if (wp, turn) == ("WP04", 1) else "passed", seconds=2, leaves=("build.log",))
+
+
 def a_mission() -> Stage:
-    """Make a mission with a shared worktree, ticked subtasks and a rework cycle."""
-    return Stage(NEEDS, cycle, lane_ids=SHARED, subtasks=SUBTASKS, latency_s=1.0)
+    """Make a mission with a shared worktree, ticked subtasks, gates, a rework cycle and a red gate."""
+    policy = longer(gates=GATES)
+    return Stage(NEEDS, cycle, lane_ids=SHARED, subtasks=SUBTASKS, latency_s=1.0, policy=policy, checks=check)
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,7 @@ class Ending:
     journaled: Mapping[str, list[tuple[int, Role]]]
     ranges: Mapping[str, tuple[str, int, int]]
     commits: int
+    gates: Counter[tuple[str, int]]
 
 
 def ending(mission: Stage, result: RunResult) -> Ending:
@@ -60,6 +72,7 @@ def ending(mission: Stage, result: RunResult) -> Ending:
         {wp: [(one.number, one.role) for one in found] for wp, found in attempts(mission).items()},
         ranges(mission, result),
         commits(mission),
+        Counter((wp, turn) for wp, _, turn in mission.gates.runs.elements()),
     )
 
 
@@ -67,6 +80,8 @@ def assert_nothing_lost(mission: Stage) -> None:
     """Check that every agent that ran did so once, and that its report was used, once."""
     mission.assert_sound()
     assert mission.agents.running == []
+    assert mission.gates.running == []
+    assert not any(tree.dirty for tree in mission.workspaces.trees.values())
     told = reports(mission)
     assert set(told) == set(mission.agents.runs)
     assert [len(one) for one in told.values()] == [1] * len(told)
@@ -88,6 +103,7 @@ def test_the_mission_crosses_every_kind_of_boundary() -> None:
         "host": ("mission_state", "resolve_workspace", "start_implementation", "tick_subtasks"),
         "agents": ("open", "run"),
         "workspaces": ("ensure", "task", "state", "commit", "diff", "fingerprint", "restore", "rescue"),
+        "gates": ("run",),
         "journal": ("append", "read"),
     }
     assert {"host.start_review", "host.transition"} <= set(crossed)

@@ -11,6 +11,7 @@ from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.host.transport import SpawnTransport, Transport
 from spec_kitty_orchestrator.host.warm import WarmTransport
+from spec_kitty_orchestrator.machine.gates import LocalGates
 from spec_kitty_orchestrator.machine.git import GitWorkspaces
 from spec_kitty_orchestrator.machine.headroom import MachineHeadroom
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
@@ -109,11 +110,11 @@ def build(
     project: Project, mission: str, *, host: HostClient, agents: AgentRunner, observer: Observer
 ) -> Orchestrator:
     """Make the orchestrator of one mission, named as the host spells it; the caller holds its lock."""
-    run = project.settings.run
+    run, policy = project.settings.run, project.policy
     return Orchestrator(
         mission,
         run.actor,
-        project.policy,
+        policy,
         host=host,
         agents=agents,
         workspaces=GitWorkspaces(project.root, mission),
@@ -125,6 +126,7 @@ def build(
         timeouts_s=(run.timeout, run.review_timeout),
         version=VERSION,
         tick_command=host.executable,
+        gates=LocalGates(project.root, mission, policy.gates, project.redactor) if policy.gates else None,
         poll_interval_s=run.poll_interval,
         max_per_agent=run.max_per_agent,
         headroom=build_headroom(project),

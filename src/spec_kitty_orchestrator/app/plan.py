@@ -8,6 +8,7 @@ import anyio
 
 from spec_kitty_orchestrator.app.preflight import policy_problems, roles
 from spec_kitty_orchestrator.app.project import Project
+from spec_kitty_orchestrator.core.gates import Gate
 from spec_kitty_orchestrator.core.model import Lane, MissionState, PolicyMetadata, Role, Workspace
 from spec_kitty_orchestrator.core.moves import PLANNING_LANE
 from spec_kitty_orchestrator.core.scheduler import critical_path, waves
@@ -55,6 +56,7 @@ class Plan:
         cyclic: work packages that no wave can hold.
         min_free_memory: bytes; below that nothing is started. 0 for no such floor.
         min_free_disk: the same of the disk.
+        gates: what must pass on a commit before it is reviewed.
     """
 
     mission: str
@@ -67,6 +69,7 @@ class Plan:
     max_per_agent: Mapping[str, int]
     min_free_memory: int
     min_free_disk: int
+    gates: tuple[Gate, ...] = ()
 
 
 async def make_plan(project: Project, host: Host, runner: LocalAgents, state: MissionState) -> Plan:
@@ -105,6 +108,7 @@ async def make_plan(project: Project, host: Host, runner: LocalAgents, state: Mi
         max_per_agent=run.max_per_agent,
         min_free_memory=run.min_free_memory,
         min_free_disk=run.min_free_disk,
+        gates=project.policy.gates,
     )
 
 

@@ -9,6 +9,7 @@ from spec_kitty_orchestrator.agents import BUILT_IN, find
 from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
 from spec_kitty_orchestrator.app.repository import JOURNALS, find_repo_root
 from spec_kitty_orchestrator.config import load
+from spec_kitty_orchestrator.core.gates import Gate
 from spec_kitty_orchestrator.core.model import Lane, Policy, Role
 from spec_kitty_orchestrator.core.prompts import Prompts, checked
 from spec_kitty_orchestrator.errors import ConfigError
@@ -47,6 +48,7 @@ class Project:
             max_review_cycles=run.max_review_cycles,
             finish_lane=Lane(run.finish_lane),
             tick_subtasks=run.subtasks == "report",
+            gates=tuple(Gate(one.name, one.command, one.timeout) for one in self.settings.gates),
         )
 
     @property

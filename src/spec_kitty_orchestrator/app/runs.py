@@ -164,6 +164,10 @@ def settings_of(started: RunStarted) -> Mapping[str, object]:
         "max_review_cycles": policy.max_review_cycles,
         "finish_lane": policy.finish_lane.value,
         "subtasks": "report" if policy.tick_subtasks else "agent",
+        "gates": [
+            {"name": one.name, "command": list(one.command), "timeout": one.timeout_s} for one in policy.gates
+        ]
+        or None,
         "actor": started.actor,
         "max_concurrent": started.max_concurrent or None,
         "max_per_agent": dict(started.max_per_agent) or None,

@@ -3,16 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from spec_kitty_orchestrator.app.build import build_headroom, connect, journal
 from spec_kitty_orchestrator.app.held_back import held_back
 from spec_kitty_orchestrator.app.preflight import examine
 from spec_kitty_orchestrator.app.project import Project
+from spec_kitty_orchestrator.app.repository import LOGS
 from spec_kitty_orchestrator.app.runs import last_start
 from spec_kitty_orchestrator.core.events import AttemptOpened
 from spec_kitty_orchestrator.core.model import Lane, Phase, Role, WorkPackage
 from spec_kitty_orchestrator.driver.recover import fold
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
+from spec_kitty_orchestrator.machine.logs import path_part
 from spec_kitty_orchestrator.ports import Entry, Line, RunAborted, RunEnded
 
 
@@ -30,7 +33,10 @@ class LiveAttempt:
 
 @dataclass(frozen=True)
 class Standing:
-    """One work package: the host's lane, and what this machine knows of it; `note` says what it waits for."""
+    """One work package: the host's lane, and what this machine knows of it.
+
+    `note` says what it waits for, `gate_log` is the directory of the gate that runs, "" if none does.
+    """
 
     id: str
     lane: Lane
@@ -40,6 +46,7 @@ class Standing:
     rejections: int
     note: str
     attempt: LiveAttempt | None
+    gate_log: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,7 @@ async def mission_status(project: Project, mission: str) -> MissionStatus:
                 state.dependencies.get(wp, ()),
                 lines,
                 reasons.get(wp, ""),
+                project.root / LOGS / path_part(state.slug) / path_part(wp),
             )
             for wp, lane in state.lanes.items()
         ),
@@ -100,7 +108,7 @@ async def mission_status(project: Project, mission: str) -> MissionStatus:
 
 
 def _standing(
-    wp: WorkPackage, lane: Lane, dependencies: tuple[str, ...], lines: Sequence[Line], held: str
+    wp: WorkPackage, lane: Lane, dependencies: tuple[str, ...], lines: Sequence[Line], held: str, logs: Path
 ) -> Standing:
     attempt = wp.open_attempt
     live = None
@@ -122,7 +130,14 @@ def _standing(
         rejections=len(wp.rejected),
         note=wp.rests or held or wp.note,
         attempt=live,
+        gate_log=_gate_log(logs) if wp.phase is Phase.GATING else "",
     )
+
+
+def _gate_log(logs: Path) -> str:
+    """Return the directory of the gate that was begun last."""
+    begun = [one.parent for one in logs.glob("*-gate-*/stdout.log")]
+    return str(max(begun, key=lambda one: one.stat().st_mtime, default=""))
 
 
 def _opened_at(attempt_id: str, lines: Sequence[Line]) -> datetime | None:

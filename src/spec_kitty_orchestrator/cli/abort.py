@@ -7,7 +7,7 @@ import anyio
 import typer
 
 from spec_kitty_orchestrator import app
-from spec_kitty_orchestrator.cli import running, words
+from spec_kitty_orchestrator.cli import options, words
 from spec_kitty_orchestrator.errors import UsageError
 
 LONGEST_LINE = 2000
@@ -29,7 +29,7 @@ def abort(
         bool,
         typer.Option("--force", help="Save uncommitted work under a ref, then remove those worktrees too."),
     ] = False,
-    repo_root: running.RepoRoot = None,
+    repo_root: options.RepoRoot = None,
 ) -> None:
     """Stop a run and all its agents, and record that it is over.
 

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from spec_kitty_orchestrator.app import Plan, PlannedRole, PlannedWorkPackage
 from spec_kitty_orchestrator.cli import words
+from spec_kitty_orchestrator.core.gates import Gate
 from spec_kitty_orchestrator.quantities import spelled_size
 
 LONGEST_LINE = 4000
@@ -41,6 +42,8 @@ def show(plan: Plan, console: Console) -> None:
         for text in _role(role):
             line(text)
     line()
+    for text in _gates(plan):
+        line(text)
     line("This was a dry run: nothing was changed.")
 
 
@@ -52,6 +55,17 @@ def _limits(plan: Plan) -> list[str]:
     floors = {"memory": plan.min_free_memory, "disk": plan.min_free_disk}
     kept = [f"{spelled_size(floor)} of {what}" for what, floor in floors.items() if floor]
     return [*lines, f"  nothing is started with less free than {' or '.join(kept)}"] if kept else lines
+
+
+def _gates(plan: Plan) -> list[str]:
+    if not plan.gates:
+        return []
+    shown = [f"  {one.name}: {_shown(one)}, at most {words.elapsed(one.timeout_s)}" for one in plan.gates]
+    return ["Gates: run on each commit, in its workspace, before a review is paid for", *shown, ""]
+
+
+def _shown(gate: Gate) -> str:
+    return gate.command[2] if gate.command[:2] == ("/bin/sh", "-c") else shlex.join(gate.command)
 
 
 def _work_package(wp: PlannedWorkPackage) -> list[str]:

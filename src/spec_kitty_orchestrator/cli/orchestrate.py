@@ -8,36 +8,38 @@ import anyio
 import typer
 
 from spec_kitty_orchestrator import app
-from spec_kitty_orchestrator.cli import dry_run, running
+from spec_kitty_orchestrator.cli import dry_run, options, running
 from spec_kitty_orchestrator.cli.console import SteadyConsole
-from spec_kitty_orchestrator.cli.running import OnInterrupt, Work
+from spec_kitty_orchestrator.cli.options import OnInterrupt
+from spec_kitty_orchestrator.cli.running import Work
 from spec_kitty_orchestrator.errors import OrchestratorError
 
 
 def orchestrate(
     mission: Annotated[str, typer.Option("--mission", "-m", help="Slug of the mission.", show_default=False)],
-    impl_agent: running.ImplAgent = None,
-    review_agent: running.ReviewAgent = None,
-    max_concurrent: running.MaxConcurrent = None,
-    max_per_agent: running.MaxPerAgent = None,
+    impl_agent: options.ImplAgent = None,
+    review_agent: options.ReviewAgent = None,
+    max_concurrent: options.MaxConcurrent = None,
+    max_per_agent: options.MaxPerAgent = None,
+    gate: options.Gate = None,
     plan_only: Annotated[bool, typer.Option("--dry-run", help="Change nothing; show the plan.")] = False,
-    actor: running.Actor = None,
-    repo_root: running.RepoRoot = None,
-    accept: running.Accept = False,
-    merge: running.Merge = False,
+    actor: options.Actor = None,
+    repo_root: options.RepoRoot = None,
+    accept: options.Accept = False,
+    merge: options.Merge = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Put the journal of an earlier run aside and start over.")
     ] = False,
-    on_interrupt: running.Interrupt = OnInterrupt.STOP,
-    poll_interval: running.PollInterval = None,
-    host_transport: running.Transport = None,
-    no_caffeinate: running.NoCaffeinate = False,
+    on_interrupt: options.Interrupt = OnInterrupt.STOP,
+    poll_interval: options.PollInterval = None,
+    host_transport: options.Transport = None,
+    no_caffeinate: options.NoCaffeinate = False,
 ) -> None:
     """Take every work package of a mission from planned to done.
 
     Interrupt it at any time; the same command, or `resume`, goes on where it was.
     """
-    flags = running.flags(
+    flags = options.flags(
         impl_agent=impl_agent,
         review_agent=review_agent,
         max_concurrent=max_concurrent,
@@ -45,6 +47,7 @@ def orchestrate(
         poll_interval=poll_interval,
         actor=actor,
         transport=host_transport,
+        gate=gate,
     )
     project = app.open_project(repo_root or Path.cwd(), os.environ, flags)
     work = Work(

@@ -8,8 +8,9 @@ import anyio
 import typer
 
 from spec_kitty_orchestrator import app
-from spec_kitty_orchestrator.cli import running
-from spec_kitty_orchestrator.cli.running import OnInterrupt, Work
+from spec_kitty_orchestrator.cli import options, running
+from spec_kitty_orchestrator.cli.options import OnInterrupt
+from spec_kitty_orchestrator.cli.running import Work
 from spec_kitty_orchestrator.errors import UsageError
 
 
@@ -18,18 +19,19 @@ def resume(
         str | None,
         typer.Option("--mission", "-m", help="Slug; else the only unfinished run's.", show_default=False),
     ] = None,
-    impl_agent: running.ImplAgent = None,
-    review_agent: running.ReviewAgent = None,
-    max_concurrent: running.MaxConcurrent = None,
-    max_per_agent: running.MaxPerAgent = None,
-    actor: running.Actor = None,
-    repo_root: running.RepoRoot = None,
-    accept: running.Accept = False,
-    merge: running.Merge = False,
-    on_interrupt: running.Interrupt = OnInterrupt.STOP,
-    poll_interval: running.PollInterval = None,
-    host_transport: running.Transport = None,
-    no_caffeinate: running.NoCaffeinate = False,
+    impl_agent: options.ImplAgent = None,
+    review_agent: options.ReviewAgent = None,
+    max_concurrent: options.MaxConcurrent = None,
+    max_per_agent: options.MaxPerAgent = None,
+    gate: options.Gate = None,
+    actor: options.Actor = None,
+    repo_root: options.RepoRoot = None,
+    accept: options.Accept = False,
+    merge: options.Merge = False,
+    on_interrupt: options.Interrupt = OnInterrupt.STOP,
+    poll_interval: options.PollInterval = None,
+    host_transport: options.Transport = None,
+    no_caffeinate: options.NoCaffeinate = False,
 ) -> None:
     """Go on with a run that was interrupted, with its own settings.
 
@@ -39,7 +41,7 @@ def resume(
     chosen = anyio.run(app.choose_unfinished, root, mission)
     if chosen.started is None:
         raise UsageError(f"the journal of {chosen.mission} holds no run; `orchestrate` starts one")
-    given = running.flags(
+    given = options.flags(
         impl_agent=impl_agent,
         review_agent=review_agent,
         max_concurrent=max_concurrent,
@@ -47,6 +49,7 @@ def resume(
         poll_interval=poll_interval,
         actor=actor,
         transport=host_transport,
+        gate=gate,
     )
     flags = {
         **app.settings_of(chosen.started),

@@ -9,7 +9,7 @@ import typer
 
 from spec_kitty_orchestrator import app
 from spec_kitty_orchestrator.app import Project
-from spec_kitty_orchestrator.cli import running, words
+from spec_kitty_orchestrator.cli import options, words
 from spec_kitty_orchestrator.errors import UsageError
 
 LONGEST_LINE = 2000
@@ -27,7 +27,7 @@ def retry(
     wp: WorkPackageId,
     mission: Mission = None,
     note: Annotated[str, typer.Option(help="Guidance for the implementer.", show_default=False)] = "",
-    repo_root: running.RepoRoot = None,
+    repo_root: options.RepoRoot = None,
 ) -> None:
     """Put a parked or blocked work package back to work; the next run takes it up."""
     project, slug = _project(repo_root, mission)
@@ -40,7 +40,7 @@ def skip(
     wp: WorkPackageId,
     mission: Mission = None,
     note: Annotated[str, typer.Option(help="Why, for people.", show_default=False)] = "",
-    repo_root: running.RepoRoot = None,
+    repo_root: options.RepoRoot = None,
 ) -> None:
     """Leave a work package out of the run, so that the rest can go on; `retry` takes it in again."""
     project, slug = _project(repo_root, mission)

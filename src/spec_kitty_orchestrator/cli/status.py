@@ -72,8 +72,9 @@ def _show(found: MissionStatus, console: Console) -> None:
         )
     console.print(table)
     for row in found.work_packages:
-        if row.attempt:
-            console.print(f"{row.id} logs: {words.clean(row.attempt.directory, 2000)}", markup=False)
+        logs = row.attempt.directory if row.attempt else row.gate_log
+        if logs:
+            console.print(f"{row.id} logs: {words.clean(logs, 2000)}", markup=False)
 
 
 def _headline(found: MissionStatus) -> str:
@@ -117,6 +118,7 @@ def _document(found: MissionStatus, known: Sequence[str]) -> Mapping[str, object
                 "rejections": row.rejections,
                 "note": row.note,
                 "attempt": _attempt(row.attempt),
+                "gate_log": row.gate_log or None,
             }
             for row in found.work_packages
         ],

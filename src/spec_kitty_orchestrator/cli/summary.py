@@ -66,6 +66,10 @@ def _work_package(wp: WorkPackage, result: RunResult, root: Path) -> list[str]:
     reason = result.reasons.get(wp.id)
     if reason:
         lines.append(f"      why: {words.note(reason)}")
+    if wp.gates and wp.gates[0].head == wp.head:
+        lines.append(
+            f"      gates passed on {words.short(wp.head)}: {', '.join(one.name for one in wp.gates)}"
+        )
     if wp.left_out:
         lines.append(f"      not committed: {', '.join(wp.left_out)}")
     lines += [

@@ -69,6 +69,20 @@ def _tell(wp: WorkPackage, event: events.Event) -> str:
             return _committed(evidence)
         case events.CommitRefused(message=message):
             return f"the commit was refused, back to the implementer: {message}"
+        case events.GatesPassed(results=results):
+            passed = ", ".join(f"{one.name} in {elapsed(one.seconds)}" for one in results)
+            return f"the gates passed: {passed}"
+        case events.GateFailed(result=result):
+            return (
+                f"gate {result.name} failed, no reviewer is asked; logs in {_below(result.log)}; "
+                f"{last_line(event.tail)}"
+            )
+        case events.GateBroken(name=name, reason=reason, log=log):
+            return f"gate {name} cannot run: {reason}" + (f"; logs in {_below(log)}" if log else "")
+        case events.GatesStopped():
+            return "the gates were stopped"
+        case events.HeadMoved(head=head):
+            return f"the branch moved to {short(head)} before its gates ran"
         case events.SubtasksTicked(ids=ids):
             return f"ticked {', '.join(ids)} on the word of the implementer's report"
         case events.Submitted():
@@ -91,6 +105,11 @@ def _tell(wp: WorkPackage, event: events.Event) -> str:
             return f"put back to work by a person{f': {note}' if note else ''}"
         case events.Skipped(note=note):
             return f"skipped by a person{f': {note}' if note else ''}"
+
+
+def last_line(text: str) -> str:
+    """Return the last line that is not empty, "" if there is none."""
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 def _below(directory: str) -> str:

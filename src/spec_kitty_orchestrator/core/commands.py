@@ -46,6 +46,23 @@ class Commit:
 
 
 @dataclass(frozen=True)
+class RunGates:
+    """Run the gates on a commit, or go on with them, and put the workspace back as it was before them.
+
+    Gives `GatesPassed`, `GateFailed`, `GateBroken`, `GatesStopped` or `HeadMoved`.
+
+    Attributes:
+        head: the commit that the branch must stand at.
+        number: for the names of the logs: that of the last attempt, 0 before the first.
+        turn: counts from 1 how often the gates of this work package are run; the same turn runs once.
+    """
+
+    head: str
+    number: int
+    turn: int
+
+
+@dataclass(frozen=True)
 class Submit:
     """Ask the host for `for_review`; gives `Submitted` or `HostRefused`."""
 
@@ -107,6 +124,7 @@ Command = (
     | OpenAttempt
     | RunAgent
     | Commit
+    | RunGates
     | Submit
     | TickSubtasks
     | ClaimReview

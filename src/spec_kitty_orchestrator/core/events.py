@@ -6,6 +6,7 @@ Each event has a `kind`, the discriminator under which it is read back from the 
 from dataclasses import dataclass
 from typing import Literal
 
+from spec_kitty_orchestrator.core.gates import GateResult
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Evidence, Lane, Workspace
 
 
@@ -60,6 +61,51 @@ class CommitRefused:
 
     message: str
     kind: Literal["commit_refused"] = "commit_refused"
+
+
+@dataclass(frozen=True)
+class GatesPassed:
+    """Every gate passed on the commit; the workspace is as it was before."""
+
+    results: tuple[GateResult, ...]
+    kind: Literal["gates_passed"] = "gates_passed"
+
+
+@dataclass(frozen=True)
+class GateFailed:
+    """A gate says no; `tail` is the end of its output. Those after it were not run."""
+
+    result: GateResult
+    tail: str
+    kind: Literal["gate_failed"] = "gate_failed"
+
+
+@dataclass(frozen=True)
+class GateBroken:
+    """A gate says nothing of the work: it could not run, did not end, or moved HEAD. A person must look.
+
+    `log` is the directory with its output, "" if there is none.
+    """
+
+    name: str
+    reason: str
+    log: str = ""
+    kind: Literal["gate_broken"] = "gate_broken"
+
+
+@dataclass(frozen=True)
+class GatesStopped:
+    """The gates were stopped with the run, and are to be run again."""
+
+    kind: Literal["gates_stopped"] = "gates_stopped"
+
+
+@dataclass(frozen=True)
+class HeadMoved:
+    """The branch no longer stands at the commit that the gates are for, but at `head`."""
+
+    head: str
+    kind: Literal["head_moved"] = "head_moved"
 
 
 @dataclass(frozen=True)
@@ -184,6 +230,11 @@ Event = (
     | AgentExited
     | Committed
     | CommitRefused
+    | GatesPassed
+    | GateFailed
+    | GateBroken
+    | GatesStopped
+    | HeadMoved
     | Submitted
     | SubtasksTicked
     | ReviewClaimed

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 from spec_kitty_orchestrator.core.attempts import after_failure, close
 from spec_kitty_orchestrator.core.events import AgentExited, Claimed, CommitRefused, Committed, Event
+from spec_kitty_orchestrator.core.gates import told
+from spec_kitty_orchestrator.core.gating import gated
 from spec_kitty_orchestrator.core.model import (
     Feedback,
     FeedbackSource,
@@ -22,6 +24,10 @@ def claimed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     """Begin to implement what the host gave us."""
     assert isinstance(event, Claimed)
     wp = replace(wp, lane=Lane.IN_PROGRESS, workspace=event.workspace, base=wp.base or event.head)
+    guided = any(one.source is FeedbackSource.OPERATOR for one in wp.feedback)
+    if wp.ungated == event.head and not guided:
+        # Its work is committed and waits for gates that could not run: nobody is paid before they did.
+        return gated(replace(wp, ungated="", review_claimed=False, tries=0), Phase.SUBMITTING, policy)
     return implement(wp, wp.note, policy)
 
 
@@ -36,7 +42,7 @@ def implemented(wp: WorkPackage, event: Event, policy: Policy) -> Next:
 
 
 def committed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
-    """Submit the work, unless the attempt changed nothing and gave no reason."""
+    """Let the gates look at the work and submit it, unless the attempt changed nothing and gave no reason."""
     assert isinstance(event, Committed)
     found = event.evidence
     # Work that the host did not take is still to be submitted, though ticking subtasks commits nothing.
@@ -46,7 +52,7 @@ def committed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     if not changed and not wp.report.no_change_reason:
         text = "Your attempt changed nothing, and your report gives no `no_change_reason`."
         return rework(wp, Feedback(FeedbackSource.REPORT, text), policy)
-    return replace(wp, phase=Phase.SUBMITTING, head=found.head, tries=0)
+    return gated(replace(wp, head=found.head, review_claimed=False, tries=0), Phase.SUBMITTING, policy)
 
 
 def commit_refused(wp: WorkPackage, event: Event, policy: Policy) -> Next:
@@ -55,11 +61,10 @@ def commit_refused(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     return rework(wp, Feedback(FeedbackSource.COMMIT, event.message), policy)
 
 
-def submitted(wp: WorkPackage, _event: Event, _policy: Policy) -> Next:
+def submitted(wp: WorkPackage, _event: Event, policy: Policy) -> Next:
     """Go on to the review; the host is told of it while the reviewer is at work."""
-    return replace(
-        wp, phase=Phase.REVIEWING, lane=Lane.FOR_REVIEW, feedback=(), tries=0, review_claimed=False
-    )
+    wp = replace(wp, lane=Lane.FOR_REVIEW, feedback=(), tries=0, review_claimed=False)
+    return gated(wp, Phase.REVIEWING, policy)
 
 
 def ticked(wp: WorkPackage, _event: Event, _policy: Policy) -> Next:
@@ -76,7 +81,8 @@ def commit_message(wp: WorkPackage) -> str:
 def submit_note(wp: WorkPackage) -> str:
     """Say on the host which commit is submitted and by whom."""
     said = wp.report.no_change_reason or wp.report.summary
-    return f"{wp.head} by {_agents(wp, Role.IMPLEMENT)}" + (f"\n\n{said}" if said else "")
+    parts = (f"{wp.head} by {_agents(wp, Role.IMPLEMENT)}", said, told(wp.gates))
+    return "\n\n".join(part for part in parts if part)
 
 
 def _agents(wp: WorkPackage, role: Role) -> str:

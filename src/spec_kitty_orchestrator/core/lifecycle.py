@@ -7,7 +7,7 @@ Every edge is a small function of frozen data. The command that follows is a fun
 from collections.abc import Callable
 from dataclasses import replace
 
-from spec_kitty_orchestrator.core import implementing, reviewing
+from spec_kitty_orchestrator.core import gating, implementing, reviewing
 from spec_kitty_orchestrator.core.attempts import opened
 from spec_kitty_orchestrator.core.commands import (
     Claim,
@@ -18,6 +18,7 @@ from spec_kitty_orchestrator.core.commands import (
     OpenAttempt,
     Park,
     RunAgent,
+    RunGates,
     Submit,
     TickSubtasks,
     Wait,
@@ -29,6 +30,11 @@ from spec_kitty_orchestrator.core.events import (
     CommitRefused,
     Committed,
     Event,
+    GateBroken,
+    GateFailed,
+    GatesPassed,
+    GatesStopped,
+    HeadMoved,
     HostRefused,
     Parked,
     Queued,
@@ -42,6 +48,7 @@ from spec_kitty_orchestrator.core.events import (
     TimerFired,
     WorkspaceFailed,
 )
+from spec_kitty_orchestrator.core.gating import gated
 from spec_kitty_orchestrator.core.model import (
     Feedback,
     FeedbackSource,
@@ -96,6 +103,8 @@ def resume(wp: WorkPackage, policy: Policy) -> Command:
             return OpenAttempt(Role.IMPLEMENT, policy.impl_agents[wp.impl_agent], len(wp.attempts) + 1)
         case Phase.COMMITTING:
             return Commit(implementing.commit_message(wp), wp.report.no_change_reason)
+        case Phase.GATING:
+            return RunGates(wp.head, wp.attempts[-1].number if wp.attempts else 0, wp.gate_turns + 1)
         case Phase.SUBMITTING:
             return TickSubtasks(wp.to_tick) if wp.to_tick else Submit(implementing.submit_note(wp))
         case Phase.CLAIMING_REVIEW:
@@ -115,11 +124,20 @@ ANSWERED_LATER = (Phase.COMMITTING, Phase.SUBMITTING, Phase.RECORDING, Phase.PAR
 """Phases that hold something to save or to tell: they go on, and the host's answer settles the lane."""
 
 
+GOES_ON = (
+    (Phase.IMPLEMENTING, Lane.IN_PROGRESS),
+    (Phase.GATING, Lane.IN_PROGRESS),
+    (Phase.GATING, Lane.FOR_REVIEW),
+    (Phase.GATING, Lane.IN_REVIEW),
+    (Phase.REVIEWING, Lane.IN_REVIEW),
+)
+"""Where a new start goes on as it was, because the lane still is what the phase needs."""
+
 MAY_BE_BLOCKED = (Lane.PLANNED, Lane.CLAIMED, Lane.IN_PROGRESS, Lane.FOR_REVIEW)
 """Lanes from which the host takes `blocked` on anybody's word; in review it wants a reviewer's."""
 
 
-def _scheduled(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
+def _scheduled(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     assert isinstance(event, Scheduled)
     if wp.phase is Phase.FINISHED:
         wp = reopen(wp)
@@ -130,10 +148,13 @@ def _scheduled(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
     if wp.phase is Phase.WAITING and wp.lane is not Lane.IN_REVIEW:
         # A verdict that was never recorded serves only the review that it was given in.
         wp = replace(wp, verdict=None)
+    if wp.open_attempt is None and wp.phase is Phase.RECORDING:
+        # Gates may have been added since the verdict.
+        return reviewing.ready_to_record(wp, policy)
     if wp.open_attempt is not None or wp.phase in ANSWERED_LATER:
         return wp
-    if (wp.phase, wp.lane) in ((Phase.IMPLEMENTING, Lane.IN_PROGRESS), (Phase.REVIEWING, Lane.IN_REVIEW)):
-        return wp
+    if (wp.phase, wp.lane) in GOES_ON:
+        return gated(wp, wp.phase, policy) if wp.phase is Phase.REVIEWING else wp
     entered = enter(wp)
     if entered.phase is Phase.FINISHED and wp.base and not wp.lane.complete:
         # It was taken from us in the middle of the work: what is not committed is saved first.
@@ -192,6 +213,11 @@ EDGES: dict[tuple[Phase, type[Event]], Edge] = {
     (Phase.IMPLEMENTING, AgentExited): implementing.implemented,
     (Phase.COMMITTING, Committed): implementing.committed,
     (Phase.COMMITTING, CommitRefused): implementing.commit_refused,
+    (Phase.GATING, GatesPassed): gating.passed,
+    (Phase.GATING, GateFailed): gating.failed,
+    (Phase.GATING, GateBroken): gating.broken,
+    (Phase.GATING, GatesStopped): gating.stopped,
+    (Phase.GATING, HeadMoved): gating.moved,
     (Phase.SUBMITTING, Submitted): implementing.submitted,
     (Phase.SUBMITTING, SubtasksTicked): implementing.ticked,
     (Phase.CLAIMING_REVIEW, ReviewClaimed): reviewing.review_claimed,

@@ -4,8 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-APPROVED = "approved"
-CHANGES_REQUESTED = "changes_requested"
+from spec_kitty_orchestrator.core.gates import Gate, GateResult
+from spec_kitty_orchestrator.core.judgement import APPROVED as APPROVED
+from spec_kitty_orchestrator.core.judgement import CHANGES_REQUESTED as CHANGES_REQUESTED
+from spec_kitty_orchestrator.core.judgement import Feedback as Feedback
+from spec_kitty_orchestrator.core.judgement import FeedbackSource as FeedbackSource
+from spec_kitty_orchestrator.core.judgement import Finding as Finding
+from spec_kitty_orchestrator.core.judgement import Ruling as Ruling
+from spec_kitty_orchestrator.core.judgement import Verdict as Verdict
 
 
 class Lane(StrEnum):
@@ -34,6 +40,7 @@ class Phase(StrEnum):
     CLAIMING = "claiming"
     IMPLEMENTING = "implementing"
     COMMITTING = "committing"
+    GATING = "gating"
     SUBMITTING = "submitting"
     CLAIMING_REVIEW = "claiming review"
     REVIEWING = "reviewing"
@@ -176,61 +183,6 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that a reviewer wants changed; `file` and `line` are "" and 0 when it named none."""
-
-    severity: str
-    message: str
-    file: str = ""
-    line: int = 0
-
-
-class Ruling(StrEnum):
-    """What a reviewer's last word amounts to."""
-
-    APPROVED = APPROVED
-    CHANGES_REQUESTED = CHANGES_REQUESTED
-    UNUSABLE = "unusable"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a reviewer said about one commit.
-
-    Attributes:
-        ruling: `unusable` is neither approval nor rejection; `summary` then says why.
-        head: the sha that the verdict is bound to.
-        attempt_id: the review attempt it came from.
-        reviewer: name of the agent.
-    """
-
-    ruling: Ruling
-    head: str
-    attempt_id: str
-    reviewer: str
-    summary: str = ""
-    findings: tuple[Finding, ...] = ()
-
-
-class FeedbackSource(StrEnum):
-    """Who sends a work package back to its implementer."""
-
-    REVIEW = "review"
-    OPERATOR = "operator"
-    HOST = "host"
-    COMMIT = "commit"
-    REPORT = "report"
-
-
-@dataclass(frozen=True)
-class Feedback:
-    """What the next implement attempt must mend, in the words of whoever refused."""
-
-    source: FeedbackSource
-    text: str
-
-
-@dataclass(frozen=True)
 class ImplementReport:
     """The JSON object that we ask an implementer to end with; every part may be missing."""
 
@@ -282,6 +234,7 @@ class Policy:
         finish_lane: `done`, or `approved` to let the host's merge close work packages.
         tick_subtasks: whether subtasks that a report names as done are ticked on the agent's word.
         retry_base_s: first back-off, in seconds; it doubles up to `retry_cap_s`.
+        gates: commands that must succeed on a commit, in this order, before a review of it is paid for.
     """
 
     impl_agents: tuple[str, ...]
@@ -293,6 +246,7 @@ class Policy:
     tick_subtasks: bool = True
     retry_base_s: float = 10.0
     retry_cap_s: float = 300.0
+    gates: tuple[Gate, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -312,7 +266,7 @@ class WorkPackage:
         lane: as last seen or acknowledged; the host is the authority.
         base: HEAD of the workspace before the first attempt, "" before the claim.
         ours: whether it was planned when we asked for it, so that nobody else can have begun it.
-        head: the commit last submitted, "" before the first.
+        head: the commit that was last made or found for review, "" before the first.
         attempts: opened attempts, oldest first.
         outcomes: how each of `attempts` ended; shorter by one while an attempt is open.
         counted_from: attempts before this index belong to an earlier start that ended in parking.
@@ -320,6 +274,9 @@ class WorkPackage:
         report: the implementer's last report.
         to_tick: subtasks that are to be ticked on the agent's word.
         ticked: whether that was done since the last implement attempt.
+        gates: what the gates said of `head` when all of them passed.
+        gate_turns: how often the gates were run to an end.
+        ungated: the commit whose gates could not run: they come first when it is taken up again.
         verdict: the verdict that is to be recorded on the host.
         rejected: the usable `changes_requested` verdicts so far, oldest first.
         rejected_from: like `counted_from`, for `rejected`.
@@ -356,6 +313,9 @@ class WorkPackage:
     report: ImplementReport = field(default_factory=ImplementReport)
     to_tick: tuple[str, ...] = ()
     ticked: bool = False
+    gates: tuple[GateResult, ...] = ()
+    gate_turns: int = 0
+    ungated: str = ""
     verdict: Verdict | None = None
     rejected: tuple[Verdict, ...] = ()
     rejected_from: int = 0

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from string import Template
 
+from spec_kitty_orchestrator.core.gates import told
 from spec_kitty_orchestrator.core.model import Role, Verdict, WorkPackage
 from spec_kitty_orchestrator.core.verdict import feedback_text
 from spec_kitty_orchestrator.errors import ConfigError
@@ -45,6 +46,7 @@ PLACEHOLDERS = {
             "stat",
             "diff",
             "earlier",
+            "gates",
             "verdict",
         }
     ),
@@ -118,6 +120,7 @@ def review_prompt(
     """Fill in the prompt of a review attempt; the verdict object in it lacks nothing but the verdict."""
     parts = _common(wp, Role.REVIEW, mission, attempt_id, task)
     parts |= {"head": wp.head, "stat": stat, "diff": diff, "earlier": _earlier(wp.rejected) or "none"}
+    parts["gates"] = told(wp.gates) or "There are none."
     shown = {
         "attempt": attempt_id,
         "head": wp.head,

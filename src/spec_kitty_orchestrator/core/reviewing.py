@@ -5,19 +5,28 @@ from dataclasses import replace
 from spec_kitty_orchestrator.core.attempts import after_failure, close
 from spec_kitty_orchestrator.core.commands import Record
 from spec_kitty_orchestrator.core.events import AgentExited, Event, Recorded, ReviewClaimed
+from spec_kitty_orchestrator.core.gates import told
+from spec_kitty_orchestrator.core.gating import gated
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Phase, Policy, Ruling, WorkPackage
 from spec_kitty_orchestrator.core.moves import Next, conclude, cycles, park
 from spec_kitty_orchestrator.core.refusals import answer
 from spec_kitty_orchestrator.core.verdict import feedback_text, read_verdict
 
 
-def review_claimed(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
+def review_claimed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     """Begin to review the range that git holds now, unless a verdict for it waits to be recorded."""
     assert isinstance(event, ReviewClaimed)
     claimed = replace(wp, lane=Lane.IN_REVIEW, base=event.base, head=event.head, tries=0, review_claimed=True)
     if wp.verdict is not None and wp.verdict.head == event.head:
-        return replace(claimed, phase=Phase.RECORDING)
-    return replace(claimed, phase=Phase.REVIEWING, verdict=None)
+        return ready_to_record(claimed, policy)
+    return gated(replace(claimed, verdict=None), Phase.REVIEWING, policy)
+
+
+def ready_to_record(wp: WorkPackage, policy: Policy) -> WorkPackage:
+    """Record the verdict; an approval only where the gates have passed on its very commit."""
+    if wp.verdict is not None and wp.verdict.ruling is Ruling.APPROVED:
+        return gated(wp, Phase.RECORDING, policy)
+    return replace(wp, phase=Phase.RECORDING)
 
 
 def reviewed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
@@ -46,14 +55,15 @@ def _judged(wp: WorkPackage, event: AgentExited, policy: Policy) -> Next:
     )
     if verdict.ruling is Ruling.UNUSABLE:
         return _unusable(wp, f"{attempt.agent}'s verdict cannot be used: {verdict.summary}", policy)
-    return replace(wp, phase=Phase.RECORDING, verdict=verdict, tries=0)
+    return ready_to_record(replace(wp, verdict=verdict, tries=0), policy)
 
 
 def head_moved(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     """Void a review whose commit is no longer what the branch holds."""
     assert isinstance(event, ReviewClaimed)
     reason = f"the branch moved from {wp.head} to {event.head} during the review"
-    return _unusable(replace(wp, phase=Phase.REVIEWING, head=event.head, verdict=None), reason, policy)
+    wp = gated(replace(wp, head=event.head, verdict=None), Phase.REVIEWING, policy)
+    return _unusable(wp, reason, policy)
 
 
 def _unusable(wp: WorkPackage, reason: str, policy: Policy) -> Next:
@@ -70,7 +80,8 @@ def record(wp: WorkPackage, policy: Policy) -> Record:
     assert wp.verdict is not None
     verdict = wp.verdict
     if verdict.ruling is Ruling.APPROVED:
-        return Record(verdict, policy.finish_lane, f"{verdict.reviewer} approved {verdict.head}")
+        note = "\n\n".join(filter(None, (f"{verdict.reviewer} approved {verdict.head}", told(wp.gates))))
+        return Record(verdict, policy.finish_lane, note)
     used_up = cycles(wp) + 1 >= policy.max_review_cycles
     note = f"{verdict.reviewer} requests changes of {verdict.head}\n\n{feedback_text(verdict)}"
     if used_up:

@@ -7,6 +7,11 @@ from spec_kitty_orchestrator.core.events import (
     CommitRefused,
     Committed,
     Event,
+    GateBroken,
+    GateFailed,
+    GatesPassed,
+    GatesStopped,
+    HeadMoved,
     HostRefused,
     Parked,
     Queued,
@@ -51,6 +56,16 @@ def _words(event: Event) -> str:
             return f"work is at {found.head[:12]}" if found.head != found.base else "no commits"
         case CommitRefused(message=message):
             return f"not committed: {message}"
+        case GatesPassed(results=results):
+            return f"gates passed: {', '.join(one.name for one in results)}"
+        case GateFailed(result=result):
+            return f"gate {result.name} failed"
+        case GateBroken(name=name, reason=reason):
+            return f"gate {name} cannot run: {reason}"
+        case GatesStopped():
+            return "gates were stopped"
+        case HeadMoved(head=head):
+            return f"the branch moved to {head[:12]} before its gates"
         case Submitted():
             return "submitted for review"
         case SubtasksTicked(ids=ids):

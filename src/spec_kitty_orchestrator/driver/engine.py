@@ -35,6 +35,7 @@ from spec_kitty_orchestrator.driver.work_package import Performer
 from spec_kitty_orchestrator.ports import (
     AgentRunner,
     Entry,
+    Gates,
     Headroom,
     Host,
     Journal,
@@ -87,6 +88,7 @@ class Orchestrator:
         poll_interval_s: float = POLL_INTERVAL_S,
         max_per_agent: Mapping[str, int] | None = None,
         headroom: Headroom | None = None,
+        gates: Gates | None = None,
     ) -> None:
         """Take the parts.
 
@@ -110,9 +112,11 @@ class Orchestrator:
             poll_interval_s: seconds between two looks at the mission while only others can free work.
             max_per_agent: how many attempts of an agent run at once; one that is missing has no limit.
             headroom: asked before work starts; None if the machine always has room.
+            gates: runs what must pass before a review is paid for; None if there is nothing to run.
         """
         self._mission, self._actor, self._policy = mission, actor, policy
         self._agents, self._journal = agents, journal
+        self._gates = gates
         self._clock, self._observer = clock, observer
         self._limit, self._timeouts_s = max_concurrent, timeouts_s
         self._version, self._grace_s = version, stop_grace_s
@@ -123,7 +127,7 @@ class Orchestrator:
         self._lookout = Lookout(self._view, self._progress, observer, poll_interval_s)
         self._room = Room(headroom, observer)
         self._performer = Performer(
-            mission, actor, policy, host, agents, workspaces, self._view, prompts, tick_command, new_id
+            mission, actor, policy, host, agents, workspaces, self._view, prompts, tick_command, new_id, gates
         )
         self._queued: dict[str, Lane] = {}
         self._stop = anyio.Event()
@@ -302,6 +306,8 @@ class Orchestrator:
                 if self._halted:
                     grace_s = self._grace_s if len(self._signals) < 2 else HURRIED_GRACE_S
                     tg.start_soon(self._agents.stop_all, grace_s)
+                    if self._gates is not None:
+                        tg.start_soon(self._gates.stop_all, grace_s)
                 await stop.wait()
 
     def _result(self, end: Finished | Stalled | None) -> RunResult:

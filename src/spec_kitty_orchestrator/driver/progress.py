@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from spec_kitty_orchestrator.core.board import Board
-from spec_kitty_orchestrator.core.model import Policy, WorkPackage
+from spec_kitty_orchestrator.core.model import Phase, Policy, WorkPackage
 from spec_kitty_orchestrator.core.scheduler import chains, next_agent
 from spec_kitty_orchestrator.driver.bell import Bell
 from spec_kitty_orchestrator.driver.mission import MissionView
@@ -40,12 +40,12 @@ class Progress:
         """Take a new state of a work package."""
         self.board.put(wp, next_agent(wp, self._policy) if self._per_agent else "")
         if wp.id in self.board.active:
-            self._note_host(wp.id, waits=wp.open_attempt is None)
+            self._note_host(wp.id, waits=_waits(wp))
         self.tell()
 
     def started(self, wp_id: str) -> None:
         """Note that a work package is driven from now on; the host is what it needs first."""
-        self._note_host(wp_id, waits=self.board.wps[wp_id].open_attempt is None)
+        self._note_host(wp_id, waits=_waits(self.board.wps[wp_id]))
 
     def stopped(self, wp_id: str, rests_until: float | None = None) -> None:
         """Note that a work package is no longer driven, and when it may go on if it rests."""
@@ -95,3 +95,8 @@ class Progress:
             self._at_host.discard(wp_id)
             if not self._at_host:
                 self.wake()
+
+
+def _waits(wp: WorkPackage) -> bool:
+    """Whether it is the host that a work package at work needs, and no agent or gate of it runs."""
+    return wp.open_attempt is None and wp.phase is not Phase.GATING

@@ -18,7 +18,7 @@ canceled       is left alone and reported
 =============  ====================================================================
 
 An attempt that is open, work that is not yet submitted and a verdict that is not yet recorded go first,
-whatever the lane: the host's answer settles it.
+whatever the lane: the host's answer settles it. Gates go on in every lane in which they could have begun.
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping

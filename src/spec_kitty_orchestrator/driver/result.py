@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from spec_kitty_orchestrator.core.commands import Claim, ClaimReview, Command, OpenAttempt
+from spec_kitty_orchestrator.core.commands import Claim, ClaimReview, Command, OpenAttempt, RunGates
 from spec_kitty_orchestrator.core.events import AttemptOpened, Event
 from spec_kitty_orchestrator.core.model import MissionState, Result, WorkPackage
 from spec_kitty_orchestrator.errors import OrchestratorError
@@ -64,7 +64,8 @@ def _exit_code(wps: Sequence[WorkPackage]) -> int:
 
 def begins_something(event: Event, command: Command) -> bool:
     """Tell whether a run that only waits for its agents must leave this command to the next start."""
-    return isinstance(event, AttemptOpened) or isinstance(command, Claim | ClaimReview | OpenAttempt)
+    begun = Claim | ClaimReview | OpenAttempt | RunGates
+    return isinstance(event, AttemptOpened) or isinstance(command, begun)
 
 
 def first_error(group: ExceptionGroup[Exception]) -> Exception:

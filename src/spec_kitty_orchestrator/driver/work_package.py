@@ -5,7 +5,6 @@ read after them; only what is broken for the whole run is an exception.
 """
 
 import re
-import shlex
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
@@ -20,13 +19,13 @@ from spec_kitty_orchestrator.core.commands import (
     Park,
     Record,
     RunAgent,
+    RunGates,
     Submit,
     TickSubtasks,
 )
 from spec_kitty_orchestrator.core.events import (
     NO_REPLY,
     AgentExited,
-    AttemptOpened,
     Claimed,
     CommitRefused,
     Committed,
@@ -41,27 +40,25 @@ from spec_kitty_orchestrator.core.events import (
 )
 from spec_kitty_orchestrator.core.model import (
     Lane,
-    Outcome,
     Policy,
     PolicyMetadata,
     Role,
     WorkPackage,
     Workspace,
 )
-from spec_kitty_orchestrator.core.prompts import Prompts, implement_prompt, review_prompt
+from spec_kitty_orchestrator.core.prompts import Prompts
+from spec_kitty_orchestrator.driver.gates import run_gates
 from spec_kitty_orchestrator.driver.mission import MissionView
+from spec_kitty_orchestrator.driver.opening import Opener
 from spec_kitty_orchestrator.errors import HostError, HostNoReply, HostRefusal, WorkspaceError
 from spec_kitty_orchestrator.ports import (
     AgentRunner,
-    AttemptRequest,
     CommitRefusal,
+    Gates,
     Host,
     ReviewResult,
     Workspaces,
 )
-
-DIFF_LIMIT = 60_000
-"""Characters of a diff that a review prompt holds; the reviewer reads the rest in the workspace."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +68,7 @@ class Performer:
     Attributes:
         tick_command: how an implementer calls the host to tick subtasks: the executable, absolute.
         new_id: makes attempt ids, unguessable and unique.
+        gates: None where there are none to run.
     """
 
     mission: str
@@ -83,6 +81,7 @@ class Performer:
     prompts: Prompts
     tick_command: str
     new_id: Callable[[], str]
+    gates: Gates | None = None
 
     async def perform(self, wp: WorkPackage, command: Command) -> Event:
         """Do what `command` says.
@@ -95,11 +94,13 @@ class Performer:
                 case Claim():
                     return await self._claim(wp)
                 case OpenAttempt():
-                    return await self._open(wp, command)
+                    return await self._opener.open(wp, command)
                 case RunAgent():
                     return await self._run(wp, command)
                 case Commit():
                     return await self._commit(wp, command)
+                case RunGates():
+                    return await run_gates(self.gates, self.workspaces, wp, command)
                 case Submit():
                     return await self._submit(wp, command)
                 case TickSubtasks():
@@ -146,39 +147,6 @@ class Performer:
         workspace = replace(workspace, branch=workspace.branch or state.branch or None)
         head = await self.workspaces.fork_point(workspace) if adopted else state.head
         return Claimed(workspace, head)
-
-    async def _open(self, wp: WorkPackage, command: OpenAttempt) -> Event:
-        workspace = self._workspace(wp)
-        await self.workspaces.ensure(wp.id, workspace, wp.dependencies)
-        task = await self.workspaces.task(workspace)
-        attempt_id = self.new_id()
-        request = AttemptRequest(
-            attempt_id, self.mission, wp.id, command.number, command.role, command.agent, workspace, prompt=""
-        )
-        if command.role is Role.IMPLEMENT:
-            prompt = implement_prompt(
-                self.prompts,
-                wp,
-                mission=self.mission,
-                attempt_id=attempt_id,
-                task=task,
-                tick=self._tick_help(),
-            )
-            rescued = ""
-            if wp.outcomes and wp.outcomes[-1] is not Outcome.OK:
-                # The next attempt works on in the same tree, and may undo what the last one left there.
-                rescued = await self.workspaces.keep(wp.id, workspace, f"before-{command.number}")
-            return AttemptOpened(await self.agents.open(replace(request, prompt=prompt)), rescued)
-        state = await self.workspaces.state(workspace)
-        if state.head != wp.head:
-            # Somebody committed after the review was claimed: the range under review is a new one.
-            return ReviewClaimed(wp.base, state.head)
-        stat, diff = await self.workspaces.diff(workspace, wp.base, wp.head, DIFF_LIMIT)
-        prompt = review_prompt(
-            self.prompts, wp, mission=self.mission, attempt_id=attempt_id, task=task, stat=stat, diff=diff
-        )
-        tree = await self.workspaces.fingerprint(workspace)
-        return AttemptOpened(await self.agents.open(replace(request, prompt=prompt, head=wp.head, tree=tree)))
 
     async def _run(self, wp: WorkPackage, command: RunAgent) -> Event:
         attempt = command.attempt
@@ -291,6 +259,12 @@ class Performer:
         )
         return await self._told(wp, call, Lane.BLOCKED) or Parked(Lane.BLOCKED, rescued)
 
+    @property
+    def _opener(self) -> Opener:
+        return Opener(
+            self.mission, self.agents, self.workspaces, self.prompts, self.tick_command, self.new_id
+        )
+
     def _workspace(self, wp: WorkPackage) -> Workspace:
         assert wp.workspace is not None
         return wp.workspace
@@ -299,12 +273,3 @@ class Performer:
         if role is Role.REVIEW:
             return self.agents.policy(self.policy.review_agents[wp.review_agent], role)
         return self.agents.policy(self.policy.impl_agents[wp.impl_agent], role)
-
-    def _tick_help(self) -> str:
-        if not self.tick_command:
-            return ""
-        example = (
-            f"{shlex.quote(self.tick_command)} agent tasks mark-status T001 --status done "
-            f"--mission {shlex.quote(self.mission)}"
-        )
-        return f"Tick each finished subtask, or several at once: `{example}`. Should it fail, go on."

@@ -82,21 +82,23 @@ State = NeverStarted | Alive | Finished | Lost
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
-async def spawn(command: Sequence[str], cwd: Path, env: Mapping[str, str], directory: Path) -> Child:
-    """Start a command detached, with `prompt.md` as stdin and its output in the directory.
+async def spawn(
+    command: Sequence[str], cwd: Path, env: Mapping[str, str], directory: Path, stdin: str = "prompt.md"
+) -> Child:
+    """Start a command detached, with its output in the directory and this file, there or elsewhere, as stdin.
 
     Raises:
         OSError: nothing was started: it was started before (`FileExistsError`), a file or `cwd` is
             missing, the arguments are too long, the disk is full.
     """
-    return await anyio.to_thread.run_sync(_spawn, command, cwd, env, directory)
+    return await anyio.to_thread.run_sync(_spawn, command, cwd, env, directory, stdin)
 
 
-def _spawn(command: Sequence[str], cwd: Path, env: Mapping[str, str], directory: Path) -> Child:
+def _spawn(command: Sequence[str], cwd: Path, env: Mapping[str, str], directory: Path, source: str) -> Child:
     new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
     descriptors: list[int] = []
     try:
-        descriptors.append(os.open(directory / "prompt.md", os.O_RDONLY))
+        descriptors.append(os.open(directory / source, os.O_RDONLY))
         # Exclusive: whoever else believes that this attempt was never started fails here.
         descriptors.append(os.open(directory / "stdout.log", new, 0o600))
         descriptors.append(os.open(directory / "stderr.log", new, 0o600))

@@ -1,0 +1,98 @@
+"""The options that `orchestrate` and `resume` share."""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class OnInterrupt(StrEnum):
+    """What the first signal does; a later one always stops the agents."""
+
+    STOP = "stop"
+    DRAIN = "drain"
+
+
+class HostTransport(StrEnum):
+    """How the host is called; the words of `[host] transport`."""
+
+    AUTO = "auto"
+    SPAWN = "spawn"
+    WARM = "warm"
+
+
+ImplAgent = Annotated[
+    str | None, typer.Option(help="Who implements; a,b is an order of fallback.", show_default=False)
+]
+ReviewAgent = Annotated[
+    str | None, typer.Option(help="Who reviews; a,b is an order of fallback.", show_default=False)
+]
+MaxConcurrent = Annotated[int | None, typer.Option(help="Work packages in work at once.", show_default=False)]
+MaxPerAgent = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=N", help="Attempts of one agent at once; repeatable.", show_default=False),
+]
+PollInterval = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DURATION",
+        help="How often to look whether others moved a WP, while only that could free work.",
+        show_default=False,
+    ),
+]
+Gate = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CMD",
+        help="A command that must succeed on a commit before it is reviewed; repeatable.",
+        show_default=False,
+    ),
+]
+Transport = Annotated[
+    HostTransport | None,
+    typer.Option(
+        "--host-transport",
+        help="Call the host as a process each time, or one that stays warm; auto: warm if it can be trusted.",
+        show_default=False,
+    ),
+]
+Actor = Annotated[
+    str | None, typer.Option(help="The name under which the host knows us.", show_default=False)
+]
+RepoRoot = Annotated[
+    Path | None, typer.Option(help="The project; else the current directory's.", show_default=False)
+]
+Accept = Annotated[bool, typer.Option("--accept", help="Accept the mission if every WP is approved or done.")]
+Merge = Annotated[bool, typer.Option("--merge", help="Merge the mission if every WP is approved or done.")]
+Interrupt = Annotated[
+    OnInterrupt, typer.Option(help="On the first signal: stop the agents, or let them end their attempts.")
+]
+NoCaffeinate = Annotated[
+    bool, typer.Option("--no-caffeinate", help="Let the machine fall asleep while agents work.")
+]
+
+
+def flags(
+    *,
+    impl_agent: str | None,
+    review_agent: str | None,
+    max_concurrent: int | None,
+    max_per_agent: Sequence[str] | None,
+    poll_interval: str | None,
+    actor: str | None,
+    transport: HostTransport | None,
+    gate: Sequence[str] | None,
+) -> Mapping[str, object]:
+    """Return the options that are settings, by the names that `app.open_project` wants."""
+    return {
+        "impl_agents": impl_agent,
+        "review_agents": review_agent,
+        "max_concurrent": max_concurrent,
+        "max_per_agent": list(max_per_agent) if max_per_agent else None,
+        "poll_interval": poll_interval,
+        "actor": actor,
+        "host_transport": transport.value if transport else None,
+        "gate": list(gate) if gate else None,
+    }

@@ -1,0 +1,88 @@
+"""Opens the next attempt of a work package: its prompt, and what the runner must know to start it."""
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from spec_kitty_orchestrator.core.commands import OpenAttempt
+from spec_kitty_orchestrator.core.events import AttemptOpened, Event, ReviewClaimed
+from spec_kitty_orchestrator.core.model import Outcome, Role, WorkPackage
+from spec_kitty_orchestrator.core.prompts import Prompts, implement_prompt, review_prompt
+from spec_kitty_orchestrator.ports import AgentRunner, AttemptRequest, Workspaces
+
+DIFF_LIMIT = 60_000
+"""Characters of a diff that a review prompt holds; the reviewer reads the rest in the workspace."""
+
+
+@dataclass(frozen=True)
+class Opener:
+    """Writes prompts of one mission.
+
+    Attributes:
+        tick_command: how an implementer calls the host to tick subtasks: the executable, absolute.
+        new_id: makes attempt ids, unguessable and unique.
+    """
+
+    mission: str
+    agents: AgentRunner
+    workspaces: Workspaces
+    prompts: Prompts
+    tick_command: str
+    new_id: Callable[[], str]
+
+    async def open(self, wp: WorkPackage, command: OpenAttempt) -> Event:
+        """Open an attempt, or say that the range under review has become another. Raises `WorkspaceError`."""
+        workspace = wp.workspace
+        assert workspace is not None
+        await self.workspaces.ensure(wp.id, workspace, wp.dependencies)
+        task = await self.workspaces.task(workspace)
+        request = AttemptRequest(
+            self.new_id(),
+            self.mission,
+            wp.id,
+            command.number,
+            command.role,
+            command.agent,
+            workspace,
+            prompt="",
+        )
+        if command.role is Role.IMPLEMENT:
+            return await self._implementation(wp, request, task)
+        return await self._review(wp, request, task)
+
+    async def _implementation(self, wp: WorkPackage, request: AttemptRequest, task: str) -> Event:
+        prompt = implement_prompt(
+            self.prompts,
+            wp,
+            mission=self.mission,
+            attempt_id=request.id,
+            task=task,
+            tick=self._tick_help(),
+        )
+        rescued = ""
+        if wp.outcomes and wp.outcomes[-1] is not Outcome.OK:
+            # The next attempt works on in the same tree, and may undo what the last one left there.
+            rescued = await self.workspaces.keep(wp.id, request.workspace, f"before-{request.number}")
+        return AttemptOpened(await self.agents.open(replace(request, prompt=prompt)), rescued)
+
+    async def _review(self, wp: WorkPackage, request: AttemptRequest, task: str) -> Event:
+        workspace = request.workspace
+        state = await self.workspaces.state(workspace)
+        if state.head != wp.head:
+            # Somebody committed after the review was claimed: the range under review is a new one.
+            return ReviewClaimed(wp.base, state.head)
+        stat, diff = await self.workspaces.diff(workspace, wp.base, wp.head, DIFF_LIMIT)
+        prompt = review_prompt(
+            self.prompts, wp, mission=self.mission, attempt_id=request.id, task=task, stat=stat, diff=diff
+        )
+        tree = await self.workspaces.fingerprint(workspace)
+        return AttemptOpened(await self.agents.open(replace(request, prompt=prompt, head=wp.head, tree=tree)))
+
+    def _tick_help(self) -> str:
+        if not self.tick_command:
+            return ""
+        example = (
+            f"{shlex.quote(self.tick_command)} agent tasks mark-status T001 --status done "
+            f"--mission {shlex.quote(self.mission)}"
+        )
+        return f"Tick each finished subtask, or several at once: `{example}`. Should it fail, go on."

@@ -1,0 +1,215 @@
+"""The operator's gates as processes of this machine; like attempts they survive us, and run once a turn.
+
+Each has a directory in an attempt's style, which says how far it got: a turn goes on from there.
+"""
+
+import os
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from time import time
+
+import anyio
+import anyio.to_thread
+
+from spec_kitty_orchestrator.core.events import GateBroken, GateFailed, GatesPassed, GatesStopped
+from spec_kitty_orchestrator.core.gates import Gate, GateResult
+from spec_kitty_orchestrator.core.model import Workspace
+from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.log import get_logger
+from spec_kitty_orchestrator.machine import gate_files, process
+from spec_kitty_orchestrator.machine.environment import environment
+from spec_kitty_orchestrator.machine.gate_files import BROKEN, FAILED, PASSED, STOPPED, Ending, GateRecord
+from spec_kitty_orchestrator.machine.redaction import Redactor
+from spec_kitty_orchestrator.machine.scrub import scrub_directory
+from spec_kitty_orchestrator.machine.stopping import (
+    KILL_WAIT_S,
+    STOP_GRACE_S,
+    SWEEP_TERM_S,
+    Grace,
+    stop,
+    sweep,
+)
+from spec_kitty_orchestrator.ports import GateReport
+
+NOT_EXECUTABLE, NOT_FOUND = 126, 127
+"""What a shell exits with when it cannot run a command."""
+
+_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP)
+_log = get_logger()
+
+
+@dataclass
+class _Running:
+    """One process that a `run` waits for; `grace` is set once it has to stop."""
+
+    scope: anyio.CancelScope
+    ended: anyio.Event
+    grace: Grace | None = None
+
+    def request_stop(self, grace_s: float) -> None:
+        if self.grace is None:
+            self.grace = Grace(grace_s)
+            self.scope.cancel()
+        else:
+            self.grace.shorten(grace_s)
+
+
+class LocalGates:
+    """The port `Gates` of this machine; logs are kept beside those of the attempts.
+
+    Args:
+        repo_root: the primary checkout.
+        mission: its slug.
+        gates: in the order in which they run.
+        redactor: finds the secrets that are taken out of what they say.
+    """
+
+    def __init__(
+        self, repo_root: Path, mission: str, gates: Sequence[Gate], redactor: Redactor | None = None
+    ) -> None:
+        self._root = repo_root
+        self._mission = mission
+        self._gates = tuple(gates)
+        self._redactor = redactor or Redactor()
+        self._running: dict[Path, _Running] = {}
+        self._stop_grace_s: float | None = None
+
+    async def run(
+        self, wp_id: str, workspace: Workspace, head: str, number: int, turn: int, tree: str
+    ) -> GateReport:
+        """Run the gates up to the first that does not pass, or go on with them after a crash.
+
+        Cancelling leaves the process running: the next call waits for it.
+
+        Raises:
+            WorkspaceError: the disk refuses.
+        """
+        results: list[GateResult] = []
+        cwd = Path(workspace.path)
+        for gate in self._gates:
+            wanted = GateRecord("", gate.name, gate.command, head, turn, tree, str(cwd))
+            try:
+                directory, record = await anyio.to_thread.run_sync(
+                    gate_files.place, self._root, self._mission, wp_id, number, wanted
+                )
+            except OSError as error:
+                raise WorkspaceError(f"cannot prepare gate {gate.name} of {wp_id}: {error}") from error
+            tree = record.tree
+            ending = await self._one(gate, directory, record)
+            log = str(directory)
+            result = GateResult(gate.name, gate.command, head, ending.kind == PASSED, ending.seconds, log)
+            if ending.kind == STOPPED:
+                return GateReport(GatesStopped(), tree)
+            if ending.kind == BROKEN:
+                return GateReport(GateBroken(gate.name, ending.reason, log), tree)
+            if ending.kind == FAILED:
+                tail = await anyio.to_thread.run_sync(gate_files.output_tail, directory, self._redactor)
+                return GateReport(GateFailed(result, tail), tree)
+            results.append(result)
+        return GateReport(GatesPassed(tuple(results)), tree)
+
+    async def _one(self, gate: Gate, directory: Path, record: GateRecord) -> Ending:
+        saved = await anyio.to_thread.run_sync(gate_files.read_ending, directory)
+        if saved is not None:
+            return saved
+        match await process.state(directory, record.attempt):
+            case process.NeverStarted() if self._stop_grace_s is not None:
+                return Ending(STOPPED, "the run was stopped before it began")
+            case process.NeverStarted():
+                ending = await self._begin(gate, directory, record)
+            case process.Alive(child):
+                _log.info("gate re-attached", gate=gate.name, directory=str(directory), pid=child.pid)
+                ending = await self._attend(gate, directory, record, child)
+            case process.Finished(exit_code):
+                ending = _judge(exit_code, attended=False)
+            case process.Lost():
+                ending = Ending(STOPPED, "how it ended was not recorded")
+        leftovers = await sweep(record.attempt)
+        if leftovers:
+            _log.warning("processes of a gate outlived it", gate=gate.name, killed=leftovers)
+        redactor = self._redactor.sparing(record.attempt, record.head, *record.tree.split(":"))
+        try:
+            await anyio.to_thread.run_sync(scrub_directory, directory, redactor)
+        except OSError as error:
+            _log.error("secrets may be left in the logs", directory=str(directory), error=str(error))
+        return await anyio.to_thread.run_sync(gate_files.write_ending, directory, ending)
+
+    async def _begin(self, gate: Gate, directory: Path, record: GateRecord) -> Ending:
+        env = environment({}, record.attempt, passed=("*",))
+        try:
+            child = await process.spawn(gate.command, Path(record.cwd), env, directory, stdin=os.devnull)
+        except FileExistsError as error:
+            raise WorkspaceError(f"another run has started the gate in {directory}") from error
+        except OSError as error:
+            return Ending(BROKEN, f"it cannot be started: {error.strerror or error}")
+        _log.info("gate started", gate=gate.name, directory=str(directory), pid=child.pid)
+        return await self._attend(gate, directory, record, child)
+
+    async def _attend(self, gate: Gate, directory: Path, record: GateRecord, child: process.Child) -> Ending:
+        running = self._running[directory] = _Running(anyio.CancelScope(), anyio.Event())
+        try:
+            if self._stop_grace_s is not None:
+                running.request_stop(self._stop_grace_s)
+            # The clock of the wall, because it may have begun before this process did.
+            left_s = gate.timeout_s - max(0.0, time() - child.create_time)
+            running.scope.deadline = anyio.current_time() + left_s
+            ended = False
+            with running.scope:
+                await process.wait(child)
+                ended = True
+            # What has begun to stop is stopped in bounded time, whoever loses interest meanwhile.
+            with anyio.CancelScope(shield=True):
+                ending = await self._conclude(gate, directory, record, child, ended)
+        finally:
+            running.ended.set()
+            del self._running[directory]
+        return ending
+
+    async def _conclude(
+        self, gate: Gate, directory: Path, record: GateRecord, child: process.Child, ended: bool
+    ) -> Ending:
+        if ended:
+            return _judge(await anyio.to_thread.run_sync(process.read_exit, directory), attended=True)
+        running = self._running[directory]
+        timed_out = running.grace is None
+        running.grace = running.grace or Grace(STOP_GRACE_S)
+        await stop(child, record.attempt, running.grace)
+        if timed_out:
+            return Ending(BROKEN, f"it did not end within {gate.timeout_s:g} s")
+        return Ending(STOPPED, "the run was stopped")
+
+    async def stop_all(self, grace_s: float) -> None:
+        """Stop every running gate and return when all are gone; gates that come later are not started.
+
+        Args:
+            grace_s: how long they may take after the first signal, in seconds.
+        """
+        self._stop_grace_s = grace_s if self._stop_grace_s is None else min(grace_s, self._stop_grace_s)
+        stopping = list(self._running.values())
+        for running in stopping:
+            running.request_stop(grace_s)
+        with anyio.move_on_after(grace_s + 2 * KILL_WAIT_S + SWEEP_TERM_S):
+            for running in stopping:
+                await running.ended.wait()
+
+
+def _judge(exit_code: int | None, *, attended: bool) -> Ending:
+    """Say what an exit status means; who stopped a gate that we did not wait for is unknown."""
+    if exit_code == 0:
+        return Ending(PASSED)
+    if exit_code is None:
+        return Ending(STOPPED, "how it ended was not recorded")
+    if exit_code == NOT_FOUND:
+        return Ending(BROKEN, "its command was not found (exit status 127)")
+    if exit_code == NOT_EXECUTABLE:
+        return Ending(BROKEN, "its command is not executable (exit status 126)")
+    number = exit_code - 128
+    if number <= 0 or number in _CRASHES:
+        return Ending(FAILED, f"exit status {exit_code}")
+    name = str(number)
+    with suppress(ValueError):
+        name = signal.Signals(number).name
+    return Ending(BROKEN if attended else STOPPED, f"it was ended by signal {name}")

@@ -1,0 +1,117 @@
+"""Gates in memory that follow a script; as real ones they outlive a canceled `run`, and run once a turn."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import anyio
+import anyio.lowlevel
+
+from spec_kitty_orchestrator.core.events import GateBroken, GateFailed, GatesPassed, GatesStopped
+from spec_kitty_orchestrator.core.gates import Gate, GateResult
+from spec_kitty_orchestrator.core.model import Workspace
+from spec_kitty_orchestrator.ports import GateReport
+from spec_kitty_orchestrator.testing.fake_workspaces import FakeWorkspaces
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one turn does.
+
+    Attributes:
+        ends: how its first gate ends; if it passes, so do the others.
+        seconds: how long the turn takes, on the event loop's clock.
+        says: the end of the output of a gate that fails, or why one is broken.
+        leaves: paths that it leaves in the workspace.
+        commits: whether it commits them, which no gate may.
+    """
+
+    ends: Literal["passed", "failed", "broken"] = "passed"
+    seconds: float = 1.0
+    says: str = "1 failed, 12 passed"
+    leaves: tuple[str, ...] = ()
+    commits: bool = False
+
+
+Checks = Callable[[str, str, int], Check]
+"""Takes the work package's id, the commit and the turn, and returns what happens."""
+
+
+def always_pass(wp_id: str, head: str, turn: int) -> Check:
+    """Pass in a second."""
+    return Check()
+
+
+class ScriptedGates:
+    """Implements the port `Gates`.
+
+    Attributes:
+        gates: those of the policy; change them as the settings change between starts.
+        runs: how often each turn was started, by work package, commit and turn.
+        green: by work package, the commits on which every gate passed.
+        running: work packages whose gates run.
+    """
+
+    def __init__(
+        self, workspaces: FakeWorkspaces, gates: Sequence[Gate], script: Checks = always_pass
+    ) -> None:
+        self.workspaces = workspaces
+        self.gates = tuple(gates)
+        self.script = script
+        self.runs: Counter[tuple[str, str, int]] = Counter()
+        self.green: set[tuple[str, str, str]] = set()
+        self.running: list[str] = []
+        self._started: dict[tuple[str, str, int], tuple[float, Check, str]] = {}
+        self._reports: dict[tuple[str, str, int], GateReport] = {}
+        self._stop = anyio.Event()
+
+    async def run(
+        self, wp_id: str, workspace: Workspace, head: str, number: int, turn: int, tree: str
+    ) -> GateReport:
+        """Start the turn, or wait for it if it was started before."""
+        await anyio.lowlevel.checkpoint()
+        key = (wp_id, head, turn)
+        if key in self._reports:
+            return self._reports[key]
+        if self._stop.is_set() and key not in self._started:
+            return GateReport(GatesStopped(), tree)
+        if key not in self._started:
+            self.runs[key] += 1
+            self.running.append(wp_id)
+            self._started[key] = (anyio.current_time(), self.script(*key), tree)
+        began, check, tree = self._started[key]
+        with anyio.move_on_after(max(0.0, began + check.seconds - anyio.current_time())):
+            await self._stop.wait()
+            return self._report(key, GateReport(GatesStopped(), tree))
+        for path in check.leaves:
+            self.workspaces.edit(workspace, path)
+        if check.commits:
+            self.workspaces.commit_by_hand(workspace)
+        return self._report(key, GateReport(self._event(wp_id, head, check), tree))
+
+    def _report(self, key: tuple[str, str, int], report: GateReport) -> GateReport:
+        self.running.remove(key[0])
+        self._reports[key] = report
+        return report
+
+    def _event(self, wp_id: str, head: str, check: Check) -> GatesPassed | GateFailed | GateBroken:
+        results = tuple(
+            GateResult(one.name, one.command, head, check.ends == "passed", check.seconds, f"/logs/{wp_id}")
+            for one in self.gates
+        )
+        if check.ends == "passed" or not results:
+            self.green |= {(wp_id, head, one.name) for one in results}
+            return GatesPassed(results)
+        if check.ends == "failed":
+            return GateFailed(results[0], check.says)
+        return GateBroken(results[0].name, check.says, results[0].log)
+
+    async def stop_all(self, grace_s: float) -> None:
+        """Stop every running gate; `grace_s` is not used up."""
+        await anyio.lowlevel.checkpoint()
+        self._stop.set()
+
+    def restart(self) -> None:
+        """Forget an earlier stop, as the next start of the command would."""
+        self._stop = anyio.Event()

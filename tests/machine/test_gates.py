@@ -1,0 +1,293 @@
+"""Gates on this machine: one run each turn, whatever happens to us, and nothing left behind."""
+
+import json
+import os
+import signal
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+from blockbuster import blockbuster_ctx
+
+from spec_kitty_orchestrator.core.commands import RunGates
+from spec_kitty_orchestrator.core.events import Event, GateBroken, GateFailed, GatesPassed, GatesStopped
+from spec_kitty_orchestrator.core.gates import Gate, unproven
+from spec_kitty_orchestrator.core.model import WorkPackage, Workspace
+from spec_kitty_orchestrator.driver.gates import run_gates
+from spec_kitty_orchestrator.machine.gates import LocalGates
+from spec_kitty_orchestrator.machine.redaction import Redactor
+from spec_kitty_orchestrator.machine.strays import Stray, find_strays, stop_strays
+from spec_kitty_orchestrator.ports import GateReport
+
+LIMIT_S = 20
+HEAD = "a" * 40
+BRANCH = "kitty/m-lane-a"
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture(autouse=True)
+def never_blocks() -> Iterator[None]:
+    with blockbuster_ctx("spec_kitty_orchestrator"):
+        yield
+
+
+def shell(name: str, line: str, timeout_s: float = 60) -> Gate:
+    return Gate(name, ("/bin/sh", "-c", line), timeout_s)
+
+
+def home(root: Path) -> Path:
+    return root / ".kittify" / "logs" / "034-demo" / "WP01"
+
+
+async def run(
+    gates: LocalGates, root: Path, head: str = HEAD, number: int = 3, turn: int = 1, tree: str = "tree"
+) -> GateReport:
+    with anyio.fail_after(LIMIT_S):
+        return await gates.run("WP01", Workspace(str(root), ""), head, number, turn, tree)
+
+
+async def strays(root: Path) -> list[Stray]:
+    return await anyio.to_thread.run_sync(find_strays, home(root).parent)
+
+
+def local(root: Path, *gates: Gate) -> LocalGates:
+    return LocalGates(root, "034-demo", gates)
+
+
+async def test_gates_that_pass_are_told_with_their_commit_and_logged_privately(tmp_path: Path) -> None:
+    gates = (shell("lint", "echo fine; echo hm >&2"), Gate("words", ("test", "a b", "=", "a b")))
+    report = await run(local(tmp_path, *gates), tmp_path)
+    assert isinstance(report.event, GatesPassed)
+    assert report.tree == "tree"
+    assert unproven(gates, report.event.results, HEAD) == ()
+    directory = home(tmp_path) / "03-gate-lint"
+    assert report.event.results[0].log == str(directory)
+    assert (directory / "stdout.log").read_text() == "fine\n"
+    assert (directory / "stderr.log").read_text() == "hm\n"
+    assert (directory / "exit").read_text() == "0\n"
+    assert json.loads((directory / "command.json").read_text())["head"] == HEAD
+    assert json.loads((directory / "result.json").read_text())["kind"] == "passed"
+    assert {stat.S_IMODE(one.stat().st_mode) for one in directory.iterdir()} == {0o600}
+
+
+async def test_a_red_gate_gives_the_end_of_its_output_and_those_after_it_do_not_run(tmp_path: Path) -> None:
+    noisy = shell("tests", "seq 1 5000; echo E assert 1 == 2; echo boom >&2; exit 1")
+    report = await run(local(tmp_path, noisy, shell("later", "touch ran")), tmp_path)
+    assert isinstance(report.event, GateFailed)
+    assert not report.event.result.ok
+    assert "E assert 1 == 2\n\nboom" in report.event.tail
+    assert report.event.tail.startswith("…")
+    assert len(report.event.tail) < 13_000
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("no-such-command-anywhere", "not found"),
+        ("exec ./data", "not executable"),
+        ("kill -KILL $$", "SIGKILL"),
+    ],
+)
+async def test_a_gate_that_says_nothing_of_the_work_is_broken(tmp_path: Path, line: str, reason: str) -> None:
+    (tmp_path / "data").write_text("x")
+    report = await run(local(tmp_path, shell("tests", line)), tmp_path)
+    assert isinstance(report.event, GateBroken)
+    assert reason in report.event.reason
+
+
+async def test_a_command_of_words_that_does_not_exist_is_broken(tmp_path: Path) -> None:
+    report = await run(local(tmp_path, Gate("tests", ("no-such-command-anywhere", "-q"))), tmp_path)
+    assert isinstance(report.event, GateBroken)
+
+
+async def test_a_worktree_that_is_gone_makes_a_gate_broken(tmp_path: Path) -> None:
+    gates = local(tmp_path, shell("tests", "true"))
+    with anyio.fail_after(LIMIT_S):
+        report = await gates.run("WP01", Workspace(str(tmp_path / "gone"), ""), HEAD, 1, 1, "tree")
+    assert isinstance(report.event, GateBroken)
+    assert "cannot be started" in report.event.reason
+
+
+async def test_a_program_that_crashes_is_a_red_gate(tmp_path: Path) -> None:
+    report = await run(local(tmp_path, shell("tests", "kill -SEGV $$")), tmp_path)
+    assert isinstance(report.event, GateFailed)
+
+
+async def test_a_gate_that_does_not_end_in_time_is_stopped_with_all_that_it_started(tmp_path: Path) -> None:
+    line = "setsid sleep 1000 & echo $! >pid; wait"
+    report = await run(local(tmp_path, shell("tests", line, timeout_s=0.5)), tmp_path)
+    assert isinstance(report.event, GateBroken)
+    assert "did not end within 0.5 s" in report.event.reason
+    assert not await strays(tmp_path)
+
+
+async def test_what_a_gate_leaves_running_is_ended_after_it(tmp_path: Path) -> None:
+    report = await run(
+        local(tmp_path, shell("tests", "setsid sleep 1000 >/dev/null 2>&1 & exit 0")), tmp_path
+    )
+    assert isinstance(report.event, GatesPassed)
+    assert not await strays(tmp_path)
+
+
+async def test_stdin_is_empty_and_our_own_settings_and_gits_redirections_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKO_ACTOR", "me")
+    monkeypatch.setenv("GIT_DIR", "/elsewhere")
+    monkeypatch.setenv("DATABASE_URL", "postgres://here")
+    line = 'cat; echo "$SKO_ACTOR|$GIT_DIR|$DATABASE_URL|$PWD"'
+    await run(local(tmp_path, shell("tests", line)), tmp_path)
+    said = (home(tmp_path) / "03-gate-tests" / "stdout.log").read_text()
+    assert said == f"||postgres://here|{tmp_path}\n"
+
+
+async def test_secrets_are_neither_in_the_tail_nor_in_the_logs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEPLOY_TOKEN", "hunter2hunter2")
+    gate = shell("tests", 'echo "$DEPLOY_TOKEN"; exit 1')
+    gates = LocalGates(tmp_path, "034-demo", (gate,), Redactor(["hunter2hunter2"]))
+    report = await run(gates, tmp_path)
+    assert isinstance(report.event, GateFailed)
+    assert "hunter2" not in report.event.tail
+    logs = [one.read_text() for one in (home(tmp_path) / "03-gate-tests").iterdir()]
+    assert "hunter2" not in "".join(logs)
+
+
+async def test_a_turn_runs_once_and_the_next_turn_runs_again(tmp_path: Path) -> None:
+    gate = shell("tests", "echo x >>runs; exit 1")
+    first = await run(local(tmp_path, gate), tmp_path)
+    again = await run(local(tmp_path, gate), tmp_path, tree="what was found after a crash")
+    assert again == first
+    assert (tmp_path / "runs").read_text() == "x\n"
+    await run(local(tmp_path, gate), tmp_path, turn=2)
+    await run(local(tmp_path, gate), tmp_path, head="b" * 40, turn=2)
+    assert (tmp_path / "runs").read_text() == "x\nx\nx\n"
+    names = {one.name for one in home(tmp_path).iterdir()}
+    assert names == {"03-gate-tests", "03-gate-tests-2", "03-gate-tests-3"}
+
+
+async def test_a_gate_whose_command_was_changed_is_run_again(tmp_path: Path) -> None:
+    await run(local(tmp_path, shell("tests", "exit 1")), tmp_path)
+    report = await run(local(tmp_path, shell("tests", "exit 0")), tmp_path)
+    assert isinstance(report.event, GatesPassed)
+
+
+async def wait_for(path: Path) -> None:
+    with anyio.fail_after(LIMIT_S):
+        while not await anyio.Path(path).exists():
+            await anyio.lowlevel.checkpoint()
+
+
+LONG = "echo x >>runs; touch begun; while [ ! -e go ]; do sleep 0.02; done; exit 7"
+
+
+async def test_a_gate_survives_us_and_is_waited_for_by_the_next_start(tmp_path: Path) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run, local(tmp_path, shell("tests", LONG)), tmp_path)
+        await wait_for(tmp_path / "begun")
+        tasks.cancel_scope.cancel()
+    assert await strays(tmp_path)
+    reports: list[GateReport] = []
+
+    async def collect() -> None:
+        reports.append(await run(local(tmp_path, shell("tests", LONG)), tmp_path, tree="littered"))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(collect)
+        (tmp_path / "go").touch()
+    assert isinstance(reports[0].event, GateFailed)
+    assert reports[0].tree == "tree", "the workspace is put back to what it was before the gates"
+    assert (tmp_path / "runs").read_text() == "x\n"
+
+
+async def test_a_gate_that_ended_while_we_were_gone_is_read(tmp_path: Path) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run, local(tmp_path, shell("tests", LONG)), tmp_path)
+        await wait_for(tmp_path / "begun")
+        tasks.cancel_scope.cancel()
+    (tmp_path / "go").touch()
+    await wait_for(home(tmp_path) / "03-gate-tests" / "exit")
+    report = await run(local(tmp_path, shell("tests", LONG)), tmp_path)
+    assert isinstance(report.event, GateFailed)
+    assert (tmp_path / "runs").read_text() == "x\n"
+
+
+@pytest.mark.parametrize("how", ["abort", "power"])
+async def test_a_gate_that_was_ended_while_we_were_gone_is_to_be_run_again(tmp_path: Path, how: str) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run, local(tmp_path, shell("tests", LONG)), tmp_path)
+        await wait_for(tmp_path / "begun")
+        tasks.cancel_scope.cancel()
+    if how == "abort":
+        assert await stop_strays(home(tmp_path).parent, grace_s=5)
+    else:
+        for one in await strays(tmp_path):
+            os.kill(one.child.pid, signal.SIGKILL)
+        with anyio.fail_after(LIMIT_S):
+            while await strays(tmp_path):
+                await anyio.lowlevel.checkpoint()
+    report = await run(local(tmp_path, shell("tests", LONG)), tmp_path)
+    assert isinstance(report.event, GatesStopped)
+
+
+async def test_stop_all_ends_a_running_gate_and_starts_none(tmp_path: Path) -> None:
+    gates = local(tmp_path, shell("tests", LONG))
+    reports: list[GateReport] = []
+
+    async def collect() -> None:
+        reports.append(await run(gates, tmp_path))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(collect)
+        await wait_for(tmp_path / "begun")
+        with anyio.fail_after(LIMIT_S):
+            await gates.stop_all(5)
+    reports.append(await run(gates, tmp_path, turn=2))
+    assert [type(one.event) for one in reports] == [GatesStopped, GatesStopped]
+    assert (tmp_path / "runs").read_text() == "x\n"
+    assert not await strays(tmp_path)
+
+
+async def test_a_directory_that_was_only_prepared_is_used(tmp_path: Path) -> None:
+    directory = home(tmp_path) / "03-gate-tests"
+    directory.mkdir(parents=True)
+    (directory / "command.json").write_text("{torn")
+    report = await run(local(tmp_path, shell("tests", "true")), tmp_path)
+    assert isinstance(report.event, GatesPassed)
+    assert [one.name for one in home(tmp_path).iterdir()] == ["03-gate-tests"]
+
+
+async def in_worktree(lane: Any, line: str) -> tuple[Event, str]:
+    """Run a gate as the driver does, after a commit; return what happened and the commit."""
+    lane.write("a.py", "a = 2\n")
+    head = (await lane.committed()).head
+    wp = WorkPackage("WP01", workspace=lane.workspace, base=lane.base, head=head)
+    gates = local(lane.root, shell("tests", line))
+    with anyio.fail_after(LIMIT_S):
+        return await run_gates(gates, lane.git, wp, RunGates(head, 1, 1)), head
+
+
+async def test_a_worktree_is_put_back_after_the_gates_and_ignored_files_stay(lane: Any) -> None:
+    line = "mkdir build; echo x >build/out; echo x >cache.log; echo 'a = 3' >a.py; rm b.py"
+    event, head = await in_worktree(lane, line)
+    assert isinstance(event, GatesPassed)
+    state = await lane.git.state(lane.workspace)
+    assert (state.head, state.branch, state.dirty) == (head, BRANCH, ())
+    assert not await anyio.Path(lane.path / "build").exists()
+    assert await anyio.Path(lane.path / "cache.log").exists()
+
+
+async def test_a_gate_that_commits_is_undone_and_no_check_of_the_commit(lane: Any) -> None:
+    event, head = await in_worktree(lane, "echo 'a = 3' >a.py && git commit -qam formatted")
+    assert isinstance(event, GateBroken)
+    assert "moved the branch" in event.reason
+    state = await lane.git.state(lane.workspace)
+    assert (state.head, state.branch, state.dirty) == (head, BRANCH, ())
