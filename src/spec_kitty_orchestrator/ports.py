@@ -282,6 +282,8 @@ class RunStarted:
         max_concurrent: how many work packages were in work at once, 0 if it was not recorded.
         timeout_s: the longest implement attempt, in seconds, 0 if it was not recorded.
         review_timeout_s: the same of a review.
+        stall_timeout_s: after how long without a sign of life an agent was stopped, in seconds; 0 for never,
+            None if it was not recorded.
         max_per_agent: how many attempts of an agent ran at once, by its name; others had no limit.
     """
 
@@ -294,6 +296,7 @@ class RunStarted:
     timeout_s: float = 0.0
     review_timeout_s: float = 0.0
     max_per_agent: Mapping[str, int] = field(default_factory=dict)
+    stall_timeout_s: float | None = None
 
 
 @dataclass(frozen=True)

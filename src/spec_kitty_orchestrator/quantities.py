@@ -37,6 +37,27 @@ def seconds(value: object) -> float:
     return total
 
 
+def spelled(span_s: float) -> str:
+    """Write a span of time as `seconds` reads it: 90 as ``1m30s``; parts of a second only if it is short."""
+    if span_s < 60:
+        return f"{span_s:.3g}s"
+    minutes, rest = divmod(round(span_s), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = ((hours, "h"), (minutes, "m"), (rest, "s"))
+    return "".join(f"{number}{unit}" for number, unit in parts if number)
+
+
+def seconds_or_none(value: object) -> float:
+    """Read a duration like `seconds`; 0 is one too, and switches something off.
+
+    Raises:
+        ValueError: see `seconds`.
+    """
+    if value in ("0", "0s", "0m", "0h") or (value == 0 and not isinstance(value, bool)):
+        return 0.0
+    return seconds(value)
+
+
 def size(value: object) -> int:
     """Read an amount of memory or disk in bytes: a number of them, or text such as ``512MB`` or ``2GiB``.
 

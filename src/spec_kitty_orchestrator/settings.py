@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from spec_kitty_orchestrator.core.gates import LONGEST_TIMEOUT_S
-from spec_kitty_orchestrator.quantities import seconds, size
+from spec_kitty_orchestrator.quantities import seconds, seconds_or_none, size
 
 SHORTEST_HOST_CALL_S = 36.0
 """The host holds back a call for 30 s while its status lock is taken; this must not cut it off."""
@@ -98,6 +98,7 @@ def _host_limit(value: float) -> float:
 
 
 Duration = Annotated[float, BeforeValidator(seconds)]
+DurationOrNone = Annotated[float, BeforeValidator(seconds_or_none)]
 Size = Annotated[int, BeforeValidator(size)]
 AgentNames = Annotated[tuple[str, ...], BeforeValidator(_names), AfterValidator(_fallback_order)]
 AgentLimits = Annotated[dict[str, Annotated[int, Field(ge=1)]], BeforeValidator(_limits)]
@@ -124,6 +125,7 @@ class RunSettings(_Section):
         subtasks: who ticks them: we on the word of a report, or the agent alone.
         timeout: the longest implement attempt, in seconds.
         review_timeout: the longest review, in seconds.
+        stall_timeout: an agent without a sign of life for so many seconds is stopped. 0 switches it off.
         max_attempts: implement attempts per work package.
         max_review_cycles: rejections per work package.
         poll_interval: seconds between reads of the lanes, while only a change by others could free work.
@@ -141,6 +143,7 @@ class RunSettings(_Section):
     subtasks: Literal["report", "agent"] = "report"
     timeout: Duration = 3600.0
     review_timeout: Duration = 1800.0
+    stall_timeout: DurationOrNone = 900.0
     max_attempts: int = Field(default=6, ge=1)
     max_review_cycles: int = Field(default=3, ge=1)
     poll_interval: Duration = 30.0

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from spec_kitty_orchestrator.config import CONFIG_FILE, load
 from spec_kitty_orchestrator.errors import ConfigError
-from spec_kitty_orchestrator.quantities import seconds, size, spelled_size
+from spec_kitty_orchestrator.quantities import seconds, size, spelled, spelled_size
 from spec_kitty_orchestrator.settings import AgentSection, HostSettings, RunSettings, Settings
 
 KNOWN = ("claude-code", "codex", "scripted")
@@ -36,7 +36,7 @@ def test_the_defaults_are_those_of_the_documentation(tmp_path: Path) -> None:
     assert (run.max_concurrent, run.actor) == (4, "spec-kitty-orchestrator")
     assert (run.impl_agents, run.review_agents) == (("claude-code",), ("codex",))
     assert (run.finish_lane, run.subtasks) == ("done", "report")
-    assert (run.timeout, run.review_timeout) == (3600, 1800)
+    assert (run.timeout, run.review_timeout, run.stall_timeout) == (3600, 1800, 900)
     assert (run.max_attempts, run.max_review_cycles) == (6, 3)
     assert (run.max_per_agent, run.poll_interval) == ({}, 30)
     assert (run.min_free_memory, run.min_free_disk) == (256_000_000, 512_000_000)
@@ -373,3 +373,20 @@ def test_recorded_gates_replace_those_of_the_file_and_a_flag_repeats_none(tmp_pa
 )
 def test_a_wrong_gate_is_named(tmp_path: Path, text: str, told: str) -> None:
     assert told in refusal(tmp_path, text)
+
+
+@pytest.mark.parametrize("off", ["0", "0s", "0m"])
+def test_the_stall_timeout_alone_can_be_switched_off(tmp_path: Path, off: str) -> None:
+    assert read(tmp_path, stall_timeout=off).run.stall_timeout == 0
+    assert read(tmp_path, "[run]\nstall_timeout = 0\n").run.stall_timeout == 0
+    assert "is not a duration" in refusal(tmp_path, timeout=off)
+    assert "is not a duration" in refusal(tmp_path, stall_timeout="-1s")
+
+
+@pytest.mark.parametrize(
+    ("span_s", "text"),
+    [(0.2, "0.2s"), (45, "45s"), (90, "1m30s"), (900, "15m"), (3600, "1h"), (3661, "1h1m1s")],
+)
+def test_a_span_of_time_is_written_as_it_is_read(span_s: float, text: str) -> None:
+    assert spelled(span_s) == text
+    assert seconds(text) == span_s

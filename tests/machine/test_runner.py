@@ -24,7 +24,9 @@ from blockbuster import blockbuster_ctx
 from spec_kitty_orchestrator.agents.spec import AgentCommand, AgentSettings, Permissions
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role, Usage, Workspace
 from spec_kitty_orchestrator.errors import PreflightError, WorkspaceError
-from spec_kitty_orchestrator.machine import process
+from spec_kitty_orchestrator.machine import process, watch
+from spec_kitty_orchestrator.machine import runner as runner_module
+from spec_kitty_orchestrator.machine.family import Table
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.ports import AttemptRequest
@@ -162,11 +164,11 @@ def agents_of(
     agent: PythonAgent,
     settings: AgentSettings | None = None,
     s: float = 60,
-    redactor: Redactor | None = None,
+    **more: Any,
 ) -> LocalAgents:
     agents = {"py": (agent, settings or AgentSettings())}
     timeouts = {Role.IMPLEMENT: s, Role.REVIEW: s}
-    return LocalAgents(root, agents, timeouts=timeouts, version="0.2.0", redactor=redactor)
+    return LocalAgents(root, agents, timeouts=timeouts, version="0.2.0", **more)
 
 
 def request_of(root: Path, attempt_id: str, **changes: object) -> AttemptRequest:
@@ -463,7 +465,7 @@ async def test_a_timeout_stops_everything_that_the_agent_started(
 
     await children.gone()
     assert report.outcome is Outcome.TIMEOUT
-    assert report.detail == "no result within 0 s; working on it\n"
+    assert report.detail == "no result within 0s; working on it\n"
     assert report.exit_code == 143
     assert report.leftovers == 1
 
@@ -475,7 +477,8 @@ async def test_a_timeout_stops_everything_that_the_agent_started(
         (Outcome.RATE_LIMITED, Outcome.RATE_LIMITED),
         (Outcome.OVERLOADED, Outcome.OVERLOADED),
         (Outcome.CRASHED, Outcome.TIMEOUT),
-        (Outcome.AUTH, Outcome.TIMEOUT),
+        (Outcome.AUTH, Outcome.AUTH),
+        (Outcome.INVALID_REQUEST, Outcome.INVALID_REQUEST),
     ],
 )
 async def test_an_agent_whose_time_is_over_is_named_by_what_it_waited_for(
@@ -486,7 +489,7 @@ async def test_an_agent_whose_time_is_over_is_named_by_what_it_waited_for(
     report = await run(runner, await runner.open(request_of(tmp_path, attempt_id)))
 
     assert report.outcome is outcome
-    assert report.detail == "no result within 0.2 s"
+    assert report.detail == "no result within 0.2s"
 
 
 def test_what_an_agent_sets_by_default_gives_way_to_the_settings_and_to_the_environment(
@@ -525,6 +528,136 @@ async def test_a_result_that_was_said_before_the_timeout_counts(
     await children.gone()
     assert report.outcome is Outcome.OK
     assert report.text == "fine"
+
+
+@pytest.fixture
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FIRST_LOOK_S", "LOOK_S", "THOROUGH_LOOK_S"):
+        monkeypatch.setattr(watch, name, 0.01)
+
+
+@pytest.mark.asyncio
+@pytest.mark.usefixtures("quick_looks")
+async def test_an_agent_that_does_not_move_is_warned_of_stopped_and_reported_as_stalled(
+    tmp_path: Path, attempt_id: str, children: Children
+) -> None:
+    said: list[str] = []
+    worktree = tmp_path / "worktree"
+    worktree.mkdir()
+    runner = agents_of(tmp_path, PythonAgent(BACKGROUND + HOLD), stall_timeout_s=0.3, say=said.append)
+    request = request_of(tmp_path, attempt_id, workspace=Workspace(str(worktree), ""))
+
+    report = await run(runner, await runner.open(request))
+
+    await children.up(2)
+    await children.gone()
+    assert report.outcome is Outcome.STALLED
+    assert report.detail == "nothing moved for 0.3s"
+    (warning,) = said
+    assert warning.startswith("WP01: py has not moved for ")
+
+
+@pytest.mark.asyncio
+@pytest.mark.usefixtures("quick_looks")
+async def test_an_agent_may_rest_as_long_as_it_likes_if_stalls_are_switched_off(
+    tmp_path: Path, attempt_id: str, children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    cheap = watch.Signs.cheap
+
+    def count(self: watch.Signs, table: Table, elapsed_s: float) -> bool:
+        nonlocal looks
+        looks += 1
+        return cheap(self, table, elapsed_s)
+
+    monkeypatch.setattr(watch.Signs, "cheap", count)
+    runner = agents_of(tmp_path, PythonAgent(HOLD + SAY_OK), stall_timeout_s=0.0)
+    attempt = await runner.open(request_of(tmp_path, attempt_id))
+
+    async with running(runner, attempt) as report:
+        await children.up()
+        while looks < 50:
+            await anyio.wait_all_tasks_blocked()
+        children.release()
+
+    assert report().outcome is Outcome.OK
+
+
+WORKER = """
+import os, subprocess, sys
+code = os.environ["HELD"].replace('os.environ["PORT"]', repr(os.environ["HELD_PORT"]))
+words = [sys.executable, "-c", code]
+if "deaf" in sys.argv:
+    words[2] = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\\n" + words[2]
+bare = "bare" in sys.argv
+subprocess.Popen(words, env={} if bare else None, start_new_session="own-session" in sys.argv)
+"""
+
+
+@pytest.mark.asyncio
+@pytest.mark.usefixtures("quick_looks")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("own-session",),
+        ("own-session", "deaf"),
+        ("bare",),
+        ("bare", "deaf"),
+        ("bare", "own-session"),
+        ("bare", "own-session", "deaf"),
+    ],
+    ids="-".join,
+)
+@pytest.mark.parametrize("end", ["good", "killed", "timeout"])
+async def test_a_worker_never_outlives_its_agent(
+    tmp_path: Path,
+    attempt_id: str,
+    children: Children,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    end: str,
+) -> None:
+    workers = Children()
+    monkeypatch.setenv("HELD_PORT", workers.port)
+    if end == "timeout":
+        monkeypatch.setattr(runner_module, "STOP_GRACE_S", 0.5)
+    runner = agents_of(tmp_path, PythonAgent(WORKER + HOLD + SAY_OK, words=words))
+    attempt = await runner.open(request_of(tmp_path, attempt_id))
+
+    async with running(runner, attempt) as report:
+        await workers.up()
+        await children.up()
+        family = runner._running[attempt.directory].signs.family
+        while len(family.members) < 3:
+            await anyio.wait_all_tasks_blocked()
+        if end == "good":
+            children.release()
+        elif end == "killed":
+            for one in family.members - {runner._running[attempt.directory].child}:
+                if psutil.Process(one.pid).ppid() == runner._running[attempt.directory].child.pid:
+                    os.kill(one.pid, signal.SIGKILL)
+        else:
+            runner._running[attempt.directory].scope.deadline = anyio.current_time()
+
+    await workers.gone()
+    workers.close()
+    expected = {"good": Outcome.OK, "killed": Outcome.FAILED, "timeout": Outcome.TIMEOUT}
+    assert report().outcome is expected[end]
+
+
+@pytest.mark.asyncio
+async def test_a_worker_that_nobody_saw_is_known_by_the_session_that_it_stayed_in(
+    tmp_path: Path, attempt_id: str, children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HELD_PORT", children.port)
+    monkeypatch.setattr(watch, "FIRST_LOOK_S", 3600.0)
+    monkeypatch.setattr(watch, "LOOK_S", 3600.0)
+    runner = agents_of(tmp_path, PythonAgent(WORKER + SAY_OK, words=("bare",)))
+
+    report = await run(runner, await runner.open(request_of(tmp_path, attempt_id)))
+
+    assert report.outcome is Outcome.OK
+    assert report.leftovers == 1
 
 
 @pytest.mark.asyncio

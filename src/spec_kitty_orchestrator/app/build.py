@@ -72,10 +72,16 @@ async def connect(project: Project) -> HostClient:
     return host
 
 
-def build_agents(project: Project) -> LocalAgents:
-    """Make the runner of the configured agents on this machine."""
+def build_agents(project: Project, say: Callable[[str], None] = lambda _: None) -> LocalAgents:
+    """Make the runner of the configured agents on this machine; `say` is told of agents that do not move."""
     return LocalAgents(
-        project.root, project.agents, timeouts=project.timeouts, version=VERSION, redactor=project.redactor
+        project.root,
+        project.agents,
+        timeouts=project.timeouts,
+        version=VERSION,
+        redactor=project.redactor,
+        stall_timeout_s=project.settings.run.stall_timeout,
+        say=say,
     )
 
 
@@ -124,6 +130,7 @@ def build(
         prompts=project.prompts,
         max_concurrent=run.max_concurrent,
         timeouts_s=(run.timeout, run.review_timeout),
+        stall_timeout_s=run.stall_timeout,
         version=VERSION,
         tick_command=host.executable,
         gates=LocalGates(project.root, mission, policy.gates, project.redactor) if policy.gates else None,

@@ -173,6 +173,7 @@ def settings_of(started: RunStarted) -> Mapping[str, object]:
         "max_per_agent": dict(started.max_per_agent) or None,
         "timeout": started.timeout_s or None,
         "review_timeout": started.review_timeout_s or None,
+        "stall_timeout": started.stall_timeout_s,
     }
 
 

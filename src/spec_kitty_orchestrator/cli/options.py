@@ -50,6 +50,21 @@ Gate = Annotated[
         show_default=False,
     ),
 ]
+Timeout = Annotated[
+    str | None,
+    typer.Option(metavar="DURATION", help="Longest implement attempt, from its start.", show_default=False),
+]
+ReviewTimeout = Annotated[
+    str | None, typer.Option(metavar="DURATION", help="Longest review, from its start.", show_default=False)
+]
+StallTimeout = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DURATION",
+        help="Stop an agent without output, processor time and changed files for so long; 0 for never.",
+        show_default=False,
+    ),
+]
 Transport = Annotated[
     HostTransport | None,
     typer.Option(
@@ -81,6 +96,9 @@ def flags(
     max_concurrent: int | None,
     max_per_agent: Sequence[str] | None,
     poll_interval: str | None,
+    timeout: str | None,
+    review_timeout: str | None,
+    stall_timeout: str | None,
     actor: str | None,
     transport: HostTransport | None,
     gate: Sequence[str] | None,
@@ -92,6 +110,9 @@ def flags(
         "max_concurrent": max_concurrent,
         "max_per_agent": list(max_per_agent) if max_per_agent else None,
         "poll_interval": poll_interval,
+        "timeout": timeout,
+        "review_timeout": review_timeout,
+        "stall_timeout": stall_timeout,
         "actor": actor,
         "host_transport": transport.value if transport else None,
         "gate": list(gate) if gate else None,

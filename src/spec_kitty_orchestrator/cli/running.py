@@ -48,7 +48,7 @@ class Work:
         self.accept = accept
         self.fresh = fresh
         self.awake = awake
-        self.agents = app.build_agents(project)
+        self.agents = app.build_agents(project, self.say)
         self.interrupt: Callable[[int], None] = self._leave
         self._drains = drains
         self._received: int | None = None

@@ -83,6 +83,7 @@ class Orchestrator:
         version: str,
         tick_command: str = "",
         timeouts_s: tuple[float, float] = (0.0, 0.0),
+        stall_timeout_s: float | None = None,
         stop_grace_s: float = STOP_GRACE_S,
         new_id: Callable[[], str] = new_attempt_id,
         poll_interval_s: float = POLL_INTERVAL_S,
@@ -107,6 +108,7 @@ class Orchestrator:
             version: ours, for the journal.
             tick_command: how an implementer calls the host to tick subtasks.
             timeouts_s: of an implement attempt and of a review, for the journal.
+            stall_timeout_s: for the journal too.
             stop_grace_s: seconds between the first signal to an agent and the kill.
             new_id: makes attempt ids.
             poll_interval_s: seconds between two looks at the mission while only others can free work.
@@ -119,6 +121,7 @@ class Orchestrator:
         self._gates = gates
         self._clock, self._observer = clock, observer
         self._limit, self._timeouts_s = max_concurrent, timeouts_s
+        self._stall_timeout_s = stall_timeout_s
         self._version, self._grace_s = version, stop_grace_s
         self._per_agent = dict(max_per_agent or {})
         self._view = MissionView(host, mission)
@@ -160,9 +163,10 @@ class Orchestrator:
         folded = await fold_in_steps(lines, self._policy)
         await self._progress.begin(await start_in_steps(self._view.state(), folded, self._policy))
         settings = (self._actor, self._policy, self._version, self._limit, *self._timeouts_s)
-        await self._journal.append(
-            RunStarted(self._clock.now(), self._mission, *settings, max_per_agent=self._per_agent)
+        started = RunStarted(
+            self._clock.now(), self._mission, *settings, self._per_agent, self._stall_timeout_s
         )
+        await self._journal.append(started)
         end: Finished | Stalled | None = None
         async with anyio.create_task_group() as tg:
             tg.start_soon(self._stop_agents_when_told)

@@ -5,10 +5,8 @@ reports the attempt lost.
 """
 
 import errno
-import os
-import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
 from typing import Literal
@@ -17,14 +15,14 @@ import anyio
 import anyio.to_thread
 
 from spec_kitty_orchestrator.agents.spec import Agent, AgentCommand, AgentSettings
-from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, PolicyMetadata, Role
-from spec_kitty_orchestrator.errors import PreflightError, WorkspaceError
+from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role
+from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine import attempt_files, logs, process
-from spec_kitty_orchestrator.machine.environment import environment
-from spec_kitty_orchestrator.machine.policy import policy_of
+from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
+from spec_kitty_orchestrator.machine.family import Family
+from spec_kitty_orchestrator.machine.harvest import harvest, save, scrub
 from spec_kitty_orchestrator.machine.redaction import Redactor
-from spec_kitty_orchestrator.machine.scrub import scrub_directory
 from spec_kitty_orchestrator.machine.stopping import (
     KILL_WAIT_S,
     STOP_GRACE_S,
@@ -33,12 +31,12 @@ from spec_kitty_orchestrator.machine.stopping import (
     stop,
     sweep,
 )
+from spec_kitty_orchestrator.machine.watch import Signs, Tables, watch
 from spec_kitty_orchestrator.ports import AttemptRequest
+from spec_kitty_orchestrator.quantities import spelled
 
 # These fail every time; a full disk or process table may pass.
 _LASTING_ERRORS = frozenset({errno.E2BIG, errno.ENOENT, errno.EACCES, errno.ENOEXEC})
-# What an agent can still be waiting for when its time is over.
-_WAITED_FOR = frozenset({Outcome.RATE_LIMITED, Outcome.OVERLOADED})
 _log = get_logger()
 
 
@@ -47,9 +45,15 @@ class _Running:
     """One process that a `run` waits for; `grace` is set once it has to stop."""
 
     child: process.Child
+    signs: Signs
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     ended: anyio.Event = field(default_factory=anyio.Event)
     grace: Grace | None = None
+    stalled: bool = False
+
+    def stall(self) -> None:
+        self.stalled = True
+        self.scope.cancel()
 
     def request_stop(self, grace_s: float) -> None:
         if self.grace is None:
@@ -59,11 +63,11 @@ class _Running:
             self.grace.shorten(grace_s)
 
 
-class LocalAgents:
+class LocalAgents(ConfiguredAgents):
     """The `AgentRunner` of this machine; attempts are kept under `.kittify/logs` of `repo_root`.
 
-    `timeouts` are in seconds, `version` is ours (for the host's policy), agents find the folders of
-    `extra_path` before PATH, and what they say is told and kept without what `redactor` finds.
+    `timeouts` are in seconds, and what agents say is told and kept without what `redactor` finds. An agent
+    that does not move for `stall_timeout_s` (0: for as long as it likes) is stopped; `say` is told at half.
     """
 
     def __init__(
@@ -75,50 +79,18 @@ class LocalAgents:
         version: str,
         extra_path: Sequence[Path] = (),
         redactor: Redactor | None = None,
+        stall_timeout_s: float = 0.0,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._root = repo_root
-        self._agents = agents
+        super().__init__(repo_root, agents, version=version, extra_path=extra_path)
         self._timeouts = timeouts
-        self._version = version
-        self._extra_path = tuple(extra_path)
         self._redactor = redactor or Redactor()
+        self._stall_timeout_s = stall_timeout_s
+        self._say = say
+        self._tables = Tables()
         self._running: dict[str, _Running] = {}
         self._turns: dict[str, anyio.Lock] = {}
         self._stop_grace_s: float | None = None
-
-    def policy(self, agent: str, role: Role) -> PolicyMetadata:
-        """Tell what the argv for a role really allows. Raises `PreflightError` for an unknown agent."""
-        spec, settings = self._agent(agent)
-        built = spec.command(role, settings, workspace=self._root, attempt_id="policy")
-        return policy_of(spec, settings, role, built, self._version)
-
-    def command(
-        self,
-        agent: str,
-        role: Role,
-        workspace: Path,
-        attempt_id: str,
-        session: str = "",
-        max_cost_usd: float | None = None,
-    ) -> AgentCommand:
-        """Build what `run` would start. Raises `PreflightError` for an unknown agent."""
-        spec, settings = self._agent(agent)
-        built = spec.command(
-            role,
-            settings,
-            workspace=workspace,
-            attempt_id=attempt_id,
-            session=session,
-            max_cost_usd=max_cost_usd,
-        )
-        defaults = {name: value for name, value in built.default_env.items() if name not in os.environ}
-        # What the module sets says what the agent is allowed: a setting of the user's must not undo it.
-        return replace(built, env={**defaults, **settings.env, **built.env})
-
-    def executable(self, agent: str) -> str | None:
-        """Return the path of the program that the agent would run, None if there is none; reads the disk."""
-        command = self.command(agent, Role.IMPLEMENT, self._root, "executable")
-        return self._locate(command.argv[0], self._environment(agent, command, ""))
 
     async def open(self, request: AttemptRequest) -> Attempt:
         """Write `prompt.md` and `command.json` into a directory of the attempt's own; nothing is spawned.
@@ -127,7 +99,7 @@ class LocalAgents:
             WorkspaceError: the disk refuses.
             PreflightError: the agent is not configured.
         """
-        spec, _ = self._agent(request.agent)
+        spec, _ = self.agent(request.agent)
         session = request.session if spec.resumes else ""
         max_cost_usd = request.max_cost_usd if spec.caps_cost else None
         cwd = Path(request.workspace.path)
@@ -159,12 +131,12 @@ class LocalAgents:
             WorkspaceError: the worktree is missing.
             PreflightError: the attempt's agent is not configured any more.
         """
-        self._agent(attempt.agent)
+        self.agent(attempt.agent)
         directory = Path(attempt.directory)
         async with self._turns.setdefault(attempt.directory, anyio.Lock()):
             saved = await anyio.to_thread.run_sync(attempt_files.read_result, directory, attempt.id)
             if saved is not None:
-                await self._scrub(attempt)
+                await scrub(attempt, self._redactor)
                 return saved
             written = await anyio.to_thread.run_sync(attempt_files.read_command, directory, attempt.id)
             if written is None:
@@ -176,7 +148,7 @@ class LocalAgents:
                     return await self._begin(attempt, Path(written.cwd))
                 case process.Alive(child):
                     _log.info("attempt re-attached", attempt=attempt.id, pid=child.pid)
-                    return await self._attend(attempt, child, written.stop_signal)
+                    return await self._attend(attempt, child, Path(written.cwd), written.stop_signal)
                 case process.Finished(exit_code):
                     return await self._harvest(attempt, exit_code)
                 case process.Lost():
@@ -191,8 +163,8 @@ class LocalAgents:
         command = self.command(
             attempt.agent, attempt.role, cwd, attempt.id, attempt.session, attempt.max_cost_usd
         )
-        env = self._environment(attempt.agent, command, attempt.id)
-        program = await anyio.to_thread.run_sync(self._locate, command.argv[0], env)
+        env = self.environment(attempt.agent, command, attempt.id)
+        program = await anyio.to_thread.run_sync(self.locate, command.argv[0], env)
         if program is None:
             missing = f"{command.argv[0]} is not an executable on PATH"
             return AgentReport(Outcome.INVALID_REQUEST, detail=missing)
@@ -216,18 +188,19 @@ class LocalAgents:
                 raise WorkspaceError(f"the worktree {cwd} is missing") from error
             return await self._not_spawned(attempt, program, error)
         _log.info("attempt started", attempt=attempt.id, agent=attempt.agent, pid=child.pid)
-        return await self._attend(attempt, child, command.stop_signal)
+        return await self._attend(attempt, child, cwd, command.stop_signal)
 
     async def _not_spawned(self, attempt: Attempt, program: str, error: OSError) -> AgentReport:
         outcome = Outcome.INVALID_REQUEST if error.errno in _LASTING_ERRORS else Outcome.CRASHED
         report = AgentReport(outcome, detail=f"cannot start {program}: {error.strerror}")
-        await self._save(attempt, report)
+        await save(attempt, report)
         return report
 
     async def _attend(
-        self, attempt: Attempt, child: process.Child, stop_signal: Literal["INT", "TERM"]
+        self, attempt: Attempt, child: process.Child, cwd: Path, stop_signal: Literal["INT", "TERM"]
     ) -> AgentReport:
-        running = self._running[attempt.directory] = _Running(child)
+        signs = Signs(child, attempt.id, Path(attempt.directory), cwd)
+        running = self._running[attempt.directory] = _Running(child, signs)
         try:
             if self._stop_grace_s is not None:
                 running.request_stop(self._stop_grace_s)
@@ -236,8 +209,11 @@ class LocalAgents:
             running.scope.deadline = anyio.current_time() + left_s
             ended = False
             with running.scope:
-                await process.wait(child)
-                ended = True
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._watch, attempt, running)
+                    await process.wait(child)
+                    ended = True
+                    tasks.cancel_scope.cancel()
             # What has begun to stop is stopped in bounded time, whoever loses interest meanwhile.
             with anyio.CancelScope(shield=True):
                 report = await self._conclude(attempt, running, ended, stop_signal)
@@ -246,71 +222,56 @@ class LocalAgents:
             del self._running[attempt.directory]
         return report
 
+    async def _watch(self, attempt: Attempt, running: _Running) -> None:
+        def warn(still_s: float) -> None:
+            wp, limit = Path(attempt.directory).parent.name, spelled(self._stall_timeout_s)
+            _log.warning("the agent does not move", attempt=attempt.id, still_s=still_s)
+            self._say(
+                f"{wp}: {attempt.agent} has not moved for {spelled(still_s)}: no output, no processor time, "
+                f"no change of files; it is stopped at {limit}"
+            )
+
+        await watch(running.signs, self._tables, self._stall_timeout_s, warn, running.stall)
+
     async def _conclude(
         self, attempt: Attempt, running: _Running, ended: bool, stop_signal: Literal["INT", "TERM"]
     ) -> AgentReport:
         otherwise: tuple[Outcome, str] | None = None
         leftovers = 0
+        family = running.signs.family
         if not ended:
             if running.grace is not None:
                 otherwise = (Outcome.CANCELED, "the run was stopped")
             else:
                 running.grace = Grace(STOP_GRACE_S)
-                otherwise = (Outcome.TIMEOUT, f"no result within {self._timeouts[attempt.role]:g} s")
-            leftovers = await stop(running.child, attempt.id, running.grace, stop_signal)
+                otherwise = self._too_long(attempt, running)
+            leftovers = await stop(running.child, attempt.id, running.grace, stop_signal, family)
         exit_code = await anyio.to_thread.run_sync(process.read_exit, Path(attempt.directory))
-        return await self._harvest(attempt, exit_code, leftovers=leftovers, otherwise=otherwise)
+        return await self._harvest(
+            attempt, exit_code, family=family, leftovers=leftovers, otherwise=otherwise
+        )
+
+    def _too_long(self, attempt: Attempt, running: _Running) -> tuple[Outcome, str]:
+        if running.stalled:
+            return Outcome.STALLED, f"nothing moved for {spelled(self._stall_timeout_s)}"
+        return Outcome.TIMEOUT, f"no result within {spelled(self._timeouts[attempt.role])}"
 
     async def _harvest(
         self,
         attempt: Attempt,
         exit_code: int | None,
         *,
+        family: Family | None = None,
         leftovers: int = 0,
         otherwise: tuple[Outcome, str] | None = None,
     ) -> AgentReport:
-        leftovers += await sweep(attempt.id)
+        leftovers += await sweep(attempt.id, family)
         if leftovers:
             _log.warning("processes of the attempt outlived it", attempt=attempt.id, killed=leftovers)
-        spec, _ = self._agent(attempt.agent)
-        report = await anyio.to_thread.run_sync(
-            attempt_files.read_report,
-            Path(attempt.directory),
-            spec,
-            exit_code,
-            # A verdict must name them, whatever a variable of ours happens to hold.
-            self._redactor.sparing(attempt.id, attempt.head),
+        spec, _ = self.agent(attempt.agent)
+        return await harvest(
+            attempt, spec, self._redactor, exit_code, leftovers=leftovers, otherwise=otherwise
         )
-        if otherwise is not None and report.outcome is not Outcome.OK:
-            # A positive result was paid for and counts, even if the process had to be stopped after it.
-            outcome, reason = otherwise
-            detail = f"{reason}; {report.detail}" if report.detail else reason
-            if outcome is not Outcome.CANCELED and report.outcome in _WAITED_FOR:
-                # What it waited for when its time was over says more than that the time was over.
-                outcome = report.outcome
-            report = replace(report, outcome=outcome, detail=detail)
-        report = replace(report, exit_code=exit_code, leftovers=leftovers)
-        await self._save(attempt, report)
-        await self._scrub(attempt)
-        _log.info("attempt ended", attempt=attempt.id, outcome=report.outcome.value, exit_code=exit_code)
-        return report
-
-    async def _save(self, attempt: Attempt, report: AgentReport) -> None:
-        # Without the record the same report is made again of the attempt's other files.
-        try:
-            await anyio.to_thread.run_sync(
-                attempt_files.write_result, Path(attempt.directory), attempt.id, report
-            )
-        except OSError as error:
-            _log.error("the result could not be saved", attempt=attempt.id, error=str(error))
-
-    async def _scrub(self, attempt: Attempt) -> None:
-        """Take the secrets out of the attempt's files; after the report, which it could make unreadable."""
-        redactor = self._redactor.sparing(attempt.id, attempt.head)
-        try:
-            await anyio.to_thread.run_sync(scrub_directory, Path(attempt.directory), redactor)
-        except OSError as error:
-            _log.error("secrets may be left in the logs", attempt=attempt.id, error=str(error))
 
     async def stop_all(self, grace_s: float) -> None:
         """Stop every running attempt and return when all are gone; attempts begun later are not spawned.
@@ -327,21 +288,3 @@ class LocalAgents:
         with anyio.move_on_after(grace_s + 2 * KILL_WAIT_S + SWEEP_TERM_S):
             for running in stopping:
                 await running.ended.wait()
-
-    def _agent(self, name: str) -> tuple[Agent, AgentSettings]:
-        try:
-            return self._agents[name]
-        except KeyError:
-            raise PreflightError(
-                f"no agent {name} is configured, but an attempt of this run needs it"
-            ) from None
-
-    def _environment(self, agent: str, command: AgentCommand, marker: str) -> Mapping[str, str]:
-        spec, settings = self._agent(agent)
-        passed = (*spec.environment, *settings.pass_env)
-        return environment(command.env, marker, self._extra_path, passed)
-
-    def _locate(self, program: str, env: Mapping[str, str]) -> str | None:
-        if os.sep in program:
-            program = str(self._root / Path(program).expanduser())
-        return shutil.which(program, path=env.get("PATH", os.defpath))

@@ -6,14 +6,13 @@ processes that we started are ever signalled: known by pid and creation time, or
 
 import os
 import signal
-from collections.abc import Iterable
 from contextlib import suppress
 from typing import Literal
 
 import anyio
 import anyio.to_thread
-import psutil
 
+from spec_kitty_orchestrator.machine.family import Family, read_table
 from spec_kitty_orchestrator.machine.process import Child, find_marked, is_running, wait
 
 STOP_GRACE_S = 8.0
@@ -48,13 +47,27 @@ class Grace:
         return False
 
 
-async def stop(child: Child, marker: str, grace: Grace, first: Literal["INT", "TERM"] = "TERM") -> int:
+async def stop(
+    child: Child,
+    marker: str,
+    grace: Grace,
+    first: Literal["INT", "TERM"] = "TERM",
+    family: Family | None = None,
+) -> int:
     """Stop the child with everything that it started; every wait is bounded.
+
+    Args:
+        child: the wrapper of the attempt.
+        marker: the attempt's id.
+        grace: can be shortened meanwhile.
+        first: the gentler signal that the CLI cleans up better on.
+        family: what was seen of the attempt's processes while it ran.
 
     Returns:
         How many processes outlived the child and were killed.
     """
-    seen = await anyio.to_thread.run_sync(_descendants, child)
+    family = family or Family(child)
+    await anyio.to_thread.run_sync(_look, family)
     # INT gets half of the grace where a CLI cleans up better on it; TERM follows if it does not react.
     ladder = [(signal.SIGINT, 0.5), (signal.SIGTERM, 1.0)] if first == "INT" else [(signal.SIGTERM, 1.0)]
     for gentle, share in ladder:
@@ -62,20 +75,15 @@ async def stop(child: Child, marker: str, grace: Grace, first: Literal["INT", "T
         if await grace.outlasts(child, share):
             break
     else:
-        seen |= await anyio.to_thread.run_sync(_descendants, child)
+        await anyio.to_thread.run_sync(_look, family)
         await anyio.to_thread.run_sync(_signal_group, child, signal.SIGKILL)
         with anyio.move_on_after(KILL_WAIT_S):
             await wait(child)
-    return await sweep(marker, seen)
+    return await sweep(marker, family)
 
 
-def _descendants(child: Child) -> set[Child]:
-    if not is_running(child):
-        return set()
-    with suppress(psutil.Error):
-        found = psutil.Process(child.pid).children(recursive=True)
-        return {Child(process.pid, process.create_time()) for process in found}
-    return set()
+def _look(family: Family) -> None:
+    family.update(read_table())
 
 
 def _signal_group(child: Child, number: signal.Signals) -> None:
@@ -85,13 +93,13 @@ def _signal_group(child: Child, number: signal.Signals) -> None:
             os.killpg(child.pid, number)
 
 
-async def sweep(marker: str, seen: Iterable[Child] = ()) -> int:
-    """End whatever still carries the marker or was seen as a descendant; every wait is bounded.
+async def sweep(marker: str, family: Family | None = None) -> int:
+    """End whatever still carries the marker or was seen as one of the family; every wait is bounded.
 
     Returns:
         How many processes there were.
     """
-    known = set(seen)
+    known = family or Family()
     ended: set[Child] = set()
     for _ in range(SWEEP_ROUNDS):
         survivors = await anyio.to_thread.run_sync(_survivors, marker, known)
@@ -106,11 +114,14 @@ async def sweep(marker: str, seen: Iterable[Child] = ()) -> int:
     return len(ended)
 
 
-def _survivors(marker: str, seen: set[Child]) -> set[Child]:
-    return {*find_marked(marker), *filter(is_running, seen)}
+def _survivors(marker: str, family: Family) -> set[Child]:
+    family.add(find_marked(marker))
+    _look(family)
+    return family.alive()
 
 
 def _signal_each(children: set[Child], number: signal.Signals) -> None:
     for child in filter(is_running, children):
-        with suppress(ProcessLookupError):
+        # Another user's cannot be signalled: what an agent started with more rights than it has.
+        with suppress(ProcessLookupError, PermissionError):
             os.kill(child.pid, number)

@@ -1,0 +1,88 @@
+"""The agents of the configuration: what would run for each, in which environment, and what that allows."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from spec_kitty_orchestrator.agents.spec import Agent, AgentCommand, AgentSettings
+from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
+from spec_kitty_orchestrator.errors import PreflightError
+from spec_kitty_orchestrator.machine.environment import environment
+from spec_kitty_orchestrator.machine.policy import policy_of
+
+
+class ConfiguredAgents:
+    """Agents by their configured name, for one repository; `version` is ours, for the host's policy.
+
+    They find the folders of `extra_path` before PATH.
+    """
+
+    def __init__(
+        self,
+        repo_root: Path,
+        agents: Mapping[str, tuple[Agent, AgentSettings]],
+        *,
+        version: str,
+        extra_path: Sequence[Path] = (),
+    ) -> None:
+        self._root = repo_root
+        self._agents = agents
+        self._version = version
+        self._extra_path = tuple(extra_path)
+
+    def policy(self, agent: str, role: Role) -> PolicyMetadata:
+        """Tell what the argv for a role really allows. Raises `PreflightError` for an unknown agent."""
+        spec, settings = self.agent(agent)
+        built = spec.command(role, settings, workspace=self._root, attempt_id="policy")
+        return policy_of(spec, settings, role, built, self._version)
+
+    def command(
+        self,
+        agent: str,
+        role: Role,
+        workspace: Path,
+        attempt_id: str,
+        session: str = "",
+        max_cost_usd: float | None = None,
+    ) -> AgentCommand:
+        """Build what `run` would start. Raises `PreflightError` for an unknown agent."""
+        spec, settings = self.agent(agent)
+        built = spec.command(
+            role,
+            settings,
+            workspace=workspace,
+            attempt_id=attempt_id,
+            session=session,
+            max_cost_usd=max_cost_usd,
+        )
+        defaults = {name: value for name, value in built.default_env.items() if name not in os.environ}
+        # What the module sets says what the agent is allowed: a setting of the user's must not undo it.
+        return replace(built, env={**defaults, **settings.env, **built.env})
+
+    def executable(self, agent: str) -> str | None:
+        """Return the path of the program that the agent would run, None if there is none; reads the disk."""
+        command = self.command(agent, Role.IMPLEMENT, self._root, "executable")
+        return self.locate(command.argv[0], self.environment(agent, command, ""))
+
+    def agent(self, name: str) -> tuple[Agent, AgentSettings]:
+        """Return the module and the settings of an agent. Raises `PreflightError` for an unknown one."""
+        try:
+            return self._agents[name]
+        except KeyError:
+            raise PreflightError(
+                f"no agent {name} is configured, but an attempt of this run needs it"
+            ) from None
+
+    def environment(self, agent: str, command: AgentCommand, marker: str) -> Mapping[str, str]:
+        """Build the whole environment in which a command of the agent runs."""
+        spec, settings = self.agent(agent)
+        passed = (*spec.environment, *settings.pass_env)
+        return environment(command.env, marker, self._extra_path, passed)
+
+    def locate(self, program: str, env: Mapping[str, str]) -> str | None:
+        """Return the path of a program as this environment finds it, None if there is none."""
+        if os.sep in program:
+            program = str(self._root / Path(program).expanduser())
+        return shutil.which(program, path=env.get("PATH", os.defpath))
