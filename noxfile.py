@@ -84,9 +84,11 @@ def e2e(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Kill the command at random instants of real missions and resume it: `nox -s faults -- --kills 50`."""
+    """Kill the command, then its warm host, at random instants of real missions: `nox -s faults -- --kills 50`."""
     session.install(".", *group("test"))
-    session.run("python", "tests/faults/kill_the_command.py", *session.posargs, env=with_host(session))
+    env = with_host(session)
+    session.run("python", "tests/faults/kill_the_command.py", *session.posargs, env=env)
+    session.run("python", "-m", "tests.faults.kill_the_warm_host", *session.posargs, env=env)
 
 
 @nox.session
