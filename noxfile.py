@@ -84,7 +84,7 @@ def e2e(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Kill the command, then its warm host, at random instants of real missions: `nox -s faults -- --kills 50`."""
+    """Kill the command, then its warm host, at random instants of real missions: `-- --kills 50`."""
     session.install(".", *group("test"))
     env = with_host(session)
     session.run("python", "tests/faults/kill_the_command.py", *session.posargs, env=env)
