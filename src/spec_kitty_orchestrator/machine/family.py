@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
@@ -42,17 +41,18 @@ def read_table() -> Table:
 
 def _linux_rows() -> Iterator[Row]:
     boot = psutil.boot_time()
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit():
-            continue
+    with os.scandir("/proc") as entries:
+        names = [entry.name for entry in entries if entry.name.isdigit()]
+    for name in names:
         # Processes end while we look.
         with suppress(OSError, ValueError, IndexError):
             # The name in parentheses can hold anything.
-            fields = Path(entry.path, "stat").read_bytes().rpartition(b") ")[2].split()
+            with open(f"/proc/{name}/stat", "rb", buffering=0) as file:  # noqa: PTH123 - at half the cost
+                fields = file.read(2048).rpartition(b") ")[2].split()
             if fields[0] not in (b"Z", b"X"):
                 busy = sum(int(ticks) for ticks in fields[11:15]) / _TICKS_PER_S
                 started = int(fields[19]) / _TICKS_PER_S + boot
-                yield Row(int(entry.name), int(fields[1]), int(fields[3]), started, busy)
+                yield Row(int(name), int(fields[1]), int(fields[3]), started, busy)
 
 
 def _other_rows() -> Iterator[Row]:

@@ -22,11 +22,11 @@ FIRST_LOOK_S = 0.25
 LOOK_S = 10.0
 """Between two looks: a process that outlives its parents is known only if it was seen before."""
 THOROUGH_LOOK_S = 5.0
-"""Shortest time between two looks at the worktree and at the marker of all processes: some 30 ms each."""
+"""Shortest time between two looks at the worktree and at the marker of all processes: some 30 ms."""
 LOOKS_PER_STALL = 20
 BUSY_SHARE = 0.01
 """Of one core: what merely waits uses less for its timers, and what compiles or tests uses more."""
-MOST_ENTRIES = 5_000
+MOST_ENTRIES = 2_000
 """Files and folders of a worktree that are looked at."""
 _SKIPPED = frozenset({".git", "node_modules", ".venv", "__pycache__"})
 
