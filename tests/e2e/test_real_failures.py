@@ -136,7 +136,7 @@ def test_a_cli_that_is_stopped_while_it_waits_for_a_limit_says_so(bench: Bench, 
     fault = replace(LIMITED, headers={"retry-after": "50"})
     (report,) = fail(bench, agent, Role.IMPLEMENT, fault, frozenset({Outcome.RATE_LIMITED}))
     assert report.outcome is Outcome.RATE_LIMITED
-    assert report.detail.startswith("no result within 8 s")
+    assert report.detail.startswith("no result within 8s")
 
 
 def test_claude_gives_up_soon_by_itself(bench: Bench) -> None:
