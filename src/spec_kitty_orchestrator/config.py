@@ -22,7 +22,7 @@ ENVIRONMENT_PREFIX = "SKO_"
 DEVELOPMENT_PREFIX = "SKO_TEST_"
 """Variables for the development of this program; no setting is named so."""
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-_FLAGS = {"impl_agents": "impl-agent", "review_agents": "review-agent"}
+_FLAGS = {"impl_agents": "impl-agent", "review_agents": "review-agent", "session_resume": "no-session-resume"}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -131,6 +131,7 @@ class RunSettings(_Section):
         poll_interval: seconds between reads of the lanes, while only a change by others could free work.
         min_free_memory: bytes; below that nothing more is started. 0 switches the floor off.
         min_free_disk: the same of the disk.
+        session_resume: whether an implementer goes on with its own session where its CLI can.
         pass_env: variables that reach every agent besides the usual ones.
     """
 
@@ -149,6 +150,7 @@ class RunSettings(_Section):
     poll_interval: Duration = 30.0
     min_free_memory: Size = 256 * 1000**2
     min_free_disk: Size = 512 * 1000**2
+    session_resume: bool = True
     pass_env: Variables = ()
 
 

@@ -296,3 +296,14 @@ async def test_a_small_diff_is_whole_and_bytes_that_are_not_utf8_are_replaced(la
     evidence = await lane.committed()
     _, diff = await lane.git.diff(lane.workspace, lane.base, evidence.head, 100_000)
     assert diff.endswith("-a = 1\n+caf\ufffd\n")
+
+
+async def test_commits_with_the_same_content_have_the_same_tree(lane: Lane) -> None:
+    lane.write("a.py", "a = 2\n")
+    first = await lane.committed()
+    lane.write("a.py", "a = 3\n")
+    other = await lane.committed()
+    lane.write("a.py", "a = 2\n")
+    again = await lane.committed()
+    assert first.head != again.head
+    assert first.tree == again.tree != other.tree

@@ -904,3 +904,13 @@ def test_an_agent_is_found_in_the_extra_folders_and_below_the_repository(tmp_pat
 
     assert runner.executable("none") is None
     assert runner.executable("name") == runner.executable("path") == str(program)
+
+
+@pytest.mark.asyncio
+async def test_a_review_is_kept_as_a_file_of_its_own(tmp_path: Path, attempt_id: str) -> None:
+    runner = agents_of(tmp_path, PythonAgent(SAY_OK))
+    attempt = await runner.open(request_of(tmp_path, attempt_id, role=Role.REVIEW))
+    await run(runner, attempt)
+    review = Path(attempt.directory) / "review.md"
+    assert review.read_text() == "fine"
+    assert stat.S_IMODE(review.stat().st_mode) == 0o600

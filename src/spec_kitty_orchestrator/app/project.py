@@ -18,7 +18,7 @@ from spec_kitty_orchestrator.machine.secret_names import secret_values
 from spec_kitty_orchestrator.settings import AgentSection, Settings
 
 PROMPTS = Path(".kittify") / "orchestrator" / "prompts"
-_ROLES = ("implement", "rework", "review")
+_ROLES = ("implement", "rework", "review", "resumed")
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class Project:
             max_review_cycles=run.max_review_cycles,
             finish_lane=Lane(run.finish_lane),
             tick_subtasks=run.subtasks == "report",
+            session_resume=run.session_resume,
+            resuming=tuple(name for name, (agent, _) in self.agents.items() if agent.resumes),
             gates=tuple(Gate(one.name, one.command, one.timeout) for one in self.settings.gates),
         )
 
@@ -100,8 +102,8 @@ def _agent_settings(root: Path, section: AgentSection, pass_env: tuple[str, ...]
 
 
 def _prompts(root: Path) -> Prompts:
-    implement, rework, review = (_prompt(root / PROMPTS / f"{role}.md", role) for role in _ROLES)
-    return Prompts(implement=implement, rework=rework, review=review)
+    implement, rework, review, resumed = (_prompt(root / PROMPTS / f"{role}.md", role) for role in _ROLES)
+    return Prompts(implement=implement, rework=rework, review=review, resumed=resumed)
 
 
 def _prompt(file: Path, role: str) -> str:

@@ -168,6 +168,7 @@ def settings_of(started: RunStarted) -> Mapping[str, object]:
             {"name": one.name, "command": list(one.command), "timeout": one.timeout_s} for one in policy.gates
         ]
         or None,
+        "session_resume": policy.session_resume,
         "actor": started.actor,
         "max_concurrent": started.max_concurrent or None,
         "max_per_agent": dict(started.max_per_agent) or None,

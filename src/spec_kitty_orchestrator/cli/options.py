@@ -65,6 +65,9 @@ StallTimeout = Annotated[
         show_default=False,
     ),
 ]
+NoSessionResume = Annotated[
+    bool, typer.Option("--no-session-resume", help="Begin each rework in a new session of its agent.")
+]
 Transport = Annotated[
     HostTransport | None,
     typer.Option(
@@ -102,6 +105,7 @@ def flags(
     actor: str | None,
     transport: HostTransport | None,
     gate: Sequence[str] | None,
+    no_session_resume: bool,
 ) -> Mapping[str, object]:
     """Return the options that are settings, by the names that `app.open_project` wants."""
     return {
@@ -115,5 +119,6 @@ def flags(
         "stall_timeout": stall_timeout,
         "actor": actor,
         "host_transport": transport.value if transport else None,
+        "session_resume": False if no_session_resume else None,
         "gate": list(gate) if gate else None,
     }

@@ -22,6 +22,7 @@ def orchestrate(
     max_concurrent: options.MaxConcurrent = None,
     max_per_agent: options.MaxPerAgent = None,
     gate: options.Gate = None,
+    no_session_resume: options.NoSessionResume = False,
     plan_only: Annotated[bool, typer.Option("--dry-run", help="Change nothing; show the plan.")] = False,
     actor: options.Actor = None,
     repo_root: options.RepoRoot = None,
@@ -54,6 +55,7 @@ def orchestrate(
         actor=actor,
         transport=host_transport,
         gate=gate,
+        no_session_resume=no_session_resume,
     )
     project = app.open_project(repo_root or Path.cwd(), os.environ, flags)
     work = Work(

@@ -24,6 +24,7 @@ def resume(
     max_concurrent: options.MaxConcurrent = None,
     max_per_agent: options.MaxPerAgent = None,
     gate: options.Gate = None,
+    no_session_resume: options.NoSessionResume = False,
     actor: options.Actor = None,
     repo_root: options.RepoRoot = None,
     accept: options.Accept = False,
@@ -56,6 +57,7 @@ def resume(
         actor=actor,
         transport=host_transport,
         gate=gate,
+        no_session_resume=no_session_resume,
     )
     flags = {
         **app.settings_of(chosen.started),

@@ -7,6 +7,7 @@ from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened, Even
 from spec_kitty_orchestrator.core.model import Attempt, Outcome, Phase, Policy, Role, Usage, WorkPackage
 from spec_kitty_orchestrator.core.moves import Next, park, rework
 from spec_kitty_orchestrator.core.retry import Fallback, Retry, next_move
+from spec_kitty_orchestrator.core.sessions import remember
 
 MOST_CANCELED = 5
 """Stopped attempts within one start that are followed by another: a bound, as they are not charged."""
@@ -35,7 +36,8 @@ def close(wp: WorkPackage, event: AgentExited) -> tuple[WorkPackage, Attempt]:
     total = Usage(
         wp.usage.input_tokens + used.input_tokens, wp.usage.output_tokens + used.output_tokens, cost
     )
-    return replace(wp, outcomes=(*wp.outcomes, report.outcome), usage=total, told_usage=told), attempt
+    wp = replace(wp, outcomes=(*wp.outcomes, report.outcome), usage=total, told_usage=told)
+    return remember(wp, attempt, report), attempt
 
 
 def _since(before: Usage, now: Usage) -> Usage:
@@ -54,6 +56,10 @@ def after_failure(wp: WorkPackage, event: AgentExited, policy: Policy) -> Next:
     agents = policy.review_agents if reviewing else policy.impl_agents
     if report.outcome is Outcome.CANCELED:
         return _canceled(wp)
+    if attempt.session and report.outcome is Outcome.INVALID_REQUEST:
+        # It may be the session that is refused: the next attempt begins a new one.
+        note = f"{attempt.agent} could not go on with its session: {report.detail}"
+        return rework(replace(wp, note=note), None, policy)
     more = position + 1 < len(agents)
     move = next_move(report.outcome, _failures(wp), more, report.retry_after_s, policy, attempt.id)
     wp = replace(wp, note=f"{attempt.agent} ended {report.outcome}: {report.detail}".rstrip(": "))

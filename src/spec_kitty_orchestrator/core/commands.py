@@ -18,11 +18,13 @@ class OpenAttempt:
         role: decides prompt and permissions.
         agent: the configured name.
         number: the first number to try for the directory.
+        session: of an earlier attempt, to go on with; "" for a new one.
     """
 
     role: Role
     agent: str
     number: int
+    session: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,17 @@ from spec_kitty_orchestrator.core.model import (
     Role,
     WorkPackage,
 )
-from spec_kitty_orchestrator.core.moves import Next, implement, rework
+from spec_kitty_orchestrator.core.moves import Next, implement, park, rework
 from spec_kitty_orchestrator.core.report import read_report
+from spec_kitty_orchestrator.core.stuck import same_content
 
 
 def claimed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     """Begin to implement what the host gave us."""
     assert isinstance(event, Claimed)
+    if wp.workspace is not None and wp.workspace.path != event.workspace.path:
+        # A session belongs to the worktree in which it was begun.
+        wp = replace(wp, sessions={})
     wp = replace(wp, lane=Lane.IN_PROGRESS, workspace=event.workspace, base=wp.base or event.head)
     guided = any(one.source is FeedbackSource.OPERATOR for one in wp.feedback)
     if wp.ungated == event.head and not guided:
@@ -48,10 +52,13 @@ def committed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     # Work that the host did not take is still to be submitted, though ticking subtasks commits nothing.
     unsent = any(one.source is FeedbackSource.HOST for one in wp.feedback)
     changed = found.head != (wp.head or wp.base) or (unsent and found.head != found.base)
-    wp = replace(wp, left_out=found.left_out)
+    wp = replace(wp, left_out=found.left_out, tree=found.tree)
     if not changed and not wp.report.no_change_reason:
         text = "Your attempt changed nothing, and your report gives no `no_change_reason`."
         return rework(wp, Feedback(FeedbackSource.REPORT, text), policy)
+    repeated = same_content(wp, found)
+    if repeated:
+        return park(replace(wp, head=found.head), repeated, blocks=True)
     return gated(replace(wp, head=found.head, review_claimed=False, tries=0), Phase.SUBMITTING, policy)
 
 

@@ -61,6 +61,7 @@ from spec_kitty_orchestrator.core.model import (
 )
 from spec_kitty_orchestrator.core.moves import SETTLED, Next, enter, finish, park, reopen
 from spec_kitty_orchestrator.core.refusals import answer
+from spec_kitty_orchestrator.core.sessions import session_for
 from spec_kitty_orchestrator.core.story import tell
 from spec_kitty_orchestrator.core.verdict import feedback_text
 from spec_kitty_orchestrator.errors import InvalidTransition
@@ -100,7 +101,9 @@ def resume(wp: WorkPackage, policy: Policy) -> Command:
         case Phase.WAITING | Phase.CLAIMING:
             return Claim()
         case Phase.IMPLEMENTING:
-            return OpenAttempt(Role.IMPLEMENT, policy.impl_agents[wp.impl_agent], len(wp.attempts) + 1)
+            agent = policy.impl_agents[wp.impl_agent]
+            session = session_for(wp, agent, policy)
+            return OpenAttempt(Role.IMPLEMENT, agent, len(wp.attempts) + 1, session)
         case Phase.COMMITTING:
             return Commit(implementing.commit_message(wp), wp.report.no_change_reason)
         case Phase.GATING:

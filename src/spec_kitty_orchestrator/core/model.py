@@ -200,12 +200,14 @@ class Evidence:
         head: sha now.
         stat: `git diff --stat` of the range, bounded.
         left_out: paths that were changed and are not committed, each with the reason.
+        tree: names the content of `head`: the same for commits that hold the same files; "" if unknown.
     """
 
     base: str
     head: str
     stat: str = ""
     left_out: tuple[str, ...] = ()
+    tree: str = ""
 
 
 class Result(StrEnum):
@@ -235,6 +237,8 @@ class Policy:
         tick_subtasks: whether subtasks that a report names as done are ticked on the agent's word.
         retry_base_s: first back-off, in seconds; it doubles up to `retry_cap_s`.
         gates: commands that must succeed on a commit, in this order, before a review of it is paid for.
+        session_resume: whether rework goes on with the implementer's session where that is possible.
+        resuming: agents that can go on with a session.
     """
 
     impl_agents: tuple[str, ...]
@@ -247,6 +251,8 @@ class Policy:
     retry_base_s: float = 10.0
     retry_cap_s: float = 300.0
     gates: tuple[Gate, ...] = ()
+    session_resume: bool = True
+    resuming: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -277,6 +283,9 @@ class WorkPackage:
         gates: what the gates said of `head` when all of them passed.
         gate_turns: how often the gates were run to an end.
         ungated: the commit whose gates could not run: they come first when it is taken up again.
+        sessions: by agent, what its next implement attempt can go on with.
+        tree: the content of `head`, "" if unknown.
+        rejected_tree: the content that was rejected last, "" if unknown.
         verdict: the verdict that is to be recorded on the host.
         rejected: the usable `changes_requested` verdicts so far, oldest first.
         rejected_from: like `counted_from`, for `rejected`.
@@ -316,6 +325,9 @@ class WorkPackage:
     gates: tuple[GateResult, ...] = ()
     gate_turns: int = 0
     ungated: str = ""
+    sessions: Mapping[str, str] = field(default_factory=dict)
+    tree: str = ""
+    rejected_tree: str = ""
     verdict: Verdict | None = None
     rejected: tuple[Verdict, ...] = ()
     rejected_from: int = 0

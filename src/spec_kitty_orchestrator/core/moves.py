@@ -16,6 +16,7 @@ from spec_kitty_orchestrator.core.model import (
     WorkPackage,
 )
 from spec_kitty_orchestrator.core.retry import UNCHARGED
+from spec_kitty_orchestrator.core.stuck import same_findings
 from spec_kitty_orchestrator.core.verdict import feedback_text
 
 Next = WorkPackage | tuple[WorkPackage, Wait | Finish]
@@ -101,7 +102,10 @@ def conclude(wp: WorkPackage, policy: Policy) -> WorkPackage:
     assert verdict is not None
     if verdict.ruling is Ruling.APPROVED:
         return finish(wp, Result(wp.lane.value), f"{verdict.reviewer} approved {verdict.head}")
-    wp = replace(wp, rejected=(*wp.rejected, verdict), verdict=None)
+    repeated = same_findings(wp, verdict)
+    wp = replace(wp, rejected=(*wp.rejected, verdict), verdict=None, rejected_tree=wp.tree)
+    if repeated:
+        return park(wp, repeated, blocks=True)
     if wp.lane is Lane.BLOCKED or cycles(wp) >= policy.max_review_cycles:
         # A reviewer that moves lanes itself may have put it elsewhere: then the host is told now.
         return park(wp, f"rejected {cycles(wp)} times, last by {verdict.reviewer}", blocks=True)

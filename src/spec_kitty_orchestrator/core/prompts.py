@@ -32,6 +32,21 @@ PLACEHOLDERS = {
             "feedback",
         }
     ),
+    "resumed": frozenset(
+        {
+            "mission",
+            "wp",
+            "attempt",
+            "round",
+            "workspace",
+            "branch",
+            "base",
+            "task_file",
+            "report",
+            "feedback",
+            "stat",
+        }
+    ),
     "review": frozenset(
         {
             "mission",
@@ -46,6 +61,7 @@ PLACEHOLDERS = {
             "stat",
             "diff",
             "earlier",
+            "delta",
             "gates",
             "verdict",
         }
@@ -56,6 +72,7 @@ PLACEHOLDERS = {
 REQUIRED = {
     "implement": frozenset({"task", "report"}),
     "rework": frozenset({"task", "feedback", "report"}),
+    "resumed": frozenset({"feedback", "report"}),
     "review": frozenset({"task", "verdict"}),
 }
 """The parts without which an agent could not do what is asked, or its answer could not be used."""
@@ -63,18 +80,23 @@ REQUIRED = {
 
 @dataclass(frozen=True)
 class Prompts:
-    """The three templates. Build them with `checked` when they come from a person."""
+    """The templates. Build them with `checked` when they come from a person.
+
+    Attributes:
+        resumed: rework for an implementer that goes on with its session; "" for the text of other rework.
+    """
 
     implement: str
     rework: str
     review: str
+    resumed: str = ""
 
 
 def checked(name: str, text: str, source: str) -> str:
     """Return a template's text if it can be filled in.
 
     Args:
-        name: `implement`, `rework` or `review`.
+        name: `implement`, `rework`, `resumed` or `review`.
         text: the template.
         source: where it comes from, for the message.
 
@@ -103,23 +125,57 @@ def implement_prompt(
     """
     parts = _common(wp, Role.IMPLEMENT, mission, attempt_id, task)
     parts["tick"] = tick or "You cannot tick subtasks yourself; name them in your report."
-    parts["report"] = json.dumps(
-        {"attempt": attempt_id, "subtasks_done": [], "summary": "", "no_change_reason": ""}
-    )
+    parts["report"] = _report_object(attempt_id)
     if not (wp.feedback or wp.rejected):
         return Template(prompts.implement).substitute(parts)
-    parts["feedback"] = "\n\n".join(f"From {one.source}:\n\n{one.text}" for one in wp.feedback) or _earlier(
-        wp.rejected
-    )
+    parts["feedback"] = _feedback(wp)
     return Template(prompts.rework).substitute(parts)
 
 
+def resumed_prompt(prompts: Prompts, wp: WorkPackage, *, mission: str, attempt_id: str, stat: str) -> str:
+    """Fill in the prompt for an implementer that goes on with its session, and so knows the rest.
+
+    `stat` is the `git diff --stat` of the work so far.
+    """
+    assert wp.workspace is not None
+    parts = _common(wp, Role.IMPLEMENT, mission, attempt_id, "")
+    parts |= {
+        "task_file": wp.workspace.prompt_path,
+        "stat": stat or "(nothing is committed yet)",
+        "report": _report_object(attempt_id),
+        "feedback": _feedback(wp)
+        or f"Your last attempt ended without a result ({wp.note}). Go on with the work.",
+    }
+    return Template(prompts.resumed).substitute(parts)
+
+
+def _feedback(wp: WorkPackage) -> str:
+    said = "\n\n".join(f"From {one.source}:\n\n{one.text}" for one in wp.feedback)
+    return said or _earlier(wp.rejected)
+
+
+def _report_object(attempt_id: str) -> str:
+    return json.dumps({"attempt": attempt_id, "subtasks_done": [], "summary": "", "no_change_reason": ""})
+
+
 def review_prompt(
-    prompts: Prompts, wp: WorkPackage, *, mission: str, attempt_id: str, task: str, stat: str, diff: str
+    prompts: Prompts,
+    wp: WorkPackage,
+    *,
+    mission: str,
+    attempt_id: str,
+    task: str,
+    stat: str,
+    diff: str,
+    delta: str = "",
 ) -> str:
-    """Fill in the prompt of a review attempt; the verdict object in it lacks nothing but the verdict."""
+    """Fill in the prompt of a review attempt; the verdict object in it lacks nothing but the verdict.
+
+    `delta` is the diff since the commit that was rejected last.
+    """
     parts = _common(wp, Role.REVIEW, mission, attempt_id, task)
     parts |= {"head": wp.head, "stat": stat, "diff": diff, "earlier": _earlier(wp.rejected) or "none"}
+    parts["delta"] = delta or "none: no review has rejected this work, or nothing was changed since"
     parts["gates"] = told(wp.gates) or "There are none."
     shown = {
         "attempt": attempt_id,

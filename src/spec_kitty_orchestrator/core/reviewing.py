@@ -10,13 +10,16 @@ from spec_kitty_orchestrator.core.gating import gated
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Phase, Policy, Ruling, WorkPackage
 from spec_kitty_orchestrator.core.moves import Next, conclude, cycles, park
 from spec_kitty_orchestrator.core.refusals import answer
+from spec_kitty_orchestrator.core.stuck import same_findings
 from spec_kitty_orchestrator.core.verdict import feedback_text, read_verdict
 
 
 def review_claimed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     """Begin to review the range that git holds now, unless a verdict for it waits to be recorded."""
     assert isinstance(event, ReviewClaimed)
-    claimed = replace(wp, lane=Lane.IN_REVIEW, base=event.base, head=event.head, tries=0, review_claimed=True)
+    tree = wp.tree if wp.head == event.head else ""
+    claimed = replace(wp, lane=Lane.IN_REVIEW, base=event.base, head=event.head, tree=tree, tries=0)
+    claimed = replace(claimed, review_claimed=True)
     if wp.verdict is not None and wp.verdict.head == event.head:
         return ready_to_record(claimed, policy)
     return gated(replace(claimed, verdict=None), Phase.REVIEWING, policy)
@@ -62,7 +65,7 @@ def head_moved(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     """Void a review whose commit is no longer what the branch holds."""
     assert isinstance(event, ReviewClaimed)
     reason = f"the branch moved from {wp.head} to {event.head} during the review"
-    wp = gated(replace(wp, head=event.head, verdict=None), Phase.REVIEWING, policy)
+    wp = gated(replace(wp, head=event.head, tree="", verdict=None), Phase.REVIEWING, policy)
     return _unusable(wp, reason, policy)
 
 
@@ -84,9 +87,15 @@ def record(wp: WorkPackage, policy: Policy) -> Record:
         return Record(verdict, policy.finish_lane, note)
     used_up = cycles(wp) + 1 >= policy.max_review_cycles
     note = f"{verdict.reviewer} requests changes of {verdict.head}\n\n{feedback_text(verdict)}"
-    if used_up:
+    place = next((one.directory for one in wp.attempts if one.id == verdict.attempt_id), "")
+    if place:
+        note += f"\n\nthe whole review: {place}/review.md"
+    repeated = same_findings(wp, verdict)
+    if repeated:
+        note = f"parked: {repeated}\n\n{note}"
+    elif used_up:
         note = f"parked after {policy.max_review_cycles} rejections\n\n{note}"
-    return Record(verdict, Lane.BLOCKED if used_up else Lane.IN_PROGRESS, note)
+    return Record(verdict, Lane.BLOCKED if used_up or repeated else Lane.IN_PROGRESS, note)
 
 
 def recorded(wp: WorkPackage, event: Event, policy: Policy) -> Next:

@@ -6,12 +6,18 @@ from dataclasses import dataclass, replace
 
 from spec_kitty_orchestrator.core.commands import OpenAttempt
 from spec_kitty_orchestrator.core.events import AttemptOpened, Event, ReviewClaimed
-from spec_kitty_orchestrator.core.model import Outcome, Role, WorkPackage
-from spec_kitty_orchestrator.core.prompts import Prompts, implement_prompt, review_prompt
+from spec_kitty_orchestrator.core.model import Outcome, Role, WorkPackage, Workspace
+from spec_kitty_orchestrator.core.prompts import Prompts, implement_prompt, resumed_prompt, review_prompt
+from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.ports import AgentRunner, AttemptRequest, Workspaces
 
 DIFF_LIMIT = 60_000
 """Characters of a diff that a review prompt holds; the reviewer reads the rest in the workspace."""
+
+DELTA_LIMIT = 30_000
+"""The same of what changed since the last rejection."""
+
+STAT_LIMIT = 4_000
 
 
 @dataclass(frozen=True)
@@ -47,10 +53,18 @@ class Opener:
             prompt="",
         )
         if command.role is Role.IMPLEMENT:
-            return await self._implementation(wp, request, task)
+            return await self._implementation(wp, replace(request, session=command.session), task)
         return await self._review(wp, request, task)
 
     async def _implementation(self, wp: WorkPackage, request: AttemptRequest, task: str) -> Event:
+        rescued = ""
+        if wp.outcomes and wp.outcomes[-1] is not Outcome.OK:
+            # The next attempt works on in the same tree, and may undo what the last one left there.
+            rescued = await self.workspaces.keep(wp.id, request.workspace, f"before-{request.number}")
+        if request.session and self.prompts.resumed:
+            opened = await self.agents.open(replace(request, prompt=await self._resumed(wp, request)))
+            if opened.session:
+                return AttemptOpened(opened, rescued)
         prompt = implement_prompt(
             self.prompts,
             wp,
@@ -59,11 +73,12 @@ class Opener:
             task=task,
             tick=self._tick_help(),
         )
-        rescued = ""
-        if wp.outcomes and wp.outcomes[-1] is not Outcome.OK:
-            # The next attempt works on in the same tree, and may undo what the last one left there.
-            rescued = await self.workspaces.keep(wp.id, request.workspace, f"before-{request.number}")
         return AttemptOpened(await self.agents.open(replace(request, prompt=prompt)), rescued)
+
+    async def _resumed(self, wp: WorkPackage, request: AttemptRequest) -> str:
+        head = (await self.workspaces.state(request.workspace)).head
+        stat, _ = await self.workspaces.diff(request.workspace, wp.base, head, STAT_LIMIT)
+        return resumed_prompt(self.prompts, wp, mission=self.mission, attempt_id=request.id, stat=stat)
 
     async def _review(self, wp: WorkPackage, request: AttemptRequest, task: str) -> Event:
         workspace = request.workspace
@@ -73,10 +88,26 @@ class Opener:
             return ReviewClaimed(wp.base, state.head)
         stat, diff = await self.workspaces.diff(workspace, wp.base, wp.head, DIFF_LIMIT)
         prompt = review_prompt(
-            self.prompts, wp, mission=self.mission, attempt_id=request.id, task=task, stat=stat, diff=diff
+            self.prompts,
+            wp,
+            mission=self.mission,
+            attempt_id=request.id,
+            task=task,
+            stat=stat,
+            diff=diff,
+            delta=await self._delta(wp, workspace),
         )
         tree = await self.workspaces.fingerprint(workspace)
         return AttemptOpened(await self.agents.open(replace(request, prompt=prompt, head=wp.head, tree=tree)))
+
+    async def _delta(self, wp: WorkPackage, workspace: Workspace) -> str:
+        if not wp.rejected or wp.rejected[-1].head == wp.head:
+            return ""
+        try:
+            return (await self.workspaces.diff(workspace, wp.rejected[-1].head, wp.head, DELTA_LIMIT))[1]
+        except WorkspaceError:
+            # A commit that was rewritten can be gone; the whole range is there to judge by.
+            return ""
 
     def _tick_help(self) -> str:
         if not self.tick_command:

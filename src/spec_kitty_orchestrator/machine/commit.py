@@ -51,7 +51,8 @@ async def commit(
         if refusal is not None:
             return refusal
         head = await git.head()
-    return Evidence(base, head, await stat(git, base, head, STAT_CHARS), tuple(left_out))
+    tree = (await git.run("rev-parse", f"{head}^{{tree}}")).text
+    return Evidence(base, head, await stat(git, base, head, STAT_CHARS), tuple(left_out), tree)
 
 
 async def stat(git: Git, base: str, head: str, limit: int) -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 import anyio.to_thread
 
 from spec_kitty_orchestrator.agents.spec import Agent
-from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome
+from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role
 from spec_kitty_orchestrator.log import get_logger
-from spec_kitty_orchestrator.machine import attempt_files
+from spec_kitty_orchestrator.machine import attempt_files, logs
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.scrub import scrub_directory
 
@@ -62,11 +62,17 @@ async def harvest(
 
 
 async def save(attempt: Attempt, report: AgentReport) -> None:
-    """Keep the report; without the record the same one is made again of the attempt's other files."""
+    """Keep the report, and a review as a file for people.
+
+    Without the record the same report is made again of the attempt's other files.
+    """
     try:
         await anyio.to_thread.run_sync(
             attempt_files.write_result, Path(attempt.directory), attempt.id, report
         )
+        if attempt.role is Role.REVIEW and report.text:
+            review = Path(attempt.directory) / "review.md"
+            await anyio.to_thread.run_sync(logs.write_private, review, report.text)
     except OSError as error:
         _log.error("the result could not be saved", attempt=attempt.id, error=str(error))
 

@@ -1,6 +1,6 @@
 """Git in memory: commits are numbered, so tests can tell which commit a verdict was bound to."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import anyio.lowlevel
@@ -27,6 +27,7 @@ class FakeWorkspaces:
         refusals: messages with which the next commits are refused, in this order, as a hook would.
         errors: exceptions that the next calls of `commit` raise, after the refusals.
         rescued: refs that were made, oldest first.
+        content: names the content of a commit; each has its own unless a test says otherwise.
         restored: what each review was found to have changed, oldest first.
     """
 
@@ -37,6 +38,7 @@ class FakeWorkspaces:
         self.errors: list[Exception] = []
         self.rescued: list[str] = []
         self.restored: list[tuple[str, ...]] = []
+        self.content: Callable[[str], str] = lambda sha: sha
         self._made = 0
 
     def tree(self, workspace: Workspace) -> FakeTree:
@@ -88,7 +90,7 @@ class FakeWorkspaces:
             raise self.errors.pop(0)
         if tree.dirty or (empty_reason and tree.commits[-1] == base):
             self.commit_by_hand(workspace)
-        return Evidence(base, tree.commits[-1], stat=message)
+        return Evidence(base, tree.commits[-1], stat=message, tree=self.content(tree.commits[-1]))
 
     async def diff(self, workspace: Workspace, base: str, head: str, limit: int) -> tuple[str, str]:
         """Return the ends of the range."""

@@ -59,6 +59,10 @@ class Task:
         before, _, rest = prompt.partition("\n<work-package>\n")
         self.markdown, _, after = rest.partition("\n</work-package>")
         lines = f"{before}\n{after}".splitlines()
+        told = _said(lines, "Task file")
+        if not self.markdown and told:
+            # Who goes on with a session is told where the text is, not told it again.
+            self.markdown = Path(told).read_text(encoding="utf-8", errors="replace")
         self.wp = _said(lines, "Work package")
         self.attempt = _said(lines, "Attempt")
         self.head = _said(lines, "Head")
