@@ -285,6 +285,8 @@ class RunStarted:
         stall_timeout_s: after how long without a sign of life an agent was stopped, in seconds; 0 for never,
             None if it was not recorded.
         max_per_agent: how many attempts of an agent ran at once, by its name; others had no limit.
+        on_rate_limit: what was to be done about a quota that is used up, "" if it was not recorded.
+        max_wait_s: how long quotas were waited for, in seconds, 0 if it was not recorded.
     """
 
     at: datetime
@@ -297,6 +299,8 @@ class RunStarted:
     review_timeout_s: float = 0.0
     max_per_agent: Mapping[str, int] = field(default_factory=dict)
     stall_timeout_s: float | None = None
+    on_rate_limit: str = ""
+    max_wait_s: float = 0.0
 
 
 @dataclass(frozen=True)

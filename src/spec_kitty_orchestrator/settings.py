@@ -133,6 +133,8 @@ class RunSettings(_Section):
         min_free_disk: the same of the disk.
         session_resume: whether an implementer goes on with its own session where its CLI can.
         pass_env: variables that reach every agent besides the usual ones.
+        on_rate_limit: what to do about an agent whose quota is used up.
+        max_wait: seconds for which a run that waits for nothing but quotas goes on.
     """
 
     max_concurrent: int = Field(default=4, ge=1, le=256)
@@ -152,6 +154,8 @@ class RunSettings(_Section):
     min_free_disk: Size = 512 * 1000**2
     session_resume: bool = True
     pass_env: Variables = ()
+    on_rate_limit: Literal["wait", "fallback", "stop"] = "fallback"
+    max_wait: Duration = 6 * 3600.0
 
 
 class HostSettings(_Section):

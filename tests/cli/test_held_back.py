@@ -29,11 +29,20 @@ def working(wp: str, agent: str, phase: Phase = Phase.IMPLEMENTING) -> WorkPacka
 
 
 def held(
-    lanes: Mapping[str, Lane], *known: WorkPackage, shortage: str = "", needs: str = "", **limits: int
+    lanes: Mapping[str, Lane],
+    *known: WorkPackage,
+    shortage: str = "",
+    needs: str = "",
+    rests: Mapping[str, int] | None = None,
+    mode: str = "fallback",
+    **limits: int,
 ) -> Mapping[str, str]:
     dependencies = {wp: (needs,) if needs and wp != needs else () for wp in lanes}
-    started = replace(STARTED, max_per_agent={name.replace("_", "-"): most for name, most in limits.items()})
-    return held_back(MissionState("m", lanes, dependencies), {wp.id: wp for wp in known}, started, shortage)
+    most = {name.replace("_", "-"): number for name, number in limits.items()}
+    started = replace(STARTED, on_rate_limit=mode, max_per_agent=most)
+    resting = {agent: datetime(2026, 1, 2, hour, tzinfo=UTC) for agent, hour in (rests or {}).items()}
+    mission = MissionState("m", lanes, dependencies)
+    return held_back(mission, {wp.id: wp for wp in known}, started, shortage, resting)
 
 
 def test_a_full_agent_holds_back_only_those_that_need_it() -> None:
@@ -41,6 +50,15 @@ def test_a_full_agent_holds_back_only_those_that_need_it() -> None:
     assert held(lanes, working("WP01", "claude-code"), claude_code=1) == {
         "WP02": "waits for claude-code: at most 1 at once"
     }
+
+
+def test_agents_that_rest_hold_back_what_nobody_else_may_do() -> None:
+    lanes = {"WP01": Lane.PLANNED, "WP02": Lane.FOR_REVIEW}
+    early = "waits for opencode: its quota is used up until 2026-01-02 03:00 UTC"
+    later = "waits for claude-code: its quota is used up until 2026-01-02 05:00 UTC"
+    assert held(lanes, rests={"claude-code": 5}) == {}
+    assert held(lanes, rests={"claude-code": 5, "opencode": 3}) == {"WP01": early}
+    assert held(lanes, rests={"claude-code": 5}, mode="wait") == {"WP01": later}
 
 
 def test_an_agent_with_room_holds_back_nothing() -> None:

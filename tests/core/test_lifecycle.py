@@ -38,6 +38,7 @@ from spec_kitty_orchestrator.core.events import (
     ReviewClaimed,
     Scheduled,
     Skipped,
+    StandIn,
     Submitted,
     SubtasksTicked,
     TimerFired,
@@ -148,6 +149,16 @@ ORDINARY: dict[str, tuple[tuple[Event, ...], Phase, type[Command]]] = {
     "a turn that is waited for changes nothing": (
         (*IMPLEMENTING, Queued("waits for codex")),
         Phase.IMPLEMENTING,
+        OpenAttempt,
+    ),
+    "an agent that rests is stood in for": (
+        (*IMPLEMENTING, StandIn(Role.IMPLEMENT, 1)),
+        Phase.IMPLEMENTING,
+        OpenAttempt,
+    ),
+    "a reviewer that rests is stood in for": (
+        (*REVIEWING, StandIn(Role.REVIEW, 1)),
+        Phase.REVIEWING,
         OpenAttempt,
     ),
     "a broken workspace parks": (PARKING, Phase.PARKING, Park),

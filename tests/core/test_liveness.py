@@ -108,6 +108,9 @@ def refusals() -> st.SearchStrategy[tuple[str, str, Lane]]:
     return st.tuples(st.sampled_from(CODES), st.sampled_from(MESSAGES), st.sampled_from(Lane))
 
 
+DECIDED_HERE = tuple(one for one in Outcome if one is not Outcome.RATE_LIMITED)
+"""A rate limit leaves a work package as it was: how long it is waited for is the run's to bound."""
+
 GOOD = Answers(
     "ok", "ok", Outcome.OK, "summary", "approved", False, "new", "green", "ok", "ok", "ok", "ok", "ok"
 )
@@ -124,7 +127,7 @@ def answers() -> st.SearchStrategy[Answers]:
     wrong: dict[str, st.SearchStrategy[object]] = {
         "claim": said,
         "opened": st.sampled_from(["broken", "moved"]),
-        "outcome": st.sampled_from(Outcome),
+        "outcome": st.sampled_from(DECIDED_HERE),
         "implement": st.sampled_from(IMPLEMENTS),
         "review": st.sampled_from(REVIEWS),
         "tampered": st.just(True),
@@ -332,7 +335,7 @@ ALWAYS = [
     for name in ("claim", "submit", "claim_review", "record", "park")
     for value in ("broken", *((code, "no", lane) for code in (REFUSED, NO_REPLY) for lane in Lane))
 ] + [
-    *(replace(GOOD, outcome=outcome) for outcome in Outcome),
+    *(replace(GOOD, outcome=outcome) for outcome in DECIDED_HERE),
     *(replace(GOOD, review=review) for review in REVIEWS),
     *(replace(GOOD, commit=commit) for commit in ("same", "refused", "refused silently", "broken")),
     *(replace(GOOD, opened=opened) for opened in ("broken", "moved")),

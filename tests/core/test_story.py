@@ -20,13 +20,14 @@ from spec_kitty_orchestrator.core.events import (
     ReviewClaimed,
     Scheduled,
     Skipped,
+    StandIn,
     Submitted,
     SubtasksTicked,
     TimerFired,
     WorkspaceFailed,
 )
 from spec_kitty_orchestrator.core.lifecycle import LONGEST_STORY
-from spec_kitty_orchestrator.core.model import Evidence, Lane, Outcome, Phase
+from spec_kitty_orchestrator.core.model import Evidence, Lane, Outcome, Phase, Role
 from spec_kitty_orchestrator.core.story import LONGEST_LINE, describe, tell
 
 from .builders import (
@@ -66,6 +67,7 @@ LINES: dict[str, Event] = {
     "host refused transition (TRANSITION_REJECTED), lane is done: no": refused(Lane.DONE),
     "wait is over": TimerFired(),
     "waits for codex": Queued("waits for codex"),
+    "the agent at 1 of the order is to review next": StandIn(Role.REVIEW, 1),
     "workspace failed: disk full": WorkspaceFailed("disk full"),
     "put back to work by a person": Retried(),
     "put back to work by a person: use a dict": Retried("use a dict"),

@@ -26,7 +26,7 @@ from spec_kitty_orchestrator.ports import AttemptRequest, Entry, Line, ReviewRes
 from spec_kitty_orchestrator.testing.fake_host import FakeHost
 from spec_kitty_orchestrator.testing.fake_workspaces import FakeWorkspaces
 from spec_kitty_orchestrator.testing.lane_rules import Transition
-from spec_kitty_orchestrator.testing.memory_journal import MemoryJournal, StoppedClock, Watcher
+from spec_kitty_orchestrator.testing.memory_journal import LoopClock, MemoryJournal, Watcher
 from spec_kitty_orchestrator.testing.scripted_agents import Play, Script, ScriptedAgents, always_succeed
 from spec_kitty_orchestrator.testing.scripted_gates import Checks, ScriptedGates, always_pass
 
@@ -159,7 +159,7 @@ class Stage:
             "agents": self.agents,
             "workspaces": self.workspaces,
             "journal": self.journal,
-            "clock": StoppedClock(),
+            "clock": LoopClock(),
             "observer": self.watcher,
             "prompts": PROMPTS,
             "max_concurrent": self.max_concurrent,

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,8 @@ from trio.testing import MockClock
 
 from spec_kitty_orchestrator.core.gates import Gate
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Role
+from spec_kitty_orchestrator.core.quota import OnRateLimit, Patience
+from spec_kitty_orchestrator.driver.result import EXIT_QUOTA, RunResult
 from spec_kitty_orchestrator.errors import HostError, HostRefusal, HostTimeout, WorkspaceError
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.scripted_agents import Play, report, verdict
@@ -106,11 +109,12 @@ def scripts(draw: st.DrawFn) -> Callable[[AttemptRequest], Play]:
     return script
 
 
-async def end_of_run(mission: Stage, host: StubbornHost) -> None:
+async def end_of_run(mission: Stage, host: StubbornHost, mode: OnRateLimit) -> None:
     began = trio.current_time()
     with contextlib.suppress(HostError):
-        result = await mission.run()
-        assert result.exit_code in (0, 1, 6)
+        result = await mission.run(patience=Patience(mode))
+        assert result.exit_code in (0, 1, 6, EXIT_QUOTA)
+        assert (result.exit_code == EXIT_QUOTA) == bool(result.ended)
         assert all(result.reasons[one.id] for one in result.work_packages if not one.lane.complete)
         assert (result.exit_code == 0) == all(lane.complete for lane in host.lanes.values())
     assert trio.current_time() - began < LONGEST_RUN_S
@@ -127,6 +131,7 @@ async def end_of_run(mission: Stage, host: StubbornHost) -> None:
     agents=st.sampled_from([1, 2]),
     limit=st.sampled_from([1, 3]),
     check=st.none() | st.sampled_from(CHECKS),
+    mode=st.sampled_from(OnRateLimit),
 )
 def test_the_run_ends_whatever_constant_answer_the_world_gives(
     script: Callable[[AttemptRequest], Play],
@@ -136,6 +141,7 @@ def test_the_run_ends_whatever_constant_answer_the_world_gives(
     agents: int,
     limit: int,
     check: Check | None,
+    mode: OnRateLimit,
 ) -> None:
     host = StubbornHost(
         {"WP01": (), "WP02": (), "WP03": ("WP01",)},
@@ -156,4 +162,40 @@ def test_the_run_ends_whatever_constant_answer_the_world_gives(
         mission.workspaces.refusals = ["the hook says no"] * 1000
     if commits == "fails":
         mission.workspaces.errors = [WorkspaceError("git is broken") for _ in range(1000)]
-    trio.run(end_of_run, mission, host, clock=MockClock(autojump_threshold=0))
+    trio.run(end_of_run, mission, host, mode, clock=MockClock(autojump_threshold=0))
+
+
+@pytest.mark.parametrize("names", [("ada",), ("ada", "eve")], ids=["alone", "with a fallback"])
+@pytest.mark.parametrize(
+    ("outcome", "told_s", "mode"),
+    [(one, None, OnRateLimit.FALLBACK) for one in Outcome if one is not Outcome.RATE_LIMITED]
+    + [
+        (Outcome.RATE_LIMITED, told_s, mode)
+        for told_s in (None, 1.0, 90.0, 5 * 3600.0, 7 * 86400.0)
+        for mode in OnRateLimit
+    ],
+)
+@pytest.mark.parametrize("role", Role)
+def test_a_run_whose_agents_always_end_alike_ends_as_the_table_says(
+    role: Role, outcome: Outcome, told_s: float | None, mode: OnRateLimit, names: tuple[str, ...]
+) -> None:
+    def script(request: AttemptRequest) -> Play:
+        if request.role is role:
+            return Play(seconds=5, outcome=outcome, retry_after_s=told_s)
+        return Play(seconds=5)
+
+    policy = longer(impl_agents=names, review_agents=names)
+    mission = Stage({"WP01": (), "WP02": (), "WP03": ("WP01",)}, script, policy=policy)
+
+    async def main() -> tuple[RunResult, float]:
+        return await mission.run(patience=Patience(mode)), trio.current_time()
+
+    result, took_s = trio.run(main, clock=MockClock(autojump_threshold=0))
+    mission.assert_sound()
+    assert result.exit_code == {Outcome.OK: 0, Outcome.RATE_LIMITED: EXIT_QUOTA}.get(outcome, 1)
+    assert took_s < LONGEST_RUN_S
+    assert len(mission.agents.requests) <= MOST_ATTEMPTS
+    for wp in result.work_packages:
+        assert wp.rejected == ()
+        assert wp.lane.complete == (outcome is Outcome.OK)
+        assert wp.lane.complete or result.reasons[wp.id]

@@ -121,7 +121,7 @@ async def test_nothing_begins_after_a_signal_and_nothing_is_lost(stage: Make, mo
 async def test_a_signal_while_everybody_rests_ends_the_run_at_once(stage: Make) -> None:
     def implement(request):  # type: ignore[no-untyped-def]
         if request.number == 1:
-            return Play(outcome=Outcome.RATE_LIMITED, retry_after_s=100_000)
+            return Play(outcome=Outcome.RATE_LIMITED, retry_after_s=10_000)
         return Play()
 
     mission = stage({"WP01": ()}, scripted(implement=implement))

@@ -102,12 +102,12 @@ async def test_a_prompt_is_written_when_its_agent_has_room(stage: Make) -> None:
 
 async def test_an_agent_that_rests_leaves_its_room_to_others(stage: Make) -> None:
     def implement(request: AttemptRequest) -> Play:
-        return Play(outcome=Outcome.RATE_LIMITED, retry_after_s=200) if request.number == 1 else Play()
+        return Play(outcome=Outcome.OVERLOADED) if request.number == 1 else Play()
 
     mission = stage({"WP01": (), "WP02": ()}, scripted(WP01_implement=implement, implement=Play(seconds=50)))
     began = anyio.current_time()
     assert (await mission.run(max_per_agent={"ada": 1})).exit_code == 0
-    assert anyio.current_time() - began < 250
+    assert anyio.current_time() - began < 58
     assert most_at_once(mission) == {"ada": 1, "rob": 1}
 
 

@@ -111,7 +111,7 @@ async def test_the_longest_chain_goes_first(stage: Make) -> None:
 async def test_a_resting_work_package_lends_its_slot_and_goes_on_before_new_work(stage: Make) -> None:
     def implement(request: AttemptRequest) -> Play:
         if request.number == 1:
-            return Play(outcome=Outcome.RATE_LIMITED, retry_after_s=12)
+            return Play(outcome=Outcome.OVERLOADED)
         return Play()
 
     mission = stage(
@@ -133,8 +133,9 @@ async def test_when_everybody_rests_nothing_happens_until_the_first_may_go_on(st
     mission = stage({"WP01": (), "WP02": ()}, scripted(implement=implement), max_concurrent=1)
     began = anyio.current_time()
     assert (await mission.run()).exit_code == 0
-    assert anyio.current_time() - began == pytest.approx(2000 + 2 + 2, abs=2)
-    assert mission.calls()["mission-state"] == 2
+    assert anyio.current_time() - began == pytest.approx(1 + 1000 + 2 + 1 + 2000 + 2, abs=1)
+    # The first and the last, and one after each rest: people may have moved something.
+    assert mission.calls()["mission-state"] == 4
 
 
 async def test_a_foreign_claim_stalls_the_run_with_its_reasons(stage: Make) -> None:

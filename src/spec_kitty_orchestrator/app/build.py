@@ -6,6 +6,7 @@ from pathlib import Path
 
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import LOGS
+from spec_kitty_orchestrator.core.quota import OnRateLimit, Patience
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.host.client import HostClient
@@ -137,4 +138,5 @@ def build(
         poll_interval_s=run.poll_interval,
         max_per_agent=run.max_per_agent,
         headroom=build_headroom(project),
+        patience=Patience(OnRateLimit(run.on_rate_limit), run.max_wait),
     )

@@ -6,8 +6,10 @@ lanes and the machine.
 
 from collections import Counter
 from collections.abc import Mapping
+from datetime import datetime
 
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase, Policy, WorkPackage
+from spec_kitty_orchestrator.core.quota import OnRateLimit, used_up
 from spec_kitty_orchestrator.ports import RunStarted
 
 _REVIEWED_NEXT = frozenset({Phase.CLAIMING_REVIEW, Phase.REVIEWING})
@@ -15,7 +17,11 @@ _IMPLEMENTED_NEXT = frozenset({Phase.WAITING, Phase.IMPLEMENTING})
 
 
 def held_back(
-    state: MissionState, known: Mapping[str, WorkPackage], started: RunStarted, shortage: str
+    state: MissionState,
+    known: Mapping[str, WorkPackage],
+    started: RunStarted,
+    shortage: str,
+    resting: Mapping[str, datetime],
 ) -> Mapping[str, str]:
     """Say of each work package that only lacks an agent or room what it waits for.
 
@@ -24,6 +30,7 @@ def held_back(
         known: what the journal says of each work package.
         started: the start that is active, with its limits.
         shortage: what the machine is short of, "" if it has room.
+        resting: agents whose quota is used up, and until when.
     """
     at_work = Counter(one.open_attempt.agent for one in known.values() if one.open_attempt is not None)
     slots = sum(_holds_a_slot(one) for one in known.values())
@@ -32,9 +39,14 @@ def held_back(
         wp = known.get(wp_id) or WorkPackage(wp_id)
         if not _could_go_on(wp, lane, state):
             continue
-        agent = _next_agent(wp, lane, started.policy)
+        order = _order(wp, lane, started.policy)
+        able = order[:1] if started.on_rate_limit != OnRateLimit.FALLBACK else order
+        agent = order[0] if order else ""
         most = started.max_per_agent.get(agent, 0)
-        if most and at_work[agent] >= most:
+        if able and all(one in resting for one in able):
+            first = min(able, key=resting.__getitem__)
+            reasons[wp_id] = f"waits for {first}: {used_up(resting[first])}"
+        elif most and at_work[agent] >= most:
             reasons[wp_id] = f"waits for {agent}: at most {most} at once"
         elif shortage and wp.phase is Phase.WAITING and slots < started.max_concurrent:
             reasons[wp_id] = f"waits for room: {shortage}"
@@ -54,12 +66,12 @@ def _could_go_on(wp: WorkPackage, lane: Lane, state: MissionState) -> bool:
     return all(one in state.lanes and state.lanes[one].complete for one in needed)
 
 
-def _next_agent(wp: WorkPackage, lane: Lane, policy: Policy) -> str:
-    """Return whose attempt comes next, "" where the policy has no such agent."""
+def _order(wp: WorkPackage, lane: Lane, policy: Policy) -> tuple[str, ...]:
+    """Return whose attempt comes next, and who may stand in; nobody where the policy has no such agent."""
     reviewed = wp.phase in _REVIEWED_NEXT or (
         wp.phase is Phase.WAITING and lane in (Lane.FOR_REVIEW, Lane.IN_REVIEW)
     )
     agents, place = (
         (policy.review_agents, wp.review_agent) if reviewed else (policy.impl_agents, wp.impl_agent)
     )
-    return agents[place] if place < len(agents) else ""
+    return agents[place:]

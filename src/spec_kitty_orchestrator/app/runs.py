@@ -175,6 +175,8 @@ def settings_of(started: RunStarted) -> Mapping[str, object]:
         "timeout": started.timeout_s or None,
         "review_timeout": started.review_timeout_s or None,
         "stall_timeout": started.stall_timeout_s,
+        "on_rate_limit": started.on_rate_limit or None,
+        "max_wait": started.max_wait_s or None,
     }
 
 

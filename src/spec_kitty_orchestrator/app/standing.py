@@ -1,7 +1,7 @@
 """Where a mission stands: the host's lanes, the journal's fold and the lock, joined for people."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from spec_kitty_orchestrator.app.repository import LOGS
 from spec_kitty_orchestrator.app.runs import last_start
 from spec_kitty_orchestrator.core.events import AttemptOpened
 from spec_kitty_orchestrator.core.model import Lane, Phase, Role, WorkPackage
+from spec_kitty_orchestrator.driver.quotas import known_quotas, resting
 from spec_kitty_orchestrator.driver.recover import fold
+from spec_kitty_orchestrator.machine.journal import SystemClock
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
 from spec_kitty_orchestrator.machine.logs import path_part
 from spec_kitty_orchestrator.ports import Entry, Line, RunAborted, RunEnded
@@ -58,6 +60,7 @@ class MissionStatus:
         started: whether it was ever run here.
         last_exit: the exit code of the last run, None if it has not ended or was cut off.
         aborted: whether the last run was aborted.
+        resting: agents whose quota is used up, and until when.
     """
 
     mission: str
@@ -66,6 +69,7 @@ class MissionStatus:
     last_exit: int | None
     work_packages: tuple[Standing, ...]
     aborted: bool = False
+    resting: Mapping[str, datetime] = field(default_factory=dict)
 
 
 async def mission_status(project: Project, mission: str) -> MissionStatus:
@@ -84,15 +88,17 @@ async def mission_status(project: Project, mission: str) -> MissionStatus:
     known = fold(lines, project.policy)
     started, end = last_start(lines)
     owner = MissionLock(directory, state.slug).holder()
+    rests = resting(known_quotas(lines), SystemClock().now())
     reasons: Mapping[str, str] = {}
     if owner is not None and started is not None and end is None:
-        reasons = held_back(state, known, started, await build_headroom(project).shortage())
+        reasons = held_back(state, known, started, await build_headroom(project).shortage(), rests)
     return MissionStatus(
         mission=state.slug,
         owner=owner,
         started=started is not None,
         last_exit=end.exit_code if isinstance(end, RunEnded) else None,
         aborted=isinstance(end, RunAborted),
+        resting=rests,
         work_packages=tuple(
             _standing(
                 known.get(wp) or WorkPackage(wp),

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from spec_kitty_orchestrator.core.quota import OnRateLimit
+
 
 class OnInterrupt(StrEnum):
     """What the first signal does; a later one always stops the agents."""
@@ -92,6 +94,22 @@ NoCaffeinate = Annotated[
 ]
 
 
+OnLimit = Annotated[
+    OnRateLimit | None,
+    typer.Option(
+        "--on-rate-limit",
+        help="An agent's quota is used up: wait, let another of the order work meanwhile, or end the run.",
+        show_default=False,
+    ),
+]
+MaxWait = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DURATION", help="How long to wait for nothing but quotas (6h).", show_default=False
+    ),
+]
+
+
 def flags(
     *,
     impl_agent: str | None,
@@ -106,6 +124,8 @@ def flags(
     transport: HostTransport | None,
     gate: Sequence[str] | None,
     no_session_resume: bool,
+    on_rate_limit: OnRateLimit | None,
+    max_wait: str | None,
 ) -> Mapping[str, object]:
     """Return the options that are settings, by the names that `app.open_project` wants."""
     return {
@@ -121,4 +141,6 @@ def flags(
         "host_transport": transport.value if transport else None,
         "session_resume": False if no_session_resume else None,
         "gate": list(gate) if gate else None,
+        "on_rate_limit": on_rate_limit.value if on_rate_limit else None,
+        "max_wait": max_wait,
     }

@@ -23,6 +23,8 @@ def orchestrate(
     max_per_agent: options.MaxPerAgent = None,
     gate: options.Gate = None,
     no_session_resume: options.NoSessionResume = False,
+    on_rate_limit: options.OnLimit = None,
+    max_wait: options.MaxWait = None,
     plan_only: Annotated[bool, typer.Option("--dry-run", help="Change nothing; show the plan.")] = False,
     actor: options.Actor = None,
     repo_root: options.RepoRoot = None,
@@ -56,6 +58,8 @@ def orchestrate(
         transport=host_transport,
         gate=gate,
         no_session_resume=no_session_resume,
+        on_rate_limit=on_rate_limit,
+        max_wait=max_wait,
     )
     project = app.open_project(repo_root or Path.cwd(), os.environ, flags)
     work = Work(

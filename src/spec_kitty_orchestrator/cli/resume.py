@@ -25,6 +25,8 @@ def resume(
     max_per_agent: options.MaxPerAgent = None,
     gate: options.Gate = None,
     no_session_resume: options.NoSessionResume = False,
+    on_rate_limit: options.OnLimit = None,
+    max_wait: options.MaxWait = None,
     actor: options.Actor = None,
     repo_root: options.RepoRoot = None,
     accept: options.Accept = False,
@@ -58,6 +60,8 @@ def resume(
         transport=host_transport,
         gate=gate,
         no_session_resume=no_session_resume,
+        on_rate_limit=on_rate_limit,
+        max_wait=max_wait,
     )
     flags = {
         **app.settings_of(chosen.started),

@@ -18,6 +18,7 @@ from spec_kitty_orchestrator.app import LiveAttempt, MissionStatus
 from spec_kitty_orchestrator.cli import words
 from spec_kitty_orchestrator.cli.console import SteadyConsole
 from spec_kitty_orchestrator.cli.live import STYLES
+from spec_kitty_orchestrator.core.quota import used_up
 from spec_kitty_orchestrator.errors import UsageError
 
 WIDTH_OF_FILES = 200
@@ -71,6 +72,8 @@ def _show(found: MissionStatus, console: Console) -> None:
             Text(words.note(row.note)),
         )
     console.print(table)
+    for agent, until in found.resting.items():
+        console.print(words.clean(f"{agent} rests: {used_up(until)}"), markup=False)
     for row in found.work_packages:
         logs = row.attempt.directory if row.attempt else row.gate_log
         if logs:
@@ -122,6 +125,7 @@ def _document(found: MissionStatus, known: Sequence[str]) -> Mapping[str, object
             }
             for row in found.work_packages
         ],
+        "agents_resting": {agent: until.isoformat() for agent, until in found.resting.items()},
         "missions_run_here": list(known),
     }
 

@@ -14,6 +14,7 @@ from spec_kitty_orchestrator.app import MissionFiles, Project, mission_files, un
 from spec_kitty_orchestrator.app.repository import status_checkout
 from spec_kitty_orchestrator.cli import words
 from spec_kitty_orchestrator.core.model import Lane, Ruling, WorkPackage
+from spec_kitty_orchestrator.core.quota import used_up
 from spec_kitty_orchestrator.driver.result import RunResult
 
 LONGEST_LINE = 2000
@@ -27,7 +28,7 @@ def show(
 ) -> None:
     """Print the summary; `landed` says what merging and accepting came to, if they were asked for."""
     files = mission_files(project.root, result.state.slug)
-    lines = [_headline(result), ""]
+    lines = [_headline(result), *_why_ended(result), ""]
     for wp in result.work_packages:
         lines += _work_package(wp, result, project.root)
     lines += [
@@ -48,6 +49,11 @@ def _headline(result: RunResult) -> str:
     how = "was interrupted" if result.interrupted else "ended"
     run = f"the run {how} with exit code {result.exit_code}"
     return f"Mission {result.state.slug}: {run}; on the host: {', '.join(parts)}"
+
+
+def _why_ended(result: RunResult) -> list[str]:
+    ended = [f"It ended before its work was done: {result.ended}"] if result.ended else []
+    return ended + [f"{agent} rests: {used_up(until)}" for agent, until in result.resting.items()]
 
 
 def _work_package(wp: WorkPackage, result: RunResult, root: Path) -> list[str]:

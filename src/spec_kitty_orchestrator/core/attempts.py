@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from spec_kitty_orchestrator.core.commands import Wait
-from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened, Event
+from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened, Event, StandIn
 from spec_kitty_orchestrator.core.model import Attempt, Outcome, Phase, Policy, Role, Usage, WorkPackage
 from spec_kitty_orchestrator.core.moves import Next, park, rework
 from spec_kitty_orchestrator.core.retry import Fallback, Retry, next_move
@@ -17,7 +17,13 @@ def opened(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
     """Note that an attempt has an id and a directory."""
     assert isinstance(event, AttemptOpened)
     rescued = (*wp.rescued, event.rescued) if event.rescued else wp.rescued
-    return replace(wp, attempts=(*wp.attempts, event.attempt), rescued=rescued)
+    return replace(wp, attempts=(*wp.attempts, event.attempt), rescued=rescued, stand_in=-1)
+
+
+def chosen(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
+    """Let another agent of the order make the next attempt, or the one whose turn it is after all."""
+    assert isinstance(event, StandIn)
+    return replace(wp, stand_in=event.position)
 
 
 def close(wp: WorkPackage, event: AgentExited) -> tuple[WorkPackage, Attempt]:
@@ -37,6 +43,7 @@ def close(wp: WorkPackage, event: AgentExited) -> tuple[WorkPackage, Attempt]:
         wp.usage.input_tokens + used.input_tokens, wp.usage.output_tokens + used.output_tokens, cost
     )
     wp = replace(wp, outcomes=(*wp.outcomes, report.outcome), usage=total, told_usage=told)
+    wp = replace(wp, stand_in_after=0) if report.outcome is Outcome.OK else wp
     return remember(wp, attempt, report), attempt
 
 
@@ -52,17 +59,20 @@ def after_failure(wp: WorkPackage, event: AgentExited, policy: Policy) -> Next:
     """Decide what follows an attempt that is closed and did not end `ok`."""
     attempt, report = wp.attempts[-1], event.report
     reviewing = attempt.role is Role.REVIEW
-    position = wp.review_agent if reviewing else wp.impl_agent
-    agents = policy.review_agents if reviewing else policy.impl_agents
+    position, agents = wp.order(attempt.role, policy)
     if report.outcome is Outcome.CANCELED:
         return _canceled(wp)
     if attempt.session and report.outcome is Outcome.INVALID_REQUEST:
         # It may be the session that is refused: the next attempt begins a new one.
         note = f"{attempt.agent} could not go on with its session: {report.detail}"
         return rework(replace(wp, note=note), None, policy)
-    more = position + 1 < len(agents)
-    move = next_move(report.outcome, _failures(wp), more, report.retry_after_s, policy, attempt.id)
     wp = replace(wp, note=f"{attempt.agent} ended {report.outcome}: {report.detail}".rstrip(": "))
+    if report.outcome is Outcome.RATE_LIMITED:
+        # Its agent rests for everybody; the work package is as ready for an attempt as before.
+        return wp
+    move = next_move(report.outcome, _failures(wp), position + 1 < len(agents), policy, attempt.id)
+    if not isinstance(move, Retry) and stood_in(wp, attempt, policy):
+        wp, move = without_stand_in(wp, attempt, policy), Retry(0.0)
     if not isinstance(move, Retry | Fallback):
         return park(wp, f"{wp.note}; {move.reason}", blocks=not reviewing)
     if not reviewing:
@@ -70,10 +80,23 @@ def after_failure(wp: WorkPackage, event: AgentExited, policy: Policy) -> Next:
     if wp.phase is Phase.PARKING:
         return wp
     if isinstance(move, Fallback):
+        wp = replace(wp, stand_in_after=0)
         if reviewing:
             return replace(wp, review_agent=position + 1, unusable=0)
         return replace(wp, impl_agent=position + 1)
     return (wp, Wait(move.after_s, wp.note)) if move.after_s > 0 else wp
+
+
+def stood_in(wp: WorkPackage, attempt: Attempt, policy: Policy) -> bool:
+    """Tell whether an attempt was made in the place of an agent that rests."""
+    position, agents = wp.order(attempt.role, policy)
+    return attempt.agent in agents[position + 1 :]
+
+
+def without_stand_in(wp: WorkPackage, attempt: Attempt, policy: Policy) -> WorkPackage:
+    """Ask this stand-in no more, and keep the order: whose turn it is has not failed."""
+    _, agents = wp.order(attempt.role, policy)
+    return replace(wp, stand_in_after=agents.index(attempt.agent))
 
 
 def _canceled(wp: WorkPackage) -> WorkPackage:
@@ -84,11 +107,12 @@ def _canceled(wp: WorkPackage) -> WorkPackage:
 
 
 def _failures(wp: WorkPackage) -> int:
-    """Count the attempts at the end that one agent ended in one role without `ok`."""
+    """Count the failures of the last agent in its role since an attempt of that role ended `ok`."""
     last, count = wp.attempts[-1], 0
     ended = list(zip(wp.attempts, wp.outcomes, strict=False))[wp.counted_from :]
     for attempt, outcome in reversed(ended):
-        if (attempt.role, attempt.agent) != (last.role, last.agent) or outcome is Outcome.OK:
+        if attempt.role is not last.role or outcome is Outcome.OK:
             break
-        count += outcome is not Outcome.CANCELED
+        limited = outcome in (Outcome.CANCELED, Outcome.RATE_LIMITED)
+        count += attempt.agent == last.agent and not limited
     return count

@@ -13,6 +13,7 @@ from heapq import heappop, heappush
 from spec_kitty_orchestrator.core.holders import HOLDING, Holders, begun, holds, wanted
 from spec_kitty_orchestrator.core.model import Lane, Phase, WorkPackage, Workspace
 from spec_kitty_orchestrator.core.needs import Needs
+from spec_kitty_orchestrator.core.obstacles import NEW_WORK, Obstacle
 from spec_kitty_orchestrator.core.plans import Finished, Idle, Stalled, Start
 from spec_kitty_orchestrator.core.seats import Seats
 
@@ -24,14 +25,6 @@ RUNNING, BEGUN, AHEAD, NEW = range(4)
 
 Candidate = tuple[Urgency, int]
 """With the ticket of the work package that it was filed under: an older one is void."""
-
-
-@dataclass(frozen=True)
-class Obstacle:
-    """What holds a candidate up: an agent without a free seat, or a worktree that somebody has."""
-
-    agent: str = ""
-    worktree: str = ""
 
 
 @dataclass(slots=True)
@@ -71,6 +64,7 @@ class Board:
         self.ahead = ""
         self.stirred = True
         self.seats = Seats(per_agent or {})
+        self._new_waits, self._new_until = "", math.inf
         self._chains = chains or {}
         self._now = -math.inf
         self._places: dict[str, _Place] = {}
@@ -123,9 +117,10 @@ class Board:
 
     def admit(self, wp_id: str, agent: str) -> bool:
         """Give a work package that holds a slot a seat at an agent, or a place in the agent's queue."""
+        if not self.seats.seated(wp_id, agent):
+            self.vacate(wp_id)
         if self.seats.ask(wp_id, agent):
             return True
-        self.vacate(wp_id)
         self.seats.enqueue(wp_id, agent)
         return False
 
@@ -134,6 +129,19 @@ class Board:
         agent = self.seats.leave(wp_id)
         if agent:
             self._promote(Obstacle(agent=agent))
+
+    def hold_new(self, reason: str, until: float = math.inf) -> None:
+        """Begin no new work for this reason, to be asked for again at `until`; "" lets it begin."""
+        self._new_waits, self._new_until = reason, until
+        if not reason:
+            for candidate in self._held_up.pop(NEW_WORK, ()):
+                heappush(self._ready, candidate)
+
+    def rouse(self, wp_id: str) -> None:
+        """End a rest before its time."""
+        if wp_id in self.resting and wp_id not in self.active:
+            self.resting[wp_id] = -math.inf
+            self._file(wp_id)
 
     def plan(self, limit: int, now: float) -> Start | Idle | Finished | Stalled:
         """Give the free slots out; whoever is named in the answer holds one from now on."""
@@ -155,7 +163,9 @@ class Board:
         if not self._left:
             return Idle(None) if self.active else Finished()
         until = self._next_alarm()
-        if self.active or self._unresolved or self._unknown or until is not None:
+        if NEW_WORK in self._held_up:
+            until = min(self._new_until, math.inf if until is None else until)
+        if self.active or self.resolving or until is not None:
             return Idle(until)
         return Stalled(self.reasons())
 
@@ -176,6 +186,11 @@ class Board:
         self.ahead = candidate[0][-1]
         self._activate(self.ahead)
         return self.ahead
+
+    @property
+    def resolving(self) -> bool:
+        """Whether somebody could go on if it were known who works where."""
+        return bool(self._unresolved or self._unknown)
 
     def waits_for_others(self, limit: int) -> bool:
         """Tell whether a slot is free and somebody outside this run may bring about a use of it."""
@@ -214,7 +229,7 @@ class Board:
                 if one not in self.wps or not self.wps[one].lane.complete
             )
         if self.resting.get(wp_id, self._now) > self._now:
-            return wp.note or "rests before the next try"
+            return wp.rests or wp.note or "rests before the next try"
         if wp_id not in self.workspaces:
             return "its workspace is not resolved yet"
         if self._unknown and not begun(wp):
@@ -222,6 +237,8 @@ class Board:
         obstacle = self._obstacle(wp_id)
         if obstacle is None:
             return ""
+        if obstacle == NEW_WORK:
+            return self._new_waits
         if obstacle.agent:
             return self.seats.refusal(obstacle.agent)
         return f"its workspace is held by {self._holders.of(obstacle.worktree, self.active)}"
@@ -349,6 +366,9 @@ class Board:
         return self._places[candidate[0][-1]].ticket == candidate[1]
 
     def _obstacle(self, wp_id: str) -> Obstacle | None:
+        wp = self.wps[wp_id]
+        if self._new_waits and not begun(wp) and wp.lane not in (Lane.FOR_REVIEW, Lane.IN_REVIEW):
+            return NEW_WORK
         key = self.workspaces[wp_id].key
         if self._holders.of(key, self.active) not in ("", wp_id):
             return Obstacle(worktree=key)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spec_kitty_orchestrator.core.gates import GateResult
-from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Evidence, Lane, Workspace
+from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Evidence, Lane, Role, Workspace
 
 
 @dataclass(frozen=True)
@@ -199,6 +199,18 @@ class Queued:
 
 
 @dataclass(frozen=True)
+class StandIn:
+    """The agent at this position of a role's order makes the next attempt, because an earlier one rests.
+
+    The order stays as it is: the attempt after that is for the agent whose turn it is, if it may work then.
+    """
+
+    role: Role
+    position: int
+    kind: Literal["stand_in"] = "stand_in"
+
+
+@dataclass(frozen=True)
 class WorkspaceFailed:
     """Git or the disk refused; a person must look at the workspace."""
 
@@ -243,6 +255,7 @@ Event = (
     | HostRefused
     | TimerFired
     | Queued
+    | StandIn
     | WorkspaceFailed
     | Retried
     | Skipped

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from spec_kitty_orchestrator.core import gating, implementing, reviewing
-from spec_kitty_orchestrator.core.attempts import opened
+from spec_kitty_orchestrator.core.attempts import chosen, opened
 from spec_kitty_orchestrator.core.commands import (
     Claim,
     ClaimReview,
@@ -43,6 +43,7 @@ from spec_kitty_orchestrator.core.events import (
     ReviewClaimed,
     Scheduled,
     Skipped,
+    StandIn,
     Submitted,
     SubtasksTicked,
     TimerFired,
@@ -101,7 +102,7 @@ def resume(wp: WorkPackage, policy: Policy) -> Command:
         case Phase.WAITING | Phase.CLAIMING:
             return Claim()
         case Phase.IMPLEMENTING:
-            agent = policy.impl_agents[wp.impl_agent]
+            agent = wp.agent(Role.IMPLEMENT, policy)
             session = session_for(wp, agent, policy)
             return OpenAttempt(Role.IMPLEMENT, agent, len(wp.attempts) + 1, session)
         case Phase.COMMITTING:
@@ -113,7 +114,7 @@ def resume(wp: WorkPackage, policy: Policy) -> Command:
         case Phase.CLAIMING_REVIEW:
             return ClaimReview()
         case Phase.REVIEWING:
-            return OpenAttempt(Role.REVIEW, policy.review_agents[wp.review_agent], len(wp.attempts) + 1)
+            return OpenAttempt(Role.REVIEW, wp.agent(Role.REVIEW, policy), len(wp.attempts) + 1)
         case Phase.RECORDING:
             return reviewing.record(wp, policy)
         case Phase.PARKING:
@@ -212,6 +213,7 @@ def _again(wp: WorkPackage, _event: Event, _policy: Policy) -> Next:
 
 EDGES: dict[tuple[Phase, type[Event]], Edge] = {
     (Phase.CLAIMING, Claimed): implementing.claimed,
+    (Phase.IMPLEMENTING, StandIn): chosen,
     (Phase.IMPLEMENTING, AttemptOpened): opened,
     (Phase.IMPLEMENTING, AgentExited): implementing.implemented,
     (Phase.COMMITTING, Committed): implementing.committed,
@@ -226,6 +228,7 @@ EDGES: dict[tuple[Phase, type[Event]], Edge] = {
     (Phase.CLAIMING_REVIEW, ReviewClaimed): reviewing.review_claimed,
     (Phase.REVIEWING, ReviewClaimed): reviewing.head_moved,
     (Phase.RECORDING, ReviewClaimed): reviewing.head_moved,
+    (Phase.REVIEWING, StandIn): chosen,
     (Phase.REVIEWING, AttemptOpened): opened,
     (Phase.REVIEWING, AgentExited): reviewing.reviewed,
     (Phase.RECORDING, Recorded): reviewing.recorded,

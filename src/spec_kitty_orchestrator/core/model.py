@@ -295,6 +295,8 @@ class WorkPackage:
         tries: how often the present call was repeated after a refusal, a lost reply or a stopped agent.
         impl_agent: position in the implementers' fallback order.
         review_agent: position in the reviewers' fallback order.
+        stand_in: position of the agent that makes the next attempt while an earlier one rests, -1 for none.
+        stand_in_after: stand-ins up to this position are not asked again before an attempt ends well.
         usage: over all attempts.
         told_usage: by session, what was last told of those whose usage is cumulative.
         rests: why it gave its slot back and for how long, "" while it is at work.
@@ -337,6 +339,8 @@ class WorkPackage:
     tries: int = 0
     impl_agent: int = 0
     review_agent: int = 0
+    stand_in: int = -1
+    stand_in_after: int = 0
     usage: Usage = field(default_factory=Usage)
     told_usage: Mapping[str, Usage] = field(default_factory=dict)
     rests: str = ""
@@ -356,3 +360,22 @@ class WorkPackage:
     def rounds(self, role: Role) -> int:
         """How many attempts of a role were opened so far."""
         return sum(one.role is role for one in self.attempts)
+
+    def agent(self, role: Role, policy: Policy) -> str:
+        """Who is at work in a role, or makes its next attempt."""
+        if self.open_attempt is not None and self.open_attempt.role is role:
+            return self.open_attempt.agent
+        position, agents = self.order(role, policy)
+        return agents[self.stand_in if 0 <= self.stand_in < len(agents) else position]
+
+    def last_agent(self, role: Role, policy: Policy) -> str:
+        """Who made the last attempt in a role, if it is in the order; else who makes the next one."""
+        _, agents = self.order(role, policy)
+        made = (one.agent for one in reversed(self.attempts) if one.role is role and one.agent in agents)
+        return next(made, "") or self.agent(role, policy)
+
+    def order(self, role: Role, policy: Policy) -> tuple[int, tuple[str, ...]]:
+        """Return the present position in the fallback order of a role, and the order."""
+        if role is Role.REVIEW:
+            return self.review_agent, policy.review_agents
+        return self.impl_agent, policy.impl_agents

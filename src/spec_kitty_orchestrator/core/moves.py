@@ -130,6 +130,8 @@ def reopen(wp: WorkPackage) -> WorkPackage:
         tries=0,
         impl_agent=0,
         review_agent=0,
+        stand_in=-1,
+        stand_in_after=0,
         # A recorded verdict is used up: if a person undoes it, only another review can approve again.
         verdict=wp.verdict if wp.result is Result.PARKED else None,
     )

@@ -7,7 +7,6 @@ from spec_kitty_orchestrator.core.model import Outcome, Policy
 
 RETRIES: dict[Outcome, int] = {
     Outcome.OVERLOADED: 3,
-    Outcome.RATE_LIMITED: 3,
     Outcome.FAILED: 1,
     Outcome.CRASHED: 2,
     Outcome.STALLED: 2,
@@ -17,15 +16,15 @@ RETRIES: dict[Outcome, int] = {
     Outcome.INVALID_REQUEST: 0,
     Outcome.BUDGET: 0,
 }
-"""How often one agent is tried again after outcomes in a row that are not `ok`; the last one decides."""
+"""How often one agent is tried again after outcomes in a row that are not `ok`; the last one decides.
+
+A rate limit is not among them: it says nothing about the work package, see `core.quota`.
+"""
 
 JITTER = 0.2
 """The part of a back-off by which it varies, so that work packages that failed together do not return so."""
 
-PAUSED: frozenset[Outcome] = frozenset({Outcome.OVERLOADED, Outcome.RATE_LIMITED})
-"""Outcomes that pass with time: they wait before the retry."""
-
-UNCHARGED: frozenset[Outcome] = PAUSED | {Outcome.CANCELED}
+UNCHARGED: frozenset[Outcome] = frozenset({Outcome.OVERLOADED, Outcome.RATE_LIMITED, Outcome.CANCELED})
 """Outcomes that say nothing about the work: they do not count towards `max_attempts`."""
 
 
@@ -49,33 +48,24 @@ class GiveUp:
 
 
 def next_move(
-    outcome: Outcome,
-    failures: int,
-    more_agents: bool,
-    retry_after_s: float | None,
-    policy: Policy,
-    attempt_id: str,
+    outcome: Outcome, failures: int, more_agents: bool, policy: Policy, attempt_id: str
 ) -> Retry | Fallback | GiveUp:
     """Decide what follows `outcome`.
 
     Args:
-        outcome: of the attempt that just ended; not `ok`.
+        outcome: of the attempt that just ended; neither `ok` nor `rate_limited`.
         failures: attempts of the same agent and role in a row that did not end `ok`, this one included.
         more_agents: whether the fallback order has a next agent.
-        retry_after_s: what the CLI said about the end of a rate limit.
         policy: gives the first back-off and its cap.
         attempt_id: of that attempt; the same one always gives the same jitter.
     """
     if outcome is Outcome.CANCELED:
         return Retry(0.0)
-    if outcome in PAUSED and more_agents and (retry_after_s or 0.0) > policy.retry_cap_s:
-        # A quota that is used up for hours is no reason to wait while another agent could work.
-        return Fallback()
     if failures <= RETRIES[outcome]:
-        if outcome not in PAUSED:
+        if outcome is not Outcome.OVERLOADED:
             return Retry(0.0)
         backoff_s = policy.retry_base_s * 2.0 ** (failures - 1) * _jitter(attempt_id)
-        return Retry(max(min(backoff_s, policy.retry_cap_s), retry_after_s or 0.0))
+        return Retry(min(backoff_s, policy.retry_cap_s))
     if more_agents:
         return Fallback()
     return GiveUp(f"the agent ended {failures} times in a row without a result, at last: {outcome}")

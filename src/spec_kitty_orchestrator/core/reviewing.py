@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from spec_kitty_orchestrator.core.attempts import after_failure, close
+from spec_kitty_orchestrator.core.attempts import after_failure, close, stood_in, without_stand_in
 from spec_kitty_orchestrator.core.commands import Record
 from spec_kitty_orchestrator.core.events import AgentExited, Event, Recorded, ReviewClaimed
 from spec_kitty_orchestrator.core.gates import told
 from spec_kitty_orchestrator.core.gating import gated
-from spec_kitty_orchestrator.core.model import Lane, Outcome, Phase, Policy, Ruling, WorkPackage
+from spec_kitty_orchestrator.core.model import Attempt, Lane, Outcome, Phase, Policy, Ruling, WorkPackage
 from spec_kitty_orchestrator.core.moves import Next, conclude, cycles, park
 from spec_kitty_orchestrator.core.refusals import answer
 from spec_kitty_orchestrator.core.stuck import same_findings
@@ -50,14 +50,14 @@ def _judged(wp: WorkPackage, event: AgentExited, policy: Policy) -> Next:
     if event.report.outcome is Outcome.CANCELED:
         return after_failure(wp, event, policy)
     if event.tampered:
-        return _unusable(wp, "the reviewer changed " + ", ".join(event.tampered[:5]), policy)
+        return _useless(wp, attempt, "the reviewer changed " + ", ".join(event.tampered[:5]), policy)
     if event.report.outcome is not Outcome.OK:
         return after_failure(wp, event, policy)
     verdict = read_verdict(
         event.report.text, attempt_id=attempt.id, head=attempt.head, reviewer=attempt.agent
     )
     if verdict.ruling is Ruling.UNUSABLE:
-        return _unusable(wp, f"{attempt.agent}'s verdict cannot be used: {verdict.summary}", policy)
+        return _useless(wp, attempt, f"{attempt.agent}'s verdict cannot be used: {verdict.summary}", policy)
     return ready_to_record(replace(wp, verdict=verdict, tries=0), policy)
 
 
@@ -69,12 +69,18 @@ def head_moved(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     return _unusable(wp, reason, policy)
 
 
+def _useless(wp: WorkPackage, attempt: Attempt, reason: str, policy: Policy) -> Next:
+    if stood_in(wp, attempt, policy):
+        return replace(without_stand_in(wp, attempt, policy), note=reason)
+    return _unusable(wp, reason, policy)
+
+
 def _unusable(wp: WorkPackage, reason: str, policy: Policy) -> Next:
     wp = replace(wp, unusable=wp.unusable + 1, note=reason)
     if wp.unusable < policy.max_unusable:
         return wp
     if wp.review_agent + 1 < len(policy.review_agents):
-        return replace(wp, review_agent=wp.review_agent + 1, unusable=0)
+        return replace(wp, review_agent=wp.review_agent + 1, unusable=0, stand_in_after=0)
     return park(wp, f"no usable verdict for {wp.head}; a person must review it ({reason})", blocks=False)
 
 

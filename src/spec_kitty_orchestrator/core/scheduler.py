@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from spec_kitty_orchestrator.core.board import Board
 from spec_kitty_orchestrator.core.commands import Claim, ClaimReview, OpenAttempt, RunAgent
 from spec_kitty_orchestrator.core.lifecycle import resume
-from spec_kitty_orchestrator.core.model import Lane, Policy, WorkPackage, Workspace
+from spec_kitty_orchestrator.core.model import Lane, Policy, Role, WorkPackage, Workspace
 from spec_kitty_orchestrator.core.plans import Finished, Idle, Stalled, Start
 
 __all__ = [
@@ -80,9 +80,9 @@ def next_agent(wp: WorkPackage, policy: Policy) -> str:
         case OpenAttempt(agent=agent):
             return agent
         case Claim() if wp.lane not in (Lane.FOR_REVIEW, Lane.IN_REVIEW):
-            return policy.impl_agents[wp.impl_agent]
+            return wp.agent(Role.IMPLEMENT, policy)
         case Claim() | ClaimReview():
-            return policy.review_agents[wp.review_agent]
+            return wp.agent(Role.REVIEW, policy)
         case _:
             return ""
 

@@ -27,9 +27,9 @@ class Seats:
         """Tell whether an agent has a free seat."""
         return agent not in self._per_agent or self._taken[agent] < self._per_agent[agent]
 
-    def seated(self, wp_id: str) -> bool:
-        """Tell whether a work package has a seat."""
-        return wp_id in self._seats
+    def seated(self, wp_id: str, agent: str = "") -> bool:
+        """Tell whether a work package has a seat, at this agent if one is named."""
+        return wp_id in self._seats and agent in ("", self._seats[wp_id])
 
     def ask(self, wp_id: str, agent: str) -> bool:
         """Give a seat to a work package that has none at this agent, unless others came first."""

@@ -20,6 +20,7 @@ from spec_kitty_orchestrator.core.events import (
     ReviewClaimed,
     Scheduled,
     Skipped,
+    StandIn,
     Submitted,
     SubtasksTicked,
     TimerFired,
@@ -84,6 +85,8 @@ def _words(event: Event) -> str:
             return "wait is over"
         case Queued(reason=reason):
             return reason
+        case StandIn(role=role, position=position):
+            return f"the agent at {position} of the order is to {role} next"
         case WorkspaceFailed(message=message):
             return f"workspace failed: {message}"
         case Retried(note=note):

@@ -4,32 +4,28 @@ Whatever changes wakes who has to act on it. Signals arrive as a call of `interr
 """
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import anyio
 from anyio.abc import TaskGroup
 
-from spec_kitty_orchestrator.core.commands import (
-    Claim,
-    ClaimReview,
-    Command,
-    Finish,
-    OpenAttempt,
-    Park,
-    RunAgent,
-    Wait,
-)
-from spec_kitty_orchestrator.core.events import Event, Queued, Scheduled, TimerFired
+from spec_kitty_orchestrator.core.commands import Command, Finish, Wait
+from spec_kitty_orchestrator.core.events import AgentExited, Event, Queued, Scheduled, TimerFired
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Policy, Result, WorkPackage
 from spec_kitty_orchestrator.core.plans import Finished, Idle, Stalled, Start
 from spec_kitty_orchestrator.core.prompts import Prompts
+from spec_kitty_orchestrator.core.quota import Patience
+from spec_kitty_orchestrator.driver.admission import Admission, Held
+from spec_kitty_orchestrator.driver.closing import HURRIED_GRACE_S, STOP_GRACE_S, Closing
 from spec_kitty_orchestrator.driver.lookout import Lookout
 from spec_kitty_orchestrator.driver.mission import MissionView
 from spec_kitty_orchestrator.driver.progress import Progress
+from spec_kitty_orchestrator.driver.quotas import Quotas
 from spec_kitty_orchestrator.driver.recover import fold_in_steps, start_in_steps
 from spec_kitty_orchestrator.driver.resolver import Resolver
-from spec_kitty_orchestrator.driver.result import RunResult, begins_something, conclude, first_error
+from spec_kitty_orchestrator.driver.result import RunResult, conclude
 from spec_kitty_orchestrator.driver.room import HEADROOM_POLL_S, Room
 from spec_kitty_orchestrator.driver.work_package import Performer
 from spec_kitty_orchestrator.ports import (
@@ -47,12 +43,6 @@ from spec_kitty_orchestrator.ports import (
 )
 
 __all__ = ["HURRIED_GRACE_S", "STOP_GRACE_S", "Orchestrator", "RunResult", "new_attempt_id"]
-
-STOP_GRACE_S = 8.0
-"""Between the first signal to an agent and the kill: the slowest CLI cleans up in about two seconds."""
-
-HURRIED_GRACE_S = 1.0
-"""The same after a second signal to us: somebody is waiting."""
 
 POLL_INTERVAL_S = 30.0
 """Between two looks at the mission while only others can free work."""
@@ -90,6 +80,7 @@ class Orchestrator:
         max_per_agent: Mapping[str, int] | None = None,
         headroom: Headroom | None = None,
         gates: Gates | None = None,
+        patience: Patience | None = None,
     ) -> None:
         """Take the parts.
 
@@ -115,14 +106,14 @@ class Orchestrator:
             max_per_agent: how many attempts of an agent run at once; one that is missing has no limit.
             headroom: asked before work starts; None if the machine always has room.
             gates: runs what must pass before a review is paid for; None if there is nothing to run.
+            patience: what to do about quotas that are used up; None for the default.
         """
         self._mission, self._actor, self._policy = mission, actor, policy
         self._agents, self._journal = agents, journal
-        self._gates = gates
         self._clock, self._observer = clock, observer
         self._limit, self._timeouts_s = max_concurrent, timeouts_s
         self._stall_timeout_s = stall_timeout_s
-        self._version, self._grace_s = version, stop_grace_s
+        self._version = version
         self._per_agent = dict(max_per_agent or {})
         self._view = MissionView(host, mission)
         self._progress = Progress(self._view, policy, max_concurrent, self._per_agent)
@@ -132,21 +123,21 @@ class Orchestrator:
         self._performer = Performer(
             mission, actor, policy, host, agents, workspaces, self._view, prompts, tick_command, new_id, gates
         )
+        self._patience = patience or Patience()
+        self._quotas = Quotas(policy, self._patience, clock)
+        self._closing = Closing(self._progress, [one for one in (agents, gates) if one], stop_grace_s)
+        self._admission = Admission(
+            policy, self._progress, self._quotas, self._closing, self._lookout, observer
+        )
         self._queued: dict[str, Lane] = {}
-        self._stop = anyio.Event()
-        self._signals: list[int] = []
-        self._drained_by: int | None = None
-        self._failures: list[Exception] = []
 
     def drain(self, signum: int) -> None:
         """Start nothing more, let running attempts end, save their work and return from `run`."""
-        self._drained_by = signum
-        self._progress.close()
+        self._closing.drain(signum)
 
     def interrupt(self, signum: int) -> None:
         """Start nothing more, stop the agents and return from `run`; a second call hurries the stop."""
-        self._signals.append(signum)
-        self._halt()
+        self._closing.interrupt(signum)
 
     async def run(self, state: MissionState | None = None) -> RunResult:
         """Drive the mission until nothing is left to do.
@@ -160,36 +151,35 @@ class Orchestrator:
         """
         lines = await self._journal.read()
         await self._view.begin(state)
+        await self._quotas.begin(lines)
         folded = await fold_in_steps(lines, self._policy)
         await self._progress.begin(await start_in_steps(self._view.state(), folded, self._policy))
-        settings = (self._actor, self._policy, self._version, self._limit, *self._timeouts_s)
-        started = RunStarted(
-            self._clock.now(), self._mission, *settings, self._per_agent, self._stall_timeout_s
-        )
-        await self._journal.append(started)
+        await self._journal.append(self._start_line())
         end: Finished | Stalled | None = None
         async with anyio.create_task_group() as tg:
-            tg.start_soon(self._stop_agents_when_told)
-            tg.start_soon(self._guarded, self._resolver.keep_resolving)
-            tg.start_soon(self._guarded, self._lookout.keep_looking)
+            tg.start_soon(self._closing.stop_agents_when_told)
+            tg.start_soon(self._closing.guarded, self._resolver.keep_resolving)
+            tg.start_soon(self._closing.guarded, self._lookout.keep_looking)
             try:
                 end = await self._give_out_slots(tg)
             except Exception as error:  # noqa: BLE001 - raised below, once the agents are stopped
-                self._fail(error)
+                self._closing.fail(error)
                 while self._progress.board.active:
                     await self._progress.to_slots.wait()
             tg.cancel_scope.cancel()
-        if self._failures:
-            raise self._failures[0]
+        if self._closing.failures:
+            raise self._closing.failures[0]
         result = self._result(end)
         complete = sum(one.lane.complete for one in result.work_packages)
-        summary = f"{complete} of {len(self._progress.board.wps)} complete"
+        ended = f"; {result.ended}" if result.ended else ""
+        summary = f"{complete} of {len(self._progress.board.wps)} complete{ended}"
         await self._journal.append(RunEnded(self._clock.now(), result.exit_code, summary))
         return result
 
     async def _give_out_slots(self, tg: TaskGroup) -> Finished | Stalled | None:
         progress, board = self._progress, self._progress.board
         while not progress.closing:
+            self._admission.hold_new_work()
             if board.could_start(self._limit, anyio.current_time()):
                 if await self._room.is_short(at_work=bool(board.active)):
                     if self._room.is_given_up:
@@ -205,8 +195,7 @@ class Orchestrator:
                         self._start(tg, one)
                 case Idle(until=until):
                     self._claim_ahead(tg)
-                    with anyio.move_on_after(None if until is None else until - anyio.current_time()):
-                        await progress.to_slots.wait()
+                    await self._admission.idle(until)
                 case end:
                     if self._view.stale:
                         await self._view.refresh()
@@ -218,7 +207,7 @@ class Orchestrator:
 
     def _start(self, tg: TaskGroup, wp_id: str) -> None:
         self._progress.started(wp_id)
-        tg.start_soon(self._guarded, self._drive, wp_id)
+        tg.start_soon(self._closing.guarded, self._drive, wp_id)
 
     def _claim_ahead(self, tg: TaskGroup) -> None:
         """Let the host prepare the next work package while agents have every slot and the host is idle."""
@@ -240,15 +229,16 @@ class Orchestrator:
                         await self._view.refresh()
                         self._progress.adopt()
                     return
-                if self._halted or (self._drained_by and begins_something(event, command)):
+                if self._closing.forbids(event, command):
                     return
-                reason = self._must_wait(wp, command)
-                if reason:
-                    self._queued[wp_id] = wp.lane
-                    await self._happened(wp_id, Queued(reason))
+                answer = self._admission.ask(wp, command)
+                if isinstance(answer, Held):
+                    self._queued[wp_id], rests_until = wp.lane, answer.until
+                    await self._happened(wp_id, Queued(answer.reason))
                     return
-                event = await self._performer.perform(wp, command)
+                event = answer or await self._performer.perform(wp, command)
         finally:
+            self._admission.leave(wp_id)
             self._progress.stopped(wp_id, rests_until)
 
     def _taken_up(self, wp_id: str) -> Event:
@@ -257,66 +247,39 @@ class Orchestrator:
         # A read for somebody else may have told that it was moved while it waited: no agent is paid for then.
         lane = self._view.lanes.get(wp_id, wp.lane)
         rested = board.resting.pop(wp_id, None) is not None
-        waited = self._queued.pop(wp_id, None) is lane
-        if rested or waited:
+        self._quotas.woke(wp_id)
+        if self._queued.pop(wp_id) is lane if wp_id in self._queued else rested:
             return TimerFired()
         return Scheduled(lane, wp.workspace or board.workspaces[wp_id])
 
     async def _happened(self, wp_id: str, event: Event) -> tuple[WorkPackage, Command]:
+        before = self._progress.board.wps[wp_id].open_attempt
         wp, command = step(self._progress.board.wps[wp_id], event, self._policy)
-        await self._journal.append(Entry(self._clock.now(), wp_id, event))
+        at = self._clock.now()
+        await self._journal.append(Entry(at, wp_id, event))
         self._progress.put(wp)
+        if isinstance(event, AgentExited) and before is not None and before.id == event.attempt_id:
+            self._admission.ended(wp, before, event, at)
         self._observer.saw(wp, event)
         return wp, command
 
-    def _must_wait(self, wp: WorkPackage, command: Command) -> str:
-        """Return why a work package must give its slot back before `command`, "" if it may go on."""
-        board = self._progress.board
-        if wp.id == board.ahead and not isinstance(command, Claim | Park):
-            return "claimed ahead, waits for a slot"
-        if isinstance(command, OpenAttempt) and not board.admit(wp.id, command.agent):
-            return board.seats.refusal(command.agent)
-        if not isinstance(command, Claim | ClaimReview | OpenAttempt | RunAgent):
-            board.vacate(wp.id)
-            self._progress.tell()
-        return ""
-
-    async def _guarded(self, work: Callable[..., Awaitable[None]], *args: str) -> None:
-        """Let a failure end the run in order: nothing starts any more, agents are stopped, `run` raises."""
-        try:
-            await work(*args)
-        except ExceptionGroup as group:
-            self._fail(first_error(group))
-        except Exception as error:  # noqa: BLE001 - `run` raises it
-            self._fail(error)
-
-    def _fail(self, error: Exception) -> None:
-        self._failures.append(error)
-        self._halt()
-
-    def _halt(self) -> None:
-        self._stop.set()
-        self._stop = anyio.Event()
-        self._progress.close()
-
-    @property
-    def _halted(self) -> bool:
-        return bool(self._signals or self._failures)
-
-    async def _stop_agents_when_told(self) -> None:
-        async with anyio.create_task_group() as tg:
-            while True:
-                stop = self._stop
-                if self._halted:
-                    grace_s = self._grace_s if len(self._signals) < 2 else HURRIED_GRACE_S
-                    tg.start_soon(self._agents.stop_all, grace_s)
-                    if self._gates is not None:
-                        tg.start_soon(self._gates.stop_all, grace_s)
-                await stop.wait()
+    def _start_line(self) -> RunStarted:
+        settings = (self._actor, self._policy, self._version, self._limit, *self._timeouts_s)
+        return RunStarted(
+            self._clock.now(),
+            self._mission,
+            *settings,
+            max_per_agent=self._per_agent,
+            stall_timeout_s=self._stall_timeout_s,
+            on_rate_limit=self._patience.on_rate_limit.value,
+            max_wait_s=self._patience.max_wait_s,
+        )
 
     def _result(self, end: Finished | Stalled | None) -> RunResult:
-        known = self._progress.board.wps
+        known, ending = self._progress.board.wps, self._closing.ending
         wps = tuple(known[one] for one in self._view.lanes if one in known)
-        reasons = end.reasons if isinstance(end, Stalled) else {}
-        received = self._drained_by or next(iter(self._signals), None)
-        return conclude(self._view.state(), wps, reasons, received)
+        held = end.reasons if isinstance(end, Stalled) else {}
+        if ending is not None:
+            held = self._progress.board.reasons(ending.reason)
+        result = conclude(self._view.state(), wps, held, self._closing.received, ending)
+        return replace(result, resting=self._quotas.resting)

@@ -32,13 +32,14 @@ class Lookout:
                 await progress.to_lookout.wait()
                 continue
             due = None
-            await self._look()
+            await self.look()
 
     def _of_use(self) -> bool:
         board = self._progress.board
         return bool(board.active) and board.waits_for_others(self._progress.limit)
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Read the mission again and take over what others did; a host that cannot answer is only told."""
         try:
             await self._view.refresh()
         except HostError as error:

@@ -80,6 +80,8 @@ def _folded(lines: Iterable[Line], policy: Policy) -> Iterator[dict[str, WorkPac
 
 def fitted(wp: WorkPackage, policy: Policy) -> WorkPackage:
     """Start from the first agent again where the fallback order has become shorter than the position."""
+    if wp.stand_in >= 0:
+        wp = replace(wp, stand_in=-1)
     if wp.impl_agent >= len(policy.impl_agents):
         wp = replace(wp, impl_agent=0)
     return wp if wp.review_agent < len(policy.review_agents) else replace(wp, review_agent=0)

@@ -1,12 +1,24 @@
 """What a run came to, how it closes, and which error it is reported with."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from spec_kitty_orchestrator.core.commands import Claim, ClaimReview, Command, OpenAttempt, RunGates
 from spec_kitty_orchestrator.core.events import AttemptOpened, Event
-from spec_kitty_orchestrator.core.model import MissionState, Result, WorkPackage
+from spec_kitty_orchestrator.core.model import MissionState, Phase, Result, WorkPackage
 from spec_kitty_orchestrator.errors import OrchestratorError
+
+EXIT_QUOTA = 75
+"""The run waits for quotas longer than it may, or is to end at the first one that is used up."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What ended a run before nothing was left to do, other than a signal."""
+
+    exit_code: int
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -19,6 +31,8 @@ class RunResult:
         reasons: for each work package that is not approved or done, why.
         state: the host's lanes at the end; after an interruption, the last ones that we know.
         interrupted: the signal that ended the run, None if it ended by itself.
+        ended: what ended it before nothing was left to do, "" if nothing did: a quota or a budget.
+        resting: agents whose quota is used up, and until when.
     """
 
     exit_code: int
@@ -26,23 +40,34 @@ class RunResult:
     reasons: Mapping[str, str]
     state: MissionState
     interrupted: int | None = None
+    ended: str = ""
+    resting: Mapping[str, datetime] = field(default_factory=dict)
 
 
 def conclude(
-    state: MissionState, wps: Sequence[WorkPackage], stalled: Mapping[str, str], interrupted: int | None
+    state: MissionState,
+    wps: Sequence[WorkPackage],
+    held: Mapping[str, str],
+    interrupted: int | None,
+    ending: Ending | None = None,
 ) -> RunResult:
     """Say what a run came to.
 
     Args:
         state: the host's answer read last.
         wps: every work package, in the mission's order, with the lane last seen or acknowledged.
-        stalled: the scheduler's reasons, if it could start nothing more.
+        held: why those that are left did not go on, if the run ended by itself.
         interrupted: the signal that ended the run, if one did.
+        ending: what else ended it, if anything did.
     """
-    reasons = {one.id: stalled.get(one.id) or _why_open(one) for one in wps if not _well(one)}
+    reasons = {one.id: held.get(one.id) or _why_open(one) for one in wps if not _well(one)}
     known = replace(state, lanes={one.id: one.lane for one in wps})
     code = _exit_code(wps) if interrupted is None else 128 + interrupted
-    return RunResult(code, tuple(wps), reasons, known, interrupted)
+    if interrupted is not None or all(one.phase is Phase.FINISHED for one in wps):
+        ending = None
+    if ending is not None:
+        code = ending.exit_code
+    return RunResult(code, tuple(wps), reasons, known, interrupted, ending.reason if ending else "")
 
 
 def _well(wp: WorkPackage) -> bool:

@@ -135,7 +135,7 @@ class Performer:
     async def _claim(self, wp: WorkPackage) -> Event:
         # A claim of ours whose answer was lost is not adopted work: nobody else can have begun it.
         adopted = wp.lane is not Lane.PLANNED and not wp.ours and not wp.base
-        policy = self._metadata(wp, Role.IMPLEMENT)
+        policy = self.agents.policy(wp.agent(Role.IMPLEMENT, self.policy), Role.IMPLEMENT)
         refused = await self._told(
             wp, self.host.start_implementation(self.mission, wp.id, self.actor, policy), Lane.IN_PROGRESS
         )
@@ -177,7 +177,7 @@ class Performer:
         return AgentExited(attempt.id, report, tampered, refused)
 
     async def _told_of_review(self, wp: WorkPackage) -> HostRefused | None:
-        policy = self._metadata(wp, Role.REVIEW)
+        policy = self.agents.policy(wp.agent(Role.REVIEW, self.policy), Role.REVIEW)
         call = self.host.start_review(self.mission, wp.id, self.actor, policy)
         return await self._told(wp, call, Lane.IN_REVIEW)
 
@@ -270,6 +270,4 @@ class Performer:
         return wp.workspace
 
     def _metadata(self, wp: WorkPackage, role: Role) -> PolicyMetadata:
-        if role is Role.REVIEW:
-            return self.agents.policy(self.policy.review_agents[wp.review_agent], role)
-        return self.agents.policy(self.policy.impl_agents[wp.impl_agent], role)
+        return self.agents.policy(wp.last_agent(role, self.policy), role)

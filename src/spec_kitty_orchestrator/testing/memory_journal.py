@@ -1,8 +1,9 @@
-"""A journal in memory, a clock that stands still, and an observer that remembers."""
+"""A journal in memory, clocks, and an observer that remembers."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+import anyio
 import anyio.lowlevel
 
 from spec_kitty_orchestrator.core.events import Event
@@ -35,6 +36,17 @@ class StoppedClock:
     def now(self) -> datetime:
         """Return the moment."""
         return self.moment
+
+
+class LoopClock:
+    """Implements the port `WallClock` with a time of day that passes as the event loop's does."""
+
+    def __init__(self) -> None:
+        self.midnight = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        """Return so long after midnight as the event loop's clock says."""
+        return self.midnight + timedelta(seconds=anyio.current_time())
 
 
 class Watcher:

@@ -1,0 +1,64 @@
+"""What people are shown of agents whose quota is used up, through the command."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+SLUG = "demo-01ABC"
+Project = Any  # the class lives in conftest, which tests cannot import
+TEN_HOURS_S = 36_000.0
+
+
+def limited(project: Project, **changes: object) -> datetime:
+    """Write the journal of a run whose agent was limited just now; return when its quota is back."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    folder = project.root / ".kittify" / "orchestrator" / SLUG
+    folder.mkdir(parents=True)
+    policy = {"impl_agents": ["scripted"], "review_agents": ["scripted"]}
+    run = {"line": "run", "schema": 1, "mission": SLUG, "actor": "me", "policy": policy, "version": "1"}
+    place = {"path": "w", "prompt_path": "p", "lane_id": "a", "branch": "b", "base_ref": "c"}
+    attempt = {"id": "id1", "number": 1, "role": "implement", "agent": "scripted", "directory": "d"}
+    report = {"outcome": "rate_limited", "retry_after_s": TEN_HOURS_S}
+    events: list[dict[str, object]] = [
+        {"kind": "scheduled", "lane": "planned", "workspace": place},
+        {"kind": "claimed", "workspace": place, "head": "0" * 40},
+        {"kind": "attempt_opened", "attempt": attempt},
+        {"kind": "agent_exited", "attempt_id": "id1", "report": report},
+    ]
+    lines: list[dict[str, object]] = [run | changes]
+    lines += [{"line": "event", "wp_id": "WP09", "event": one} for one in events]
+    text = "".join(json.dumps({**line, "at": now.isoformat()}) + "\n" for line in lines)
+    (folder / "journal.jsonl").write_text(text)
+    return now + timedelta(seconds=TEN_HOURS_S)
+
+
+def test_status_says_who_rests_until_when(project: Project) -> None:
+    until = limited(project)
+    project.lanes({"WP01": "planned"})
+    done = project.run("status", "--mission", SLUG)
+    assert f"scripted rests: its quota is used up until {until:%Y-%m-%d %H:%M} UTC" in done.stdout
+    document = json.loads(project.run("status", "--mission", SLUG, "--json").stdout)
+    assert document["agents_resting"] == {"scripted": until.isoformat()}
+
+
+def test_a_run_that_could_only_wait_for_too_long_claims_nothing_and_ends_with_75(project: Project) -> None:
+    until = limited(project)
+    project.lanes({"WP01": "planned"})
+    done = project.run("resume")
+    assert done.returncode == 75, done.stderr
+    rests = f"its quota is used up until {until:%Y-%m-%d %H:%M} UTC"
+    assert "It ended before its work was done: waiting for quotas would take longer than 6 h" in done.stdout
+    assert f"scripted rests: {rests}" in done.stdout
+    assert f"why: waits for scripted: {rests}" in done.stdout
+    assert "spec-kitty-orchestrator resume --mission" in done.stdout
+    assert project.calls("start-implementation") == []
+
+
+def test_what_a_run_does_about_quotas_is_remembered(project: Project) -> None:
+    limited(project, on_rate_limit="stop", max_wait_s=120.0)
+    project.lanes({"WP01": "done"})
+    done = project.run("resume")
+    assert done.returncode == 0, done.stderr
+    file = project.root / ".kittify" / "orchestrator" / SLUG / "journal.jsonl"
+    last = [json.loads(line) for line in file.read_text().splitlines() if '"line":"run"' in line][-1]
+    assert (last["on_rate_limit"], last["max_wait_s"]) == ("stop", 120.0)
