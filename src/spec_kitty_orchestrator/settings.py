@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from spec_kitty_orchestrator.core.gates import LONGEST_TIMEOUT_S
 from spec_kitty_orchestrator.quantities import seconds, seconds_or_none, size
@@ -97,6 +97,12 @@ def _host_limit(value: float) -> float:
     return value
 
 
+def _quorum(value: object) -> object:
+    """Accept a number as text too, because flags and variables are text."""
+    return int(value) if isinstance(value, str) and re.fullmatch(r"\s*\d{1,3}\s*", value) else value
+
+
+Quorum = Annotated[Literal["all"] | Annotated[int, Field(ge=1)], BeforeValidator(_quorum)]
 Duration = Annotated[float, BeforeValidator(seconds)]
 DurationOrNone = Annotated[float, BeforeValidator(seconds_or_none)]
 Size = Annotated[int, BeforeValidator(size)]
@@ -131,6 +137,8 @@ class RunSettings(_Section):
         poll_interval: seconds between reads of the lanes, while only a change by others could free work.
         min_free_memory: bytes; below that nothing more is started. 0 switches the floor off.
         min_free_disk: the same of the disk.
+        review_quorum: how many reviewers must approve the same commit; `all` for each of the list.
+        require_independent_review: whether a reviewer of the implementer's family is never used.
         session_resume: whether an implementer goes on with its own session where its CLI can.
         pass_env: variables that reach every agent besides the usual ones.
         on_rate_limit: what to do about an agent whose quota is used up.
@@ -152,10 +160,24 @@ class RunSettings(_Section):
     poll_interval: Duration = 30.0
     min_free_memory: Size = 256 * 1000**2
     min_free_disk: Size = 512 * 1000**2
+    review_quorum: Quorum = 1
+    require_independent_review: bool = False
     session_resume: bool = True
     pass_env: Variables = ()
     on_rate_limit: Literal["wait", "fallback", "stop"] = "fallback"
     max_wait: Duration = 6 * 3600.0
+
+    @model_validator(mode="after")
+    def _enough_reviewers(self) -> "RunSettings":
+        if self.needed_approvals > len(self.review_agents):
+            known = len(self.review_agents)
+            raise ValueError(f"review_quorum is {self.review_quorum}, but there are only {known} reviewers")
+        return self
+
+    @property
+    def needed_approvals(self) -> int:
+        """Return the quorum as a number."""
+        return len(self.review_agents) if self.review_quorum == "all" else self.review_quorum
 
 
 class HostSettings(_Section):

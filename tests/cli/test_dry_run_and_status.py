@@ -206,3 +206,12 @@ def test_the_status_names_the_log_of_a_gate_that_runs(project: Project) -> None:
     assert f"WP01 logs: {logs}" in project.run("status", "--mission", SLUG).stdout
     (first, *_) = json.loads(project.run("status", "--mission", SLUG, "--json").stdout)["work_packages"]
     assert (first["phase"], first["gate_log"]) == ("gating", str(logs))
+
+
+def test_a_review_by_the_implementers_own_family_is_warned_of_and_refused_on_demand(project: Project) -> None:
+    done = project.orchestrate("--dry-run")
+    told = "no reviewer (scripted) is of another family than the implementer scripted (scripted)"
+    assert done.stdout.count(f"warning: {told}") == 1
+    refused = project.orchestrate("--require-independent-review")
+    assert refused.returncode == 5
+    assert told in refused.stderr

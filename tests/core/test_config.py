@@ -390,3 +390,24 @@ def test_the_stall_timeout_alone_can_be_switched_off(tmp_path: Path, off: str) -
 def test_a_span_of_time_is_written_as_it_is_read(span_s: float, text: str) -> None:
     assert spelled(span_s) == text
     assert seconds(text) == span_s
+
+
+def test_a_quorum_is_a_number_or_all(tmp_path: Path) -> None:
+    lists = "[run]\nreview_agents = ['codex', 'claude-code']\n"
+    assert read(tmp_path).run.needed_approvals == 1
+    assert read(tmp_path, lists + "review_quorum = 2").run.needed_approvals == 2
+    assert read(tmp_path, lists + "review_quorum = 'all'").run.needed_approvals == 2
+    assert read(tmp_path, lists, {"SKO_REVIEW_QUORUM": "2"}).run.needed_approvals == 2
+    assert read(tmp_path, lists, review_quorum="all").run.needed_approvals == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("3", "review_quorum is 3, but there are only 1 reviewers"),
+        ("0", "review_quorum"),
+        ("'most'", "quorum"),
+    ],
+)
+def test_a_quorum_that_cannot_be_is_an_error(tmp_path: Path, value: str, told: str) -> None:
+    assert told in refusal(tmp_path, f"[run]\nreview_quorum = {value}")

@@ -81,6 +81,7 @@ CODES = (
 )
 MESSAGES = ("no", "has uncommitted changes", "requires completed subtasks", "", "\n")
 REVIEWS = ("approved", "changes_requested", "prose", "other sha", "other attempt", "nothing to change")
+FAMILIES = {"alice": "a", "ann": "b", "bob": "b", "ben": "c"}
 GATE_ENDS = ("red", "broken", "stopped", "moved", "half", "other")
 IMPLEMENTS = ("summary", "no change", "subtasks", "prose")
 
@@ -154,6 +155,9 @@ def policies() -> st.SearchStrategy[Policy]:
         finish_lane=st.sampled_from([Lane.DONE, Lane.APPROVED]),
         tick_subtasks=st.booleans(),
         gates=st.sampled_from([(), GATES]),
+        review_quorum=st.integers(1, 2),
+        independent_review=st.booleans(),
+        families=st.sampled_from([{}, FAMILIES]),
     )
 
 
@@ -296,6 +300,7 @@ def run(world: World, policy: Policy, lane: Lane, bound: int) -> tuple[list[Even
         if isinstance(command, Record) and command.to.complete:
             assert_approved(wp, command, world)
             assert not policy.gates or wp.head in world.green
+            assert_agreed(wp, policy, world)
         assert not is_review(command) or not unproven(policy.gates, wp.gates, wp.head)
         if isinstance(command, Finish):
             if command.result is not Result.REQUEUED:
@@ -304,6 +309,20 @@ def run(world: World, policy: Policy, lane: Lane, bound: int) -> tuple[list[Even
         else:
             event = world.perform(wp, command)
     raise AssertionError("it did not end:\n" + "\n".join(wp.story))
+
+
+def assert_agreed(wp: WorkPackage, policy: Policy, world: World) -> None:
+    agents = {one.agent for one in wp.attempts if world.approved.get(one.id) == wp.head}
+    assert len(agents) >= policy.review_quorum
+    if policy.independent_review and policy.families:
+        ended = zip(wp.attempts, wp.outcomes, strict=False)
+        authors = {
+            policy.families[one.agent]
+            for one, outcome in ended
+            if one.role is Role.IMPLEMENT and outcome is Outcome.OK
+        }
+        assert wp.verdict is not None
+        assert not {policy.families[one] for one in wp.verdict.reviewer.split(", ")} & authors
 
 
 def is_review(command: Command) -> bool:
@@ -426,6 +445,7 @@ def test_a_new_start_at_any_point_still_ends_and_still_tells_the_truth(
         if isinstance(command, Record) and command.to.complete:
             assert_approved(wp, command, world)
             assert not policy.gates or wp.head in world.green
+            assert_agreed(wp, policy, world)
         if isinstance(command, Finish):
             break
         wp, command = step(wp, world.perform(wp, command), policy)

@@ -17,9 +17,11 @@ from spec_kitty_orchestrator.core.model import (
     Policy,
     PolicyMetadata,
     Role,
+    Ruling,
     Workspace,
 )
 from spec_kitty_orchestrator.core.prompts import Prompts
+from spec_kitty_orchestrator.core.verdict import read_verdict
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.ports import AttemptRequest, Entry, Line, ReviewResult
@@ -210,8 +212,21 @@ class Stage:
                 assert named == (Role.REVIEW, one.transition.wp, one.head)
                 ends = [(exit_.report.outcome, exit_.tampered) for exit_ in ended.get(attempt_id, ())]
                 assert ends == [(Outcome.OK, ())]
+                approving = {
+                    other.agent
+                    for other in self.agents.requests
+                    if (other.role, other.wp_id, other.head) == named
+                    and any(self._approves(other, end) for end in ended.get(other.id, ()))
+                }
+                assert len(approving) >= self.policy.review_quorum
                 for gate in self.policy.gates:
                     assert (one.transition.wp, one.head, gate.name) in self.gates.green
+
+    def _approves(self, request: AttemptRequest, end: AgentExited) -> bool:
+        if end.report.outcome is not Outcome.OK or end.tampered:
+            return False
+        read = read_verdict(end.report.text, attempt_id=request.id, head=request.head, reviewer=request.agent)
+        return read.ruling is Ruling.APPROVED
 
     def _exits(self) -> Iterable[AgentExited]:
         return (

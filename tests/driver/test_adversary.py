@@ -132,6 +132,7 @@ async def end_of_run(mission: Stage, host: StubbornHost, mode: OnRateLimit) -> N
     limit=st.sampled_from([1, 3]),
     check=st.none() | st.sampled_from(CHECKS),
     mode=st.sampled_from(OnRateLimit),
+    quorum=st.booleans(),
 )
 def test_the_run_ends_whatever_constant_answer_the_world_gives(
     script: Callable[[AttemptRequest], Play],
@@ -142,6 +143,7 @@ def test_the_run_ends_whatever_constant_answer_the_world_gives(
     limit: int,
     check: Check | None,
     mode: OnRateLimit,
+    quorum: bool,
 ) -> None:
     host = StubbornHost(
         {"WP01": (), "WP02": (), "WP03": ("WP01",)},
@@ -155,7 +157,9 @@ def test_the_run_ends_whatever_constant_answer_the_world_gives(
         script=script,
         host=host,
         max_concurrent=limit,
-        policy=longer(impl_agents=names, review_agents=names, gates=gates),
+        policy=longer(
+            impl_agents=names, review_agents=names, gates=gates, review_quorum=len(names) if quorum else 1
+        ),
         checks=lambda wp, head, turn: check or Check(),
     )
     if commits == "refuses":

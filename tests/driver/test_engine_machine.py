@@ -69,6 +69,8 @@ class Machine(RuleBasedStateMachine):
         per_agent=st.sampled_from([{}, {"ada": 1}, {"ada": 2, "eve": 1}]),
         poll_interval_s=st.sampled_from([2.0, 30.0]),
         gates=st.sampled_from([(), GATES]),
+        quorum=st.booleans(),
+        families=st.sampled_from([{}, {"ada": "a", "eve": "a"}, {"ada": "a", "eve": "b"}]),
         checks=st.lists(st.sampled_from(CHECKS), min_size=1, max_size=7),
     )
     def begin(
@@ -82,6 +84,8 @@ class Machine(RuleBasedStateMachine):
         per_agent: dict[str, int],
         poll_interval_s: float,
         gates: tuple[Gate, ...],
+        quorum: bool,
+        families: dict[str, str],
         checks: list[Check],
     ) -> None:
         pairs = [(one, other) for place, one in enumerate(NAMES) for other in NAMES[:place]]
@@ -97,7 +101,13 @@ class Machine(RuleBasedStateMachine):
             max_concurrent=limit,
             latency_s=latency_s,
             policy=longer(
-                impl_agents=agents, review_agents=agents, max_attempts=4, max_review_cycles=2, gates=gates
+                impl_agents=agents,
+                review_agents=agents,
+                max_attempts=4,
+                max_review_cycles=2,
+                gates=gates,
+                review_quorum=len(agents) if quorum else 1,
+                families=families,
             ),
             checks=lambda wp, head, turn: checks[(int(head, 16) + turn) % len(checks)],
         )

@@ -13,7 +13,7 @@ from spec_kitty_orchestrator.app.build import (
 from spec_kitty_orchestrator.app.by_hand import Decided, retry, skip
 from spec_kitty_orchestrator.app.cleanup import Cleared, clean_up
 from spec_kitty_orchestrator.app.plan import Plan, PlannedRole, PlannedWorkPackage, make_plan
-from spec_kitty_orchestrator.app.preflight import check_free, examine, find_problems, stop_at
+from spec_kitty_orchestrator.app.preflight import check_free, dependence, examine, find_problems, stop_at
 from spec_kitty_orchestrator.app.project import Project, open_project
 from spec_kitty_orchestrator.app.repository import (
     LOGS,
@@ -61,6 +61,7 @@ __all__ = [
     "choose_unfinished",
     "clean_up",
     "connect",
+    "dependence",
     "describe",
     "describe_end",
     "examine",

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 
-from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase, Policy, WorkPackage
+from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase, Policy, Role, WorkPackage
 from spec_kitty_orchestrator.core.quota import OnRateLimit, used_up
 from spec_kitty_orchestrator.ports import RunStarted
 
@@ -71,7 +71,5 @@ def _order(wp: WorkPackage, lane: Lane, policy: Policy) -> tuple[str, ...]:
     reviewed = wp.phase in _REVIEWED_NEXT or (
         wp.phase is Phase.WAITING and lane in (Lane.FOR_REVIEW, Lane.IN_REVIEW)
     )
-    agents, place = (
-        (policy.review_agents, wp.review_agent) if reviewed else (policy.impl_agents, wp.impl_agent)
-    )
-    return agents[place:]
+    position, agents = wp.order(Role.REVIEW if reviewed else Role.IMPLEMENT, policy)
+    return agents[position:]

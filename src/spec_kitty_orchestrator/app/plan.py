@@ -6,7 +6,7 @@ from pathlib import Path
 
 import anyio
 
-from spec_kitty_orchestrator.app.preflight import policy_problems, roles
+from spec_kitty_orchestrator.app.preflight import dependence, policy_problems, roles
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.core.gates import Gate
 from spec_kitty_orchestrator.core.model import Lane, MissionState, PolicyMetadata, Role, Workspace
@@ -56,6 +56,8 @@ class Plan:
         cyclic: work packages that no wave can hold.
         min_free_memory: bytes; below that nothing is started. 0 for no such floor.
         min_free_disk: the same of the disk.
+        warnings: what is allowed and may not be meant.
+        review_quorum: how many reviewers must approve a commit.
         gates: what must pass on a commit before it is reviewed.
     """
 
@@ -70,6 +72,8 @@ class Plan:
     min_free_memory: int
     min_free_disk: int
     gates: tuple[Gate, ...] = ()
+    warnings: tuple[str, ...] = ()
+    review_quorum: int = 1
 
 
 async def make_plan(project: Project, host: Host, runner: LocalAgents, state: MissionState) -> Plan:
@@ -109,6 +113,8 @@ async def make_plan(project: Project, host: Host, runner: LocalAgents, state: Mi
         min_free_memory=run.min_free_memory,
         min_free_disk=run.min_free_disk,
         gates=project.policy.gates,
+        warnings=tuple(dependence(project)),
+        review_quorum=run.needed_approvals,
     )
 
 

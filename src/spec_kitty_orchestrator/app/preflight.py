@@ -49,6 +49,8 @@ def find_problems(project: Project, runner: LocalAgents) -> list[OrchestratorErr
         problems += _banned(name, settings)
         if runner.executable(name) is None:
             problems.append(_missing(name, settings.executable or agent.executable))
+    if project.settings.run.require_independent_review:
+        problems += [PreflightError(f"--require-independent-review: {one}") for one in dependence(project)]
     for role, names in roles(project).items():
         for name in names:
             problems += [
@@ -62,6 +64,24 @@ def roles(project: Project) -> Mapping[Role, tuple[str, ...]]:
     """Return the agents of each role, in the order of fallback."""
     run = project.settings.run
     return {Role.IMPLEMENT: run.impl_agents, Role.REVIEW: run.review_agents}
+
+
+def dependence(project: Project) -> list[str]:
+    """Name each implementer of whose work no reviewer, or too few of them, is independent."""
+    run = project.settings.run
+    needed = run.needed_approvals if run.require_independent_review else 1
+    found = []
+    for name in run.impl_agents:
+        family = project.agents[name][0].family
+        others = [one for one in run.review_agents if project.agents[one][0].family != family]
+        if len(others) < needed:
+            reviewers = ", ".join(run.review_agents)
+            short = f"only {len(others)} of the reviewers" if others else "no reviewer"
+            found.append(
+                f"{short} ({reviewers}) is of another family than the implementer {name} ({family}): "
+                "its review is not independent"
+            )
+    return found
 
 
 def policy_problems(policy: PolicyMetadata) -> list[str]:

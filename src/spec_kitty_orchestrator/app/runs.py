@@ -168,6 +168,9 @@ def settings_of(started: RunStarted) -> Mapping[str, object]:
             {"name": one.name, "command": list(one.command), "timeout": one.timeout_s} for one in policy.gates
         ]
         or None,
+        # What an earlier version did not record must not undo what the file demands.
+        "review_quorum": policy.review_quorum if policy.review_quorum > 1 else None,
+        "require_independent_review": policy.independent_review or None,
         "session_resume": policy.session_resume,
         "actor": started.actor,
         "max_concurrent": started.max_concurrent or None,

@@ -41,6 +41,10 @@ def show(plan: Plan, console: Console) -> None:
     for role in plan.roles:
         for text in _role(role):
             line(text)
+    if plan.review_quorum > 1:
+        line(f"  each commit needs {words.count(plan.review_quorum, 'approval')}")
+    for text in plan.warnings:
+        line(f"  warning: {text}")
     line()
     for text in _gates(plan):
         line(text)

@@ -67,6 +67,16 @@ StallTimeout = Annotated[
         show_default=False,
     ),
 ]
+ReviewQuorum = Annotated[
+    str | None,
+    typer.Option(metavar="all|N", help="How many reviewers must approve each commit.", show_default=False),
+]
+IndependentReview = Annotated[
+    bool,
+    typer.Option(
+        "--require-independent-review", help="Never use a reviewer of the family of the implementer."
+    ),
+]
 NoSessionResume = Annotated[
     bool, typer.Option("--no-session-resume", help="Begin each rework in a new session of its agent.")
 ]
@@ -126,6 +136,8 @@ def flags(
     no_session_resume: bool,
     on_rate_limit: OnRateLimit | None,
     max_wait: str | None,
+    review_quorum: str | None,
+    require_independent_review: bool,
 ) -> Mapping[str, object]:
     """Return the options that are settings, by the names that `app.open_project` wants."""
     return {
@@ -139,6 +151,8 @@ def flags(
         "stall_timeout": stall_timeout,
         "actor": actor,
         "host_transport": transport.value if transport else None,
+        "review_quorum": review_quorum,
+        "require_independent_review": require_independent_review or None,
         "session_resume": False if no_session_resume else None,
         "gate": list(gate) if gate else None,
         "on_rate_limit": on_rate_limit.value if on_rate_limit else None,

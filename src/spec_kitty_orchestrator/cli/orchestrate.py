@@ -25,6 +25,8 @@ def orchestrate(
     no_session_resume: options.NoSessionResume = False,
     on_rate_limit: options.OnLimit = None,
     max_wait: options.MaxWait = None,
+    review_quorum: options.ReviewQuorum = None,
+    require_independent_review: options.IndependentReview = False,
     plan_only: Annotated[bool, typer.Option("--dry-run", help="Change nothing; show the plan.")] = False,
     actor: options.Actor = None,
     repo_root: options.RepoRoot = None,
@@ -60,6 +62,8 @@ def orchestrate(
         no_session_resume=no_session_resume,
         on_rate_limit=on_rate_limit,
         max_wait=max_wait,
+        review_quorum=review_quorum,
+        require_independent_review=require_independent_review,
     )
     project = app.open_project(repo_root or Path.cwd(), os.environ, flags)
     work = Work(

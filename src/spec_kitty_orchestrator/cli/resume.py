@@ -27,6 +27,8 @@ def resume(
     no_session_resume: options.NoSessionResume = False,
     on_rate_limit: options.OnLimit = None,
     max_wait: options.MaxWait = None,
+    review_quorum: options.ReviewQuorum = None,
+    require_independent_review: options.IndependentReview = False,
     actor: options.Actor = None,
     repo_root: options.RepoRoot = None,
     accept: options.Accept = False,
@@ -62,6 +64,8 @@ def resume(
         no_session_resume=no_session_resume,
         on_rate_limit=on_rate_limit,
         max_wait=max_wait,
+        review_quorum=review_quorum,
+        require_independent_review=require_independent_review,
     )
     flags = {
         **app.settings_of(chosen.started),

@@ -171,6 +171,8 @@ async def run(work: Work) -> int:
         said = await _begin(work, mission)
         if said:
             view.said(said)
+        for warning in app.dependence(project):
+            view.said(f"warning: {warning}")
         orchestrator = app.build(project, mission, host=host, agents=work.agents, observer=view)
         work.tell(orchestrator, view)
         async with anyio.create_task_group() as tasks:

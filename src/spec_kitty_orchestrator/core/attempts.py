@@ -6,6 +6,7 @@ from spec_kitty_orchestrator.core.commands import Wait
 from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened, Event, StandIn
 from spec_kitty_orchestrator.core.model import Attempt, Outcome, Phase, Policy, Role, Usage, WorkPackage
 from spec_kitty_orchestrator.core.moves import Next, park, rework
+from spec_kitty_orchestrator.core.quorum import enough
 from spec_kitty_orchestrator.core.retry import Fallback, Retry, next_move
 from spec_kitty_orchestrator.core.sessions import remember
 
@@ -82,7 +83,7 @@ def after_failure(wp: WorkPackage, event: AgentExited, policy: Policy) -> Next:
     if isinstance(move, Fallback):
         wp = replace(wp, stand_in_after=0)
         if reviewing:
-            return replace(wp, review_agent=position + 1, unusable=0)
+            return enough(replace(wp, review_agent=position + 1, unusable=0), policy)
         return replace(wp, impl_agent=position + 1)
     return (wp, Wait(move.after_s, wp.note)) if move.after_s > 0 else wp
 

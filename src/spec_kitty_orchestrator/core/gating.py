@@ -19,6 +19,7 @@ from spec_kitty_orchestrator.core.model import (
     WorkPackage,
 )
 from spec_kitty_orchestrator.core.moves import Next, park, rework
+from spec_kitty_orchestrator.core.quorum import enough
 
 MOST_STOPPED = 5
 """Stopped turns within one start that are followed by another: a bound, as they are not charged."""
@@ -31,7 +32,10 @@ _UNDER_REVIEW = (Lane.FOR_REVIEW, Lane.IN_REVIEW)
 
 def gated(wp: WorkPackage, phase: Phase, policy: Policy) -> WorkPackage:
     """Go on to `phase`, unless the gates have yet to pass on the commit that it is about."""
-    return replace(wp, phase=Phase.GATING if unproven(policy.gates, wp.gates, wp.head) else phase)
+    if unproven(policy.gates, wp.gates, wp.head):
+        return replace(wp, phase=Phase.GATING)
+    wp = replace(wp, phase=phase)
+    return enough(wp, policy) if phase is Phase.REVIEWING else wp
 
 
 def passed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
@@ -48,7 +52,7 @@ def passed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
         return replace(wp, phase=Phase.SUBMITTING)
     wp = replace(wp, feedback=(), to_tick=())
     known = wp.review_claimed or wp.lane is Lane.FOR_REVIEW
-    return replace(wp, phase=Phase.REVIEWING if known else Phase.CLAIMING_REVIEW)
+    return gated(wp, Phase.REVIEWING if known else Phase.CLAIMING_REVIEW, policy)
 
 
 def failed(wp: WorkPackage, event: Event, policy: Policy) -> Next:

@@ -18,6 +18,7 @@ from spec_kitty_orchestrator.core.model import (
 )
 from spec_kitty_orchestrator.core.moves import Next, implement, park, rework
 from spec_kitty_orchestrator.core.report import read_report
+from spec_kitty_orchestrator.core.reviewers import reviewers
 from spec_kitty_orchestrator.core.stuck import same_content
 
 
@@ -38,10 +39,14 @@ def claimed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
 def implemented(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     """Commit what a finished attempt left; any other end is a failure."""
     assert isinstance(event, AgentExited)
+    order = reviewers(wp, policy)
     wp, attempt = close(wp, event)
     if event.report.outcome is not Outcome.OK:
         return after_failure(wp, event, policy)
     report = read_report(event.report.text, attempt.id)
+    if reviewers(wp, policy) != order:
+        # Another family has a hand in it now, so others are independent.
+        wp = replace(wp, review_agent=0)
     return replace(wp, phase=Phase.COMMITTING, report=report, ticked=False, to_tick=())
 
 

@@ -151,7 +151,7 @@ def _scheduled(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     wp = replace(wp, lane=event.lane, workspace=event.workspace, tries=tries, ours=ours)
     if wp.phase is Phase.WAITING and wp.lane is not Lane.IN_REVIEW:
         # A verdict that was never recorded serves only the review that it was given in.
-        wp = replace(wp, verdict=None)
+        wp = replace(wp, verdict=None, votes=())
     if wp.open_attempt is None and wp.phase is Phase.RECORDING:
         # Gates may have been added since the verdict.
         return reviewing.ready_to_record(wp, policy)

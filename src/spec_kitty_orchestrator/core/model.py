@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
-from spec_kitty_orchestrator.core.gates import Gate, GateResult
+from spec_kitty_orchestrator.core.gates import GateResult
 from spec_kitty_orchestrator.core.judgement import APPROVED as APPROVED
 from spec_kitty_orchestrator.core.judgement import CHANGES_REQUESTED as CHANGES_REQUESTED
 from spec_kitty_orchestrator.core.judgement import Feedback as Feedback
@@ -12,65 +11,13 @@ from spec_kitty_orchestrator.core.judgement import FeedbackSource as FeedbackSou
 from spec_kitty_orchestrator.core.judgement import Finding as Finding
 from spec_kitty_orchestrator.core.judgement import Ruling as Ruling
 from spec_kitty_orchestrator.core.judgement import Verdict as Verdict
-
-
-class Lane(StrEnum):
-    """The host's status of a work package. We read it and ask for changes; it is never ours to store."""
-
-    PLANNED = "planned"
-    CLAIMED = "claimed"
-    IN_PROGRESS = "in_progress"
-    FOR_REVIEW = "for_review"
-    IN_REVIEW = "in_review"
-    APPROVED = "approved"
-    DONE = "done"
-    BLOCKED = "blocked"
-    CANCELED = "canceled"
-
-    @property
-    def complete(self) -> bool:
-        """Whether the host lets dependents of a work package in this lane start."""
-        return self in (Lane.APPROVED, Lane.DONE)
-
-
-class Phase(StrEnum):
-    """Where a work package stands in this run; never to be confused with its lane."""
-
-    WAITING = "waiting"
-    CLAIMING = "claiming"
-    IMPLEMENTING = "implementing"
-    COMMITTING = "committing"
-    GATING = "gating"
-    SUBMITTING = "submitting"
-    CLAIMING_REVIEW = "claiming review"
-    REVIEWING = "reviewing"
-    RECORDING = "recording"
-    PARKING = "parking"
-    FINISHED = "finished"
-
-
-class Role(StrEnum):
-    """What an agent process is for; rework is an implement attempt with feedback."""
-
-    IMPLEMENT = "implement"
-    REVIEW = "review"
-
-
-class Outcome(StrEnum):
-    """How an attempt ended. Only `ok` says that the agent finished what it was asked."""
-
-    OK = "ok"
-    FAILED = "failed"
-    RATE_LIMITED = "rate_limited"
-    OVERLOADED = "overloaded"
-    AUTH = "auth"
-    INVALID_REQUEST = "invalid_request"
-    BUDGET = "budget"
-    TIMEOUT = "timeout"
-    STALLED = "stalled"
-    CRASHED = "crashed"
-    CANCELED = "canceled"
-    LOST = "lost"
+from spec_kitty_orchestrator.core.policy import Policy as Policy
+from spec_kitty_orchestrator.core.reviewers import remaining
+from spec_kitty_orchestrator.core.words import Lane as Lane
+from spec_kitty_orchestrator.core.words import Outcome as Outcome
+from spec_kitty_orchestrator.core.words import Phase as Phase
+from spec_kitty_orchestrator.core.words import Result as Result
+from spec_kitty_orchestrator.core.words import Role as Role
 
 
 @dataclass(frozen=True)
@@ -210,51 +157,6 @@ class Evidence:
     tree: str = ""
 
 
-class Result(StrEnum):
-    """How a work package left the run."""
-
-    DONE = "done"
-    APPROVED = "approved"
-    PARKED = "parked"
-    BLOCKED = "blocked"
-    CANCELED = "canceled"
-    FOREIGN = "held by another actor"
-    UNREVIEWED = "completed by others"
-    REQUEUED = "requeued"
-
-
-@dataclass(frozen=True)
-class Policy:
-    """The settings that decisions depend on; frozen for the length of a run and kept in the journal.
-
-    Attributes:
-        impl_agents: in the order of fallback, at least one.
-        review_agents: in the order of fallback, at least one.
-        max_attempts: implement attempts per work package, over all agents.
-        max_review_cycles: rejections per work package before it is parked.
-        max_unusable: reviews without a usable verdict, per commit, before it is parked in review.
-        finish_lane: `done`, or `approved` to let the host's merge close work packages.
-        tick_subtasks: whether subtasks that a report names as done are ticked on the agent's word.
-        retry_base_s: first back-off, in seconds; it doubles up to `retry_cap_s`.
-        gates: commands that must succeed on a commit, in this order, before a review of it is paid for.
-        session_resume: whether rework goes on with the implementer's session where that is possible.
-        resuming: agents that can go on with a session.
-    """
-
-    impl_agents: tuple[str, ...]
-    review_agents: tuple[str, ...]
-    max_attempts: int = 6
-    max_review_cycles: int = 3
-    max_unusable: int = 2
-    finish_lane: Lane = Lane.DONE
-    tick_subtasks: bool = True
-    retry_base_s: float = 10.0
-    retry_cap_s: float = 300.0
-    gates: tuple[Gate, ...] = ()
-    session_resume: bool = True
-    resuming: tuple[str, ...] = ()
-
-
 @dataclass(frozen=True)
 class MissionState:
     """One answer of the host's `mission-state`: lanes and dependencies by work package id, in its order."""
@@ -287,6 +189,7 @@ class WorkPackage:
         tree: the content of `head`, "" if unknown.
         rejected_tree: the content that was rejected last, "" if unknown.
         verdict: the verdict that is to be recorded on the host.
+        votes: approvals so far, of the commit that each names; only those of `head` count.
         rejected: the usable `changes_requested` verdicts so far, oldest first.
         rejected_from: like `counted_from`, for `rejected`.
         unusable: reviews by the present reviewer without a usable verdict, since the last implement attempt.
@@ -294,7 +197,7 @@ class WorkPackage:
         review_claimed: whether the host was told of the review of the present commit.
         tries: how often the present call was repeated after a refusal, a lost reply or a stopped agent.
         impl_agent: position in the implementers' fallback order.
-        review_agent: position in the reviewers' fallback order.
+        review_agent: position in the order of reviewers.
         stand_in: position of the agent that makes the next attempt while an earlier one rests, -1 for none.
         stand_in_after: stand-ins up to this position are not asked again before an attempt ends well.
         usage: over all attempts.
@@ -331,6 +234,7 @@ class WorkPackage:
     tree: str = ""
     rejected_tree: str = ""
     verdict: Verdict | None = None
+    votes: tuple[Verdict, ...] = ()
     rejected: tuple[Verdict, ...] = ()
     rejected_from: int = 0
     review_claimed: bool = False
@@ -366,7 +270,10 @@ class WorkPackage:
         if self.open_attempt is not None and self.open_attempt.role is role:
             return self.open_attempt.agent
         position, agents = self.order(role, policy)
-        return agents[self.stand_in if 0 <= self.stand_in < len(agents) else position]
+        if not agents:
+            # Nobody may; where the host wants to know the agent of a role, it is told the first of it.
+            return policy.review_agents[0]
+        return agents[self.stand_in if 0 <= self.stand_in < len(agents) else min(position, len(agents) - 1)]
 
     def last_agent(self, role: Role, policy: Policy) -> str:
         """Who made the last attempt in a role, if it is in the order; else who makes the next one."""
@@ -375,7 +282,7 @@ class WorkPackage:
         return next(made, "") or self.agent(role, policy)
 
     def order(self, role: Role, policy: Policy) -> tuple[int, tuple[str, ...]]:
-        """Return the present position in the fallback order of a role, and the order."""
+        """Return the present position in the order of a role, and the order: who has voted is not in it."""
         if role is Role.REVIEW:
-            return self.review_agent, policy.review_agents
+            return self.review_agent, remaining(self, policy)
         return self.impl_agent, policy.impl_agents

@@ -88,7 +88,11 @@ def implement(wp: WorkPackage, why: str, policy: Policy) -> WorkPackage:
     if charged(wp) >= policy.max_attempts:
         last = why.strip().partition("\n")[0]
         return park(wp, f"not finished in {policy.max_attempts} attempts: {last}", blocks=True)
-    return replace(wp, phase=Phase.IMPLEMENTING, to_tick=(), ticked=False, tries=0, unusable=0, verdict=None)
+    if policy.review_quorum > 1:
+        # Several must approve, so none of them is passed over for what went wrong with another commit.
+        wp = replace(wp, review_agent=0)
+    wp = replace(wp, phase=Phase.IMPLEMENTING, to_tick=(), ticked=False, tries=0, unusable=0)
+    return replace(wp, verdict=None, votes=())
 
 
 def cycles(wp: WorkPackage) -> int:
@@ -134,4 +138,5 @@ def reopen(wp: WorkPackage) -> WorkPackage:
         stand_in_after=0,
         # A recorded verdict is used up: if a person undoes it, only another review can approve again.
         verdict=wp.verdict if wp.result is Result.PARKED else None,
+        votes=wp.votes if wp.result is Result.PARKED else (),
     )

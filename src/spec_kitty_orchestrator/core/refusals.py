@@ -116,7 +116,7 @@ def _submit(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
 def _claim_review(wp: WorkPackage, event: HostRefused) -> Next:
     if wp.lane in (Lane.FOR_REVIEW, Lane.IN_REVIEW):
         return _again(wp, event)
-    return _elsewhere(replace(wp, verdict=None), event)
+    return _elsewhere(replace(wp, verdict=None, votes=()), event)
 
 
 def _record(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
@@ -128,4 +128,4 @@ def _record(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
         recorded = wp.lane.complete
     else:
         recorded = wp.lane in (Lane.IN_PROGRESS, Lane.PLANNED, Lane.BLOCKED)
-    return conclude(wp, policy) if recorded else _elsewhere(replace(wp, verdict=None), event)
+    return conclude(wp, policy) if recorded else _elsewhere(replace(wp, verdict=None, votes=()), event)

@@ -6,10 +6,21 @@ from spec_kitty_orchestrator.core.attempts import after_failure, close, stood_in
 from spec_kitty_orchestrator.core.commands import Record
 from spec_kitty_orchestrator.core.events import AgentExited, Event, Recorded, ReviewClaimed
 from spec_kitty_orchestrator.core.gates import told
-from spec_kitty_orchestrator.core.gating import gated
-from spec_kitty_orchestrator.core.model import Attempt, Lane, Outcome, Phase, Policy, Ruling, WorkPackage
+from spec_kitty_orchestrator.core.gating import MOST_MOVES, gated
+from spec_kitty_orchestrator.core.model import (
+    Attempt,
+    Lane,
+    Outcome,
+    Phase,
+    Policy,
+    Role,
+    Ruling,
+    WorkPackage,
+)
 from spec_kitty_orchestrator.core.moves import Next, conclude, cycles, park
+from spec_kitty_orchestrator.core.quorum import enough, joined
 from spec_kitty_orchestrator.core.refusals import answer
+from spec_kitty_orchestrator.core.reviewers import approvals
 from spec_kitty_orchestrator.core.stuck import same_findings
 from spec_kitty_orchestrator.core.verdict import feedback_text, read_verdict
 
@@ -26,10 +37,13 @@ def review_claimed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
 
 
 def ready_to_record(wp: WorkPackage, policy: Policy) -> WorkPackage:
-    """Record the verdict; an approval only where the gates have passed on its very commit."""
-    if wp.verdict is not None and wp.verdict.ruling is Ruling.APPROVED:
-        return gated(wp, Phase.RECORDING, policy)
-    return replace(wp, phase=Phase.RECORDING)
+    """Record the verdict; an approval only where enough reviewers and every gate agree on its very commit."""
+    if wp.verdict is None or wp.verdict.ruling is not Ruling.APPROVED:
+        return replace(wp, phase=Phase.RECORDING)
+    if len(approvals(wp, policy)) < policy.review_quorum:
+        # The policy has become stricter since.
+        return gated(replace(wp, verdict=None), Phase.REVIEWING, policy)
+    return gated(wp, Phase.RECORDING, policy)
 
 
 def reviewed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
@@ -58,15 +72,26 @@ def _judged(wp: WorkPackage, event: AgentExited, policy: Policy) -> Next:
     )
     if verdict.ruling is Ruling.UNUSABLE:
         return _useless(wp, attempt, f"{attempt.agent}'s verdict cannot be used: {verdict.summary}", policy)
-    return ready_to_record(replace(wp, verdict=verdict, tries=0), policy)
+    if verdict.ruling is Ruling.CHANGES_REQUESTED:
+        return ready_to_record(replace(wp, verdict=verdict, votes=(), tries=0), policy)
+    wp = replace(wp, votes=(*approvals(wp, policy), verdict), tries=0, note="")
+    votes = approvals(wp, policy)
+    if len(votes) < policy.review_quorum:
+        return gated(replace(wp, unusable=0), Phase.REVIEWING, policy)
+    return ready_to_record(replace(wp, verdict=joined(votes)), policy)
 
 
 def head_moved(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     """Void a review whose commit is no longer what the branch holds."""
     assert isinstance(event, ReviewClaimed)
     reason = f"the branch moved from {wp.head} to {event.head} during the review"
-    wp = gated(replace(wp, head=event.head, tree="", verdict=None), Phase.REVIEWING, policy)
-    return _unusable(wp, reason, policy)
+    if wp.votes and policy.review_quorum > 1:
+        # Whoever approved the old commit must be asked about the new one.
+        wp = replace(wp, review_agent=0, moved=wp.moved + 1)
+        if wp.moved > MOST_MOVES:
+            return park(replace(wp, head=event.head, verdict=None, votes=()), reason, blocks=False)
+    wp = gated(replace(wp, head=event.head, tree="", verdict=None, votes=()), Phase.REVIEWING, policy)
+    return wp if wp.phase is Phase.PARKING else _unusable(wp, reason, policy)
 
 
 def _useless(wp: WorkPackage, attempt: Attempt, reason: str, policy: Policy) -> Next:
@@ -79,8 +104,9 @@ def _unusable(wp: WorkPackage, reason: str, policy: Policy) -> Next:
     wp = replace(wp, unusable=wp.unusable + 1, note=reason)
     if wp.unusable < policy.max_unusable:
         return wp
-    if wp.review_agent + 1 < len(policy.review_agents):
-        return replace(wp, review_agent=wp.review_agent + 1, unusable=0, stand_in_after=0)
+    position, agents = wp.order(Role.REVIEW, policy)
+    if position + 1 < len(agents):
+        return enough(replace(wp, review_agent=position + 1, unusable=0, stand_in_after=0), policy)
     return park(wp, f"no usable verdict for {wp.head}; a person must review it ({reason})", blocks=False)
 
 

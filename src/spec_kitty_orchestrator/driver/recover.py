@@ -30,6 +30,7 @@ import anyio.lowlevel
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase, Policy, Result, WorkPackage
 from spec_kitty_orchestrator.core.moves import SETTLED, enter, reopen
+from spec_kitty_orchestrator.core.reviewers import reviewers
 from spec_kitty_orchestrator.ports import Entry, Line, RunStarted
 
 STEPS_AT_ONCE = 100
@@ -84,7 +85,7 @@ def fitted(wp: WorkPackage, policy: Policy) -> WorkPackage:
         wp = replace(wp, stand_in=-1)
     if wp.impl_agent >= len(policy.impl_agents):
         wp = replace(wp, impl_agent=0)
-    return wp if wp.review_agent < len(policy.review_agents) else replace(wp, review_agent=0)
+    return wp if wp.review_agent < len(reviewers(wp, policy)) else replace(wp, review_agent=0)
 
 
 def start(state: MissionState, folded: Mapping[str, WorkPackage], policy: Policy) -> dict[str, WorkPackage]:
