@@ -4,12 +4,13 @@ Implementations raise `HostError` and `WorkspaceError` for a broken environment;
 happen in a healthy one comes back as a value.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from spec_kitty_orchestrator.core.events import Event, GateBroken, GateFailed, GatesPassed, GatesStopped
+from spec_kitty_orchestrator.core.gates import GateStanding
 from spec_kitty_orchestrator.core.model import (
     AgentReport,
     Attempt,
@@ -188,6 +189,10 @@ class Workspaces(Protocol):
         """Read HEAD, branch and uncommitted paths."""
         ...
 
+    async def uncommitted(self, workspace: Workspace) -> tuple[str, ...]:
+        """Return the paths that `commit` would commit now."""
+        ...
+
     async def fork_point(self, workspace: Workspace) -> str:
         """Return where the branch left its base: the start of adopted work whose first HEAD we never saw."""
         ...
@@ -242,8 +247,22 @@ class GateReport:
 class Gates(Protocol):
     """Runs the operator's gates as processes, one after the other, in the workspace of a work package."""
 
+    async def settle(self, wp_id: str, workspace: Workspace, head: str, turn: int) -> GateStanding:
+        """Stop every gate of the work package that is no part of this turn, and say how far the turn is.
+
+        A gate of an earlier start may still run though its command, or the commit, is no longer wanted.
+        """
+        ...
+
     async def run(
-        self, wp_id: str, workspace: Workspace, head: str, number: int, turn: int, tree: str
+        self,
+        wp_id: str,
+        workspace: Workspace,
+        head: str,
+        number: int,
+        turn: int,
+        tree: str,
+        moved: Callable[[], Awaitable[str]],
     ) -> GateReport:
         """Run the gates on the commit that is checked out, up to the first that does not pass.
 
@@ -257,6 +276,8 @@ class Gates(Protocol):
             number: for the names of the logs.
             turn: counts from 1 how often the gates of this work package are run.
             tree: the workspace's fingerprint, which the report gives back.
+            moved: asked after each gate whether the branch was moved, in words; "" if it was not. The gate
+                is broken then, and known to be before anything is put back.
         """
         ...
 

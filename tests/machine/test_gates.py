@@ -13,9 +13,17 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 from blockbuster import blockbuster_ctx
+from tests.machine.conftest import git
 
 from spec_kitty_orchestrator.core.commands import RunGates
-from spec_kitty_orchestrator.core.events import Event, GateBroken, GateFailed, GatesPassed, GatesStopped
+from spec_kitty_orchestrator.core.events import (
+    Event,
+    GateBroken,
+    GateFailed,
+    GatesPassed,
+    GatesStopped,
+    HeadMoved,
+)
 from spec_kitty_orchestrator.core.gates import Gate, unproven
 from spec_kitty_orchestrator.core.model import WorkPackage, Workspace
 from spec_kitty_orchestrator.driver.gates import run_gates
@@ -45,11 +53,15 @@ def home(root: Path) -> Path:
     return root / ".kittify" / "logs" / "034-demo" / "WP01"
 
 
+async def nothing_moved() -> str:
+    return ""
+
+
 async def run(
     gates: LocalGates, root: Path, head: str = HEAD, number: int = 3, turn: int = 1, tree: str = "tree"
 ) -> GateReport:
     with anyio.fail_after(LIMIT_S):
-        return await gates.run("WP01", Workspace(str(root), ""), head, number, turn, tree)
+        return await gates.run("WP01", Workspace(str(root), ""), head, number, turn, tree, nothing_moved)
 
 
 async def strays(root: Path) -> list[Stray]:
@@ -110,7 +122,9 @@ async def test_a_command_of_words_that_does_not_exist_is_broken(tmp_path: Path) 
 async def test_a_worktree_that_is_gone_makes_a_gate_broken(tmp_path: Path) -> None:
     gates = local(tmp_path, shell("tests", "true"))
     with anyio.fail_after(LIMIT_S):
-        report = await gates.run("WP01", Workspace(str(tmp_path / "gone"), ""), HEAD, 1, 1, "tree")
+        report = await gates.run(
+            "WP01", Workspace(str(tmp_path / "gone"), ""), HEAD, 1, 1, "tree", nothing_moved
+        )
     assert isinstance(report.event, GateBroken)
     assert "cannot be started" in report.event.reason
 
@@ -291,3 +305,70 @@ async def test_a_gate_that_commits_is_undone_and_no_check_of_the_commit(lane: An
     assert "moved the branch" in event.reason
     state = await lane.git.state(lane.workspace)
     assert (state.head, state.branch, state.dirty) == (head, BRANCH, ())
+
+
+def gated(lane: Any, head: str) -> WorkPackage:
+    return WorkPackage("WP01", workspace=lane.workspace, base=lane.base, head=head)
+
+
+async def test_gates_do_not_run_on_edits_that_no_commit_holds(lane: Any) -> None:
+    head = (await lane.committed()).head
+    lane.write("a.py", "a = 'mended by hand'\n")
+    gates = local(lane.root, shell("tests", "true"))
+    with anyio.fail_after(LIMIT_S):
+        event = await run_gates(gates, lane.git, gated(lane, head), RunGates(head, 1, 1))
+    assert event == GateBroken("", "uncommitted changes: a.py")
+    assert not home(lane.root).exists()
+
+
+async def test_what_may_not_be_committed_and_ignored_files_hold_no_gate_up(lane: Any) -> None:
+    head = (await lane.committed()).head
+    lane.write(".env", "A=1\n")
+    lane.write("cache.log")
+    gates = local(lane.root, shell("tests", "test -e .env"))
+    with anyio.fail_after(LIMIT_S):
+        event = await run_gates(gates, lane.git, gated(lane, head), RunGates(head, 1, 1))
+    assert isinstance(event, GatesPassed)
+    assert (lane.path / ".env").exists()
+
+
+async def crashed_while_it_runs(lane: Any, head: str) -> None:
+    gates = local(lane.root, shell("tests", "echo x >litter; touch begun; while :; do sleep 0.02; done"))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run_gates, gates, lane.git, gated(lane, head), RunGates(head, 1, 1))
+        await wait_for(lane.path / "begun")
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_gate_whose_command_was_changed_is_stopped_and_its_litter_removed(lane: Any) -> None:
+    head = (await lane.committed()).head
+    await crashed_while_it_runs(lane, head)
+    gates = LocalGates(lane.root, "034-demo", (shell("tests", "test ! -e litter"),))
+    with anyio.fail_after(LIMIT_S):
+        event = await run_gates(gates, lane.git, gated(lane, head), RunGates(head, 1, 1))
+    assert isinstance(event, GatesPassed)
+    assert not await strays(lane.root)
+
+
+async def test_a_gate_is_stopped_when_the_branch_moved_while_we_were_gone(lane: Any) -> None:
+    head = (await lane.committed()).head
+    await crashed_while_it_runs(lane, head)
+    git(lane.path, "commit", "-q", "--allow-empty", "-m", "by hand")
+    other = git(lane.path, "rev-parse", "HEAD")
+    gates = local(lane.root, shell("tests", "true"))
+    with anyio.fail_after(LIMIT_S):
+        event = await run_gates(gates, lane.git, gated(lane, head), RunGates(head, 1, 1))
+    assert event == HeadMoved(other)
+    assert not await strays(lane.root)
+    assert (await lane.git.state(lane.workspace)).dirty == ()
+
+
+async def test_a_gate_that_commits_is_no_check_after_a_crash_either(lane: Any) -> None:
+    line = "echo 'a = 3' >a.py && git commit -qam formatted"
+    _, head = await in_worktree(lane, line)
+    # The branch was put back, and the journal does not know it yet.
+    gates = local(lane.root, shell("tests", line))
+    with anyio.fail_after(LIMIT_S):
+        event = await run_gates(gates, lane.git, gated(lane, head), RunGates(head, 1, 1))
+    assert isinstance(event, GateBroken)
+    assert "moved the branch" in event.reason

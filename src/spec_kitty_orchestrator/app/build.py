@@ -134,7 +134,8 @@ def build(
         stall_timeout_s=run.stall_timeout,
         version=VERSION,
         tick_command=host.executable,
-        gates=LocalGates(project.root, mission, policy.gates, project.redactor) if policy.gates else None,
+        # Also without gates: those of an earlier start may have to be stopped.
+        gates=LocalGates(project.root, mission, policy.gates, project.redactor),
         poll_interval_s=run.poll_interval,
         max_per_agent=run.max_per_agent,
         headroom=build_headroom(project),

@@ -77,8 +77,8 @@ def _tell(wp: WorkPackage, event: events.Event) -> str:
                 f"gate {result.name} failed, no reviewer is asked; logs in {_below(result.log)}; "
                 f"{last_line(event.tail)}"
             )
-        case events.GateBroken(name=name, reason=reason, log=log):
-            return f"gate {name} cannot run: {reason}" + (f"; logs in {_below(log)}" if log else "")
+        case events.GateBroken(who=who, reason=reason, log=log):
+            return f"{who} cannot run: {reason}" + (f"; logs in {_below(log)}" if log else "")
         case events.GatesStopped():
             return "the gates were stopped"
         case events.HeadMoved(head=head):

@@ -92,6 +92,11 @@ class GateBroken:
     log: str = ""
     kind: Literal["gate_broken"] = "gate_broken"
 
+    @property
+    def who(self) -> str:
+        """Name what cannot run, for people."""
+        return f"gate {self.name}" if self.name else "the gates"
+
 
 @dataclass(frozen=True)
 class GatesStopped:

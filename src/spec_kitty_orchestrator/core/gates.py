@@ -43,6 +43,21 @@ class GateResult:
     log: str = ""
 
 
+@dataclass(frozen=True)
+class GateStanding:
+    """How far a turn of the gates is.
+
+    Attributes:
+        tree: the fingerprint of the workspace when the turn began, "" if it has not begun.
+        running: whether one of its gates still runs.
+        stopped: how many gates were stopped because they are no part of it.
+    """
+
+    tree: str = ""
+    running: bool = False
+    stopped: int = 0
+
+
 def unproven(gates: Iterable[Gate], results: Iterable[GateResult], head: str) -> tuple[str, ...]:
     """Name the gates that have not passed on this very commit as they are now."""
     green = {(one.name, one.command) for one in results if one.ok and one.head == head}

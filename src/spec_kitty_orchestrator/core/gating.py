@@ -72,7 +72,7 @@ def broken(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
     """Leave it to a person: whether the work is good is unknown, so nobody is asked to mend it."""
     assert isinstance(event, GateBroken)
     where = f"; see {event.log}" if event.log else ""
-    return _left_to_a_person(_ended(wp), f"gate {event.name} cannot run: {event.reason}{where}")
+    return _left_to_a_person(_ended(wp), f"{event.who} cannot run: {event.reason}{where}")
 
 
 def stopped(wp: WorkPackage, _event: Event, _policy: Policy) -> Next:

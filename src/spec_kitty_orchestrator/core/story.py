@@ -61,8 +61,8 @@ def _words(event: Event) -> str:
             return f"gates passed: {', '.join(one.name for one in results)}"
         case GateFailed(result=result):
             return f"gate {result.name} failed"
-        case GateBroken(name=name, reason=reason):
-            return f"gate {name} cannot run: {reason}"
+        case GateBroken(who=who, reason=reason):
+            return f"{who} cannot run: {reason}"
         case GatesStopped():
             return "gates were stopped"
         case HeadMoved(head=head):

@@ -1,16 +1,19 @@
 """One turn of the gates: on the commit that they are for, and without a trace in the worktree."""
 
+from collections.abc import Sequence
+
 from spec_kitty_orchestrator.core.commands import RunGates
 from spec_kitty_orchestrator.core.events import (
     Event,
     GateBroken,
-    GateFailed,
     GatesPassed,
-    GatesStopped,
     HeadMoved,
 )
-from spec_kitty_orchestrator.core.model import WorkPackage
+from spec_kitty_orchestrator.core.model import WorkPackage, Workspace
 from spec_kitty_orchestrator.ports import Gates, Workspaces
+
+MOST_NAMED = 10
+"""Paths in a reason; who needs more looks at the worktree."""
 
 
 async def run_gates(gates: Gates | None, workspaces: Workspaces, wp: WorkPackage, command: RunGates) -> Event:
@@ -24,28 +27,43 @@ async def run_gates(gates: Gates | None, workspaces: Workspaces, wp: WorkPackage
     if gates is None:
         return GatesPassed(())
     await workspaces.ensure(wp.id, workspace, wp.dependencies)
+    name = f"gates-{command.number}-{command.turn}"
     before = await workspaces.state(workspace)
-    if before.head != command.head:
+    here = before.head == command.head
+    standing = await gates.settle(wp.id, workspace, command.head if here else "", command.turn)
+    if not here:
+        if standing.stopped:
+            # What a gate was about to leave is not the work of whoever moved the branch.
+            await workspaces.rescue(wp.id, workspace, name)
         return HeadMoved(before.head)
-    tree = await workspaces.fingerprint(workspace)
-    report = await gates.run(wp.id, workspace, command.head, command.number, command.turn, tree)
-    after = await workspaces.state(workspace)
-    await workspaces.restore(wp.id, workspace, report.tree, f"gates-{command.number}-{command.turn}")
-    if (after.head, after.branch) != (before.head, before.branch) and not isinstance(
-        report.event, GatesStopped
-    ):
-        reason = f"it moved the branch from {before.head} to {after.head}, so it is no check of a commit"
-        return GateBroken(_last(report.event), reason)
+    tree = standing.tree
+    if not standing.running:
+        if tree or standing.stopped:
+            await _put_back(workspaces, wp.id, workspace, tree, name)
+        found = await workspaces.uncommitted(workspace)
+        if found:
+            return GateBroken("", f"uncommitted changes: {_listed(found)}")
+        tree = await workspaces.fingerprint(workspace)
+
+    async def moved() -> str:
+        after = await workspaces.state(workspace)
+        if (after.head, after.branch) == (before.head, before.branch):
+            return ""
+        return f"it moved the branch from {before.head} to {after.head}, so it is no check of a commit"
+
+    report = await gates.run(wp.id, workspace, command.head, command.number, command.turn, tree, moved)
+    await workspaces.restore(wp.id, workspace, report.tree, name)
     return report.event
 
 
-def _last(event: Event) -> str:
-    match event:
-        case GatesPassed(results=results) if results:
-            return results[-1].name
-        case GateFailed(result=result):
-            return result.name
-        case GateBroken(name=name):
-            return name
-        case _:
-            return "(none)"
+async def _put_back(workspaces: Workspaces, wp_id: str, workspace: Workspace, tree: str, name: str) -> None:
+    """Undo what gates left that nobody waited for."""
+    if tree:
+        await workspaces.restore(wp_id, workspace, tree, name)
+    else:
+        await workspaces.rescue(wp_id, workspace, name)
+
+
+def _listed(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
+    return ", ".join(paths[:MOST_NAMED]) + more

@@ -91,6 +91,17 @@ def place(
     return directory, record
 
 
+def begun(repo_root: Path, mission: str, wp_id: str) -> list[tuple[Path, GateRecord, bool]]:
+    """Find the gates of a work package that were started, and tell of each whether its end is recorded."""
+    home = logs.logs_root(repo_root) / logs.path_part(mission) / logs.path_part(wp_id)
+    found = []
+    for directory in sorted(home.glob("*-gate-*")):
+        record = _read_record(directory)
+        if record is not None and logs.was_started(directory):
+            found.append((directory, record, read_ending(directory) is not None))
+    return found
+
+
 def _same(found: GateRecord, wanted: GateRecord) -> bool:
     return (found.gate, found.argv, found.head, found.turn, found.cwd) == (
         wanted.gate,

@@ -5,7 +5,7 @@ Each has a directory in an attempt's style, which says how far it got: a turn go
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 
 from spec_kitty_orchestrator.core.events import GateBroken, GateFailed, GatesPassed, GatesStopped
-from spec_kitty_orchestrator.core.gates import Gate, GateResult
+from spec_kitty_orchestrator.core.gates import Gate, GateResult, GateStanding
 from spec_kitty_orchestrator.core.model import Workspace
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.log import get_logger
@@ -77,8 +77,37 @@ class LocalGates:
         self._running: dict[Path, _Running] = {}
         self._stop_grace_s: float | None = None
 
+    async def settle(self, wp_id: str, workspace: Workspace, head: str, turn: int) -> GateStanding:
+        """Stop every gate of the work package that is no part of this turn, and say how far the turn is."""
+        begun = await anyio.to_thread.run_sync(gate_files.begun, self._root, self._mission, wp_id)
+        tree, running, stopped = "", False, 0
+        for directory, record, ended in begun:
+            ours = (record.head, record.turn, record.cwd) == (head, turn, str(Path(workspace.path)))
+            tree = tree or (record.tree if ours else "")
+            if ended:
+                continue
+            state = await process.state(directory, record.attempt)
+            if ours and any((record.gate, record.argv) == (one.name, one.command) for one in self._gates):
+                running = running or isinstance(state, process.Alive)
+                continue
+            _log.warning("gate stopped: nobody wants it any more", directory=str(directory))
+            if isinstance(state, process.Alive):
+                await stop(state.child, record.attempt, Grace(STOP_GRACE_S))
+            else:
+                await sweep(record.attempt)
+            await self._record(directory, record, Ending(STOPPED, "it was no longer wanted"))
+            stopped += 1
+        return GateStanding(tree, running, stopped)
+
     async def run(
-        self, wp_id: str, workspace: Workspace, head: str, number: int, turn: int, tree: str
+        self,
+        wp_id: str,
+        workspace: Workspace,
+        head: str,
+        number: int,
+        turn: int,
+        tree: str,
+        moved: Callable[[], Awaitable[str]],
     ) -> GateReport:
         """Run the gates up to the first that does not pass, or go on with them after a crash.
 
@@ -98,7 +127,7 @@ class LocalGates:
             except OSError as error:
                 raise WorkspaceError(f"cannot prepare gate {gate.name} of {wp_id}: {error}") from error
             tree = record.tree
-            ending = await self._one(gate, directory, record)
+            ending = await self._one(gate, directory, record, moved)
             log = str(directory)
             result = GateResult(gate.name, gate.command, head, ending.kind == PASSED, ending.seconds, log)
             if ending.kind == STOPPED:
@@ -111,7 +140,9 @@ class LocalGates:
             results.append(result)
         return GateReport(GatesPassed(tuple(results)), tree)
 
-    async def _one(self, gate: Gate, directory: Path, record: GateRecord) -> Ending:
+    async def _one(
+        self, gate: Gate, directory: Path, record: GateRecord, moved: Callable[[], Awaitable[str]]
+    ) -> Ending:
         saved = await anyio.to_thread.run_sync(gate_files.read_ending, directory)
         if saved is not None:
             return saved
@@ -130,6 +161,12 @@ class LocalGates:
         leftovers = await sweep(record.attempt)
         if leftovers:
             _log.warning("processes of a gate outlived it", gate=gate.name, killed=leftovers)
+        if ending.kind != STOPPED and (reason := await moved()):
+            # Recorded before the branch is put back: after a crash nothing else would show it.
+            ending = Ending(BROKEN, reason)
+        return await self._record(directory, record, ending)
+
+    async def _record(self, directory: Path, record: GateRecord, ending: Ending) -> Ending:
         redactor = self._redactor.sparing(record.attempt, record.head, *record.tree.split(":"))
         try:
             await anyio.to_thread.run_sync(scrub_directory, directory, redactor)

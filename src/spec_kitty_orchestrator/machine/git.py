@@ -61,6 +61,10 @@ class GitWorkspaces:
         dirty = tuple(change.path for change in await git.changes())
         return WorkspaceState(await git.head(), await git.branch(), dirty)
 
+    async def uncommitted(self, workspace: Workspace) -> tuple[str, ...]:
+        """Return the paths that `commit` would commit now. Raises `WorkspaceError`."""
+        return await rescue.uncommitted(await self._git(workspace))
+
     async def fork_point(self, workspace: Workspace) -> str:
         """Return where the branch's own work begins, by its first parents.
 
@@ -124,16 +128,16 @@ class GitWorkspaces:
         now = await rescue.measure(git)
         found = (*healed, *await rescue.differences(git, before, now))
         if found:
-            saved = await rescue.save(git, now, self._ref(wp, name), f"{wp}: changed during a review")
+            saved = await rescue.save(git, now, self._ref(wp, name), f"{wp}: changed where nothing may be")
             await rescue.put_back(git, before)
             left = await rescue.differences(git, before, await rescue.measure(git))
             if left:
                 raise WorkspaceError(
-                    f"{git.path} could not be put back to its state before the review: {', '.join(left)}; "
+                    f"{git.path} could not be put back to what it was: {', '.join(left)}; "
                     f"what was changed is saved under {saved}"
                 )
         elif await git.sha(self._ref(wp, name)):
-            # We were cut off after an earlier look had found something: the review is as void as then.
+            # We were cut off after an earlier look had found something: a review is as void as then.
             found = (f"what is saved under {self._ref(wp, name)}",)
         await rescue.release(git, self._anchor(workspace))
         return found

@@ -15,7 +15,7 @@ from anyio import to_thread
 
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.git_command import OUR_IDENTITY, Git
-from spec_kitty_orchestrator.machine.staging import put_in_index
+from spec_kitty_orchestrator.machine.staging import put_in_index, stage
 
 REFS = "refs/spec-kitty-orchestrator"
 
@@ -75,6 +75,13 @@ async def measure(git: Git) -> Snapshot:
     )
 
 
+async def uncommitted(git: Git) -> tuple[str, ...]:
+    """Return the paths that may be committed and are not; nothing is changed."""
+    async with _index_copy(git) as copy:
+        allowed, _ = await stage(copy)
+    return tuple(change.path for change in allowed)
+
+
 @asynccontextmanager
 async def _index_copy(git: Git) -> AsyncIterator[Git]:
     real = git.path / (await git.run("rev-parse", "--git-path", "index")).text
@@ -107,7 +114,7 @@ async def _show_hidden(git: Git) -> None:
 
 async def anchor(git: Git, snapshot: Snapshot, ref: str) -> None:
     """Keep a snapshot's objects from git's garbage collection, under one ref that is overwritten."""
-    await git.run("update-ref", ref, await _commit(git, snapshot, "Before a review"))
+    await git.run("update-ref", ref, await _commit(git, snapshot, "To be put back"))
 
 
 async def release(git: Git, ref: str) -> None:

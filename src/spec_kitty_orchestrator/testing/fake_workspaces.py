@@ -73,6 +73,11 @@ class FakeWorkspaces:
         tree = self.tree(workspace)
         return WorkspaceState(tree.commits[-1], tree.branch, tuple(sorted(tree.dirty)))
 
+    async def uncommitted(self, workspace: Workspace) -> tuple[str, ...]:
+        """Return the uncommitted paths: all may be committed."""
+        await anyio.lowlevel.checkpoint()
+        return tuple(sorted(self.tree(workspace).dirty))
+
     async def fork_point(self, workspace: Workspace) -> str:
         """Return the first commit."""
         await anyio.lowlevel.checkpoint()

@@ -1,7 +1,7 @@
 """Gates in memory that follow a script; as real ones they outlive a canceled `run`, and run once a turn."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +9,7 @@ import anyio
 import anyio.lowlevel
 
 from spec_kitty_orchestrator.core.events import GateBroken, GateFailed, GatesPassed, GatesStopped
-from spec_kitty_orchestrator.core.gates import Gate, GateResult
+from spec_kitty_orchestrator.core.gates import Gate, GateResult, GateStanding
 from spec_kitty_orchestrator.core.model import Workspace
 from spec_kitty_orchestrator.ports import GateReport
 from spec_kitty_orchestrator.testing.fake_workspaces import FakeWorkspaces
@@ -66,8 +66,25 @@ class ScriptedGates:
         self._reports: dict[tuple[str, str, int], GateReport] = {}
         self._stop = anyio.Event()
 
+    async def settle(self, wp_id: str, workspace: Workspace, head: str, turn: int) -> GateStanding:
+        """Say how far the turn is, and give up the others of the work package."""
+        await anyio.lowlevel.checkpoint()
+        key = (wp_id, head, turn)
+        stale = [one for one in self._started if one[0] == wp_id and one != key and one not in self._reports]
+        for one in stale:
+            self._report(one, GateReport(GatesStopped(), self._started[one][2]))
+        tree = self._started[key][2] if key in self._started else ""
+        return GateStanding(tree, bool(tree) and key not in self._reports, len(stale))
+
     async def run(
-        self, wp_id: str, workspace: Workspace, head: str, number: int, turn: int, tree: str
+        self,
+        wp_id: str,
+        workspace: Workspace,
+        head: str,
+        number: int,
+        turn: int,
+        tree: str,
+        moved: Callable[[], Awaitable[str]],
     ) -> GateReport:
         """Start the turn, or wait for it if it was started before."""
         await anyio.lowlevel.checkpoint()
@@ -88,6 +105,9 @@ class ScriptedGates:
             self.workspaces.edit(workspace, path)
         if check.commits:
             self.workspaces.commit_by_hand(workspace)
+        reason = await moved()
+        if reason:
+            return self._report(key, GateReport(GateBroken(self.gates[0].name, reason), tree))
         return self._report(key, GateReport(self._event(wp_id, head, check), tree))
 
     def _report(self, key: tuple[str, str, int], report: GateReport) -> GateReport:
