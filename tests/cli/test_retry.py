@@ -129,6 +129,18 @@ def test_skipping_parks_on_the_host_and_later_runs_leave_it_alone(project: Proje
     assert "why: not now" in later.stdout
 
 
+def test_what_is_said_of_a_decision_shows_no_secret(project: Project) -> None:
+    project.lanes({"WP01": "done", "WP02": "planned"})
+    journal(project)
+    project.env["PROVIDER_API_KEY"] = "s3cr3t-value"
+    done = project.run("skip", "WP02", "--note", "[b]with s3cr3t-value :cat:[/b] " + "x" * 300)
+    assert done.returncode == 0, done.stderr
+    assert "s3cr3t-value" not in done.stdout
+    assert "; [b]with [redacted] :cat:[/b] " + "x" * 300 in done.stdout
+    retried = project.run("retry", "WP02")
+    assert retried.returncode == 0, retried.stderr
+
+
 def test_a_host_that_refuses_the_skip_is_told_of(project: Project) -> None:
     project.lanes({"WP02": "planned"})
     journal(project)

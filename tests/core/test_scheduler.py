@@ -440,6 +440,28 @@ def test_a_slot_that_frees_during_the_claim_goes_to_who_is_claimed() -> None:
     assert (board.ahead, board.active) == ("", {"B"})
 
 
+def test_what_was_begun_goes_on_without_anything_new() -> None:
+    begun = [wp(name, lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING) for name in "BC"]
+    board = resolved_board(wp("A"), *begun)
+    assert board.go_on(1, NOW) == ("B",)
+    assert board.go_on(4, NOW) == ("C",)
+    assert board.go_on(4, NOW) == ()
+    assert board.could_start(4, NOW)
+    assert board.plan(4, NOW) == Start(("A",))
+
+
+def test_who_is_claimed_ahead_takes_no_slot_with_what_was_begun() -> None:
+    board = resolved_board(wp("A"), wp("B"), wp("C"))
+    board.plan(1, NOW)
+    assert board.claim_ahead(1) == "B"
+    assert board.go_on(2, NOW) == ()
+    assert board.ahead == "B"
+    board.put(replace(wp("B"), lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING))
+    board.stop("B")
+    assert board.go_on(2, NOW) == ()
+    assert board.plan(2, NOW) == Start(("B",))
+
+
 def test_nobody_is_claimed_ahead_into_a_worktree_that_is_held() -> None:
     board = resolved_board(wp("A"), wp("B"), wp("C"), shared={"A": "lane", "B": "lane"})
     board.plan(1, NOW)

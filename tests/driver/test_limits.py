@@ -9,7 +9,7 @@ import pytest
 from tests.driver.builders import Stage, closed, longer, scripted
 
 from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened, Queued
-from spec_kitty_orchestrator.core.model import Lane, Outcome, Role
+from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Lane, Outcome, Role
 from spec_kitty_orchestrator.driver.room import HEADROOM_PATIENCE_S, HEADROOM_POLL_S
 from spec_kitty_orchestrator.ports import AttemptRequest, Entry, RunStarted
 from spec_kitty_orchestrator.testing.scripted_agents import Play
@@ -176,6 +176,30 @@ async def test_who_holds_a_slot_goes_on_during_a_shortage(stage: Make) -> None:
     began = anyio.current_time()
     assert (await mission.run(headroom=Scarce(5, 10_000))).exit_code == 0
     assert anyio.current_time() - began == pytest.approx(20)
+
+
+async def test_agents_that_still_run_are_watched_again_at_once_during_a_shortage(stage: Make) -> None:
+    mission = stage({"WP01": (), "WP02": (), "WP03": ("WP01",)}, lambda r: Play(seconds=100))
+    with anyio.move_on_after(10):
+        await mission.orchestrator().run()
+    assert len(mission.agents.running) == 2
+    began = anyio.current_time()
+    first: list[float] = []
+    original = mission.agents.run
+
+    async def watched(attempt: Attempt) -> AgentReport:
+        first.append(anyio.current_time() - began)
+        return await original(attempt)
+
+    mission.agents.run = watched  # type: ignore[method-assign]
+    result = await mission.run(headroom=Scarce(0, 1e9))
+    assert first[:2] == pytest.approx([0, 0], abs=1)
+    # They end, are recorded and reviewed; then the run waits for room, and says what is short.
+    assert [wp for wp, lane in mission.host.lanes.items() if lane is Lane.DONE] == ["WP01", "WP02"]
+    assert {one.wp_id for one in mission.agents.requests} == {"WP01", "WP02"}
+    assert result.exit_code == 6
+    assert result.reasons == {"WP03": "only 1 GB is free"}
+    assert anyio.current_time() - began == pytest.approx(190 + HEADROOM_PATIENCE_S, abs=HEADROOM_POLL_S)
 
 
 async def test_nobody_is_asked_while_nothing_could_start(stage: Make) -> None:

@@ -3,10 +3,13 @@
 import json
 import os
 import shutil
+import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from errno import EMFILE
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -304,8 +307,8 @@ async def test_a_caller_that_never_ends_its_line_holds_neither_others_nor_their_
 
 
 @contextmanager
-def pretender(*answers: bytes, hang: bool = False) -> Iterator[Any]:
-    """Listen where a warm process would, and answer a request with something else."""
+def pretender(*answers: bytes, hang: bool = False, last: bytes = b"") -> Iterator[Any]:
+    """Listen where a warm process would, and answer a request with something else; `last` once killed."""
     listener = socket.socket(socket.AF_UNIX)
     folder = TemporaryDirectory(prefix="sko-")
     where = f"{folder.name}/socket"
@@ -321,6 +324,7 @@ def pretender(*answers: bytes, hang: bool = False) -> Iterator[Any]:
                 connection.sendall(answer)
             if hang:
                 killed.wait(20)
+                connection.sendall(last)
             for one in descriptors:
                 os.close(one)
 
@@ -370,6 +374,59 @@ async def test_a_warm_process_that_begins_nothing_is_killed_before_the_call_is_g
     monkeypatch.setattr(forked, "ANSWER_S", 0.2)
     with pretender(hang=True) as warm, anyio.fail_after(30):
         assert await to_thread.run_sync(ask, warm, tmp_path) == LOST
+
+
+async def test_a_copy_that_was_begun_at_the_last_moment_can_still_be_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forked, "ANSWER_S", 0.2)
+    with subprocess.Popen(["sleep", "600"], start_new_session=True) as copy:  # noqa: ASYNC220
+        last = json.dumps({"pid": copy.pid}).encode() + b"\n"
+        with pretender(hang=True, last=last) as warm, anyio.fail_after(30):
+            call = await to_thread.run_sync(Forked, warm, ["x"], tmp_path)
+            call.signal_group(signal.SIGTERM)
+            call.close()
+        try:
+            assert await to_thread.run_sync(copy.wait, 20) == -signal.SIGTERM
+        finally:
+            copy.kill()
+
+
+async def test_a_refusal_at_the_last_moment_says_that_nothing_was_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forked, "ANSWER_S", 0.2)
+    with (
+        pretender(hang=True, last=b'{"refused": "reason"}\n') as warm,
+        pytest.raises(NotTaken, match="reason"),
+    ):
+        await to_thread.run_sync(ask, warm, tmp_path)
+
+
+@pytest.mark.parametrize("left", range(4))
+async def test_a_lack_of_descriptors_says_that_nothing_was_begun(
+    left: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = os.pipe
+    made: list[int] = []
+
+    def pipe() -> tuple[int, int]:
+        if len(made) == 2 * left:
+            raise OSError(EMFILE, "Too many open files")
+        made.extend(ends := original())
+        return ends
+
+    def no_socket(*_: object) -> None:
+        raise OSError(EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "pipe", pipe)
+    monkeypatch.setattr(socket, "socket", no_socket)
+    with pytest.raises(NotTaken, match="Too many open files"):
+        Forked(SimpleNamespace(token="t", env={}), ["x"], tmp_path)  # type: ignore[arg-type]
+    monkeypatch.undo()
+    for end in made:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(end)
 
 
 TYPER = """\

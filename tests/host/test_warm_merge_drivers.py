@@ -15,7 +15,7 @@ import pytest
 from anyio import to_thread
 from tests.host.fake_host import ENV, Pulse, install, make_pulse, stand
 
-from spec_kitty_orchestrator.host import merge_driver
+from spec_kitty_orchestrator.host import merge_driver, warm_process
 
 pytestmark = pytest.mark.anyio
 
@@ -130,6 +130,20 @@ async def test_settings_of_git_that_are_not_understood_are_left_alone(
     async with stand(tmp_path, executable=tmp_path / "bin" / "spec-kitty", env=env | have) as host:
         await host.start()
         assert (await host.do("print(os.environ['GIT_CONFIG_COUNT'])")).stdout.decode() == f"{count}\n"
+        assert await host.is_warm()
+
+
+async def test_a_git_that_does_not_answer_leaves_the_merge_to_the_host(
+    tmp_path: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warm_process, "GIT_CONFIG_S", 0.2)
+    executable = install(tmp_path / "bin")
+    (tmp_path / "bin" / "git").write_text("#!/bin/sh\nexec sleep 600\n")
+    (tmp_path / "bin" / "git").chmod(0o755)
+    async with stand(tmp_path, executable=executable, env=env) as host:
+        with anyio.fail_after(60):
+            await host.start()
+        assert (await host.do("print('GIT_CONFIG_COUNT' in os.environ)")).stdout == b"False\n"
         assert await host.is_warm()
 
 

@@ -8,6 +8,7 @@ import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from errno import EMFILE
 from pathlib import Path
 from uuid import uuid4
 
@@ -242,6 +243,23 @@ async def test_an_end_that_nobody_waited_for_is_not_taken_for_life(
     assert await process.state(directory, marker) == process.Lost()
     with anyio.fail_after(LIMIT_S):
         assert await stopping.sweep(marker) == 1
+    await lines.gone()
+
+
+@pytest.mark.asyncio
+async def test_who_was_seen_is_ended_although_processes_cannot_be_read(
+    directory: Path, marker: str, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = await start(lines.holder(), directory, marker)
+    await lines.up()
+
+    def fail(*_: str) -> None:
+        raise OSError(EMFILE, "Too many open files")
+
+    monkeypatch.setattr(stopping, "read_table", fail)
+    monkeypatch.setattr(stopping, "find_marked", fail)
+    with anyio.fail_after(LIMIT_S):
+        await stopping.stop(child, marker, stopping.Grace(0.1))
     await lines.gone()
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from errno import EMFILE
 from pathlib import Path
 
 import anyio
@@ -194,3 +195,22 @@ async def test_attempts_that_ask_at_the_same_time_share_one_table(monkeypatch: p
             tasks.start_soon(tables.get, 60.0)
 
     assert len(reads) == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.usefixtures("quick")
+async def test_processes_that_cannot_be_read_stop_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = [OSError(EMFILE, "Too many open files")] * 20 + [psutil.AccessDenied(1)] * 20
+    reads: list[int] = []
+
+    def read() -> Table:
+        reads.append(1)
+        if failures:
+            raise failures.pop()
+        return {}
+
+    monkeypatch.setattr(watch_module, "read_table", read)
+
+    assert await watched(Told([]), 0.05) == ["warned", "stalled"]
+    assert failures == []
+    assert len(reads) > 40

@@ -8,6 +8,7 @@ import typer
 
 from spec_kitty_orchestrator import app
 from spec_kitty_orchestrator.cli import options, words
+from spec_kitty_orchestrator.cli.console import say
 from spec_kitty_orchestrator.errors import UsageError
 
 LONGEST_LINE = 2000
@@ -90,4 +91,4 @@ def _told(stopped: app.Stopped) -> list[str]:
 
 
 def _say(line: str) -> None:
-    typer.echo(words.clean(line, LONGEST_LINE))
+    say(words.clean(line, LONGEST_LINE))

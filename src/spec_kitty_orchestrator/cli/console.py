@@ -41,6 +41,12 @@ class SteadyConsole(Console):
         os.close(nowhere)
 
 
+def say(line: str, redactor: Redactor | None = None) -> None:
+    """Print one line for people on stdout as it is, but for secrets; see `SteadyConsole`."""
+    console = SteadyConsole(highlight=False, soft_wrap=True, emoji=False, redactor=redactor)
+    console.print(line, markup=False)
+
+
 class _Discreet:
     """A file for text that never shows a secret; rich writes what belongs together in one go."""
 

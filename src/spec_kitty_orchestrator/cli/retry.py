@@ -10,6 +10,7 @@ import typer
 from spec_kitty_orchestrator import app
 from spec_kitty_orchestrator.app import Project
 from spec_kitty_orchestrator.cli import options, words
+from spec_kitty_orchestrator.cli.console import say
 from spec_kitty_orchestrator.errors import UsageError
 
 LONGEST_LINE = 2000
@@ -32,7 +33,10 @@ def retry(
     """Put a parked or blocked work package back to work; the next run takes it up."""
     project, slug = _project(repo_root, mission)
     decided = anyio.run(app.retry, project, slug, wp, note)
-    _say(f"{wp} is back to work: {decided.lane} on the host, with fresh limits of attempts and rejections")
+    _tell(
+        project,
+        f"{wp} is back to work: {decided.lane} on the host, with fresh limits of attempts and rejections",
+    )
     _next(project, decided.mission)
 
 
@@ -45,9 +49,9 @@ def skip(
     """Leave a work package out of the run, so that the rest can go on; `retry` takes it in again."""
     project, slug = _project(repo_root, mission)
     decided = anyio.run(app.skip, project, slug, wp, note)
-    _say(f"{wp} is left out: {decided.lane} on the host; {decided.wp.note}")
+    _tell(project, f"{wp} is left out: {decided.lane} on the host; {decided.wp.note}")
     for ref in decided.wp.rescued[-1:]:
-        _say(f"saved work: {ref}")
+        _tell(project, f"saved work: {ref}")
     _next(project, decided.mission)
 
 
@@ -67,8 +71,8 @@ def _project(repo_root: Path | None, mission: str | None) -> tuple[Project, str]
 def _next(project: Project, mission: str) -> None:
     run = anyio.run(app.known_run, project.root, mission)
     command = "resume" if run.started else "orchestrate"
-    _say(f"To go on: spec-kitty-orchestrator {command} --mission {mission}")
+    _tell(project, f"To go on: spec-kitty-orchestrator {command} --mission {mission}")
 
 
-def _say(line: str) -> None:
-    typer.echo(words.clean(line, LONGEST_LINE))
+def _tell(project: Project, line: str) -> None:
+    say(words.clean(line, LONGEST_LINE), project.redactor)

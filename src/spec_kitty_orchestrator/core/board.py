@@ -7,33 +7,15 @@ scratch, a board gives the same answers as one that was kept up to date.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from heapq import heappop, heappush
 
+from spec_kitty_orchestrator.core.candidates import AHEAD, BEGUN, NEW, RUNNING, Candidate, Place
 from spec_kitty_orchestrator.core.holders import HOLDING, Holders, begun, holds, wanted
 from spec_kitty_orchestrator.core.model import Lane, Phase, WorkPackage, Workspace
 from spec_kitty_orchestrator.core.needs import Needs
 from spec_kitty_orchestrator.core.obstacles import NEW_WORK, Obstacle
 from spec_kitty_orchestrator.core.plans import Finished, Idle, Stalled, Start
 from spec_kitty_orchestrator.core.seats import Seats
-
-Urgency = tuple[int, float, int, str]
-"""The kind comes first, then who waited longest for an agent, then the longest chain, then the id."""
-
-RUNNING, BEGUN, AHEAD, NEW = range(4)
-"""Kinds of candidates, urgent first: an agent of an earlier start may be at work without a slot."""
-
-Candidate = tuple[Urgency, int]
-"""With the ticket of the work package that it was filed under: an older one is void."""
-
-
-@dataclass(slots=True)
-class _Place:
-    """A work package's place in the mission, its present ticket, and the limited agent that it needs."""
-
-    order: int
-    ticket: int = 0
-    agent: str = ""
 
 
 class Board:
@@ -67,7 +49,7 @@ class Board:
         self._new_waits, self._new_until = "", math.inf
         self._chains = chains or {}
         self._now = -math.inf
-        self._places: dict[str, _Place] = {}
+        self._places: dict[str, Place] = {}
         self._needs = Needs()
         self._holders = Holders()
         self._left: dict[str, None] = {}
@@ -81,7 +63,7 @@ class Board:
 
     def put(self, wp: WorkPackage, agent: str = "") -> None:
         """Take a new state of a work package; `agent` is whose attempt it runs or needs next, "" for none."""
-        place = self._places.setdefault(wp.id, _Place(len(self._places)))
+        place = self._places.setdefault(wp.id, Place(len(self._places)))
         place.agent = agent if self.seats.limited(agent) else ""
         self.wps[wp.id] = wp
         for one in self._needs.put(wp):
@@ -146,20 +128,9 @@ class Board:
     def plan(self, limit: int, now: float) -> Start | Idle | Finished | Stalled:
         """Give the free slots out; whoever is named in the answer holds one from now on."""
         self._ring(now)
-        chosen: list[str] = []
-        while self.free(limit) > 0:
-            candidate = self._next()
-            if self.ahead in self.active and (candidate is None or candidate[0][0] > BEGUN):
-                # It goes on without a stop when its claim is acknowledged.
-                self.ahead = ""
-                continue
-            if candidate is None:
-                break
-            heappop(self._ready)
-            chosen.append(candidate[0][-1])
-            self.begin(candidate[0][-1])
+        chosen = self._give(limit)
         if chosen:
-            return Start(tuple(chosen))
+            return Start(chosen)
         if not self._left:
             return Idle(None) if self.active else Finished()
         until = self._next_alarm()
@@ -168,6 +139,11 @@ class Board:
         if self.active or self.resolving or until is not None:
             return Idle(until)
         return Stalled(self.reasons())
+
+    def go_on(self, limit: int, now: float) -> tuple[str, ...]:
+        """Give free slots to what was begun alone; whoever is named in the answer holds one from now on."""
+        self._ring(now)
+        return self._give(limit, BEGUN)
 
     def could_start(self, limit: int, now: float) -> bool:
         """Tell whether `plan` would give out a slot; it is asked where that needs a permission first."""
@@ -251,6 +227,23 @@ class Board:
         """Count the slots that are not taken."""
         return limit - len(self.active) + (self.ahead in self.active)
 
+    def _give(self, limit: int, least_urgent: int = NEW) -> tuple[str, ...]:
+        chosen: list[str] = []
+        while self.free(limit) > 0:
+            candidate = self._next()
+            kind = NEW if candidate is None else candidate[0][0]
+            if kind > least_urgent:
+                break
+            if self.ahead in self.active and kind > BEGUN:
+                # It goes on without a stop when its claim is acknowledged.
+                self.ahead = ""
+                continue
+            if candidate is None:
+                break
+            chosen.append(heappop(self._ready)[0][-1])
+            self.begin(chosen[-1])
+        return tuple(chosen)
+
     def _file(self, wp_id: str) -> None:
         """Put a work package where it belongs by all that is known now."""
         if wp_id in self.active:
@@ -275,7 +268,7 @@ class Board:
         # It may have been the one that was promoted: then it is the next one's turn.
         self._promote_beside(wp_id)
 
-    def _await(self, wp: WorkPackage, place: _Place) -> None:
+    def _await(self, wp: WorkPackage, place: Place) -> None:
         if not self._runnable(wp):
             if self._needs.adrift(wp.id):
                 self._adrift.add(wp.id)

@@ -180,6 +180,9 @@ class Orchestrator:
         progress, board = self._progress, self._progress.board
         while not progress.closing:
             self._admission.hold_new_work()
+            # Of what was begun an agent may still run, and take the very room that is short.
+            for one in board.go_on(self._limit, anyio.current_time()):
+                self._start(tg, one)
             if board.could_start(self._limit, anyio.current_time()):
                 if await self._room.is_short(at_work=bool(board.active)):
                     if self._room.is_given_up:

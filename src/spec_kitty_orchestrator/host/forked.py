@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +16,8 @@ from spec_kitty_orchestrator.host.warm_process import WarmProcess
 
 ANSWER_S = 30.0
 """How long the warm host may take to begin a call: it only forks, on a machine that may be very busy."""
+LAST_WORDS_S = 5.0
+"""How long the connection of a warm host that was killed may take to end; the kernel closes it at once."""
 LOST = -signal.SIGKILL
 """The exit code of a call whose own is not known: there is no answer, and the state must be read again."""
 
@@ -35,7 +38,7 @@ class Forked:
 
         Raises:
             NotTaken: it was not begun.
-            OSError: it cannot be asked for.
+            OSError: it cannot be asked for, by whatever means.
         """
         if any("\0" in word for word in argv):
             raise OSError("embedded null byte")
@@ -44,8 +47,15 @@ class Forked:
         self._warm_gone = False
         self._received = b""
         request = {"token": warm.token, "argv": list(argv), "cwd": str(cwd), "env": warm.env}
-        self._connection = socket.socket(socket.AF_UNIX)
-        pipes = [os.pipe() for _ in range(3)]
+        pipes: list[tuple[int, int]] = []
+        try:
+            for _ in range(3):
+                pipes.append(os.pipe())  # noqa: PERF401 - those that were made must be closed
+            self._connection = socket.socket(socket.AF_UNIX)
+        except OSError as error:
+            for end in chain.from_iterable(pipes):
+                os.close(end)
+            raise NotTaken(f"it cannot be asked: {error.strerror or error}") from error
         out, err, alive = (os.fdopen(reading, "rb", buffering=0) for reading, _ in pipes)
         self.stdout: IO[bytes] = out
         self.stderr: IO[bytes] = err
@@ -73,6 +83,9 @@ class Forked:
         if not self._readable(self._connection, ANSWER_S):
             # It could still begin the call long after we have said that nobody knows what became of it.
             warm.kill()
+            # It may have begun the call at the last moment: then its copy must be known, to be stopped.
+            while not self._warm_gone and self._readable(self._connection, LAST_WORDS_S):
+                self._receive()
             self._warm_gone = True
         while not (self._pid or self._warm_gone):
             self._receive()

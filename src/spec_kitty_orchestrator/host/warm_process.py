@@ -23,6 +23,8 @@ START_LIMIT_S = 120.0
 """How long it may take to import the host: some seconds, a minute on a machine that is busy."""
 END_S = 5.0
 """How long it may take to end once its stdin is closed."""
+GIT_CONFIG_S = 10.0
+"""How long git may take to list its merge drivers; on a folder that does not answer it could for ever."""
 LONGEST_FOLDER = 90
 """Bytes of the path of a socket's folder that every system takes."""
 
@@ -157,8 +159,9 @@ def _driver_overrides(shim: list[str], cwd: Path, env: Mapping[str, str]) -> dic
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
+            timeout=GIT_CONFIG_S,
         )
-    except OSError:
+    except (OSError, subprocess.TimeoutExpired):
         return {}
     found = {}
     for entry in listed.stdout.decode("utf-8", "replace").split("\0"):

@@ -11,6 +11,7 @@ from typing import Literal
 
 import anyio
 import anyio.to_thread
+import psutil
 
 from spec_kitty_orchestrator.machine.family import Family, read_table
 from spec_kitty_orchestrator.machine.process import Child, find_marked, is_running, wait
@@ -83,7 +84,9 @@ async def stop(
 
 
 def _look(family: Family) -> None:
-    family.update(read_table())
+    # Where nothing can be read, who was seen before is still known, and ended all the same.
+    with suppress(OSError, psutil.Error):
+        family.update(read_table())
 
 
 def _signal_group(child: Child, number: signal.Signals) -> None:
@@ -115,7 +118,8 @@ async def sweep(marker: str, family: Family | None = None) -> int:
 
 
 def _survivors(marker: str, family: Family) -> set[Child]:
-    family.add(find_marked(marker))
+    with suppress(OSError, psutil.Error):
+        family.add(find_marked(marker))
     _look(family)
     return family.alive()
 

@@ -5,9 +5,8 @@ for long. A look at the output and the processes is cheap; the others are asked 
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import anyio
@@ -41,7 +40,11 @@ class Tables:
         self._lock = anyio.Lock()
 
     async def get(self, max_age_s: float) -> Table:
-        """Return a table that is not older than that."""
+        """Return a table that is not older than that.
+
+        Raises:
+            OSError: the processes cannot be read, for example for want of descriptors.
+        """
         async with self._lock:
             if anyio.current_time() - self._read_at > max_age_s:
                 self._table = await anyio.to_thread.run_sync(read_table)
@@ -129,14 +132,14 @@ async def watch(
         looked += elapsed_s
         # A machine that slept, or a debugger that held us, says nothing of the agent.
         uncounted_s += min(elapsed_s, 2 * pause_s)
-        table = await tables.get(pause_s / 2)
+        moved = await _tell(_cheap(signs, tables, pause_s / 2, elapsed_s))
         pause_s = min(2 * pause_s, LOOK_S)
-        if await _tell(partial(signs.cheap, table, elapsed_s)):
+        if moved:
             stillness.moved()
             uncounted_s = 0.0
         elif limit_s > 0 and looked - thorough_at >= thorough_s:
             thorough_at = looked
-            if await _tell(signs.thorough):
+            if await _tell(anyio.to_thread.run_sync(signs.thorough)):
                 stillness.moved()
             elif stillness.rest(uncounted_s):
                 warn(stillness.still_s)
@@ -144,10 +147,15 @@ async def watch(
     stalled()
 
 
-async def _tell(sign: Callable[[], bool]) -> bool:
-    """Ask for a sign; what cannot be looked at is no reason to stop anybody."""
+async def _cheap(signs: Signs, tables: Tables, max_age_s: float, elapsed_s: float) -> bool:
+    table = await tables.get(max_age_s)
+    return await anyio.to_thread.run_sync(signs.cheap, table, elapsed_s)
+
+
+async def _tell(look: Awaitable[bool]) -> bool:
+    """Return what a look tells; what cannot be looked at is no reason to stop anybody."""
     try:
-        return await anyio.to_thread.run_sync(sign)
+        return await look
     except (OSError, psutil.Error):
         return True
 
