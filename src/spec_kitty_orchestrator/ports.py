@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from spec_kitty_orchestrator.core.budget import Budget
 from spec_kitty_orchestrator.core.events import Event, GateBroken, GateFailed, GatesPassed, GatesStopped
 from spec_kitty_orchestrator.core.gates import GateStanding
 from spec_kitty_orchestrator.core.model import (
@@ -308,6 +309,7 @@ class RunStarted:
         max_per_agent: how many attempts of an agent ran at once, by its name; others had no limit.
         on_rate_limit: what was to be done about a quota that is used up, "" if it was not recorded.
         max_wait_s: how long quotas were waited for, in seconds, 0 if it was not recorded.
+        budget: what might be spent.
     """
 
     at: datetime
@@ -322,6 +324,7 @@ class RunStarted:
     stall_timeout_s: float | None = None
     on_rate_limit: str = ""
     max_wait_s: float = 0.0
+    budget: Budget = field(default_factory=Budget)
 
 
 @dataclass(frozen=True)

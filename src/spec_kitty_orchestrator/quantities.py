@@ -1,4 +1,4 @@
-"""How people write spans of time and amounts of memory or disk."""
+"""How people write spans of time, amounts of memory or disk, money, and large numbers."""
 
 import math
 import re
@@ -56,6 +56,39 @@ def seconds_or_none(value: object) -> float:
     if value in ("0", "0s", "0m", "0h") or (value == 0 and not isinstance(value, bool)):
         return 0.0
     return seconds(value)
+
+
+def dollars(value: object) -> float:
+    """Read an amount of US dollars: a number, or text such as ``12.50`` or ``$5``.
+
+    Raises:
+        ValueError: if it is neither, or not more than nothing.
+    """
+    total = math.nan
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        total = float(value)
+    elif isinstance(value, str) and re.fullmatch(r"\$?\d{1,9}(\.\d{1,6})?", value.strip()):
+        total = float(value.strip().removeprefix("$"))
+    if not (math.isfinite(total) and total > 0):
+        raise ValueError(f"{value!r} is not an amount of US dollars; write for example 5 or 12.50")
+    return total
+
+
+def many(value: object) -> int:
+    """Read a large number: a whole number, or text such as ``500k`` or ``2M`` or ``1.5M``.
+
+    Raises:
+        ValueError: if it is neither, or not more than nothing.
+    """
+    total = 0.0
+    if isinstance(value, int) and not isinstance(value, bool):
+        total = float(value)
+    elif isinstance(value, str):
+        found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)([km]?)", value.strip().lower())
+        total = float(found[1]) * {"": 1, "k": 1000, "m": 1000**2}[found[2]] if found else 0.0
+    if not 1 <= total <= _LARGEST_BYTES or total % 1:
+        raise ValueError(f"{value!r} is not a large number; write for example 500000, 500k or 2M")
+    return int(total)
 
 
 def size(value: object) -> int:

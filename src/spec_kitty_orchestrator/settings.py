@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from spec_kitty_orchestrator.core.gates import LONGEST_TIMEOUT_S
-from spec_kitty_orchestrator.quantities import seconds, seconds_or_none, size
+from spec_kitty_orchestrator.quantities import dollars, many, seconds, seconds_or_none, size
 
 SHORTEST_HOST_CALL_S = 36.0
 """The host holds back a call for 30 s while its status lock is taken; this must not cut it off."""
@@ -105,6 +105,7 @@ def _quorum(value: object) -> object:
 Quorum = Annotated[Literal["all"] | Annotated[int, Field(ge=1)], BeforeValidator(_quorum)]
 Duration = Annotated[float, BeforeValidator(seconds)]
 DurationOrNone = Annotated[float, BeforeValidator(seconds_or_none)]
+Money = Annotated[float | None, BeforeValidator(dollars)]
 Size = Annotated[int, BeforeValidator(size)]
 AgentNames = Annotated[tuple[str, ...], BeforeValidator(_names), AfterValidator(_fallback_order)]
 AgentLimits = Annotated[dict[str, Annotated[int, Field(ge=1)]], BeforeValidator(_limits)]
@@ -143,6 +144,12 @@ class RunSettings(_Section):
         pass_env: variables that reach every agent besides the usual ones.
         on_rate_limit: what to do about an agent whose quota is used up.
         max_wait: seconds for which a run that waits for nothing but quotas goes on.
+        max_cost: US dollars for the mission, over all runs; None for no limit, as of the next three.
+        max_tokens: the same in tokens.
+        max_duration: seconds for one start.
+        max_cost_per_wp: US dollars for one work package, over all runs.
+        budget_hard: whether attempts at work are stopped at a limit.
+        strict_budget: whether an agent that does not tell its cost is refused where a cost is limited.
     """
 
     max_concurrent: int = Field(default=4, ge=1, le=256)
@@ -166,6 +173,12 @@ class RunSettings(_Section):
     pass_env: Variables = ()
     on_rate_limit: Literal["wait", "fallback", "stop"] = "fallback"
     max_wait: Duration = 6 * 3600.0
+    max_cost: Money = None
+    max_tokens: Annotated[int | None, BeforeValidator(many)] = None
+    max_duration: Annotated[float | None, BeforeValidator(seconds)] = None
+    max_cost_per_wp: Money = None
+    budget_hard: bool = False
+    strict_budget: bool = False
 
     @model_validator(mode="after")
     def _enough_reviewers(self) -> "RunSettings":

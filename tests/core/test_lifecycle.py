@@ -23,6 +23,7 @@ from spec_kitty_orchestrator.core.commands import (
 from spec_kitty_orchestrator.core.events import (
     AgentExited,
     AttemptOpened,
+    BudgetSpent,
     Claimed,
     CommitRefused,
     Committed,
@@ -156,6 +157,8 @@ ORDINARY: dict[str, tuple[tuple[Event, ...], Phase, type[Command]]] = {
         Phase.IMPLEMENTING,
         OpenAttempt,
     ),
+    "one that has cost too much parks": ((*IMPLEMENTING, BudgetSpent("$9")), Phase.PARKING, Park),
+    "one whose review would cost too much parks": ((*REVIEWING, BudgetSpent("$9")), Phase.PARKING, Park),
     "a reviewer that rests is stood in for": (
         (*REVIEWING, StandIn(Role.REVIEW, 1)),
         Phase.REVIEWING,

@@ -5,6 +5,7 @@ from typing import get_args
 import pytest
 
 from spec_kitty_orchestrator.core.events import (
+    BudgetSpent,
     CommitRefused,
     Committed,
     Event,
@@ -68,6 +69,7 @@ LINES: dict[str, Event] = {
     "wait is over": TimerFired(),
     "waits for codex": Queued("waits for codex"),
     "the agent at 1 of the order is to review next": StandIn(Role.REVIEW, 1),
+    "it has cost too much": BudgetSpent("it has cost too much"),
     "workspace failed: disk full": WorkspaceFailed("disk full"),
     "put back to work by a person": Retried(),
     "put back to work by a person: use a dict": Retried("use a dict"),

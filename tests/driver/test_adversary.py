@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from tests.driver.builders import Stage, WitnessedHost, longer
 from trio.testing import MockClock
 
+from spec_kitty_orchestrator.core.budget import Budget
 from spec_kitty_orchestrator.core.gates import Gate
-from spec_kitty_orchestrator.core.model import Lane, Outcome, Role
+from spec_kitty_orchestrator.core.model import Lane, Outcome, Role, Usage
 from spec_kitty_orchestrator.core.quota import OnRateLimit, Patience
-from spec_kitty_orchestrator.driver.result import EXIT_QUOTA, RunResult
+from spec_kitty_orchestrator.driver.result import EXIT_BUDGET, EXIT_QUOTA, RunResult
 from spec_kitty_orchestrator.errors import HostError, HostRefusal, HostTimeout, WorkspaceError
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.scripted_agents import Play, report, verdict
@@ -104,19 +105,38 @@ def scripts(draw: st.DrawFn) -> Callable[[AttemptRequest], Play]:
 
     def script(request: AttemptRequest) -> Play:
         outcome, text, edits, retry_after_s = plays[request.role]
-        return Play(seconds=5, outcome=outcome, text=text(request), edits=edits, retry_after_s=retry_after_s)
+        return Play(
+            seconds=5,
+            outcome=outcome,
+            text=text(request),
+            edits=edits,
+            retry_after_s=retry_after_s,
+            usage=Usage(50, 50, 0.5),
+        )
 
     return script
 
 
-async def end_of_run(mission: Stage, host: StubbornHost, mode: OnRateLimit) -> None:
+BUDGETS = (
+    Budget(),
+    Budget(max_cost_usd=3.0),
+    Budget(max_tokens=500),
+    Budget(max_duration_s=50.0),
+    Budget(max_duration_s=50.0, hard=True),
+    Budget(max_cost_usd=3.0, max_cost_per_wp_usd=1.5, hard=True),
+)
+
+
+async def end_of_run(mission: Stage, host: StubbornHost, mode: OnRateLimit, budget: Budget) -> None:
     began = trio.current_time()
     with contextlib.suppress(HostError):
-        result = await mission.run(patience=Patience(mode))
-        assert result.exit_code in (0, 1, 6, EXIT_QUOTA)
-        assert (result.exit_code == EXIT_QUOTA) == bool(result.ended)
+        result = await mission.run(patience=Patience(mode), budget=budget)
+        assert result.exit_code in (0, 1, 6, EXIT_BUDGET, EXIT_QUOTA)
+        assert (result.exit_code in (EXIT_BUDGET, EXIT_QUOTA)) == bool(result.ended)
+        assert budget != Budget() or result.exit_code != EXIT_BUDGET
         assert all(result.reasons[one.id] for one in result.work_packages if not one.lane.complete)
-        assert (result.exit_code == 0) == all(lane.complete for lane in host.lanes.values())
+        if not result.ended:
+            assert (result.exit_code == 0) == all(lane.complete for lane in host.lanes.values())
     assert trio.current_time() - began < LONGEST_RUN_S
     assert len(mission.agents.requests) <= MOST_ATTEMPTS
     mission.assert_sound()
@@ -133,6 +153,7 @@ async def end_of_run(mission: Stage, host: StubbornHost, mode: OnRateLimit) -> N
     check=st.none() | st.sampled_from(CHECKS),
     mode=st.sampled_from(OnRateLimit),
     quorum=st.booleans(),
+    budget=st.sampled_from(BUDGETS),
 )
 def test_the_run_ends_whatever_constant_answer_the_world_gives(
     script: Callable[[AttemptRequest], Play],
@@ -144,6 +165,7 @@ def test_the_run_ends_whatever_constant_answer_the_world_gives(
     check: Check | None,
     mode: OnRateLimit,
     quorum: bool,
+    budget: Budget,
 ) -> None:
     host = StubbornHost(
         {"WP01": (), "WP02": (), "WP03": ("WP01",)},
@@ -166,7 +188,7 @@ def test_the_run_ends_whatever_constant_answer_the_world_gives(
         mission.workspaces.refusals = ["the hook says no"] * 1000
     if commits == "fails":
         mission.workspaces.errors = [WorkspaceError("git is broken") for _ in range(1000)]
-    trio.run(end_of_run, mission, host, mode, clock=MockClock(autojump_threshold=0))
+    trio.run(end_of_run, mission, host, mode, budget, clock=MockClock(autojump_threshold=0))
 
 
 @pytest.mark.parametrize("names", [("ada",), ("ada", "eve")], ids=["alone", "with a fallback"])
@@ -203,3 +225,26 @@ def test_a_run_whose_agents_always_end_alike_ends_as_the_table_says(
         assert wp.rejected == ()
         assert wp.lane.complete == (outcome is Outcome.OK)
         assert wp.lane.complete or result.reasons[wp.id]
+
+
+@pytest.mark.parametrize("outcome", [one for one in Outcome if one is not Outcome.OK])
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("hard", [False, True])
+def test_a_run_whose_agents_always_fail_spends_no_more_than_its_budget(
+    role: Role, outcome: Outcome, hard: bool
+) -> None:
+    def script(request: AttemptRequest) -> Play:
+        ends = outcome if request.role is role else Outcome.OK
+        return Play(seconds=5, outcome=ends, retry_after_s=60.0, usage=Usage(50, 50, 1.0))
+
+    policy = longer(impl_agents=("ada", "eve"), review_agents=("rob", "ann"))
+    mission = Stage({f"WP{n:02d}": () for n in range(1, 10)}, script, policy=policy, max_concurrent=2)
+
+    async def main() -> RunResult:
+        return await mission.run(budget=Budget(max_cost_usd=5.0, hard=hard))
+
+    result = trio.run(main, clock=MockClock(autojump_threshold=0))
+    mission.assert_sound()
+    assert result.exit_code == EXIT_BUDGET
+    assert len(mission.agents.requests) <= 5 + 1
+    assert not any(lane.complete for lane in mission.host.lanes.values())

@@ -18,6 +18,7 @@ from spec_kitty_orchestrator.core.events import Event
 from spec_kitty_orchestrator.core.gates import Gate
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Role, WorkPackage
 from spec_kitty_orchestrator.driver.engine import Orchestrator, RunResult
+from spec_kitty_orchestrator.driver.result import EXIT_QUOTA
 from spec_kitty_orchestrator.errors import HostTimeout
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.scripted_agents import Play, verdict
@@ -153,7 +154,7 @@ class Machine(RuleBasedStateMachine):
         return engine
 
     def _assert_told(self, result: RunResult) -> None:
-        assert result.exit_code in (0, 1, 6)
+        assert result.exit_code in (0, 1, 6, EXIT_QUOTA)
         for one in result.work_packages:
             assert one.lane.complete or result.reasons[one.id]
         assert (result.exit_code == 0) == all(one.lane.complete for one in result.work_packages)
@@ -207,7 +208,7 @@ class Machine(RuleBasedStateMachine):
                 result = await engine.run()
                 tg.cancel_scope.cancel()
             self.mission.agents.stubborn_s = 0.0
-            assert result.exit_code == 130 if started else result.exit_code in (0, 1, 6)
+            assert result.exit_code == 130 if started else result.exit_code in (0, 1, 6, EXIT_QUOTA)
             assert started in ([], [len(self.mission.agents.runs)])
             assert self.mission.agents.running == []
 

@@ -13,7 +13,14 @@ from spec_kitty_orchestrator.app.build import (
 from spec_kitty_orchestrator.app.by_hand import Decided, retry, skip
 from spec_kitty_orchestrator.app.cleanup import Cleared, clean_up
 from spec_kitty_orchestrator.app.plan import Plan, PlannedRole, PlannedWorkPackage, make_plan
-from spec_kitty_orchestrator.app.preflight import check_free, dependence, examine, find_problems, stop_at
+from spec_kitty_orchestrator.app.preflight import (
+    check_free,
+    dependence,
+    examine,
+    find_problems,
+    stop_at,
+    uncounted,
+)
 from spec_kitty_orchestrator.app.project import Project, open_project
 from spec_kitty_orchestrator.app.repository import (
     LOGS,
@@ -84,5 +91,6 @@ __all__ = [
     "stop_at",
     "stop_run",
     "strays",
+    "uncounted",
     "unsaved",
 ]

@@ -140,4 +140,5 @@ def build(
         max_per_agent=run.max_per_agent,
         headroom=build_headroom(project),
         patience=Patience(OnRateLimit(run.on_rate_limit), run.max_wait),
+        budget=project.budget,
     )

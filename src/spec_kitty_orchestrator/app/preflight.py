@@ -51,6 +51,8 @@ def find_problems(project: Project, runner: LocalAgents) -> list[OrchestratorErr
             problems.append(_missing(name, settings.executable or agent.executable))
     if project.settings.run.require_independent_review:
         problems += [PreflightError(f"--require-independent-review: {one}") for one in dependence(project)]
+    if project.budget.strict:
+        problems += [PreflightError(f"{reason} (--strict-budget)") for reason in uncounted(project)]
     for role, names in roles(project).items():
         for name in names:
             problems += [
@@ -58,6 +60,18 @@ def find_problems(project: Project, runner: LocalAgents) -> list[OrchestratorErr
                 for reason in policy_problems(runner.policy(name, role))
             ]
     return problems
+
+
+def uncounted(project: Project) -> list[str]:
+    """Say of each agent that does not tell what it costs that a limited cost does not hold for it."""
+    if not project.budget.limits_cost:
+        return []
+    return [
+        f"agent {name} does not tell what it costs: the limit of the cost does not count it; "
+        "--max-tokens and --max-duration do"
+        for name, (agent, _) in project.agents.items()
+        if not agent.reports_cost
+    ]
 
 
 def roles(project: Project) -> Mapping[Role, tuple[str, ...]]:

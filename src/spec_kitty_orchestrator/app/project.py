@@ -9,6 +9,7 @@ from spec_kitty_orchestrator.agents import BUILT_IN, find
 from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
 from spec_kitty_orchestrator.app.repository import JOURNALS, find_repo_root
 from spec_kitty_orchestrator.config import load
+from spec_kitty_orchestrator.core.budget import Budget
 from spec_kitty_orchestrator.core.gates import Gate
 from spec_kitty_orchestrator.core.model import Lane, Policy, Role
 from spec_kitty_orchestrator.core.prompts import Prompts, checked
@@ -54,6 +55,19 @@ class Project:
             session_resume=run.session_resume,
             resuming=tuple(name for name, (agent, _) in self.agents.items() if agent.resumes),
             gates=tuple(Gate(one.name, one.command, one.timeout) for one in self.settings.gates),
+        )
+
+    @property
+    def budget(self) -> Budget:
+        """What a run may spend."""
+        run = self.settings.run
+        return Budget(
+            max_cost_usd=run.max_cost,
+            max_tokens=run.max_tokens,
+            max_duration_s=run.max_duration,
+            max_cost_per_wp_usd=run.max_cost_per_wp,
+            hard=run.budget_hard,
+            strict=run.strict_budget,
         )
 
     @property

@@ -180,6 +180,12 @@ def settings_of(started: RunStarted) -> Mapping[str, object]:
         "stall_timeout": started.stall_timeout_s,
         "on_rate_limit": started.on_rate_limit or None,
         "max_wait": started.max_wait_s or None,
+        "max_cost": started.budget.max_cost_usd,
+        "max_tokens": started.budget.max_tokens,
+        "max_duration": started.budget.max_duration_s,
+        "max_cost_per_wp": started.budget.max_cost_per_wp_usd,
+        "budget_hard": started.budget.hard or None,
+        "strict_budget": started.budget.strict or None,
     }
 
 

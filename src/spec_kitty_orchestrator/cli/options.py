@@ -120,6 +120,27 @@ MaxWait = Annotated[
 ]
 
 
+MaxCost = Annotated[
+    str | None, typer.Option(metavar="USD", help="What the mission may cost in all.", show_default=False)
+]
+MaxTokens = Annotated[
+    str | None, typer.Option(metavar="N", help="Tokens for the mission in all: 500k, 2M.", show_default=False)
+]
+MaxDuration = Annotated[
+    str | None, typer.Option(metavar="DURATION", help="How long this start may take.", show_default=False)
+]
+MaxCostPerWp = Annotated[
+    str | None,
+    typer.Option(metavar="USD", help="What one WP may cost; beyond that it is parked.", show_default=False),
+]
+BudgetHard = Annotated[
+    bool, typer.Option("--budget-hard", help="Stop running attempts too when a limit is reached.")
+]
+StrictBudget = Annotated[
+    bool, typer.Option("--strict-budget", help="Refuse agents that do not tell what they cost.")
+]
+
+
 def flags(
     *,
     impl_agent: str | None,
@@ -138,6 +159,12 @@ def flags(
     max_wait: str | None,
     review_quorum: str | None,
     require_independent_review: bool,
+    max_cost: str | None,
+    max_tokens: str | None,
+    max_duration: str | None,
+    max_cost_per_wp: str | None,
+    budget_hard: bool,
+    strict_budget: bool,
 ) -> Mapping[str, object]:
     """Return the options that are settings, by the names that `app.open_project` wants."""
     return {
@@ -157,4 +184,10 @@ def flags(
         "gate": list(gate) if gate else None,
         "on_rate_limit": on_rate_limit.value if on_rate_limit else None,
         "max_wait": max_wait,
+        "max_cost": max_cost,
+        "max_tokens": max_tokens,
+        "max_duration": max_duration,
+        "max_cost_per_wp": max_cost_per_wp,
+        "budget_hard": True if budget_hard else None,
+        "strict_budget": True if strict_budget else None,
     }

@@ -27,6 +27,12 @@ def orchestrate(
     max_wait: options.MaxWait = None,
     review_quorum: options.ReviewQuorum = None,
     require_independent_review: options.IndependentReview = False,
+    max_cost: options.MaxCost = None,
+    max_tokens: options.MaxTokens = None,
+    max_duration: options.MaxDuration = None,
+    max_cost_per_wp: options.MaxCostPerWp = None,
+    budget_hard: options.BudgetHard = False,
+    strict_budget: options.StrictBudget = False,
     plan_only: Annotated[bool, typer.Option("--dry-run", help="Change nothing; show the plan.")] = False,
     actor: options.Actor = None,
     repo_root: options.RepoRoot = None,
@@ -64,6 +70,12 @@ def orchestrate(
         max_wait=max_wait,
         review_quorum=review_quorum,
         require_independent_review=require_independent_review,
+        max_cost=max_cost,
+        max_tokens=max_tokens,
+        max_duration=max_duration,
+        max_cost_per_wp=max_cost_per_wp,
+        budget_hard=budget_hard,
+        strict_budget=strict_budget,
     )
     project = app.open_project(repo_root or Path.cwd(), os.environ, flags)
     work = Work(

@@ -125,6 +125,8 @@ class Work:
 async def prepared(work: Work) -> AsyncIterator[tuple[HostClient, MissionState]]:
     """Find everything that stands in the way, and raise it all at once; the host is closed at the end."""
     problems = app.find_problems(work.project, work.agents)
+    for reason in app.uncounted(work.project):
+        work.say(reason)
     try:
         host = app.build_host(work.project, work.say, work.note_call)
     except OrchestratorError as error:

@@ -101,6 +101,8 @@ def _tell(wp: WorkPackage, event: events.Event) -> str:
             return reason
         case events.StandIn(role=role):
             return f"another agent is to {role} while the first one rests"
+        case events.BudgetSpent(reason=reason):
+            return reason
         case events.WorkspaceFailed(message=message):
             return f"the workspace failed: {message}"
         case events.Retried(note=note):

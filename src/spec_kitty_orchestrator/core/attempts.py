@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from spec_kitty_orchestrator.core.commands import Wait
-from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened, Event, StandIn
+from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened, BudgetSpent, Event, StandIn
 from spec_kitty_orchestrator.core.model import Attempt, Outcome, Phase, Policy, Role, Usage, WorkPackage
 from spec_kitty_orchestrator.core.moves import Next, park, rework
 from spec_kitty_orchestrator.core.quorum import enough
@@ -25,6 +25,12 @@ def chosen(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
     """Let another agent of the order make the next attempt, or the one whose turn it is after all."""
     assert isinstance(event, StandIn)
     return replace(wp, stand_in=event.position)
+
+
+def spent(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
+    """Leave a work package that may cost no more to a person; its work is committed or saved."""
+    assert isinstance(event, BudgetSpent)
+    return park(wp, event.reason, blocks=wp.phase is Phase.IMPLEMENTING)
 
 
 def close(wp: WorkPackage, event: AgentExited) -> tuple[WorkPackage, Attempt]:
@@ -70,6 +76,9 @@ def after_failure(wp: WorkPackage, event: AgentExited, policy: Policy) -> Next:
     wp = replace(wp, note=f"{attempt.agent} ended {report.outcome}: {report.detail}".rstrip(": "))
     if report.outcome is Outcome.RATE_LIMITED:
         # Its agent rests for everybody; the work package is as ready for an attempt as before.
+        return wp
+    if report.outcome is Outcome.BUDGET and attempt.max_cost_usd is not None:
+        # The limit was ours: the agent has not failed, and who keeps the budget says whether it goes on.
         return wp
     move = next_move(report.outcome, _failures(wp), position + 1 < len(agents), policy, attempt.id)
     if not isinstance(move, Retry) and stood_in(wp, attempt, policy):

@@ -19,12 +19,14 @@ class OpenAttempt:
         agent: the configured name.
         number: the first number to try for the directory.
         session: of an earlier attempt, to go on with; "" for a new one.
+        max_cost_usd: what it may cost, in US dollars; None for any sum. The driver fills it in.
     """
 
     role: Role
     agent: str
     number: int
     session: str = ""
+    max_cost_usd: float | None = None
 
 
 @dataclass(frozen=True)

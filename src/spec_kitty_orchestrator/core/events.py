@@ -216,6 +216,14 @@ class StandIn:
 
 
 @dataclass(frozen=True)
+class BudgetSpent:
+    """The work package may cost no more; `reason` says what it has cost."""
+
+    reason: str
+    kind: Literal["budget_spent"] = "budget_spent"
+
+
+@dataclass(frozen=True)
 class WorkspaceFailed:
     """Git or the disk refused; a person must look at the workspace."""
 
@@ -261,6 +269,7 @@ Event = (
     | TimerFired
     | Queued
     | StandIn
+    | BudgetSpent
     | WorkspaceFailed
     | Retried
     | Skipped

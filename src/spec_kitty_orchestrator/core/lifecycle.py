@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from spec_kitty_orchestrator.core import gating, implementing, reviewing
-from spec_kitty_orchestrator.core.attempts import chosen, opened
+from spec_kitty_orchestrator.core.attempts import chosen, opened, spent
 from spec_kitty_orchestrator.core.commands import (
     Claim,
     ClaimReview,
@@ -26,6 +26,7 @@ from spec_kitty_orchestrator.core.commands import (
 from spec_kitty_orchestrator.core.events import (
     AgentExited,
     AttemptOpened,
+    BudgetSpent,
     Claimed,
     CommitRefused,
     Committed,
@@ -214,6 +215,7 @@ def _again(wp: WorkPackage, _event: Event, _policy: Policy) -> Next:
 EDGES: dict[tuple[Phase, type[Event]], Edge] = {
     (Phase.CLAIMING, Claimed): implementing.claimed,
     (Phase.IMPLEMENTING, StandIn): chosen,
+    (Phase.IMPLEMENTING, BudgetSpent): spent,
     (Phase.IMPLEMENTING, AttemptOpened): opened,
     (Phase.IMPLEMENTING, AgentExited): implementing.implemented,
     (Phase.COMMITTING, Committed): implementing.committed,
@@ -229,6 +231,7 @@ EDGES: dict[tuple[Phase, type[Event]], Edge] = {
     (Phase.REVIEWING, ReviewClaimed): reviewing.head_moved,
     (Phase.RECORDING, ReviewClaimed): reviewing.head_moved,
     (Phase.REVIEWING, StandIn): chosen,
+    (Phase.REVIEWING, BudgetSpent): spent,
     (Phase.REVIEWING, AttemptOpened): opened,
     (Phase.REVIEWING, AgentExited): reviewing.reviewed,
     (Phase.RECORDING, Recorded): reviewing.recorded,

@@ -3,6 +3,7 @@
 from spec_kitty_orchestrator.core.events import (
     AgentExited,
     AttemptOpened,
+    BudgetSpent,
     Claimed,
     CommitRefused,
     Committed,
@@ -87,6 +88,8 @@ def _words(event: Event) -> str:
             return reason
         case StandIn(role=role, position=position):
             return f"the agent at {position} of the order is to {role} next"
+        case BudgetSpent(reason=reason):
+            return reason
         case WorkspaceFailed(message=message):
             return f"workspace failed: {message}"
         case Retried(note=note):

@@ -10,6 +10,7 @@ from dataclasses import replace
 import anyio
 from anyio.abc import TaskGroup
 
+from spec_kitty_orchestrator.core.budget import Budget
 from spec_kitty_orchestrator.core.commands import Command, Finish, Wait
 from spec_kitty_orchestrator.core.events import AgentExited, Event, Queued, Scheduled, TimerFired
 from spec_kitty_orchestrator.core.lifecycle import step
@@ -27,6 +28,7 @@ from spec_kitty_orchestrator.driver.recover import fold_in_steps, start_in_steps
 from spec_kitty_orchestrator.driver.resolver import Resolver
 from spec_kitty_orchestrator.driver.result import RunResult, conclude
 from spec_kitty_orchestrator.driver.room import HEADROOM_POLL_S, Room
+from spec_kitty_orchestrator.driver.spending import Spending
 from spec_kitty_orchestrator.driver.work_package import Performer
 from spec_kitty_orchestrator.ports import (
     AgentRunner,
@@ -81,6 +83,7 @@ class Orchestrator:
         headroom: Headroom | None = None,
         gates: Gates | None = None,
         patience: Patience | None = None,
+        budget: Budget | None = None,
     ) -> None:
         """Take the parts.
 
@@ -107,6 +110,7 @@ class Orchestrator:
             headroom: asked before work starts; None if the machine always has room.
             gates: runs what must pass before a review is paid for; None if there is nothing to run.
             patience: what to do about quotas that are used up; None for the default.
+            budget: what may be spent; None for no limits.
         """
         self._mission, self._actor, self._policy = mission, actor, policy
         self._agents, self._journal = agents, journal
@@ -123,11 +127,17 @@ class Orchestrator:
         self._performer = Performer(
             mission, actor, policy, host, agents, workspaces, self._view, prompts, tick_command, new_id, gates
         )
-        self._patience = patience or Patience()
+        self._patience, self._budget = patience or Patience(), budget or Budget()
         self._quotas = Quotas(policy, self._patience, clock)
         self._closing = Closing(self._progress, [one for one in (agents, gates) if one], stop_grace_s)
         self._admission = Admission(
-            policy, self._progress, self._quotas, self._closing, self._lookout, observer
+            policy,
+            self._progress,
+            self._quotas,
+            Spending(self._budget, self._progress, observer),
+            self._closing,
+            self._lookout,
+            observer,
         )
         self._queued: dict[str, Lane] = {}
 
@@ -155,11 +165,13 @@ class Orchestrator:
         folded = await fold_in_steps(lines, self._policy)
         await self._progress.begin(await start_in_steps(self._view.state(), folded, self._policy))
         await self._journal.append(self._start_line())
+        self._admission.begin()
         end: Finished | Stalled | None = None
         async with anyio.create_task_group() as tg:
             tg.start_soon(self._closing.stop_agents_when_told)
             tg.start_soon(self._closing.guarded, self._resolver.keep_resolving)
             tg.start_soon(self._closing.guarded, self._lookout.keep_looking)
+            tg.start_soon(self._admission.keep_time)
             try:
                 end = await self._give_out_slots(tg)
             except Exception as error:  # noqa: BLE001 - raised below, once the agents are stopped
@@ -239,7 +251,7 @@ class Orchestrator:
                     self._queued[wp_id], rests_until = wp.lane, answer.until
                     await self._happened(wp_id, Queued(answer.reason))
                     return
-                event = answer or await self._performer.perform(wp, command)
+                event = answer or await self._performer.perform(wp, self._admission.equipped(wp, command))
         finally:
             self._admission.leave(wp_id)
             self._progress.stopped(wp_id, rests_until)
@@ -256,13 +268,13 @@ class Orchestrator:
         return Scheduled(lane, wp.workspace or board.workspaces[wp_id])
 
     async def _happened(self, wp_id: str, event: Event) -> tuple[WorkPackage, Command]:
-        before = self._progress.board.wps[wp_id].open_attempt
-        wp, command = step(self._progress.board.wps[wp_id], event, self._policy)
+        before = self._progress.board.wps[wp_id]
+        wp, command = step(before, event, self._policy)
         at = self._clock.now()
         await self._journal.append(Entry(at, wp_id, event))
         self._progress.put(wp)
-        if isinstance(event, AgentExited) and before is not None and before.id == event.attempt_id:
-            self._admission.ended(wp, before, event, at)
+        if isinstance(event, AgentExited):
+            self._admission.ended(before, wp, event, at)
         self._observer.saw(wp, event)
         return wp, command
 
@@ -276,6 +288,7 @@ class Orchestrator:
             stall_timeout_s=self._stall_timeout_s,
             on_rate_limit=self._patience.on_rate_limit.value,
             max_wait_s=self._patience.max_wait_s,
+            budget=self._budget,
         )
 
     def _result(self, end: Finished | Stalled | None) -> RunResult:

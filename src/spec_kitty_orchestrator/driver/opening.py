@@ -51,6 +51,7 @@ class Opener:
             command.agent,
             workspace,
             prompt="",
+            max_cost_usd=command.max_cost_usd,
         )
         if command.role is Role.IMPLEMENT:
             return await self._implementation(wp, replace(request, session=command.session), task)

@@ -9,6 +9,9 @@ from spec_kitty_orchestrator.core.events import AttemptOpened, Event
 from spec_kitty_orchestrator.core.model import MissionState, Phase, Result, WorkPackage
 from spec_kitty_orchestrator.errors import OrchestratorError
 
+EXIT_BUDGET = 7
+"""What the run may spend is spent."""
+
 EXIT_QUOTA = 75
 """The run waits for quotas longer than it may, or is to end at the first one that is used up."""
 

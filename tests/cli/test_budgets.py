@@ -1,0 +1,65 @@
+"""Budgets through the command: what is refused, named and remembered."""
+
+import json
+from typing import Any
+
+import pytest
+
+SLUG = "demo-01ABC"
+Project = Any  # the class lives in conftest, which tests cannot import
+
+
+def last_budget(project: Project) -> dict[str, object]:
+    file = project.root / ".kittify" / "orchestrator" / SLUG / "journal.jsonl"
+    starts = [json.loads(line) for line in file.read_text().splitlines() if '"line":"run"' in line]
+    found: dict[str, object] = starts[-1]["budget"]
+    return found
+
+
+def test_limits_are_remembered_for_the_next_start_until_others_are_given(project: Project) -> None:
+    project.lanes({"WP01": "canceled"})
+    limits = ("--max-cost", "$12.50", "--max-tokens", "2M", "--max-duration", "8h", "--max-cost-per-wp", "3")
+    assert project.orchestrate(*limits, "--budget-hard").returncode == 1
+    expected = {
+        "max_cost_usd": 12.5,
+        "max_tokens": 2_000_000,
+        "max_duration_s": 28_800.0,
+        "max_cost_per_wp_usd": 3.0,
+        "hard": True,
+        "strict": False,
+    }
+    assert last_budget(project) == expected
+    assert project.run("resume", "--max-cost", "40").returncode == 1
+    assert last_budget(project) == expected | {"max_cost_usd": 40.0}
+
+
+def test_an_agent_that_tells_no_cost_is_named_and_refused_where_that_was_asked_for(project: Project) -> None:
+    project.lanes({"WP01": "canceled"})
+    (project.bin / "codex").write_text("#!/bin/sh\n")
+    (project.bin / "codex").chmod(0o755)
+    named = "agent codex does not tell what it costs"
+    done = project.orchestrate("--max-cost", "5", agents="codex")
+    assert (done.returncode, done.stdout.count(named)) == (1, 1)
+    done = project.orchestrate("--max-cost", "5", "--strict-budget", agents="codex")
+    assert done.returncode == 5
+    assert named in done.stderr
+    assert named not in project.orchestrate("--max-tokens", "5k", "--fresh", agents="codex").stdout
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--max-cost", "0"),
+        ("--max-cost", "cheap"),
+        ("--max-cost", "-1"),
+        ("--max-tokens", "1.5"),
+        ("--max-tokens", "0"),
+        ("--max-duration", "soon"),
+        ("--max-wait", "0"),
+    ],
+)
+def test_a_limit_that_is_none_is_refused_with_an_example(project: Project, flag: str, value: str) -> None:
+    done = project.orchestrate(f"{flag}={value}")
+    assert done.returncode == 2
+    assert flag in done.stderr
+    assert "write for example" in done.stderr
