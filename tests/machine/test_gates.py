@@ -150,16 +150,24 @@ async def test_what_a_gate_leaves_running_is_ended_after_it(tmp_path: Path) -> N
     assert not await strays(tmp_path)
 
 
-async def test_stdin_is_empty_and_our_own_settings_and_gits_redirections_are_left_out(
+@pytest.mark.parametrize("status", [1, 128, 200, 255])
+async def test_an_exit_status_that_is_no_signals_is_red(tmp_path: Path, status: int) -> None:
+    report = await run(local(tmp_path, shell("tests", f"exit {status}")), tmp_path)
+    assert isinstance(report.event, GateFailed)
+
+
+async def test_stdin_is_empty_and_only_variables_that_are_let_through_reach_a_gate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SKO_ACTOR", "me")
     monkeypatch.setenv("GIT_DIR", "/elsewhere")
     monkeypatch.setenv("DATABASE_URL", "postgres://here")
-    line = 'cat; echo "$SKO_ACTOR|$GIT_DIR|$DATABASE_URL|$PWD"'
-    await run(local(tmp_path, shell("tests", line)), tmp_path)
+    monkeypatch.setenv("VENDOR_API_KEY", "of others")
+    line = 'cat; echo "$SKO_ACTOR|$GIT_DIR|$DATABASE_URL|$VENDOR_API_KEY|$PWD"'
+    gates = LocalGates(tmp_path, "034-demo", (shell("tests", line),), passed=("DATABASE_URL",))
+    await run(gates, tmp_path)
     said = (home(tmp_path) / "03-gate-tests" / "stdout.log").read_text()
-    assert said == f"||postgres://here|{tmp_path}\n"
+    assert said == f"||postgres://here||{tmp_path}\n"
 
 
 async def test_secrets_are_neither_in_the_tail_nor_in_the_logs(
@@ -167,7 +175,7 @@ async def test_secrets_are_neither_in_the_tail_nor_in_the_logs(
 ) -> None:
     monkeypatch.setenv("DEPLOY_TOKEN", "hunter2hunter2")
     gate = shell("tests", 'echo "$DEPLOY_TOKEN"; exit 1')
-    gates = LocalGates(tmp_path, "034-demo", (gate,), Redactor(["hunter2hunter2"]))
+    gates = LocalGates(tmp_path, "034-demo", (gate,), Redactor(["hunter2hunter2"]), ("DEPLOY_TOKEN",))
     report = await run(gates, tmp_path)
     assert isinstance(report.event, GateFailed)
     assert "hunter2" not in report.event.tail

@@ -135,7 +135,7 @@ def build(
         version=VERSION,
         tick_command=host.executable,
         # Also without gates: those of an earlier start may have to be stopped.
-        gates=LocalGates(project.root, mission, policy.gates, project.redactor),
+        gates=LocalGates(project.root, mission, policy.gates, project.redactor, run.pass_env),
         poll_interval_s=run.poll_interval,
         max_per_agent=run.max_per_agent,
         headroom=build_headroom(project),

@@ -6,7 +6,6 @@ Each has a directory in an attempt's style, which says how far it got: a turn go
 import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
@@ -38,6 +37,7 @@ NOT_EXECUTABLE, NOT_FOUND = 126, 127
 """What a shell exits with when it cannot run a command."""
 
 _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP)
+_SIGNALS = {int(one): one.name for one in signal.Signals}
 _log = get_logger()
 
 
@@ -65,15 +65,22 @@ class LocalGates:
         mission: its slug.
         gates: in the order in which they run.
         redactor: finds the secrets that are taken out of what they say.
+        passed: variables that reach them besides the usual ones, as those of agents.
     """
 
     def __init__(
-        self, repo_root: Path, mission: str, gates: Sequence[Gate], redactor: Redactor | None = None
+        self,
+        repo_root: Path,
+        mission: str,
+        gates: Sequence[Gate],
+        redactor: Redactor | None = None,
+        passed: Sequence[str] = (),
     ) -> None:
         self._root = repo_root
         self._mission = mission
         self._gates = tuple(gates)
         self._redactor = redactor or Redactor()
+        self._passed = tuple(passed)
         self._running: dict[Path, _Running] = {}
         self._stop_grace_s: float | None = None
 
@@ -175,7 +182,7 @@ class LocalGates:
         return await anyio.to_thread.run_sync(gate_files.write_ending, directory, ending)
 
     async def _begin(self, gate: Gate, directory: Path, record: GateRecord) -> Ending:
-        env = environment({}, record.attempt, passed=("*",))
+        env = environment({}, record.attempt, passed=self._passed)
         try:
             child = await process.spawn(gate.command, Path(record.cwd), env, directory, stdin=os.devnull)
         except FileExistsError as error:
@@ -244,9 +251,8 @@ def _judge(exit_code: int | None, *, attended: bool) -> Ending:
     if exit_code == NOT_EXECUTABLE:
         return Ending(BROKEN, "its command is not executable (exit status 126)")
     number = exit_code - 128
-    if number <= 0 or number in _CRASHES:
+    if number not in _SIGNALS or number in _CRASHES:
+        # Programs give numbers such as 255 a meaning of their own.
         return Ending(FAILED, f"exit status {exit_code}")
-    name = str(number)
-    with suppress(ValueError):
-        name = signal.Signals(number).name
+    name = _SIGNALS[number]
     return Ending(BROKEN if attended else STOPPED, f"it was ended by signal {name}")
