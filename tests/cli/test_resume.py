@@ -90,6 +90,7 @@ def test_a_run_goes_on_with_its_own_settings(project: Project) -> None:
     assert (now["timeout_s"], now["review_timeout_s"]) == (90.0, 45.0)
     assert now["policy"]["impl_agents"] == ["scripted"]
     assert now["policy"]["max_attempts"] == 9
+    assert (now["policy"]["stop_repeats"], now["policy"]["quota_breaker"]) == (True, True)
 
 
 def test_flags_given_now_win_and_are_remembered(project: Project) -> None:

@@ -35,7 +35,9 @@ BASE = "b" * 40
 HEAD = "a" * 40
 OTHER = "c" * 40
 SPACE = Workspace("/repo/.worktrees/lane-a", "/repo/tasks/WP01.md", "lane-a", "mission-lane-a", "main")
-POLICY = Policy(impl_agents=("alice", "ann"), review_agents=("bob", "ben"))
+POLICY = Policy(
+    impl_agents=("alice", "ann"), review_agents=("bob", "ben"), stop_repeats=True, quota_breaker=True
+)
 GATES = (Gate("lint", ("ruff", "check")), Gate("tests", ("/bin/sh", "-c", "pytest -q")))
 GATED = replace(POLICY, gates=GATES)
 REFUSAL = "TRANSITION_REJECTED"

@@ -1,35 +1,65 @@
 """A start joins the host's lanes with what the journal knows."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from spec_kitty_orchestrator.core.commands import Claim, ClaimReview, OpenAttempt, RunAgent
-from spec_kitty_orchestrator.core.events import Event, Parked, Recorded, Scheduled, WorkspaceFailed
+from spec_kitty_orchestrator.core.events import (
+    AgentExited,
+    AttemptOpened,
+    Committed,
+    Event,
+    Parked,
+    Recorded,
+    Scheduled,
+    Submitted,
+    WorkspaceFailed,
+)
 from spec_kitty_orchestrator.core.lifecycle import resume, step
-from spec_kitty_orchestrator.core.model import Lane, MissionState, Outcome, Phase, Policy, Result, WorkPackage
+from spec_kitty_orchestrator.core.model import (
+    AgentReport,
+    Evidence,
+    Lane,
+    MissionState,
+    Outcome,
+    Phase,
+    Policy,
+    Result,
+    Role,
+    WorkPackage,
+)
 from spec_kitty_orchestrator.driver.recover import fitted, fold, seen, start
 from spec_kitty_orchestrator.errors import InvalidTransition
 from spec_kitty_orchestrator.ports import Entry, Line, RunEnded, RunStarted
 
 from .builders import (
     APPROVING,
+    BASE,
     CLAIMING_REVIEW,
     COMMITTING,
     IMPLEMENTING,
+    OTHER,
     POLICY,
+    REJECTING,
     REVIEW_RUNNING,
     REVIEWING,
     RUNNING,
     SPACE,
     SUBMITTING,
+    attempt,
     drive,
     exited,
     one_agent,
+    report_text,
+    verdict_text,
 )
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = Policy(("alice",), ("bob",))
+EARLIER = Policy(POLICY.impl_agents, POLICY.review_agents)
+"""What a journal of the version before holds: it names none of the rules that were added since."""
 
 
 def journal(*events: Event, policy: Policy = POLICY) -> list[Line]:
@@ -159,3 +189,70 @@ def test_a_work_package_that_waits_follows_the_lane_and_one_that_works_does_not(
     working, _ = drive(IMPLEMENTING)
     followed = seen(working, Lane.CANCELED)
     assert (followed.phase, followed.lane) == (Phase.IMPLEMENTING, Lane.CANCELED)
+
+
+def attempts(outcome: Outcome, count: int, agent: str = "alice", told_s: float | None = None) -> list[Event]:
+    """Return implement attempts in a row that end alike."""
+    events: list[Event] = []
+    for number in range(count):
+        name = f"{agent}{number}"
+        report = AgentReport(outcome, retry_after_s=told_s)
+        events += [AttemptOpened(attempt(name, agent=agent)), AgentExited(name, report)]
+    return events
+
+
+REJECTED_TWICE = (
+    *REJECTING,
+    Recorded(Lane.IN_PROGRESS),
+    AttemptOpened(attempt("i2")),
+    exited("i2", text=report_text("i2")),
+    Committed(Evidence(BASE, OTHER)),
+    Submitted(),
+    AttemptOpened(attempt("r2", Role.REVIEW, head=OTHER)),
+    exited("r2", text=verdict_text("r2", OTHER, "changes_requested", findings=["rename it"])),
+    Recorded(Lane.IN_PROGRESS),
+    AttemptOpened(attempt("i3")),
+)
+LIMITED = Outcome.RATE_LIMITED
+ALONE = Policy(("alice",), ("bob",))
+PARKED_AT_LIMITS = (*IMPLEMENTING, *attempts(LIMITED, 4), Parked(Lane.BLOCKED))
+MOVED_ON = (*IMPLEMENTING, *attempts(LIMITED, 4), AttemptOpened(attempt("b", agent="ann")))
+MOVED_ON_AT_ONCE = (*IMPLEMENTING, *attempts(LIMITED, 1, told_s=5000), *attempts(Outcome.AUTH, 1, "ann"))
+OF_THE_VERSION_BEFORE = {
+    "the same was asked for twice": (REJECTED_TWICE, EARLIER, Phase.IMPLEMENTING, 0),
+    "limits were failures": (PARKED_AT_LIMITS, ALONE, Phase.FINISHED, 0),
+    "limits moved the order on": (MOVED_ON, EARLIER, Phase.IMPLEMENTING, 1),
+    "the second agent failed too": ((*MOVED_ON_AT_ONCE, Parked(Lane.BLOCKED)), EARLIER, Phase.FINISHED, 1),
+    "an overloaded agent told a long time": (
+        (
+            *IMPLEMENTING,
+            *attempts(Outcome.OVERLOADED, 1, told_s=5000),
+            AttemptOpened(attempt("b", agent="ann")),
+        ),
+        EARLIER,
+        Phase.IMPLEMENTING,
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("events", "policy", "phase", "position"), OF_THE_VERSION_BEFORE.values(), ids=OF_THE_VERSION_BEFORE
+)
+def test_a_journal_of_the_version_before_is_read_by_its_own_rules_and_gone_on_with(
+    events: tuple[Event, ...], policy: Policy, phase: Phase, position: int
+) -> None:
+    lines = [*journal(*events, policy=policy), RunEnded(AT, 1, "0 of 1 complete")]
+    wp = fold(lines, POLICY)["WP01"]
+    assert (wp.phase, wp.impl_agent) == (phase, position)
+    now = replace(policy, stop_repeats=True, quota_breaker=True)
+    folded = fold([*lines, RunStarted(AT, "m", "me", now, "2")], POLICY)
+    state = MissionState("m", {"WP01": Lane.IN_PROGRESS}, {"WP01": ()})
+    wp, command = step(start(state, folded, now)["WP01"], Scheduled(Lane.IN_PROGRESS, SPACE), now)
+    if phase is Phase.FINISHED:
+        assert isinstance(command, Claim)
+        return
+    assert isinstance(command, RunAgent)
+    wp, command = step(wp, exited(command.attempt.id, LIMITED), now)
+    assert isinstance(command, OpenAttempt), "a limit is no failure from now on"
+    assert (wp.impl_agent, command.agent) == (position, policy.impl_agents[position])

@@ -139,17 +139,24 @@ def test_a_second_review_gets_the_delta_and_the_earlier_findings() -> None:
     assert review_prompt(PROMPTS, wp, **parts).startswith("none: no review has rejected")
 
 
-def cycle(number: int, head: str, tree: str, finding: str, at: str = "a.py") -> tuple[Event, ...]:
+def cycle(
+    number: int, head: str, tree: str, finding: str, at: str = "a.py", severity: str = "major"
+) -> tuple[Event, ...]:
     """Return the events of an implement attempt that is reviewed and rejected."""
     review = Attempt(f"r{number}", number, Role.REVIEW, "bob", f"/logs/r{number}", head, "tree")
-    findings = [{"file": at, "line": number, "message": finding}]
+    findings = [{"file": at, "line": number, "message": finding, "severity": severity}] if finding else []
     return (
         AttemptOpened(attempt(f"i{number}")),
         exited(f"i{number}", text=report_text(f"i{number}")),
         Committed(Evidence(BASE, head, tree=tree)),
         Submitted(),
         AttemptOpened(review),
-        exited(f"r{number}", text=verdict_text(f"r{number}", head, "changes_requested", findings=findings)),
+        exited(
+            f"r{number}",
+            text=verdict_text(
+                f"r{number}", head, "changes_requested", summary="changes are needed", findings=findings
+            ),
+        ),
     )
 
 
@@ -170,11 +177,44 @@ def test_the_same_findings_twice_in_a_row_park_with_both_reviews_named() -> None
     assert command.result is Result.PARKED
 
 
-@pytest.mark.parametrize(("finding", "at"), [("rename `y`", "a.py"), ("rename x in line", "b.py")])
-def test_other_findings_go_on(finding: str, at: str) -> None:
-    _, command = drive((*FIRST, *cycle(2, OTHER, TREE_2, finding, at)))
+def ruled_after(first: str, *second: str) -> Lane:
+    """Return where the second of two rejections in a row puts the work package."""
+    events = (*IMPLEMENTING, *cycle(1, HEAD, TREE, first), Recorded(Lane.IN_PROGRESS))
+    _, command = drive((*events, *cycle(2, OTHER, TREE_2, *second)))
     assert isinstance(command, Record)
-    assert command.to is Lane.IN_PROGRESS
+    return command.to
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("Rename `x` in line 12.", "rename 'x', in line 14"),
+        ("lines 3-5 are dead", "lines 13 - 15 are dead"),
+        ("a.py:12:4: E501", "a.py:14:1 E501"),
+        ("a.py:12: 3 tests fail", "a.py:9: 3 tests fail"),
+    ],
+)
+def test_findings_that_only_moved_are_the_same(first: str, second: str) -> None:
+    assert ruled_after(first, second) is Lane.BLOCKED
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("rename x", ("rename `y`",)),
+        ("rename x", ("rename x", "b.py")),
+        ("rename x", ("rename x", "a.py", "minor")),
+        ("3 of 5 tests fail", ("1 of 5 tests fail",)),
+        ("ruff says E501", ("ruff says E302",)),
+        ("ruff says E501", ("ruff says F401",)),
+    ],
+)
+def test_other_findings_go_on(first: str, second: tuple[str, ...]) -> None:
+    assert ruled_after(first, *second) is Lane.IN_PROGRESS
+
+
+def test_a_summary_without_findings_is_never_the_same() -> None:
+    assert ruled_after("", "") is Lane.IN_PROGRESS
 
 
 def test_the_content_that_was_rejected_last_is_not_reviewed_again() -> None:

@@ -39,7 +39,7 @@ DIAMOND: Mapping[str, Sequence[str]] = {
     "WP04": ("WP02", "WP03"),
 }
 
-POLICY = Policy(impl_agents=("ada",), review_agents=("rob",))
+POLICY = Policy(impl_agents=("ada",), review_agents=("rob",), stop_repeats=True, quota_breaker=True)
 
 PROMPTS = Prompts("${task}${report}", "${task}${feedback}${report}", "${task}${verdict}")
 

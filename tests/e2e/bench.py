@@ -128,7 +128,7 @@ class Bench:
         ender.orchestrator = Orchestrator(
             "demo",
             "driver",
-            Policy((implementer,), (reviewer,), retry_base_s=0.01),
+            Policy((implementer,), (reviewer,), retry_base_s=0.01, stop_repeats=True, quota_breaker=True),
             host=self.host,
             agents=self.agents(),
             workspaces=GitWorkspaces(self.repo, "demo"),

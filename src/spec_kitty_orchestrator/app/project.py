@@ -54,6 +54,8 @@ class Project:
             review_quorum=run.needed_approvals,
             session_resume=run.session_resume,
             resuming=tuple(name for name, (agent, _) in self.agents.items() if agent.resumes),
+            stop_repeats=True,
+            quota_breaker=True,
             gates=tuple(Gate(one.name, one.command, one.timeout) for one in self.settings.gates),
         )
 

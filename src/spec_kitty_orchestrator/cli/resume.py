@@ -49,7 +49,8 @@ def resume(
 ) -> None:
     """Go on with a run that was interrupted, with its own settings.
 
-    Flags given here win over those of the run, and are remembered for the next time.
+    Flags given here win over those of the run, and are remembered for the next time; `--poll-interval`,
+    `--host-transport` and what only tells how this start ends are not.
     """
     root = app.find_repo_root(repo_root or Path.cwd())
     chosen = anyio.run(app.choose_unfinished, root, mission)

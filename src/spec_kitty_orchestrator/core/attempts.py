@@ -74,13 +74,14 @@ def after_failure(wp: WorkPackage, event: AgentExited, policy: Policy) -> Next:
         note = f"{attempt.agent} could not go on with its session: {report.detail}"
         return rework(replace(wp, note=note), None, policy)
     wp = replace(wp, note=f"{attempt.agent} ended {report.outcome}: {report.detail}".rstrip(": "))
-    if report.outcome is Outcome.RATE_LIMITED:
+    if report.outcome is Outcome.RATE_LIMITED and policy.quota_breaker:
         # Its agent rests for everybody; the work package is as ready for an attempt as before.
         return wp
     if report.outcome is Outcome.BUDGET and attempt.max_cost_usd is not None:
         # The limit was ours: the agent has not failed, and who keeps the budget says whether it goes on.
         return wp
-    move = next_move(report.outcome, _failures(wp), position + 1 < len(agents), policy, attempt.id)
+    more, told_s = position + 1 < len(agents), report.retry_after_s
+    move = next_move(report.outcome, _failures(wp, policy), more, policy, attempt.id, told_s)
     if not isinstance(move, Retry) and stood_in(wp, attempt, policy):
         wp, move = without_stand_in(wp, attempt, policy), Retry(0.0)
     if not isinstance(move, Retry | Fallback):
@@ -100,7 +101,7 @@ def after_failure(wp: WorkPackage, event: AgentExited, policy: Policy) -> Next:
 def stood_in(wp: WorkPackage, attempt: Attempt, policy: Policy) -> bool:
     """Tell whether an attempt was made in the place of an agent that rests."""
     position, agents = wp.order(attempt.role, policy)
-    return attempt.agent in agents[position + 1 :]
+    return policy.quota_breaker and attempt.agent in agents[position + 1 :]
 
 
 def without_stand_in(wp: WorkPackage, attempt: Attempt, policy: Policy) -> WorkPackage:
@@ -116,13 +117,18 @@ def _canceled(wp: WorkPackage) -> WorkPackage:
     return replace(wp, tries=wp.tries + 1)
 
 
-def _failures(wp: WorkPackage) -> int:
-    """Count the failures of the last agent in its role since an attempt of that role ended `ok`."""
+def _failures(wp: WorkPackage, policy: Policy) -> int:
+    """Count the failures of the last agent in its role since an attempt of that role ended `ok`.
+
+    Only where agents rest is another one's attempt between them a stand-in's, and a limit no failure.
+    """
+    no_failure = {Outcome.CANCELED, Outcome.RATE_LIMITED} if policy.quota_breaker else {Outcome.CANCELED}
     last, count = wp.attempts[-1], 0
     ended = list(zip(wp.attempts, wp.outcomes, strict=False))[wp.counted_from :]
     for attempt, outcome in reversed(ended):
         if attempt.role is not last.role or outcome is Outcome.OK:
             break
-        limited = outcome in (Outcome.CANCELED, Outcome.RATE_LIMITED)
-        count += attempt.agent == last.agent and not limited
+        if attempt.agent != last.agent and not policy.quota_breaker:
+            break
+        count += attempt.agent == last.agent and outcome not in no_failure
     return count

@@ -61,7 +61,7 @@ def committed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     if not changed and not wp.report.no_change_reason:
         text = "Your attempt changed nothing, and your report gives no `no_change_reason`."
         return rework(wp, Feedback(FeedbackSource.REPORT, text), policy)
-    repeated = same_content(wp, found)
+    repeated = same_content(wp, found, policy)
     if repeated:
         return park(replace(wp, head=found.head), repeated, blocks=True)
     return gated(replace(wp, head=found.head, review_claimed=False, tries=0), Phase.SUBMITTING, policy)

@@ -106,7 +106,7 @@ def conclude(wp: WorkPackage, policy: Policy) -> WorkPackage:
     assert verdict is not None
     if verdict.ruling is Ruling.APPROVED:
         return finish(wp, Result(wp.lane.value), f"{verdict.reviewer} approved {verdict.head}")
-    repeated = same_findings(wp, verdict)
+    repeated = same_findings(wp, verdict, policy)
     wp = replace(wp, rejected=(*wp.rejected, verdict), verdict=None, rejected_tree=wp.tree)
     if repeated:
         return park(wp, repeated, blocks=True)

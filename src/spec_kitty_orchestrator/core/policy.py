@@ -26,6 +26,12 @@ class Policy:
         review_quorum: how many reviewers must approve the same commit.
         session_resume: whether rework goes on with the implementer's session where that is possible.
         resuming: agents that can go on with a session.
+        stop_repeats: whether the same findings, or the same content, twice in a row park a work package.
+        quota_breaker: whether an agent whose quota is used up rests for everybody; else a limit is a failure
+            of the attempt that met it.
+
+    What decides differently from an earlier version is off where a journal does not name it, so that a
+    journal of that version is read by its own rules.
     """
 
     impl_agents: tuple[str, ...]
@@ -43,3 +49,5 @@ class Policy:
     review_quorum: int = 1
     session_resume: bool = True
     resuming: tuple[str, ...] = ()
+    stop_repeats: bool = False
+    quota_breaker: bool = False

@@ -122,7 +122,7 @@ def record(wp: WorkPackage, policy: Policy) -> Record:
     place = next((one.directory for one in wp.attempts if one.id == verdict.attempt_id), "")
     if place:
         note += f"\n\nthe whole review: {place}/review.md"
-    repeated = same_findings(wp, verdict)
+    repeated = same_findings(wp, verdict, policy)
     if repeated:
         note = f"parked: {repeated}\n\n{note}"
     elif used_up:

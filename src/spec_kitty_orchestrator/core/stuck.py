@@ -2,16 +2,22 @@
 
 import re
 
-from spec_kitty_orchestrator.core.model import Evidence, Verdict, WorkPackage
+from spec_kitty_orchestrator.core.model import Evidence, Policy, Verdict, WorkPackage
 from spec_kitty_orchestrator.core.verdict import feedback_text
 
 LONGEST_QUOTE = 300
 
+_POSITION = re.compile(r"\blines?\s+\d+(\s*[-\u2013]\s*\d+)?|:\d+")
+"""Where in a file something is, which changes when anything above it does."""
 
-def same_findings(wp: WorkPackage, verdict: Verdict) -> str:
-    """Say that the last review of this start asked for just the same, "" if it did not."""
-    rejected = wp.rejected[wp.rejected_from :]
-    if not rejected or _asked(rejected[-1]) != _asked(verdict):
+
+def same_findings(wp: WorkPackage, verdict: Verdict, policy: Policy) -> str:
+    """Say that the last review of this start asked for just the same, "" if it did not.
+
+    Reviews without findings are never the same: a summary often says no more than "changes are needed".
+    """
+    rejected = wp.rejected[wp.rejected_from :] if policy.stop_repeats else ()
+    if not rejected or not verdict.findings or _asked(rejected[-1]) != _asked(verdict):
         return ""
     last = rejected[-1]
     return (
@@ -20,9 +26,9 @@ def same_findings(wp: WorkPackage, verdict: Verdict) -> str:
     )
 
 
-def same_content(wp: WorkPackage, found: Evidence) -> str:
+def same_content(wp: WorkPackage, found: Evidence, policy: Policy) -> str:
     """Say that the commit holds just what the last review of this start rejected, "" if it does not."""
-    rejected = wp.rejected[wp.rejected_from :]
+    rejected = wp.rejected[wp.rejected_from :] if policy.stop_repeats else ()
     if not rejected or not found.tree or found.tree != wp.rejected_tree:
         return ""
     last = rejected[-1]
@@ -33,15 +39,13 @@ def same_content(wp: WorkPackage, found: Evidence) -> str:
     )
 
 
-def _asked(verdict: Verdict) -> frozenset[tuple[str, str]]:
+def _asked(verdict: Verdict) -> frozenset[tuple[str, str, str]]:
     """Reduce what is asked for to what stays the same when lines move and words are set otherwise."""
-    if verdict.findings:
-        return frozenset((one.file, _words(one.message)) for one in verdict.findings)
-    return frozenset({("", _words(verdict.summary))})
+    return frozenset((one.severity.lower(), one.file, _words(one.message)) for one in verdict.findings)
 
 
 def _words(text: str) -> str:
-    return " ".join(re.findall(r"[^\W\d]+", text.lower()))
+    return " ".join(re.findall(r"\w+", _POSITION.sub(" ", text.lower())))
 
 
 def _quote(verdict: Verdict) -> str:
