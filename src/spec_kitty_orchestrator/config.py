@@ -58,8 +58,7 @@ def load(
         environ: `SKO_<KEY>` for keys of `[run]`, `SKO_HOST_<KEY>` for those of `[host]`.
         flags: what was given on the command line, by the variable's name in small letters without `SKO_`:
             `<key>` of `[run]`, `host_<key>` of `[host]`. A value of None means not given. Besides, `gate` is
-            a list of lines for the shell that are gates after those of the file, and `gates` is a list of
-            tables as in the file, which it replaces.
+            a list of lines for the shell that are gates after those of the file.
         known_agents: names that can be configured and chosen.
 
     Raises:
@@ -82,7 +81,7 @@ def load(
         put(section, key, _from_text(section, key, environ[variable]), f"environment variable {variable}")
     _put_gates(merged, flags, labels)
     for name, value in flags.items():
-        if value is not None and name not in ("gate", "gates"):
+        if value is not None and name != "gate":
             put(*keys[name], value, f"--{_FLAGS.get(name, name.replace('_', '-'))}")
     source = _Source(file, text, labels)
     try:
@@ -100,8 +99,7 @@ def _put_gates(
     merged: dict[str, object], flags: Mapping[str, object], labels: dict[tuple[str, ...], str]
 ) -> None:
     """Add the gates of flags; each is named by the first word of its line."""
-    recorded, lines = flags.get("gates"), flags.get("gate")
-    gates = merged.get("gates", []) if recorded is None else recorded
+    lines, gates = flags.get("gate"), merged.get("gates", [])
     if not isinstance(gates, list | tuple):
         return
     gates = list(gates)

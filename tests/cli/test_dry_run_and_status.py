@@ -215,3 +215,11 @@ def test_a_review_by_the_implementers_own_family_is_warned_of_and_refused_on_dem
     refused = project.orchestrate("--require-independent-review")
     assert refused.returncode == 5
     assert told in refused.stderr
+
+
+def test_a_gate_with_a_secret_in_its_command_is_refused(project: Project) -> None:
+    secret = "ghp_" + "a1" * 16
+    refused = project.orchestrate("--dry-run", "--gate", f"curl -H {secret}")
+    assert refused.returncode == 2
+    assert "gate curl: its command holds what looks like a secret" in refused.stderr
+    assert secret not in refused.stderr

@@ -353,10 +353,9 @@ def test_gates_of_flags_come_last_and_are_named_by_their_first_word(
     assert found[2].command == ("/bin/sh", "-c", "./bin/lint --all")
 
 
-def test_recorded_gates_replace_those_of_the_file_and_a_flag_repeats_none(tmp_path: Path) -> None:
-    recorded = [{"name": "make", "command": ["/bin/sh", "-c", "make"], "timeout": 60.0}]
-    found = read(tmp_path, GATES, gates=recorded, gate=["make", "make docs"]).gates
-    assert [(one.name, one.timeout) for one in found] == [("make", 60), ("make-2", 900)]
+def test_a_flag_repeats_no_gate_of_the_file(tmp_path: Path) -> None:
+    found = read(tmp_path, GATES, gate=["pytest -q | tee out", "make docs"]).gates
+    assert [(one.name, one.timeout) for one in found] == [("lint", 900), ("tests", 300), ("make", 900)]
 
 
 @pytest.mark.parametrize(

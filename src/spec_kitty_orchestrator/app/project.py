@@ -1,5 +1,6 @@
 """A repository with its settings, prompts and agents, read once before anything runs."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -30,6 +31,7 @@ class Project:
         root: the primary checkout, absolute.
         agents: those that the run may use, by their configured name.
         redactor: knows the secrets of our environment and of the settings.
+        given_gates: commands of the gates that were given for the run.
     """
 
     root: Path
@@ -37,6 +39,7 @@ class Project:
     prompts: Prompts
     agents: Mapping[str, tuple[Agent, AgentSettings]]
     redactor: Redactor
+    given_gates: tuple[tuple[str, ...], ...] = ()
 
     @property
     def policy(self) -> Policy:
@@ -56,7 +59,10 @@ class Project:
             resuming=tuple(name for name, (agent, _) in self.agents.items() if agent.resumes),
             stop_repeats=True,
             quota_breaker=True,
-            gates=tuple(Gate(one.name, one.command, one.timeout) for one in self.settings.gates),
+            gates=tuple(
+                Gate(one.name, one.command, one.timeout, one.command in self.given_gates)
+                for one in self.settings.gates
+            ),
         )
 
     @property
@@ -106,7 +112,16 @@ def open_project(start: Path, environ: Mapping[str, str], flags: Mapping[str, ob
         for name in names
     }
     redactor = Redactor(secret_values(environ, *(own.env for _, own in agents.values())))
-    return Project(root, settings, _prompts(root), agents, redactor)
+    for gate in settings.gates:
+        shown = json.dumps(gate.command)
+        if redactor.text(shown) != shown:
+            raise ConfigError(
+                f"gate {gate.name}: its command holds what looks like a secret, and commands are recorded; "
+                "name a variable instead ('… $VAR' in single quotes, expanded by /bin/sh), listed in pass_env"
+            )
+    lines = flags.get("gate")
+    given = tuple(("/bin/sh", "-c", str(one)) for one in lines) if isinstance(lines, list | tuple) else ()
+    return Project(root, settings, _prompts(root), agents, redactor, given)
 
 
 def _agent_settings(root: Path, section: AgentSection, pass_env: tuple[str, ...]) -> AgentSettings:

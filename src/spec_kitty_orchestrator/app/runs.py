@@ -164,10 +164,8 @@ def settings_of(started: RunStarted) -> Mapping[str, object]:
         "max_review_cycles": policy.max_review_cycles,
         "finish_lane": policy.finish_lane.value,
         "subtasks": "report" if policy.tick_subtasks else "agent",
-        "gates": [
-            {"name": one.name, "command": list(one.command), "timeout": one.timeout_s} for one in policy.gates
-        ]
-        or None,
+        # The others are the project's, as its file has them now: a person may have mended one.
+        "gate": [one.command[-1] for one in policy.gates if one.given] or None,
         # What an earlier version did not record must not undo what the file demands.
         "review_quorum": policy.review_quorum if policy.review_quorum > 1 else None,
         "require_independent_review": policy.independent_review or None,

@@ -80,10 +80,10 @@ def resume(
         budget_hard=budget_hard,
         strict_budget=strict_budget,
     )
-    flags = {
-        **app.settings_of(chosen.started),
-        **{key: value for key, value in given.items() if value is not None},
-    }
+    settings = app.settings_of(chosen.started)
+    flags = {**settings, **{key: value for key, value in given.items() if value is not None}}
+    known = settings["gate"]
+    flags["gate"] = [*(known if isinstance(known, list) else ()), *(gate or ())] or None
     work = Work(
         app.open_project(root, os.environ, flags),
         chosen.mission,

@@ -1,0 +1,25 @@
+"""Which gates a run has when it goes on: those that it was given, and those of the file as it is now."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.machine.conftest import git
+
+from spec_kitty_orchestrator import app
+from spec_kitty_orchestrator.ports import RunStarted
+
+
+def test_a_run_remembers_the_gates_that_it_was_given_and_takes_the_others_from_the_file(
+    tmp_path: Path,
+) -> None:
+    git(tmp_path, "init", "-q")
+    file = tmp_path / ".kittify" / "orchestrator.toml"
+    file.parent.mkdir()
+    file.write_text('[[gates]]\nname = "lint"\ncommand = "wrong"\n[[gates]]\nname = "old"\ncommand = "x"\n')
+    first = app.open_project(tmp_path, os.environ, {"gate": ["make docs"]}).policy
+    assert [one.given for one in first.gates] == [False, False, True]
+    file.write_text('[[gates]]\nname = "lint"\ncommand = "mended"\n')
+    started = RunStarted(datetime.now(UTC), "m", "me", first, "1")
+    found = app.open_project(tmp_path, os.environ, app.settings_of(started)).policy.gates
+    assert [(one.name, one.command[-1]) for one in found] == [("lint", "mended"), ("make", "make docs")]
