@@ -1,6 +1,7 @@
 import json
 import os
 import stat
+from collections import ChainMap
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,6 +64,14 @@ def test_every_line_reads_back_exactly(tmp_path_factory: pytest.TempPathFactory,
     path = tmp_path_factory.mktemp("journal")
     write(path, *lines)
     assert read(path) == lines
+
+
+def test_a_mapping_that_is_no_dict_is_kept_too(tmp_path: Path) -> None:
+    at, families = datetime(2026, 1, 1, tzinfo=UTC), ChainMap({"codex": "openai"})
+    write(tmp_path, RunStarted(at, "m", "actor", Policy(("codex",), ("codex",), families=families), "1"))
+    (line,) = read(tmp_path)
+    assert isinstance(line, RunStarted)
+    assert line.policy.families == {"codex": "openai"}
 
 
 @pytest.mark.parametrize("kind", Event.__args__, ids=lambda kind: kind.kind)

@@ -8,7 +8,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -219,7 +219,7 @@ def _cleaned(value: object, clean: Callable[[str], str], *, said: bool = False) 
     """Redact what was said, wherever it is in a record."""
     if isinstance(value, str):
         return clean(value) if said else value
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: _cleaned(item, clean, said=key in WORDS) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_cleaned(item, clean, said=said) for item in value]
