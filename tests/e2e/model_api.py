@@ -30,9 +30,10 @@ Events = Iterator[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Task:
-    """One of our prompts, as it arrived."""
+    """One of our prompts, as it arrived, and the whole conversation, where a session goes on."""
 
     prompt: str
+    conversation: str = ""
 
     def line(self, name: str) -> str:
         """Return what follows `name:` on the top lines."""
@@ -40,7 +41,10 @@ class Task:
 
     def listed(self, key: str) -> list[str]:
         """Return a list of the work package's front matter."""
-        found = re.search(rf"^{key}:\n((?:- .*\n)+)", self.prompt, re.MULTILINE)
+        pattern = rf"^{key}:\n((?:- .*\n)+)"
+        # The prompt of a session that goes on leaves out what the first one held.
+        texts = (self.prompt, self.conversation)
+        found = next((one for text in texts if (one := re.search(pattern, text, re.MULTILINE))), None)
         return re.findall(r"- (.*)\n", found[1]) if found else []
 
 
@@ -69,7 +73,7 @@ def find_task(texts: Sequence[str]) -> Task | None:
     for text in reversed(texts):
         start = re.search(r"^Role: (?:implement|review)$", text, re.MULTILINE)
         if start:
-            return Task(text[start.start() :])
+            return Task(text[start.start() :], "\n".join(texts))
     return None
 
 
