@@ -32,7 +32,8 @@ from spec_kitty_orchestrator.core.events import (
 )
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import Evidence, FeedbackSource, Lane, Phase, Result, Role
-from spec_kitty_orchestrator.core.refusals import MOST_MOVES, MOST_TRIES
+from spec_kitty_orchestrator.core.moves import MOST_MOVES
+from spec_kitty_orchestrator.core.refusals import MOST_TRIES
 
 from .builders import (
     APPROVING,

@@ -18,14 +18,11 @@ from spec_kitty_orchestrator.core.model import (
     Verdict,
     WorkPackage,
 )
-from spec_kitty_orchestrator.core.moves import Next, park, rework
+from spec_kitty_orchestrator.core.moves import MOST_MOVES, Next, park, rework
 from spec_kitty_orchestrator.core.quorum import enough
 
 MOST_STOPPED = 5
 """Stopped turns within one start that are followed by another: a bound, as they are not charged."""
-
-MOST_MOVES = 5
-"""How often within one start the gates follow a branch that others move."""
 
 _UNDER_REVIEW = (Lane.FOR_REVIEW, Lane.IN_REVIEW)
 

@@ -22,6 +22,9 @@ from spec_kitty_orchestrator.core.verdict import feedback_text
 Next = WorkPackage | tuple[WorkPackage, Wait | Finish]
 """What an edge makes of a work package; a command comes with it where the state alone does not tell."""
 
+MOST_MOVES = 5
+"""Moves of a lane or branch by others that one start follows: each may cost another agent run."""
+
 SETTLED = (Lane.APPROVED, Lane.DONE, Lane.BLOCKED, Lane.CANCELED)
 """Lanes in which a work package needs nothing of us."""
 

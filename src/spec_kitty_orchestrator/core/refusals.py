@@ -18,13 +18,10 @@ from spec_kitty_orchestrator.core.model import (
     Ruling,
     WorkPackage,
 )
-from spec_kitty_orchestrator.core.moves import Next, conclude, enter, finish, park, rework
+from spec_kitty_orchestrator.core.moves import MOST_MOVES, Next, conclude, enter, finish, park, rework
 
 MOST_TRIES = 5
 """Repeats of one host call before a work package is parked: racing allocations pass within one or two."""
-
-MOST_MOVES = 5
-"""Moves by others within one start that are followed: each may cost another agent run."""
 
 FIRST_WAIT_S = 2.0
 """Before the first repeat; doubles."""

@@ -6,7 +6,7 @@ from spec_kitty_orchestrator.core.attempts import after_failure, close, stood_in
 from spec_kitty_orchestrator.core.commands import Record
 from spec_kitty_orchestrator.core.events import AgentExited, Event, Recorded, ReviewClaimed
 from spec_kitty_orchestrator.core.gates import told
-from spec_kitty_orchestrator.core.gating import MOST_MOVES, gated
+from spec_kitty_orchestrator.core.gating import gated
 from spec_kitty_orchestrator.core.model import (
     Attempt,
     Lane,
@@ -17,7 +17,7 @@ from spec_kitty_orchestrator.core.model import (
     Ruling,
     WorkPackage,
 )
-from spec_kitty_orchestrator.core.moves import Next, conclude, cycles, park
+from spec_kitty_orchestrator.core.moves import MOST_MOVES, Next, conclude, cycles, park
 from spec_kitty_orchestrator.core.quorum import enough, joined
 from spec_kitty_orchestrator.core.refusals import answer
 from spec_kitty_orchestrator.core.reviewers import approvals

@@ -6,7 +6,6 @@ Each has a directory in an attempt's style, which says how far it got: a turn go
 import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from time import time
 
@@ -23,14 +22,7 @@ from spec_kitty_orchestrator.machine.environment import environment
 from spec_kitty_orchestrator.machine.gate_files import BROKEN, FAILED, PASSED, STOPPED, Ending, GateRecord
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.scrub import scrub_directory
-from spec_kitty_orchestrator.machine.stopping import (
-    KILL_WAIT_S,
-    STOP_GRACE_S,
-    SWEEP_TERM_S,
-    Grace,
-    stop,
-    sweep,
-)
+from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S, Grace, Running, stop, stop_running, sweep
 from spec_kitty_orchestrator.ports import GateReport
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
@@ -39,22 +31,6 @@ NOT_EXECUTABLE, NOT_FOUND = 126, 127
 _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP)
 _SIGNALS = {int(one): one.name for one in signal.Signals}
 _log = get_logger()
-
-
-@dataclass
-class _Running:
-    """One process that a `run` waits for; `grace` is set once it has to stop."""
-
-    scope: anyio.CancelScope
-    ended: anyio.Event
-    grace: Grace | None = None
-
-    def request_stop(self, grace_s: float) -> None:
-        if self.grace is None:
-            self.grace = Grace(grace_s)
-            self.scope.cancel()
-        else:
-            self.grace.shorten(grace_s)
 
 
 class LocalGates:
@@ -81,7 +57,7 @@ class LocalGates:
         self._gates = tuple(gates)
         self._redactor = redactor or Redactor()
         self._passed = tuple(passed)
-        self._running: dict[Path, _Running] = {}
+        self._running: dict[Path, Running] = {}
         self._stop_grace_s: float | None = None
 
     async def settle(self, wp_id: str, workspace: Workspace, head: str, turn: int) -> GateStanding:
@@ -193,7 +169,7 @@ class LocalGates:
         return await self._attend(gate, directory, record, child)
 
     async def _attend(self, gate: Gate, directory: Path, record: GateRecord, child: process.Child) -> Ending:
-        running = self._running[directory] = _Running(anyio.CancelScope(), anyio.Event())
+        running = self._running[directory] = Running()
         try:
             if self._stop_grace_s is not None:
                 running.request_stop(self._stop_grace_s)
@@ -232,12 +208,7 @@ class LocalGates:
             grace_s: how long they may take after the first signal, in seconds.
         """
         self._stop_grace_s = grace_s if self._stop_grace_s is None else min(grace_s, self._stop_grace_s)
-        stopping = list(self._running.values())
-        for running in stopping:
-            running.request_stop(grace_s)
-        with anyio.move_on_after(grace_s + 2 * KILL_WAIT_S + SWEEP_TERM_S):
-            for running in stopping:
-                await running.ended.wait()
+        await stop_running(self._running.values(), grace_s)
 
 
 def _judge(exit_code: int | None, *, attended: bool) -> Ending:

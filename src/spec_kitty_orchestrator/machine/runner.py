@@ -6,7 +6,7 @@ reports the attempt lost.
 
 import errno
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from time import time
 from typing import Literal
@@ -23,14 +23,7 @@ from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
 from spec_kitty_orchestrator.machine.family import Family
 from spec_kitty_orchestrator.machine.harvest import harvest, save, scrub
 from spec_kitty_orchestrator.machine.redaction import Redactor
-from spec_kitty_orchestrator.machine.stopping import (
-    KILL_WAIT_S,
-    STOP_GRACE_S,
-    SWEEP_TERM_S,
-    Grace,
-    stop,
-    sweep,
-)
+from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S, Grace, Running, stop, stop_running, sweep
 from spec_kitty_orchestrator.machine.watch import Signs, Tables, watch
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.quantities import spelled
@@ -40,27 +33,17 @@ _LASTING_ERRORS = frozenset({errno.E2BIG, errno.ENOENT, errno.EACCES, errno.ENOE
 _log = get_logger()
 
 
-@dataclass
-class _Running:
-    """One process that a `run` waits for; `grace` is set once it has to stop."""
+@dataclass(kw_only=True)
+class _Running(Running):
+    """One attempt that a `run` waits for."""
 
     child: process.Child
     signs: Signs
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    ended: anyio.Event = field(default_factory=anyio.Event)
-    grace: Grace | None = None
     stalled: bool = False
 
     def stall(self) -> None:
         self.stalled = True
         self.scope.cancel()
-
-    def request_stop(self, grace_s: float) -> None:
-        if self.grace is None:
-            self.grace = Grace(grace_s)
-            self.scope.cancel()
-        else:
-            self.grace.shorten(grace_s)
 
 
 class LocalAgents(ConfiguredAgents):
@@ -200,7 +183,7 @@ class LocalAgents(ConfiguredAgents):
         self, attempt: Attempt, child: process.Child, cwd: Path, stop_signal: Literal["INT", "TERM"]
     ) -> AgentReport:
         signs = Signs(child, attempt.id, Path(attempt.directory), cwd)
-        running = self._running[attempt.directory] = _Running(child, signs)
+        running = self._running[attempt.directory] = _Running(child=child, signs=signs)
         try:
             if self._stop_grace_s is not None:
                 running.request_stop(self._stop_grace_s)
@@ -282,9 +265,4 @@ class LocalAgents(ConfiguredAgents):
             grace_s: how long agents may take after the first signal, in seconds.
         """
         self._stop_grace_s = grace_s if self._stop_grace_s is None else min(grace_s, self._stop_grace_s)
-        stopping = list(self._running.values())
-        for running in stopping:
-            running.request_stop(grace_s)
-        with anyio.move_on_after(grace_s + 2 * KILL_WAIT_S + SWEEP_TERM_S):
-            for running in stopping:
-                await running.ended.wait()
+        await stop_running(self._running.values(), grace_s)

@@ -6,7 +6,9 @@ processes that we started are ever signalled: known by pid and creation time, or
 
 import os
 import signal
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Literal
 
 import anyio
@@ -46,6 +48,33 @@ class Grace:
             await wait(child)
             return True
         return False
+
+
+@dataclass
+class Running:
+    """A process that somebody waits for in `scope`; `grace` is set once it has to stop."""
+
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    ended: anyio.Event = field(default_factory=anyio.Event)
+    grace: Grace | None = None
+
+    def request_stop(self, grace_s: float) -> None:
+        """Let it be stopped; asked again, it can only shorten the wait."""
+        if self.grace is None:
+            self.grace = Grace(grace_s)
+            self.scope.cancel()
+        else:
+            self.grace.shorten(grace_s)
+
+
+async def stop_running(processes: Iterable[Running], grace_s: float) -> None:
+    """Stop them all at once, and return when all are gone or cannot be waited for any longer."""
+    stopping = list(processes)
+    for running in stopping:
+        running.request_stop(grace_s)
+    with anyio.move_on_after(grace_s + 2 * KILL_WAIT_S + SWEEP_TERM_S):
+        for running in stopping:
+            await running.ended.wait()
 
 
 async def stop(
