@@ -17,7 +17,7 @@ from tests.e2e.agent_clis import KEYS, claude_env, configuration
 from tests.e2e.model_api import FORBIDDEN_FILE, INPUT_TOKENS, OUTPUT_TOKENS, ModelApi
 
 from spec_kitty_orchestrator.agents.claude_code import ClaudeCode
-from spec_kitty_orchestrator.agents.spec import AgentSettings
+from spec_kitty_orchestrator.agents.spec import AgentSettings, Assignment
 from spec_kitty_orchestrator.core.events import AgentExited, SubtasksTicked
 from spec_kitty_orchestrator.core.model import Outcome, Role
 from spec_kitty_orchestrator.machine.journal import JsonlJournal
@@ -255,7 +255,7 @@ def test_a_review_by_claude_runs_nothing_that_the_worktree_configures(
     (tree / ".mcp.json").write_text(json.dumps({"mcpServers": {"a": server}}))
     prompt = f"Role: review\nWork package: WP01\nAttempt: a1\nHead: b\nWorkspace: {tree}\n\n`git diff a b`\n"
     chosen = AgentSettings(clis["claude"], env=claude_env(api.url, home))
-    command = ClaudeCode().command(Role.REVIEW, chosen, workspace=tree, attempt_id="a1")
+    command = ClaudeCode().command(Assignment(Role.REVIEW, tree, "a1", tree), chosen)
     done = subprocess.run(
         command.argv,
         cwd=tree,

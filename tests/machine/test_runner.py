@@ -21,7 +21,14 @@ import psutil
 import pytest
 from blockbuster import blockbuster_ctx
 
-from spec_kitty_orchestrator.agents.spec import AgentCommand, AgentSettings, Permissions
+from spec_kitty_orchestrator.agents.spec import (
+    BOTH_ROLES,
+    AgentCommand,
+    AgentSettings,
+    Assignment,
+    Login,
+    Permissions,
+)
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role, Usage, Workspace
 from spec_kitty_orchestrator.errors import PreflightError, WorkspaceError
 from spec_kitty_orchestrator.machine import process, watch
@@ -68,20 +75,18 @@ class PythonAgent:
     stop_signal: Literal["INT", "TERM"] = "TERM"
     read: int = field(default=0, compare=False)
 
-    def command(
-        self,
-        role: Role,
-        settings: AgentSettings,
-        *,
-        workspace: Path,
-        attempt_id: str,
-        session: str = "",
-        max_cost_usd: float | None = None,
-    ) -> AgentCommand:
+    roles: frozenset[Role] = BOTH_ROLES
+    versions: tuple[str, ...] = ()
+    install: str = ""
+    login: Login = field(default_factory=Login)
+    shell_in_review: bool = True
+    traces: tuple[str, ...] = ()
+
+    def command(self, task: Assignment, settings: AgentSettings) -> AgentCommand:
         argv = (settings.executable or self.executable, "-c", self.code, *self.words, *settings.extra_args)
-        if session or max_cost_usd is not None:
-            argv = (*argv, session, str(max_cost_usd))
-        return AgentCommand(argv, {"ROLE": role.value}, self.stop_signal)
+        if task.session or task.max_cost_usd is not None:
+            argv = (*argv, task.session, str(task.max_cost_usd))
+        return AgentCommand(argv, {"ROLE": task.role.value}, self.stop_signal)
 
     def permissions(self, role: Role) -> Permissions:
         return Permissions(f"auto-{role.value}", "none", "open")
@@ -501,7 +506,7 @@ def test_what_an_agent_sets_by_default_gives_way_to_the_settings_and_to_the_envi
 
     monkeypatch.setenv("B", "ours")
     runner = agents_of(tmp_path, Bounded(""), AgentSettings(env={"C": "setting"}))
-    env = runner.command("py", Role.REVIEW, tmp_path, "a1").env
+    env = runner.command("py", Role.REVIEW, tmp_path, "a1", tmp_path).env
     assert (env["A"], "B" in env, env["C"]) == ("default", False, "setting")
 
 

@@ -5,7 +5,6 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 
 from spec_kitty_orchestrator.agents.api_status import outcome_of_status, until_reset
 from spec_kitty_orchestrator.agents.json_lines import (
@@ -18,7 +17,14 @@ from spec_kitty_orchestrator.agents.json_lines import (
     part,
     text,
 )
-from spec_kitty_orchestrator.agents.spec import AgentCommand, AgentSettings, Permissions
+from spec_kitty_orchestrator.agents.spec import (
+    BOTH_ROLES,
+    AgentCommand,
+    AgentSettings,
+    Assignment,
+    Login,
+    Permissions,
+)
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
 _IMPLEMENT = ("--permission-mode", "acceptEdits", "--allowedTools", "Bash,Edit,Write,Read,Grep,Glob")
@@ -74,6 +80,19 @@ class ClaudeCode:
         *("AWS_*", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_*", "GCLOUD_PROJECT", "CLOUDSDK_*"),
         *("CLOUD_ML_REGION", "VERTEX_*"),
     )
+    roles = BOTH_ROLES
+    versions: tuple[str, ...] = ("2.1.197", "2.1.330")
+    install = "npm install -g @anthropic-ai/claude-code"
+    login = Login(
+        variables=(
+            *("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"),
+            *("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY"),
+        ),
+        files=("$CLAUDE_CONFIG_DIR/.credentials.json", "~/.claude/.credentials.json"),
+        how="run `claude` once and log in, or set ANTHROPIC_API_KEY",
+    )
+    shell_in_review = True
+    traces: tuple[str, ...] = (".claude",)
     resumes = True
     reports_cost = True
     caps_cost = True
@@ -82,20 +101,11 @@ class ClaudeCode:
         """Take the clock, in seconds since the epoch, with which the CLI's time of a reset is compared."""
         self._now = now
 
-    def command(
-        self,
-        role: Role,
-        settings: AgentSettings,
-        *,
-        workspace: Path,  # noqa: ARG002 - the working directory says it
-        attempt_id: str,  # noqa: ARG002
-        session: str = "",
-        max_cost_usd: float | None = None,
-    ) -> AgentCommand:
+    def command(self, task: Assignment, settings: AgentSettings) -> AgentCommand:
         """Build the argv; ours come last, because `--allowedTools` takes every word that follows."""
         model = ("--model", settings.model) if settings.model else ()
-        resumed = ("--resume", session) if session else ()
-        capped = () if max_cost_usd is None else ("--max-budget-usd", f"{max_cost_usd:.6f}")
+        resumed = ("--resume", task.session) if task.session else ()
+        capped = () if task.max_cost_usd is None else ("--max-budget-usd", f"{task.max_cost_usd:.6f}")
         return AgentCommand(
             argv=(
                 settings.executable or self.executable,
@@ -107,7 +117,7 @@ class ClaudeCode:
                 *capped,
                 *model,
                 *settings.extra_args,
-                *(_REVIEW if role is Role.REVIEW else _IMPLEMENT),
+                *(_REVIEW if task.role is Role.REVIEW else _IMPLEMENT),
             ),
             env=dict(settings.env),
             default_env=_BOUNDS,

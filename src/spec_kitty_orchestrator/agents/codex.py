@@ -8,11 +8,17 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from spec_kitty_orchestrator.agents.api_status import outcome_of_status, until_reset
 from spec_kitty_orchestrator.agents.json_lines import Event, count, events, message, text
-from spec_kitty_orchestrator.agents.spec import AgentCommand, AgentSettings, Permissions
+from spec_kitty_orchestrator.agents.spec import (
+    BOTH_ROLES,
+    AgentCommand,
+    AgentSettings,
+    Assignment,
+    Login,
+    Permissions,
+)
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
 _STATUS = re.compile(r"(?:unexpected status|exceeded retry limit, last status:) (\d{3})\b")
@@ -62,6 +68,17 @@ class Codex:
     family = "openai"
     executable = "codex"
     environment: tuple[str, ...] = ("OPENAI_*", "CODEX_*", "AZURE_OPENAI_*", "RUST_LOG")
+    roles = BOTH_ROLES
+    versions: tuple[str, ...] = ("0.169.0",)
+    install = "npm install -g @openai/codex"
+    login = Login(
+        variables=("CODEX_API_KEY",),
+        files=("$CODEX_HOME/auth.json", "~/.codex/auth.json"),
+        command=("login", "status"),
+        how="run `codex login`",
+    )
+    shell_in_review = True
+    traces: tuple[str, ...] = (".codex",)
     resumes = True
     reports_cost = False
     caps_cost = False
@@ -70,30 +87,21 @@ class Codex:
         """Take the clock, in seconds since the epoch, with which the CLI's time of a reset is compared."""
         self._now = now
 
-    def command(
-        self,
-        role: Role,
-        settings: AgentSettings,
-        *,
-        workspace: Path,  # noqa: ARG002 - the working directory says it
-        attempt_id: str,  # noqa: ARG002
-        session: str = "",
-        max_cost_usd: float | None = None,  # noqa: ARG002 - it knows of no cost
-    ) -> AgentCommand:
+    def command(self, task: Assignment, settings: AgentSettings) -> AgentCommand:
         """Build the argv; analytics are off because the CLI waits five seconds for them when it ends.
 
         `resume` takes no sandbox of its own, and without one given before it the conversation would go on
         unable to write.
         """
         model = ("--model", settings.model) if settings.model else ()
-        resumed = ("resume", session) if session else ()
+        resumed = ("resume", task.session) if task.session else ()
         return AgentCommand(
             argv=(
                 settings.executable or self.executable,
                 "exec",
                 "--json",
                 "--sandbox",
-                "read-only" if role is Role.REVIEW else "workspace-write",
+                "read-only" if task.role is Role.REVIEW else "workspace-write",
                 "-c",
                 "analytics.enabled=false",
                 *model,

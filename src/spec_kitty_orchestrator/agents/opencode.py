@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from pathlib import Path
 
 from spec_kitty_orchestrator.agents.api_status import outcome_of_status, until_reset
 from spec_kitty_orchestrator.agents.json_lines import (
@@ -20,7 +19,14 @@ from spec_kitty_orchestrator.agents.json_lines import (
     part,
     text,
 )
-from spec_kitty_orchestrator.agents.spec import AgentCommand, AgentSettings, Permissions
+from spec_kitty_orchestrator.agents.spec import (
+    BOTH_ROLES,
+    AgentCommand,
+    AgentSettings,
+    Assignment,
+    Login,
+    Permissions,
+)
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
 _IMPLEMENT_RULES = {"external_directory": "deny"}
@@ -75,28 +81,29 @@ class OpenCode:
         *("MISTRAL_*", "DEEPSEEK_*", "XAI_*", "OPENROUTER_*", "TOGETHER_*", "FIREWORKS_*", "CEREBRAS_*"),
         *("MOONSHOT_*", "ZHIPU_*", "ZAI_*", "HF_TOKEN", "GITHUB_TOKEN", "CLOUDFLARE_*", "OLLAMA_*"),
     )
+    roles = BOTH_ROLES
+    versions: tuple[str, ...] = ("1.18.33",)
+    install = "npm install -g opencode-ai"
+    login = Login(
+        variables=("OPENCODE_CONFIG", "OPENCODE_CONFIG_CONTENT"),
+        files=("$XDG_DATA_HOME/opencode/auth.json", "~/.local/share/opencode/auth.json"),
+        how="run `opencode auth login`, or name a provider and its key in opencode.json",
+    )
+    shell_in_review = False
+    traces: tuple[str, ...] = (".opencode",)
     resumes = True
     reports_cost = True
     caps_cost = False
 
-    def command(
-        self,
-        role: Role,
-        settings: AgentSettings,
-        *,
-        workspace: Path,
-        attempt_id: str,  # noqa: ARG002
-        session: str = "",
-        max_cost_usd: float | None = None,  # noqa: ARG002 - it has no such limit
-    ) -> AgentCommand:
+    def command(self, task: Assignment, settings: AgentSettings) -> AgentCommand:
         """Build the argv; the environment says what it may do, and outranks the user's own rules.
 
         The CLI works in the directory that `PWD` names and not in the one it was started in, so a `PWD`
         left over from our own shell would make it edit the wrong tree.
         """
-        review = role is Role.REVIEW
+        review = task.role is Role.REVIEW
         model = ("--model", settings.model) if settings.model else ()
-        resumed = ("--session", session) if session else ()
+        resumed = ("--session", task.session) if task.session else ()
         rules = _REVIEW_RULES if review else _IMPLEMENT_RULES
         return AgentCommand(
             argv=(
@@ -112,7 +119,7 @@ class OpenCode:
                 *settings.extra_args,
             ),
             default_env={"OPENCODE_PRINT_LOGS": "1", "OPENCODE_LOG_LEVEL": "ERROR"},
-            env={**settings.env, "OPENCODE_PERMISSION": json.dumps(rules), "PWD": str(workspace)},
+            env={**settings.env, "OPENCODE_PERMISSION": json.dumps(rules), "PWD": str(task.workspace)},
         )
 
     def permissions(self, role: Role) -> Permissions:

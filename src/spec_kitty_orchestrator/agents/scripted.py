@@ -6,7 +6,14 @@ from pathlib import Path
 
 from spec_kitty_orchestrator.agents.api_status import until_reset
 from spec_kitty_orchestrator.agents.json_lines import Event, amount, count, events, message, text
-from spec_kitty_orchestrator.agents.spec import AgentCommand, AgentSettings, Permissions
+from spec_kitty_orchestrator.agents.spec import (
+    BOTH_ROLES,
+    AgentCommand,
+    AgentSettings,
+    Assignment,
+    Login,
+    Permissions,
+)
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
 _PROGRAM = Path(__file__).parent.parent / "testing" / "scripted_program.py"
@@ -31,23 +38,20 @@ class Scripted:
     family = "scripted"
     executable = sys.executable
     environment: tuple[str, ...] = ()
+    roles = BOTH_ROLES
+    versions: tuple[str, ...] = ()
+    install = ""
+    login = Login()
+    shell_in_review = True
+    traces: tuple[str, ...] = ()
     resumes = True
     reports_cost = True
     caps_cost = False
 
-    def command(
-        self,
-        role: Role,
-        settings: AgentSettings,
-        *,
-        workspace: Path,  # noqa: ARG002 - the working directory says it
-        attempt_id: str,  # noqa: ARG002 - the prompt says it
-        session: str = "",
-        max_cost_usd: float | None = None,  # noqa: ARG002 - it costs what the scenario says
-    ) -> AgentCommand:
+    def command(self, task: Assignment, settings: AgentSettings) -> AgentCommand:
         """Build the argv; a scenario is optional, and without one every work package simply succeeds."""
         scenario = ("--scenario", str(settings.scenario.absolute())) if settings.scenario else ()
-        resumed = ("--session", session) if session else ()
+        resumed = ("--session", task.session) if task.session else ()
         return AgentCommand(
             argv=(
                 settings.executable or self.executable,
@@ -55,7 +59,7 @@ class Scripted:
                 "-S",
                 str(_PROGRAM),
                 "--role",
-                role.value,
+                task.role.value,
                 *scenario,
                 *resumed,
                 *settings.extra_args,

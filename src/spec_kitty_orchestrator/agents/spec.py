@@ -32,13 +32,45 @@ class AgentSettings:
     pass_env: tuple[str, ...] = ()
 
 
+PROMPT_FILE = "prompt.md"
+"""The file of an attempt's directory that holds its prompt."""
+
+USAGE_FILE = "usage.json"
+"""A file of an attempt's directory: what a CLI wrote into it is read as the last line of its output."""
+
+PROMPT_WORD = "{prompt}"
+"""Stands in an argv for the text of the prompt, where a CLI takes it in no other way."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One attempt, as the module of its agent needs to know it.
+
+    Attributes:
+        workspace: the worktree, where the process runs.
+        directory: the attempt's own folder, private; `PROMPT_FILE` in it is the prompt.
+        session: what an earlier report in the same workspace called its session, to go on with it; "" begins
+            a new one.
+        max_cost_usd: what it may cost; None for no limit.
+    """
+
+    role: Role
+    workspace: Path
+    attempt_id: str
+    directory: Path
+    session: str = ""
+    max_cost_usd: float | None = None
+
+
 @dataclass(frozen=True)
 class AgentCommand:
-    """One process to run; the prompt is its standard input.
+    """One process to run.
 
     Attributes:
         argv: without shell syntax; the first word is the executable.
         env: added to the environment.
+        prompt: how it is delivered: on standard input, or else in a file that `argv` names, or as the word
+            `PROMPT_WORD` of `argv`, with nothing on standard input.
         stop_signal: the gentler first signal of a stop, where the CLI cleans up better on it.
         default_env: added where neither the agent's settings nor our own environment set the variable.
     """
@@ -47,6 +79,24 @@ class AgentCommand:
     env: Mapping[str, str] = field(default_factory=dict)
     stop_signal: Literal["INT", "TERM"] = "TERM"
     default_env: Mapping[str, str] = field(default_factory=dict)
+    prompt: Literal["stdin", "file", "argument"] = "stdin"
+
+
+@dataclass(frozen=True)
+class Login:
+    """How it shows, at no cost, that a CLI can use an account; any one of these is enough.
+
+    Attributes:
+        variables: names of environment variables that hold a key, or name what needs none.
+        files: exist after a login; `~` is HOME, and `$NAME` or `${NAME}` a variable.
+        command: arguments with which the CLI exits with 0 if somebody is logged in; () if it has none.
+        how: what a person does to log in, as an imperative sentence without a full stop.
+    """
+
+    variables: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    how: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +108,9 @@ class Permissions:
     network_mode: str
 
 
+BOTH_ROLES = frozenset(Role)
+
+
 class Agent(Protocol):
     """One agent CLI.
 
@@ -67,6 +120,12 @@ class Agent(Protocol):
         executable: the default name to look up on PATH.
         environment: variables that this CLI reads, its keys included: names, or prefixes before `*`. They and
             what every program needs reach its process; other variables do not.
+        roles: what it can be used for.
+        versions: those that were tried, oldest first; another major version is warned of.
+        install: the command with which a person installs it, "" if there is none.
+        login: how it shows that it can use an account.
+        shell_in_review: whether its reviewer can run `git diff`; if not, its prompt must hold the changes.
+        traces: files and folders at the top of the worktree that the CLI writes for itself.
         resumes: whether it can go on with an earlier conversation in the same worktree.
         reports_cost: whether its reports say what an attempt cost in dollars.
         caps_cost: whether it ends by itself when an attempt has cost `max_cost_usd`.
@@ -76,24 +135,20 @@ class Agent(Protocol):
     family: str
     executable: str
     environment: tuple[str, ...]
+    roles: frozenset[Role]
+    versions: tuple[str, ...]
+    install: str
+    login: Login
+    shell_in_review: bool
+    traces: tuple[str, ...]
     resumes: bool
     reports_cost: bool
     caps_cost: bool
 
-    def command(
-        self,
-        role: Role,
-        settings: AgentSettings,
-        *,
-        workspace: Path,
-        attempt_id: str,
-        session: str = "",
-        max_cost_usd: float | None = None,
-    ) -> AgentCommand:
-        """Build the argv for a role; no flag that the host bans is ever in it.
+    def command(self, task: Assignment, settings: AgentSettings) -> AgentCommand:
+        """Build the argv for an attempt; no flag that the host bans is ever in it.
 
-        `session` is what an earlier report in the same `workspace` called its session, to go on with it; ""
-        begins a new one. `max_cost_usd` is what it may cost. Each is ignored by an agent that cannot.
+        A session or a limit of the cost is ignored by an agent that cannot.
         """
         ...
 

@@ -16,6 +16,7 @@ from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.ports import Host
 
 EXAMPLE_ATTEMPT = "<attempt>"
+EXAMPLE_DIRECTORY = Path("<attempt>")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,10 @@ class PlannedWorkPackage:
 
 @dataclass(frozen=True)
 class PlannedRole:
-    """One agent in one role: its exact argv in a workspace, and what the host is told of it."""
+    """One agent in one role: its exact argv in a workspace, and what the host is told of it.
+
+    `prompt` says how it is delivered, as in `AgentCommand`.
+    """
 
     role: Role
     agent: str
@@ -45,6 +49,7 @@ class PlannedRole:
     env: tuple[str, ...]
     policy: PolicyMetadata
     installed: bool
+    prompt: str
     refused: tuple[str, ...]
 
 
@@ -155,7 +160,7 @@ def _roles(project: Project, runner: LocalAgents, workspace: Path) -> tuple[Plan
     planned = []
     for role, names in roles(project).items():
         for name in names:
-            command = runner.command(name, role, workspace, EXAMPLE_ATTEMPT)
+            command = runner.command(name, role, workspace, EXAMPLE_ATTEMPT, EXAMPLE_DIRECTORY)
             policy = runner.policy(name, role)
             planned.append(
                 PlannedRole(
@@ -164,6 +169,7 @@ def _roles(project: Project, runner: LocalAgents, workspace: Path) -> tuple[Plan
                     argv=command.argv,
                     env=tuple(sorted(command.env)),
                     policy=policy,
+                    prompt=command.prompt,
                     installed=runner.executable(name) is not None,
                     refused=tuple(policy_problems(policy)),
                 )

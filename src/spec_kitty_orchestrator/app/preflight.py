@@ -34,12 +34,6 @@ SAME_AS_BANNED = frozenset({"yolo", "bypasspermissions", "danger-full-access", "
 FORBIDDEN_WORDS = ("token", "secret", "key", "password", "credential")
 """The host refuses a policy in which a value contains one of these."""
 
-INSTALL: Mapping[str, str] = {
-    "claude-code": "npm install -g @anthropic-ai/claude-code",
-    "codex": "npm install -g @openai/codex",
-    "opencode": "npm install -g opencode-ai",
-}
-
 
 def find_problems(project: Project, runner: LocalAgents) -> list[OrchestratorError]:
     """Check agents and policies without asking the host."""
@@ -48,7 +42,7 @@ def find_problems(project: Project, runner: LocalAgents) -> list[OrchestratorErr
         problems += _scenario(name, settings)
         problems += _banned(name, settings)
         if runner.executable(name) is None:
-            problems.append(_missing(name, settings.executable or agent.executable))
+            problems.append(_missing(name, settings.executable or agent.executable, agent.install))
     if project.settings.run.require_independent_review:
         problems += [PreflightError(f"--require-independent-review: {one}") for one in dependence(project)]
     if project.budget.strict:
@@ -145,9 +139,9 @@ def _banned(name: str, settings: AgentSettings) -> list[OrchestratorError]:
     return found
 
 
-def _missing(name: str, executable: str) -> PreflightError:
+def _missing(name: str, executable: str, install: str) -> PreflightError:
     where = "is not an executable file" if "/" in executable else "is not on PATH"
-    how = f"install it ({INSTALL[name]})" if name in INSTALL else "install it"
+    how = f"install it ({install})" if install else "install it"
     return PreflightError(
         f"agent {name} is not installed: {executable} {where}; {how} or set executable in [agents.{name}]"
     )

@@ -88,7 +88,7 @@ def _role(role: PlannedRole) -> list[str]:
     answer = "refused by the host" if role.refused else "acceptable to the host"
     lines = [
         f"  {role.role}: {role.agent}{missing}",
-        f"    {shlex.join(role.argv)} < prompt.md",
+        f"    {shlex.join(role.argv)}{' < prompt.md' if role.prompt == 'stdin' else ''}",
         f"    policy: {policy.agent_family}, {allowed}: {answer}",
     ]
     if role.env:

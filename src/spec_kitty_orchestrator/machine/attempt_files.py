@@ -4,14 +4,15 @@ A record that cannot be read counts as missing: it was torn by a power failure o
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 from pydantic import TypeAdapter
 
-from spec_kitty_orchestrator.agents.spec import Agent, AgentCommand
+from spec_kitty_orchestrator.agents.spec import USAGE_FILE, Agent, AgentCommand
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role
 from spec_kitty_orchestrator.machine import logs
 from spec_kitty_orchestrator.machine.redaction import REDACTED, Redactor
@@ -19,6 +20,9 @@ from spec_kitty_orchestrator.machine.secret_names import is_secret_name
 
 STDERR_TAIL_BYTES = 16 * 1024
 """Enough for an error and its trace; agents read no more of stderr than that."""
+
+
+MOST_USAGE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -92,10 +96,18 @@ def read_report(directory: Path, agent: Agent, exit_code: int | None, redactor: 
     """Let the agent's module read the output, and redact what comes of it; huge output costs no memory."""
     tail = logs.read_tail(directory / "stderr.log", STDERR_TAIL_BYTES)
     try:
-        report = agent.report(logs.read_lines(directory / "stdout.log"), tail, exit_code)
+        lines = chain(logs.read_lines(directory / "stdout.log"), _usage(directory))
+        report = agent.report(lines, tail, exit_code)
     except Exception as error:  # noqa: BLE001 - agents can be plug-ins; their bugs must not end the run
         report = AgentReport(Outcome.CRASHED, detail=f"the output could not be read: {error!r}")
     return replace(report, text=redactor.text(report.text), detail=redactor.text(report.detail))
+
+
+def _usage(directory: Path) -> Iterator[str]:
+    """Yield what the CLI wrote of its usage as one line, so that it reads as one more event."""
+    told = logs.read_tail(directory / USAGE_FILE, MOST_USAGE_BYTES)
+    if told:
+        yield " ".join(told.splitlines())
 
 
 def _write(path: Path, record: Mapping[str, object]) -> None:

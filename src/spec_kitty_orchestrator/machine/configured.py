@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from spec_kitty_orchestrator.agents.spec import Agent, AgentCommand, AgentSettings
+from spec_kitty_orchestrator.agents.spec import Agent, AgentCommand, AgentSettings, Assignment
 from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
 from spec_kitty_orchestrator.errors import PreflightError
 from spec_kitty_orchestrator.machine.environment import environment
@@ -35,7 +35,7 @@ class ConfiguredAgents:
     def policy(self, agent: str, role: Role) -> PolicyMetadata:
         """Tell what the argv for a role really allows. Raises `PreflightError` for an unknown agent."""
         spec, settings = self.agent(agent)
-        built = spec.command(role, settings, workspace=self._root, attempt_id="policy")
+        built = spec.command(Assignment(role, self._root, "policy", self._root), settings)
         return policy_of(spec, settings, role, built, self._version)
 
     def command(
@@ -44,26 +44,21 @@ class ConfiguredAgents:
         role: Role,
         workspace: Path,
         attempt_id: str,
+        directory: Path,
         session: str = "",
         max_cost_usd: float | None = None,
     ) -> AgentCommand:
         """Build what `run` would start. Raises `PreflightError` for an unknown agent."""
         spec, settings = self.agent(agent)
-        built = spec.command(
-            role,
-            settings,
-            workspace=workspace,
-            attempt_id=attempt_id,
-            session=session,
-            max_cost_usd=max_cost_usd,
-        )
+        task = Assignment(role, workspace, attempt_id, directory, session, max_cost_usd)
+        built = spec.command(task, settings)
         defaults = {name: value for name, value in built.default_env.items() if name not in os.environ}
         # What the module sets says what the agent is allowed: a setting of the user's must not undo it.
         return replace(built, env={**defaults, **settings.env, **built.env})
 
     def executable(self, agent: str) -> str | None:
         """Return the path of the program that the agent would run, None if there is none; reads the disk."""
-        command = self.command(agent, Role.IMPLEMENT, self._root, "executable")
+        command = self.command(agent, Role.IMPLEMENT, self._root, "executable", self._root)
         return self.locate(command.argv[0], self.environment(agent, command, ""))
 
     def agent(self, name: str) -> tuple[Agent, AgentSettings]:

@@ -6,7 +6,7 @@ reports the attempt lost.
 
 import errno
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import time
 from typing import Literal
@@ -14,12 +14,13 @@ from typing import Literal
 import anyio
 import anyio.to_thread
 
-from spec_kitty_orchestrator.agents.spec import Agent, AgentCommand, AgentSettings
+from spec_kitty_orchestrator.agents.spec import PROMPT_FILE, Agent, AgentSettings
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine import attempt_files, logs, process
 from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
+from spec_kitty_orchestrator.machine.delivery import PromptTooLong, deliver
 from spec_kitty_orchestrator.machine.family import Family
 from spec_kitty_orchestrator.machine.harvest import harvest, save, scrub
 from spec_kitty_orchestrator.machine.redaction import Redactor
@@ -85,21 +86,20 @@ class LocalAgents(ConfiguredAgents):
         spec, _ = self.agent(request.agent)
         session = request.session if spec.resumes else ""
         max_cost_usd = request.max_cost_usd if spec.caps_cost else None
-        cwd = Path(request.workspace.path)
-        command = self.command(request.agent, request.role, cwd, request.id, session, max_cost_usd)
         try:
-            number, directory = await anyio.to_thread.run_sync(self._prepare, request, command)
+            number, directory = await anyio.to_thread.run_sync(self._prepare, request, session, max_cost_usd)
         except OSError as error:
             raise WorkspaceError(f"cannot prepare an attempt of {request.wp_id}: {error}") from error
         role, agent, head, tree = request.role, request.agent, request.head, request.tree
         return Attempt(request.id, number, role, agent, str(directory), head, tree, session, max_cost_usd)
 
-    def _prepare(self, request: AttemptRequest, command: AgentCommand) -> tuple[int, Path]:
+    def _prepare(self, request: AttemptRequest, session: str, max_cost_usd: float | None) -> tuple[int, Path]:
         number, directory = logs.open_directory(
             self._root, request.mission, request.wp_id, request.number, request.role, request.agent
         )
-        logs.write_private(directory / "prompt.md", request.prompt)
+        logs.write_private(directory / PROMPT_FILE, request.prompt)
         cwd = Path(request.workspace.path)
+        command = self.command(request.agent, request.role, cwd, request.id, directory, session, max_cost_usd)
         attempt_files.write_command(
             directory, request.id, request.agent, request.role, cwd, command, self._redactor
         )
@@ -144,7 +144,13 @@ class LocalAgents(ConfiguredAgents):
             return AgentReport(Outcome.CANCELED, detail="the run was stopped before the attempt began")
         directory = Path(attempt.directory)
         command = self.command(
-            attempt.agent, attempt.role, cwd, attempt.id, attempt.session, attempt.max_cost_usd
+            attempt.agent,
+            attempt.role,
+            cwd,
+            attempt.id,
+            directory,
+            attempt.session,
+            attempt.max_cost_usd,
         )
         env = self.environment(attempt.agent, command, attempt.id)
         program = await anyio.to_thread.run_sync(self.locate, command.argv[0], env)
@@ -152,6 +158,9 @@ class LocalAgents(ConfiguredAgents):
             missing = f"{command.argv[0]} is not an executable on PATH"
             return AgentReport(Outcome.INVALID_REQUEST, detail=missing)
         try:
+            command, stdin = await anyio.to_thread.run_sync(
+                deliver, replace(command, argv=(program, *command.argv[1:])), directory
+            )
             # The settings may have changed since the attempt was opened; the record says what really runs.
             await anyio.to_thread.run_sync(
                 attempt_files.write_command,
@@ -163,7 +172,11 @@ class LocalAgents(ConfiguredAgents):
                 command,
                 self._redactor,
             )
-            child = await process.spawn((program, *command.argv[1:]), cwd, env, directory)
+            child = await process.spawn(command.argv, cwd, env, directory, stdin)
+        except PromptTooLong as error:
+            report = AgentReport(Outcome.INVALID_REQUEST, detail=str(error))
+            await save(attempt, report)
+            return report
         except FileExistsError as error:
             raise WorkspaceError(f"another run has started the attempt in {directory}") from error
         except OSError as error:

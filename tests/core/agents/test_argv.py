@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from spec_kitty_orchestrator.agents import BUILT_IN, find
-from spec_kitty_orchestrator.agents.spec import AgentCommand, AgentSettings
+from spec_kitty_orchestrator.agents.spec import AgentCommand, AgentSettings, Assignment
 from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.errors import UsageError
 
@@ -17,7 +17,7 @@ PLAIN = AgentSettings()
 
 
 def command(agent: str, role: Role, settings: AgentSettings = PLAIN) -> AgentCommand:
-    return find(agent).command(role, settings, workspace=Path("/wt"), attempt_id="a1")
+    return find(agent).command(Assignment(role, Path("/wt"), "a1", Path("/attempt")), settings)
 
 
 @pytest.mark.parametrize(
@@ -142,11 +142,8 @@ def test_the_scripted_agent_runs_on_this_interpreter_with_its_scenario(tmp_path:
 def test_a_session_is_resumed_with_the_permissions_of_a_new_one(agent: str, words: str) -> None:
     settings = AgentSettings(extra_args=("--extra",))
     new = command(agent, Role.IMPLEMENT, settings).argv
-    resumed = (
-        find(agent)
-        .command(Role.IMPLEMENT, settings, workspace=Path("/wt"), attempt_id="a1", session="s-1")
-        .argv
-    )
+    task = Assignment(Role.IMPLEMENT, Path("/wt"), "a1", Path("/attempt"), session="s-1")
+    resumed = find(agent).command(task, settings).argv
     assert words in " ".join(resumed)
     assert [word for word in resumed if word in new] == list(new)
     assert find(agent).resumes
@@ -154,9 +151,8 @@ def test_a_session_is_resumed_with_the_permissions_of_a_new_one(agent: str, word
 
 def test_claude_alone_is_told_what_an_attempt_may_cost() -> None:
     for agent in BUILT_IN.values():
-        argv = agent.command(
-            Role.IMPLEMENT, PLAIN, workspace=Path("/wt"), attempt_id="a1", max_cost_usd=0.00001
-        ).argv
+        task = Assignment(Role.IMPLEMENT, Path("/wt"), "a1", Path("/attempt"), max_cost_usd=0.00001)
+        argv = agent.command(task, PLAIN).argv
         assert agent.caps_cost is ("--max-budget-usd" in argv)
         if agent.caps_cost:
             assert argv[argv.index("--max-budget-usd") + 1] == "0.000010"

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from spec_kitty_orchestrator.agents import find
-from spec_kitty_orchestrator.agents.spec import AgentSettings
+from spec_kitty_orchestrator.agents.spec import AgentSettings, Assignment
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Ruling, Verdict
 from spec_kitty_orchestrator.core.verdict import read_verdict
 
@@ -55,7 +55,7 @@ def run(tmp_path: Path, workspace: Path) -> Run:
         file = tmp_path / "scenario.toml"
         file.write_text(scenario)
         settings = AgentSettings(scenario=file if scenario else None)
-        command = AGENT.command(role, settings, workspace=workspace, attempt_id=ATTEMPT)
+        command = AGENT.command(Assignment(role, workspace, ATTEMPT, workspace), settings)
         done = subprocess.run(
             command.argv,
             cwd=workspace,
@@ -251,10 +251,8 @@ def test_a_reviewer_can_edit_so_that_the_tamper_check_has_something_to_find(
 
 def test_a_flood_is_as_big_as_told_and_the_result_still_follows(run: Run, workspace: Path) -> None:
     command = AGENT.command(
-        Role.REVIEW,
+        Assignment(Role.REVIEW, workspace, ATTEMPT, workspace),
         AgentSettings(scenario=workspace.parent / "scenario.toml"),
-        workspace=workspace,
-        attempt_id=ATTEMPT,
     )
     (workspace.parent / "scenario.toml").write_text("[WP03.review]\nflood_mb = 3\n")
     done = subprocess.run(
@@ -268,7 +266,7 @@ def started(workspace: Path, scenario: str) -> subprocess.Popen[bytes]:
     file = workspace.parent / "scenario.toml"
     file.write_text(scenario)
     settings = AgentSettings(scenario=file)
-    command = AGENT.command(Role.IMPLEMENT, settings, workspace=workspace, attempt_id=ATTEMPT)
+    command = AGENT.command(Assignment(Role.IMPLEMENT, workspace, ATTEMPT, workspace), settings)
     child = subprocess.Popen(
         command.argv, cwd=workspace, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     )
