@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from spec_kitty_orchestrator.cli import crash, words
+from spec_kitty_orchestrator.cli import agents, crash, words
 from spec_kitty_orchestrator.cli.abort import abort
 from spec_kitty_orchestrator.cli.console import SteadyConsole
 from spec_kitty_orchestrator.cli.orchestrate import orchestrate
@@ -34,6 +34,7 @@ app.command()(abort)
 app.command()(retry)
 app.command()(skip)
 app.command()(status)
+app.add_typer(agents.app, name="agents", hidden=True)
 
 
 def _version(wanted: bool) -> None:
