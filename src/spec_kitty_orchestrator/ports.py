@@ -205,7 +205,10 @@ class Workspaces(Protocol):
         ...
 
     async def diff(self, workspace: Workspace, base: str, head: str, limit: int) -> tuple[str, str]:
-        """Return `git diff --stat` and the diff of a range as text, each of at most `limit` characters."""
+        """Return `git diff --stat` and the diff of a range as text, each of at most `limit` characters.
+
+        Files whose changes do not fit into the diff are named at its end.
+        """
         ...
 
     async def fingerprint(self, workspace: Workspace) -> str:

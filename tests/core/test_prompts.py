@@ -38,6 +38,14 @@ def review(wp: WorkPackage, diff: str = "the diff") -> str:
     return review_prompt(PROMPTS, wp, mission="m", attempt_id="r9", task="the task", stat="1 file", diff=diff)
 
 
+@pytest.mark.parametrize(("shell", "words"), [(True, "Read the changed files"), (False, "You have no shell")])
+def test_a_reviewer_is_told_how_it_can_see_the_changes(shell: bool, words: str) -> None:
+    wp, _ = drive(REVIEWING)
+    prompts = replace(PROMPTS, review="${look}")
+    parts = {"mission": "m", "attempt_id": "r9", "task": "", "stat": "", "diff": ""}
+    assert review_prompt(prompts, wp, **parts, shell=shell).startswith(words)
+
+
 @pytest.mark.parametrize("name", PLACEHOLDERS)
 def test_a_template_with_all_its_parts_is_accepted(name: str) -> None:
     assert checked(name, template(name), "file") == template(name)

@@ -1,6 +1,7 @@
 """Rework: which session goes on, what its prompt holds, and when a cycle that turns in place is ended."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -132,11 +133,11 @@ def test_an_attempt_without_a_result_is_asked_to_go_on() -> None:
 
 def test_a_second_review_gets_the_delta_and_the_earlier_findings() -> None:
     wp, _ = drive((*REJECTING, Recorded(Lane.IN_PROGRESS)))
-    parts = {"mission": "m", "attempt_id": "r2", "task": "", "stat": "", "diff": ""}
-    text = review_prompt(PROMPTS, wp, delta="+renamed", **parts)
+    ask = partial(review_prompt, PROMPTS, wp, mission="m", attempt_id="r2", task="", stat="", diff="")
+    text = ask(delta="+renamed")
     assert text.startswith("+renamed|Of ")
     assert "- rename it" in text
-    assert review_prompt(PROMPTS, wp, **parts).startswith("none: no review has rejected")
+    assert ask().startswith("none: no review has rejected")
 
 
 def cycle(

@@ -5,7 +5,9 @@ from collections.abc import Callable
 import pytest
 from tests.driver.builders import Stage, longer, scripted
 
-from spec_kitty_orchestrator.core.model import Lane, Outcome, Role
+from spec_kitty_orchestrator.core.model import Lane, Outcome, Role, Workspace
+from spec_kitty_orchestrator.core.prompts import Prompts
+from spec_kitty_orchestrator.driver.opening import DIFF_LIMIT, DIFF_LIMIT_WITHOUT_SHELL
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.scripted_agents import Play, verdict
 
@@ -26,6 +28,23 @@ async def test_every_reviewer_of_a_quorum_sees_the_same_commit(stage: Make) -> N
     assert recorded.review is not None
     assert (recorded.to_lane, recorded.review.reviewer) == (Lane.DONE, "rob, ann")
     assert mission.calls()["start-review"] == 1
+
+
+async def test_a_reviewer_without_a_shell_gets_more_of_the_changes(
+    stage: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = longer(review_agents=("rob", "ann"), without_shell=("ann",), review_quorum=2)
+    mission = stage({"WP01": ()}, policy=policy)
+    asked: list[int] = []
+
+    async def diff(workspace: Workspace, base: str, head: str, limit: int) -> tuple[str, str]:
+        asked.append(limit)
+        return "", ""
+
+    monkeypatch.setattr(mission.workspaces, "diff", diff)
+    assert (await mission.run(prompts=Prompts("${task}${report}", "", "${look}${verdict}"))).exit_code == 0
+    assert asked == [DIFF_LIMIT, DIFF_LIMIT_WITHOUT_SHELL]
+    assert ["You have no shell" in one for one in mission.prompts_of("WP01", Role.REVIEW)] == [False, True]
 
 
 async def test_a_veto_sends_it_back_and_both_are_asked_about_the_new_commit(stage: Make) -> None:

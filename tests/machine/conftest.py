@@ -7,6 +7,7 @@ import pytest
 
 from spec_kitty_orchestrator.core.model import Evidence, Workspace
 from spec_kitty_orchestrator.machine.git import GitWorkspaces
+from spec_kitty_orchestrator.machine.staging import TRACES
 from spec_kitty_orchestrator.ports import CommitRefusal
 
 BRANCH = "kitty/m-lane-a"
@@ -43,7 +44,7 @@ class Lane:
         git(self.root, "worktree", "add", "-q", "-b", BRANCH, str(self.path))
         self.base = git(self.path, "rev-parse", "HEAD")
         self.workspace = Workspace(str(self.path), "", "lane-a", BRANCH, "main")
-        self.git = GitWorkspaces(self.root, "m")
+        self.git = GitWorkspaces(self.root, "m", TRACES | {".mybot"})
 
     def write(self, name: str | bytes, text: str = "new\n") -> None:
         path = self.path / os.fsdecode(name)

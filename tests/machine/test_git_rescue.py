@@ -50,6 +50,33 @@ async def restore(lane: Lane, fingerprint: str) -> tuple[str, ...]:
         return await lane.git.restore("WP01", lane.workspace, fingerprint, "3-review")
 
 
+async def test_what_a_reviewer_wrote_for_itself_is_put_back_and_does_not_count(reviewed: Lane) -> None:
+    reviewed.write(".mybot/memory", "of the implementer")
+    fingerprint = await reviewed.git.fingerprint(reviewed.workspace)
+    reviewed.write(".mybot/memory", "of the reviewer")
+    reviewed.write(".codex/hooks", "rm -rf")
+    assert await restore(reviewed, fingerprint) == ()
+    assert (reviewed.path / ".mybot" / "memory").read_text() == "of the implementer"
+    assert not (reviewed.path / ".codex").exists()
+    assert await restore(reviewed, fingerprint) == ()
+
+
+async def test_a_reviewer_s_own_files_hide_no_other_change(reviewed: Lane) -> None:
+    fingerprint = await reviewed.git.fingerprint(reviewed.workspace)
+    reviewed.write(".mybot/memory")
+    reviewed.write("work.py", "other")
+    assert await restore(reviewed, fingerprint) == (".mybot/memory", "work.py")
+
+
+async def test_a_tracked_file_is_nobody_s_own(reviewed: Lane) -> None:
+    reviewed.write(".mybot/memory")
+    git(reviewed.path, "add", "-f", ".mybot")
+    git(reviewed.path, "commit", "-q", "-m", "by a person")
+    fingerprint = await reviewed.git.fingerprint(reviewed.workspace)
+    reviewed.write(".mybot/memory", "changed")
+    assert await restore(reviewed, fingerprint) == (".mybot/memory",)
+
+
 async def test_an_untouched_worktree_has_the_same_fingerprint_and_nothing_to_restore(reviewed: Lane) -> None:
     before = picture(reviewed)
     first = await reviewed.git.fingerprint(reviewed.workspace)

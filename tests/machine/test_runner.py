@@ -23,6 +23,7 @@ from blockbuster import blockbuster_ctx
 
 from spec_kitty_orchestrator.agents.spec import (
     BOTH_ROLES,
+    PROMPT_WORD,
     AgentCommand,
     AgentSettings,
     Assignment,
@@ -73,8 +74,8 @@ class PythonAgent:
     words: tuple[str, ...] = ()
     unfinished: Outcome = Outcome.FAILED
     stop_signal: Literal["INT", "TERM"] = "TERM"
+    prompt: Literal["stdin", "file", "argument"] = "stdin"
     read: int = field(default=0, compare=False)
-
     roles: frozenset[Role] = BOTH_ROLES
     versions: tuple[str, ...] = ()
     install: str = ""
@@ -86,7 +87,8 @@ class PythonAgent:
         argv = (settings.executable or self.executable, "-c", self.code, *self.words, *settings.extra_args)
         if task.session or task.max_cost_usd is not None:
             argv = (*argv, task.session, str(task.max_cost_usd))
-        return AgentCommand(argv, {"ROLE": task.role.value}, self.stop_signal)
+        argv = tuple(word.replace("{directory}", str(task.directory)) for word in argv)
+        return AgentCommand(argv, {"ROLE": task.role.value}, self.stop_signal, prompt=self.prompt)
 
     def permissions(self, role: Role) -> Permissions:
         return Permissions(f"auto-{role.value}", "none", "open")
@@ -239,6 +241,57 @@ async def test_opening_writes_the_prompt_and_the_command_and_starts_nothing(
     }
     assert sorted(path.name for path in directory.iterdir()) == ["command.json", "prompt.md"]
     assert stat.S_IMODE((directory / "command.json").stat().st_mode) == 0o600
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("prompt", "word", "code"),
+    [
+        ("argument", "say: {prompt}", "sys.argv[1].removeprefix('say: ')"),
+        ("file", "{directory}/prompt.md", "open(sys.argv[1]).read()"),
+    ],
+)
+async def test_a_prompt_that_is_no_input_comes_as_the_command_says_and_is_recorded_so(
+    tmp_path: Path, attempt_id: str, prompt: Literal["file", "argument"], word: str, code: str
+) -> None:
+    code = f"import sys\nprint('result:', {code} + '|' + sys.stdin.read())"
+    runner = agents_of(tmp_path, PythonAgent(code, words=(word,), prompt=prompt))
+    attempt = await runner.open(request_of(tmp_path, attempt_id))
+    assert (await run(runner, attempt)).text == "the prompt|"
+    record = json.loads((Path(attempt.directory) / "command.json").read_text())
+    said = {"argument": "say: the prompt", "file": f"{attempt.directory}/prompt.md"}
+    assert record["argv"] == [sys.executable, "-c", code, said[prompt]]
+
+
+@pytest.mark.asyncio
+async def test_a_prompt_that_is_too_long_for_an_argument_is_refused_with_both_sizes(
+    tmp_path: Path, attempt_id: str
+) -> None:
+    runner = agents_of(tmp_path, PythonAgent("", words=(PROMPT_WORD,), prompt="argument"))
+    attempt = await runner.open(request_of(tmp_path, attempt_id, prompt="x" * 131_072))
+    report = await run(runner, attempt)
+    assert report.outcome is Outcome.INVALID_REQUEST
+    assert "its prompt has 131,072 bytes, but" in report.detail
+    assert "131,071 at most" in report.detail
+    assert await run(runner, attempt) == report
+
+
+@pytest.mark.asyncio
+async def test_the_longest_prompt_that_an_argument_can_hold_arrives(tmp_path: Path, attempt_id: str) -> None:
+    code = "import sys\nprint('result:', len(sys.argv[1]))"
+    runner = agents_of(tmp_path, PythonAgent(code, words=(PROMPT_WORD,), prompt="argument"))
+    attempt = await runner.open(request_of(tmp_path, attempt_id, prompt="x" * 131_071))
+    assert (await run(runner, attempt)).text == "131071"
+
+
+@pytest.mark.asyncio
+async def test_what_a_cli_wrote_of_its_usage_is_the_last_line_of_its_output(
+    tmp_path: Path, attempt_id: str
+) -> None:
+    code = "import sys\nopen(sys.argv[1], 'w').write('result: a\\nb')\nprint('result: on stdout')"
+    runner = agents_of(tmp_path, PythonAgent(code, words=("{directory}/usage.json",)))
+    attempt = await runner.open(request_of(tmp_path, attempt_id))
+    assert (await run(runner, attempt)).text == "a b"
 
 
 @pytest.mark.asyncio

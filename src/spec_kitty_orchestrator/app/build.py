@@ -124,7 +124,7 @@ def build(
         policy,
         host=host,
         agents=agents,
-        workspaces=GitWorkspaces(project.root, mission),
+        workspaces=GitWorkspaces(project.root, mission, project.traces),
         journal=journal(project, mission),
         clock=SystemClock(),
         observer=observer,

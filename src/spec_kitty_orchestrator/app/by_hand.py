@@ -83,7 +83,7 @@ async def _in_hand(project: Project, mission: str, wp_id: str) -> AsyncIterator[
             policy=project.policy,
             host=host,
             agents=build_agents(project),
-            workspaces=GitWorkspaces(project.root, state.slug),
+            workspaces=GitWorkspaces(project.root, state.slug, project.traces),
             view=view,
             prompts=project.prompts,
             tick_command="",

@@ -17,6 +17,7 @@ from spec_kitty_orchestrator.core.prompts import Prompts, checked
 from spec_kitty_orchestrator.errors import ConfigError
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.secret_names import secret_values
+from spec_kitty_orchestrator.machine.staging import TRACES
 from spec_kitty_orchestrator.settings import AgentSection, Settings
 
 PROMPTS = Path(".kittify") / "orchestrator" / "prompts"
@@ -57,6 +58,9 @@ class Project:
             review_quorum=run.needed_approvals,
             session_resume=run.session_resume,
             resuming=tuple(name for name, (agent, _) in self.agents.items() if agent.resumes),
+            without_shell=tuple(
+                name for name, (agent, _) in self.agents.items() if not agent.shell_in_review
+            ),
             stop_repeats=True,
             quota_breaker=True,
             gates=tuple(
@@ -64,6 +68,11 @@ class Project:
                 for one in self.settings.gates
             ),
         )
+
+    @property
+    def traces(self) -> frozenset[str]:
+        """What agents write for themselves at the top of a worktree."""
+        return TRACES.union(*(agent.traces for agent, _ in self.agents.values()))
 
     @property
     def budget(self) -> Budget:

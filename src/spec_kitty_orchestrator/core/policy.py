@@ -26,6 +26,7 @@ class Policy:
         review_quorum: how many reviewers must approve the same commit.
         session_resume: whether rework goes on with the implementer's session where that is possible.
         resuming: agents that can go on with a session.
+        without_shell: agents whose reviewer cannot run `git diff`.
         stop_repeats: whether the same findings, or the same content, twice in a row park a work package.
         quota_breaker: whether an agent whose quota is used up rests for everybody; else a limit is a failure
             of the attempt that met it.
@@ -49,5 +50,6 @@ class Policy:
     review_quorum: int = 1
     session_resume: bool = True
     resuming: tuple[str, ...] = ()
+    without_shell: tuple[str, ...] = ()
     stop_repeats: bool = False
     quota_breaker: bool = False

@@ -62,6 +62,7 @@ PLACEHOLDERS = {
             "diff",
             "earlier",
             "delta",
+            "look",
             "gates",
             "verdict",
         }
@@ -76,6 +77,13 @@ REQUIRED = {
     "review": frozenset({"task", "verdict"}),
 }
 """The parts without which an agent could not do what is asked, or its answer could not be used."""
+
+
+_WITH_SHELL = "Read the changed files in the workspace."
+_WITHOUT_SHELL = (
+    "You have no shell: the changes stand below, and files that are named there without their changes are "
+    "to be read in the workspace with your own tools."
+)
 
 
 @dataclass(frozen=True)
@@ -168,14 +176,16 @@ def review_prompt(
     stat: str,
     diff: str,
     delta: str = "",
+    shell: bool = True,
 ) -> str:
     """Fill in the prompt of a review attempt; the verdict object in it lacks nothing but the verdict.
 
-    `delta` is the diff since the commit that was rejected last.
+    `delta` is the diff since the commit that was rejected last; `shell` says whether it can run git.
     """
     parts = _common(wp, Role.REVIEW, mission, attempt_id, task)
     parts |= {"head": wp.head, "stat": stat, "diff": diff, "earlier": _earlier(wp.rejected) or "none"}
     parts["delta"] = delta or "none: no review has rejected this work, or nothing was changed since"
+    parts["look"] = _WITH_SHELL if shell else _WITHOUT_SHELL
     parts["gates"] = told(wp.gates) or "There are none."
     shown = {
         "attempt": attempt_id,

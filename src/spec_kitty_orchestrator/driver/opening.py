@@ -1,7 +1,7 @@
 """Opens the next attempt of a work package: its prompt, and what the runner must know to start it."""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from spec_kitty_orchestrator.core.commands import OpenAttempt
@@ -13,6 +13,9 @@ from spec_kitty_orchestrator.ports import AgentRunner, AttemptRequest, Workspace
 
 DIFF_LIMIT = 60_000
 """Characters of a diff that a review prompt holds; the reviewer reads the rest in the workspace."""
+
+DIFF_LIMIT_WITHOUT_SHELL = 240_000
+"""The same for a reviewer that can see changes in its prompt only, and the rest as files without history."""
 
 DELTA_LIMIT = 30_000
 """The same of what changed since the last rejection."""
@@ -27,6 +30,7 @@ class Opener:
     Attributes:
         tick_command: how an implementer calls the host to tick subtasks: the executable, absolute.
         new_id: makes attempt ids, unguessable and unique.
+        without_shell: agents whose reviewer cannot run `git diff`.
     """
 
     mission: str
@@ -35,6 +39,7 @@ class Opener:
     prompts: Prompts
     tick_command: str
     new_id: Callable[[], str]
+    without_shell: Collection[str] = ()
 
     async def open(self, wp: WorkPackage, command: OpenAttempt) -> Event:
         """Open an attempt, or say that the range under review has become another. Raises `WorkspaceError`."""
@@ -87,7 +92,9 @@ class Opener:
         if state.head != wp.head:
             # Somebody committed after the review was claimed: the range under review is a new one.
             return ReviewClaimed(wp.base, state.head)
-        stat, diff = await self.workspaces.diff(workspace, wp.base, wp.head, DIFF_LIMIT)
+        shell = request.agent not in self.without_shell
+        limit = DIFF_LIMIT if shell else DIFF_LIMIT_WITHOUT_SHELL
+        stat, diff = await self.workspaces.diff(workspace, wp.base, wp.head, limit)
         prompt = review_prompt(
             self.prompts,
             wp,
@@ -97,6 +104,7 @@ class Opener:
             stat=stat,
             diff=diff,
             delta=await self._delta(wp, workspace),
+            shell=shell,
         )
         tree = await self.workspaces.fingerprint(workspace)
         return AttemptOpened(await self.agents.open(replace(request, prompt=prompt, head=wp.head, tree=tree)))

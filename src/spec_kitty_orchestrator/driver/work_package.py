@@ -262,7 +262,13 @@ class Performer:
     @property
     def _opener(self) -> Opener:
         return Opener(
-            self.mission, self.agents, self.workspaces, self.prompts, self.tick_command, self.new_id
+            self.mission,
+            self.agents,
+            self.workspaces,
+            self.prompts,
+            self.tick_command,
+            self.new_id,
+            self.policy.without_shell,
         )
 
     def _workspace(self, wp: WorkPackage) -> Workspace:

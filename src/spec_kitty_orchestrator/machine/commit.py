@@ -1,12 +1,13 @@
 """Committing a work package's work on its branch, or telling the implementer why that cannot be."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from anyio import to_thread
 
 from spec_kitty_orchestrator.core.model import Evidence
+from spec_kitty_orchestrator.machine.diff import stat
 from spec_kitty_orchestrator.machine.git_command import HOOK_TIMEOUT_S, OUR_IDENTITY, Git, failure
 from spec_kitty_orchestrator.machine.git_process import Reply
 from spec_kitty_orchestrator.machine.staging import BIG, HOST, MAX_FILE_BYTES, SECRET, stage, why_not
@@ -19,9 +20,9 @@ _ROUNDS = 2
 
 
 async def commit(
-    git: Git, branch: str, base: str, message: str, empty_reason: str
+    git: Git, branch: str, base: str, message: str, empty_reason: str, traces: Collection[str]
 ) -> Evidence | CommitRefusal:
-    """Commit what may be committed on `branch`; repeating it is harmless.
+    """Commit what may be committed on `branch`, so no `traces` of agents; repeating it is harmless.
 
     Returns:
         The range from `base` to the new HEAD, or why the implementer must mend something first.
@@ -32,12 +33,12 @@ async def commit(
     refusal = await _wrong_place(git, branch, base)
     if refusal is not None:
         return refusal
-    offenders = await _committed_by_agent(git, base)
+    offenders = await _committed_by_agent(git, base, traces)
     if offenders:
         return _take_out(offenders, branch, base)
     left_out: Sequence[str] = ()
     for _ in range(_ROUNDS):
-        allowed, left_out = await stage(git)
+        allowed, left_out = await stage(git, traces)
         if not allowed:
             break
         refusal = await _commit_index(git, branch, message)
@@ -53,25 +54,6 @@ async def commit(
         head = await git.head()
     tree = (await git.run("rev-parse", f"{head}^{{tree}}")).text
     return Evidence(base, head, await stat(git, base, head, STAT_CHARS), tuple(left_out), tree)
-
-
-async def stat(git: Git, base: str, head: str, limit: int) -> str:
-    """Return `git diff --stat` of a range, at most `limit` characters."""
-    return await bounded_diff(git, limit, "--stat=120", base, head)
-
-
-async def bounded_diff(git: Git, limit: int, *args: str) -> str:
-    """Return the first `limit` characters of a diff; git is stopped there, so a huge one costs no memory."""
-    command = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", *args, "--")
-    # A character takes up to four bytes.
-    reply = await git.ask(*command, limit=4 * limit)
-    if reply.code != 0 and not reply.cut:
-        raise failure(git.path, command, reply)
-    text = reply.out.decode("utf-8", "replace")
-    if not reply.cut and len(text) <= limit:
-        return text
-    notice = "\n… cut here"
-    return (text[: max(0, limit - len(notice))] + notice)[:limit]
 
 
 async def _wrong_place(git: Git, branch: str, base: str) -> CommitRefusal | None:
@@ -129,7 +111,7 @@ class _Blob:
     deleted: bool
 
 
-async def _committed_by_agent(git: Git, base: str) -> list[str]:
+async def _committed_by_agent(git: Git, base: str, traces: Collection[str]) -> list[str]:
     """List what must not be in commits of the agent's own, each with the reason.
 
     Merge commits are passed over: what they bring in was committed, and judged, elsewhere.
@@ -142,7 +124,7 @@ async def _committed_by_agent(git: Git, base: str) -> list[str]:
     now = {blob.path: blob for blob in _blobs(await git.run("diff-tree", *raw, base, "HEAD"))}
     found = {}
     for blob in made:
-        reason = why_not(blob.path)
+        reason = why_not(blob.path, traces)
         # A secret stays in the history even when a later commit deletes it.
         if reason == SECRET and not blob.deleted:
             found[blob.path] = reason

@@ -1,16 +1,17 @@
 """Git in the worktrees of a mission's work packages: the `Workspaces` port."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import anyio
 
 from spec_kitty_orchestrator.core.model import Evidence, Workspace
 from spec_kitty_orchestrator.errors import WorkspaceError
-from spec_kitty_orchestrator.machine import commit, removal, rescue, worktree
+from spec_kitty_orchestrator.machine import commit, diff, removal, rescue, worktree
 from spec_kitty_orchestrator.machine.git_command import Git
 from spec_kitty_orchestrator.machine.removal import Removal
 from spec_kitty_orchestrator.machine.rescue import Snapshot
+from spec_kitty_orchestrator.machine.staging import TRACES
 from spec_kitty_orchestrator.ports import CommitRefusal, WorkspaceState
 
 ANCHORS = "before-review"
@@ -22,11 +23,13 @@ class GitWorkspaces:
     Args:
         repo_root: the primary checkout.
         mission: its slug.
+        traces: what agents write for themselves: patterns of names at the top of a worktree.
     """
 
-    def __init__(self, repo_root: Path, mission: str) -> None:
+    def __init__(self, repo_root: Path, mission: str, traces: Collection[str] = TRACES) -> None:
         self._primary = Git(repo_root)
         self._mission = mission
+        self._traces = traces
         # Two `git worktree add` at the same instant trip over each other's half-written folders.
         self._creating = anyio.Lock()
 
@@ -63,7 +66,7 @@ class GitWorkspaces:
 
     async def uncommitted(self, workspace: Workspace) -> tuple[str, ...]:
         """Return the paths that `commit` would commit now. Raises `WorkspaceError`."""
-        return await rescue.uncommitted(await self._git(workspace))
+        return await rescue.uncommitted(await self._git(workspace), self._traces)
 
     async def fork_point(self, workspace: Workspace) -> str:
         """Return where the branch's own work begins, by its first parents.
@@ -95,12 +98,13 @@ class GitWorkspaces:
             WorkspaceError: git or the disk is broken.
         """
         git = await self._git(workspace)
-        return await commit.commit(git, workspace.branch or self._branch(wp), base, message, empty_reason)
+        branch = workspace.branch or self._branch(wp)
+        return await commit.commit(git, branch, base, message, empty_reason, self._traces)
 
     async def diff(self, workspace: Workspace, base: str, head: str, limit: int) -> tuple[str, str]:
         """Return stat and diff of a range, each of at most `limit` characters. Raises `WorkspaceError`."""
         git = await self._git(workspace)
-        return await commit.stat(git, base, head, limit), await commit.bounded_diff(git, limit, base, head)
+        return await diff.stat(git, base, head, limit), await diff.changes(git, base, head, limit)
 
     async def fingerprint(self, workspace: Workspace) -> str:
         """Return "HEAD:branch:index tree:worktree tree"; a ref keeps those objects until `restore`.
@@ -116,6 +120,8 @@ class GitWorkspaces:
     async def restore(self, wp: str, workspace: Workspace, fingerprint: str, name: str) -> tuple[str, ...]:
         """Compare with a fingerprint; if anything differs, save it under a ref and put the old state back.
 
+        Files that an agent wrote for itself are put back too, but are not saved and do not count.
+
         Returns:
             What differed, for people; empty when nothing did.
 
@@ -128,14 +134,19 @@ class GitWorkspaces:
         now = await rescue.measure(git)
         found = (*healed, *await rescue.differences(git, before, now))
         if found:
-            saved = await rescue.save(git, now, self._ref(wp, name), f"{wp}: changed where nothing may be")
+            where = "nowhere: it was an agent's own"
+            harmless = await rescue.own_files(git, before.head, found, self._traces)
+            if not harmless:
+                ref, subject = self._ref(wp, name), f"{wp}: changed where nothing may be"
+                where = f"under {await rescue.save(git, now, ref, subject)}"
             await rescue.put_back(git, before)
             left = await rescue.differences(git, before, await rescue.measure(git))
             if left:
                 raise WorkspaceError(
                     f"{git.path} could not be put back to what it was: {', '.join(left)}; "
-                    f"what was changed is saved under {saved}"
+                    f"what was changed is saved {where}"
                 )
+            found = () if harmless else found
         elif await git.sha(self._ref(wp, name)):
             # We were cut off after an earlier look had found something: a review is as void as then.
             found = (f"what is saved under {self._ref(wp, name)}",)

@@ -6,7 +6,7 @@ Ignored files are neither saved nor touched. Of submodules and nested repositori
 import re
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from anyio import to_thread
 
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.git_command import OUR_IDENTITY, Git
-from spec_kitty_orchestrator.machine.staging import put_in_index, stage
+from spec_kitty_orchestrator.machine.staging import is_trace, put_in_index, stage
 
 REFS = "refs/spec-kitty-orchestrator"
 
@@ -75,10 +75,10 @@ async def measure(git: Git) -> Snapshot:
     )
 
 
-async def uncommitted(git: Git) -> tuple[str, ...]:
+async def uncommitted(git: Git, traces: Collection[str]) -> tuple[str, ...]:
     """Return the paths that may be committed and are not; nothing is changed."""
     async with _index_copy(git) as copy:
-        allowed, _ = await stage(copy)
+        allowed, _ = await stage(copy, traces)
     return tuple(change.path for change in allowed)
 
 
@@ -174,6 +174,15 @@ async def differences(git: Git, before: Snapshot, now: Snapshot) -> tuple[str, .
     elif now.index != before.index:
         found.append("the index")
     return tuple(found)
+
+
+async def own_files(git: Git, head: str, paths: Sequence[str], traces: Collection[str]) -> bool:
+    """Tell whether all `paths` are traces of agents that are no part of the commit `head`."""
+    if not all(is_trace(path, traces) for path in paths):
+        return False
+    tops = sorted({path.partition("/")[0] for path in paths})
+    tracked = (await git.run("ls-tree", "-r", "-z", "--name-only", head, "--", *tops)).paths
+    return not set(tracked) & set(paths)
 
 
 async def heal(git: Git, before: Snapshot) -> tuple[str, ...]:

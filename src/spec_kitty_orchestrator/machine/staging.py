@@ -1,12 +1,13 @@
 """What may be committed, and bringing exactly that into an index; the rest is named with its reason."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from anyio import to_thread
 
+from spec_kitty_orchestrator.agents import BUILT_IN
 from spec_kitty_orchestrator.machine.git_command import Change, Git
 
 MAX_FILE_BYTES = 5 * 1024 * 1024
@@ -33,20 +34,8 @@ _SECRETS = (
 
 _HOST_FOLDERS = (".kittify", "kitty-specs")
 
-_TRACES = (
-    ".claude",
-    ".codex",
-    ".opencode",
-    ".letta",
-    ".kilo",
-    ".kilocode",
-    ".gemini",
-    ".qwen",
-    ".cursor",
-    ".auggie",
-    ".augment",
-    ".aider*",
-)
+TRACES = frozenset({".aider*", *(trace for agent in BUILT_IN.values() for trace in agent.traces)})
+"""What agents write for themselves at the top of a worktree, whichever of them work now."""
 
 SECRET = "may hold secrets"  # noqa: S105 - a reason, not a password
 HOST = "belongs to spec-kitty, which keeps it itself"
@@ -55,19 +44,25 @@ BIG = f"larger than {MAX_FILE_BYTES // 1024 // 1024} MB"
 _NESTED = "a git repository of its own"
 
 
-def why_not(path: str) -> str:
-    """Say why a path must never be committed, "" if it may be."""
+def is_trace(path: str, traces: Collection[str]) -> bool:
+    """Tell whether a path is one of an agent's own files; `traces` are patterns of names at the top."""
+    top = PurePosixPath(path).parts[0].casefold()
+    return any(fnmatchcase(top, pattern.casefold()) for pattern in traces)
+
+
+def why_not(path: str, traces: Collection[str] = TRACES) -> str:
+    """Say why a path must never be committed, "" if it may be; `traces` are patterns of names at the top."""
     parts = [part.casefold() for part in PurePosixPath(path).parts]
     if parts[0] in _HOST_FOLDERS:
         return HOST
     if any(fnmatchcase(parts[-1], pattern) for pattern in _SECRETS) or ".env" in parts[:-1]:
         return SECRET
-    if any(fnmatchcase(parts[0], pattern) for pattern in _TRACES):
+    if is_trace(path, traces):
         return _TRACE
     return ""
 
 
-async def stage(git: Git) -> tuple[list[Change], list[str]]:
+async def stage(git: Git, traces: Collection[str]) -> tuple[list[Change], list[str]]:
     """Make the index HEAD plus every change that may be committed.
 
     Returns:
@@ -76,7 +71,7 @@ async def stage(git: Git) -> tuple[list[Change], list[str]]:
     # The agent may have staged what must not be committed, or half of a file.
     await git.run("reset", "--quiet", "--mixed")
     changes = await git.changes()
-    reasons = await to_thread.run_sync(_judge, git.path, changes)
+    reasons = await to_thread.run_sync(_judge, git.path, changes, traces)
     allowed = [change for change, reason in zip(changes, reasons, strict=True) if not reason]
     left_out = [f"{c.path}: {reason}" for c, reason in zip(changes, reasons, strict=True) if reason]
     await put_in_index(git, allowed)
@@ -85,14 +80,14 @@ async def stage(git: Git) -> tuple[list[Change], list[str]]:
     return allowed, left_out
 
 
-def _judge(root: Path, changes: Sequence[Change]) -> list[str]:
-    return [_reason(root, change) for change in changes]
+def _judge(root: Path, changes: Sequence[Change], traces: Collection[str]) -> list[str]:
+    return [_reason(root, change, traces) for change in changes]
 
 
-def _reason(root: Path, change: Change) -> str:
+def _reason(root: Path, change: Change, traces: Collection[str]) -> str:
     if change.nested:
         return _NESTED
-    reason = why_not(change.path)
+    reason = why_not(change.path, traces)
     try:
         size = (root / change.path).lstat().st_size
     except OSError:

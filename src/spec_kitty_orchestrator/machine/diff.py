@@ -1,0 +1,119 @@
+"""The changes of a commit range as text for a prompt: bounded, whole files first, the rest named."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from spec_kitty_orchestrator.machine.git_command import Git, failure
+
+MOST_READ_BYTES = 16 * 1024 * 1024
+"""Of one diff; what stands behind that is named only."""
+
+MOST_NAMED = 100
+"""Files that are left out of a diff and named one by one."""
+
+MOST_NAMED_CHARS = 8_000
+"""Kept free for those names."""
+
+_CUT = "\n… cut here"
+
+
+@dataclass(frozen=True)
+class _Changed:
+    """One file of a range, as `git diff --numstat` tells it; "-" lines for a binary file."""
+
+    path: str
+    added: str
+    deleted: str
+
+    def __str__(self) -> str:
+        if self.added == "-":
+            return f"- {self.path} (binary)"
+        return f"- {self.path} (+{self.added} -{self.deleted})"
+
+
+async def stat(git: Git, base: str, head: str, limit: int) -> str:
+    """Return `git diff --stat` of a range, at most `limit` characters. Raises `WorkspaceError`."""
+    text, cut = await _read(git, 4 * limit, "--stat=120", base, head)
+    return text if not cut and len(text) <= limit else _shortened(text, limit)
+
+
+async def changes(git: Git, base: str, head: str, limit: int) -> str:
+    """Return the diff of a range, at most `limit` characters.
+
+    Where it is longer, it holds the files whose changes are shortest, each as a whole, and names the others.
+
+    Raises:
+        WorkspaceError: git is broken, or does not know the range.
+    """
+    text, cut = await _read(git, MOST_READ_BYTES, base, head)
+    if not cut and len(text) <= limit:
+        return text
+    sections = _sections(text)
+    # The last one may lack its end.
+    whole = sections[:-1] if cut else sections
+    chosen = _fitting(whole, limit - min(limit // 4, MOST_NAMED_CHARS))
+    left_out = [one for number, one in enumerate(await _changed(git, base, head)) if number not in chosen]
+    if not chosen:
+        named = _named(left_out[1:], limit // 4)
+        return _shortened(text, limit - len(named)) + named
+    shown = "".join(whole[number] for number in sorted(chosen))
+    return shown + _named(left_out, limit - len(shown))
+
+
+def _fitting(sections: Sequence[str], room: int) -> set[int]:
+    """Return the numbers of the shortest sections that fit together."""
+    chosen = set()
+    for number in sorted(range(len(sections)), key=lambda number: len(sections[number])):
+        room -= len(sections[number])
+        if room < 0:
+            break
+        chosen.add(number)
+    return chosen
+
+
+def _sections(text: str) -> list[str]:
+    # Lines of a file's content begin with a blank, a plus or a minus.
+    starts = text.split("\ndiff --git ")
+    return [
+        ("diff --git " if number else "") + part + ("\n" if number < len(starts) - 1 else "")
+        for number, part in enumerate(starts)
+    ]
+
+
+async def _changed(git: Git, base: str, head: str) -> list[_Changed]:
+    """Read the files of a range in the order of its diff."""
+    text, _ = await _read(git, MOST_READ_BYTES, "--numstat", "-z", base, head)
+    fields = iter(text.split("\0"))
+    found = []
+    for field in fields:
+        added, _, rest = field.partition("\t")
+        deleted, _, path = rest.partition("\t")
+        if rest and not path:
+            # A renamed file: its old and its new path follow.
+            next(fields, None)
+            path = next(fields, "")
+        if path:
+            found.append(_Changed(path, added, deleted))
+    return found
+
+
+def _named(left_out: Sequence[_Changed], limit: int) -> str:
+    if not left_out:
+        return ""
+    shown = "\n".join(map(str, left_out[:MOST_NAMED]))
+    more = len(left_out) - MOST_NAMED
+    rest = f"\n- and {more} more" if more > 0 else ""
+    return f"\nNot shown here, because it is long; read it in the workspace:\n{shown}{rest}\n"[:limit]
+
+
+def _shortened(text: str, limit: int) -> str:
+    return (text[: max(0, limit - len(_CUT))] + _CUT)[:limit]
+
+
+async def _read(git: Git, limit: int, *args: str) -> tuple[str, bool]:
+    """Return a diff, and whether it was cut at `limit` bytes; git is stopped there."""
+    command = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", *args, "--")
+    reply = await git.ask(*command, limit=limit)
+    if reply.code != 0 and not reply.cut:
+        raise failure(git.path, command, reply)
+    return reply.out.decode("utf-8", "replace"), reply.cut
