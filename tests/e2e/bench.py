@@ -12,7 +12,7 @@ from signal import SIGTERM
 
 import anyio
 import psutil
-from tests.e2e.agent_clis import COMMANDS, environments
+from tests.e2e.configuring import environments
 from tests.e2e.model_api import ModelApi
 
 from spec_kitty_orchestrator.agents import find
@@ -77,7 +77,7 @@ class Bench:
         """Make the repository and the worktree, as the host would."""
         self.repo = self.root / "repo"
         self.host = FakeHost({"WP01": ()}, root=str(self.repo), subtasks={"WP01": ["T001"]})
-        self.cli_env = environments(self.api.url, self.root / "home")
+        self.cli_env = environments(self.clis, self.api.url, self.root / "home")
         self.seen: Watcher = Watcher()
         where = self.workspace
         task = Path(where.prompt_path)
@@ -110,8 +110,8 @@ class Bench:
     def agents(self) -> LocalAgents:
         """Make the runner of the real CLIs, and of the scripted agent."""
         configured = {
-            name: (find(name), AgentSettings(self.clis[cli], env=self.cli_env[name] | self.env.get(name, {})))
-            for name, cli in COMMANDS.items()
+            name: (find(name), AgentSettings(program, env=self.cli_env[name] | self.env.get(name, {})))
+            for name, program in self.clis.items()
         }
         timeouts = {Role.IMPLEMENT: self.limit_s, Role.REVIEW: self.limit_s}
         return LocalAgents(
@@ -160,11 +160,11 @@ class Bench:
 
     def alive(self) -> list[psutil.Process]:
         """Find the processes that belong to an attempt of this bench, also of a run that was cut off."""
-        mine = f"HOME={self.root / 'home'}"
+        mine = {str(self.root / "home" / agent) for agent in self.clis}
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):
                 env = process.environ()
-                if process.pid != os.getpid() and MARKER in env and f"HOME={env.get('HOME')}" == mine:
+                if process.pid != os.getpid() and MARKER in env and env.get("HOME") in mine:
                     found.append(process)
         return found

@@ -1,10 +1,11 @@
 """Real missions for the installed command; whatever a test leaves running is ended with it."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
-from tests.e2e.agent_clis import find_clis
+from tests.e2e.installing import FOLDERS, NotThere, program_of
 from tests.e2e.model_api import ModelApi, model_api
 from tests.e2e.projects import Gate, Project
 
@@ -41,8 +42,14 @@ def gate() -> Iterator[Gate]:
 
 @pytest.fixture(scope="session")
 def clis(pytestconfig: pytest.Config) -> dict[str, str]:
-    """The paths of the agents' three CLIs."""
-    return find_clis(pytestconfig.rootpath / ".cache" / "agents")
+    """The paths of the CLIs that tests use, by agent; without npm or its registry these tests are skipped."""
+    cache = pytestconfig.rootpath / ".cache" / "agents"
+    try:
+        return {agent: program_of(agent, cache) for agent in ("claude-code", "codex", "opencode")}
+    except NotThere as reason:
+        if FOLDERS in os.environ:
+            pytest.fail(str(reason))
+        pytest.skip(str(reason))
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from typing import Any
 import anyio
 import psutil
 import pytest
-from tests.e2e.agent_clis import KEYS, claude_env, configuration
+from tests.e2e.clis import CLIS
+from tests.e2e.configuring import configuration, environments
 from tests.e2e.model_api import FORBIDDEN_FILE, INPUT_TOKENS, OUTPUT_TOKENS, ModelApi
 
 from spec_kitty_orchestrator.agents.claude_code import ClaudeCode
@@ -112,7 +113,9 @@ def prepare(
     def prepare(spec: MissionSpec) -> Run:
         mission = real_mission(spec)
         config = mission.root / ".kittify" / "orchestrator.toml"
-        config.write_text(configuration(clis, api.url, tmp_path / "home"), encoding="utf-8")
+        config.write_text(
+            configuration(clis, environments(clis, api.url, tmp_path / "home")), encoding="utf-8"
+        )
         kept = {
             name: value
             for name, value in host_env.items()
@@ -143,7 +146,7 @@ def check_every_attempt(run: Run) -> None:
         command = json.loads((attempt / "command.json").read_text())
         words = {word.partition("=")[0] for word in command["argv"]}
         assert not words & {*HOST_BANNED_FLAGS, "bypassPermissions", "danger-full-access"}, attempt
-        assert not [key for key in KEYS.values() if key in json.dumps(command)], attempt
+        assert not [cli for cli in CLIS.values() if cli.key in json.dumps(command)], attempt
         if result(attempt)["outcome"] == "ok":
             assert run.api.prompts[command["attempt"]].strip() == (attempt / "prompt.md").read_text().strip()
             assert result(attempt)["usage"]["input_tokens"] >= INPUT_TOKENS
@@ -224,7 +227,7 @@ def test_a_reviewer_whose_key_is_refused_approves_nothing_and_the_next_one_takes
     prepare: Callable[[MissionSpec], Run],
 ) -> None:
     run = prepare(ONE)
-    run.api.refused_keys.add(KEYS["codex"])
+    run.api.refused_keys.add(CLIS["codex"].key)
     alone = run.orchestrate("claude-code", "codex")
     assert alone.returncode == 1, alone.stdout + alone.stderr
     assert run.lanes()["WP01"] not in {"approved", "done"}
@@ -240,9 +243,9 @@ def test_a_reviewer_whose_key_is_refused_approves_nothing_and_the_next_one_takes
 def test_a_review_by_claude_runs_nothing_that_the_worktree_configures(
     clis: dict[str, str], api: ModelApi, tmp_path: Path
 ) -> None:
-    tree, home = tmp_path / "tree", tmp_path / "home"
+    tree = tmp_path / "tree"
     (tree / ".claude").mkdir(parents=True)
-    home.mkdir()
+    env = environments({"claude-code": clis["claude-code"]}, api.url, tmp_path / "home")
     ran = {"type": "command", "command": f"touch {tree}/ran"}
     moments = ("SessionStart", "UserPromptSubmit", "PreToolUse", "Stop")
     settings = {
@@ -254,7 +257,7 @@ def test_a_review_by_claude_runs_nothing_that_the_worktree_configures(
     server = {"command": "touch", "args": [f"{tree}/ran"]}
     (tree / ".mcp.json").write_text(json.dumps({"mcpServers": {"a": server}}))
     prompt = f"Role: review\nWork package: WP01\nAttempt: a1\nHead: b\nWorkspace: {tree}\n\n`git diff a b`\n"
-    chosen = AgentSettings(clis["claude"], env=claude_env(api.url, home))
+    chosen = AgentSettings(clis["claude-code"], env=env["claude-code"])
     command = ClaudeCode().command(Assignment(Role.REVIEW, tree, "a1", tree), chosen)
     done = subprocess.run(
         command.argv,

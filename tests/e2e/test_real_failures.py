@@ -130,7 +130,7 @@ def test_a_request_that_hangs_ends_with_our_time_limit(bench: Bench, agent: str,
 @pytest.mark.parametrize("agent", BOTH)
 def test_a_cli_that_is_stopped_while_it_waits_for_a_limit_says_so(bench: Bench, agent: str) -> None:
     bench.limit_s = 8.0
-    config = bench.root / "home" / "config.toml"
+    config = bench.root / "home" / "codex" / "config.toml"
     config.write_text(config.read_text().replace("stream_max_retries = 0", "stream_max_retries = 1"))
     # So long that the CLI still waits, and so short that it does wait.
     fault = replace(LIMITED, headers={"retry-after": "50"})
@@ -151,7 +151,7 @@ def test_a_network_that_is_down_is_no_fault_of_the_agents(bench: Bench, agent: s
     bench.limit_s = 10.0
     gone = "http://127.0.0.1:9"
     bench.env["claude-code"]["ANTHROPIC_BASE_URL"] = gone
-    config = bench.root / "home" / "config.toml"
+    config = bench.root / "home" / "codex" / "config.toml"
     config.write_text(config.read_text().replace(bench.api.url, gone))
     ended = frozenset({Outcome.OVERLOADED})
     reports = fail(bench, agent, Role.IMPLEMENT, Fault(), ended)

@@ -1,0 +1,54 @@
+"""What the CLIs call their tools and the arguments of these, so that a step can be put into a call."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tests.e2e.model_api.dialects.spec import Call, Schema
+from tests.e2e.model_api.tasks import Write, by_shell
+
+WRITES = ("Write", "write")
+"""Tools that write a whole file."""
+
+SHELLS = ("Bash", "bash", "exec_command")
+"""Tools that run a command."""
+
+ARGUMENTS: Mapping[str, tuple[str, ...]] = {
+    "path": ("file_path", "filePath"),
+    "content": ("content",),
+    "command": ("command", "cmd"),
+}
+"""How the tools name what we know."""
+
+
+def as_call(number: int, step: Write | str, tools: Mapping[str, Schema]) -> Call | None:
+    """Express a step by a tool that is offered; None if none can do it."""
+    name = f"call_{number}"
+    if isinstance(step, Write):
+        tool = next((one for one in WRITES if one in tools), None)
+        if tool:
+            return Call(name, tool, arguments(tools[tool], path=step.path, content=step.content))
+        step = by_shell(step)
+    tool = next((one for one in SHELLS if one in tools), None)
+    return Call(name, tool, arguments(tools[tool], command=step)) if tool else None
+
+
+def arguments(schema: Schema, **known: str) -> dict[str, Any]:
+    """Fill in what a tool asks for: what is known under its name for it, and anything for the rest."""
+    properties = schema.get("properties", {})
+    filled: dict[str, Any] = {}
+    for meaning, value in known.items():
+        name = next((one for one in ARGUMENTS[meaning] if one in properties), None)
+        assert name, f"no {meaning} among {', '.join(properties)}"
+        filled[name] = value
+    for name in schema.get("required", ()):
+        filled.setdefault(name, _anything(properties.get(name, {})))
+    return filled
+
+
+def _anything(schema: Schema) -> object:
+    if schema.get("enum"):
+        return schema["enum"][0]
+    kinds = schema.get("type", "string")
+    kind = str(kinds if isinstance(kinds, str) else kinds[0]).lower()
+    empty: Mapping[str, object] = {"boolean": False, "integer": 1, "number": 1, "array": [], "object": {}}
+    return empty.get(kind, "one step")
