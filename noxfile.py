@@ -82,6 +82,17 @@ def e2e(session: nox.Session) -> None:
     session.run("pytest", *chosen, env=with_host(session))
 
 
+@nox.session(name="agents-real")
+def agents_real(session: nox.Session) -> None:
+    """Run every agent's real CLI from npm through a real mission, and print what holds: `-- codex qwen`.
+
+    With `--record` the rows are kept, and docs/agents.md shows them. A row takes about a minute.
+    """
+    session.install(".", *group("test"))
+    env = with_host(session)
+    session.run("python", "-m", "tests.e2e.matrix", "--host", env["SKO_TEST_HOST"], *session.posargs, env=env)
+
+
 @nox.session
 def faults(session: nox.Session) -> None:
     """Kill the command, then its warm host, at random instants of real missions: `-- --kills 50`."""

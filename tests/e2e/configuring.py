@@ -6,6 +6,23 @@ from pathlib import Path
 
 from tests.e2e.clis import CLIS
 
+from spec_kitty_orchestrator.agents import BUILT_IN
+
+_PERSONAL = (
+    *(name.rstrip("*") for agent in BUILT_IN.values() for name in agent.environment),
+    *("SKO_", "XDG_", "GIT_"),
+)
+"""How variables begin that would send a CLI to the account, model or folders of whoever runs the tests."""
+
+
+def impersonal(env: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without accounts, folders and proxies of the person who runs the tests."""
+    return {
+        name: value
+        for name, value in env.items()
+        if not name.startswith(_PERSONAL) and not name.lower().endswith("_proxy")
+    }
+
 
 def environments(clis: Mapping[str, str], url: str, home: Path) -> dict[str, dict[str, str]]:
     """Write the settings of each CLI into a folder of `home`, and return its variables.

@@ -13,7 +13,7 @@ from filelock import FileLock
 from tests.e2e.clis import CLIS
 
 FOLDERS = "SKO_TEST_AGENTS"
-"""Names folders as PATH does, also by patterns; CLIs and a newer `node` are then looked for in these alone."""
+"""Names folders as PATH does, also by patterns; CLIs and a newer `node` are then looked for only there."""
 
 NEWER_NODE = 22
 INSTALL_LIMIT_S = 600.0

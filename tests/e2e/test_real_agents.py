@@ -14,7 +14,7 @@ import anyio
 import psutil
 import pytest
 from tests.e2e.clis import CLIS
-from tests.e2e.configuring import configuration, environments
+from tests.e2e.configuring import configuration, environments, impersonal
 from tests.e2e.model_api import FORBIDDEN_FILE, INPUT_TOKENS, OUTPUT_TOKENS, ModelApi
 
 from spec_kitty_orchestrator.agents.claude_code import ClaudeCode
@@ -32,8 +32,6 @@ pytestmark = [pytest.mark.real_host, pytest.mark.real_agents]
 RUN_LIMIT_S = 600.0
 ONE = chain(1, shared_workspace=False).on("single_branch")
 TWO = chain(2, shared_workspace=False).on("single_branch")
-# What would send a CLI to the account, model or folders of whoever runs the tests.
-PERSONAL = ("ANTHROPIC_", "CLAUDE", "CODEX_", "OPENAI_", "OPENCODE", "SKO_", "XDG_")
 
 
 @dataclass(frozen=True)
@@ -116,11 +114,7 @@ def prepare(
         config.write_text(
             configuration(clis, environments(clis, api.url, tmp_path / "home")), encoding="utf-8"
         )
-        kept = {
-            name: value
-            for name, value in host_env.items()
-            if not name.startswith(PERSONAL) and not name.lower().endswith("_proxy")
-        }
+        kept = impersonal(host_env)
         path = os.pathsep.join((str(Path(real_host).parent), kept["PATH"]))
         made.append(Run(mission.root, mission.slug, real_host, {**kept, "PATH": path, "COLUMNS": "200"}, api))
         return made[-1]

@@ -1,0 +1,58 @@
+"""`python -m tests.e2e.matrix [--record] [--keep] [AGENT …]`: runs rows, and prints them as a table.
+
+Exit code 1 if a column of a row that was run failed.
+"""
+
+# ruff: noqa: T201 - it prints
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.e2e.clis import CLIS
+from tests.e2e.matrix import table
+from tests.e2e.matrix.row import Missions, run_row
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def main() -> int:
+    """Run the rows that are named, or all."""
+    parser = argparse.ArgumentParser(prog="agents-real", description=__doc__)
+    parser.add_argument("agents", nargs="*", metavar="AGENT", help=", ".join(CLIS))
+    parser.add_argument("--host", default="spec-kitty", help="the host's executable")
+    parser.add_argument("--record", action="store_true", help="keep the rows, also in docs/agents.md")
+    parser.add_argument("--keep", action="store_true", help="leave the missions on the disk, to look at")
+    asked = parser.parse_args()
+    unknown = set(asked.agents) - set(CLIS)
+    if unknown:
+        parser.error(f"no such agent: {', '.join(sorted(unknown))} (known: {', '.join(CLIS)})")
+    folder = Path(tempfile.mkdtemp(prefix="agents-real-"))
+    try:
+        missions = Missions(folder, asked.host)
+        rows = []
+        for agent in asked.agents or CLIS:
+            begun = time.monotonic()
+            rows.append(run_row(agent, missions, ROOT / ".cache" / "agents"))
+            print(f"{agent}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+        host = missions.version()
+    finally:
+        if asked.keep:
+            print(f"kept: {folder}", file=sys.stderr)
+        else:
+            shutil.rmtree(folder)
+    print(table.markdown(table.Matrix(host, tuple(rows))))
+    if asked.record:
+        matrix = table.read().with_rows(rows, host)
+        table.write(matrix)
+        document = ROOT / "docs" / "agents.md"
+        shown = table.put_into(document.read_text(encoding="utf-8"), table.markdown(matrix))
+        document.write_text(shown, encoding="utf-8")
+    return int(any(cell.result == "fail" for row in rows for cell in row.cells.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

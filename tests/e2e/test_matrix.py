@@ -1,0 +1,40 @@
+"""The documentation shows the matrix as it was last run."""
+
+from pathlib import Path
+
+import pytest
+from tests.e2e.clis import CLIS
+from tests.e2e.matrix import table
+from tests.e2e.matrix.columns import COLUMNS
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "agents.md"
+
+
+def test_the_documentation_shows_the_matrix_that_was_recorded() -> None:
+    assert table.shown_in(DOCUMENT.read_text(encoding="utf-8")) == table.markdown(table.read())
+
+
+def test_every_row_of_the_record_has_every_column() -> None:
+    assert [list(row.cells) for row in table.read().rows] == [list(COLUMNS)] * len(table.read().rows)
+
+
+@pytest.mark.parametrize("row", table.read().rows, ids=lambda row: row.agent)
+def test_a_row_was_run_with_the_version_that_its_cli_is_installed_in(row: table.Row) -> None:
+    assert row.package == CLIS[row.agent].package
+    assert row.version == row.package.rpartition("@")[2]
+
+
+def test_a_document_is_changed_nowhere_but_in_its_table() -> None:
+    text = f"a\n\n{table.BEGIN}\n\nold\n{table.END}\n\nb\n"
+    changed = table.put_into(text, "new\n")
+    assert changed == f"a\n\n{table.BEGIN}\n\nnew\n\n{table.END}\n\nb\n"
+    assert table.shown_in(changed) == "new\n"
+
+
+def test_notes_stand_once_below_the_table_and_are_numbered_in_its_cells() -> None:
+    cells = {name: table.Cell("fail", "it said no") for name in COLUMNS}
+    shown = table.markdown(table.Matrix("1.2.3", (table.Row("a", "b@1", "1", cells),)))
+    row = next(line for line in shown.splitlines() if line.startswith("| a |"))
+    assert row.count("fail (1)") == len(COLUMNS)
+    assert shown.count("it said no") == 1
+    assert "\n1. it said no\n" in shown
