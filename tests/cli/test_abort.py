@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -86,8 +87,10 @@ def agent(project: Project, *args: str) -> Iterator["subprocess.Popen[bytes]"]:
     directory = project.root / ".kittify" / "logs" / SLUG / "WP01" / "01-implement-scripted"
     directory.mkdir(parents=True)
     (directory.parents[2] / ".gitignore").write_text("*\n")
-    (directory / "command.json").write_text(json.dumps({"attempt": "feedc0de"}))
-    with started(AGENT, *args, env={MARKER: "feedc0de"}) as process:
+    # Tests run at the same time, and an abort stops whatever carries the id.
+    attempt = uuid4().hex
+    (directory / "command.json").write_text(json.dumps({"attempt": attempt}))
+    with started(AGENT, *args, env={MARKER: attempt}) as process:
         yield process
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.process import MARKER
@@ -53,12 +54,14 @@ def agent_at_work(project: Project) -> Iterator[int]:
     """Keep a process with the marker of an attempt of the mission."""
     directory = project.root / ".kittify" / "logs" / SLUG / "WP01" / "01-implement-scripted"
     directory.mkdir(parents=True)
-    (directory / "command.json").write_text(json.dumps({"attempt": "feedc0de"}))
+    # Tests run at the same time, and an abort stops whatever carries the id.
+    attempt = uuid4().hex
+    (directory / "command.json").write_text(json.dumps({"attempt": attempt}))
     waits = subprocess.Popen(
         [sys.executable, "-c", "print(flush=True); input()"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, MARKER: "feedc0de"},
+        env={**os.environ, MARKER: attempt},
     )
     with waits:
         assert waits.stdout is not None
