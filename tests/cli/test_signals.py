@@ -9,6 +9,7 @@ import pytest
 
 from spec_kitty_orchestrator import app
 from spec_kitty_orchestrator.cli.console import SteadyConsole
+from spec_kitty_orchestrator.cli.options import OnInterrupt, RunOptions
 from spec_kitty_orchestrator.cli.plain import PlainView
 from spec_kitty_orchestrator.cli.running import Work
 
@@ -29,7 +30,8 @@ class Told:
 
 
 def work(project: Project, *, drains: bool = False) -> Work:
-    return Work(app.open_project(project.root, {}, {}), "m", drains=drains)
+    chosen = RunOptions(on_interrupt=OnInterrupt.DRAIN if drains else OnInterrupt.STOP)
+    return Work(app.open_project(project.root, {}, {}), "m", chosen)
 
 
 @pytest.mark.parametrize(

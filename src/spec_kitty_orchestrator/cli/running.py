@@ -12,6 +12,7 @@ from spec_kitty_orchestrator.app import Project
 from spec_kitty_orchestrator.cli import summary
 from spec_kitty_orchestrator.cli.console import SteadyConsole
 from spec_kitty_orchestrator.cli.live import LiveView
+from spec_kitty_orchestrator.cli.options import OnInterrupt, RunOptions
 from spec_kitty_orchestrator.cli.plain import PlainView
 from spec_kitty_orchestrator.core.model import MissionState
 from spec_kitty_orchestrator.driver.engine import Orchestrator
@@ -35,22 +36,17 @@ class Work:
         self,
         project: Project,
         mission: str,
+        chosen: RunOptions,
         *,
-        merge: bool = False,
-        accept: bool = False,
         fresh: bool = False,
-        drains: bool = False,
-        awake: bool = True,
     ) -> None:
         self.project = project
         self.mission = mission
-        self.merge = merge
-        self.accept = accept
+        self.chosen = chosen
         self.fresh = fresh
-        self.awake = awake
         self.agents = app.build_agents(project, self.say)
         self.interrupt: Callable[[int], None] = self._leave
-        self._drains = drains
+        self._drains = chosen.on_interrupt is OnInterrupt.DRAIN
         self._received: int | None = None
         self._scope: anyio.CancelScope | None = None
         self._view: LiveView | PlainView | None = None
@@ -164,7 +160,7 @@ async def run(work: Work) -> int:
         project, mission = work.project, state.slug
         stack.enter_context(MissionLock(project.directory(mission), mission))
         stack.enter_context(configure_logging(app.run_log(project, mission), project.redactor))
-        if work.awake:
+        if not work.chosen.no_caffeinate:
             stack.enter_context(kept_awake())
         console = SteadyConsole(highlight=False, redactor=project.redactor)
         live = console.is_terminal and not console.is_dumb_terminal
@@ -204,11 +200,11 @@ async def _begin(work: Work, mission: str) -> str:
 
 async def _land(work: Work, host: HostClient, result: RunResult) -> tuple[bool, Sequence[str]]:
     """Merge and accept, if that was asked for and every work package is approved or done."""
-    if not (work.merge or work.accept) or result.exit_code != 0:
+    if not (work.chosen.merge or work.chosen.accept) or result.exit_code != 0:
         return True, ()
     root, slug = work.project.root, result.state.slug
     files = app.mission_files(root, slug)
-    lost = app.unsaved(root, files) if work.merge else []
+    lost = app.unsaved(root, files) if work.chosen.merge else []
     if lost:
         names = ", ".join(str(path) for path in lost)
         return False, [
@@ -218,8 +214,8 @@ async def _land(work: Work, host: HostClient, result: RunResult) -> tuple[bool, 
         host,
         slug,
         work.project.settings.run.actor,
-        merge=work.merge,
-        accept=work.accept,
+        merge=work.chosen.merge,
+        accept=work.chosen.accept,
         coordinated=files.coordinated,
     )
-    return done, [*lines, *summary.after_acceptance(root, files)] if done and work.accept else lines
+    return done, [*lines, *summary.after_acceptance(root, files)] if done and work.chosen.accept else lines
