@@ -11,16 +11,13 @@ from spec_kitty_orchestrator.app.build import (
     run_log,
 )
 from spec_kitty_orchestrator.app.by_hand import Decided, retry, skip
+from spec_kitty_orchestrator.app.chosen import dependence, uncounted
 from spec_kitty_orchestrator.app.cleanup import Cleared, clean_up
+from spec_kitty_orchestrator.app.findings import Finding, Level
+from spec_kitty_orchestrator.app.installed import Installed, LoginState, look_at, unfamiliar
+from spec_kitty_orchestrator.app.listing import ListedAgent, list_agents
 from spec_kitty_orchestrator.app.plan import Plan, PlannedRole, PlannedWorkPackage, make_plan
-from spec_kitty_orchestrator.app.preflight import (
-    check_free,
-    dependence,
-    examine,
-    find_problems,
-    stop_at,
-    uncounted,
-)
+from spec_kitty_orchestrator.app.preflight import check_free, examine, find_problems, stop_at
 from spec_kitty_orchestrator.app.project import Project, open_project
 from spec_kitty_orchestrator.app.repository import (
     LOGS,
@@ -49,8 +46,13 @@ __all__ = [
     "VERSION",
     "Cleared",
     "Decided",
+    "Finding",
+    "Installed",
     "KnownRun",
+    "Level",
+    "ListedAgent",
     "LiveAttempt",
+    "LoginState",
     "MissionFiles",
     "MissionStatus",
     "Plan",
@@ -78,6 +80,8 @@ __all__ = [
     "journaled",
     "known_run",
     "known_runs",
+    "list_agents",
+    "look_at",
     "make_plan",
     "mission_files",
     "mission_status",
@@ -92,5 +96,6 @@ __all__ = [
     "stop_run",
     "strays",
     "uncounted",
+    "unfamiliar",
     "unsaved",
 ]

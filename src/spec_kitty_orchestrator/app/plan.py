@@ -1,12 +1,12 @@
 """What a run would do, worked out without changing anything."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 
-from spec_kitty_orchestrator.app.preflight import dependence, policy_problems, roles
+from spec_kitty_orchestrator.app.chosen import dependence, policy_problems, roles
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.core.gates import Gate
 from spec_kitty_orchestrator.core.model import Lane, MissionState, PolicyMetadata, Role, Workspace
@@ -81,8 +81,10 @@ class Plan:
     review_quorum: int = 1
 
 
-async def make_plan(project: Project, host: Host, runner: LocalAgents, state: MissionState) -> Plan:
-    """Work out the plan; asks the host where each work package is worked on.
+async def make_plan(
+    project: Project, host: Host, runner: LocalAgents, state: MissionState, warnings: Sequence[str] = ()
+) -> Plan:
+    """Work out the plan; asks the host where each work package is worked on, and adds to what it warns of.
 
     Raises:
         HostError: the host cannot be used.
@@ -118,7 +120,7 @@ async def make_plan(project: Project, host: Host, runner: LocalAgents, state: Mi
         min_free_memory=run.min_free_memory,
         min_free_disk=run.min_free_disk,
         gates=project.policy.gates,
-        warnings=tuple(dependence(project)),
+        warnings=(*dependence(project), *warnings),
         review_quorum=run.needed_approvals,
     )
 

@@ -116,7 +116,7 @@ def open_project(start: Path, environ: Mapping[str, str], flags: Mapping[str, ob
     agents = {
         name: (
             find(name),
-            _agent_settings(root, settings.agents.get(name, AgentSection()), settings.run.pass_env),
+            agent_settings(root, settings.agents.get(name, AgentSection()), settings.run.pass_env),
         )
         for name in names
     }
@@ -133,7 +133,8 @@ def open_project(start: Path, environ: Mapping[str, str], flags: Mapping[str, ob
     return Project(root, settings, _prompts(root), agents, redactor, given)
 
 
-def _agent_settings(root: Path, section: AgentSection, pass_env: tuple[str, ...]) -> AgentSettings:
+def agent_settings(root: Path, section: AgentSection, pass_env: tuple[str, ...]) -> AgentSettings:
+    """Put the settings of one agent together with those of all."""
     return AgentSettings(
         executable=section.executable,
         model=section.model,

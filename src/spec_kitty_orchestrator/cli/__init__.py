@@ -34,7 +34,7 @@ app.command()(abort)
 app.command()(retry)
 app.command()(skip)
 app.command()(status)
-app.add_typer(agents.app, name="agents", hidden=True)
+app.add_typer(agents.app, name="agents")
 
 
 def _version(wanted: bool) -> None:

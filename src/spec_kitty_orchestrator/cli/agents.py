@@ -1,13 +1,139 @@
 """`agents`: what can implement and review here, and whether an agent keeps its contract."""
 
-import typer
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
 
+import anyio
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from spec_kitty_orchestrator import app as parts
+from spec_kitty_orchestrator.app import Finding, Level, ListedAgent, LoginState
+from spec_kitty_orchestrator.cli import words
 from spec_kitty_orchestrator.cli.agents_check import check
+from spec_kitty_orchestrator.cli.console import SteadyConsole
+from spec_kitty_orchestrator.cli.findings import document, show
+from spec_kitty_orchestrator.cli.status import WIDTH_OF_FILES
+from spec_kitty_orchestrator.machine.redaction import Redactor
+from spec_kitty_orchestrator.machine.secret_names import secret_values
 
 app = typer.Typer(help="The agents that can be chosen, and how well they fit.")
 app.command()(check)
 
+_LOGINS = {LoginState.YES: "yes", LoginState.NO: "no", LoginState.UNKNOWN: "unknown"}
+
 
 @app.callback(invoke_without_command=True)
-def agents() -> None:
-    """List the agents that can be chosen."""
+def agents(
+    context: typer.Context,
+    repo_root: Annotated[
+        Path | None, typer.Option(help="The project; else the current directory's.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """List the agents that can be chosen: installed or not, what they may do, and what is wrong with them.
+
+    Nothing is spent. Outside of a repository the settings of none apply.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    listed = anyio.run(
+        lambda: parts.list_agents(repo_root or Path.cwd(), os.environ, anywhere=repo_root is None)
+    )
+    redactor = Redactor(secret_values(os.environ))
+    if as_json:
+        shown = redactor.value({"agents": [_document(one) for one in listed]})
+        typer.echo(json.dumps(shown, indent=2, ensure_ascii=True))
+        return
+    console = SteadyConsole(highlight=False, soft_wrap=True, redactor=redactor)
+    if not console.is_terminal:
+        console.width = WIDTH_OF_FILES
+    console.print(_overview(listed))
+    console.print()
+    console.print(_permissions(listed))
+    absent = [one for one in listed if one.installed.path is None]
+    if absent:
+        console.print("\nNot installed")
+        for one in absent:
+            how = one.agent.install or f"set executable in [agents.{one.name}]"
+            console.print(Text(f"  {one.name}: {words.clean(how)}"))
+    wrong = [found for one in listed for found in one.findings if _is_wrong(found)]
+    if wrong:
+        console.print()
+        show(wrong, console)
+
+
+def _is_wrong(found: Finding) -> bool:
+    """Tell whether something is to be shown; that nobody installed an agent is no fault."""
+    return found.level is not Level.OK and found.id != "agent.installed"
+
+
+def _overview(listed: Sequence[ListedAgent]) -> Table:
+    table = _table("agent", "version", "cost", "session", "logged in", "program")
+    for one in listed:
+        found, spec = one.installed, one.agent
+        there = found.path is not None
+        cost = "told, limited" if spec.caps_cost else "told"
+        table.add_row(
+            Text(one.name, style="bold"),
+            Text(words.clean(found.version, 40) or ("unknown" if spec.versions else "-"))
+            if there
+            else Text("not installed", style="red"),
+            Text(cost if spec.reports_cost else "not told"),
+            Text("resumed" if spec.resumes else "new each time"),
+            Text(_LOGINS[found.login] if there else "-"),
+            Text(words.clean(found.path or found.program, 300)),
+        )
+    return table
+
+
+def _permissions(listed: Sequence[ListedAgent]) -> Table:
+    table = _table("agent", "role", "sandbox", "network", "approval")
+    for one in listed:
+        for number, (role, policy) in enumerate(one.policies.items()):
+            table.add_row(
+                Text("" if number else one.name, style="bold"),
+                Text(role.value),
+                *(Text(words.clean(each)) for each in (policy.sandbox_mode, policy.network_mode)),
+                Text(words.clean(policy.approval_mode)),
+            )
+    return table
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def _document(one: ListedAgent) -> Mapping[str, object]:
+    found, spec = one.installed, one.agent
+    return {
+        "name": one.name,
+        "family": spec.family,
+        "installed": found.path is not None,
+        "program": found.program,
+        "path": found.path,
+        "version": found.version or None,
+        "versions_tried": list(spec.versions),
+        "install": spec.install or None,
+        "roles": {
+            role.value: {
+                "sandbox": policy.sandbox_mode,
+                "network": policy.network_mode,
+                "approval": policy.approval_mode,
+            }
+            for role, policy in one.policies.items()
+        },
+        "reports_cost": spec.reports_cost,
+        "caps_cost": spec.caps_cost,
+        "resumes": spec.resumes,
+        "logged_in": found.login.value if found.path else None,
+        "logged_in_by": found.login_by or None,
+        "findings": [document(each) for each in one.findings],
+    }

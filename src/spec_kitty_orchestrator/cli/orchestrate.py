@@ -40,7 +40,9 @@ async def _show_plan(work: Work) -> int:
             await host.check_contract()
             state = await app.examine(work.project, host, work.mission)
             problems += app.check_free(work.project, state.slug)
-            plan = await app.make_plan(work.project, host, work.agents, state)
+            installed = await app.look_at(work.agents, work.project.agents, logins=False)
+            unfamiliar = app.unfamiliar(work.agents, installed)
+            plan = await app.make_plan(work.project, host, work.agents, state, unfamiliar)
     except OrchestratorError as error:
         problems.append(error)
     else:

@@ -2,13 +2,13 @@
 
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
 
 from spec_kitty_orchestrator import app
-from spec_kitty_orchestrator.app import Project
+from spec_kitty_orchestrator.app import Installed, Project
 from spec_kitty_orchestrator.cli import summary
 from spec_kitty_orchestrator.cli.console import SteadyConsole
 from spec_kitty_orchestrator.cli.live import LiveView
@@ -52,6 +52,7 @@ class Work:
         self._view: LiveView | PlainView | None = None
         self._unsaid: list[str] = []
         self.calls: Counter[str] = Counter()
+        self.installed: Mapping[str, Installed] = {}
 
     async def main(self, action: "Callable[[Work], Awaitable[int]]") -> int:
         """Perform the action while signals are received as events; return the exit code."""
@@ -144,9 +145,13 @@ async def prepared(work: Work) -> AsyncIterator[tuple[HostClient, MissionState]]
         except OrchestratorError as error:
             unreadable.append(error)
 
+    async def look_at_agents() -> None:
+        work.installed = await app.look_at(work.agents, work.project.agents, logins=False)
+
     async with host:
-        # A call of the host takes seconds, and neither needs the other's answer.
+        # A call of the host takes seconds, and none needs another's answer.
         async with anyio.create_task_group() as tasks:
+            tasks.start_soon(look_at_agents)
             tasks.start_soon(check)
             tasks.start_soon(look)
         app.stop_at(problems + (incompatible or unreadable))
@@ -169,7 +174,9 @@ async def run(work: Work) -> int:
         said = await _begin(work, mission)
         if said:
             view.said(said)
-        for warning in app.dependence(project):
+        for name, found in work.installed.items():
+            get_logger().info("agent", agent=name, version=found.version, path=found.path)
+        for warning in (*app.dependence(project), *app.unfamiliar(work.agents, work.installed)):
             view.said(f"warning: {warning}")
         orchestrator = app.build(project, mission, host=host, agents=work.agents, observer=view)
         work.tell(orchestrator, view)

@@ -1,0 +1,80 @@
+"""What is found out about a run before it begins: one thing each, and the command that mends it.
+
+A check stands in one place and gives findings; a run raises the errors among them, and `doctor` tells all.
+"""
+
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from spec_kitty_orchestrator.errors import OrchestratorError, PreflightError
+
+
+class Level(StrEnum):
+    """How bad it is; with an error, a run would fail or not start."""
+
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        id: what was looked at, a stable name such as ``agent.version``.
+        text: one sentence without a full stop.
+        mend: a command for a shell that mends it, "" if none does or nothing is wrong.
+        about: the agent, work package or gate that it concerns, "" for the whole run.
+        kind: the error that a run stops with.
+    """
+
+    id: str
+    level: Level
+    text: str
+    mend: str = ""
+    about: str = ""
+    kind: type[OrchestratorError] = PreflightError
+
+    @property
+    def error(self) -> OrchestratorError:
+        """What a run raises for it."""
+        return self.kind(self.text)
+
+
+def ok(identity: str, text: str, about: str = "") -> Finding:
+    """Make a finding of something that is as it should be."""
+    return Finding(identity, Level.OK, text, about=about)
+
+
+def warning(identity: str, text: str, mend: str = "", about: str = "") -> Finding:
+    """Make a finding of something that a run survives."""
+    return Finding(identity, Level.WARNING, text, mend, about)
+
+
+def error(
+    identity: str,
+    text: str,
+    mend: str = "",
+    about: str = "",
+    kind: type[OrchestratorError] = PreflightError,
+) -> Finding:
+    """Make a finding of something that would fail a run."""
+    return Finding(identity, Level.ERROR, text, mend, about, kind)
+
+
+def errors(found: Iterable[Finding]) -> list[OrchestratorError]:
+    """Return what a run stops with."""
+    return [one.error for one in found if one.level is Level.ERROR]
+
+
+def line(*words: object) -> str:
+    """Write an argv as a line for a shell."""
+    return shlex.join(str(word) for word in words)
+
+
+def edit(file: object) -> str:
+    """Write the command with which a person edits a file."""
+    return f'"${{EDITOR:-vi}}" {shlex.quote(str(file))}'

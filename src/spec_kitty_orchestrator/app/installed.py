@@ -1,0 +1,205 @@
+"""The CLIs of agents as they are on this machine: where, which version, logged in or not; nothing is spent.
+
+What they print is not trusted: it is read for a version and for nothing else.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from string import Template
+
+import anyio
+import anyio.to_thread
+
+from spec_kitty_orchestrator.agents.spec import Agent, Login
+from spec_kitty_orchestrator.agents.versions import read_version, tried
+from spec_kitty_orchestrator.app.findings import Finding, Level, error, ok, warning
+from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
+from spec_kitty_orchestrator.machine.inquiry import Answer, ask
+
+MOST_AT_ONCE = 2
+"""CLIs that are asked at once: starting one takes a core for a second or two."""
+ANSWER_LIMIT_S = 20.0
+"""The slowest one seen needs 2.5 s; a loaded machine several times that."""
+
+_COMMAND = re.compile(r"`([^`]+)`")
+
+
+class LoginState(StrEnum):
+    """Whether a CLI can use an account, as far as it shows without a request."""
+
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Installed:
+    """One agent's CLI.
+
+    Attributes:
+        program: the name or path that is looked for.
+        path: where it is, None if it is not installed.
+        version: "" if it is not known.
+        trouble: why the CLI did not say its version, "" if it did or was not asked.
+        broken: whether it cannot be run at all.
+        login: for an agent that needs no login, `YES`.
+        login_by: what shows it.
+    """
+
+    program: str
+    path: str | None
+    version: str = ""
+    trouble: str = ""
+    broken: bool = False
+    login: LoginState = LoginState.UNKNOWN
+    login_by: str = ""
+
+
+async def look_at(
+    runner: ConfiguredAgents, names: Iterable[str], *, logins: bool = True
+) -> Mapping[str, Installed]:
+    """Look at the CLIs of agents, some at once.
+
+    Args:
+        runner: knows the agents, and the environment that each gets.
+        names: of agents that it knows.
+        logins: whether it is found out who is logged in.
+    """
+    found: dict[str, Installed] = {}
+    limiter = anyio.CapacityLimiter(MOST_AT_ONCE)
+
+    async def one(name: str) -> None:
+        async with limiter:
+            found[name] = await _look(runner, name, logins=logins)
+
+    wanted = list(dict.fromkeys(names))
+    async with anyio.create_task_group() as tasks:
+        for name in wanted:
+            tasks.start_soon(one, name)
+    return {name: found[name] for name in wanted}
+
+
+async def _look(runner: ConfiguredAgents, name: str, *, logins: bool) -> Installed:
+    agent, _ = runner.agent(name)
+    command = runner.command(name, min(agent.roles), Path.cwd(), "version", Path.cwd())
+    env = runner.environment(name, command, "")
+    program = command.argv[0]
+    path = await anyio.to_thread.run_sync(runner.locate, program, env)
+    if path is None:
+        return Installed(program, None)
+    version = trouble = ""
+    broken = False
+    # One that names no versions is somebody's own: it might take the word for work to do.
+    if agent.versions:
+        answer = await ask([path, "--version"], env, ANSWER_LIMIT_S)
+        version = read_version(answer.stdout) or read_version(answer.stderr)
+        trouble = "" if version and answer.exit_code == 0 else _trouble(answer)
+        broken = not answer.started or bool(answer.exit_code)
+    state, by = await _login(agent.login, path, env) if logins else (LoginState.UNKNOWN, "")
+    return Installed(program, path, version, trouble, broken, state, by)
+
+
+def _trouble(answer: Answer) -> str:
+    if answer.failure:
+        return answer.failure
+    said = next((one for one in (answer.stderr + answer.stdout).splitlines() if one.strip()), "")
+    if answer.exit_code == 0:
+        return f"names no version: {said[:200]!r}"
+    return f"ended with exit code {answer.exit_code}: {said[:200]!r}"
+
+
+async def _login(login: Login, path: str, env: Mapping[str, str]) -> tuple[LoginState, str]:
+    if login == Login():
+        return LoginState.YES, "none is needed"
+    for variable in login.variables:
+        if env.get(variable):
+            return LoginState.YES, f"{variable} is set"
+    for name in login.files:
+        file = _expanded(name, env)
+        if file is not None and await anyio.Path(file).exists():
+            return LoginState.YES, f"{name} exists"
+    if not login.command:
+        return LoginState.UNKNOWN, ""
+    shown = " ".join((Path(path).name, *login.command))
+    answer = await ask([path, *login.command], env, ANSWER_LIMIT_S)
+    if answer.exit_code is None:
+        return LoginState.UNKNOWN, f"`{shown}` {answer.failure}"
+    return (LoginState.NO if answer.exit_code else LoginState.YES), f"`{shown}` says so"
+
+
+def _expanded(name: str, env: Mapping[str, str]) -> str | None:
+    """Return the path that a name of a file means, None where a variable in it is not set."""
+    known = {"HOME": str(Path.home())} | {variable: value for variable, value in env.items() if value}
+    try:
+        return Template(re.sub(r"^~(?=/)", "$HOME", name)).substitute(known)
+    except (KeyError, ValueError):
+        return None
+
+
+def unfamiliar(runner: ConfiguredAgents, found: Mapping[str, Installed]) -> list[str]:
+    """Warn of each installed agent whose version is not known to work."""
+    warnings = []
+    for name, one in found.items():
+        if one.path is not None:
+            told = _version_finding(name, runner.agent(name)[0], one)
+            warnings += [told.text] if told.level is not Level.OK else []
+    return warnings
+
+
+def describe(name: str, agent: Agent, found: Installed) -> list[Finding]:
+    """Say what is right and wrong with an agent's CLI."""
+    if found.path is None:
+        return [missing(name, found.program, agent.install)]
+    return [_version_finding(name, agent, found), _login_finding(name, agent.login, found)]
+
+
+def _version_finding(name: str, agent: Agent, found: Installed) -> Finding:
+    if found.trouble:
+        make = error if found.broken else warning
+        return make(
+            "agent.version", f"agent {name}: `{found.path} --version` {found.trouble}", agent.install, name
+        )
+    if found.version and not tried(found.version, agent.versions):
+        text = (
+            f"agent {name}: version {found.version} is of another major than those that were tried "
+            f"({', '.join(agent.versions)}): its arguments or its output may have changed"
+        )
+        return warning("agent.version", text, _older(agent), name)
+    version = f" {found.version}" if found.version else ""
+    return ok("agent.version", f"agent {name}:{version} at {found.path}", name)
+
+
+def _older(agent: Agent) -> str:
+    package = agent.install.removeprefix("npm install -g ")
+    alone = package != agent.install and " " not in package and "@" not in package[1:]
+    return f"{agent.install}@{agent.versions[-1]}" if alone else ""
+
+
+def missing(name: str, executable: str, install: str) -> Finding:
+    """Say that an agent's program is not there."""
+    where = "is not an executable file" if os.sep in executable else "is not on PATH"
+    how = f"install it ({install})" if install else "install it"
+    return error(
+        "agent.installed",
+        f"agent {name} is not installed: {executable} {where}; {how} or set executable in [agents.{name}]",
+        install,
+        name,
+    )
+
+
+def _login_finding(name: str, login: Login, found: Installed) -> Finding:
+    if found.login is LoginState.YES:
+        return ok("agent.login", f"agent {name} is logged in: {found.login_by}", name)
+    command = _COMMAND.search(login.how)
+    mend = command[1] if command else ""
+    if found.login is LoginState.NO:
+        unless = "unless a provider of your own needs none"
+        text = f"agent {name} is not logged in: {found.login_by}; {login.how}, {unless}"
+    else:
+        seen = f" ({found.login_by})" if found.login_by else ""
+        text = f"agent {name}: nothing shows that it is logged in{seen}; if it is not, {login.how}"
+    return warning("agent.login", text, mend, name)

@@ -1,0 +1,78 @@
+"""Every agent that can be chosen here, with what it may do and what is wrong with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from spec_kitty_orchestrator.agents import BUILT_IN
+from spec_kitty_orchestrator.agents.spec import Agent
+from spec_kitty_orchestrator.app.build import VERSION
+from spec_kitty_orchestrator.app.chosen import banned, refused, scenario
+from spec_kitty_orchestrator.app.findings import Finding
+from spec_kitty_orchestrator.app.installed import Installed, describe, look_at
+from spec_kitty_orchestrator.app.project import agent_settings
+from spec_kitty_orchestrator.app.repository import find_repo_root
+from spec_kitty_orchestrator.config import CONFIG_FILE, load
+from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
+from spec_kitty_orchestrator.errors import OrchestratorError
+from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
+from spec_kitty_orchestrator.settings import AgentSection, Settings
+
+
+@dataclass(frozen=True)
+class ListedAgent:
+    """One agent.
+
+    Attributes:
+        agent: its module.
+        installed: its CLI on this machine.
+        policies: what each of its roles may do, as the host is told.
+        findings: what is right and wrong with it.
+    """
+
+    name: str
+    agent: Agent
+    installed: Installed
+    policies: Mapping[Role, PolicyMetadata]
+    findings: tuple[Finding, ...]
+
+
+async def list_agents(start: Path, environ: Mapping[str, str], *, anywhere: bool) -> list[ListedAgent]:
+    """Look at every agent that can be chosen, with the settings of the repository around `start`.
+
+    Args:
+        start: any folder.
+        environ: of this process; `SKO_*` are settings.
+        anywhere: whether `start` may lie outside of any repository; then there are no settings.
+
+    Raises:
+        UsageError: `start` is in no repository, and must be.
+        ConfigError: a setting is wrong.
+    """
+    try:
+        root = find_repo_root(start)
+    except OrchestratorError:
+        if not anywhere:
+            raise
+        root, settings = start, Settings()
+    else:
+        settings = load(root, environ, {}, BUILT_IN)
+    agents = {
+        name: (
+            agent,
+            agent_settings(root, settings.agents.get(name, AgentSection()), settings.run.pass_env),
+        )
+        for name, agent in BUILT_IN.items()
+    }
+    runner = ConfiguredAgents(root, agents, version=VERSION)
+    installed = await look_at(runner, agents)
+    file = root / CONFIG_FILE
+    listed = []
+    for name, (agent, own) in agents.items():
+        policies = {role: runner.policy(name, role) for role in sorted(agent.roles)}
+        found = [*scenario(name, own, file), *banned(name, own, file)]
+        for role, policy in policies.items():
+            found += refused(name, role, policy, file)
+        found += describe(name, agent, installed[name])
+        listed.append(ListedAgent(name, agent, installed[name], policies, tuple(found)))
+    return listed

@@ -1,0 +1,173 @@
+"""What `agents` lists, with stand-ins of the CLIs on PATH."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Project = Any  # the class lives in conftest, which tests cannot import
+
+
+@pytest.fixture(autouse=True)
+def _nobody_is_logged_in(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    project.env["HOME"] = str(tmp_path / "home")
+
+
+def install(project: Project, name: str, script: str) -> None:
+    file = project.bin / name
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
+
+
+def listed(project: Project, *args: str, cwd: Path | None = None) -> dict[str, Any]:
+    done = project.run("agents", *args, "--json", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return {one["name"]: one for one in json.loads(done.stdout)["agents"]}
+
+
+def finding(agent: dict[str, Any], identity: str) -> dict[str, Any]:
+    (found,) = [one for one in agent["findings"] if one["id"] == identity]
+    return dict(found)
+
+
+def test_an_installed_agent_is_listed_with_what_it_may_do(project: Project) -> None:
+    install(project, "codex", "echo codex-cli 0.169.3")
+    codex = listed(project)["codex"]
+    assert (codex["installed"], codex["path"], codex["version"]) == (True, f"{project.bin}/codex", "0.169.3")
+    assert codex["roles"] == {
+        "implement": {"sandbox": "workspace_write", "network": "none", "approval": "never_ask"},
+        "review": {"sandbox": "read_only", "network": "none", "approval": "never_ask"},
+    }
+    assert (codex["reports_cost"], codex["caps_cost"], codex["resumes"]) == (False, False, True)
+    assert finding(codex, "agent.version")["level"] == "ok"
+
+
+def test_a_missing_agent_comes_with_the_command_that_installs_it(project: Project) -> None:
+    codex = listed(project)["codex"]
+    assert (codex["installed"], codex["path"], codex["logged_in"]) == (False, None, None)
+    found = finding(codex, "agent.installed")
+    assert (found["level"], found["mend"]) == ("error", "npm install -g @openai/codex")
+    assert "  codex: npm install -g @openai/codex\n" in project.run("agents").stdout
+
+
+def test_another_major_version_is_warned_of_with_the_one_that_was_tried(project: Project) -> None:
+    install(project, "codex", "echo codex-cli 0.170.0")
+    install(project, "claude", "echo 2.7.0")
+    found = listed(project)
+    told = finding(found["codex"], "agent.version")
+    assert told["level"] == "warning"
+    assert told["mend"] == "npm install -g @openai/codex@0.169.0"
+    assert finding(found["claude-code"], "agent.version")["level"] == "ok"
+    shown = project.run("agents").stdout
+    assert "warning agent codex: version 0.170.0 is of another major than those that were tried" in shown
+
+
+def test_a_cli_that_cannot_run_is_wrong_and_says_why(project: Project) -> None:
+    install(project, "codex", "echo 'env: node: No such file' >&2; exit 127")
+    told = finding(listed(project)["codex"], "agent.version")
+    assert told["level"] == "error"
+    assert "ended with exit code 127: 'env: node: No such file'" in told["text"]
+
+
+def test_a_cli_without_a_readable_version_is_warned_of(project: Project) -> None:
+    install(project, "codex", "printf 'hello \\033[2J \\377'")
+    codex = listed(project)["codex"]
+    assert codex["version"] is None
+    told = finding(codex, "agent.version")
+    assert (told["level"], "names no version: 'hello" in told["text"]) == ("warning", True)
+    assert "\x1b" not in project.run("agents").stdout
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "answer"),
+    [(0, "yes"), (1, "no")],
+)
+def test_a_cli_is_asked_whether_somebody_is_logged_in(project: Project, exit_code: int, answer: str) -> None:
+    install(project, "codex", f'test "$1" = login && exit {exit_code}; echo 0.169.0')
+    codex = listed(project)["codex"]
+    assert codex["logged_in"] == answer
+    if answer == "no":
+        told = finding(codex, "agent.login")
+        assert (told["level"], told["mend"]) == ("warning", "codex login")
+
+
+def test_a_key_and_a_file_of_a_login_count_as_one(project: Project, tmp_path: Path) -> None:
+    install(project, "claude", "echo 2.1.197")
+    assert listed(project)["claude-code"]["logged_in"] == "unknown"
+    (tmp_path / "home" / ".claude").mkdir()
+    (tmp_path / "home" / ".claude" / ".credentials.json").touch()
+    claude = listed(project)["claude-code"]
+    assert (claude["logged_in"], claude["logged_in_by"]) == ("yes", "~/.claude/.credentials.json exists")
+    project.env["ANTHROPIC_API_KEY"] = "sk-ant-test-0123456789abcdef"
+    claude = listed(project)["claude-code"]
+    assert (claude["logged_in"], claude["logged_in_by"]) == ("yes", "ANTHROPIC_API_KEY is set")
+
+
+def test_a_key_in_the_settings_of_an_agent_counts_too(project: Project) -> None:
+    install(project, "codex", 'test "$1" = login && exit 1; echo 0.169.0')
+    project.configure('[agents.codex]\nenv = { CODEX_API_KEY = "abcdef0123456789" }\n')
+    assert listed(project)["codex"]["logged_in"] == "yes"
+
+
+def test_cli_and_login_are_asked_in_the_agents_own_environment(project: Project, tmp_path: Path) -> None:
+    install(project, "codex", f"env >{tmp_path}/seen; echo 0.169.0")
+    project.env |= {"CODEX_HOME": str(tmp_path), "UNRELATED_KEY": "abcdef0123456789"}
+    listed(project)
+    seen = (tmp_path / "seen").read_text()
+    assert f"CODEX_HOME={tmp_path}" in seen
+    assert "UNRELATED_KEY" not in seen
+
+
+def test_the_settings_of_the_project_apply(project: Project) -> None:
+    own = project.root / "own codex"
+    own.write_text("#!/bin/sh\necho 0.169.1\n")
+    own.chmod(0o755)
+    project.configure(f'[agents.codex]\nexecutable = "{own}"\nextra_args = ["--yolo"]\n')
+    codex = listed(project, cwd=project.root / "kitty-specs")["codex"]
+    assert (codex["path"], codex["version"]) == (str(own), "0.169.1")
+    assert codex["roles"]["review"]["sandbox"] == "custom"
+    told = [one for one in codex["findings"] if one["id"] == "agent.extra_args"]
+    assert [one["level"] for one in told] == ["error"]
+    assert str(project.root / ".kittify" / "orchestrator.toml") in told[0]["mend"]
+
+
+def test_agents_are_listed_outside_of_any_repository(project: Project, tmp_path: Path) -> None:
+    install(project, "codex", "echo 0.169.0")
+    assert listed(project, cwd=tmp_path)["codex"]["installed"]
+    refused = project.run("agents", "--repo-root", str(tmp_path))
+    assert (refused.returncode, "is not in a git repository" in refused.stderr) == (2, True)
+
+
+def test_a_wrong_setting_is_named(project: Project) -> None:
+    project.configure("[run]\nmax = 1\n")
+    done = project.run("agents")
+    assert (done.returncode, "unknown key" in done.stderr) == (2, True)
+
+
+def test_no_secret_that_a_cli_prints_is_shown(project: Project) -> None:
+    project.env["OPENAI_API_KEY"] = "sk-verysecret0123456789"
+    install(project, "codex", 'echo "$OPENAI_API_KEY is wrong"; exit 1')
+    for args in ((), ("--json",)):
+        shown = project.run("agents", *args).stdout
+        assert "is wrong" in shown
+        assert "verysecret" not in shown
+
+
+def test_a_dry_run_warns_of_another_major_version(project: Project) -> None:
+    install(project, "codex", "echo codex-cli 1.0.0")
+    shown = project.orchestrate("--dry-run", agents="codex").stdout
+    assert "  warning: agent codex: version 1.0.0 is of another major" in shown
+
+
+def test_a_run_warns_of_another_major_version_and_logs_each_version(project: Project) -> None:
+    install(project, "codex", "echo codex-cli 1.0.0")
+    project.lanes({"WP01": "done"})
+    done = project.orchestrate(agents="codex")
+    assert done.returncode == 0, done.stderr
+    assert "run   warning: agent codex: version 1.0.0 is of another major" in done.stdout
+    log = (project.root / ".kittify" / "logs" / "demo-01ABC" / "orchestrator.log").read_text()
+    assert "1.0.0" in log
+    assert f"{project.bin}{os.sep}codex" in log
