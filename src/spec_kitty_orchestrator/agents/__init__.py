@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from spec_kitty_orchestrator.agents.claude_code import ClaudeCode
 from spec_kitty_orchestrator.agents.codex import Codex
+from spec_kitty_orchestrator.agents.kilocode import KiloCode
 from spec_kitty_orchestrator.agents.opencode import OpenCode
 from spec_kitty_orchestrator.agents.scripted import Scripted
 from spec_kitty_orchestrator.agents.spec import Agent
@@ -16,6 +17,7 @@ BUILT_IN: Mapping[str, Agent] = MappingProxyType(
         "claude-code": ClaudeCode(),
         "codex": Codex(),
         "opencode": OpenCode(),
+        "kilocode": KiloCode(),
         "scripted": Scripted(),
     }
 )

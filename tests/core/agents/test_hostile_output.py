@@ -16,11 +16,13 @@ SUCCESSES = {
     "claude-code": DATA / "claude" / "success.stdout",
     "codex": DATA / "codex" / "success.stdout",
     "opencode": DATA / "opencode" / "success.stdout",
+    "kilocode": DATA / "kilocode" / "success.stdout",
 }
 ENDS: dict[str, dict[str, object]] = {
     "claude-code": {"type": "result", "is_error": False, "result": "x"},
     "codex": {"type": "turn.completed"},
     "opencode": {"type": "step_finish", "part": {"reason": "stop"}},
+    "kilocode": {"type": "step_finish", "part": {"reason": "stop"}},
     "scripted": {"type": "result", "outcome": "ok"},
 }
 NAMES = (
@@ -50,6 +52,9 @@ NAMES = (
     "subtype",
     "error_status",
     "timestamp",
+    "billing",
+    "usage_unit",
+    "total_cost",
 )
 KINDS = (
     "result",
