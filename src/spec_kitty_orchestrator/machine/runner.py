@@ -143,8 +143,7 @@ class LocalAgents(ConfiguredAgents):
         if self._stop_grace_s is not None:
             return AgentReport(Outcome.CANCELED, detail="the run was stopped before the attempt began")
         directory = Path(attempt.directory)
-        command = await anyio.to_thread.run_sync(
-            self.command,
+        command = self.command(
             attempt.agent,
             attempt.role,
             cwd,

@@ -1,0 +1,147 @@
+"""Letta Code: `letta -p --output-format stream-json`; the last line of its stream is one `result` event.
+
+Its `subtype` decides. An error of the model's API ends the stream without a result, in an `error` event.
+"""
+
+from collections.abc import Iterable
+
+from spec_kitty_orchestrator.agents.api_message import outcome_of_message
+from spec_kitty_orchestrator.agents.json_lines import Event, count, events, message, part, text
+from spec_kitty_orchestrator.agents.spec import (
+    BOTH_ROLES,
+    AgentCommand,
+    AgentSettings,
+    Assignment,
+    Login,
+    Permissions,
+)
+from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
+
+_IMPLEMENT = ("--permission-mode", "acceptEdits", "--allowedTools", "Bash")
+_REVIEW = ("--permission-mode", "plan", "--tools", "Read,Glob,Grep,Bash")
+
+_REFUSALS: tuple[tuple[str, Outcome], ...] = (
+    ("Missing LETTA_API_KEY", Outcome.AUTH),
+    ("Error: Unknown option", Outcome.INVALID_REQUEST),
+    ("Conversation ", Outcome.FAILED),
+)
+"""How it begins, on stderr, to refuse to start; it then says nothing on stdout."""
+
+_UNKNOWN_MODEL = 'Unknown model "'
+
+
+class Letta:
+    """Letta's CLI, for its server or for models of one's own (its local backend).
+
+    The implementer edits files and runs commands without being asked; neither is confined. The reviewer may
+    read files and run commands that the CLI knows to change nothing; everything else is refused.
+    """
+
+    name = "letta"
+    family = "letta"
+    executable = "letta"
+    environment: tuple[str, ...] = (
+        *("LETTA_*", "MEMORY_DIR", "ANTHROPIC_*", "OPENAI_*", "AZURE_OPENAI_*", "GEMINI_*", "GOOGLE_*"),
+        *("OPENROUTER_*", "ZAI_*", "ZHIPU_*", "MOONSHOT_*", "MINIMAX_*", "KIMI_*", "OLLAMA_*"),
+        *("LMSTUDIO_*", "LLAMA_CPP_*", "LLAMACPP_*"),
+    )
+    roles = BOTH_ROLES
+    versions: tuple[str, ...] = ("0.25.9",)
+    install = "npm install -g @letta-ai/letta-code"
+    login = Login(
+        variables=("LETTA_API_KEY", "LETTA_LOCAL_BACKEND_EXPERIMENTAL"),
+        how="set LETTA_API_KEY, or run `letta connect` with `--backend local` and set "
+        "LETTA_LOCAL_BACKEND_EXPERIMENTAL=1",
+    )
+    shell_in_review = True
+    traces: tuple[str, ...] = (".letta",)
+    resumes = True
+    reports_cost = False
+    caps_cost = False
+
+    def command(self, task: Assignment, settings: AgentSettings) -> AgentCommand:
+        """Build the argv; a new conversation gets an agent of its own, which remembers nothing of others."""
+        model = ("--model", settings.model) if settings.model else ()
+        return AgentCommand(
+            argv=(
+                settings.executable or self.executable,
+                "-p",
+                "--output-format",
+                "stream-json",
+                *(_REVIEW if task.role is Role.REVIEW else _IMPLEMENT),
+                *(("--conversation", task.session) if task.session else ("--new-agent",)),
+                *model,
+                *settings.extra_args,
+            ),
+            env=dict(settings.env),
+        )
+
+    def permissions(self, role: Role) -> Permissions:
+        """Tell what the argv of a role allows; it is the CLI that confines its tools, not the system."""
+        if role is Role.REVIEW:
+            return Permissions("plan", "read_only_tools", "none")
+        return Permissions("accept_edits", "none", "full")
+
+    def report(self, stdout: Iterable[str], stderr_tail: str, exit_code: int | None) -> AgentReport:
+        """Read the outcome from the `result` event; without one, from the last error or retry."""
+        result: Event = {}
+        failure = session = ""
+        counts = counted = False
+        for event in events(stdout):
+            kind, piece = text(event, "type"), text(event, "message_type")
+            session = text(event, "conversation_id") or session
+            if kind == "result":
+                result = event
+            elif kind == "error":
+                result, failure = {}, _told(event) or failure
+            elif kind == "message" and text(event, "event_type") == "retry":
+                failure = text(event, "event_data", "message")
+            elif piece == "usage_statistics":
+                result, failure = {}, ""
+                counted = count(event, "total_tokens") > 0
+                counts = counts or counted
+        outcome = _outcome(result, failure)
+        if outcome is Outcome.OK and counts and not counted:
+            outcome, failure = Outcome.OVERLOADED, "the model's answer was cut off"
+        if not session:
+            plain = stderr_tail.lstrip()
+            outcome = next((one for words, one in _REFUSALS if plain.startswith(words)), outcome)
+        ended = f"no result event; exit code {exit_code}"
+        return AgentReport(
+            outcome=outcome,
+            text=text(result, "result") if outcome is Outcome.OK else "",
+            detail=""
+            if outcome is Outcome.OK
+            else message(failure, text(result, "result"), stderr_tail, ended),
+            session=session or None,
+            usage=_usage(part(result, "usage")),
+            exit_code=exit_code,
+        )
+
+
+def _outcome(result: Event, failure: str) -> Outcome:
+    if result:
+        good = result.get("subtype") == "success" and result.get("is_error") is not True
+        return Outcome.OK if good else Outcome.FAILED
+    if failure.startswith(_UNKNOWN_MODEL):
+        return Outcome.INVALID_REQUEST
+    if failure:
+        return outcome_of_message(failure) or Outcome.FAILED
+    return Outcome.CRASHED
+
+
+def _told(error: Event) -> str:
+    """Return the API's own words; the event that ends a run wraps them in JSON."""
+    inner = next(events((text(error, "message"),)), {})
+    return (
+        text(error, "api_error", "message")
+        or text(inner, "error", "error", "message")
+        or text(error, "message")
+    )
+
+
+def _usage(told: Event) -> Usage:
+    """Count what was cached as sent, too: it is in the total alone."""
+    received = count(told, "completion_tokens")
+    sent = max(count(told, "prompt_tokens"), count(told, "total_tokens") - received)
+    return Usage(input_tokens=sent, output_tokens=received)

@@ -1,0 +1,169 @@
+"""pi: `pi -p --mode json`; it is done when its last message stopped by itself and `agent_end` followed.
+
+It exits with 0 after every error of the API. Where a stream is cut off it takes what it has for the whole
+answer; only what is missing then, the count of tokens and the reason of a tool call, gives it away.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from spec_kitty_orchestrator.agents.api_message import outcome_of_message
+from spec_kitty_orchestrator.agents.json_lines import Event, amount, count, events, message, part, text
+from spec_kitty_orchestrator.agents.spec import (
+    BOTH_ROLES,
+    AgentCommand,
+    AgentSettings,
+    Assignment,
+    Login,
+    Permissions,
+)
+from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
+
+_IMPLEMENT = ("--tools", "read,bash,edit,write,grep,find,ls")
+_REVIEW = ("--tools", "read,grep,find,ls", "--no-extensions", "--no-skills", "--no-prompt-templates")
+"""Extensions in the worktree's `.pi/` are the implementer's, and their code runs unasked."""
+
+_PARTIAL = '{"type":"message_update"'
+"""Begins a line that repeats a message so far, one for each piece of it: most of the output, and no news."""
+
+_REFUSALS: tuple[tuple[str, Outcome], ...] = (
+    ("No API key found", Outcome.AUTH),
+    ("No models available", Outcome.AUTH),
+    ("No API provider registered", Outcome.INVALID_REQUEST),
+    ("Error: Unknown option", Outcome.INVALID_REQUEST),
+    ("Unknown option", Outcome.INVALID_REQUEST),
+    ("No session found matching", Outcome.FAILED),
+    ("Session found in different project", Outcome.FAILED),
+)
+"""How it begins, on stderr, to refuse to start; it then sends no message."""
+
+
+class Pi:
+    """The CLI of pi-coding-agent, for models of many vendors.
+
+    The implementer has its tools without being asked; they are not confined. The reviewer has tools that read
+    files, and no others.
+    """
+
+    name = "pi"
+    family = "pi"
+    executable = "pi"
+    environment: tuple[str, ...] = (
+        *("PI_*", "ANTHROPIC_*", "OPENAI_*", "AZURE_OPENAI_*", "GEMINI_*", "GOOGLE_*", "DEEPSEEK_*"),
+        *("GROQ_*", "CEREBRAS_*", "XAI_*", "FIREWORKS_*", "OPENROUTER_*", "AI_GATEWAY_*", "ZAI_*"),
+        *("MISTRAL_*", "MINIMAX_*", "MOONSHOT_*", "OPENCODE_API_KEY", "KIMI_*", "CLOUDFLARE_*"),
+        *("XIAOMI_*", "HF_TOKEN", "COPILOT_GITHUB_TOKEN", "AWS_*"),
+    )
+    roles = BOTH_ROLES
+    versions: tuple[str, ...] = ("0.73.1",)
+    install = "npm install -g @mariozechner/pi-coding-agent"
+    login = Login(
+        variables=("ANTHROPIC_API_KEY", "ANTHROPIC_OAUTH_TOKEN", "OPENAI_API_KEY", "GEMINI_API_KEY"),
+        files=(
+            *("$PI_CODING_AGENT_DIR/auth.json", "~/.pi/agent/auth.json"),
+            *("$PI_CODING_AGENT_DIR/models.json", "~/.pi/agent/models.json"),
+        ),
+        how="run `pi` once and use /login, or set the key of your model's vendor",
+    )
+    shell_in_review = False
+    traces: tuple[str, ...] = (".pi",)
+    resumes = True
+    reports_cost = True
+    caps_cost = False
+
+    def command(self, task: Assignment, settings: AgentSettings) -> AgentCommand:
+        """Build the argv; a session can be gone on with in its own directory only."""
+        model = ("--model", settings.model) if settings.model else ()
+        resumed = ("--session", task.session) if task.session else ()
+        return AgentCommand(
+            argv=(
+                settings.executable or self.executable,
+                "-p",
+                "--mode",
+                "json",
+                *(_REVIEW if task.role is Role.REVIEW else _IMPLEMENT),
+                *resumed,
+                *model,
+                *settings.extra_args,
+            ),
+            env=dict(settings.env),
+        )
+
+    def permissions(self, role: Role) -> Permissions:
+        """Tell what the argv of a role allows; it never asks."""
+        if role is Role.REVIEW:
+            return Permissions("never_ask", "read_only_tools", "none")
+        return Permissions("never_ask", "none", "full")
+
+    def report(self, stdout: Iterable[str], stderr_tail: str, exit_code: int | None) -> AgentReport:
+        """Read the outcome from the agent's last message."""
+        last: Event = {}
+        session = ""
+        spent = Usage()
+        ended = counts = False
+        for event in events(_news(stdout)):
+            kind, said = text(event, "type"), part(event, "message")
+            if kind == "session":
+                session = text(event, "id")
+            elif kind == "agent_start":
+                ended = False
+            elif kind == "agent_end":
+                ended = True
+            elif kind == "message_end" and said.get("role") == "assistant":
+                last, ended = said, False
+                counts = counts or _counts(said)
+                spent = _plus(spent, part(said, "usage"))
+        outcome, told = _outcome(last, ended=ended), text(last, "errorMessage")
+        if outcome is Outcome.OK and counts and not count(last, "usage", "totalTokens"):
+            outcome, told = Outcome.OVERLOADED, "the model's answer was cut off"
+        if not last:
+            plain = stderr_tail.lstrip()
+            outcome = next((one for words, one in _REFUSALS if plain.startswith(words)), outcome)
+        stopped = f"it ended after a message with the reason {text(last, 'stopReason') or 'unknown'!r}"
+        return AgentReport(
+            outcome=outcome,
+            text=_words(last) if outcome is Outcome.OK else "",
+            detail=""
+            if outcome is Outcome.OK
+            else message(told, stderr_tail, f"{stopped}; exit code {exit_code}"),
+            session=session or None,
+            usage=spent,
+            exit_code=exit_code,
+        )
+
+
+def _news(stdout: Iterable[str]) -> Iterator[str]:
+    return (line for line in stdout if not line.startswith(_PARTIAL))
+
+
+def _outcome(last: Event, *, ended: bool) -> Outcome:
+    reason = text(last, "stopReason")
+    if reason == "error" or text(last, "errorMessage"):
+        return outcome_of_message(text(last, "errorMessage")) or Outcome.FAILED
+    if not ended or not last or reason == "aborted":
+        return Outcome.CRASHED
+    return Outcome.OK if reason == "stop" and _words(last).strip() else Outcome.FAILED
+
+
+def _counts(said: Event) -> bool:
+    """Tell whether the API counts tokens, or broke off a tool call: a whole one has a reason of its own."""
+    called = any(text(one, "type") == "toolCall" for one in _parts(said))
+    return count(said, "usage", "totalTokens") > 0 or (called and text(said, "stopReason") == "stop")
+
+
+def _parts(said: Event) -> list[Event]:
+    content = said.get("content")
+    return [one for one in content if isinstance(one, dict)] if isinstance(content, list) else []
+
+
+def _words(said: Event) -> str:
+    return "".join(text(one, "text") for one in _parts(said) if text(one, "type") == "text")
+
+
+def _plus(spent: Usage, told: Event) -> Usage:
+    cost = amount(told, "cost", "total")
+    cached = count(told, "cacheRead") + count(told, "cacheWrite")
+    return Usage(
+        input_tokens=spent.input_tokens + count(told, "input") + cached,
+        output_tokens=spent.output_tokens + count(told, "output"),
+        cost_usd=spent.cost_usd if cost is None else (spent.cost_usd or 0.0) + cost,
+    )
