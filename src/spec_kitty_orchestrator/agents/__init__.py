@@ -7,6 +7,7 @@ from types import MappingProxyType
 from spec_kitty_orchestrator.agents.claude_code import ClaudeCode
 from spec_kitty_orchestrator.agents.codex import Codex
 from spec_kitty_orchestrator.agents.copilot import Copilot
+from spec_kitty_orchestrator.agents.kilocode import KiloCode
 from spec_kitty_orchestrator.agents.letta import Letta
 from spec_kitty_orchestrator.agents.opencode import OpenCode
 from spec_kitty_orchestrator.agents.pi import Pi
@@ -20,6 +21,7 @@ BUILT_IN: Mapping[str, Agent] = MappingProxyType(
         "codex": Codex(),
         "opencode": OpenCode(),
         "copilot": Copilot(),
+        "kilocode": KiloCode(),
         "pi": Pi(),
         "letta": Letta(),
         "scripted": Scripted(),

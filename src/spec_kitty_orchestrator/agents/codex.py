@@ -4,6 +4,7 @@ Its errors have no code, only a message in the CLI's own fixed words. Those are 
 beginning; the words of a retry only where the turn has no end.
 """
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -91,8 +92,11 @@ class Codex:
         """Build the argv; analytics are off because the CLI waits five seconds for them when it ends.
 
         `resume` takes no sandbox of its own, and without one given before it the conversation would go on
-        unable to write.
+        unable to write. A reviewer does not trust the worktree: servers and hooks that `.codex/` there names
+        would run outside of the sandbox, also for a user who trusts the repository.
         """
+        review = task.role is Role.REVIEW
+        distrust = f'projects={{{json.dumps(str(task.workspace))}={{trust_level="untrusted"}}}}'
         model = ("--model", settings.model) if settings.model else ()
         resumed = ("resume", task.session) if task.session else ()
         return AgentCommand(
@@ -101,9 +105,10 @@ class Codex:
                 "exec",
                 "--json",
                 "--sandbox",
-                "read-only" if task.role is Role.REVIEW else "workspace-write",
+                "read-only" if review else "workspace-write",
                 "-c",
                 "analytics.enabled=false",
+                *(("-c", distrust) if review else ()),
                 *model,
                 *settings.extra_args,
                 *resumed,

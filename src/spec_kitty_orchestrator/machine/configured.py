@@ -48,9 +48,12 @@ class ConfiguredAgents:
         session: str = "",
         max_cost_usd: float | None = None,
     ) -> AgentCommand:
-        """Build what `run` would start. Raises `PreflightError` for an unknown agent."""
+        """Build what `run` would start; reads the disk. Raises `PreflightError` for an unknown agent."""
         spec, settings = self.agent(agent)
-        task = Assignment(role, workspace, attempt_id, directory, session, max_cost_usd)
+        # A CLI that compares the path with that of its own directory sees no symbolic links there.
+        task = Assignment(
+            role, Path(os.path.realpath(workspace)), attempt_id, directory, session, max_cost_usd
+        )
         built = spec.command(task, settings)
         defaults = {name: value for name, value in built.default_env.items() if name not in os.environ}
         # What the module sets says what the agent is allowed: a setting of the user's must not undo it.

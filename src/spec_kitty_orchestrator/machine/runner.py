@@ -143,7 +143,8 @@ class LocalAgents(ConfiguredAgents):
         if self._stop_grace_s is not None:
             return AgentReport(Outcome.CANCELED, detail="the run was stopped before the attempt began")
         directory = Path(attempt.directory)
-        command = self.command(
+        command = await anyio.to_thread.run_sync(
+            self.command,
             attempt.agent,
             attempt.role,
             cwd,

@@ -36,7 +36,14 @@ def command(agent: str, role: Role, settings: AgentSettings = PLAIN) -> AgentCom
             Role.IMPLEMENT,
             "codex exec --json --sandbox workspace-write -c analytics.enabled=false -",
         ),
-        ("codex", Role.REVIEW, "codex exec --json --sandbox read-only -c analytics.enabled=false -"),
+        (
+            "codex",
+            Role.REVIEW,
+            (
+                "codex exec --json --sandbox read-only -c analytics.enabled=false"
+                ' -c projects={"/wt"={trust_level="untrusted"}} -'
+            ),
+        ),
         ("opencode", Role.IMPLEMENT, "opencode run --auto --agent build --format json"),
         ("opencode", Role.REVIEW, "opencode run --auto --agent plan --format json"),
     ],

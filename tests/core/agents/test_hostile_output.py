@@ -18,6 +18,7 @@ SUCCESSES = {
     "copilot": DATA / "copilot" / "success.stdout",
     "letta": DATA / "letta" / "success.stdout",
     "opencode": DATA / "opencode" / "success.stdout",
+    "kilocode": DATA / "kilocode" / "success.stdout",
     "pi": DATA / "pi" / "success.stdout",
 }
 ENDS: dict[str, dict[str, object]] = {
@@ -26,6 +27,7 @@ ENDS: dict[str, dict[str, object]] = {
     "copilot": {"type": "result", "exitCode": 0},
     "letta": {"type": "result", "subtype": "success", "result": "x"},
     "opencode": {"type": "step_finish", "part": {"reason": "stop"}},
+    "kilocode": {"type": "step_finish", "part": {"reason": "stop"}},
     "pi": {"type": "agent_end"},
     "scripted": {"type": "result", "outcome": "ok"},
 }
@@ -56,6 +58,9 @@ NAMES = (
     "subtype",
     "error_status",
     "timestamp",
+    "billing",
+    "usage_unit",
+    "total_cost",
     "exitCode",
     "toolRequests",
     "statusCode",
