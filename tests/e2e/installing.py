@@ -5,7 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from glob import glob
 from pathlib import Path
 
@@ -50,16 +50,20 @@ def program_of(agent: str, cache: Path) -> str:
     return str(launcher)
 
 
-def version_of(program: str) -> str:
+def version_of(program: str, env: Mapping[str, str] | None = None) -> str:
     """Return what a CLI says of its version, "" if it says nothing that looks like one."""
-    done = subprocess.run(
-        [program, "--version"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=VERSION_LIMIT_S,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [program, "--version"],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=VERSION_LIMIT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return ""
     found = re.search(r"\d+\.\d+\.\d+", done.stdout + done.stderr)
     return found[0] if found else ""
 

@@ -91,7 +91,7 @@ def run_row(agent: str, missions: Missions, cache: Path) -> Row:
                 cells[name] = Cell("not run", str(reason))
             except Exception as error:  # noqa: BLE001 - whatever is wrong with a row belongs in the table
                 cells[name] = Cell("fail", f"{type(error).__name__}: {error}"[:2000])
-    return Row(agent, cli.package, version_of(program), cells)
+    return Row(agent, cli.package, version_of(program, {**row.base_env, **row.env}), cells)
 
 
 def _run(agent: str, program: str, missions: Missions, api: ModelApi) -> Evidence:
