@@ -7,10 +7,12 @@ from types import MappingProxyType
 from spec_kitty_orchestrator.agents.claude_code import ClaudeCode
 from spec_kitty_orchestrator.agents.codex import Codex
 from spec_kitty_orchestrator.agents.copilot import Copilot
+from spec_kitty_orchestrator.agents.gemini import Gemini
 from spec_kitty_orchestrator.agents.kilocode import KiloCode
 from spec_kitty_orchestrator.agents.letta import Letta
 from spec_kitty_orchestrator.agents.opencode import OpenCode
 from spec_kitty_orchestrator.agents.pi import Pi
+from spec_kitty_orchestrator.agents.qwen import Qwen
 from spec_kitty_orchestrator.agents.scripted import Scripted
 from spec_kitty_orchestrator.agents.spec import Agent
 from spec_kitty_orchestrator.errors import UsageError
@@ -20,6 +22,8 @@ BUILT_IN: Mapping[str, Agent] = MappingProxyType(
         "claude-code": ClaudeCode(),
         "codex": Codex(),
         "opencode": OpenCode(),
+        "gemini": Gemini(),
+        "qwen": Qwen(),
         "copilot": Copilot(),
         "kilocode": KiloCode(),
         "pi": Pi(),

@@ -17,6 +17,7 @@ from spec_kitty_orchestrator.agents.json_lines import (
     part,
     text,
 )
+from spec_kitty_orchestrator.agents.refused_tools import refused_tools
 from spec_kitty_orchestrator.agents.spec import (
     BOTH_ROLES,
     AgentCommand,
@@ -156,7 +157,7 @@ class ClaudeCode:
         return AgentReport(
             outcome=outcome,
             text=text(result, "result") if outcome is Outcome.OK else "",
-            detail=_refused_tools(result)
+            detail=refused_tools(result)
             if outcome is Outcome.OK
             else message(
                 text(result, "result"),
@@ -201,14 +202,6 @@ def _tried_again(retry: Event) -> str:
     status = number(retry, "error_status")
     after = "without an answer" if status is None else f"with status {status:g}"
     return f"it was trying again after a request that ended {after} ({text(retry, 'error') or 'unknown'})"
-
-
-def _refused_tools(result: Event) -> str:
-    denials = result.get("permission_denials")
-    if not isinstance(denials, list) or not denials:
-        return ""
-    names = sorted({text(one, "tool_name") for one in denials if isinstance(one, dict)} - {""})
-    return message(f"{len(denials)} tool calls were refused: {', '.join(names)}")
 
 
 def _usage(result: Event) -> Usage:

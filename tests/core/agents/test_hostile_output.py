@@ -20,6 +20,8 @@ SUCCESSES = {
     "opencode": DATA / "opencode" / "success.stdout",
     "kilocode": DATA / "kilocode" / "success.stdout",
     "pi": DATA / "pi" / "success.stdout",
+    "gemini": DATA / "gemini" / "success.stdout",
+    "qwen": DATA / "qwen" / "success.stdout",
 }
 ENDS: dict[str, dict[str, object]] = {
     "claude-code": {"type": "result", "is_error": False, "result": "x"},
@@ -29,6 +31,8 @@ ENDS: dict[str, dict[str, object]] = {
     "opencode": {"type": "step_finish", "part": {"reason": "stop"}},
     "kilocode": {"type": "step_finish", "part": {"reason": "stop"}},
     "pi": {"type": "agent_end"},
+    "gemini": {"type": "result", "status": "success"},
+    "qwen": {"type": "result", "is_error": False, "result": "x"},
     "scripted": {"type": "result", "outcome": "ok"},
 }
 NAMES = (
@@ -77,6 +81,9 @@ NAMES = (
     "event_type",
     "event_data",
     "api_error",
+    "status",
+    "stats",
+    "severity",
 )
 KINDS = (
     "result",
@@ -107,6 +114,10 @@ KINDS = (
     "429 You exceeded your current quota",
     '503 {"error": {"code": 503}}',
     "turn.failed",
+    "init",
+    "tool_result",
+    "success",
+    "[API Error: 429 Please try again in 9.9.9s.]",
     "Reconnecting... 1/5 (unexpected status 999)",
     "You've hit your usage limit. Try again at Feb 30th, 0000 99:99 PM.",
 )

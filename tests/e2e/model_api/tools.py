@@ -6,10 +6,10 @@ from typing import Any
 from tests.e2e.model_api.dialects.spec import Call, Schema
 from tests.e2e.model_api.tasks import Write, by_shell
 
-WRITES = ("Write", "write")
+WRITES = ("Write", "write", "write_file")
 """Tools that write a whole file."""
 
-SHELLS = ("Bash", "bash", "exec_command")
+SHELLS = ("Bash", "bash", "exec_command", "run_shell_command")
 """Tools that run a command."""
 
 ARGUMENTS: Mapping[str, tuple[str, ...]] = {

@@ -1,0 +1,188 @@
+"""Qwen Code: `qwen --output-format stream-json`; the last line of its stream is one `result` event.
+
+`is_error` of that event decides. What it says of an API's failure is a message of a fixed form, which is read
+from its beginning.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from spec_kitty_orchestrator.agents.api_status import outcome_of_status, until_reset
+from spec_kitty_orchestrator.agents.json_lines import Event, count, events, message, text
+from spec_kitty_orchestrator.agents.refused_tools import refused_tools
+from spec_kitty_orchestrator.agents.spec import (
+    BOTH_ROLES,
+    AgentCommand,
+    AgentSettings,
+    Assignment,
+    Login,
+    Permissions,
+)
+from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
+
+_DEFAULTS = Path(__file__).with_name("settings") / "qwen_defaults.json"
+_OWN_DEFAULTS = (
+    Path("/etc/qwen-code/system-defaults.json"),
+    Path("/Library/Application Support/QwenCode/system-defaults.json"),
+)
+"""Where whoever runs a machine puts defaults of their own, which ours must not take the place of."""
+
+_IMPLEMENT = ("--approval-mode", "auto-edit", "--allowed-tools", "run_shell_command")
+_REVIEW = ("--safe-mode", "--approval-mode", "default")
+"""Safe mode leaves out settings, hooks, servers and skills, of the worktree and of the user's own alike."""
+
+_STATUS = re.compile(r"\[API Error: (\d{3}) ")
+_WORDS: tuple[tuple[str, Outcome], ...] = (
+    ("[API Error: 429 You exceeded your current quota, please check your plan and billing", Outcome.BUDGET),
+    ("[API Error: Quota exhausted: ", Outcome.RATE_LIMITED),
+    ("Quota exhausted: ", Outcome.RATE_LIMITED),
+    ("[API Error: Model stream ended without", Outcome.OVERLOADED),
+    ("[API Error: Connection error", Outcome.OVERLOADED),
+    ("[API Error: Request timed out", Outcome.OVERLOADED),
+    ("[API Error: terminated", Outcome.OVERLOADED),
+    ("No auth type is selected", Outcome.AUTH),
+    ("Missing API key", Outcome.AUTH),
+)
+"""How a message of the CLI's begins where it names no status, or means something else than its status."""
+
+_AGAIN = re.compile(r"^Retrying in \d+s \(attempt \d+/\d+\)(?:: (.*))?$", re.MULTILINE)
+_RESET = re.compile(r"[Pp]lease try again in ([\d.]{1,12})(m?s)\b")
+_LIMITS = frozenset({53, 55})
+"""With these codes it ends at a limit of its own settings, of turns or of tool calls, and tells no result."""
+
+_REFUSED = frozenset({42, 52})
+"""With these codes it refuses its input or its settings."""
+
+_USAGE = "Usage: qwen [options]"
+"""How it begins to list its arguments, after it said which one is wrong."""
+
+_REFUSALS = (_USAGE, "No input provided via stdin")
+_UNKNOWN_SESSION = "No saved session found with ID"
+
+
+class Qwen:
+    """Alibaba's fork of Gemini CLI, with whatever provider the user configured for it.
+
+    The implementer edits files and runs commands without being asked; neither is confined. The reviewer has
+    no tool that writes and no shell.
+    """
+
+    name = "qwen"
+    family = "qwen"
+    executable = "qwen"
+    environment: tuple[str, ...] = (
+        *("QWEN_*", "OPENAI_*", "DASHSCOPE_*", "BAILIAN_*", "MODELSCOPE_*"),
+        # Whichever provider it is configured for, it finds that one's key in the environment.
+        *("ANTHROPIC_*", "GEMINI_*", "GOOGLE_*", "OPENROUTER_*", "DEEPSEEK_*", "MOONSHOT_*", "ZAI_*"),
+    )
+    roles = BOTH_ROLES
+    versions: tuple[str, ...] = ("0.24.4",)
+    install = "npm install -g @qwen-code/qwen-code"
+    login = Login(
+        variables=("OPENAI_API_KEY", "DASHSCOPE_API_KEY", "BAILIAN_CODING_PLAN_API_KEY"),
+        files=("$QWEN_HOME/oauth_creds.json", "~/.qwen/oauth_creds.json"),
+        how="run `qwen` once and choose a provider, or set OPENAI_API_KEY, OPENAI_BASE_URL and OPENAI_MODEL",
+    )
+    shell_in_review = False
+    traces: tuple[str, ...] = ()
+    resumes = True
+    reports_cost = False
+    caps_cost = False
+
+    def __init__(self, own_defaults: Sequence[Path] = _OWN_DEFAULTS) -> None:
+        """Take the files that hold this machine's own defaults for the CLI, if there are any."""
+        self._own_defaults = tuple(own_defaults)
+
+    def command(self, task: Assignment, settings: AgentSettings) -> AgentCommand:
+        """Build the argv; a flag follows `--allowed-tools`, which takes every word after it.
+
+        Without our defaults it would try a failing request again for the better part of an hour.
+        """
+        model = ("--model", settings.model) if settings.model else ()
+        resumed = ("--resume", task.session) if task.session else ()
+        own = any(path.exists() for path in self._own_defaults)
+        return AgentCommand(
+            argv=(
+                settings.executable or self.executable,
+                *resumed,
+                *model,
+                *settings.extra_args,
+                *(_REVIEW if task.role is Role.REVIEW else _IMPLEMENT),
+                "--output-format",
+                "stream-json",
+            ),
+            env=dict(settings.env),
+            default_env={} if own else {"QWEN_CODE_SYSTEM_DEFAULTS_PATH": str(_DEFAULTS)},
+        )
+
+    def permissions(self, role: Role) -> Permissions:
+        """Tell what the argv of a role allows; it is the CLI that confines its tools, not the system."""
+        if role is Role.REVIEW:
+            return Permissions("deny", "read_only_tools", "none")
+        return Permissions("auto_edit", "none", "full")
+
+    def report(self, stdout: Iterable[str], stderr_tail: str, exit_code: int | None) -> AgentReport:
+        """Read the outcome from the last `result` event; without one, from what it was trying again."""
+        result: Event = {}
+        session = ""
+        waits = False
+        for event in events(stdout):
+            kind = text(event, "type")
+            session = text(event, "session_id") or session
+            if kind == "result":
+                result = event
+            elif kind == "system" and text(event, "subtype") == "retry":
+                result, waits = {}, True
+            elif kind in {"assistant", "user"} and event.get("parent_tool_use_id") is None:
+                result, waits = {}, False
+        failure = text(result, "error", "message")
+        again = _last(_AGAIN, stderr_tail) if waits and not result else ""
+        if result:
+            outcome = Outcome.OK if result.get("is_error") is False else _class(failure) or Outcome.FAILED
+        elif waits:
+            outcome = _class(again) or Outcome.OVERLOADED
+        else:
+            outcome = _without_end(session, stderr_tail, exit_code)
+        words = stderr_tail.partition(_USAGE)[0]
+        ended = f"no result event; exit code {exit_code}"
+        return AgentReport(
+            outcome=outcome,
+            text=text(result, "result") if outcome is Outcome.OK else "",
+            detail=refused_tools(result)
+            if outcome is Outcome.OK
+            else message(failure, f"it was trying again: {again}" if again else "", words, ended),
+            retry_after_s=_reset(failure or again) if outcome is Outcome.RATE_LIMITED else None,
+            session=session or None,
+            usage=Usage(count(result, "usage", "input_tokens"), count(result, "usage", "output_tokens")),
+            exit_code=exit_code,
+            usage_is_cumulative=True,
+        )
+
+
+def _class(told: str) -> Outcome | None:
+    by_words = next((outcome for words, outcome in _WORDS if told.startswith(words)), None)
+    status = _STATUS.match(told)
+    return by_words or (outcome_of_status(int(status[1])) if status else None)
+
+
+def _without_end(session: str, stderr_tail: str, exit_code: int | None) -> Outcome:
+    if session:
+        return Outcome.FAILED if exit_code in _LIMITS else Outcome.CRASHED
+    if stderr_tail.lstrip().startswith(_UNKNOWN_SESSION):
+        return Outcome.FAILED
+    refused = exit_code in _REFUSED or any(one in stderr_tail for one in _REFUSALS)
+    return Outcome.INVALID_REQUEST if refused else Outcome.CRASHED
+
+
+def _last(pattern: re.Pattern[str], told: str) -> str:
+    found = pattern.findall(told)
+    return found[-1] if found else ""
+
+
+def _reset(told: str) -> float | None:
+    again = _RESET.search(told)
+    try:
+        return until_reset(float(again[1]) * (0.001 if again[2] == "ms" else 1.0)) if again else None
+    except ValueError:
+        return None
