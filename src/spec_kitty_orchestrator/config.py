@@ -14,8 +14,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from spec_kitty_orchestrator.agent_section import AgentSection
+from spec_kitty_orchestrator.core.host_rules import forbidden_word
 from spec_kitty_orchestrator.errors import ConfigError
-from spec_kitty_orchestrator.settings import SECTIONS, AgentSection, GateSection, Settings
+from spec_kitty_orchestrator.settings import SECTIONS, GateSection, Settings
 
 CONFIG_FILE = Path(".kittify") / "orchestrator.toml"
 ENVIRONMENT_PREFIX = "SKO_"
@@ -59,7 +61,7 @@ def load(
         flags: what was given on the command line, by the variable's name in small letters without `SKO_`:
             `<key>` of `[run]`, `host_<key>` of `[host]`. A value of None means not given. Besides, `gate` is
             a list of lines for the shell that are gates after those of the file.
-        known_agents: names that can be configured and chosen.
+        known_agents: names that can be configured and chosen besides those of agents that the file declares.
 
     Raises:
         ConfigError: naming every wrong setting, one a line.
@@ -89,7 +91,7 @@ def load(
     except ValidationError as error:
         problems += _explain(error, source)
         raise ConfigError("\n".join(problems)) from None
-    problems += _unknown_agents(settings, source, known_agents)
+    problems += _wrong_agents(settings, source, known_agents)
     if problems:
         raise ConfigError("\n".join(problems))
     return settings
@@ -204,6 +206,26 @@ def _fields(path: tuple[str, ...]) -> list[str]:
     return list(model.model_fields)
 
 
+def _wrong_agents(settings: Settings, source: _Source, built_in: Collection[str]) -> list[str]:
+    own = {name: section for name, section in settings.agents.items() if section.command is not None}
+    known = (*built_in, *(name for name in own if name not in built_in))
+    return [
+        f"{source.of(('agents', name, key))}: [agents.{name}] {reason}"
+        for name, section in own.items()
+        for key, reason in _wrong_names(name, section, built_in)
+    ] + _unknown_agents(settings, source, known)
+
+
+def _wrong_names(name: str, section: AgentSection, built_in: Collection[str]) -> Iterable[tuple[str, str]]:
+    if name in built_in:
+        yield "command", f"command: {name} is known already; give yours another name, for example my-{name}"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", name):
+        yield "", "must be a short name of letters, digits, `.`, `_` and `-`"
+    if section.family is None and forbidden_word(name):
+        word = forbidden_word(name)
+        yield "", f"the host refuses a family that contains {word!r}, as this name does; set family"
+
+
 def _unknown_agents(settings: Settings, source: _Source, known: Collection[str]) -> list[str]:
     places: list[tuple[tuple[str, ...], str]] = [(("agents", name), name) for name in settings.agents]
     places += [(("run", "impl_agents"), name) for name in settings.run.impl_agents]
@@ -211,6 +233,7 @@ def _unknown_agents(settings: Settings, source: _Source, known: Collection[str])
     places += [(("run", "max_per_agent", name), name) for name in settings.run.max_per_agent]
     return [
         f"{source.of(path)}: unknown agent {name!r}{nearest(name, known)} (known: {', '.join(sorted(known))})"
+        + (f"; `command = [...]` in [agents.{name}] makes it one of your own" if path[0] == "agents" else "")
         for path, name in places
         if name not in known
     ]

@@ -4,15 +4,16 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
+from spec_kitty_orchestrator.agent_section import AgentSection
 from spec_kitty_orchestrator.core.gates import LONGEST_TIMEOUT_S
 from spec_kitty_orchestrator.quantities import dollars, many, seconds, seconds_or_none, size
+from spec_kitty_orchestrator.setting_values import Duration, Section, Text, Variables, list_to_tuple
 
 SHORTEST_HOST_CALL_S = 36.0
 """The host holds back a call for 30 s while its status lock is taken; this must not cut it off."""
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?")
 _LIMIT = re.compile(r"\s*([^=\s]+)\s*=\s*(-?\d{1,9})\s*")
 
 
@@ -48,22 +49,6 @@ def _limits(value: object) -> object:
     return limits
 
 
-def _patterns(value: object) -> object:
-    if isinstance(value, str):
-        value = [part.strip() for part in value.split(",") if part.strip()]
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _variable(pattern: str) -> str:
-    if not _VARIABLE.fullmatch(pattern):
-        raise ValueError(f"{pattern!r} is not a variable; write NAME, or PREFIX_* for several")
-    return pattern
-
-
-def _list_to_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _shell_line(value: object) -> object:
     """Make an argv of a line for the shell, which only the operator writes; a list is an argv already."""
     if isinstance(value, str) and value.strip():
@@ -83,12 +68,6 @@ def _gate_name(value: str) -> str:
     return value
 
 
-def _printable(value: str) -> str:
-    if not value.strip() or not value.isprintable():
-        raise ValueError("must be printable text that is not empty")
-    return value
-
-
 def _host_limit(value: float) -> float:
     if value < SHORTEST_HOST_CALL_S:
         raise ValueError(
@@ -103,23 +82,15 @@ def _quorum(value: object) -> object:
 
 
 Quorum = Annotated[Literal["all"] | Annotated[int, Field(ge=1)], BeforeValidator(_quorum)]
-Duration = Annotated[float, BeforeValidator(seconds)]
 DurationOrNone = Annotated[float, BeforeValidator(seconds_or_none)]
 Money = Annotated[float | None, BeforeValidator(dollars)]
 Size = Annotated[int, BeforeValidator(size)]
 AgentNames = Annotated[tuple[str, ...], BeforeValidator(_names), AfterValidator(_fallback_order)]
 AgentLimits = Annotated[dict[str, Annotated[int, Field(ge=1)]], BeforeValidator(_limits)]
-Variables = Annotated[tuple[Annotated[str, AfterValidator(_variable)], ...], BeforeValidator(_patterns)]
-Words = Annotated[tuple[str, ...], BeforeValidator(_list_to_tuple)]
 Command = Annotated[tuple[str, ...], BeforeValidator(_shell_line), AfterValidator(_argv)]
-Text = Annotated[str, AfterValidator(_printable)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class RunSettings(_Section):
+class RunSettings(Section):
     """`[run]`: who works, how much at once, and when to give up.
 
     Attributes:
@@ -193,7 +164,7 @@ class RunSettings(_Section):
         return len(self.review_agents) if self.review_quorum == "all" else self.review_quorum
 
 
-class HostSettings(_Section):
+class HostSettings(Section):
     """`[host]`: how `spec-kitty` is called.
 
     Attributes:
@@ -212,18 +183,7 @@ class HostSettings(_Section):
     warm_merge_drivers: bool = True
 
 
-class AgentSection(_Section):
-    """`[agents.<name>]`: what differs from the agent's own defaults."""
-
-    executable: Text | None = None
-    model: Text | None = None
-    extra_args: Words = ()
-    env: dict[str, str] = Field(default_factory=dict)
-    scenario: Text | None = None
-    pass_env: Variables = ()
-
-
-class GateSection(_Section):
+class GateSection(Section):
     """`[[gates]]`: a command that must succeed on a commit before a review of it is paid for.
 
     Attributes:
@@ -245,13 +205,13 @@ def _apart(gates: tuple[GateSection, ...]) -> tuple[GateSection, ...]:
     return gates
 
 
-class Settings(_Section):
+class Settings(Section):
     """Everything that can be configured."""
 
     run: RunSettings = Field(default_factory=RunSettings)
     host: HostSettings = Field(default_factory=HostSettings)
     agents: dict[str, AgentSection] = Field(default_factory=dict)
-    gates: Annotated[tuple[GateSection, ...], BeforeValidator(_list_to_tuple), AfterValidator(_apart)] = ()
+    gates: Annotated[tuple[GateSection, ...], BeforeValidator(list_to_tuple), AfterValidator(_apart)] = ()
 
 
 SECTIONS: Mapping[str, type[BaseModel]] = {"run": RunSettings, "host": HostSettings}

@@ -88,6 +88,29 @@ def agent_not_installed(project: Project) -> None:
     project.configure('[agents.scripted]\nexecutable = "no-such-program"\n')
 
 
+OWN = '[agents.my-bot]\ncommand = ["true"'
+
+
+def own_agent_without_the_role(project: Project) -> None:
+    project.configure(OWN + ']\nroles = ["implement"]\n')
+
+
+def own_agent_not_installed(project: Project) -> None:
+    project.configure('[agents.my-bot]\ncommand = ["no-such-program", "x"]\n')
+
+
+def own_agent_with_a_banned_flag(project: Project) -> None:
+    project.configure(OWN + ', "-c", "bot --yolo"]\n')
+
+
+def variable_that_allows_everything(project: Project) -> None:
+    project.configure(OWN + ']\nenv = { BOT_MODE = "bypassPermissions" }\n')
+
+
+def full_permissions(project: Project) -> None:
+    project.configure('[agents.scripted]\npermissions = "full"\n')
+
+
 def prompt(project: Project, content: bytes) -> None:
     folder = project.root / ".kittify" / "orchestrator" / "prompts"
     folder.mkdir(parents=True)
@@ -123,6 +146,7 @@ def prompt_with_unknown_part(project: Project) -> None:
         ),
         (banned_flag, 5, ["[agents.scripted] extra_args: --yolo is banned by the host"]),
         (synonym_of_a_banned_flag, 5, ["bypassPermissions", "would be untrue"]),
+        (full_permissions, 2, ["orchestrator.toml:2: [agents.scripted] permissions", "a banned flag"]),
         (no_scenario, 2, ["[agents.scripted] scenario: there is no file", "nowhere.toml"]),
         (agent_not_installed, 5, ["agent scripted is not installed: no-such-program is not on PATH"]),
         (prompt_not_text, 2, ["prompts/review.md: is not UTF-8 text"]),
@@ -139,6 +163,25 @@ def test_bad_input_is_one_clear_message(
     assert done.stderr.startswith("error: ")
     assert all(word in done.stderr for word in words), done.stderr
     assert project.git("status", "--porcelain", "--ignored") == before
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (own_agent_without_the_role, ["agent my-bot is chosen to review, but it can only implement"]),
+        (own_agent_not_installed, ["agent my-bot is not installed: no-such-program", "correct command in"]),
+        (own_agent_with_a_banned_flag, ["[agents.my-bot] its command: bot --yolo allows what the host's"]),
+        (variable_that_allows_everything, ["[agents.my-bot] env: bypassPermissions allows what the host's"]),
+    ],
+)
+def test_an_agent_of_ones_own_that_cannot_work_is_told_before_the_run(
+    project: Project, spoil: Callable[[Project], None], words: list[str]
+) -> None:
+    spoil(project)
+    done = project.orchestrate(agents="my-bot")
+    assert done.returncode == 5, done.stderr
+    assert all(word in done.stderr for word in words), done.stderr
+    assert done.stderr.count("error: ") == 1
 
 
 def test_an_unknown_agent_on_the_command_line_gets_the_nearest_name(project: Project) -> None:

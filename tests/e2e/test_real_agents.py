@@ -20,9 +20,9 @@ from tests.e2e.model_api import FORBIDDEN_FILE, INPUT_TOKENS, OUTPUT_TOKENS, Mod
 from spec_kitty_orchestrator.agents.claude_code import ClaudeCode
 from spec_kitty_orchestrator.agents.spec import AgentSettings, Assignment
 from spec_kitty_orchestrator.core.events import AgentExited, SubtasksTicked
+from spec_kitty_orchestrator.core.host_rules import BANNED_FLAGS
 from spec_kitty_orchestrator.core.model import Outcome, Role
 from spec_kitty_orchestrator.machine.journal import JsonlJournal
-from spec_kitty_orchestrator.machine.policy import HOST_BANNED_FLAGS
 from spec_kitty_orchestrator.machine.process import MARKER
 from spec_kitty_orchestrator.ports import Entry
 from spec_kitty_orchestrator.testing.missions import MissionSpec, chain
@@ -139,7 +139,7 @@ def check_every_attempt(run: Run) -> None:
     for attempt in attempts:
         command = json.loads((attempt / "command.json").read_text())
         words = {word.partition("=")[0] for word in command["argv"]}
-        assert not words & {*HOST_BANNED_FLAGS, "bypassPermissions", "danger-full-access"}, attempt
+        assert not words & {*BANNED_FLAGS, "bypassPermissions", "danger-full-access"}, attempt
         assert not [cli for cli in CLIS.values() if cli.key in json.dumps(command)], attempt
         if result(attempt)["outcome"] == "ok":
             assert run.api.prompts[command["attempt"]].strip() == (attempt / "prompt.md").read_text().strip()

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from spec_kitty_orchestrator.agents import plugins
 from spec_kitty_orchestrator.agents.claude_code import ClaudeCode
 from spec_kitty_orchestrator.agents.codex import Codex
 from spec_kitty_orchestrator.agents.copilot import Copilot
@@ -34,15 +35,24 @@ BUILT_IN: Mapping[str, Agent] = MappingProxyType(
 """The agents that come with the package, by the name that `--impl-agent` takes."""
 
 
+def names() -> tuple[str, ...]:
+    """Return the names of the built-in agents, then those of plug-ins; no plug-in is loaded."""
+    return tuple(dict.fromkeys((*BUILT_IN, *plugins.names())))
+
+
 def find(name: str) -> Agent:
-    """Return the built-in agent of that name.
+    """Return the agent of that name: a built-in one, or else that of a plug-in.
 
     Raises:
         UsageError: there is none; the message names the nearest one and all known ones.
+        PreflightError: the plug-in cannot be used.
     """
     agent = BUILT_IN.get(name)
     if agent is not None:
         return agent
-    nearest = difflib.get_close_matches(name.lower(), BUILT_IN, n=1, cutoff=0.5)
+    known = names()
+    if name in known:
+        return plugins.load(name)
+    nearest = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    raise UsageError(f"unknown agent {name!r}{hint} (known: {', '.join(BUILT_IN)})")
+    raise UsageError(f"unknown agent {name!r}{hint} (known: {', '.join(known)})")

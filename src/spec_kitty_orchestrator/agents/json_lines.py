@@ -73,6 +73,12 @@ def count(event: Event, *path: str) -> int:
     return int(found) if found is not None and 0 <= found <= MOST_TOKENS else 0
 
 
+def plain(told: str) -> str:
+    """Return a text without terminal codes, fit for UTF-8 files and for arguments."""
+    shown = _TERMINAL_CODES.sub("", told)
+    return shown.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\ufffd")
+
+
 def message(*candidates: str) -> str:
     """Return the first candidate that says something, without terminal codes and bounded, for people."""
     for candidate in candidates:

@@ -22,6 +22,7 @@ class AgentSettings:
         env: added to the process's environment.
         pass_env: variables of ours that reach the process too: names, or prefixes before `*`.
         scenario: for the scripted agent, the TOML file that it follows.
+        timeout_s: the longest attempt, in seconds; None for that of the role.
     """
 
     executable: str | None = None
@@ -30,6 +31,7 @@ class AgentSettings:
     env: Mapping[str, str] = field(default_factory=dict)
     scenario: Path | None = None
     pass_env: tuple[str, ...] = ()
+    timeout_s: float | None = None
 
 
 PROMPT_FILE = "prompt.md"

@@ -14,7 +14,7 @@ from spec_kitty_orchestrator.app.by_hand import Decided, retry, skip
 from spec_kitty_orchestrator.app.chosen import dependence, uncounted
 from spec_kitty_orchestrator.app.cleanup import Cleared, clean_up
 from spec_kitty_orchestrator.app.findings import Finding, Level
-from spec_kitty_orchestrator.app.installed import Installed, LoginState, look_at, unfamiliar
+from spec_kitty_orchestrator.app.installed import Installed, LoginState, correction, look_at, unfamiliar
 from spec_kitty_orchestrator.app.listing import ListedAgent, list_agents
 from spec_kitty_orchestrator.app.plan import Plan, PlannedRole, PlannedWorkPackage, make_plan
 from spec_kitty_orchestrator.app.preflight import check_free, examine, find_problems, stop_at
@@ -70,6 +70,7 @@ __all__ = [
     "choose_unfinished",
     "clean_up",
     "connect",
+    "correction",
     "dependence",
     "describe",
     "describe_end",

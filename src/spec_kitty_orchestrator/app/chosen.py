@@ -3,19 +3,14 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from spec_kitty_orchestrator.agents.spec import AgentSettings
+from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
 from spec_kitty_orchestrator.app.findings import Finding, Level, edit, error
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.config import CONFIG_FILE
+from spec_kitty_orchestrator.core.host_rules import BANNED_FLAGS, banned_part, forbidden_word
 from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
 from spec_kitty_orchestrator.errors import ConfigError
 from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
-from spec_kitty_orchestrator.machine.policy import HOST_BANNED_FLAGS
-
-SAME_AS_BANNED = frozenset({"yolo", "bypasspermissions", "danger-full-access", "dangerously"})
-"""Values of other flags that allow the same, which would make the policy that we declare untrue."""
-FORBIDDEN_WORDS = ("token", "secret", "key", "password", "credential")
-"""The host refuses a policy in which a value contains one of these."""
 
 
 def chosen_agents(project: Project, runner: ConfiguredAgents) -> list[Finding]:
@@ -23,7 +18,7 @@ def chosen_agents(project: Project, runner: ConfiguredAgents) -> list[Finding]:
     file = project.root / CONFIG_FILE
     found: list[Finding] = []
     for name, (_, settings) in project.agents.items():
-        found += [*scenario(name, settings, file), *banned(name, settings, file)]
+        found += [*scenario(name, settings, file), *banned(name, runner, file)]
     run, budget = project.settings.run, project.budget
     level = Level.ERROR if run.require_independent_review else Level.WARNING
     said = "--require-independent-review: " if run.require_independent_review else ""
@@ -33,7 +28,11 @@ def chosen_agents(project: Project, runner: ConfiguredAgents) -> list[Finding]:
     found += [Finding("budget.counted", level, f"{reason}{said}") for reason in uncounted(project)]
     for role, names in roles(project).items():
         for name in names:
-            found += refused(name, role, runner.policy(name, role), file)
+            agent, _ = project.agents[name]
+            if role in agent.roles:
+                found += refused(name, role, runner.policy(name, role), file)
+            else:
+                found.append(_without_role(name, agent, role))
     return found
 
 
@@ -84,10 +83,9 @@ def policy_problems(policy: PolicyMetadata) -> list[str]:
         "network_mode": policy.network_mode,
     }
     found = [
-        f"the host refuses a policy whose {name} contains {word!r}: {value!r}"
+        f"the host refuses a policy whose {name} contains {forbidden_word(value)!r}: {value!r}"
         for name, value in values.items()
-        for word in FORBIDDEN_WORDS
-        if word in value.lower()
+        if forbidden_word(value)
     ]
     found += [f"the policy's {name} is empty" for name, value in values.items() if not value]
     return found + [f"the host refuses a policy with {flag}" for flag in policy.dangerous_flags]
@@ -109,22 +107,35 @@ def scenario(name: str, settings: AgentSettings, file: Path) -> list[Finding]:
     return [error("agent.scenario", text, edit(file), name, ConfigError)]
 
 
-def banned(name: str, settings: AgentSettings, file: Path) -> list[Finding]:
-    """Find arguments of a person's own that the host does not allow, whatever they are called."""
+def banned(name: str, runner: ConfiguredAgents, file: Path) -> list[Finding]:
+    """Find words of a person's own that the host does not allow, whatever they are called."""
+    agent, settings = runner.agent(name)
+    commands = [
+        runner.command(name, role, file.parent, "attempt", file.parent) for role in sorted(agent.roles)
+    ]
+    # A program or a folder may be named as it likes.
+    words = {word: "its command" for one in commands for word in one.argv[1:] if not word.startswith("/")}
+    words |= dict.fromkeys(settings.env.values(), "env") | dict.fromkeys(settings.extra_args, "extra_args")
     found: list[Finding] = []
-    for word in settings.extra_args:
+    for word, place in words.items():
         flag = word.partition("=")[0]
-        if flag.lower() in HOST_BANNED_FLAGS:
+        if flag.lower() in BANNED_FLAGS:
             text = (
-                f"[agents.{name}] extra_args: {flag} is banned by the host: it refuses every policy that "
+                f"[agents.{name}] {place}: {flag} is banned by the host: it refuses every policy that "
                 "declares it, and we declare what we use; remove it"
             )
-        elif any(same in word.lower() for same in SAME_AS_BANNED):
+        elif banned_part(word):
             text = (
-                f"[agents.{name}] extra_args: {word} allows what the host's banned flags allow, "
+                f"[agents.{name}] {place}: {word} allows what the host's banned flags allow, "
                 "so the policy that we declare would be untrue; remove it"
             )
         else:
             continue
         found.append(error("agent.extra_args", text, edit(file), name))
     return found
+
+
+def _without_role(name: str, agent: Agent, role: Role) -> Finding:
+    has = " and ".join(sorted(agent.roles))
+    text = f"agent {name} is chosen to {role}, but it can only {has}; choose another one for that"
+    return error("agent.roles", text, about=name)

@@ -14,6 +14,7 @@ from string import Template
 import anyio
 import anyio.to_thread
 
+from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.spec import Agent, Login
 from spec_kitty_orchestrator.agents.versions import read_version, tried
 from spec_kitty_orchestrator.app.findings import Finding, Level, error, ok, warning
@@ -153,7 +154,7 @@ def unfamiliar(runner: ConfiguredAgents, found: Mapping[str, Installed]) -> list
 def describe(name: str, agent: Agent, found: Installed) -> list[Finding]:
     """Say what is right and wrong with an agent's CLI."""
     if found.path is None:
-        return [missing(name, found.program, agent.install)]
+        return [missing(name, found.program, agent)]
     return [_version_finding(name, agent, found), _login_finding(name, agent.login, found)]
 
 
@@ -179,16 +180,22 @@ def _older(agent: Agent) -> str:
     return f"{agent.install}@{agent.versions[-1]}" if alone else ""
 
 
-def missing(name: str, executable: str, install: str) -> Finding:
+def missing(name: str, executable: str, agent: Agent) -> Finding:
     """Say that an agent's program is not there."""
     where = "is not an executable file" if os.sep in executable else "is not on PATH"
-    how = f"install it ({install})" if install else "install it"
+    how = f"install it ({agent.install})" if agent.install else "install it"
     return error(
         "agent.installed",
-        f"agent {name} is not installed: {executable} {where}; {how} or set executable in [agents.{name}]",
-        install,
+        f"agent {name} is not installed: {executable} {where}; {how} or {correction(name, agent)}",
+        agent.install,
         name,
     )
+
+
+def correction(name: str, agent: Agent) -> str:
+    """Say where a person names the program of an agent."""
+    key = "correct command" if isinstance(agent, Declared) else "set executable"
+    return f"{key} in [agents.{name}]"
 
 
 def _login_finding(name: str, login: Login, found: Installed) -> Finding:

@@ -4,19 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from spec_kitty_orchestrator.agents import BUILT_IN
-from spec_kitty_orchestrator.agents.spec import Agent
+from spec_kitty_orchestrator.agents import names
+from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
 from spec_kitty_orchestrator.app.build import VERSION
 from spec_kitty_orchestrator.app.chosen import banned, refused, scenario
-from spec_kitty_orchestrator.app.findings import Finding
+from spec_kitty_orchestrator.app.findings import Finding, error
 from spec_kitty_orchestrator.app.installed import Installed, describe, look_at
-from spec_kitty_orchestrator.app.project import agent_settings
 from spec_kitty_orchestrator.app.repository import find_repo_root
+from spec_kitty_orchestrator.app.roster import all_names, configured
 from spec_kitty_orchestrator.config import CONFIG_FILE, load
 from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
-from spec_kitty_orchestrator.errors import OrchestratorError
+from spec_kitty_orchestrator.errors import OrchestratorError, PreflightError
 from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
-from spec_kitty_orchestrator.settings import AgentSection, Settings
+from spec_kitty_orchestrator.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,18 @@ class ListedAgent:
     findings: tuple[Finding, ...]
 
 
-async def list_agents(start: Path, environ: Mapping[str, str], *, anywhere: bool) -> list[ListedAgent]:
+async def list_agents(
+    start: Path, environ: Mapping[str, str], *, anywhere: bool
+) -> tuple[list[ListedAgent], list[Finding]]:
     """Look at every agent that can be chosen, with the settings of the repository around `start`.
 
     Args:
         start: any folder.
         environ: of this process; `SKO_*` are settings.
         anywhere: whether `start` may lie outside of any repository; then there are no settings.
+
+    Returns:
+        The agents, and what is wrong with plug-ins that cannot be used.
 
     Raises:
         UsageError: `start` is in no repository, and must be.
@@ -56,23 +61,27 @@ async def list_agents(start: Path, environ: Mapping[str, str], *, anywhere: bool
             raise
         root, settings = start, Settings()
     else:
-        settings = load(root, environ, {}, BUILT_IN)
-    agents = {
-        name: (
-            agent,
-            agent_settings(root, settings.agents.get(name, AgentSection()), settings.run.pass_env),
-        )
-        for name, agent in BUILT_IN.items()
-    }
+        settings = load(root, environ, {}, names())
+    agents: dict[str, tuple[Agent, AgentSettings]] = {}
+    policies: dict[str, Mapping[Role, PolicyMetadata]] = {}
+    broken = []
+    for name in all_names(settings):
+        try:
+            one = configured(root, settings, name)
+            # A faulty plug-in shows when it must build its commands.
+            alone = ConfiguredAgents(root, {name: one}, version=VERSION)
+            policies[name] = {role: alone.policy(name, role) for role in sorted(one[0].roles)}
+            agents[name] = one
+        except PreflightError as problem:
+            broken.append(error("agent.plugin", str(problem), about=name))
     runner = ConfiguredAgents(root, agents, version=VERSION)
     installed = await look_at(runner, agents)
     file = root / CONFIG_FILE
     listed = []
     for name, (agent, own) in agents.items():
-        policies = {role: runner.policy(name, role) for role in sorted(agent.roles)}
-        found = [*scenario(name, own, file), *banned(name, own, file)]
-        for role, policy in policies.items():
+        found = [*scenario(name, own, file), *banned(name, runner, file)]
+        for role, policy in policies[name].items():
             found += refused(name, role, policy, file)
         found += describe(name, agent, installed[name])
-        listed.append(ListedAgent(name, agent, installed[name], policies, tuple(found)))
-    return listed
+        listed.append(ListedAgent(name, agent, installed[name], policies[name], tuple(found)))
+    return listed, broken

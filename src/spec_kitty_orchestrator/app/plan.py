@@ -116,7 +116,7 @@ async def make_plan(
         work_packages=planned,
         roles=_roles(project, runner, Path(next(iter(workspaces.values())).path)),
         max_concurrent=run.max_concurrent,
-        max_per_agent=run.max_per_agent,
+        max_per_agent=project.max_per_agent,
         min_free_memory=run.min_free_memory,
         min_free_disk=run.min_free_disk,
         gates=project.policy.gates,

@@ -35,7 +35,7 @@ def find_problems(project: Project, runner: LocalAgents) -> list[OrchestratorErr
     found = chosen_agents(project, runner)
     for name, (agent, settings) in project.agents.items():
         if runner.executable(name) is None:
-            found.append(missing(name, settings.executable or agent.executable, agent.install))
+            found.append(missing(name, settings.executable or agent.executable, agent))
     return errors(found)
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from spec_kitty_orchestrator.agents import BUILT_IN, find
+from spec_kitty_orchestrator.agents import names
 from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
 from spec_kitty_orchestrator.app.repository import JOURNALS, find_repo_root
+from spec_kitty_orchestrator.app.roster import configured
 from spec_kitty_orchestrator.config import load
 from spec_kitty_orchestrator.core.budget import Budget
 from spec_kitty_orchestrator.core.gates import Gate
@@ -18,7 +19,7 @@ from spec_kitty_orchestrator.errors import ConfigError
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.secret_names import secret_values
 from spec_kitty_orchestrator.machine.staging import TRACES
-from spec_kitty_orchestrator.settings import AgentSection, Settings
+from spec_kitty_orchestrator.settings import Settings
 
 PROMPTS = Path(".kittify") / "orchestrator" / "prompts"
 _ROLES = ("implement", "rework", "review", "resumed")
@@ -92,6 +93,15 @@ class Project:
         """The longest that an attempt of each role may take, in seconds."""
         return {Role.IMPLEMENT: self.settings.run.timeout, Role.REVIEW: self.settings.run.review_timeout}
 
+    @property
+    def max_per_agent(self) -> Mapping[str, int]:
+        """How many attempts of an agent run at once: the smaller of its own limit and that of the run."""
+        limits = dict(self.settings.run.max_per_agent)
+        for name, section in self.settings.agents.items():
+            if section.max_concurrent is not None:
+                limits[name] = min(limits.get(name, section.max_concurrent), section.max_concurrent)
+        return limits
+
     def directory(self, mission: str) -> Path:
         """Return the folder of our own records of a mission."""
         return self.root / JOURNALS / mission
@@ -108,18 +118,13 @@ def open_project(start: Path, environ: Mapping[str, str], flags: Mapping[str, ob
     Raises:
         UsageError: no repository, or an unknown agent.
         ConfigError: a setting or a prompt file is wrong.
+        PreflightError: an agent of a plug-in cannot be used.
         WorkspaceError: git cannot be run.
     """
     root = find_repo_root(start)
-    settings = load(root, environ, flags, BUILT_IN)
-    names = dict.fromkeys((*settings.run.impl_agents, *settings.run.review_agents))
-    agents = {
-        name: (
-            find(name),
-            agent_settings(root, settings.agents.get(name, AgentSection()), settings.run.pass_env),
-        )
-        for name in names
-    }
+    settings = load(root, environ, flags, names())
+    chosen = dict.fromkeys((*settings.run.impl_agents, *settings.run.review_agents))
+    agents = {name: configured(root, settings, name) for name in chosen}
     redactor = Redactor(secret_values(environ, *(own.env for _, own in agents.values())))
     for gate in settings.gates:
         shown = json.dumps(gate.command)
@@ -131,18 +136,6 @@ def open_project(start: Path, environ: Mapping[str, str], flags: Mapping[str, ob
     lines = flags.get("gate")
     given = tuple(("/bin/sh", "-c", str(one)) for one in lines) if isinstance(lines, list | tuple) else ()
     return Project(root, settings, _prompts(root), agents, redactor, given)
-
-
-def agent_settings(root: Path, section: AgentSection, pass_env: tuple[str, ...]) -> AgentSettings:
-    """Put the settings of one agent together with those of all."""
-    return AgentSettings(
-        executable=section.executable,
-        model=section.model,
-        extra_args=section.extra_args,
-        env=section.env,
-        scenario=root / Path(section.scenario).expanduser() if section.scenario else None,
-        pass_env=(*pass_env, *section.pass_env),
-    )
 
 
 def _prompts(root: Path) -> Prompts:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spec_kitty_orchestrator import app as parts
-from spec_kitty_orchestrator.app import Finding, Level, ListedAgent, LoginState
+from spec_kitty_orchestrator.app import Finding, Level, ListedAgent, LoginState, correction
 from spec_kitty_orchestrator.cli import words
 from spec_kitty_orchestrator.cli.agents_check import check
 from spec_kitty_orchestrator.cli.console import SteadyConsole
@@ -41,12 +41,13 @@ def agents(
     """
     if context.invoked_subcommand is not None:
         return
-    listed = anyio.run(
+    listed, broken = anyio.run(
         lambda: parts.list_agents(repo_root or Path.cwd(), os.environ, anywhere=repo_root is None)
     )
     redactor = Redactor(secret_values(os.environ))
     if as_json:
-        shown = redactor.value({"agents": [_document(one) for one in listed]})
+        plugins = {"unusable_plugins": [document(one) for one in broken]} if broken else {}
+        shown = redactor.value({"agents": [_document(one) for one in listed], **plugins})
         typer.echo(json.dumps(shown, indent=2, ensure_ascii=True))
         return
     console = SteadyConsole(highlight=False, soft_wrap=True, redactor=redactor)
@@ -59,9 +60,9 @@ def agents(
     if absent:
         console.print("\nNot installed")
         for one in absent:
-            how = one.agent.install or f"set executable in [agents.{one.name}]"
+            how = one.agent.install or correction(one.name, one.agent)
             console.print(Text(f"  {one.name}: {words.clean(how)}"))
-    wrong = [found for one in listed for found in one.findings if _is_wrong(found)]
+    wrong = [*broken, *(found for one in listed for found in one.findings if _is_wrong(found))]
     if wrong:
         console.print()
         show(wrong, console)

@@ -90,6 +90,7 @@ class AgentReport:
         exit_code: of the process; None when it is unknown.
         leftovers: processes of the attempt that outlived it and were killed.
         usage_is_cumulative: whether `usage` counts from the beginning of the session on.
+        by_exit_code: whether `ok` rests on the exit code alone, which says nothing of a stopped process.
     """
 
     outcome: Outcome
@@ -101,6 +102,7 @@ class AgentReport:
     exit_code: int | None = None
     leftovers: int = 0
     usage_is_cumulative: bool = False
+    by_exit_code: bool = False
 
 
 @dataclass(frozen=True)

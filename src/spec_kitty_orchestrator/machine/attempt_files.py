@@ -98,9 +98,10 @@ def read_report(directory: Path, agent: Agent, exit_code: int | None, redactor: 
     try:
         lines = chain(logs.read_lines(directory / "stdout.log"), _usage(directory))
         report = agent.report(lines, tail, exit_code)
+        return replace(report, text=redactor.text(report.text), detail=redactor.text(report.detail))
     except Exception as error:  # noqa: BLE001 - agents can be plug-ins; their bugs must not end the run
-        report = AgentReport(Outcome.CRASHED, detail=f"the output could not be read: {error!r}")
-    return replace(report, text=redactor.text(report.text), detail=redactor.text(report.detail))
+        detail = redactor.text(f"the output could not be read: {error!r}")
+        return AgentReport(Outcome.CRASHED, detail=detail)
 
 
 def _usage(directory: Path) -> Iterator[str]:

@@ -35,7 +35,7 @@ class ConfiguredAgents:
     def policy(self, agent: str, role: Role) -> PolicyMetadata:
         """Tell what the argv for a role really allows. Raises `PreflightError` for an unknown agent."""
         spec, settings = self.agent(agent)
-        built = spec.command(Assignment(role, self._root, "policy", self._root), settings)
+        built = self._built(agent, Assignment(role, self._root, "policy", self._root))
         return policy_of(spec, settings, role, built, self._version)
 
     def command(
@@ -49,19 +49,28 @@ class ConfiguredAgents:
         max_cost_usd: float | None = None,
     ) -> AgentCommand:
         """Build what `run` would start; reads the disk. Raises `PreflightError` for an unknown agent."""
-        spec, settings = self.agent(agent)
+        _, settings = self.agent(agent)
         # A CLI that compares the path with that of its own directory sees no symbolic links there.
-        task = Assignment(
-            role, Path(os.path.realpath(workspace)), attempt_id, directory, session, max_cost_usd
-        )
-        built = spec.command(task, settings)
+        seen = Path(os.path.realpath(workspace))
+        built = self._built(agent, Assignment(role, seen, attempt_id, directory, session, max_cost_usd))
         defaults = {name: value for name, value in built.default_env.items() if name not in os.environ}
         # What the module sets says what the agent is allowed: a setting of the user's must not undo it.
         return replace(built, env={**defaults, **settings.env, **built.env})
 
+    def _built(self, name: str, task: Assignment) -> AgentCommand:
+        spec, settings = self.agent(name)
+        try:
+            return spec.command(task, settings)
+        except Exception as error:
+            # Agents can be plug-ins; their bugs are not ours.
+            raise PreflightError(
+                f"agent {name} cannot build its command to {task.role}: {error!r}"
+            ) from error
+
     def executable(self, agent: str) -> str | None:
         """Return the path of the program that the agent would run, None if there is none; reads the disk."""
-        command = self.command(agent, Role.IMPLEMENT, self._root, "executable", self._root)
+        spec, _ = self.agent(agent)
+        command = self.command(agent, min(spec.roles), self._root, "executable", self._root)
         return self.locate(command.argv[0], self.environment(agent, command, ""))
 
     def agent(self, name: str) -> tuple[Agent, AgentSettings]:

@@ -47,8 +47,9 @@ async def harvest(
     report = await anyio.to_thread.run_sync(
         attempt_files.read_report, Path(attempt.directory), agent, exit_code, _sparing(attempt, redactor)
     )
-    # A positive result was paid for and counts, even if the process had to be stopped after it.
-    if otherwise is not None and report.outcome is not Outcome.OK:
+    # A positive result was paid for and counts, even if the process had to be stopped after it. An exit code
+    # is none then: programs end with 0 on a signal, too.
+    if otherwise is not None and (report.outcome is not Outcome.OK or report.by_exit_code):
         outcome, reason = otherwise
         if report.outcome in _TOLD and outcome is not Outcome.CANCELED:
             outcome = report.outcome

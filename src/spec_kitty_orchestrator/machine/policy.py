@@ -1,16 +1,10 @@
 """What the host is told that an agent may do, computed from the command that is really used."""
 
 from spec_kitty_orchestrator.agents.spec import Agent, AgentCommand, AgentSettings, Permissions
+from spec_kitty_orchestrator.core.host_rules import BANNED_FLAGS
 from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
 
 ORCHESTRATOR_ID = "spec-kitty-orchestrator"
-HOST_BANNED_FLAGS = (
-    "--yolo",
-    "--full-auto",
-    "--dangerously-bypass-approvals-and-sandbox",
-    "--dangerously-skip-permissions",
-)
-"""The host refuses a policy that declares one of these."""
 CUSTOM = "custom"
 """What the policy says of modes that a person's own arguments decide."""
 
@@ -32,5 +26,5 @@ def policy_of(
         approval_mode=allowed.approval_mode,
         sandbox_mode=allowed.sandbox_mode,
         network_mode=allowed.network_mode,
-        dangerous_flags=tuple(flag for flag in HOST_BANNED_FLAGS if flag in words),
+        dangerous_flags=tuple(flag for flag in BANNED_FLAGS if flag in words),
     )

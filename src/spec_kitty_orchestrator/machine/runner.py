@@ -50,8 +50,9 @@ class _Running(Running):
 class LocalAgents(ConfiguredAgents):
     """The `AgentRunner` of this machine; attempts are kept under `.kittify/logs` of `repo_root`.
 
-    `timeouts` are in seconds, and what agents say is told and kept without what `redactor` finds. An agent
-    that does not move for `stall_timeout_s` (0: for as long as it likes) is stopped; `say` is told at half.
+    `timeouts` are in seconds, for agents without one of their own, and what agents say is told and kept
+    without what `redactor` finds. An agent that does not move for `stall_timeout_s` (0: for as long as it
+    likes) is stopped; `say` is told at half.
     """
 
     def __init__(
@@ -202,7 +203,7 @@ class LocalAgents(ConfiguredAgents):
             if self._stop_grace_s is not None:
                 running.request_stop(self._stop_grace_s)
             # The clock of the wall, because the attempt may have begun before this process did.
-            left_s = self._timeouts[attempt.role] - max(0.0, time() - child.create_time)
+            left_s = self._longest_s(attempt) - max(0.0, time() - child.create_time)
             running.scope.deadline = anyio.current_time() + left_s
             ended = False
             with running.scope:
@@ -251,7 +252,10 @@ class LocalAgents(ConfiguredAgents):
     def _too_long(self, attempt: Attempt, running: _Running) -> tuple[Outcome, str]:
         if running.stalled:
             return Outcome.STALLED, f"nothing moved for {spelled(self._stall_timeout_s)}"
-        return Outcome.TIMEOUT, f"no result within {spelled(self._timeouts[attempt.role])}"
+        return Outcome.TIMEOUT, f"no result within {spelled(self._longest_s(attempt))}"
+
+    def _longest_s(self, attempt: Attempt) -> float:
+        return self.agent(attempt.agent)[1].timeout_s or self._timeouts[attempt.role]
 
     async def _harvest(
         self,

@@ -14,15 +14,15 @@ from tests.e2e.matrix.evidence import WP, Evidence, Tried
 from tests.e2e.matrix.recording import RecordedCall
 from tests.e2e.model_api import FORBIDDEN_FILE
 
+from spec_kitty_orchestrator.core.host_rules import BANNED_FLAGS
 from spec_kitty_orchestrator.core.model import Role
-from spec_kitty_orchestrator.machine.policy import HOST_BANNED_FLAGS
 from spec_kitty_orchestrator.machine.process import MARKER
 from spec_kitty_orchestrator.machine.redaction import REDACTED
 
 MODULE = "src/mod01/m01.py"
 PROMPT_BYTES = 200_000
 """So long is the text of the work package."""
-BANNED = frozenset({*HOST_BANNED_FLAGS, "bypassPermissions", "danger-full-access", "yolo"})
+BANNED = frozenset({*BANNED_FLAGS, "bypassPermissions", "danger-full-access", "yolo"})
 _SET_BY_SHELLS = frozenset({"PWD", "OLDPWD", "SHLVL", "_"})
 
 

@@ -1,0 +1,33 @@
+"""What the host refuses in the policy that goes with each call, so that we know it before we ask."""
+
+BANNED_FLAGS = (
+    "--yolo",
+    "--full-auto",
+    "--dangerously-bypass-approvals-and-sandbox",
+    "--dangerously-skip-permissions",
+)
+"""The host refuses a policy that declares one of these, and we declare what is used."""
+
+SAME_AS_BANNED = ("yolo", "full-auto", "bypasspermissions", "danger-full-access", "dangerously")
+"""Parts of other words that allow the same, which would make the policy that we declare untrue."""
+
+FORBIDDEN_WORDS = ("token", "secret", "key", "password", "credential")
+"""The host refuses a policy in which a value contains one of these."""
+
+
+def forbidden_word(value: str) -> str:
+    """Return the forbidden word that `value` contains, "" if there is none."""
+    return next((word for word in FORBIDDEN_WORDS if word in value.lower()), "")
+
+
+def banned_part(word: str) -> str:
+    """Return what the host bans in one word of a command or of an environment, "" if nothing is."""
+    return next((part for part in SAME_AS_BANNED if part in word.lower()), "")
+
+
+def refusal(flag: str) -> str:
+    """Return the words in which the host refuses a policy with a banned flag."""
+    return (
+        f"--policy.dangerous_flags contains a banned flag: '{flag}'. "
+        "Banned flags must never appear in orchestrator policy payloads."
+    )
