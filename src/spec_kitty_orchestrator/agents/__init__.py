@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from spec_kitty_orchestrator.agents import plugins
+from spec_kitty_orchestrator.agents.augment import Augment
 from spec_kitty_orchestrator.agents.claude_code import ClaudeCode
 from spec_kitty_orchestrator.agents.codex import Codex
 from spec_kitty_orchestrator.agents.copilot import Copilot
+from spec_kitty_orchestrator.agents.cursor import Cursor
 from spec_kitty_orchestrator.agents.gemini import Gemini
 from spec_kitty_orchestrator.agents.kilocode import KiloCode
 from spec_kitty_orchestrator.agents.letta import Letta
@@ -27,6 +29,8 @@ BUILT_IN: Mapping[str, Agent] = MappingProxyType(
         "qwen": Qwen(),
         "copilot": Copilot(),
         "kilocode": KiloCode(),
+        "augment": Augment(),
+        "cursor": Cursor(),
         "pi": Pi(),
         "letta": Letta(),
         "scripted": Scripted(),

@@ -129,6 +129,8 @@ def test_the_text_of_a_review_ends_with_its_verdict(case: str, verdict: str) -> 
     [
         ("401", 1, Outcome.AUTH, "Incorrect API key"),
         ("404_model", 1, Outcome.INVALID_REQUEST, "does not exist"),
+        ("400ctx", 1, Outcome.INVALID_REQUEST, "exceeds the context window"),
+        ("quota", 1, Outcome.BUDGET, "exceeded your current quota"),
         ("429", 1, Outcome.RATE_LIMITED, "Rate limit reached"),
         ("503", 1, Outcome.OVERLOADED, "currently overloaded"),
         ("refused_permission", 1, Outcome.FAILED, "auto-rejected permission"),

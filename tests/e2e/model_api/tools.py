@@ -6,18 +6,21 @@ from typing import Any
 from tests.e2e.model_api.dialects.spec import Call, Schema
 from tests.e2e.model_api.tasks import Write, by_shell
 
-WRITES = ("Write", "write", "write_file")
+WRITES = ("Write", "write", "write_file", "save-file")
 """Tools that write a whole file."""
 
-SHELLS = ("Bash", "bash", "exec_command", "run_shell_command")
+SHELLS = ("Bash", "bash", "exec_command", "run_shell_command", "launch-process")
 """Tools that run a command."""
 
 ARGUMENTS: Mapping[str, tuple[str, ...]] = {
-    "path": ("file_path", "filePath"),
-    "content": ("content",),
+    "path": ("file_path", "filePath", "path"),
+    "content": ("content", "file_content"),
     "command": ("command", "cmd"),
 }
 """How the tools name what we know."""
+
+USUAL: Mapping[str, object] = {"cwd": ".", "wait": True, "max_wait_seconds": 60}
+"""What some tools ask for besides, where anything else would not do."""
 
 
 def as_call(number: int, step: Write | str, tools: Mapping[str, Schema]) -> Call | None:
@@ -41,7 +44,7 @@ def arguments(schema: Schema, **known: str) -> dict[str, Any]:
         assert name, f"no {meaning} among {', '.join(properties)}"
         filled[name] = value
     for name in schema.get("required", ()):
-        filled.setdefault(name, _anything(properties.get(name, {})))
+        filled.setdefault(name, USUAL.get(name, _anything(properties.get(name, {}))))
     return filled
 
 

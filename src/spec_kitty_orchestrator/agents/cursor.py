@@ -1,0 +1,164 @@
+"""Cursor: `cursor-agent -p`; the last line of its stream is one `result` event.
+
+Written from the format that its vendor documents and from what others recorded, as its CLI needs an account.
+A failure leaves no `result`, and is told on stderr alone.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from spec_kitty_orchestrator.agents.json_lines import Event, count, events, message, part, text
+from spec_kitty_orchestrator.agents.spec import (
+    BOTH_ROLES,
+    AgentCommand,
+    AgentSettings,
+    Assignment,
+    Login,
+    Permissions,
+)
+from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
+
+_CONNECT = re.compile(r"^(?:Error: )?(?:ConnectError|RetriableError): \[(\w+)\]", re.MULTILINE)
+_STATES: Mapping[str, Outcome] = {
+    "resource_exhausted": Outcome.RATE_LIMITED,
+    "unauthenticated": Outcome.AUTH,
+    "permission_denied": Outcome.AUTH,
+    "invalid_argument": Outcome.INVALID_REQUEST,
+    "not_found": Outcome.INVALID_REQUEST,
+    "failed_precondition": Outcome.INVALID_REQUEST,
+}
+"""How a call of its vendor's API ended; any other state is the API's or the network's fault."""
+
+_TOLD: Mapping[str, Outcome] = {
+    "Authentication required": Outcome.AUTH,
+    "Not authenticated": Outcome.AUTH,
+    "\u26a0 Workspace Trust Required": Outcome.INVALID_REQUEST,
+    "ActionRequiredError: Named models unavailable": Outcome.INVALID_REQUEST,
+    # A plan that is used up, or an invoice that is not paid: a person must act.
+    "ActionRequiredError: ": Outcome.BUDGET,
+    "unknown option": Outcome.INVALID_REQUEST,
+}
+"""How lines of stderr begin, after `Error: ` or `error: ` in some versions."""
+
+
+class Cursor:
+    """Cursor's CLI, whose models come with an account of theirs.
+
+    The implementer is called without `--force`, which is another name of a flag that the host bans: what its
+    own settings do not let it do, it does not do. The reviewer is in its mode for questions.
+    """
+
+    name = "cursor"
+    family = "cursor"
+    executable = "cursor-agent"
+    environment: tuple[str, ...] = ("CURSOR_*", "NO_OPEN_BROWSER")
+    roles = BOTH_ROLES
+    versions: tuple[str, ...] = ()
+    install = "curl https://cursor.com/install -fsS | bash"
+    login = Login(
+        variables=("CURSOR_API_KEY", "CURSOR_AUTH_TOKEN"),
+        files=(
+            *("$CURSOR_CONFIG_DIR/auth.json", "$XDG_CONFIG_HOME/cursor/auth.json"),
+            *("~/.config/cursor/auth.json", "~/.cursor/auth.json"),
+        ),
+        how="run `cursor-agent login`, or set CURSOR_API_KEY",
+    )
+    shell_in_review = False
+    traces: tuple[str, ...] = (".cursor",)
+    resumes = True
+    reports_cost = False
+    caps_cost = False
+
+    def command(self, task: Assignment, settings: AgentSettings) -> AgentCommand:
+        """Build the argv; without `--trust` it does nothing in a folder that is new to it."""
+        model = ("--model", settings.model) if settings.model else ()
+        resumed = ("--resume", task.session) if task.session else ()
+        return AgentCommand(
+            argv=(
+                settings.executable or self.executable,
+                "-p",
+                "--output-format",
+                "stream-json",
+                "--trust",
+                "--sandbox",
+                "enabled",
+                *resumed,
+                *model,
+                *settings.extra_args,
+                *(("--mode", "ask") if task.role is Role.REVIEW else ()),
+            ),
+            env=dict(settings.env),
+        )
+
+    def permissions(self, role: Role) -> Permissions:
+        """Tell what the argv of a role allows.
+
+        Its sandbox is meant for commands and not for its tool that edits, and the mode of a reviewer is kept
+        by its vendor's service: neither is counted as more than that.
+        """
+        if role is Role.REVIEW:
+            return Permissions("default", "read_only_mode", "full")
+        return Permissions("default", "none", "full")
+
+    def report(self, stdout: Iterable[str], stderr_tail: str, exit_code: int | None) -> AgentReport:
+        """Read the outcome from the last `result` event, or else from what stderr says of a failure."""
+        result: Event = {}
+        session = final = ""
+        for event in events(stdout):
+            kind = text(event, "type")
+            session = text(event, "session_id") or session
+            result = event if kind == "result" else {}
+            if kind == "assistant":
+                final = _said(event)
+            elif kind == "tool_call":
+                final = ""
+        # Its result repeats everything that was said, also before the tools were called.
+        final = final or text(result, "result")
+        outcome = _outcome(result, final) if result else _failure(stderr_tail)
+        ended = f"it ended with {text(result, 'subtype') or 'no result'!r}; exit code {exit_code}"
+        told = text(result, "result") if result else _prose(stderr_tail)
+        return AgentReport(
+            outcome=outcome,
+            text=final if outcome is Outcome.OK else "",
+            detail="" if outcome is Outcome.OK else message(told, ended),
+            session=session or None,
+            usage=_usage(result),
+            exit_code=exit_code,
+        )
+
+
+def _said(event: Event) -> str:
+    content = part(event, "message").get("content")
+    parts = content if isinstance(content, list) else []
+    return "".join(text(one, "text") for one in parts if isinstance(one, dict))
+
+
+def _outcome(result: Event, final: str) -> Outcome:
+    good = result.get("is_error") is False and result.get("subtype") == "success"
+    return Outcome.OK if good and final.strip() else Outcome.FAILED
+
+
+def _prose(stderr_tail: str) -> str:
+    """Leave out the events, which some versions repeat on stderr."""
+    return "\n".join(line for line in stderr_tail.splitlines() if not line.lstrip().startswith("{"))
+
+
+def _failure(stderr_tail: str) -> Outcome:
+    prose = _prose(stderr_tail)
+    state = _CONNECT.search(prose)
+    if state:
+        return _STATES.get(state[1], Outcome.OVERLOADED)
+    for line in prose.splitlines():
+        words = re.sub(r"^\s*(?:[Ee]rror: )?", "", line)
+        for beginning, outcome in _TOLD.items():
+            if words.startswith(beginning):
+                return outcome
+    return Outcome.CRASHED
+
+
+def _usage(result: Event) -> Usage:
+    sent = ("inputTokens", "cacheReadTokens", "cacheWriteTokens")
+    return Usage(
+        input_tokens=sum(count(result, "usage", name) for name in sent),
+        output_tokens=count(result, "usage", "outputTokens"),
+    )
