@@ -1,6 +1,7 @@
 """Whatever is wrong, the user gets one clear message and the documented exit code, and nothing is changed."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,6 +183,17 @@ def test_an_agent_of_ones_own_that_cannot_work_is_told_before_the_run(
     assert done.returncode == 5, done.stderr
     assert all(word in done.stderr for word in words), done.stderr
     assert done.stderr.count("error: ") == 1
+
+
+@pytest.mark.parametrize("flag", ["--force", "-f"])
+def test_a_flag_that_is_another_name_of_a_banned_one_stops_the_agent_that_takes_it_so(
+    project: Project, flag: str
+) -> None:
+    python = json.dumps(sys.executable)
+    project.configure(f'[agents.cursor]\nexecutable = {python}\nextra_args = ["{flag}"]\n')
+    done = project.orchestrate(agents="cursor")
+    assert done.returncode == 5, done.stderr
+    assert f"[agents.cursor] extra_args: {flag} allows what the host's banned flags allow" in done.stderr
 
 
 def test_an_unknown_agent_on_the_command_line_gets_the_nearest_name(project: Project) -> None:

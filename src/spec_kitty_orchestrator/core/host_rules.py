@@ -1,5 +1,7 @@
 """What the host refuses in the policy that goes with each call, so that we know it before we ask."""
 
+from collections.abc import Mapping
+
 BANNED_FLAGS = (
     "--yolo",
     "--full-auto",
@@ -10,6 +12,9 @@ BANNED_FLAGS = (
 
 SAME_AS_BANNED = ("yolo", "full-auto", "bypasspermissions", "danger-full-access", "dangerously")
 """Parts of other words that allow the same, which would make the policy that we declare untrue."""
+
+OTHER_NAMES: Mapping[str, tuple[str, ...]] = {"cursor": ("--force", "-f")}
+"""By agent, flags of its CLI that are other names of a banned one."""
 
 FORBIDDEN_WORDS = ("token", "secret", "key", "password", "credential")
 """The host refuses a policy in which a value contains one of these."""
