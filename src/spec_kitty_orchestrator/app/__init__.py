@@ -13,6 +13,7 @@ from spec_kitty_orchestrator.app.build import (
 from spec_kitty_orchestrator.app.by_hand import Decided, retry, skip
 from spec_kitty_orchestrator.app.chosen import dependence, uncounted
 from spec_kitty_orchestrator.app.cleanup import Cleared, clean_up
+from spec_kitty_orchestrator.app.doctor import Diagnosis, diagnose
 from spec_kitty_orchestrator.app.findings import Finding, Level
 from spec_kitty_orchestrator.app.installed import Installed, LoginState, correction, look_at, unfamiliar
 from spec_kitty_orchestrator.app.listing import ListedAgent, list_agents
@@ -46,6 +47,7 @@ __all__ = [
     "VERSION",
     "Cleared",
     "Decided",
+    "Diagnosis",
     "Finding",
     "Installed",
     "KnownRun",
@@ -74,6 +76,7 @@ __all__ = [
     "dependence",
     "describe",
     "describe_end",
+    "diagnose",
     "examine",
     "find_problems",
     "find_repo_root",

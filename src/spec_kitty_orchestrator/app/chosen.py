@@ -12,6 +12,9 @@ from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
 from spec_kitty_orchestrator.errors import ConfigError
 from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
 
+_OTHERS = "spec-kitty-orchestrator agents"
+"""Shows who else can be chosen."""
+
 
 def chosen_agents(project: Project, runner: ConfiguredAgents) -> list[Finding]:
     """Check the flags, policies, families and costs of the agents that a run may use."""
@@ -22,10 +25,10 @@ def chosen_agents(project: Project, runner: ConfiguredAgents) -> list[Finding]:
     run, budget = project.settings.run, project.budget
     level = Level.ERROR if run.require_independent_review else Level.WARNING
     said = "--require-independent-review: " if run.require_independent_review else ""
-    found += [Finding("review.independent", level, f"{said}{reason}") for reason in dependence(project)]
+    found += [Finding("review.independent", level, f"{said}{one}", _OTHERS) for one in dependence(project)]
     level = Level.ERROR if budget.strict else Level.WARNING
     said = " (--strict-budget)" if budget.strict else ""
-    found += [Finding("budget.counted", level, f"{reason}{said}") for reason in uncounted(project)]
+    found += [Finding("budget.counted", level, f"{one}{said}", _OTHERS) for one in uncounted(project)]
     for role, names in roles(project).items():
         for name in names:
             agent, _ = project.agents[name]

@@ -26,6 +26,7 @@ class PlannedWorkPackage:
     Attributes:
         shares: other work packages in the same workspace; they take turns.
         fate: what a run would do with it, in words.
+        left: whether a run leaves it as it is, although it is not complete.
     """
 
     id: str
@@ -34,6 +35,7 @@ class PlannedWorkPackage:
     workspace: Workspace
     shares: tuple[str, ...]
     fate: str
+    left: bool
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,40 @@ async def make_plan(
         HostError: the host cannot be used.
     """
     run = project.settings.run
+    planned = await plan_work_packages(project, host, state)
+    return Plan(
+        mission=state.slug,
+        waves=waves(state.dependencies),
+        cyclic=cyclic(state),
+        critical_path=critical_path(state.dependencies),
+        work_packages=planned,
+        roles=_roles(project, runner, Path(planned[0].workspace.path)),
+        max_concurrent=run.max_concurrent,
+        max_per_agent=project.max_per_agent,
+        min_free_memory=run.min_free_memory,
+        min_free_disk=run.min_free_disk,
+        gates=project.policy.gates,
+        warnings=(*dependence(project), *warnings),
+        review_quorum=run.needed_approvals,
+    )
+
+
+def cyclic(state: MissionState) -> tuple[str, ...]:
+    """Return the work packages that depend on each other, or on such ones."""
+    placed = {wp for wave in waves(state.dependencies) for wp in wave}
+    return tuple(wp for wp in state.lanes if wp not in placed)
+
+
+async def plan_work_packages(
+    project: Project, host: Host, state: MissionState
+) -> tuple[PlannedWorkPackage, ...]:
+    """Ask the host where each work package is worked on, and say what a run would do with it.
+
+    Raises:
+        HostError: the host cannot be used.
+    """
     workspaces = await _resolve(host, state)
-    found = waves(state.dependencies)
-    placed = {wp for wave in found for wp in wave}
-    planned = tuple(
+    return tuple(
         PlannedWorkPackage(
             id=wp,
             lane=lane,
@@ -105,23 +137,9 @@ async def make_plan(
                 if other != wp and place.key == workspaces[wp].key
             ),
             fate=_fate(lane, workspaces[wp], project),
+            left=_is_left(lane, workspaces[wp]),
         )
         for wp, lane in state.lanes.items()
-    )
-    return Plan(
-        mission=state.slug,
-        waves=found,
-        cyclic=tuple(wp for wp in state.lanes if wp not in placed),
-        critical_path=critical_path(state.dependencies),
-        work_packages=planned,
-        roles=_roles(project, runner, Path(next(iter(workspaces.values())).path)),
-        max_concurrent=run.max_concurrent,
-        max_per_agent=project.max_per_agent,
-        min_free_memory=run.min_free_memory,
-        min_free_disk=run.min_free_disk,
-        gates=project.policy.gates,
-        warnings=(*dependence(project), *warnings),
-        review_quorum=run.needed_approvals,
     )
 
 
@@ -135,6 +153,11 @@ async def _resolve(host: Host, state: MissionState) -> Mapping[str, Workspace]:
         for wp in state.lanes:
             tasks.start_soon(one, wp)
     return {wp: found[wp] for wp in state.lanes}
+
+
+def _is_left(lane: Lane, workspace: Workspace) -> bool:
+    by_hand = workspace.lane_id == PLANNING_LANE and not lane.complete
+    return by_hand or lane in (Lane.BLOCKED, Lane.CANCELED)
 
 
 def _fate(lane: Lane, workspace: Workspace, project: Project) -> str:

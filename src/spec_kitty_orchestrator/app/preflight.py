@@ -1,15 +1,14 @@
 """Everything that would make a run fail later, found before anything is changed and told all at once."""
 
-import shlex
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 
 from spec_kitty_orchestrator.app.chosen import chosen_agents
-from spec_kitty_orchestrator.app.findings import errors
+from spec_kitty_orchestrator.app.findings import Finding, error, errors, line, ok
 from spec_kitty_orchestrator.app.installed import missing
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import (
-    MissionFiles,
     branch_of,
     current_branch,
     mission_files,
@@ -47,44 +46,67 @@ async def examine(project: Project, host: Host, mission: str) -> MissionState:
         UsageError: there is no such mission.
         PreflightError: its tasks are not finalized, or no work package is visible.
     """
+    found = await find_mission(project, host, mission)
+    if isinstance(found, Finding):
+        raise found.error
+    return found
+
+
+async def find_mission(project: Project, host: Host, mission: str) -> MissionState | Finding:
+    """Read the mission from the host, or say why there is nothing to run.
+
+    Raises:
+        HostError: the host cannot be used.
+    """
     try:
         state = await host.mission_state(mission)
     except HostRefusal as refusal:
         if refusal.code == "MISSION_NOT_FOUND":
-            raise UsageError(_no_mission(project.root, mission)) from None
+            return _no_mission(project.root, mission)
         if refusal.code == "TASKS_NOT_FINALIZED":
-            raise PreflightError(refusal.message) from None
+            slug = str(refusal.data.get("mission_slug") or mission)
+            return error("mission.tasks", refusal.message, _finalize(slug))
         raise
-    if not state.lanes:
-        raise PreflightError(_no_work_packages(project.root, mission_files(project.root, state.slug)))
-    return state
+    return state if state.lanes else _no_work_packages(project.root, state.slug)
 
 
-def _no_mission(root: Path, mission: str) -> str:
+def _no_mission(root: Path, mission: str) -> Finding:
     found = missions(root)
     if not found:
-        return f"there is no mission {mission!r}: {root} has no missions in kitty-specs/ on {_on(root)}"
+        text = f"there is no mission {mission!r}: {root} has no missions in kitty-specs/ on {_on(root)}"
+        return error("mission.exists", text, line("git", "-C", root, "branch", "--all"), kind=UsageError)
     hint = nearest(mission, found) or ";"
-    return f"there is no mission {mission!r}{hint} missions here: {', '.join(found)}"
+    text = f"there is no mission {mission!r}{hint} missions here: {', '.join(found)}"
+    (close,) = get_close_matches(mission, found, n=1, cutoff=0) or found[:1]
+    mend = line("spec-kitty-orchestrator", "doctor", "--mission", close)
+    return error("mission.exists", text, mend, kind=UsageError)
 
 
-def _no_work_packages(root: Path, files: MissionFiles) -> str:
-    home = files.target_branch or branch_of(root, files.slug)
+def _no_work_packages(root: Path, slug: str) -> Finding:
+    files = mission_files(root, slug)
+    home = files.target_branch or branch_of(root, slug)
     if home and current_branch(root) != home:
-        return (
-            f"the host sees no work packages of {files.slug}: {root} is on {_on(root)}, but the mission "
-            f"lives on {home}; run: git -C {shlex.quote(str(root))} switch {shlex.quote(home)}"
+        mend = line("git", "-C", root, "switch", home)
+        text = (
+            f"the host sees no work packages of {slug}: {root} is on {_on(root)}, but the mission "
+            f"lives on {home}; run: {mend}"
         )
+        return error("mission.branch", text, mend)
     if files.work_packages:
-        return (
-            f"the host sees no work packages of {files.slug}, although there are "
-            f"{len(files.work_packages)} files in tasks/; "
-            f"run: spec-kitty agent mission finalize-tasks --mission {files.slug}"
+        text = (
+            f"the host sees no work packages of {slug}, although there are "
+            f"{len(files.work_packages)} files in tasks/; run: {_finalize(slug)}"
         )
-    return (
-        f"{files.slug} has no work packages on {_on(root)}: switch to the branch where it was planned, "
+        return error("mission.tasks", text, _finalize(slug))
+    text = (
+        f"{slug} has no work packages on {_on(root)}: switch to the branch where it was planned, "
         "or plan it first (tasks.md and tasks/WP*.md)"
     )
+    return error("mission.tasks", text, line("git", "-C", root, "branch", "--all"))
+
+
+def _finalize(slug: str) -> str:
+    return line("spec-kitty", "agent", "mission", "finalize-tasks", "--mission", slug)
 
 
 def _on(root: Path) -> str:
@@ -94,10 +116,17 @@ def _on(root: Path) -> str:
 
 def check_free(project: Project, mission: str) -> list[OrchestratorError]:
     """Check without taking it that nobody holds the mission's lock."""
+    return errors([check_lock(project, mission)])
+
+
+def check_lock(project: Project, mission: str) -> Finding:
+    """Say who holds the mission's lock, without taking it."""
     owner = MissionLock(project.directory(mission), mission).holder()
     if owner is None:
-        return []
-    return [RunActive(f"another run of {mission} is active: process {owner.pid} on {owner.host}")]
+        return ok("lock", "no other run of the mission is active")
+    text = f"another run of {mission} is active: process {owner.pid} on {owner.host}"
+    mend = line("spec-kitty-orchestrator", "abort", "--mission", mission)
+    return error("lock", text, mend, kind=RunActive)
 
 
 def stop_at(problems: Iterable[OrchestratorError]) -> None:

@@ -138,6 +138,23 @@ def open_project(start: Path, environ: Mapping[str, str], flags: Mapping[str, ob
     return Project(root, settings, _prompts(root), agents, redactor, given)
 
 
+def bare_project(root: Path, environ: Mapping[str, str]) -> Project:
+    """Return what is known of a repository whose settings are wrong: the defaults, and no agents."""
+    packaged = Prompts(**{role: _packaged(role) for role in _ROLES})
+    return Project(root, Settings(), packaged, {}, Redactor(secret_values(environ)))
+
+
+def check_prompts(root: Path) -> list[ConfigError]:
+    """Return what is wrong with the project's own prompts."""
+    found = []
+    for role in _ROLES:
+        try:
+            _prompt(root / PROMPTS / f"{role}.md", role)
+        except ConfigError as error:
+            found.append(error)
+    return found
+
+
 def _prompts(root: Path) -> Prompts:
     implement, rework, review, resumed = (_prompt(root / PROMPTS / f"{role}.md", role) for role in _ROLES)
     return Prompts(implement=implement, rework=rework, review=review, resumed=resumed)
@@ -148,10 +165,13 @@ def _prompt(file: Path, role: str) -> str:
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        packaged = resources.files("spec_kitty_orchestrator") / "prompts" / f"{role}.md"
-        return packaged.read_text(encoding="utf-8")
+        return _packaged(role)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: is not UTF-8 text ({error.reason} at byte {error.start})") from None
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
     return checked(role, text, str(file))
+
+
+def _packaged(role: str) -> str:
+    return (resources.files("spec_kitty_orchestrator") / "prompts" / f"{role}.md").read_text(encoding="utf-8")

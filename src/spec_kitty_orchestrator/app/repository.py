@@ -60,7 +60,7 @@ def _git(directory: Path, *args: str) -> str:
 def _run_git(directory: Path, *args: str) -> "subprocess.CompletedProcess[bytes]":
     try:
         return subprocess.run(
-            ["git", "-C", str(directory), *args],  # noqa: S607 - the user's git, from PATH
+            ["git", "--no-optional-locks", "-C", str(directory), *args],  # noqa: S607 - the user's git
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,

@@ -11,6 +11,7 @@ import typer
 from spec_kitty_orchestrator.cli import agents, crash, words
 from spec_kitty_orchestrator.cli.abort import abort
 from spec_kitty_orchestrator.cli.console import SteadyConsole
+from spec_kitty_orchestrator.cli.doctor import doctor
 from spec_kitty_orchestrator.cli.orchestrate import orchestrate
 from spec_kitty_orchestrator.cli.resume import resume
 from spec_kitty_orchestrator.cli.retry import retry, skip
@@ -34,6 +35,7 @@ app.command()(abort)
 app.command()(retry)
 app.command()(skip)
 app.command()(status)
+app.command()(doctor)
 app.add_typer(agents.app, name="agents")
 
 

@@ -143,6 +143,12 @@ class HostClient:
             )
         return data.api_version
 
+    async def version(self) -> str:
+        """Return what the host says of its own version, in one line; "" if nothing."""
+        reply = await self._call("version", ["--version"], self._call_limit_s)
+        lines = reply.stdout.decode("utf-8", "replace").strip().splitlines()
+        return lines[-1][:200] if reply.rc == 0 and lines else ""
+
     async def contract_version(self) -> str:
         """Return the contract's version, for example ``1.5.0``; see `check_contract`."""
         data = await self._read("contract-version")

@@ -44,11 +44,15 @@ class MachineHeadroom:
 
     async def shortage(self) -> str:
         """Return "" if there is room; else one sentence: what is short, how much is free, and the floor."""
-        # A disk on the network may not answer: that must neither stop the event loop nor a run's end.
-        return await to_thread.run_sync(self._shortage, abandon_on_cancel=True)
+        return "; ".join(one for one in await self.shortages() if one)
 
-    def _shortage(self) -> str:
-        return "; ".join((*self._short_memory(), *self._short_disk()))
+    async def shortages(self) -> tuple[str, str]:
+        """Return the same of memory and of disk, each "" if there is room."""
+        # A disk on the network may not answer: that must neither stop the event loop nor a run's end.
+        return await to_thread.run_sync(self._shortages, abandon_on_cancel=True)
+
+    def _shortages(self) -> tuple[str, str]:
+        return "; ".join(self._short_memory()), "; ".join(self._short_disk())
 
     def _short_memory(self) -> Iterator[str]:
         floor = self._min_free_memory

@@ -1,0 +1,143 @@
+"""Whether git and the worktrees of a mission would let a run work; nothing in them is changed."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import anyio
+
+from spec_kitty_orchestrator.app.findings import Finding, error, line, ok, warning
+from spec_kitty_orchestrator.app.plan import PlannedWorkPackage
+from spec_kitty_orchestrator.core.model import Lane
+from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.machine.git_command import Git
+from spec_kitty_orchestrator.machine.worktree import is_worktree
+
+OLDEST_GIT = (2, 31)
+"""The first with `rev-parse --path-format`, by which worktrees are told from the primary checkout."""
+GIT_LIMIT_S = 60.0
+_SHOWN = 3
+_UNDER_WAY = {"merge": "merge", "rebase": "rebase", "cherry-pick": "cherry-pick", "revert": "revert"}
+
+
+async def check_repository(root: Path) -> list[Finding]:
+    """Look at git itself and at the primary checkout."""
+    git = Git(root)
+    checks = (_version, _identity, _operation, _lock, _stale_worktrees, _remote_head)
+    found: list[Finding] = []
+    for check in checks:
+        try:
+            with anyio.fail_after(GIT_LIMIT_S):
+                found += await check(git)
+        except WorkspaceError as failure:
+            found.append(error("git.works", str(failure).replace("\n", "; "), kind=WorkspaceError))
+        except TimeoutError:
+            found.append(error("git.works", f"git did not answer within {GIT_LIMIT_S:g} s in {root}"))
+    return found
+
+
+async def _version(git: Git) -> list[Finding]:
+    said = (await git.run("--version")).text
+    number = re.search(r"(\d+)\.(\d+)", said)
+    if number and (int(number[1]), int(number[2])) < OLDEST_GIT:
+        oldest = ".".join(map(str, OLDEST_GIT))
+        return [error("git.version", f"{said} is too old: {oldest} or newer is needed")]
+    return [ok("git.version", said)]
+
+
+async def _identity(git: Git) -> list[Finding]:
+    # The host commits its status as whoever git says; without anybody it tells of conflicts instead.
+    for variable in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
+        if (await git.ask("var", variable)).code != 0:
+            settings = (("user.name", "Your Name"), ("user.email", "you@example.com"))
+            mend = " && ".join(line("git", "-C", git.path, "config", *pair) for pair in settings)
+            return [
+                error("git.identity", "git does not know who commits, so the host cannot commit either", mend)
+            ]
+    return [ok("git.identity", "git knows who commits")]
+
+
+async def _operation(git: Git) -> list[Finding]:
+    name = await git.operation()
+    if not name:
+        return [ok("git.operation", f"no merge or rebase is under way in {git.path}")]
+    mend = line("git", "-C", git.path, name, "--continue")
+    return [error("git.operation", f"a {name} is under way in {git.path}: finish or abort it", mend)]
+
+
+async def _lock(git: Git) -> list[Finding]:
+    lock = git.path / (await git.run("rev-parse", "--git-path", "index.lock")).text
+    if not await anyio.Path(lock).exists():
+        return []
+    text = f"git's index is locked in {git.path}: a git works there, or one was killed and left {lock}"
+    return [error("git.lock", text, line("rm", "--", lock))]
+
+
+async def _stale_worktrees(git: Git) -> list[Finding]:
+    listed = (await git.run("worktree", "list", "--porcelain")).text
+    stale, at = [], ""
+    for one in listed.split("\n"):
+        word, _, rest = one.partition(" ")
+        at = rest if word == "worktree" else at
+        if word == "prunable":
+            stale.append(at)
+    if not stale:
+        return [ok("git.worktrees", "every worktree that git knows is there")]
+    text = f"git knows worktrees whose folders are gone: {_some(stale)}"
+    return [warning("git.worktrees", text, line("git", "-C", git.path, "worktree", "prune"))]
+
+
+async def _remote_head(git: Git) -> list[Finding]:
+    remote = await git.ask("remote", "get-url", "origin")
+    head = await git.ask("rev-parse", "--quiet", "--verify", "refs/remotes/origin/HEAD")
+    if remote.code != 0 or head.code == 0:
+        return []
+    return [
+        warning(
+            "git.remote_head",
+            "git does not know the default branch of origin, so the host asks the network at each change",
+            line("git", "-C", git.path, "remote", "set-head", "origin", "--auto"),
+        )
+    ]
+
+
+async def check_worktrees(planned: Iterable[PlannedWorkPackage]) -> list[Finding]:
+    """Look for what stands in the way in the worktrees of work packages that are not complete."""
+    by_path: dict[str, list[PlannedWorkPackage]] = {}
+    for wp in planned:
+        if not wp.lane.complete and wp.lane is not Lane.CANCELED:
+            by_path.setdefault(wp.workspace.path, []).append(wp)
+    found: list[Finding] = []
+    for path, wps in by_path.items():
+        try:
+            with anyio.fail_after(GIT_LIMIT_S):
+                found += await _worktree(Path(path), wps)
+        except WorkspaceError as failure:
+            found.append(error("worktree.works", str(failure).replace("\n", "; "), about=wps[0].id))
+        except TimeoutError:
+            found.append(error("worktree.works", f"git did not answer within {GIT_LIMIT_S:g} s in {path}"))
+    return found or [ok("worktree.clean", "no worktree of the mission stands in the way")]
+
+
+async def _worktree(path: Path, wps: Sequence[PlannedWorkPackage]) -> list[Finding]:
+    about = ", ".join(wp.id for wp in wps)
+    if not await anyio.Path(path).exists():
+        return []
+    if not await is_worktree(path):
+        text = f"{path} is in the way of the worktree of {about}: it is no worktree"
+        return [error("worktree.works", text, line("mv", "--", path, f"{path}.aside"), about)]
+    git = Git(path)
+    found = [one for one in (*await _operation(git), *await _lock(git)) if one.mend]
+    changed = [change.path for change in await git.changes()]
+    if changed and not found:
+        begun = any(wp.lane is not Lane.PLANNED for wp in wps)
+        make, effect = (warning, "goes into the next commit") if begun else (error, "keeps the host from it")
+        saved = line("git", "-C", path, "stash", "push", "--include-untracked")
+        text = f"the worktree of {about} holds uncommitted work, which {effect}: {_some(changed)} in {path}"
+        found.append(make("worktree.clean", text, saved, about))
+    return found
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

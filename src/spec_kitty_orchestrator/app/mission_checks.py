@@ -1,0 +1,116 @@
+"""What would become of a mission's work packages in a run, and what an earlier run has left."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from anyio import to_thread
+
+from spec_kitty_orchestrator.app.findings import Finding, edit, error, line, ok, warning
+from spec_kitty_orchestrator.app.plan import PlannedWorkPackage, cyclic
+from spec_kitty_orchestrator.app.repository import MISSIONS, branch_of, current_branch, mission_files, unsaved
+from spec_kitty_orchestrator.app.runs import describe_end, known_run, strays
+from spec_kitty_orchestrator.core.model import Lane, MissionState
+from spec_kitty_orchestrator.errors import JournalError
+
+PROGRAM = "spec-kitty-orchestrator"
+PROTECTED = ("main", "master")
+"""Branches on which the host crashes, or refuses to commit its status."""
+
+
+def check_branch(root: Path, slug: str) -> list[Finding]:
+    """Compare the branch that is checked out with the mission's own, and look for what a merge would lose."""
+    files = mission_files(root, slug)
+    target, here = files.target_branch or branch_of(root, slug), current_branch(root)
+    meta = root / MISSIONS / slug / "meta.json"
+    found = []
+    if target in PROTECTED:
+        text = f"the mission's target branch is {target}, which the host does not commit to"
+        found.append(error("mission.target", text, edit(meta)))
+    if target and target != here:
+        at = f"the branch {here}" if here else "a detached HEAD"
+        text = f"{root} is on {at}, but the mission lives on {target}"
+        found.append(error("git.branch", text, line("git", "-C", root, "switch", target)))
+    elif target:
+        found.append(ok("git.branch", f"{root} is on {target}, as the mission wants it"))
+    if not files.has_lanes and meta.exists():
+        text = "the mission has no lanes.json: it can be run, but the host cannot merge it"
+        found.append(warning("mission.lanes", text, _finalize(slug)))
+    lost = unsaved(root, files)
+    if lost:
+        names = [str(one) for one in lost]
+        text = f"uncommitted changes would be lost in a merge: {', '.join(names[:3])}"
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        found.append(warning("git.clean", text + more, line("git", "-C", root, "commit", "--all")))
+    return found
+
+
+def check_dependencies(state: MissionState) -> list[Finding]:
+    """Find work packages that wait for each other."""
+    never = cyclic(state)
+    if not never:
+        return [ok("mission.cycle", "the work packages can be put in an order")]
+    text = f"{', '.join(never)} depend on each other, so none of them can start"
+    return [error("mission.cycle", text, _finalize(state.slug))]
+
+
+def check_fates(state: MissionState, planned: Sequence[PlannedWorkPackage]) -> list[Finding]:
+    """Say which work packages a run would not take further, and which wait for those."""
+    by_id = {wp.id: wp for wp in planned}
+    open_ones = [wp for wp in planned if not wp.lane.complete]
+    stuck = _stuck(by_id)
+    found = []
+    for wp in planned:
+        reason = stuck.get(wp.id)
+        if reason is not None:
+            found.append(warning("mission.stuck", f"{wp.id} {reason}", _way_on(state.slug, wp, by_id), wp.id))
+    if open_ones and all(wp.id in stuck for wp in open_ones):
+        text = "nothing can be scheduled: every work package that is not done is stuck"
+        found.append(error("mission.stalled", text, line(PROGRAM, "status", "--mission", state.slug)))
+    if not open_ones:
+        found.append(ok("mission.open", "every work package is approved or done: there is nothing to run"))
+    return found or [ok("mission.open", f"{len(open_ones)} work packages can be worked on")]
+
+
+def _stuck(by_id: Mapping[str, PlannedWorkPackage]) -> Mapping[str, str]:
+    stuck = {wp.id: f"is {wp.lane}: {wp.fate}" for wp in by_id.values() if wp.left}
+    grown = True
+    while grown:
+        grown = False
+        for wp in by_id.values():
+            needed = [one for one in wp.dependencies if one in stuck]
+            if wp.lane is Lane.PLANNED and needed and wp.id not in stuck:
+                stuck[wp.id] = f"cannot start: it needs {', '.join(needed)}"
+                grown = True
+    return stuck
+
+
+def _way_on(slug: str, wp: PlannedWorkPackage, by_id: Mapping[str, PlannedWorkPackage]) -> str:
+    while not wp.left:
+        wp = next(by_id[one] for one in wp.dependencies if one in by_id and not by_id[one].lane.complete)
+    if wp.lane is Lane.BLOCKED:
+        return line(PROGRAM, "retry", wp.id, "--mission", slug)
+    # A canceled one stays so: those that need it must be told to need another.
+    return edit(wp.workspace.prompt_path) if wp.lane is not Lane.CANCELED else _finalize(slug)
+
+
+async def check_earlier_run(root: Path, slug: str) -> list[Finding]:
+    """Say what an earlier run of the mission has left."""
+    run = await known_run(root, slug)
+    alive = await to_thread.run_sync(strays, root, slug)
+    found = []
+    if run.damage is not None:
+        text = f"the journal of the earlier run is damaged: {run.damage}"
+        mend = line(PROGRAM, "orchestrate", "--mission", slug, "--fresh")
+        found.append(error("run.journal", text.replace("\n", "; "), mend, kind=JournalError))
+    elif run.unfinished and run.owner is None:
+        text = f"an earlier run {describe_end(run)}; a run goes on with it, unless it is told `--fresh`"
+        found.append(warning("run.earlier", text, line(PROGRAM, "resume", "--mission", slug)))
+    if alive and run.owner is None:
+        pids = ", ".join(str(one.child.pid) for one in alive)
+        text = f"agents of an earlier run are still at work (processes {pids}); a run picks them up"
+        found.append(warning("run.agents", text, line(PROGRAM, "abort", "--mission", slug)))
+    return found or [ok("run.earlier", "no earlier run is left unfinished")]
+
+
+def _finalize(slug: str) -> str:
+    return line("spec-kitty", "agent", "mission", "finalize-tasks", "--mission", slug)

@@ -1,0 +1,66 @@
+"""`doctor`: says before a run what would go wrong in it, with the commands that mend it."""
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+import typer
+
+from spec_kitty_orchestrator import app
+from spec_kitty_orchestrator.app import Diagnosis, Level
+from spec_kitty_orchestrator.cli import findings, words
+from spec_kitty_orchestrator.cli.console import SteadyConsole
+from spec_kitty_orchestrator.cli.options import ImplAgent, RepoRoot, ReviewAgent
+from spec_kitty_orchestrator.machine.redaction import Redactor
+from spec_kitty_orchestrator.machine.secret_names import secret_values
+
+
+def doctor(
+    mission: Annotated[
+        str | None,
+        typer.Option("--mission", "-m", help="Slug; else what every mission needs.", show_default=False),
+    ] = None,
+    impl_agent: ImplAgent = None,
+    review_agent: ReviewAgent = None,
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CMD", help="A gate, as `orchestrate` takes it.", show_default=False),
+    ] = None,
+    repo_root: RepoRoot = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Say what would go wrong in a run, without changing or spending anything.
+
+    The exit code is 5 if a run would fail.
+    """
+    flags = {"impl_agents": impl_agent, "review_agents": review_agent, "gate": gate or None}
+    found = anyio.run(app.diagnose, repo_root or Path.cwd(), os.environ, flags, mission)
+    redactor = found.project.redactor if found.project else Redactor(secret_values(os.environ))
+    if as_json:
+        typer.echo(json.dumps(redactor.value(_document(found)), indent=2, ensure_ascii=True))
+    else:
+        console = SteadyConsole(highlight=False, soft_wrap=True, redactor=redactor)
+        findings.show(found.findings, console)
+        console.print(_summary(found), markup=False)
+    raise typer.Exit(found.exit_code)
+
+
+def _summary(found: Diagnosis) -> str:
+    levels = Counter(one.level for one in found.findings)
+    counted = f"{words.count(levels[Level.ERROR], 'error')}, {words.count(levels[Level.WARNING], 'warning')}"
+    verdict = "a run would fail" if found.exit_code else "nothing stands in the way of a run"
+    return f"{counted}: {verdict}. Nothing was changed."
+
+
+def _document(found: Diagnosis) -> dict[str, object]:
+    return {
+        "version": app.VERSION,
+        "repository": str(found.root) if found.root else None,
+        "mission": found.mission,
+        "exit_code": found.exit_code,
+        "seconds": round(found.seconds, 3),
+        "findings": [findings.document(one) for one in found.findings],
+    }
