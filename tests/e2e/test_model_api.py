@@ -7,8 +7,8 @@ import zlib
 
 import pytest
 from tests.e2e.model_api import ModelApi
-from tests.e2e.model_api.tasks import find_task
-from tests.e2e.model_api.tools import arguments
+from tests.e2e.model_api.tasks import Write, find_task
+from tests.e2e.model_api.tools import arguments, prepared
 
 PROMPT = 'Role: implement\nAttempt: a1\n\nA task.\n\n{"attempt": "a1"}\n'
 
@@ -71,3 +71,10 @@ def test_a_refused_key_is_refused_in_whichever_header_it_comes(api: ModelApi, he
     with pytest.raises(urllib.error.HTTPError, match="401") as refused:
         ask(api, body, **{header: value})
     refused.value.close()
+
+
+def test_a_folder_is_made_first_only_for_a_tool_that_does_not_make_it() -> None:
+    step = Write("/wt/a b/c.py", "x")
+    assert prepared(step, {"create": {}}) == ["mkdir -p '/wt/a b'", step]
+    assert prepared(step, {"write": {}, "create": {}}) == [step]
+    assert prepared("ls", {"create": {}}) == ["ls"]

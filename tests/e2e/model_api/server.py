@@ -24,7 +24,7 @@ from tests.e2e.model_api.dialects.spec import (
     as_json,
 )
 from tests.e2e.model_api.tasks import find_task, last_word, steps_of
-from tests.e2e.model_api.tools import as_call
+from tests.e2e.model_api.tools import as_call, prepared
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,8 @@ class ModelApi:
             self._offered |= tools
         elif self.insists:
             tools = {**self._offered, **tools}
-        steps = enumerate(steps_of(task), start=earlier)
+        wanted = [one for step in steps_of(task) for one in prepared(step, tools)]
+        steps = enumerate(wanted, start=earlier)
         calls = [call for number, step in steps if (call := as_call(number, step, tools))]
         self.calls[attempt] = calls
         if conversation.results - earlier < len(calls):

@@ -1,20 +1,24 @@
 """What the CLIs call their tools and the arguments of these, so that a step can be put into a call."""
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from tests.e2e.model_api.dialects.spec import Call, Schema
 from tests.e2e.model_api.tasks import Write, by_shell
 
-WRITES = ("Write", "write", "write_file", "save-file")
+WRITES = ("Write", "write", "write_file", "save-file", "create")
 """Tools that write a whole file."""
+
+NEEDS_FOLDER = ("create",)
+"""Those of them that do not make the folder of the file."""
 
 SHELLS = ("Bash", "bash", "exec_command", "run_shell_command", "launch-process")
 """Tools that run a command."""
 
 ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "path": ("file_path", "filePath", "path"),
-    "content": ("content", "file_content"),
+    "content": ("content", "file_content", "file_text"),
     "command": ("command", "cmd"),
 }
 """How the tools name what we know."""
@@ -23,11 +27,22 @@ USUAL: Mapping[str, object] = {"cwd": ".", "wait": True, "max_wait_seconds": 60}
 """What some tools ask for besides, where anything else would not do."""
 
 
+def prepared(step: Write | str, tools: Mapping[str, Schema]) -> list[Write | str]:
+    """Return the step, and before it what its tool needs."""
+    if isinstance(step, Write) and _write_tool(tools) in NEEDS_FOLDER:
+        return [f"mkdir -p {shlex.quote(step.path.rpartition('/')[0])}", step]
+    return [step]
+
+
+def _write_tool(tools: Mapping[str, Schema]) -> str | None:
+    return next((one for one in WRITES if one in tools), None)
+
+
 def as_call(number: int, step: Write | str, tools: Mapping[str, Schema]) -> Call | None:
     """Express a step by a tool that is offered; None if none can do it."""
     name = f"call_{number}"
     if isinstance(step, Write):
-        tool = next((one for one in WRITES if one in tools), None)
+        tool = _write_tool(tools)
         if tool:
             return Call(name, tool, arguments(tools[tool], path=step.path, content=step.content))
         step = by_shell(step)
