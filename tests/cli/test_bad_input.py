@@ -185,15 +185,25 @@ def test_an_agent_of_ones_own_that_cannot_work_is_told_before_the_run(
     assert done.stderr.count("error: ") == 1
 
 
-@pytest.mark.parametrize("flag", ["--force", "-f"])
-def test_a_flag_that_is_another_name_of_a_banned_one_stops_the_agent_that_takes_it_so(
-    project: Project, flag: str
+@pytest.mark.parametrize(
+    ("agent", "extra_args", "word"),
+    [
+        ("cursor", ["--force"], "--force"),
+        ("cursor", ["-f"], "-f"),
+        ("copilot", ["--allow-all"], "--allow-all"),
+        ("copilot", ["--allow-all-tools"], "--allow-all-tools"),
+        ("letta", ["--permission-mode", "unrestricted"], "unrestricted"),
+        ("letta", ["--permission-mode=fullAccess"], "--permission-mode=fullAccess"),
+    ],
+)
+def test_another_name_of_a_banned_flag_stops_the_agent_that_takes_it_so(
+    project: Project, agent: str, extra_args: list[str], word: str
 ) -> None:
     python = json.dumps(sys.executable)
-    project.configure(f'[agents.cursor]\nexecutable = {python}\nextra_args = ["{flag}"]\n')
-    done = project.orchestrate(agents="cursor")
+    project.configure(f"[agents.{agent}]\nexecutable = {python}\nextra_args = {json.dumps(extra_args)}\n")
+    done = project.orchestrate(agents=agent)
     assert done.returncode == 5, done.stderr
-    assert f"[agents.cursor] extra_args: {flag} allows what the host's banned flags allow" in done.stderr
+    assert f"[agents.{agent}] extra_args: {word} allows what the host's banned flags allow" in done.stderr
 
 
 def test_an_unknown_agent_on_the_command_line_gets_the_nearest_name(project: Project) -> None:

@@ -119,6 +119,7 @@ def banned(name: str, runner: ConfiguredAgents, file: Path) -> list[Finding]:
     # A program or a folder may be named as it likes.
     words = {word: "its command" for one in commands for word in one.argv[1:] if not word.startswith("/")}
     words |= dict.fromkeys(settings.env.values(), "env") | dict.fromkeys(settings.extra_args, "extra_args")
+    names = set(OTHER_NAMES.get(agent.name, ()))
     found: list[Finding] = []
     for word, place in words.items():
         flag = word.partition("=")[0]
@@ -127,7 +128,7 @@ def banned(name: str, runner: ConfiguredAgents, file: Path) -> list[Finding]:
                 f"[agents.{name}] {place}: {flag} is banned by the host: it refuses every policy that "
                 "declares it, and we declare what we use; remove it"
             )
-        elif banned_part(word) or flag in OTHER_NAMES.get(agent.name, ()):
+        elif banned_part(word) or not names.isdisjoint(word.split("=", 1)):
             text = (
                 f"[agents.{name}] {place}: {word} allows what the host's banned flags allow, "
                 "so the policy that we declare would be untrue; remove it"

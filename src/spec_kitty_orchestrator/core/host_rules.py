@@ -13,8 +13,12 @@ BANNED_FLAGS = (
 SAME_AS_BANNED = ("yolo", "full-auto", "bypasspermissions", "danger-full-access", "dangerously")
 """Parts of other words that allow the same, which would make the policy that we declare untrue."""
 
-OTHER_NAMES: Mapping[str, tuple[str, ...]] = {"cursor": ("--force", "-f")}
-"""By agent, flags of its CLI that are other names of a banned one."""
+OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
+    "copilot": ("--allow-all", "--allow-all-tools"),
+    "cursor": ("--force", "-f"),
+    "letta": ("unrestricted", "fullAccess"),
+}
+"""By agent, flags of its CLI, or values of them, that are other names of a banned one."""
 
 FORBIDDEN_WORDS = ("token", "secret", "key", "password", "credential")
 """The host refuses a policy in which a value contains one of these."""
