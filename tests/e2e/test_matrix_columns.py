@@ -77,6 +77,19 @@ def test_a_prompt_in_several_parts_is_whole(row: Evidence) -> None:
     assert columns.whole_prompt(row) == ""
 
 
+def test_only_where_a_cli_is_known_to_move_blanks_may_they_differ(row: Evidence) -> None:
+    for one in row.worked.attempts:
+        (one.directory / "prompt.md").write_text(f"{PROMPT}+@property\n@a\n@b")
+        row.api.conversations[one.id] = [f"{PROMPT}+ @property @a @b"]
+    with pytest.raises(AssertionError, match="not whole"):
+        columns.whole_prompt(row)
+    known = replace(row, cli=replace(row.cli, blanks_before="@"))
+    assert columns.whole_prompt(known) == "blanks before @ may differ"
+    row.api.conversations["a2"] = [f"{PROMPT}+ @property @a@"]
+    with pytest.raises(AssertionError, match="not whole"):
+        columns.whole_prompt(known)
+
+
 def test_a_prompt_that_was_short_proves_nothing(row: Evidence) -> None:
     (review,) = row.worked.of(Role.REVIEW)
     (review.directory / "prompt.md").write_text("Role: review")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from spec_kitty_orchestrator.agents.api_status import outcome_of_status, until_reset
 from spec_kitty_orchestrator.agents.json_lines import Event, count, events, message, number, text
+from spec_kitty_orchestrator.agents.machine_defaults import machine_defaults, ours
 from spec_kitty_orchestrator.agents.spec import (
     BOTH_ROLES,
     AgentCommand,
@@ -20,7 +21,6 @@ from spec_kitty_orchestrator.agents.spec import (
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
-_SETTINGS = Path(__file__).with_name("settings")
 _OWN_DEFAULTS = (
     Path("/etc/gemini-cli/system-defaults.json"),
     Path("/Library/Application Support/GeminiCli/system-defaults.json"),
@@ -28,7 +28,7 @@ _OWN_DEFAULTS = (
 """Where whoever runs a machine puts defaults of their own, which ours must not take the place of."""
 
 _IMPLEMENT = ("--approval-mode", "auto_edit", "--allowed-tools", "run_shell_command")
-_REVIEW = ("--approval-mode", "default", "--policy", str(_SETTINGS / "gemini_review.toml"))
+_REVIEW = ("--approval-mode", "default", "--policy", str(ours("gemini_review.toml")))
 _WORKTREE_IS_NOT_TRUSTED = {"GEMINI_CLI_TRUST_WORKSPACE": "false"}
 """Keeps hooks and servers of the worktree's `.gemini/`, which are the implementer's, out of a review.
 
@@ -126,9 +126,9 @@ class Gemini:
         review = task.role is Role.REVIEW
         model = ("--model", settings.model) if settings.model else ()
         resumed = ("--resume", task.session) if task.session else ()
-        defaults = {"GEMINI_CLI_NO_RELAUNCH": "true"}
-        if not any(path.exists() for path in self._own_defaults):
-            defaults["GEMINI_CLI_SYSTEM_DEFAULTS_PATH"] = str(_SETTINGS / "gemini_defaults.json")
+        bounded = machine_defaults(
+            "GEMINI_CLI_SYSTEM_DEFAULTS_PATH", "gemini_defaults.json", self._own_defaults
+        )
         return AgentCommand(
             argv=(
                 settings.executable or self.executable,
@@ -141,7 +141,7 @@ class Gemini:
                 "stream-json",
             ),
             env={**settings.env, **(_WORKTREE_IS_NOT_TRUSTED if review else {})},
-            default_env=defaults,
+            default_env={"GEMINI_CLI_NO_RELAUNCH": "true", **bounded},
         )
 
     def permissions(self, role: Role) -> Permissions:

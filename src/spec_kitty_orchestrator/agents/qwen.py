@@ -10,6 +10,7 @@ from pathlib import Path
 
 from spec_kitty_orchestrator.agents.api_status import outcome_of_status, until_reset
 from spec_kitty_orchestrator.agents.json_lines import Event, count, events, message, text
+from spec_kitty_orchestrator.agents.machine_defaults import machine_defaults, ours
 from spec_kitty_orchestrator.agents.refused_tools import refused_tools
 from spec_kitty_orchestrator.agents.spec import (
     BOTH_ROLES,
@@ -21,7 +22,6 @@ from spec_kitty_orchestrator.agents.spec import (
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
-_DEFAULTS = Path(__file__).with_name("settings") / "qwen_defaults.json"
 _OWN_DEFAULTS = (
     Path("/etc/qwen-code/system-defaults.json"),
     Path("/Library/Application Support/QwenCode/system-defaults.json"),
@@ -30,7 +30,20 @@ _OWN_DEFAULTS = (
 
 _IMPLEMENT = ("--approval-mode", "auto-edit", "--allowed-tools", "run_shell_command")
 _REVIEW = ("--safe-mode", "--approval-mode", "default")
-"""Safe mode leaves out settings, hooks, servers and skills, of the worktree and of the user's own alike."""
+"""Safe mode leaves out hooks, servers, skills and rules, of the worktree and of the user's own alike."""
+
+_WORKTREE_IS_NOT_TRUSTED = {"QWEN_CODE_TRUSTED_FOLDERS_PATH": str(ours("qwen_trusts_nothing.json"))}
+"""Safe mode still takes the model and its address from the worktree's `.qwen/` and `.env`.
+
+They may be the implementer's; our settings for reviews take them from trusted folders alone, and this says
+that there are none.
+"""
+
+_ON_BLANKS = (
+    "In what the user writes, this program has put a blank before each @ that had none, and may have joined"
+    " lines that begin with @. Where that matters, look into the files."
+)
+"""It takes `@word` for the name of a file, and puts its input together anew; nothing turns that off."""
 
 _STATUS = re.compile(r"\[API Error: (\d{3}) ")
 _WORDS: tuple[tuple[str, Outcome], ...] = (
@@ -101,19 +114,22 @@ class Qwen:
         """
         model = ("--model", settings.model) if settings.model else ()
         resumed = ("--resume", task.session) if task.session else ()
-        own = any(path.exists() for path in self._own_defaults)
+        review = task.role is Role.REVIEW
+        name = "qwen_review.json" if review else "qwen_defaults.json"
         return AgentCommand(
             argv=(
                 settings.executable or self.executable,
                 *resumed,
                 *model,
                 *settings.extra_args,
-                *(_REVIEW if task.role is Role.REVIEW else _IMPLEMENT),
+                *(_REVIEW if review else _IMPLEMENT),
+                "--append-system-prompt",
+                _ON_BLANKS,
                 "--output-format",
                 "stream-json",
             ),
-            env=dict(settings.env),
-            default_env={} if own else {"QWEN_CODE_SYSTEM_DEFAULTS_PATH": str(_DEFAULTS)},
+            env={**settings.env, **(_WORKTREE_IS_NOT_TRUSTED if review else {})},
+            default_env=machine_defaults("QWEN_CODE_SYSTEM_DEFAULTS_PATH", name, self._own_defaults),
         )
 
     def permissions(self, role: Role) -> Permissions:

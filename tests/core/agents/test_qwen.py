@@ -180,17 +180,36 @@ def test_refused_tools_are_told_although_it_finished() -> None:
 
 
 def test_an_implementer_edits_and_runs_commands_unasked() -> None:
-    expected = "qwen --approval-mode auto-edit --allowed-tools run_shell_command --output-format stream-json"
-    assert command(Role.IMPLEMENT).argv == tuple(expected.split())
+    argv = command(Role.IMPLEMENT).argv
+    assert argv[:5] == ("qwen", "--approval-mode", "auto-edit", "--allowed-tools", "run_shell_command")
+    assert argv[5] == "--append-system-prompt"
+    assert argv[7:] == ("--output-format", "stream-json")
+    assert command(Role.IMPLEMENT).env == {}
     assert QWEN.permissions(Role.IMPLEMENT).sandbox_mode == "none"
 
 
-def test_a_reviewer_has_no_tool_that_writes_and_takes_nothing_from_the_worktree() -> None:
-    expected = "qwen --safe-mode --approval-mode default --output-format stream-json"
-    assert command(Role.REVIEW).argv == tuple(expected.split())
+def test_a_reviewer_has_no_tool_that_writes() -> None:
+    argv = command(Role.REVIEW).argv
+    assert argv[:4] == ("qwen", "--safe-mode", "--approval-mode", "default")
+    assert argv[6:] == ("--output-format", "stream-json")
     assert QWEN.shell_in_review is False
     allows = QWEN.permissions(Role.REVIEW)
     assert (allows.sandbox_mode, allows.network_mode) == ("read_only_tools", "none")
+
+
+def test_a_review_takes_no_model_or_address_from_the_worktree_whatever_the_user_trusts() -> None:
+    trusting = AgentSettings(env={"QWEN_CODE_TRUSTED_FOLDERS_PATH": "/home/x/trusted.json"})
+    found = command(Role.REVIEW, trusting)
+    assert json.loads(Path(found.env["QWEN_CODE_TRUSTED_FOLDERS_PATH"]).read_text()) == {}
+    chosen = json.loads(Path(found.default_env["QWEN_CODE_SYSTEM_DEFAULTS_PATH"]).read_text())
+    assert chosen["security"] == {"folderTrust": {"enabled": True}}
+    assert command(Role.IMPLEMENT, trusting).env == trusting.env
+
+
+def test_its_model_is_told_what_the_cli_does_to_a_prompt() -> None:
+    for role in Role:
+        argv = command(role).argv
+        assert "a blank before each @" in argv[argv.index("--append-system-prompt") + 1]
 
 
 def test_a_session_is_gone_on_with_by_the_permissions_of_a_new_one() -> None:
@@ -201,11 +220,13 @@ def test_a_session_is_gone_on_with_by_the_permissions_of_a_new_one() -> None:
     assert command(Role.IMPLEMENT, settings, "s-1").argv == (new.argv[0], "--resume", "s-1", *new.argv[1:])
 
 
-def test_its_retries_are_few_unless_the_machine_says_otherwise(tmp_path: Path) -> None:
-    defaults = command(Role.REVIEW).default_env
+@pytest.mark.parametrize("role", Role)
+def test_its_retries_are_few_unless_the_machine_says_otherwise(role: Role, tmp_path: Path) -> None:
+    defaults = command(role).default_env
     chosen = json.loads(Path(defaults["QWEN_CODE_SYSTEM_DEFAULTS_PATH"]).read_text())
+    assert chosen["$version"] == 4  # Without it, the CLI writes it into our file.
     assert chosen["model"] == {"generationConfig": {"maxRetries": 0}}
     own = tmp_path / "system-defaults.json"
     own.write_text("{}")
-    task = Assignment(Role.REVIEW, Path("/wt"), "a1", Path("/attempt"))
+    task = Assignment(role, Path("/wt"), "a1", Path("/attempt"))
     assert Qwen(own_defaults=(own,)).command(task, AgentSettings()).default_env == {}

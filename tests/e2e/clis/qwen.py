@@ -17,4 +17,4 @@ def setup(url: str, home: Path, program: str) -> dict[str, str]:
     }
 
 
-CLI = Cli("qwen", "qwen", "@qwen-code/qwen-code@0.24.4", KEY, setup, node=22)
+CLI = Cli("qwen", "qwen", "@qwen-code/qwen-code@0.24.4", KEY, setup, node=22, blanks_before="@")

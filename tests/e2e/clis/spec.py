@@ -17,6 +17,7 @@ class Cli:
         setup: writes its settings into a new folder, its HOME, so that it asks the stand-in and keeps to that
             folder; takes the stand-in's URL, the folder, and the path of the CLI; returns its variables.
         node: the oldest major version of Node.js that it runs on.
+        blanks_before: a character in front of which it adds and drops blanks in a prompt, "" if it does not.
         settings: more keys of its section of our own settings, such as `model`.
     """
 
@@ -26,4 +27,5 @@ class Cli:
     key: str
     setup: Callable[[str, Path, str], dict[str, str]]
     node: int = 20
+    blanks_before: str = ""
     settings: Mapping[str, object] = field(default_factory=dict)

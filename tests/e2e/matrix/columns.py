@@ -5,6 +5,7 @@ A column that an agent cannot have raises `NotRun`. What is returned is a note f
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import MappingProxyType
@@ -96,14 +97,19 @@ def unauthorized(row: Evidence) -> str:
 def whole_prompt(row: Evidence) -> str:
     """Each prompt arrives at the model as we wrote it, also one of 200 KB; blanks at its ends may differ."""
     tried = [one for one in row.worked.attempts if one.agent == row.cli.agent]
+    note, mark = "", row.cli.blanks_before
     for one in tried:
         texts = row.api.conversations[one.id]
-        sent = one.prompt.strip()
-        assert any(sent in text for text in (*texts, "".join(texts))), f"{one.directory.name}: not whole"
+        arrived, sent = [*texts, "".join(texts)], one.prompt.strip()
+        whole = any(sent in text for text in arrived)
+        if mark and not whole:
+            note = f"blanks before {mark} may differ"
+            whole = any(_without_blanks(sent, mark) in _without_blanks(text, mark) for text in arrived)
+        assert whole, f"{one.directory.name}: not whole"
     for role in row.agent.roles:
         longest = max(len(one.prompt.encode()) for one in tried if one.role is role)
         assert longest > PROMPT_BYTES, f"{role.value}: the longest prompt had {longest} bytes"
-    return ""
+    return note
 
 
 def command_is_true(row: Evidence) -> str:
@@ -202,6 +208,10 @@ def _attempt(row: Evidence, role: Role, number: int) -> Tried:
     found = row.worked.of(role)
     assert len(found) > number, f"no such attempt: {row.worked.outcomes() or row.worked.output}"
     return found[number]
+
+
+def _without_blanks(text: str, mark: str) -> str:
+    return re.sub(rf"\s+{re.escape(mark)}", mark, text)
 
 
 def _line(tried: Tried, name: str) -> str:
