@@ -29,7 +29,15 @@ _OWN_DEFAULTS = (
 """Where whoever runs a machine puts defaults of their own, which ours must not take the place of."""
 
 _IMPLEMENT = ("--approval-mode", "auto-edit", "--allowed-tools", "run_shell_command")
-_REVIEW = ("--safe-mode", "--approval-mode", "default")
+_EXCLUDED = (
+    *("run_shell_command", "write_file", "edit", "notebook_edit"),
+    *("enter_worktree", "exit_worktree", "record_artifact"),
+    *("cron_create", "cron_delete", "loop_wakeup", "web_fetch"),
+    *("agent", "send_message", "task_stop", "skill", "tool_call", "tool_search", "report_findings"),
+)
+"""What a reviewer needs for nothing; some of it would never be asked about, such as making a branch."""
+
+_REVIEW = ("--safe-mode", "--approval-mode", "default", "--exclude-tools", ",".join(_EXCLUDED))
 """Safe mode leaves out hooks, servers, skills and rules, of the worktree and of the user's own alike."""
 
 _WORKTREE_IS_NOT_TRUSTED = {"QWEN_CODE_TRUSTED_FOLDERS_PATH": str(ours("qwen_trusts_nothing.json"))}

@@ -188,10 +188,15 @@ def test_an_implementer_edits_and_runs_commands_unasked() -> None:
     assert QWEN.permissions(Role.IMPLEMENT).sandbox_mode == "none"
 
 
-def test_a_reviewer_has_no_tool_that_writes() -> None:
+def test_a_reviewer_has_no_tool_that_writes_makes_branches_or_goes_out() -> None:
     argv = command(Role.REVIEW).argv
-    assert argv[:4] == ("qwen", "--safe-mode", "--approval-mode", "default")
-    assert argv[6:] == ("--output-format", "stream-json")
+    assert argv[:5] == ("qwen", "--safe-mode", "--approval-mode", "default", "--exclude-tools")
+    excluded = set(argv[5].split(","))
+    assert excluded >= {"run_shell_command", "write_file", "edit", "notebook_edit", "web_fetch"}
+    assert excluded >= {"enter_worktree", "cron_create", "agent", "tool_call"}
+    assert not excluded & {"read_file", "grep_search", "glob"}
+    assert argv[6] == "--append-system-prompt"
+    assert argv[8:] == ("--output-format", "stream-json")
     assert QWEN.shell_in_review is False
     allows = QWEN.permissions(Role.REVIEW)
     assert (allows.sandbox_mode, allows.network_mode) == ("read_only_tools", "none")
