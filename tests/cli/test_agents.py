@@ -106,6 +106,14 @@ def test_a_key_and_a_file_of_a_login_count_as_one(project: Project, tmp_path: Pa
     assert (claude["logged_in"], claude["logged_in_by"]) == ("yes", "ANTHROPIC_API_KEY is set")
 
 
+def test_what_mends_a_login_is_a_command_that_can_be_copied(project: Project) -> None:
+    install(project, "letta", "echo 0.25.9")
+    install(project, "gemini", "echo 0.61.0")
+    found = listed(project)
+    assert finding(found["letta"], "agent.login")["mend"] == "export LETTA_API_KEY='…'"
+    assert finding(found["gemini"], "agent.login")["mend"] == "gemini"
+
+
 def test_a_key_in_the_settings_of_an_agent_counts_too(project: Project) -> None:
     install(project, "codex", 'test "$1" = login && exit 1; echo 0.169.0')
     project.configure('[agents.codex]\nenv = { CODEX_API_KEY = "abcdef0123456789" }\n')

@@ -16,6 +16,17 @@ from spec_kitty_orchestrator.machine.lock import MissionLock
 
 SLUG = "demo-01ABC"
 SPAWN = '[host]\ntransport = "spawn"\n'
+AT = "2026-01-02T03:04:05+00:00"
+STARTED = {
+    "line": "run",
+    "schema": 1,
+    "at": AT,
+    "mission": SLUG,
+    "actor": "me",
+    "version": "0.2.0",
+    "policy": {"impl_agents": ["scripted"], "review_agents": ["scripted"]},
+    "max_concurrent": 4,
+}
 REFUSED = "--policy.dangerous_flags contains a banned flag: '--yolo'"
 Project = Any  # the class lives in conftest, which tests cannot import
 Found = Mapping[str, app.Finding]
@@ -181,6 +192,17 @@ def test_an_agent_that_cannot_run_fails_a_run(project: Project) -> None:
 def test_an_agent_that_is_not_logged_in_is_warned_of(project: Project) -> None:
     install(project, "codex", "test $1 = login && exit 1; echo 0.169.0")
     assert only(wrong(project, agents="codex"), "agent.login", "warning").mend == "codex login"
+
+
+def test_a_model_that_a_cli_does_not_name_is_warned_of(project: Project) -> None:
+    install(project, "opencode", 'test "$1" = models && echo mock/there && exit; echo 1.18.0')
+    settings = SPAWN + '[agents.opencode]\nenv = { OPENCODE_API_KEY = "none-0123456789" }\nmodel = '
+    project.configure(f'{settings}"mock/there"\n')
+    assert "agent.model" not in wrong(project, agents="opencode")
+    project.configure(f'{settings}"mock/gone"\n')
+    found = wrong(project, agents="opencode")["agent.model"]
+    assert (found.level, found.mend) == ("warning", "opencode models")
+    assert "does not name its model mock/gone" in found.text
 
 
 def test_a_banned_flag_is_found_by_us_and_refused_by_the_host(project: Project) -> None:
@@ -374,10 +396,7 @@ def test_a_run_that_is_active_fails_another(project: Project) -> None:
 
 
 def test_an_interrupted_run_is_told_of_with_the_command_that_goes_on(project: Project) -> None:
-    policy = {"impl_agents": ["scripted"], "review_agents": ["scripted"]}
-    at = "2026-01-02T03:04:05+00:00"
-    start = {"line": "run", "schema": 1, "at": at, "mission": SLUG, "actor": "me", "policy": policy}
-    records(project, {**start, "version": "0.2.0", "max_concurrent": 4})
+    records(project, STARTED)
     found = only(wrong(project), "run.earlier", "warning")
     assert "an earlier run was cut off" in found.text
     assert found.mend == f"spec-kitty-orchestrator resume --mission {SLUG}"
@@ -438,19 +457,34 @@ def test_a_git_that_is_too_old_fails_a_run(project: Project) -> None:
     assert "2.31 or newer" in only(wrong(project), "git.version", "error").text
 
 
-@pytest.mark.parametrize(("lane", "level"), [("planned", "error"), ("in_progress", "warning")])
+@pytest.mark.parametrize("lane", ["planned", "in_progress"])
 def test_uncommitted_work_in_a_worktree_keeps_the_host_from_starting_there(
-    project: Project, lane: str, level: str
+    project: Project, lane: str
 ) -> None:
     project.lanes({"WP01": lane})
     project.git("worktree", "add", "-q", "-b", "b-WP01", "w/WP01")
     (project.root / ".git" / "info" / "exclude").write_text("/w/\n")
     assert wrong(project) == {}
     (project.root / "w" / "WP01" / "left.txt").touch()
-    found = only(wrong(project), "worktree.clean", level)
+    found = only(wrong(project), "worktree.clean", "error")
     assert (found.about, "left.txt" in found.text) == ("WP01", True)
     subprocess.run(found.mend, shell=True, check=True, capture_output=True)
     assert wrong(project) == {}
+
+
+def test_uncommitted_work_of_an_interrupted_run_goes_on_and_is_only_warned_of(project: Project) -> None:
+    project.lanes({"WP01": "in_progress"})
+    project.git("worktree", "add", "-q", "-b", "b-WP01", "w/WP01")
+    (project.root / ".git" / "info" / "exclude").write_text("/w/\n")
+    (project.root / "w" / "WP01" / "half.txt").touch()
+    place = {"path": "w", "prompt_path": "p", "lane_id": "a", "branch": "b-WP01", "base_ref": "c"}
+    scheduled = {"kind": "scheduled", "lane": "planned", "workspace": place}
+    claimed = {"kind": "claimed", "workspace": place, "head": "0" * 40}
+    lines = [{"line": "event", "at": AT, "wp_id": "WP01", "event": one} for one in (scheduled, claimed)]
+    records(project, STARTED, *lines)
+    found = wrong(project)
+    assert set(found) == {"run.earlier", "worktree.clean"}
+    assert found["worktree.clean"].level == "warning"
 
 
 def test_a_folder_in_the_place_of_a_worktree_fails_a_run(project: Project) -> None:

@@ -70,6 +70,7 @@ class KiloCode:
     resumes = True
     reports_cost = True
     caps_cost = False
+    models_command: tuple[str, ...] = ("models",)
 
     def command(self, task: Assignment, settings: AgentSettings) -> AgentCommand:
         """Build the argv; the environment says what it may do, and outranks the user's own rules.

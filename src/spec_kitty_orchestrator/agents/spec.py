@@ -6,7 +6,7 @@ Modules are pure: they build and parse, and never start a process.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from spec_kitty_orchestrator.core.model import AgentReport, Role
 
@@ -111,6 +111,17 @@ class Permissions:
 
 
 BOTH_ROLES = frozenset(Role)
+
+
+@runtime_checkable
+class ListsModels(Protocol):
+    """An agent whose CLI names the models that it can use, one a line, at no cost.
+
+    Attributes:
+        models_command: the arguments for that.
+    """
+
+    models_command: tuple[str, ...]
 
 
 class Agent(Protocol):

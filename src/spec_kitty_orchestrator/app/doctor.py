@@ -17,6 +17,7 @@ from spec_kitty_orchestrator.app.plan import plan_work_packages
 from spec_kitty_orchestrator.app.preflight import check_lock, find_mission
 from spec_kitty_orchestrator.app.project import Project, bare_project, check_prompts, open_project
 from spec_kitty_orchestrator.app.repository import MISSIONS, find_repo_root
+from spec_kitty_orchestrator.app.runs import begun_here
 from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.errors import (
     ConfigError,
@@ -215,4 +216,4 @@ async def _mission(
     with anyio.fail_after(limit_s + SLOWEST_CALL_S * len(state.lanes)):
         planned = await plan_work_packages(project, host, state)
     told += mission_checks.check_fates(state, planned)
-    told += await git_checks.check_worktrees(planned)
+    told += await git_checks.check_worktrees(planned, await begun_here(root, state.slug))

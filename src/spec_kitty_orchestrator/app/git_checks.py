@@ -1,7 +1,7 @@
 """Whether git and the worktrees of a mission would let a run work; nothing in them is changed."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import anyio
@@ -101,8 +101,13 @@ async def _remote_head(git: Git) -> list[Finding]:
     ]
 
 
-async def check_worktrees(planned: Iterable[PlannedWorkPackage]) -> list[Finding]:
-    """Look for what stands in the way in the worktrees of work packages that are not complete."""
+async def check_worktrees(planned: Iterable[PlannedWorkPackage], begun: Collection[str]) -> list[Finding]:
+    """Look for what stands in the way in the worktrees of work packages that are not complete.
+
+    Args:
+        planned: all of the mission.
+        begun: those that an earlier run has claimed: it goes on with what is uncommitted in their worktrees.
+    """
     by_path: dict[str, list[PlannedWorkPackage]] = {}
     for wp in planned:
         if not wp.lane.complete and wp.lane is not Lane.CANCELED:
@@ -111,7 +116,7 @@ async def check_worktrees(planned: Iterable[PlannedWorkPackage]) -> list[Finding
     for path, wps in by_path.items():
         try:
             with anyio.fail_after(GIT_LIMIT_S):
-                found += await _worktree(Path(path), wps)
+                found += await _worktree(Path(path), wps, begun)
         except WorkspaceError as failure:
             found.append(error("worktree.works", str(failure).replace("\n", "; "), about=wps[0].id))
         except TimeoutError:
@@ -119,7 +124,7 @@ async def check_worktrees(planned: Iterable[PlannedWorkPackage]) -> list[Finding
     return found or [ok("worktree.clean", "no worktree of the mission stands in the way")]
 
 
-async def _worktree(path: Path, wps: Sequence[PlannedWorkPackage]) -> list[Finding]:
+async def _worktree(path: Path, wps: Sequence[PlannedWorkPackage], begun: Collection[str]) -> list[Finding]:
     about = ", ".join(wp.id for wp in wps)
     if not await anyio.Path(path).exists():
         return []
@@ -130,8 +135,8 @@ async def _worktree(path: Path, wps: Sequence[PlannedWorkPackage]) -> list[Findi
     found = [one for one in (*await _operation(git), *await _lock(git)) if one.mend]
     changed = [change.path for change in await git.changes()]
     if changed and not found:
-        begun = any(wp.lane is not Lane.PLANNED for wp in wps)
-        make, effect = (warning, "goes into the next commit") if begun else (error, "keeps the host from it")
+        ours = any(wp.id in begun and wp.lane is not Lane.PLANNED for wp in wps)
+        make, effect = (warning, "goes into the next commit") if ours else (error, "keeps the host from it")
         saved = line("git", "-C", path, "stash", "push", "--include-untracked")
         text = f"the worktree of {about} holds uncommitted work, which {effect}: {_some(changed)} in {path}"
         found.append(make("worktree.clean", text, saved, about))

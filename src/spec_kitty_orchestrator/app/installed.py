@@ -15,9 +15,9 @@ import anyio
 import anyio.to_thread
 
 from spec_kitty_orchestrator.agents.declared import Declared
-from spec_kitty_orchestrator.agents.spec import Agent, Login
+from spec_kitty_orchestrator.agents.spec import Agent, ListsModels, Login
 from spec_kitty_orchestrator.agents.versions import read_version, tried
-from spec_kitty_orchestrator.app.findings import Finding, Level, error, ok, warning
+from spec_kitty_orchestrator.app.findings import Finding, Level, error, line, ok, warning
 from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
 from spec_kitty_orchestrator.machine.inquiry import Answer, ask
 
@@ -26,7 +26,8 @@ MOST_AT_ONCE = 2
 ANSWER_LIMIT_S = 20.0
 """The slowest one seen needs 2.5 s; a loaded machine several times that."""
 
-_COMMAND = re.compile(r"`([^`]+)`")
+_RUN = re.compile(r"run `([^`]+)`(?! with)")
+_SET = re.compile(r"set ([A-Z][A-Z0-9_]+)")
 
 
 class LoginState(StrEnum):
@@ -49,6 +50,7 @@ class Installed:
         broken: whether it cannot be run at all.
         login: for an agent that needs no login, `YES`.
         login_by: what shows it.
+        model: why the model of the settings may not be there, "" if nothing speaks against it.
     """
 
     program: str
@@ -58,24 +60,25 @@ class Installed:
     broken: bool = False
     login: LoginState = LoginState.UNKNOWN
     login_by: str = ""
+    model: str = ""
 
 
 async def look_at(
-    runner: ConfiguredAgents, names: Iterable[str], *, logins: bool = True
+    runner: ConfiguredAgents, names: Iterable[str], *, thorough: bool = True
 ) -> Mapping[str, Installed]:
     """Look at the CLIs of agents, some at once.
 
     Args:
         runner: knows the agents, and the environment that each gets.
         names: of agents that it knows.
-        logins: whether it is found out who is logged in.
+        thorough: whether it is found out who is logged in, and whether the model of the settings is there.
     """
     found: dict[str, Installed] = {}
     limiter = anyio.CapacityLimiter(MOST_AT_ONCE)
 
     async def one(name: str) -> None:
         async with limiter:
-            found[name] = await _look(runner, name, logins=logins)
+            found[name] = await _look(runner, name, thorough=thorough)
 
     wanted = list(dict.fromkeys(names))
     async with anyio.create_task_group() as tasks:
@@ -84,8 +87,8 @@ async def look_at(
     return {name: found[name] for name in wanted}
 
 
-async def _look(runner: ConfiguredAgents, name: str, *, logins: bool) -> Installed:
-    agent, _ = runner.agent(name)
+async def _look(runner: ConfiguredAgents, name: str, *, thorough: bool) -> Installed:
+    agent, settings = runner.agent(name)
     command = runner.command(name, min(agent.roles), Path.cwd(), "version", Path.cwd())
     env = runner.environment(name, command, "")
     program = command.argv[0]
@@ -100,8 +103,11 @@ async def _look(runner: ConfiguredAgents, name: str, *, logins: bool) -> Install
         version = read_version(answer.stdout) or read_version(answer.stderr)
         trouble = "" if version and answer.exit_code == 0 else _trouble(answer)
         broken = not answer.started or bool(answer.exit_code)
-    state, by = await _login(agent.login, path, env) if logins else (LoginState.UNKNOWN, "")
-    return Installed(program, path, version, trouble, broken, state, by)
+    if not thorough or broken:
+        return Installed(program, path, version, trouble, broken)
+    state, by = await _login(agent.login, path, env)
+    model = await _model(agent, settings.model, path, env)
+    return Installed(program, path, version, trouble, broken, state, by, model)
 
 
 def _trouble(answer: Answer) -> str:
@@ -132,6 +138,15 @@ async def _login(login: Login, path: str, env: Mapping[str, str]) -> tuple[Login
     return (LoginState.NO if answer.exit_code else LoginState.YES), f"`{shown}` says so"
 
 
+async def _model(agent: Agent, model: str | None, path: str, env: Mapping[str, str]) -> str:
+    if model is None or not isinstance(agent, ListsModels):
+        return ""
+    answer = await ask([path, *agent.models_command], env, ANSWER_LIMIT_S)
+    if answer.exit_code != 0 or model in answer.stdout.split():
+        return ""
+    return f"`{' '.join((agent.executable, *agent.models_command))}` does not name its model {model}"
+
+
 def _expanded(name: str, env: Mapping[str, str]) -> str | None:
     """Return the path that a name of a file means, None where a variable in it is not set."""
     known = {"HOME": str(Path.home())} | {variable: value for variable, value in env.items() if value}
@@ -155,7 +170,15 @@ def describe(name: str, agent: Agent, found: Installed) -> list[Finding]:
     """Say what is right and wrong with an agent's CLI."""
     if found.path is None:
         return [missing(name, found.program, agent)]
-    return [_version_finding(name, agent, found), _login_finding(name, agent.login, found)]
+    told = [_version_finding(name, agent, found)]
+    if found.broken:
+        return told
+    told.append(_login_finding(name, agent.login, found))
+    if found.model and isinstance(agent, ListsModels):
+        # Settings of the project's own may add models, and are not read from the folder where it was asked.
+        text = f"agent {name}: {found.model}: unless the project's own settings add it, attempts fail"
+        told.append(warning("agent.model", text, line(agent.executable, *agent.models_command), name))
+    return told
 
 
 def _version_finding(name: str, agent: Agent, found: Installed) -> Finding:
@@ -201,8 +224,7 @@ def correction(name: str, agent: Agent) -> str:
 def _login_finding(name: str, login: Login, found: Installed) -> Finding:
     if found.login is LoginState.YES:
         return ok("agent.login", f"agent {name} is logged in: {found.login_by}", name)
-    command = _COMMAND.search(login.how)
-    mend = command[1] if command else ""
+    mend = _way_to_log_in(login.how)
     if found.login is LoginState.NO:
         unless = "unless a provider of your own needs none"
         text = f"agent {name} is not logged in: {found.login_by}; {login.how}, {unless}"
@@ -210,3 +232,11 @@ def _login_finding(name: str, login: Login, found: Installed) -> Finding:
         seen = f" ({found.login_by})" if found.login_by else ""
         text = f"agent {name}: nothing shows that it is logged in{seen}; if it is not, {login.how}"
     return warning("agent.login", text, mend, name)
+
+
+def _way_to_log_in(how: str) -> str:
+    """Return the command that `Login.how` begins with."""
+    run, variable = _RUN.match(how), _SET.match(how)
+    if run:
+        return run[1]
+    return f"export {variable[1]}='…'" if variable else ""

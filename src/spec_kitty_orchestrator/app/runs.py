@@ -85,6 +85,15 @@ def claimed_work(lines: Sequence[Line]) -> list[WorkPackage]:
     return list(latest.values())
 
 
+async def begun_here(root: Path, mission: str) -> set[str]:
+    """Return the work packages whose worktrees earlier runs have claimed; none, if the journal is damaged."""
+    try:
+        lines = await JsonlJournal(root / JOURNALS / mission).read()
+    except JournalError:
+        return set()
+    return {wp.id for wp in claimed_work(lines)}
+
+
 def spelled(root: Path, mission: str) -> str:
     """Return the slug of a mission that was run here, also for the id at its end.
 

@@ -40,7 +40,7 @@ async def _show_plan(work: Work) -> int:
             await host.check_contract()
             state = await app.examine(work.project, host, work.mission)
             problems += app.check_free(work.project, state.slug)
-            installed = await app.look_at(work.agents, work.project.agents, logins=False)
+            installed = await app.look_at(work.agents, work.project.agents, thorough=False)
             unfamiliar = app.unfamiliar(work.agents, installed)
             plan = await app.make_plan(work.project, host, work.agents, state, unfamiliar)
     except OrchestratorError as error:

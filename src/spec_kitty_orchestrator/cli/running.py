@@ -146,7 +146,7 @@ async def prepared(work: Work) -> AsyncIterator[tuple[HostClient, MissionState]]
             unreadable.append(error)
 
     async def look_at_agents() -> None:
-        work.installed = await app.look_at(work.agents, work.project.agents, logins=False)
+        work.installed = await app.look_at(work.agents, work.project.agents, thorough=False)
 
     async with host:
         # A call of the host takes seconds, and none needs another's answer.

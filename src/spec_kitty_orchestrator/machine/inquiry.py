@@ -21,7 +21,7 @@ LONGEST_OUTPUT = 1_000_000
 """Bytes of either stream after which a program is stopped: it does not answer, it floods the disk."""
 LOOK_S = 0.2
 _STOP_GRACE_S = 2.0
-_READ_BYTES = 16_384
+_READ_BYTES = 262_144
 _STREAMS = ("stdout.log", "stderr.log")
 
 
