@@ -1,6 +1,7 @@
 """Puts the parts together: settings and a repository become an `Orchestrator` with the default parts."""
 
 from spec_kitty_orchestrator.app.abort import Stopped, choose_to_abort, record_abort, stop_run
+from spec_kitty_orchestrator.app.agent_check import CheckedAgent, check_agent
 from spec_kitty_orchestrator.app.build import (
     VERSION,
     build,
@@ -45,6 +46,7 @@ from spec_kitty_orchestrator.app.standing import LiveAttempt, MissionStatus, Sta
 __all__ = [
     "LOGS",
     "VERSION",
+    "CheckedAgent",
     "Cleared",
     "Decided",
     "Diagnosis",
@@ -67,6 +69,7 @@ __all__ = [
     "build",
     "build_agents",
     "build_host",
+    "check_agent",
     "check_free",
     "choose_to_abort",
     "choose_unfinished",

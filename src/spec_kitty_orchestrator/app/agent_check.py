@@ -1,0 +1,116 @@
+"""Tells the author of an agent what would go wrong with it, by its contract and, if asked, by trying it."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from spec_kitty_orchestrator.agents import names
+from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
+from spec_kitty_orchestrator.app.build import VERSION
+from spec_kitty_orchestrator.app.chosen import banned
+from spec_kitty_orchestrator.app.installed import missing
+from spec_kitty_orchestrator.app.repository import find_repo_root
+from spec_kitty_orchestrator.app.roster import configured
+from spec_kitty_orchestrator.config import CONFIG_FILE, load
+from spec_kitty_orchestrator.core.model import Role
+from spec_kitty_orchestrator.errors import OrchestratorError
+from spec_kitty_orchestrator.machine.redaction import Redactor
+from spec_kitty_orchestrator.machine.runner import LocalAgents
+from spec_kitty_orchestrator.machine.secret_names import secret_values
+from spec_kitty_orchestrator.settings import Settings
+from spec_kitty_orchestrator.testing.agent_contract import Checked, check_contract
+from spec_kitty_orchestrator.testing.agent_trial import Trial
+
+
+@dataclass(frozen=True)
+class CheckedAgent:
+    """What was found out about one agent.
+
+    Attributes:
+        checks: in the order in which they were made.
+        tried: whether it was run.
+        kept: the folder of a trial in which something went wrong, with its logs.
+    """
+
+    name: str
+    checks: tuple[Checked, ...]
+    tried: bool = False
+    kept: Path | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return all(one.ok for one in self.checks)
+
+
+async def check_agent(
+    start: Path, environ: Mapping[str, str], name: str, *, anywhere: bool, trial: bool
+) -> CheckedAgent:
+    """Check an agent, with the settings of the repository around `start`.
+
+    Args:
+        start: any folder.
+        environ: of this process; `SKO_*` are settings.
+        name: of a built-in agent, one of a plug-in or one of one's own.
+        anywhere: whether `start` may lie outside of any repository; then there are no settings.
+        trial: whether it is run too, if nothing else is wrong with it.
+
+    Raises:
+        UsageError: there is no such agent, or `start` is in no repository and must be.
+        ConfigError: a setting is wrong.
+        PreflightError: the agent is that of a plug-in, which cannot be used.
+    """
+    try:
+        root = find_repo_root(start)
+    except OrchestratorError:
+        if not anywhere:
+            raise
+        root, settings = start, Settings()
+    else:
+        settings = load(root, environ, {}, names())
+    agent, own = configured(root, settings, name)
+    checks = check_contract(agent, own)
+    if not all(one.ok for one in checks):
+        return CheckedAgent(name, checks)
+    runner = _runner(root, name, agent, own, settings, environ)
+    program = runner.executable(name)
+    if program is None:
+        absent = missing(name, own.executable or agent.executable, agent)
+        checks += (Checked("program", False, absent.text),)
+    else:
+        checks += (Checked("program", True, program),)
+    checks += tuple(Checked("settings", False, one.text) for one in banned(name, runner, root / CONFIG_FILE))
+    if not trial or program is None or not all(one.ok for one in checks):
+        return CheckedAgent(name, checks)
+    folder = Path(tempfile.mkdtemp(prefix="agent-trial-"))
+    place = folder / "project"
+    place.mkdir()
+    # A program that is named by a path from the repository is to be found from the trial's, too.
+    own = replace(own, executable=program)
+    checks += await Trial(place, name, agent, _runner(place, name, agent, own, settings, environ)).run()
+    found = CheckedAgent(name, checks, tried=True, kept=folder)
+    if found.ok:
+        shutil.rmtree(folder, ignore_errors=True)
+        return replace(found, kept=None)
+    return found
+
+
+def _runner(
+    root: Path,
+    name: str,
+    agent: Agent,
+    own: AgentSettings,
+    settings: Settings,
+    environ: Mapping[str, str],
+) -> LocalAgents:
+    run = settings.run
+    return LocalAgents(
+        root,
+        {name: (agent, own)},
+        timeouts={Role.IMPLEMENT: run.timeout, Role.REVIEW: run.review_timeout},
+        version=VERSION,
+        redactor=Redactor(secret_values(environ, own.env)),
+        stall_timeout_s=run.stall_timeout,
+    )

@@ -1,0 +1,224 @@
+"""Whether an agent keeps the contract of `agents.spec.Agent`, as far as that shows without running it.
+
+For authors of agents: `check_contract(MyBot())` in a test of theirs, or `assert_contract(MyBot())`.
+"""
+
+import json
+import math
+import shlex
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from spec_kitty_orchestrator.agents.fit import misfits
+from spec_kitty_orchestrator.agents.spec import (
+    PROMPT_FILE,
+    PROMPT_WORD,
+    Agent,
+    AgentCommand,
+    AgentSettings,
+    Assignment,
+)
+from spec_kitty_orchestrator.core.host_rules import BANNED_FLAGS, banned_part, forbidden_word
+from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role
+
+_EXIT_CODES = (0, None, 1, 143, -15, 255)
+_NOTHING: tuple[tuple[str, ...], ...] = ((), ("",), (" ", "\t", ""))
+_NOISE: tuple[tuple[str, ...], ...] = (
+    ("Segmentation fault", "\x00\x1b[2J\ud800\ufffe"),
+    ("[]", "null", "3", '"ok"', "NaN"),
+    ("{", "}", '{"type": "result"', "}}}}"),
+    ("[" * 100_000, '{"a":' * 100_000, '{"n": ' + "9" * 5_000 + "}"),
+    ("x" * 9_000_000, '{"x": "' + "y" * 9_000_000),
+)
+_NAMES = (
+    *("type", "subtype", "is_error", "result", "text", "message", "content", "role", "item", "part", "data"),
+    *("error", "errors", "usage", "tokens", "cost", "total_cost_usd", "session_id", "sessionID", "id"),
+    *("status", "reason", "outcome", "stats", "exitCode", "modelUsage", "permission_denials", "summary"),
+)
+_VALUES: tuple[object, ...] = (
+    *(None, True, 0, -1, 1e308, 10**400, "x", "\x00\ud800", "--option", [], {}, [None], [{}], {"x": {}}),
+    {name: [name] for name in _NAMES},
+)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One thing that was looked at.
+
+    Attributes:
+        name: of what was looked at, such as ``command.review``.
+        text: what was seen; of what is not ok, what is wrong.
+    """
+
+    name: str
+    ok: bool
+    text: str
+
+
+def assert_contract(agent: object, settings: AgentSettings | None = None) -> None:
+    """Raise an `AssertionError` that names everything in which an agent does not keep the contract."""
+    wrong = [f"{one.name}: {one.text}" for one in check_contract(agent, settings) if not one.ok]
+    assert not wrong, "\n".join(wrong)
+
+
+def check_contract(agent: object, settings: AgentSettings | None = None) -> tuple[Checked, ...]:
+    """Look at an agent without running it.
+
+    Args:
+        agent: anything.
+        settings: what the settings would say of it.
+    """
+    wrong = misfits(agent)
+    if wrong:
+        return tuple(Checked("attributes", False, one) for one in wrong)
+    fit: Agent = agent  # type: ignore[assignment]
+    found = [Checked("attributes", True, "it has everything that an agent needs")]
+    found.append(_checked("family", lambda: _host_takes("family", fit.family)))
+    with tempfile.TemporaryDirectory() as folder:
+        for role in sorted(fit.roles):
+            task = Assignment(role, Path(folder, "worktree"), "attempt-1", Path(folder, "attempt"))
+            found += _of_role(fit, task, settings or AgentSettings())
+    return (*found, *_of_report(fit))
+
+
+def _of_role(agent: Agent, task: Assignment, settings: AgentSettings) -> Iterator[Checked]:
+    role = task.role.value
+    yield _checked(f"command.{role}", lambda: _command(agent, task, settings))
+    yield _checked(f"prompt.{role}", lambda: _prompt(agent.command(task, settings), task.directory))
+    yield _checked(f"extra_args.{role}", lambda: _extra_args(agent, task, settings))
+    if agent.resumes and task.role is Role.IMPLEMENT:
+        yield _checked("session", lambda: _session(agent, task, settings))
+    yield _checked(f"permissions.{role}", lambda: _permissions(agent, task.role))
+
+
+def _of_report(agent: Agent) -> Iterator[Checked]:
+    yield _checked("report.nothing", lambda: _of_nothing(agent))
+    yield _checked("report.noise", lambda: _of_noise(agent))
+    yield _checked("report.events", lambda: _of_events(agent))
+
+
+class _Broken(Exception):
+    """A promise is not kept; the message says which."""
+
+
+def _checked(name: str, look: Callable[[], str]) -> Checked:
+    try:
+        return Checked(name, True, look())
+    except _Broken as broken:
+        return Checked(name, False, str(broken))
+    except Exception as error:  # noqa: BLE001 - whatever an agent raises is a finding
+        return Checked(name, False, f"it raised {error!r}"[:400])
+
+
+def _command(agent: Agent, task: Assignment, settings: AgentSettings) -> str:
+    built = agent.command(task, settings)
+    if not isinstance(built, AgentCommand):
+        raise _Broken(f"command() returned {type(built).__name__}, not an AgentCommand")
+    if not built.argv or not all(isinstance(word, str) and word for word in built.argv):
+        raise _Broken(f"the argv must be words that are not empty: {built.argv!r}")
+    spoken = (*built.argv, *built.env, *built.env.values(), *built.default_env.values())
+    if any("\x00" in word for word in spoken):
+        raise _Broken("a word or a variable holds a zero byte, which no process can be given")
+    for word in (*built.argv[1:], *built.env.values(), *built.default_env.values()):
+        if word.partition("=")[0].lower() in BANNED_FLAGS or banned_part(word):
+            raise _Broken(f"{word!r} is what the host bans, or allows the same: do without it")
+    if built.stop_signal not in ("INT", "TERM"):
+        raise _Broken(f"stop_signal must be INT or TERM, not {built.stop_signal!r}")
+    if agent.command(task, settings) != built:
+        raise _Broken("the same task gives another command each time: it must depend on nothing else")
+    return shlex.join(built.argv)
+
+
+def _prompt(built: AgentCommand, directory: Path) -> str:
+    wanted = {"stdin": "", "file": str(directory / PROMPT_FILE), "argument": PROMPT_WORD}.get(built.prompt)
+    if wanted is None:
+        raise _Broken(f"prompt must be stdin, file or argument, not {built.prompt!r}")
+    if not any(wanted in word for word in built.argv):
+        raise _Broken(f"prompt is {built.prompt!r}, so a word of the argv must hold {wanted}")
+    how = {"stdin": "on standard input", "file": "in a file", "argument": "as a word: 128 KiB at most"}
+    return f"the prompt is given {how[built.prompt]}"
+
+
+def _extra_args(agent: Agent, task: Assignment, settings: AgentSettings) -> str:
+    extra = ("--one-more", "word of a person")
+    argv = agent.command(task, replace(settings, extra_args=extra)).argv
+    if not all(word in argv for word in extra):
+        raise _Broken("extra_args of the settings do not reach the argv: add them as they are")
+    return "extra_args of the settings reach the argv"
+
+
+def _session(agent: Agent, task: Assignment, settings: AgentSettings) -> str:
+    argv = agent.command(replace(task, session="session-1"), settings).argv
+    if not any("session-1" in word for word in argv):
+        raise _Broken("resumes is true, but the session does not reach the argv")
+    if any("session-1" in word for word in agent.command(task, settings).argv):
+        raise _Broken("the argv without a session holds one that was given before")
+    return shlex.join(argv)
+
+
+def _permissions(agent: Agent, role: Role) -> str:
+    allowed = agent.permissions(role)
+    words = {
+        "approval_mode": allowed.approval_mode,
+        "sandbox_mode": allowed.sandbox_mode,
+        "network_mode": allowed.network_mode,
+    }
+    return ", ".join(_host_takes(name, word) for name, word in words.items())
+
+
+def _host_takes(name: str, word: object) -> str:
+    if not isinstance(word, str) or not word:
+        raise _Broken(f"{name} must be a word, not {word!r}")
+    if forbidden_word(word):
+        raise _Broken(f"{name} is {word!r}, and the host refuses what contains {forbidden_word(word)!r}")
+    return f"{name} {word}"
+
+
+def _of_nothing(agent: Agent) -> str:
+    for lines in _NOTHING:
+        for exit_code in _EXIT_CODES:
+            if _read(agent, lines, exit_code).outcome is Outcome.OK:
+                raise _Broken(f"exit code {exit_code} without any output is ok: want a positive result")
+    return "no output is no result, whatever the exit code"
+
+
+def _of_noise(agent: Agent) -> str:
+    trusting = False
+    for lines in _NOISE:
+        for exit_code in _EXIT_CODES:
+            found = _read(agent, lines, exit_code)
+            if found.outcome is not Outcome.OK:
+                continue
+            trusting = found.by_exit_code and exit_code == 0
+            if not trusting:
+                raise _Broken(f"{lines[0][:40]!r} with exit code {exit_code} is ok: want a positive result")
+    return "text with the exit code 0 is a result" if trusting else "noise is never a result"
+
+
+def _of_events(agent: Agent) -> str:
+    for value in _VALUES:
+        lines = tuple(
+            json.dumps(event) for event in (dict.fromkeys(_NAMES, value), {"type": "result", "x": value})
+        )
+        for exit_code in _EXIT_CODES:
+            _read(agent, lines, exit_code)
+    return "no event of another shape makes report() raise"
+
+
+def _read(agent: Agent, lines: tuple[str, ...], exit_code: int | None) -> AgentReport:
+    stderr = lines[0][:1_000] if lines else ""
+    found = agent.report(iter(lines), stderr, exit_code)
+    if not isinstance(found, AgentReport):
+        raise _Broken(f"report() returned {type(found).__name__}, not an AgentReport")
+    for told in (found.text, found.detail, found.session or ""):
+        if "\x00" in told or told != told.encode("utf-8", "replace").decode("utf-8"):
+            raise _Broken("text, detail and session must be valid UTF-8 without zero bytes")
+    usage = found.usage
+    amounts = (usage.input_tokens, usage.output_tokens, usage.cost_usd or 0, found.retry_after_s or 0)
+    if not all(math.isfinite(one) and one >= 0 for one in amounts):
+        raise _Broken(f"tokens, cost and retry_after_s must be finite and not negative: {amounts}")
+    if agent.report(iter(lines), stderr, exit_code) != found:
+        raise _Broken("the same output gives another report each time")
+    return found

@@ -1,0 +1,132 @@
+"""The conformance check: every agent of ours passes it, and each broken promise is found."""
+
+import tomllib
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from spec_kitty_orchestrator.agent_section import AgentSection
+from spec_kitty_orchestrator.agents import BUILT_IN, find
+from spec_kitty_orchestrator.agents.declared import Declared
+from spec_kitty_orchestrator.agents.scripted import Scripted
+from spec_kitty_orchestrator.agents.spec import AgentCommand, AgentSettings, Assignment, Permissions
+from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
+from spec_kitty_orchestrator.testing.agent_contract import assert_contract, check_contract
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_built_in_agents_keep_the_contract(name: str) -> None:
+    assert_contract(find(name))
+
+
+def test_the_ten_lines_of_the_example_and_of_the_documentation_keep_the_contract() -> None:
+    text = (EXAMPLES / "own-agent.toml").read_text()
+    assert len(text.splitlines()) == 10
+    shown = "".join(f"    {line}\n" for line in text.splitlines())
+    assert shown in (EXAMPLES.parent / "docs" / "agents.md").read_text()
+    section = AgentSection.model_validate(tomllib.loads(text)["agents"]["my-bot"])
+    own = section.declaration("my-bot")
+    assert own is not None
+    assert_contract(Declared(own), AgentSettings(model=section.model))
+
+
+def test_an_agent_of_ones_own_with_text_keeps_it_on_the_word_of_its_exit_code() -> None:
+    own = AgentSection.model_validate({"command": ["bot"]}).declaration("bot")
+    assert own is not None
+    noise = next(one for one in check_contract(Declared(own)) if one.name == "report.noise")
+    assert (noise.ok, noise.text) == (True, "text with the exit code 0 is a result")
+
+
+def changed(change: Callable[[AgentCommand, Assignment], AgentCommand]) -> Scripted:
+    class Changed(Scripted):
+        def command(self, task: Assignment, settings: AgentSettings) -> AgentCommand:
+            return change(super().command(task, settings), task)
+
+    return Changed()
+
+
+def words(*more: str) -> Scripted:
+    return changed(lambda built, _: replace(built, argv=(*built.argv, *more)))
+
+
+def reporting(report: Callable[[list[str], int | None], AgentReport]) -> Scripted:
+    class Changed(Scripted):
+        def report(self, stdout: Iterable[str], stderr_tail: str, exit_code: int | None) -> AgentReport:
+            return report(list(stdout), exit_code)
+
+    return Changed()
+
+
+def failing(found: AgentReport) -> Scripted:
+    return reporting(lambda _, __: found)
+
+
+class Secretive(Scripted):
+    family = "monkey"
+
+    def permissions(self, role: Role) -> Permissions:
+        return Permissions("", "tokenized", "full")
+
+
+def faulty_command(built: AgentCommand, _: Assignment) -> AgentCommand:
+    raise KeyError(built.prompt)
+
+
+def counting() -> Scripted:
+    runs = iter(range(10**6))
+    return changed(lambda built, _: replace(built, argv=(*built.argv, str(next(runs)))))
+
+
+def fickle() -> Scripted:
+    runs = iter(range(10**6))
+    return reporting(lambda *_: AgentReport(Outcome.FAILED, detail=str(next(runs))))
+
+
+@pytest.mark.parametrize(
+    ("agent", "name", "told"),
+    [
+        (object(), "attributes", "it has no name (str)"),
+        (Secretive(), "family", "the host refuses what contains 'key'"),
+        (Secretive(), "permissions.review", "approval_mode must be a word, not ''"),
+        (words(""), "command.implement", "words that are not empty"),
+        (words("a\0b"), "command.implement", "zero byte"),
+        (words("--yolo"), "command.review", "'--yolo' is what the host bans"),
+        (words("--mode=bypassPermissions"), "command.review", "allows the same"),
+        (changed(faulty_command), "command.implement", "it raised KeyError('stdin')"),
+        (changed(lambda built, _: replace(built, env={"M": "yolo"})), "command.implement", "'yolo' is what"),
+        (changed(lambda *_: None), "command.implement", "returned NoneType"),  # type: ignore[arg-type]
+        (counting(), "command.implement", "another command each time"),
+        (changed(lambda built, _: replace(built, prompt="file")), "prompt.review", "must hold /"),
+        (changed(lambda built, _: replace(built, prompt="argument")), "prompt.review", "must hold {prompt}"),
+        (changed(lambda built, _: replace(built, argv=built.argv[:4])), "extra_args.review", "do not reach"),
+        (changed(lambda built, _: replace(built, argv=built.argv[:4])), "session", "does not reach the argv"),
+        (failing(AgentReport(Outcome.OK, "x")), "report.nothing", "without any output is ok"),
+        (
+            reporting(lambda lines, _: AgentReport(Outcome.OK if any(lines) else Outcome.FAILED)),
+            "report.noise",
+            "is ok: want a positive result",
+        ),
+        (
+            reporting(lambda lines, code: AgentReport(Outcome.FAILED, text=lines[0])),
+            "report.nothing",
+            "it raised IndexError",
+        ),
+        (
+            reporting(lambda lines, code: AgentReport(Outcome.FAILED, text="".join(lines))),
+            "report.noise",
+            "valid UTF-8 without zero bytes",
+        ),
+        (failing(None), "report.nothing", "returned NoneType"),  # type: ignore[arg-type]
+        (failing(AgentReport(Outcome.FAILED, usage=Usage(-1, 0))), "report.events", "must be finite and not"),
+        (fickle(), "report.nothing", "another report each time"),
+    ],
+)
+def test_each_broken_promise_is_found_by_its_name(agent: object, name: str, told: str) -> None:
+    wrong = {one.name: one.text for one in reversed(check_contract(agent)) if not one.ok}
+    assert told in wrong[name]
+    with pytest.raises(AssertionError, match=name):
+        assert_contract(agent)

@@ -1,0 +1,58 @@
+"""A whole mission on the real host, with agents that ten lines of settings declare."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.e2e.projects import SOLO, Project
+
+from spec_kitty_orchestrator.testing.missions import MissionSpec
+
+pytestmark = pytest.mark.real_host
+
+BOT = Path(__file__).parents[1] / "own_bot.py"
+SETTINGS = f"""
+[agents.maker]
+command = [{json.dumps(sys.executable)}, {json.dumps(str(BOT))}]
+output = "jsonl:type=result:result"
+ok = "type=result,is_error=false"
+roles = ["implement"]
+cost = "usd"
+sandbox = "none"
+
+[agents.judge]
+command = [{json.dumps(sys.executable)}, {json.dumps(str(BOT))}]
+prompt = "file"
+output = "json:result"
+roles = ["review"]
+review_args = ["--read-only"]
+max_concurrent = 1
+timeout = "5m"
+"""
+
+
+def test_agents_of_ones_own_bring_a_mission_from_planned_to_done(
+    project: Callable[[MissionSpec], Project],
+) -> None:
+    mission = project(SOLO)
+    (mission.root / ".kittify" / "orchestrator.toml").write_text(SETTINGS)
+    done = mission.run(
+        *("orchestrate", "--mission", mission.slug, "--impl-agent", "maker", "--review-agent", "judge")
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert mission.lanes() == {"WP01": "done"}
+    place = mission.journal("WP01", "claimed")[-1]["workspace"]
+    assert mission.approved("WP01") == mission.git("rev-parse", place["branch"])
+    assert mission.git("show", "--stat", "--format=", place["branch"]).split()[0] == "src/one/m01.py"
+    made, judged = (json.loads((one / "command.json").read_text()) for one in mission.attempts("WP01"))
+    assert made["argv"] == [sys.executable, str(BOT)]
+    assert judged["argv"][2:] == ["--read-only", str(mission.attempts("WP01")[1] / "prompt.md")]
+    assert "$0.25" in done.stdout
+    moves = mission.moves("WP01")
+    told = [one["policy_metadata"] for one in moves if one.get("policy_metadata")]
+    assert {(one["agent_family"], one["sandbox_mode"]) for one in told} == {
+        ("maker", "none"),
+        ("judge", "custom"),
+    }
