@@ -27,6 +27,9 @@ _REVIEW_RULES = {
 }
 """No shell for a reviewer: a rule that allows `git log*` allows `git log > file` anywhere on the disk too."""
 
+_REVIEW_ENV = {"OPENCODE_DISABLE_PROJECT_CONFIG": "1"}
+"""Plugins and servers of tools that the worktree names are the implementer's, and would run unasked."""
+
 _USAGE = "opencode run [message..]"
 """How it answers wrong arguments, on stderr."""
 
@@ -50,7 +53,7 @@ class OpenCode:
     login = Login(
         variables=("OPENCODE_CONFIG", "OPENCODE_CONFIG_CONTENT"),
         files=("$XDG_DATA_HOME/opencode/auth.json", "~/.local/share/opencode/auth.json"),
-        how="run `opencode auth login`, or name a provider and its key in opencode.json",
+        how="run `opencode auth login`, or name a provider and its key in ~/.config/opencode/opencode.json",
     )
     shell_in_review = False
     traces: tuple[str, ...] = (".opencode",)
@@ -83,14 +86,16 @@ class OpenCode:
                 *settings.extra_args,
             ),
             default_env={"OPENCODE_PRINT_LOGS": "1", "OPENCODE_LOG_LEVEL": "ERROR"},
-            env={**settings.env, "OPENCODE_PERMISSION": json.dumps(rules), "PWD": str(task.workspace)},
+            env={
+                **settings.env,
+                **(_REVIEW_ENV if review else {}),
+                "OPENCODE_PERMISSION": json.dumps(rules),
+                "PWD": str(task.workspace),
+            },
         )
 
     def permissions(self, role: Role) -> Permissions:
-        """Tell what argv and environment of a role allow its tools.
-
-        The CLI itself runs plugins that it finds in the worktree's `.opencode/`, whatever the rules say.
-        """
+        """Tell what argv and environment of a role allow its tools; commands are not confined."""
         if role is Role.REVIEW:
             return Permissions("auto", "read_only_tools", "none")
         return Permissions("auto", "none", "full")

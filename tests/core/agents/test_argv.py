@@ -114,9 +114,15 @@ def test_settings_reach_the_argv_before_what_would_swallow_them(agent: str, role
 
 
 def test_the_rules_for_an_opencode_reviewer_outrank_the_users_environment() -> None:
-    loose = AgentSettings(env={"OPENCODE_PERMISSION": "{}"})
-    rules = json.loads(command("opencode", Role.REVIEW, loose).env["OPENCODE_PERMISSION"])
+    loose = AgentSettings(env={"OPENCODE_PERMISSION": "{}", "OPENCODE_DISABLE_PROJECT_CONFIG": "0"})
+    found = command("opencode", Role.REVIEW, loose).env
+    rules = json.loads(found["OPENCODE_PERMISSION"])
+    assert found["OPENCODE_DISABLE_PROJECT_CONFIG"] == "1"
     assert {name for name, rule in rules.items() if rule == "deny"} >= {"edit", "bash", "external_directory"}
+
+
+def test_an_opencode_implementer_keeps_the_projects_own_settings() -> None:
+    assert "OPENCODE_DISABLE_PROJECT_CONFIG" not in command("opencode", Role.IMPLEMENT).env
 
 
 def test_opencode_is_told_its_directory_because_it_believes_pwd() -> None:
