@@ -34,7 +34,7 @@ _DEFAULTS = {
     # Its log tells what its events leave out.
     "KILO_PRINT_LOGS": "1",
     "KILO_LOG_LEVEL": "ERROR",
-    # Without it a request is tried again for minutes, in silence.
+    # Tries of a failing request, which it makes in silence: three take some 20 seconds.
     "KILO_SESSION_RETRY_LIMIT": "3",
     # Where its analytics cannot be reached, the traces of that hide the last words of its log.
     "KILO_TELEMETRY_LEVEL": "off",

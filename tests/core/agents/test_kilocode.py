@@ -135,6 +135,8 @@ def test_the_text_of_a_review_ends_with_its_verdict(case: str, verdict: str) -> 
         ("503", 1, Outcome.OVERLOADED, "currently overloaded"),
         ("refused_permission", 1, Outcome.FAILED, "auto-rejected permission"),
         ("drop", 0, Outcome.OVERLOADED, "'other'"),
+        ("429_killed", -15, Outcome.OVERLOADED, "AI_APICallError: Rate limit reached"),
+        ("model_unknown", 1, Outcome.INVALID_REQUEST, "Model not found: mock/nope"),
         ("sigterm", -15, Outcome.CRASHED, "exit code -15"),
         ("wrong_usage", 1, Outcome.INVALID_REQUEST, "--auto"),
         ("resume_unknown", 1, Outcome.CRASHED, "Session not found"),
