@@ -13,6 +13,7 @@ import pytest
 
 from spec_kitty_orchestrator import app
 from spec_kitty_orchestrator.machine.lock import MissionLock
+from spec_kitty_orchestrator.machine.process import MARKER
 
 SLUG = "demo-01ABC"
 SPAWN = '[host]\ntransport = "spawn"\n'
@@ -345,7 +346,9 @@ def test_a_mission_without_lanes_is_warned_of(project: Project) -> None:
 
 def test_uncommitted_changes_that_a_merge_would_lose_are_warned_of(project: Project) -> None:
     (project.root / "kitty-specs" / SLUG / "tasks" / "WP01-a.md").write_text("changed")
-    assert "WP01-a.md" in only(wrong(project), "git.clean", "warning").text
+    found = only(wrong(project), "git.clean", "warning")
+    assert "WP01-a.md" in found.text
+    assert found.mend == f"git -C {shlex.quote(str(project.root))} commit --all"
 
 
 def test_a_dependency_cycle_fails_a_run(project: Project) -> None:
@@ -392,6 +395,27 @@ def test_a_run_that_is_active_fails_another(project: Project) -> None:
     with MissionLock(records(project), SLUG):
         found = only(wrong(project), "lock", "error")
     assert f"process {os.getpid()} on " in found.text
+    assert found.mend == f"spec-kitty-orchestrator abort --mission {SLUG}"
+
+
+def test_what_is_uncommitted_while_a_run_works_is_its_own(project: Project) -> None:
+    (project.root / "kitty-specs" / SLUG / "tasks" / "WP01-a.md").write_text("changed")
+    with MissionLock(records(project), SLUG):
+        assert set(wrong(project)) == {"lock"}
+
+
+def test_agents_of_an_earlier_run_that_are_still_at_work_are_warned_of(project: Project) -> None:
+    attempt = project.root / ".kittify" / "logs" / SLUG / "WP01" / "01-implement-scripted"
+    attempt.mkdir(parents=True)
+    (attempt / "command.json").write_text('{"attempt": "left-at-work"}')
+    # A program that ends by itself, should the test be killed.
+    left = subprocess.Popen(["/bin/sleep", "60"], env={MARKER: "left-at-work"})
+    try:
+        found = only(wrong(project), "run.agents", "warning")
+    finally:
+        left.kill()
+        left.wait()
+    assert f"(processes {left.pid})" in found.text
     assert found.mend == f"spec-kitty-orchestrator abort --mission {SLUG}"
 
 

@@ -179,20 +179,22 @@ async def _host(
                     told += await host_checks.check_policies(project, build_agents(project), host)
             if mission is not None:
                 await _mission(told, found, project, host, mission)
-    except* HostError as failures:
-        told += [host_checks.host_finding(one) for one in _first(failures)]
+    except* OrchestratorError as failures:
+        told.append(_finding(failures))
     except* TimeoutError:
         shown = line(host.executable, "orchestrator-api", "contract-version")
         told.append(error("host", "the host did not answer in time", shown))
     return told
 
 
-def _first(failures: ExceptionGroup[HostError]) -> list[HostError]:
-    """Return one failure of several: those of calls that were made at once are seldom different."""
-    one: BaseException = failures
+def _finding(failures: ExceptionGroup[OrchestratorError]) -> Finding:
+    """Tell one failure of several: those of calls that were made at once are seldom different."""
+    one: Exception = failures
     while isinstance(one, ExceptionGroup):
         one = one.exceptions[0]
-    return [one] if isinstance(one, HostError) else []
+    if isinstance(one, HostError):
+        return host_checks.host_finding(one)
+    return error("git.works", str(one).replace("\n", "; "))
 
 
 async def _mission(
@@ -208,7 +210,8 @@ async def _mission(
     root, found.mission = project.root, state.slug
     told.append(ok("mission.exists", f"the host knows {state.slug}: {len(state.lanes)} work packages"))
     told += await to_thread.run_sync(mission_checks.check_branch, root, state.slug)
-    told.append(check_lock(project, state.slug))
+    lock = check_lock(project, state.slug)
+    told.append(lock)
     told += await mission_checks.check_earlier_run(root, state.slug)
     told += mission_checks.check_dependencies(state)
     if not (root / MISSIONS / state.slug).is_dir():
@@ -216,4 +219,7 @@ async def _mission(
     with anyio.fail_after(limit_s + SLOWEST_CALL_S * len(state.lanes)):
         planned = await plan_work_packages(project, host, state)
     told += mission_checks.check_fates(state, planned)
+    if lock.level is not Level.OK:
+        return  # what is uncommitted while a run works is its own
+    told += await to_thread.run_sync(mission_checks.check_saved, root, state.slug)
     told += await git_checks.check_worktrees(planned, await begun_here(root, state.slug))

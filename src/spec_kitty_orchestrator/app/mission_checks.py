@@ -7,7 +7,14 @@ from anyio import to_thread
 
 from spec_kitty_orchestrator.app.findings import Finding, edit, error, line, ok, warning
 from spec_kitty_orchestrator.app.plan import PlannedWorkPackage, cyclic
-from spec_kitty_orchestrator.app.repository import MISSIONS, branch_of, current_branch, mission_files, unsaved
+from spec_kitty_orchestrator.app.repository import (
+    MISSIONS,
+    branch_of,
+    current_branch,
+    mission_files,
+    status_checkout,
+    unsaved,
+)
 from spec_kitty_orchestrator.app.runs import describe_end, known_run, strays
 from spec_kitty_orchestrator.core.model import Lane, MissionState
 from spec_kitty_orchestrator.errors import JournalError
@@ -18,7 +25,7 @@ PROTECTED = ("main", "master")
 
 
 def check_branch(root: Path, slug: str) -> list[Finding]:
-    """Compare the branch that is checked out with the mission's own, and look for what a merge would lose."""
+    """Compare the branch that is checked out with the mission's own."""
     files = mission_files(root, slug)
     target, here = files.target_branch or branch_of(root, slug), current_branch(root)
     meta = root / MISSIONS / slug / "meta.json"
@@ -35,13 +42,22 @@ def check_branch(root: Path, slug: str) -> list[Finding]:
     if not files.has_lanes and meta.exists():
         text = "the mission has no lanes.json: it can be run, but the host cannot merge it"
         found.append(warning("mission.lanes", text, _finalize(slug)))
-    lost = unsaved(root, files)
-    if lost:
-        names = [str(one) for one in lost]
-        text = f"uncommitted changes would be lost in a merge: {', '.join(names[:3])}"
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        found.append(warning("git.clean", text + more, line("git", "-C", root, "commit", "--all")))
     return found
+
+
+def check_saved(root: Path, slug: str) -> list[Finding]:
+    """Look for uncommitted changes that the host's merge would throw away."""
+    files = mission_files(root, slug)
+    lost = unsaved(root, files)
+    if not lost:
+        return []
+    coordination = status_checkout(root, files)
+    checkouts = dict.fromkeys(coordination if one.is_relative_to(coordination) else root for one in lost)
+    names = [str(one) for one in lost]
+    text = f"uncommitted changes would be lost in a merge: {', '.join(names[:3])}"
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    mend = " && ".join(line("git", "-C", one, "commit", "--all") for one in checkouts)
+    return [warning("git.clean", text + more, mend)]
 
 
 def check_dependencies(state: MissionState) -> list[Finding]:
