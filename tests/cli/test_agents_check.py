@@ -129,6 +129,12 @@ def test_what_fails_without_running_it_is_told_first(project: Project, section: 
     assert done.stdout.endswith("It was not run: what failed comes first\n")
 
 
+def test_the_scripted_agent_cannot_be_tried(project: Project) -> None:
+    done = project.run("agents", "check", "scripted", "--run")
+    assert done.returncode == 2
+    assert "follows its scenario and not what a prompt says" in done.stderr
+
+
 def test_an_agent_that_nobody_knows_is_a_usage_error(project: Project) -> None:
     done = project.run("agents", "check", "my-bot")
     assert done.returncode == 2

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spec_kitty_orchestrator.agents import names
+from spec_kitty_orchestrator.agents.scripted import Scripted
 from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
 from spec_kitty_orchestrator.app.build import VERSION
 from spec_kitty_orchestrator.app.chosen import banned
@@ -15,7 +16,7 @@ from spec_kitty_orchestrator.app.repository import find_repo_root
 from spec_kitty_orchestrator.app.roster import configured
 from spec_kitty_orchestrator.config import CONFIG_FILE, load
 from spec_kitty_orchestrator.core.model import Role
-from spec_kitty_orchestrator.errors import OrchestratorError
+from spec_kitty_orchestrator.errors import OrchestratorError, UsageError
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.machine.secret_names import secret_values
@@ -58,7 +59,7 @@ async def check_agent(
         trial: whether it is run too, if nothing else is wrong with it.
 
     Raises:
-        UsageError: there is no such agent, or `start` is in no repository and must be.
+        UsageError: there is no such agent, it cannot be tried, or `start` is in no repository and must be.
         ConfigError: a setting is wrong.
         PreflightError: the agent is that of a plug-in, which cannot be used.
     """
@@ -71,6 +72,11 @@ async def check_agent(
     else:
         settings = load(root, environ, {}, names())
     agent, own = configured(root, settings, name)
+    if trial and isinstance(agent, Scripted):
+        raise UsageError(
+            f"{name} follows its scenario and not what a prompt says, so it cannot be tried; "
+            "rehearse a mission with it instead"
+        )
     checks = check_contract(agent, own)
     if not all(one.ok for one in checks):
         return CheckedAgent(name, checks)
