@@ -43,7 +43,7 @@ class Letta:
     environment: tuple[str, ...] = (
         *("LETTA_*", "MEMORY_DIR", "ANTHROPIC_*", "OPENAI_*", "AZURE_OPENAI_*", "GEMINI_*", "GOOGLE_*"),
         *("OPENROUTER_*", "ZAI_*", "ZHIPU_*", "MOONSHOT_*", "MINIMAX_*", "KIMI_*", "OLLAMA_*"),
-        *("LMSTUDIO_*", "LLAMA_CPP_*", "LLAMACPP_*"),
+        *("LMSTUDIO_*", "LLAMA_CPP_*", "LLAMACPP_*", "DISABLE_AUTOUPDATER"),
     )
     roles = BOTH_ROLES
     versions: tuple[str, ...] = ("0.25.9",)
@@ -60,7 +60,10 @@ class Letta:
     caps_cost = False
 
     def command(self, task: Assignment, settings: AgentSettings) -> AgentCommand:
-        """Build the argv; a new conversation gets an agent of its own, which remembers nothing of others."""
+        """Build the argv; a new conversation gets an agent of its own, which remembers nothing of others.
+
+        It would also install its own next version when it starts, under the feet of those that run.
+        """
         model = ("--model", settings.model) if settings.model else ()
         return AgentCommand(
             argv=(
@@ -74,6 +77,7 @@ class Letta:
                 *settings.extra_args,
             ),
             env=dict(settings.env),
+            default_env={"DISABLE_AUTOUPDATER": "1"},
         )
 
     def permissions(self, role: Role) -> Permissions:

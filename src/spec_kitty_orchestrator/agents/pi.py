@@ -19,8 +19,12 @@ from spec_kitty_orchestrator.agents.spec import (
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
 _IMPLEMENT = ("--tools", "read,bash,edit,write,grep,find,ls")
-_REVIEW = ("--tools", "read,grep,find,ls", "--no-extensions", "--no-skills", "--no-prompt-templates")
-"""Extensions in the worktree's `.pi/` are the implementer's, and their code runs unasked."""
+_REVIEW = (
+    *("--tools", "read,grep,find,ls"),
+    *("--offline", "--no-extensions", "--no-skills", "--no-prompt-templates"),
+)
+"""What lies in the worktree's `.pi/` is the implementer's: code of extensions runs unasked, and so does the
+command that its settings name for packages, which are fetched when the CLI starts unless it is offline."""
 
 _PARTIAL = '{"type":"message_update"'
 """Begins a line that repeats a message so far, one for each piece of it: most of the output, and no news."""

@@ -33,7 +33,8 @@ def test_an_implementer_has_every_tool() -> None:
 
 def test_a_reviewer_has_tools_that_read_and_runs_no_code_of_the_worktrees() -> None:
     assert argv(Role.REVIEW) == (
-        "pi -p --mode json --tools read,grep,find,ls --no-extensions --no-skills --no-prompt-templates"
+        "pi -p --mode json --tools read,grep,find,ls"
+        " --offline --no-extensions --no-skills --no-prompt-templates"
     )
     assert not Pi().shell_in_review
 
