@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from glob import glob
 from pathlib import Path
@@ -53,15 +54,18 @@ def program_of(agent: str, cache: Path) -> str:
 def version_of(program: str, env: Mapping[str, str] | None = None) -> str:
     """Return what a CLI says of its version, "" if it says nothing that looks like one."""
     try:
-        done = subprocess.run(
-            [program, "--version"],
-            env=env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=VERSION_LIMIT_S,
-            check=False,
-        )
+        # Some leave files of theirs wherever they are asked.
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run(
+                [program, "--version"],
+                cwd=folder,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=VERSION_LIMIT_S,
+                check=False,
+            )
     except subprocess.TimeoutExpired:
         return ""
     found = re.search(r"\d+\.\d+\.\d+", done.stdout + done.stderr)
