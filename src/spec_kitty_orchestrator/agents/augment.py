@@ -119,7 +119,13 @@ class Augment:
         if text(result, "type") != "result":
             result = {}
         told = _TOLD.findall(stderr_tail)
-        outcome = _outcome(result) if result else _failure(told, stderr_tail)
+        good = result.get("is_error") is False and result.get("subtype") == "success"
+        if good and text(result, "result").strip():
+            outcome = Outcome.OK
+        elif result and not told:
+            outcome = Outcome.FAILED
+        else:
+            outcome = _failure(told, stderr_tail)
         ended = f"it ended with {text(result, 'subtype') or 'no result'!r}; exit code {exit_code}"
         return AgentReport(
             outcome=outcome,
@@ -129,11 +135,6 @@ class Augment:
             usage=Usage(cost_usd=_cost_usd(result)),
             exit_code=exit_code,
         )
-
-
-def _outcome(result: Event) -> Outcome:
-    good = result.get("is_error") is False and result.get("subtype") == "success"
-    return Outcome.OK if good and text(result, "result").strip() else Outcome.FAILED
 
 
 def _failure(told: list[str], stderr_tail: str) -> Outcome:

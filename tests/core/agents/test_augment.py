@@ -147,6 +147,12 @@ def test_only_a_result_that_says_success_and_has_a_text_is_ok(changes: dict[str,
     assert ended(**changes).text == ""
 
 
+def test_a_failed_result_is_named_by_what_stderr_says_of_it() -> None:
+    result = json.dumps(GOOD | {"is_error": True, "subtype": "error_during_execution"})
+    found = find("augment").report([result], "\u274c API Error: HTTP error: 429 Too Many Requests", 1)
+    assert (found.outcome, found.session) == (Outcome.RATE_LIMITED, "s-1")
+
+
 def test_a_json_line_after_the_result_takes_it_back() -> None:
     found = find("augment").report([json.dumps(GOOD), '{"type": "started"}'], "", 0)
     assert found.outcome is Outcome.CRASHED
