@@ -52,7 +52,10 @@ def test_an_agent_of_a_plug_in_is_chosen_like_any_other(plugins: Project) -> Non
             "broken",
             "agent broken of the distribution acme-bots 1.2 (acme_broken:Bot) cannot be loaded: Runtime",
         ),
-        ("bad", "agent bad cannot build its command to implement: KeyError('model')"),
+        (
+            "bad",
+            "agent bad cannot build its command to implement: KeyError('model'); mend or uninstall the",
+        ),
     ],
 )
 @pytest.mark.parametrize("mode", [(), ("--dry-run",)], ids=["run", "dry run"])

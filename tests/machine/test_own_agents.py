@@ -10,7 +10,7 @@ import pytest
 
 from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.scripted import Scripted
-from spec_kitty_orchestrator.agents.spec import AgentCommand, AgentSettings, Assignment
+from spec_kitty_orchestrator.agents.spec import AgentCommand, AgentSettings, Assignment, Permissions
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Workspace
 from spec_kitty_orchestrator.declaration import Declaration
 from spec_kitty_orchestrator.errors import PreflightError
@@ -71,6 +71,9 @@ class Faulty(Scripted):
             raise KeyError("model")
         return AgentCommand(("true",))
 
+    def permissions(self, role: Role) -> Permissions:
+        raise ZeroDivisionError
+
     def report(self, stdout: Iterable[str], stderr_tail: str, exit_code: int | None) -> AgentReport:
         return None  # type: ignore[return-value]
 
@@ -86,3 +89,5 @@ def test_a_plug_in_that_cannot_build_its_command_is_named(tmp_path: Path) -> Non
     runner = LocalAgents(tmp_path, {"bot": (Faulty(), AgentSettings())}, timeouts={}, version="1")
     with pytest.raises(PreflightError, match="agent bot cannot build its command to review: KeyError"):
         runner.policy("bot", Role.REVIEW)
+    with pytest.raises(PreflightError, match="agent bot cannot tell what it may do to implement: ZeroDiv"):
+        runner.policy("bot", Role.IMPLEMENT)

@@ -13,7 +13,7 @@ from spec_kitty_orchestrator.app.build import VERSION
 from spec_kitty_orchestrator.app.chosen import banned
 from spec_kitty_orchestrator.app.installed import missing
 from spec_kitty_orchestrator.app.repository import find_repo_root
-from spec_kitty_orchestrator.app.roster import configured
+from spec_kitty_orchestrator.app.roster import loaded
 from spec_kitty_orchestrator.config import CONFIG_FILE, load
 from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.errors import OrchestratorError, UsageError
@@ -61,7 +61,7 @@ async def check_agent(
     Raises:
         UsageError: there is no such agent, it cannot be tried, or `start` is in no repository and must be.
         ConfigError: a setting is wrong.
-        PreflightError: the agent is that of a plug-in, which cannot be used.
+        PreflightError: the agent is that of a plug-in, which cannot be loaded.
     """
     try:
         root = find_repo_root(start)
@@ -71,7 +71,7 @@ async def check_agent(
         root, settings = start, Settings()
     else:
         settings = load(root, environ, {}, names())
-    agent, own = configured(root, settings, name)
+    agent, own = loaded(root, settings, name)
     if trial and isinstance(agent, Scripted):
         raise UsageError(
             f"{name} follows its scenario and not what a prompt says, so it cannot be tried; "

@@ -63,15 +63,10 @@ async def list_agents(
     else:
         settings = load(root, environ, {}, names())
     agents: dict[str, tuple[Agent, AgentSettings]] = {}
-    policies: dict[str, Mapping[Role, PolicyMetadata]] = {}
     broken = []
     for name in all_names(settings):
         try:
-            one = configured(root, settings, name)
-            # A faulty plug-in shows when it must build its commands.
-            alone = ConfiguredAgents(root, {name: one}, version=VERSION)
-            policies[name] = {role: alone.policy(name, role) for role in sorted(one[0].roles)}
-            agents[name] = one
+            agents[name] = configured(root, settings, name)
         except PreflightError as problem:
             broken.append(error("agent.plugin", str(problem), about=name))
     runner = ConfiguredAgents(root, agents, version=VERSION)
@@ -79,9 +74,10 @@ async def list_agents(
     file = root / CONFIG_FILE
     listed = []
     for name, (agent, own) in agents.items():
+        policies = {role: runner.policy(name, role) for role in sorted(agent.roles)}
         found = [*scenario(name, own, file), *banned(name, runner, file)]
-        for role, policy in policies[name].items():
+        for role, policy in policies.items():
             found += refused(name, role, policy, file)
         found += describe(name, agent, installed[name])
-        listed.append(ListedAgent(name, agent, installed[name], policies[name], tuple(found)))
+        listed.append(ListedAgent(name, agent, installed[name], policies, tuple(found)))
     return listed, broken

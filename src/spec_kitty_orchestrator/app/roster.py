@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from spec_kitty_orchestrator.agent_section import AgentSection
-from spec_kitty_orchestrator.agents import find, names
+from spec_kitty_orchestrator.agents import BUILT_IN, find, names, plugins
 from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
+from spec_kitty_orchestrator.errors import PreflightError
+from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
 from spec_kitty_orchestrator.settings import Settings
 
 
@@ -21,6 +23,26 @@ def configured(root: Path, settings: Settings, name: str) -> tuple[Agent, AgentS
     Raises:
         UsageError: there is no such agent.
         PreflightError: it is that of a plug-in, which cannot be used.
+    """
+    agent, own = loaded(root, settings, name)
+    if isinstance(agent, Declared) or name in BUILT_IN:
+        return agent, own
+    alone = ConfiguredAgents(root, {name: (agent, own)}, version="")
+    try:
+        for role in sorted(agent.roles):
+            alone.policy(name, role)
+    except PreflightError as problem:
+        known = ", ".join(plugins.distributions(name))
+        raise PreflightError(f"{problem}; mend or uninstall the distribution {known}") from problem
+    return agent, own
+
+
+def loaded(root: Path, settings: Settings, name: str) -> tuple[Agent, AgentSettings]:
+    """Return the same, of a plug-in without asking whether its methods work.
+
+    Raises:
+        UsageError: there is no such agent.
+        PreflightError: it is that of a plug-in, which cannot be loaded.
     """
     section = settings.agents.get(name, AgentSection())
     declaration = section.declaration(name)

@@ -36,7 +36,11 @@ class ConfiguredAgents:
         """Tell what the argv for a role really allows. Raises `PreflightError` for an unknown agent."""
         spec, settings = self.agent(agent)
         built = self._built(agent, Assignment(role, self._root, "policy", self._root))
-        return policy_of(spec, settings, role, built, self._version)
+        try:
+            return policy_of(spec, settings, role, built, self._version)
+        except Exception as error:
+            reason = f"agent {agent} cannot tell what it may do to {role}: {error!r}"
+            raise PreflightError(reason) from error
 
     def command(
         self,
