@@ -35,12 +35,12 @@ def python(code: str, prompt: str = "stdin") -> Declared:
     return Declared(Declaration("bot", "acme", (sys.executable, "-I", "-c", code), prompt=prompt))  # type: ignore[arg-type]
 
 
-async def run(root: Path, agent: object, **settings: float) -> AgentReport:
+async def run(root: Path, agent: object, prompt: str = PROMPT, **settings: float) -> AgentReport:
     agents = {"bot": (agent, AgentSettings(**settings))}  # type: ignore[arg-type]
     timeouts = {Role.IMPLEMENT: 60.0, Role.REVIEW: 60.0}
     runner = LocalAgents(root, agents, timeouts=timeouts, version="1")  # type: ignore[arg-type]
     workspace = Workspace(str(root), str(root / "WP01.md"))
-    request = AttemptRequest(uuid4().hex, "demo", "WP01", 1, Role.IMPLEMENT, "bot", workspace, PROMPT)
+    request = AttemptRequest(uuid4().hex, "demo", "WP01", 1, Role.IMPLEMENT, "bot", workspace, prompt)
     with anyio.fail_after(LIMIT_S):
         return await runner.run(await runner.open(request))
 
@@ -52,6 +52,25 @@ async def run(root: Path, agent: object, **settings: float) -> AgentReport:
 async def test_a_prompt_arrives_whole_by_each_way(tmp_path: Path, prompt: str, code: str, rest: str) -> None:
     report = await run(tmp_path, python(code, prompt))
     assert (report.outcome, report.text) == (Outcome.OK, PROMPT + rest)
+
+
+LONG = "a word and the next, " * 10_000 + "the last"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("prompt", "code", "rest"), [("stdin", STDIN, ""), ("file", FILE, "''")])
+async def test_a_prompt_of_200_kb_arrives_whole(tmp_path: Path, prompt: str, code: str, rest: str) -> None:
+    report = await run(tmp_path, python(code, prompt), LONG)
+    assert len(LONG) > 200_000
+    assert (report.outcome, report.text) == (Outcome.OK, LONG + rest)
+
+
+@pytest.mark.asyncio
+async def test_a_prompt_that_does_not_fit_into_a_word_is_told_and_nothing_is_run(tmp_path: Path) -> None:
+    report = await run(tmp_path, python(WORD, "argument"), LONG)
+    assert report.outcome is Outcome.INVALID_REQUEST
+    assert "its prompt has 210,008 bytes" in report.detail
+    assert report.exit_code is None
 
 
 @pytest.mark.asyncio
