@@ -55,6 +55,9 @@ _NETWORK = (
     "[API Error: terminated",
 )
 
+_CUT = "Model stream ended without a finish reason"
+"""What it says, as an `error` event, where a connection breaks in the middle of an answer."""
+
 _AGAIN = re.compile(
     r"^Attempt \d+ failed(?: with status (\d{3}))?\. Retrying with backoff"
     r"|(?:\nSuggested retry after ([\d.]{1,12})s\.)?\. Retrying after \d+ms\.\.\.$",
@@ -196,7 +199,7 @@ def _outcome(result: Event, warning: str, final: str, stderr_tail: str, exit_cod
     if result.get("status") == "success":
         return Outcome.FAILED if warning or not final.strip() else Outcome.OK
     failure = text(result, "error", "message")
-    if failure.startswith(_NETWORK):
+    if failure.startswith(_NETWORK) or (not failure and warning.startswith(_CUT)):
         return Outcome.OVERLOADED
     logged = _last(_LOGGED_STATUS, stderr_tail) if failure else None
     statuses = (

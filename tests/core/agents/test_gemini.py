@@ -46,6 +46,8 @@ def command(role: Role, settings: AgentSettings | None = None, session: str = ""
         ("429", -9, Outcome.RATE_LIMITED, "trying again after a request that ended with status 429"),
         ("429_ra30", 0, Outcome.RATE_LIMITED, "trying again after a request that ended with status 429"),
         ("503", -9, Outcome.OVERLOADED, "trying again after a request that ended with status 503"),
+        ("drop", 0, Outcome.OVERLOADED, "stream ended without a finish reason"),
+        ("reset", 0, Outcome.OVERLOADED, "stream ended without a finish reason"),
         ("refused", 1, Outcome.OVERLOADED, "fetch failed"),
         ("hang", -9, Outcome.CRASHED, "[STARTUP]"),
         ("sigterm", 0, Outcome.CRASHED, "Ripgrep is not available"),
@@ -238,11 +240,17 @@ def test_a_session_is_gone_on_with_by_the_permissions_of_a_new_one() -> None:
     assert command(Role.IMPLEMENT, settings, "s-1").argv == (new[0], "--resume", "s-1", *new[1:])
 
 
+def test_it_replaces_no_word_of_a_prompt_by_the_name_of_a_file_that_is_like_it() -> None:
+    named = command(Role.REVIEW).default_env["GEMINI_CLI_SYSTEM_DEFAULTS_PATH"]
+    filtering = json.loads(Path(named).read_text())["context"]["fileFiltering"]
+    assert filtering == {"enableRecursiveFileSearch": False}
+
+
 def test_its_retries_are_few_and_signals_reach_it_unless_the_machine_says_otherwise(tmp_path: Path) -> None:
     defaults = command(Role.IMPLEMENT).default_env
     assert defaults["GEMINI_CLI_NO_RELAUNCH"] == "true"
     chosen = json.loads(Path(defaults["GEMINI_CLI_SYSTEM_DEFAULTS_PATH"]).read_text())
-    assert chosen == {"general": {"maxAttempts": 3}}
+    assert chosen["general"] == {"maxAttempts": 3}
     own = tmp_path / "system-defaults.json"
     own.write_text("{}")
     task = Assignment(Role.IMPLEMENT, Path("/wt"), "a1", Path("/attempt"))
