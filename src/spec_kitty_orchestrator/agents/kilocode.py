@@ -21,6 +21,10 @@ _IMPLEMENT_RULES = {"external_directory": "deny"}
 _REVIEW_RULES = {
     "edit": "deny",
     "bash": "deny",
+    # Other ways to a shell: a process that is left running, an agent of its own, commands in a skill's text.
+    "background_process": "deny",
+    "task": "deny",
+    "skill": "deny",
     "external_directory": "deny",
     "webfetch": "deny",
     "websearch": "deny",

@@ -54,6 +54,9 @@ def test_a_reviewer_may_neither_edit_nor_run_commands_whatever_the_users_environ
     assert {name for name, rule in rules.items() if rule == "deny"} == {
         "edit",
         "bash",
+        "background_process",
+        "task",
+        "skill",
         "external_directory",
         "webfetch",
         "websearch",
