@@ -127,9 +127,12 @@ def test_a_command_that_is_not_what_ran_is_noticed(
 
 @pytest.mark.parametrize("word", ["--yolo", "--approval-mode=yolo", "bypassPermissions", "--dangerously-so"])
 def test_a_banned_flag_is_noticed_in_any_call(row: Evidence, word: str) -> None:
-    aside = RecordedCall(("claude", "--version", word), BASE_ENV)
-    with pytest.raises(AssertionError, match=word.rpartition("=")[2]):
-        columns.command_is_true(replace(row, calls=[*row.calls, aside]))
+    for aside in (
+        RecordedCall(("claude", "--version", word), BASE_ENV),
+        RecordedCall(("claude",), {**BASE_ENV, "MODE": word}),
+    ):
+        with pytest.raises(AssertionError, match=word):
+            columns.command_is_true(replace(row, calls=[*row.calls, aside]))
 
 
 def test_a_key_in_a_record_is_noticed(row: Evidence) -> None:

@@ -15,7 +15,7 @@ from tests.e2e.matrix.evidence import WP, Evidence, Tried
 from tests.e2e.matrix.recording import RecordedCall
 from tests.e2e.model_api import FORBIDDEN_FILE
 
-from spec_kitty_orchestrator.core.host_rules import BANNED_FLAGS
+from spec_kitty_orchestrator.core.host_rules import OTHER_NAMES, banned_part
 from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.machine.process import MARKER
 from spec_kitty_orchestrator.machine.redaction import REDACTED
@@ -23,7 +23,6 @@ from spec_kitty_orchestrator.machine.redaction import REDACTED
 MODULE = "src/mod01/m01.py"
 PROMPT_BYTES = 200_000
 """So long is the text of the work package."""
-BANNED = frozenset({*BANNED_FLAGS, "bypassPermissions", "danger-full-access", "yolo"})
 _SET_BY_SHELLS = frozenset({"PWD", "OLDPWD", "SHLVL", "_"})
 
 
@@ -122,9 +121,9 @@ def command_is_true(row: Evidence) -> str:
         _check_environment(row, call, said["env"])
         assert row.cli.key not in json.dumps(said), one.directory
     for call in row.calls:
-        words = {part for word in call.argv[1:] for part in (word, *word.split("=", 1))}
-        loose = words & BANNED | {word for word in words if word.startswith("--dangerously")}
-        loose |= {name for name in call.env if call.env[name] in BANNED}
+        set_by_us = [value for name, value in call.env.items() if row.base_env.get(name) != value]
+        loose = [word for word in (*call.argv[1:], *set_by_us) if banned_part(word)]
+        loose += set(call.argv) & {*OTHER_NAMES.get(row.cli.agent, ())}
         assert not loose, loose
     return ""
 
