@@ -7,11 +7,23 @@ from tests.e2e.clis import CLIS
 from tests.e2e.matrix import table
 from tests.e2e.matrix.columns import COLUMNS
 
+from spec_kitty_orchestrator.agents import BUILT_IN
+
 DOCUMENT = Path(__file__).parents[2] / "docs" / "agents.md"
 
 
 def test_the_documentation_shows_the_matrix_that_was_recorded() -> None:
     assert table.shown_in(DOCUMENT.read_text(encoding="utf-8")) == table.markdown(table.read())
+
+
+def test_every_agent_has_a_row_or_a_reason_why_it_has_none() -> None:
+    shown = [row.agent for row in table.read().rows] + list(table.NOT_RUN)
+    assert sorted(shown) == sorted(set(BUILT_IN) - {"scripted"})
+
+
+def test_no_column_of_the_record_failed() -> None:
+    cells = {(row.agent, name): cell for row in table.read().rows for name, cell in row.cells.items()}
+    assert {where: cell for where, cell in cells.items() if cell.result == "fail"} == {}
 
 
 def test_every_row_of_the_record_has_every_column() -> None:

@@ -13,8 +13,9 @@ RECORD = Path(__file__).parent.parent / "data" / "matrix.json"
 BEGIN, END = "<!-- the matrix: written by agents-real -->", "<!-- end of the matrix -->"
 
 NOT_RUN: Mapping[str, str] = {
-    "cursor": "its CLI needs an account and is not on npm (the package `cursor-agent` there is another "
-    "program); its argv and its parser are tested on the format that its vendor documents",
+    "cursor": "its CLI needs an account, and is not on npm (the package `cursor-agent` there is another "
+    "program). Verified instead: its commands, a prompt of 200 KB and its outcomes, on a program that takes "
+    "the arguments and prints the events which its vendor documents",
 }
 """Agents that no row can be run for here, and what was verified instead."""
 
