@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.clis import CLIS
+from tests.e2e.installing import FOLDERS
 from tests.e2e.matrix import table
 from tests.e2e.matrix.columns import COLUMNS
+from tests.e2e.matrix.row import Missions, run_row
 
 from spec_kitty_orchestrator.agents import BUILT_IN
 
@@ -50,3 +52,22 @@ def test_notes_stand_once_below_the_table_and_are_numbered_in_its_cells() -> Non
     assert row.count("fail (1)") == len(COLUMNS)
     assert shown.count("it said no") == 1
     assert "\n1. it said no\n" in shown
+
+
+def test_a_cli_that_is_not_there_is_not_run_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDERS, str(tmp_path))
+    row = run_row("codex", Missions(tmp_path / "missions", "spec-kitty"), tmp_path / "cache")
+    why = f"{FOLDERS} is set, and codex is not in the folders that it names"
+    assert set(row.cells.values()) == {table.Cell("not run", why)}
+
+
+def test_a_cli_that_cannot_be_run_fails_every_column_and_ends_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "codex").write_text("#!/bin/sh\n")
+    (tmp_path / "codex").chmod(0o755)
+    monkeypatch.setenv(FOLDERS, str(tmp_path))
+    row = run_row("codex", Missions(tmp_path / "missions", str(tmp_path / "no-host")), tmp_path / "cache")
+    assert {cell.result for cell in row.cells.values()} == {"fail"}

@@ -17,6 +17,7 @@ from tests.e2e.matrix import table
 from tests.e2e.matrix.row import Missions, run_row
 
 ROOT = Path(__file__).resolve().parents[3]
+DOCUMENT = ROOT / "docs" / "agents.md"
 
 
 def main() -> int:
@@ -25,33 +26,40 @@ def main() -> int:
     parser.add_argument("agents", nargs="*", metavar="AGENT", help=", ".join(CLIS))
     parser.add_argument("--host", default="spec-kitty", help="the host's executable")
     parser.add_argument("--record", action="store_true", help="keep the rows, also in docs/agents.md")
-    parser.add_argument("--keep", action="store_true", help="leave the missions on the disk, to look at")
+    parser.add_argument(
+        "--keep", action="store_true", help="leave the missions on the disk, as a failure does"
+    )
     asked = parser.parse_args()
     unknown = set(asked.agents) - set(CLIS)
     if unknown:
         parser.error(f"no such agent: {', '.join(sorted(unknown))} (known: {', '.join(CLIS)})")
     folder = Path(tempfile.mkdtemp(prefix="agents-real-"))
+    failed = True
     try:
         missions = Missions(folder, asked.host)
-        rows = []
+        matrix = table.Matrix(missions.version())
         for agent in asked.agents or CLIS:
             begun = time.monotonic()
-            rows.append(run_row(agent, missions, ROOT / ".cache" / "agents"))
+            row = run_row(agent, missions, ROOT / ".cache" / "agents")
             print(f"{agent}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
-        host = missions.version()
+            matrix = matrix.with_rows([row], matrix.host)
+            if asked.record:
+                _record(row, matrix.host)
+        failed = any(cell.result == "fail" for row in matrix.rows for cell in row.cells.values())
     finally:
-        if asked.keep:
+        if asked.keep or failed:
             print(f"kept: {folder}", file=sys.stderr)
         else:
             shutil.rmtree(folder)
-    print(table.markdown(table.Matrix(host, tuple(rows))))
-    if asked.record:
-        matrix = table.read().with_rows(rows, host)
-        table.write(matrix)
-        document = ROOT / "docs" / "agents.md"
-        shown = table.put_into(document.read_text(encoding="utf-8"), table.markdown(matrix))
-        document.write_text(shown, encoding="utf-8")
-    return int(any(cell.result == "fail" for row in rows for cell in row.cells.values()))
+    print(table.markdown(matrix))
+    return int(failed)
+
+
+def _record(row: table.Row, host: str) -> None:
+    matrix = table.read().with_rows([row], host)
+    table.write(matrix)
+    shown = table.put_into(DOCUMENT.read_text(encoding="utf-8"), table.markdown(matrix))
+    DOCUMENT.write_text(shown, encoding="utf-8")
 
 
 if __name__ == "__main__":

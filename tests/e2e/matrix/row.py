@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -75,23 +75,31 @@ class Missions:
 
 
 def run_row(agent: str, missions: Missions, cache: Path) -> Row:
-    """Run what an agent is tried with, and judge each column."""
-    cli = CLIS[agent]
+    """Run what an agent is tried with, and judge each column; whatever goes wrong is told in the row."""
+    package = CLIS[agent].package
     try:
         program = program_of(agent, cache)
+        with model_api() as api:
+            row = _run(agent, program, missions, api)
+            cells = {name: _judged(column, row) for name, column in COLUMNS.items()}
+        return Row(agent, package, version_of(program, {**row.base_env, **row.env}), cells)
     except NotThere as reason:
-        return Row(agent, cli.package, "", dict.fromkeys(COLUMNS, Cell("not run", str(reason))))
-    with model_api() as api:
-        row = _run(agent, program, missions, api)
-        cells = {}
-        for name, column in COLUMNS.items():
-            try:
-                cells[name] = Cell("pass", column(row))
-            except NotRun as reason:
-                cells[name] = Cell("not run", str(reason))
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with a row belongs in the table
-                cells[name] = Cell("fail", f"{type(error).__name__}: {error}"[:2000])
-    return Row(agent, cli.package, version_of(program, {**row.base_env, **row.env}), cells)
+        return Row(agent, package, "", dict.fromkeys(COLUMNS, Cell("not run", str(reason))))
+    except Exception as error:  # noqa: BLE001 - the other rows are run all the same
+        return Row(agent, package, "", dict.fromkeys(COLUMNS, _failed(error)))
+
+
+def _judged(column: Callable[[Evidence], str], row: Evidence) -> Cell:
+    try:
+        return Cell("pass", column(row))
+    except NotRun as reason:
+        return Cell("not run", str(reason))
+    except Exception as error:  # noqa: BLE001 - evidence that is missing is a failure too
+        return _failed(error)
+
+
+def _failed(error: Exception) -> Cell:
+    return Cell("fail", " ".join(f"{type(error).__name__}: {error}".split())[:2000])
 
 
 def _run(agent: str, program: str, missions: Missions, api: ModelApi) -> Evidence:
