@@ -86,7 +86,7 @@ def e2e(session: nox.Session) -> None:
 def agents_real(session: nox.Session) -> None:
     """Run every agent's real CLI from npm through a real mission, and print what holds: `-- codex qwen`.
 
-    With `--record` the rows are kept, and docs/agents.md shows them. A row takes about a minute.
+    With `--record` the rows are kept, and docs/agents.md shows them. A row takes one minute or two.
     """
     session.install(".", *group("test"))
     env = with_host(session)
