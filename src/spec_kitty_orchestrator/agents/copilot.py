@@ -114,7 +114,7 @@ class Copilot:
             elif kind == "assistant.turn_start":
                 result, error, aborted = {}, {}, False
             elif kind == "assistant.message":
-                result, failure = {}, {}
+                result, error, failure = {}, {}, {}
                 final = "" if data.get("toolRequests") else text(data, "content")
             elif kind == "model.call_failure":
                 failure = data

@@ -156,17 +156,18 @@ class Gemini:
     def report(self, stdout: Iterable[str], stderr_tail: str, exit_code: int | None) -> AgentReport:
         """Read the outcome from the last `result` event; without one, from what it was trying again."""
         result: Event = {}
-        warning = session = kind = ""
+        warning = session = ""
+        answered = False
         texts: list[str] = []
         for event in events(stdout):
             kind = text(event, "type")
             if kind == "init":
                 session = text(event, "session_id")
             elif kind in {"tool_use", "tool_result"}:
-                result, warning = {}, ""
+                result, warning, answered = {}, "", True
                 texts.clear()
             elif kind == "message" and event.get("role") == "assistant":
-                result, warning = {}, ""
+                result, warning, answered = {}, "", True
                 texts.append(text(event, "content"))
             elif kind == "error":
                 warning = text(event, "message") or "an error without words"
@@ -174,7 +175,8 @@ class Gemini:
                 result = event
         final = "".join(texts)
         failure = text(result, "error", "message")
-        again = _last(_AGAIN, stderr_tail) if not result and kind not in {"tool_use", ""} else None
+        # Nothing tells which request stderr speaks of: after an answer, it may be one that worked long since.
+        again = _last(_AGAIN, stderr_tail) if session and not (result or answered) else None
         if result:
             outcome = _outcome(result, warning, final, stderr_tail, exit_code)
         elif again:

@@ -213,3 +213,11 @@ def test_what_an_agent_of_its_own_says_is_not_its_answer(mark: dict[str, object]
 def test_an_error_without_a_status_is_named_by_its_kind(kind: str, outcome: Outcome) -> None:
     error: dict[str, object] = {"type": "session.error", "data": {"errorType": kind, "message": "no"}}
     assert Copilot().report(events(error, RESULT), "", 1).outcome is outcome
+
+
+def test_an_error_that_an_answer_followed_was_recovered_from() -> None:
+    error: dict[str, object] = {"type": "session.error", "data": {"errorType": "query", "message": "no"}}
+    said: dict[str, object] = {"type": "assistant.message", "data": {"content": "fin"}}
+    found = Copilot().report(events(error, said, RESULT), "", 0)
+    assert (found.outcome, found.text, found.detail) == (Outcome.OK, "fin", "")
+    assert Copilot().report(events(said, error, RESULT), "", 0).outcome is Outcome.FAILED

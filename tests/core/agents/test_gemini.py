@@ -128,6 +128,8 @@ def test_the_end_of_a_limit_is_read_from_the_error_and_stays_sensible(
 
 INIT = {"type": "init", "session_id": "s"}
 TOOL = {"type": "tool_use", "tool_name": "run_shell_command"}
+RESULT = {"type": "tool_result", "status": "success"}
+ASKED = {"type": "message", "role": "user", "content": "do it"}
 SAID = {"type": "message", "role": "assistant", "content": "all is well", "delta": True}
 GOOD = {"type": "result", "status": "success"}
 AGAIN = "Attempt 2 failed with status 429. Retrying with backoff... _ApiError: {}\n"
@@ -136,6 +138,15 @@ AGAIN = "Attempt 2 failed with status 429. Retrying with backoff... _ApiError: {
 def test_a_retry_that_worked_says_nothing_of_a_tool_that_was_ended() -> None:
     assert told(INIT, TOOL, stderr=AGAIN, exit_code=-9).outcome is Outcome.CRASHED
     assert told(INIT, stderr=AGAIN, exit_code=-9).outcome is Outcome.RATE_LIMITED
+
+
+@pytest.mark.parametrize("later", [(SAID,), (TOOL, RESULT), (SAID, TOOL, RESULT)])
+def test_a_retry_that_worked_says_nothing_of_what_hung_after_an_answer(
+    later: tuple[dict[str, object], ...],
+) -> None:
+    found = told(INIT, ASKED, *later, stderr=AGAIN, exit_code=0)
+    assert (found.outcome, found.retry_after_s) == (Outcome.CRASHED, None)
+    assert told(INIT, ASKED, stderr=AGAIN, exit_code=0).outcome is Outcome.RATE_LIMITED
 
 
 def test_a_connection_that_was_tried_again_when_it_was_ended_is_told_as_such() -> None:
