@@ -125,6 +125,12 @@ def test_the_prompt_of_a_session_that_goes_on_holds_findings_and_the_work_so_far
     assert '"attempt": "i2"' in text
 
 
+@pytest.mark.parametrize("session", ["--yolo", "-c", "a\nb", "a b", "", "x" * 201, "../up"])
+def test_a_session_that_could_be_an_option_or_a_path_is_not_gone_on_with(session: str) -> None:
+    wp, _ = drive((*first()[:-1], ended("i1", session=session)), RESUMING)
+    assert wp.sessions == {}
+
+
 def test_an_attempt_without_a_result_is_asked_to_go_on() -> None:
     wp, _ = drive(first(Outcome.FAILED), RESUMING)
     text = resumed_prompt(PROMPTS, wp, mission="m", attempt_id="i2", stat="")

@@ -148,6 +148,23 @@ async def test_what_the_agent_must_not_have_committed_is_refused_until_it_is_tak
     assert "ok.py" in lane.files()
 
 
+@pytest.mark.parametrize("commits", [False, True], ids=["left to us", "committed by the agent"])
+async def test_a_tracked_file_among_agents_own_is_the_projects_and_may_be_changed(
+    lane: Lane, commits: bool
+) -> None:
+    lane.write(".claude/commands/plan.md", "old")
+    git(lane.path, "add", "-f", ".claude")
+    git(lane.path, "commit", "-q", "-m", "by a person")
+    lane.base = git(lane.path, "rev-parse", "HEAD")
+    lane.write(".claude/commands/plan.md", "new")
+    if commits:
+        git(lane.path, "commit", "-q", "-am", "by the agent")
+    lane.write(".claude/settings.local.json", "of the agent's own")
+    evidence = await lane.committed()
+    assert git(lane.path, "show", "HEAD:.claude/commands/plan.md") == "new"
+    assert evidence.left_out == (".claude/settings.local.json: the agent's own files",)
+
+
 async def test_a_secret_that_a_later_commit_deletes_is_still_refused(lane: Lane) -> None:
     lane.write(".env", "TOKEN=1\n")
     git(lane.path, "add", "-A")

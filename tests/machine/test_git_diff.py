@@ -47,7 +47,7 @@ async def test_whole_files_are_shown_as_far_as_there_is_room_and_the_others_are_
     ]
     assert diff.split("+d199 = 199\n")[1] == (
         "\nNot shown here, because it is long; read it in the workspace:\n"
-        "- a-lock.json (+2000 -0)\n- e.py (+300 -0)\n"
+        "- a-lock.json (+2000 -0)\n- c.bin (binary)\n- e.py (+300 -0)\n"
     )
 
 
@@ -90,3 +90,23 @@ async def test_text_that_looks_like_the_beginning_of_a_diff_splits_no_file(lane:
     diff = await shown(lane)
     assert diff.count("+diff --git a/x b/x\n") == 3
     assert diff.endswith("- c.py (+3000 -0)\n")
+
+
+async def test_no_file_goes_unmentioned_where_one_became_a_link(lane: Lane) -> None:
+    (lane.path / "a.py").unlink()
+    (lane.path / "a.py").symlink_to("b.py")
+    lane.write("evil.py", "evil = 1\n" * 2000)
+    lane.write("ok.py", "ok = 1\n")
+    diff = await shown(lane)
+    assert "deleted file mode 100644" in diff
+    assert "new file mode 120000" in diff
+    assert "+ok = 1" in diff
+    assert diff.endswith("\n- evil.py (+2000 -0)\n")
+
+
+async def test_a_file_that_an_attribute_hides_is_named_although_it_is_short(lane: Lane) -> None:
+    lane.write(".gitattributes", "evil.py -diff\n")
+    lane.write("evil.py", "evil = 1\n")
+    lane.write("long.py", "long = 1\n" * 2000)
+    diff = await shown(lane)
+    assert diff.endswith("\n- evil.py (binary)\n- long.py (+2000 -0)\n")

@@ -61,6 +61,14 @@ async def test_what_a_reviewer_wrote_for_itself_is_put_back_and_does_not_count(r
     assert await restore(reviewed, fingerprint) == ()
 
 
+async def test_a_crash_and_a_reviewer_s_own_files_together_hide_no_earlier_change(reviewed: Lane) -> None:
+    fingerprint = await reviewed.git.fingerprint(reviewed.workspace)
+    reviewed.write("work.py", "other")
+    assert await restore(reviewed, fingerprint) == ("work.py",)
+    reviewed.write(".mybot/memory")
+    assert await restore(reviewed, fingerprint) == (f"what is saved under {RESCUED}",)
+
+
 async def test_a_reviewer_s_own_files_hide_no_other_change(reviewed: Lane) -> None:
     fingerprint = await reviewed.git.fingerprint(reviewed.workspace)
     reviewed.write(".mybot/memory")

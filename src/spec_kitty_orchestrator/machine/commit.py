@@ -10,7 +10,7 @@ from spec_kitty_orchestrator.core.model import Evidence
 from spec_kitty_orchestrator.machine.diff import stat
 from spec_kitty_orchestrator.machine.git_command import HOOK_TIMEOUT_S, OUR_IDENTITY, Git, failure
 from spec_kitty_orchestrator.machine.git_process import Reply
-from spec_kitty_orchestrator.machine.staging import BIG, HOST, MAX_FILE_BYTES, SECRET, stage, why_not
+from spec_kitty_orchestrator.machine.staging import BIG, HOST, MAX_FILE_BYTES, SECRET, TRACE, stage, why_not
 from spec_kitty_orchestrator.ports import CommitRefusal
 
 STAT_CHARS = 4000
@@ -108,7 +108,11 @@ class _Blob:
 
     path: str
     sha: str
-    deleted: bool
+    status: str
+
+    @property
+    def deleted(self) -> bool:
+        return self.status == "D"
 
 
 async def _committed_by_agent(git: Git, base: str, traces: Collection[str]) -> list[str]:
@@ -128,7 +132,7 @@ async def _committed_by_agent(git: Git, base: str, traces: Collection[str]) -> l
         # A secret stays in the history even when a later commit deletes it.
         if reason == SECRET and not blob.deleted:
             found[blob.path] = reason
-        elif blob.path in now and reason and (reason == HOST or not now[blob.path].deleted):
+        elif blob.path in now and _stays(reason, now[blob.path]):
             found[blob.path] = reason if reason != SECRET else found.get(blob.path, "")
     mine = {blob.path for blob in made}
     for path in await _big_blobs(git, [blob for blob in now.values() if blob.path in mine]):
@@ -136,10 +140,18 @@ async def _committed_by_agent(git: Git, base: str, traces: Collection[str]) -> l
     return [f"{path}: {reason}" for path, reason in sorted(found.items()) if reason]
 
 
+def _stays(reason: str, blob: _Blob) -> bool:
+    """Tell whether a range leaves behind what must not be committed for this reason."""
+    if reason == TRACE:
+        # A file that was there before is the project's, wherever it lies.
+        return blob.status == "A"
+    return bool(reason) and (reason == HOST or not blob.deleted)
+
+
 def _blobs(reply: Reply) -> list[_Blob]:
     fields = reply.paths
     pairs = zip(fields[::2], fields[1::2], strict=True)
-    return [_Blob(path, (parts := head.split(" "))[3], parts[4].startswith("D")) for head, path in pairs]
+    return [_Blob(path, (parts := head.split(" "))[3], parts[4][:1]) for head, path in pairs]
 
 
 async def _big_blobs(git: Git, blobs: Sequence[_Blob]) -> list[str]:

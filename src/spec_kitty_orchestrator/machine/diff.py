@@ -25,8 +25,13 @@ class _Changed:
     added: str
     deleted: str
 
+    @property
+    def binary(self) -> bool:
+        """Whether git shows no lines of it, perhaps because an attribute says so."""
+        return self.added == "-"
+
     def __str__(self) -> str:
-        if self.added == "-":
+        if self.binary:
             return f"- {self.path} (binary)"
         return f"- {self.path} (+{self.added} -{self.deleted})"
 
@@ -52,7 +57,10 @@ async def changes(git: Git, base: str, head: str, limit: int) -> str:
     # The last one may lack its end.
     whole = sections[:-1] if cut else sections
     chosen = _fitting(whole, limit - min(limit // 4, MOST_NAMED_CHARS))
-    left_out = [one for number, one in enumerate(await _changed(git, base, head)) if number not in chosen]
+    changed = await _changed(git, base, head)
+    # A binary file's section shows nothing of it. Where the two do not match, no file must go unmentioned.
+    known = cut or len(sections) == len(changed)
+    left_out = [one for number, one in enumerate(changed) if number not in chosen or one.binary or not known]
     if not chosen:
         named = _named(left_out[1:], limit // 4)
         return _shortened(text, limit - len(named)) + named
@@ -73,11 +81,17 @@ def _fitting(sections: Sequence[str], room: int) -> set[int]:
 
 def _sections(text: str) -> list[str]:
     # Lines of a file's content begin with a blank, a plus or a minus.
-    starts = text.split("\ndiff --git ")
-    return [
-        ("diff --git " if number else "") + part + ("\n" if number < len(starts) - 1 else "")
-        for number, part in enumerate(starts)
-    ]
+    first, *others = text.split("\ndiff --git ")
+    found = [first]
+    for other in others:
+        found[-1] += "\n"
+        section = f"diff --git {other}"
+        if section.partition("\n")[0] == found[-1].partition("\n")[0]:
+            # A file that became a symbolic link, or the other way round, has two.
+            found[-1] += section
+        else:
+            found.append(section)
+    return found
 
 
 async def _changed(git: Git, base: str, head: str) -> list[_Changed]:
@@ -112,7 +126,7 @@ def _shortened(text: str, limit: int) -> str:
 
 async def _read(git: Git, limit: int, *args: str) -> tuple[str, bool]:
     """Return a diff, and whether it was cut at `limit` bytes; git is stopped there."""
-    command = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", *args, "--")
+    command = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--submodule=short", *args, "--")
     reply = await git.ask(*command, limit=limit)
     if reply.code != 0 and not reply.cut:
         raise failure(git.path, command, reply)

@@ -147,7 +147,7 @@ class GitWorkspaces:
                     f"what was changed is saved {where}"
                 )
             found = () if harmless else found
-        elif await git.sha(self._ref(wp, name)):
+        if not found and await git.sha(self._ref(wp, name)):
             # We were cut off after an earlier look had found something: a review is as void as then.
             found = (f"what is saved under {self._ref(wp, name)}",)
         await rescue.release(git, self._anchor(workspace))

@@ -175,6 +175,11 @@ class Change:
         return self.path.endswith("/")
 
     @property
+    def untracked(self) -> bool:
+        """Whether the index does not hold it."""
+        return self.code == "??"
+
+    @property
     def unmerged(self) -> bool:
         """Whether it is a conflict that nobody resolved."""
         return "U" in self.code or self.code in ("AA", "DD")

@@ -39,7 +39,7 @@ TRACES = frozenset({".aider*", *(trace for agent in BUILT_IN.values() for trace 
 
 SECRET = "may hold secrets"  # noqa: S105 - a reason, not a password
 HOST = "belongs to spec-kitty, which keeps it itself"
-_TRACE = "the agent's own files"
+TRACE = "the agent's own files"
 BIG = f"larger than {MAX_FILE_BYTES // 1024 // 1024} MB"
 _NESTED = "a git repository of its own"
 
@@ -58,7 +58,7 @@ def why_not(path: str, traces: Collection[str] = TRACES) -> str:
     if any(fnmatchcase(parts[-1], pattern) for pattern in _SECRETS) or ".env" in parts[:-1]:
         return SECRET
     if is_trace(path, traces):
-        return _TRACE
+        return TRACE
     return ""
 
 
@@ -87,7 +87,8 @@ def _judge(root: Path, changes: Sequence[Change], traces: Collection[str]) -> li
 def _reason(root: Path, change: Change, traces: Collection[str]) -> str:
     if change.nested:
         return _NESTED
-    reason = why_not(change.path, traces)
+    # What is tracked belongs to the project, wherever it lies.
+    reason = why_not(change.path, traces if change.untracked else ())
     try:
         size = (root / change.path).lstat().st_size
     except OSError:
