@@ -31,7 +31,7 @@ class EchoBot:
     def command(self, task: Assignment, settings: AgentSettings) -> AgentCommand:
         """Build the argv; `cat` takes no model and knows no sessions."""
         argv = (settings.executable or self.executable, *settings.extra_args)
-        return AgentCommand(argv, dict(settings.env))
+        return AgentCommand(argv)
 
     def permissions(self, role: Role) -> Permissions:
         """Tell the truth: nothing confines it, and it does nothing."""

@@ -102,7 +102,6 @@ class Augment:
                 *(_REVIEW if task.role is Role.REVIEW else ()),
             ),
             default_env={"AUGMENT_DISABLE_AUTO_UPDATE": "1"},
-            env=dict(settings.env),
         )
 
     def permissions(self, role: Role) -> Permissions:

@@ -86,7 +86,7 @@ class Copilot:
                 *model,
                 *settings.extra_args,
             ),
-            env={**settings.env, "COPILOT_ALLOW_ALL": "false"},
+            env={"COPILOT_ALLOW_ALL": "false"},
         )
 
     def permissions(self, role: Role) -> Permissions:

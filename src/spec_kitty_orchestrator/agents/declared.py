@@ -90,7 +90,6 @@ class Declared:
                 *settings.extra_args,
                 *(() if named else last),
             ),
-            env=dict(settings.env),
             prompt=own.prompt,
         )
 

@@ -143,7 +143,7 @@ class Gemini:
                 "--output-format",
                 "stream-json",
             ),
-            env={**settings.env, **(_WORKTREE_IS_NOT_TRUSTED if review else {})},
+            env=_WORKTREE_IS_NOT_TRUSTED if review else {},
             default_env={"GEMINI_CLI_NO_RELAUNCH": "true", **bounded},
         )
 

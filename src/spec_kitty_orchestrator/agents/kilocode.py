@@ -101,7 +101,6 @@ class KiloCode:
             ),
             default_env=_DEFAULTS,
             env={
-                **settings.env,
                 **(_REVIEW_ENV if review else {}),
                 "KILO_PERMISSION": json.dumps(rules),
                 "PWD": str(task.workspace),

@@ -87,7 +87,6 @@ class OpenCode:
             ),
             default_env={"OPENCODE_PRINT_LOGS": "1", "OPENCODE_LOG_LEVEL": "ERROR"},
             env={
-                **settings.env,
                 **(_REVIEW_ENV if review else {}),
                 "OPENCODE_PERMISSION": json.dumps(rules),
                 "PWD": str(task.workspace),

@@ -89,7 +89,6 @@ class Pi:
                 *model,
                 *settings.extra_args,
             ),
-            env=dict(settings.env),
         )
 
     def permissions(self, role: Role) -> Permissions:

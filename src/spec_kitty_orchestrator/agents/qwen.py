@@ -136,7 +136,7 @@ class Qwen:
                 "--output-format",
                 "stream-json",
             ),
-            env={**settings.env, **(_WORKTREE_IS_NOT_TRUSTED if review else {})},
+            env=_WORKTREE_IS_NOT_TRUSTED if review else {},
             default_env=machine_defaults("QWEN_CODE_SYSTEM_DEFAULTS_PATH", name, self._own_defaults),
         )
 

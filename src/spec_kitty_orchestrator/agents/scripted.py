@@ -64,7 +64,6 @@ class Scripted:
                 *resumed,
                 *settings.extra_args,
             ),
-            env=dict(settings.env),
         )
 
     def permissions(self, role: Role) -> Permissions:  # noqa: ARG002 - it obeys the scenario in both roles

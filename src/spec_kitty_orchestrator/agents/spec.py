@@ -19,7 +19,7 @@ class AgentSettings:
         executable: a name to find on PATH or a path; None for the module's own.
         model: passed to the CLI; None for its default.
         extra_args: added to the argv as they are.
-        env: added to the process's environment.
+        env: added to the process's environment by whoever starts it; a module leaves it alone.
         pass_env: variables of ours that reach the process too: names, or prefixes before `*`.
         scenario: for the scripted agent, the TOML file that it follows.
         timeout_s: the longest attempt, in seconds; None for that of the role.
@@ -70,7 +70,8 @@ class AgentCommand:
 
     Attributes:
         argv: without shell syntax; the first word is the executable.
-        env: added to the environment.
+        env: added to the environment, also where the agent's settings say otherwise: what allows or forbids
+            stands here.
         prompt: how it is delivered: on standard input, or else in a file that `argv` names, or as the word
             `PROMPT_WORD` of `argv`, with nothing on standard input.
         stop_signal: the gentler first signal of a stop, where the CLI cleans up better on it.

@@ -118,10 +118,11 @@ def _command(agent: Agent, task: Assignment, settings: AgentSettings) -> str:
         raise _Broken(f"command() returned {type(built).__name__}, not an AgentCommand")
     if not built.argv or not all(isinstance(word, str) and word for word in built.argv):
         raise _Broken(f"the argv must be words that are not empty: {built.argv!r}")
-    spoken = (*built.argv, *built.env, *built.env.values(), *built.default_env.values())
+    env = {**settings.env, **built.env}
+    spoken = (*built.argv, *env, *env.values(), *built.default_env.values())
     if any("\x00" in word for word in spoken):
         raise _Broken("a word or a variable holds a zero byte, which no process can be given")
-    for word in (*built.argv[1:], *built.env.values(), *built.default_env.values()):
+    for word in (*built.argv[1:], *env.values(), *built.default_env.values()):
         if word.partition("=")[0].lower() in BANNED_FLAGS or banned_part(word):
             raise _Broken(f"{word!r} is what the host bans, or allows the same: do without it")
     if built.stop_signal not in ("INT", "TERM"):

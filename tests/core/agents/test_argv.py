@@ -101,21 +101,19 @@ def test_an_unconfined_implementer_is_told_as_such() -> None:
 @pytest.mark.parametrize("agent", ["claude-code", "codex", "opencode"])
 @pytest.mark.parametrize("role", Role)
 def test_settings_reach_the_argv_before_what_would_swallow_them(agent: str, role: Role) -> None:
-    settings = AgentSettings(executable="/bin/x", model="m-1", extra_args=("--extra", "1"), env={"A": "b"})
+    settings = AgentSettings(executable="/bin/x", model="m-1", extra_args=("--extra", "1"))
     found = command(agent, role, settings)
     assert found.argv[0] == "/bin/x"
     assert found.argv[found.argv.index("--model") + 1] == "m-1"
     assert found.argv[found.argv.index("--extra") + 1] == "1"
-    assert found.env["A"] == "b"
     if agent == "codex":
         assert found.argv[-1] == "-"
     if agent == "claude-code":
         assert found.argv.index("--extra") < found.argv.index("--allowedTools")
 
 
-def test_the_rules_for_an_opencode_reviewer_outrank_the_users_environment() -> None:
-    loose = AgentSettings(env={"OPENCODE_PERMISSION": "{}", "OPENCODE_DISABLE_PROJECT_CONFIG": "0"})
-    found = command("opencode", Role.REVIEW, loose).env
+def test_an_opencode_reviewer_may_neither_edit_nor_run_commands() -> None:
+    found = command("opencode", Role.REVIEW).env
     rules = json.loads(found["OPENCODE_PERMISSION"])
     assert found["OPENCODE_DISABLE_PROJECT_CONFIG"] == "1"
     assert {name for name, rule in rules.items() if rule == "deny"} >= {"edit", "bash", "external_directory"}
@@ -175,10 +173,8 @@ def test_claude_alone_is_told_what_an_attempt_may_cost() -> None:
     assert not find("codex").reports_cost
 
 
-def test_the_retries_of_claude_are_few_unless_somebody_wants_more() -> None:
-    found = command("claude-code", Role.REVIEW, AgentSettings(env={"CLAUDE_CODE_MAX_RETRIES": "9"}))
-    assert found.default_env["CLAUDE_CODE_MAX_RETRIES"] == "3"
-    assert found.env["CLAUDE_CODE_MAX_RETRIES"] == "9"
+def test_the_retries_of_claude_are_few_by_default() -> None:
+    assert command("claude-code", Role.REVIEW).default_env["CLAUDE_CODE_MAX_RETRIES"] == "3"
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

@@ -130,3 +130,9 @@ def test_each_broken_promise_is_found_by_its_name(agent: object, name: str, told
     assert told in wrong[name]
     with pytest.raises(AssertionError, match=name):
         assert_contract(agent)
+
+
+def test_a_banned_word_in_the_environment_of_the_settings_is_found_too() -> None:
+    loose = AgentSettings(env={"MODE": "yolo"})
+    broken = {one.name: one.text for one in check_contract(Scripted(), loose) if not one.ok}
+    assert "'yolo' is what the host bans" in broken["command.implement"]

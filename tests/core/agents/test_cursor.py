@@ -55,14 +55,11 @@ def test_the_argv_is_the_documented_one_without_force(role: Role, argv: str) -> 
 
 
 @pytest.mark.parametrize("role", Role)
-def test_model_arguments_and_environment_of_the_settings_reach_the_cli(role: Role) -> None:
-    settings = AgentSettings(
-        executable="/bin/x", model="m", extra_args=("--sandbox", "disabled"), env={"A": "b"}
-    )
+def test_model_and_arguments_of_the_settings_reach_the_cli(role: Role) -> None:
+    settings = AgentSettings(executable="/bin/x", model="m", extra_args=("--sandbox", "disabled"))
     found = command(role, settings)
     assert found.argv[0] == "/bin/x"
     assert "--model m --sandbox disabled" in " ".join(found.argv)
-    assert found.env == {"A": "b"}
 
 
 def test_nothing_after_the_settings_but_a_reviewers_mode_so_that_none_can_undo_it() -> None:

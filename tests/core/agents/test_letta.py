@@ -47,11 +47,9 @@ def test_a_session_is_gone_on_with_by_its_own_agent_and_the_same_permissions() -
     assert "--new-agent" not in found
 
 
-def test_it_does_not_update_itself_in_the_middle_of_a_run_unless_somebody_wants_that() -> None:
+def test_it_does_not_update_itself_in_the_middle_of_a_run_by_default() -> None:
     task = Assignment(Role.IMPLEMENT, Path("/wt"), "a1", Path("/attempt"))
-    found = Letta().command(task, AgentSettings(env={"DISABLE_AUTOUPDATER": "0"}))
-    assert found.default_env["DISABLE_AUTOUPDATER"] == "1"
-    assert found.env["DISABLE_AUTOUPDATER"] == "0"
+    assert Letta().command(task, AgentSettings()).default_env["DISABLE_AUTOUPDATER"] == "1"
 
 
 @pytest.mark.parametrize(
