@@ -14,10 +14,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from spec_kitty_orchestrator.agent_section import AgentSection
 from spec_kitty_orchestrator.core.host_rules import forbidden_word
 from spec_kitty_orchestrator.errors import ConfigError
 from spec_kitty_orchestrator.settings import SECTIONS, GateSection, Settings
+from spec_kitty_orchestrator.settings.agent_section import AgentSection
 
 CONFIG_FILE = Path(".kittify") / "orchestrator.toml"
 ENVIRONMENT_PREFIX = "SKO_"

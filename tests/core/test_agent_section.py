@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from spec_kitty_orchestrator.agent_section import AgentSection
 from spec_kitty_orchestrator.config import CONFIG_FILE, load
 from spec_kitty_orchestrator.core.model import Role
-from spec_kitty_orchestrator.declaration import Condition
 from spec_kitty_orchestrator.errors import ConfigError
+from spec_kitty_orchestrator.settings.agent_section import AgentSection
+from spec_kitty_orchestrator.settings.declaration import Condition
 
 KNOWN = ("claude-code", "codex", "plugged")
 

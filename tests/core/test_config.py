@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from spec_kitty_orchestrator.agent_section import AgentSection
 from spec_kitty_orchestrator.config import CONFIG_FILE, load
 from spec_kitty_orchestrator.errors import ConfigError
 from spec_kitty_orchestrator.quantities import seconds, size, spelled, spelled_size
 from spec_kitty_orchestrator.settings import HostSettings, RunSettings, Settings
+from spec_kitty_orchestrator.settings.agent_section import AgentSection
 
 KNOWN = ("claude-code", "codex", "scripted")
 

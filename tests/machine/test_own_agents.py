@@ -12,10 +12,10 @@ from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.scripted import Scripted
 from spec_kitty_orchestrator.agents.spec import AgentCommand, AgentSettings, Assignment, Permissions
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Workspace
-from spec_kitty_orchestrator.declaration import Declaration
 from spec_kitty_orchestrator.errors import PreflightError
 from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.ports import AttemptRequest
+from spec_kitty_orchestrator.settings.declaration import Declaration
 
 LIMIT_S = 30
 PROMPT = "line one\nline two is the last"

@@ -29,7 +29,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Permissions,
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
-from spec_kitty_orchestrator.declaration import (
+from spec_kitty_orchestrator.settings.declaration import (
     Condition,
     Declaration,
     ValuePath,

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from spec_kitty_orchestrator.agent_section import AgentSection
 from spec_kitty_orchestrator.agents import BUILT_IN, find, names, plugins
 from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
 from spec_kitty_orchestrator.errors import PreflightError
 from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
 from spec_kitty_orchestrator.settings import Settings
+from spec_kitty_orchestrator.settings.agent_section import AgentSection
 
 
 def all_names(settings: Settings) -> tuple[str, ...]:

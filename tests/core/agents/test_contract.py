@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from spec_kitty_orchestrator.agent_section import AgentSection
 from spec_kitty_orchestrator.agents import BUILT_IN, find
 from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.scripted import Scripted
 from spec_kitty_orchestrator.agents.spec import AgentCommand, AgentSettings, Assignment, Permissions
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
+from spec_kitty_orchestrator.settings.agent_section import AgentSection
 from spec_kitty_orchestrator.testing.agent_contract import assert_contract, check_contract
 
 EXAMPLES = Path(__file__).parents[3] / "examples"

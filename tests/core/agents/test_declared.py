@@ -12,7 +12,7 @@ from spec_kitty_orchestrator.agents.declared import LONGEST_TEXT, Declared
 from spec_kitty_orchestrator.agents.json_lines import LONGEST_LINE
 from spec_kitty_orchestrator.agents.spec import PROMPT_WORD, AgentSettings, Assignment
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role
-from spec_kitty_orchestrator.declaration import (
+from spec_kitty_orchestrator.settings.declaration import (
     Declaration,
     filled,
     placeholders,

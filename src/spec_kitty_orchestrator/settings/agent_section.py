@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from spec_kitty_orchestrator.core.host_rules import forbidden_word, refusal
 from spec_kitty_orchestrator.core.model import Role
-from spec_kitty_orchestrator.declaration import (
+from spec_kitty_orchestrator.settings.declaration import (
     Condition,
     Declaration,
     OutputFormat,
@@ -17,7 +17,7 @@ from spec_kitty_orchestrator.declaration import (
     read_output,
     read_path,
 )
-from spec_kitty_orchestrator.setting_values import Duration, Section, Text, Variables, Words, list_to_tuple
+from spec_kitty_orchestrator.settings.values import Duration, Section, Text, Variables, Words, list_to_tuple
 
 CUSTOM = "custom"
 """What the policy says of modes for which we cannot vouch."""

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
-from spec_kitty_orchestrator.agent_section import AgentSection
 from spec_kitty_orchestrator.core.gates import LONGEST_TIMEOUT_S
 from spec_kitty_orchestrator.quantities import dollars, many, seconds, seconds_or_none, size
-from spec_kitty_orchestrator.setting_values import Duration, Section, Text, Variables, list_to_tuple
+from spec_kitty_orchestrator.settings.agent_section import AgentSection
+from spec_kitty_orchestrator.settings.values import Duration, Section, Text, Variables, list_to_tuple
 
 SHORTEST_HOST_CALL_S = 36.0
 """The host holds back a call for 30 s while its status lock is taken; this must not cut it off."""
