@@ -61,6 +61,12 @@ _AGAIN_AT = re.compile(
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _WRONG_USAGE = 2
 
+_NO_CALLS = ("agent_message", "reasoning", "error")
+"""Items that are no call of a tool."""
+
+_NO_NETWORK = ("-c", "sandbox_workspace_write.network_access=false")
+"""A person's own configuration may open the network, which the host would not be told."""
+
 
 class Codex:
     """OpenAI's CLI; its own sandbox confines both roles, and commands have no network."""
@@ -96,7 +102,7 @@ class Codex:
         would run outside of the sandbox, also for a user who trusts the repository.
         """
         review = task.role is Role.REVIEW
-        distrust = f'projects={{{json.dumps(str(task.workspace))}={{trust_level="untrusted"}}}}'
+        distrust = f'projects={{{_toml(str(task.workspace))}={{trust_level="untrusted"}}}}'
         model = ("--model", settings.model) if settings.model else ()
         resumed = ("resume", task.session) if task.session else ()
         return AgentCommand(
@@ -108,7 +114,7 @@ class Codex:
                 "read-only" if review else "workspace-write",
                 "-c",
                 "analytics.enabled=false",
-                *(("-c", distrust) if review else ()),
+                *(("-c", distrust) if review else _NO_NETWORK),
                 *model,
                 *settings.extra_args,
                 *resumed,
@@ -130,15 +136,14 @@ class Codex:
             if kind == "thread.started":
                 session = text(event, "thread_id")
             elif kind == "turn.started":
-                end, warning = {}, ""
+                end, warning, final = {}, "", ""
             elif kind in {"turn.completed", "turn.failed"}:
                 end = event
             elif kind == "error":
                 warning = text(event, "message")
             elif kind.startswith("item.") and text(event, "item", "type") != "error":
                 warning = ""
-                if kind == "item.completed" and text(event, "item", "type") == "agent_message":
-                    final = text(event, "item", "text")
+                final = _final(final, kind, event)
         failure = text(end, "error", "message")
         outcome = _outcome(end, failure)
         if not end:
@@ -162,6 +167,21 @@ class Codex:
             at = _again_at(failure, here)
             told = None if at is None else at.timestamp() - self._now()
         return until_reset(told)
+
+
+def _toml(path: str) -> str:
+    """Quote a path for TOML, which takes no pairs of escapes for one character, and no bare DEL."""
+    return json.dumps(path, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _final(before: str, kind: str, event: Event) -> str:
+    """Return what may be the last word after an item; what was said before a tool was called is none."""
+    item = text(event, "item", "type")
+    if kind == "item.completed" and item == "agent_message":
+        return text(event, "item", "text")
+    # A plan is called complete when the turn ends, after the last word.
+    ended_plan = kind == "item.completed" and item == "todo_list"
+    return before if ended_plan or item in _NO_CALLS else ""
 
 
 def _outcome(end: Event, failure: str) -> Outcome:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,10 @@ def command(agent: str, role: Role, settings: AgentSettings = PLAIN) -> AgentCom
         (
             "codex",
             Role.IMPLEMENT,
-            "codex exec --json --sandbox workspace-write -c analytics.enabled=false -",
+            (
+                "codex exec --json --sandbox workspace-write -c analytics.enabled=false"
+                " -c sandbox_workspace_write.network_access=false -"
+            ),
         ),
         (
             "codex",
@@ -112,6 +116,20 @@ def test_settings_reach_the_argv_before_what_would_swallow_them(agent: str, role
         assert found.argv.index("--extra") < found.argv.index("--allowedTools")
 
 
+@pytest.mark.parametrize("name", ["\U0001f600 caf\u00e9", 'a "b" \\u0041', "tab\tline\n\x01\x7f", "{x}='y'"])
+def test_codex_distrusts_a_worktree_whatever_its_name(name: str) -> None:
+    task = Assignment(Role.REVIEW, Path("/wt") / name, "a1", Path("/attempt"))
+    argv = find("codex").command(task, PLAIN).argv
+    (told,) = [word for word in argv if word.startswith("projects=")]
+    assert tomllib.loads(told) == {"projects": {f"/wt/{name}": {"trust_level": "untrusted"}}}
+
+
+def test_only_a_persons_own_arguments_open_the_network_to_a_codex_implementer() -> None:
+    network = "sandbox_workspace_write.network_access"
+    argv = command("codex", Role.IMPLEMENT, AgentSettings(extra_args=("-c", f"{network}=true"))).argv
+    assert [word for word in argv if network in word] == [f"{network}=false", f"{network}=true"]
+
+
 def test_an_opencode_reviewer_may_neither_edit_nor_run_commands() -> None:
     found = command("opencode", Role.REVIEW).env
     rules = json.loads(found["OPENCODE_PERMISSION"])
@@ -145,7 +163,7 @@ def test_the_scripted_agent_runs_on_this_interpreter_with_its_scenario(tmp_path:
     ("agent", "words"),
     [
         ("claude-code", "--resume s-1"),
-        ("codex", "--sandbox workspace-write -c analytics.enabled=false --extra resume s-1 -"),
+        ("codex", "-c sandbox_workspace_write.network_access=false --extra resume s-1 -"),
         ("opencode", "--session s-1"),
         ("copilot", "--resume=s-1"),
         ("pi", "--session s-1"),

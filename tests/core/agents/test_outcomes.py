@@ -180,6 +180,36 @@ def test_codex_that_starts_another_turn_has_not_finished() -> None:
     assert report("codex", {"type": "turn.completed"}, {"type": "turn.started"}).outcome is Outcome.CRASHED
 
 
+VERDICT = {"type": "item.completed", "item": {"type": "agent_message", "text": "VERDICT"}}
+
+
+def item(kind: str, moment: str = "completed") -> object:
+    return {"type": f"item.{moment}", "item": {"type": kind}}
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        item("command_execution"),
+        item("command_execution", "started"),
+        item("file_change"),
+        item("mcp_tool_call"),
+        item("todo_list", "updated"),
+        item("something_new"),
+        {"type": "turn.started"},
+    ],
+)
+def test_what_codex_says_before_a_tool_or_in_an_earlier_turn_is_not_its_final_text(after: object) -> None:
+    found = report("codex", {"type": "turn.started"}, VERDICT, after, {"type": "turn.completed"})
+    assert (found.outcome, found.text) == (Outcome.OK, "")
+
+
+@pytest.mark.parametrize("after", [item("reasoning"), item("error"), item("todo_list")])
+def test_codex_that_closes_its_plan_or_thinks_after_its_last_word_keeps_it(after: object) -> None:
+    found = report("codex", item("command_execution"), VERDICT, after, {"type": "turn.completed"})
+    assert (found.outcome, found.text) == (Outcome.OK, "VERDICT")
+
+
 def test_opencode_without_a_final_text_has_failed() -> None:
     found = report("opencode", {"type": "step_finish", "part": {"reason": "stop"}}, exit_code=0)
     assert found.outcome is Outcome.FAILED
