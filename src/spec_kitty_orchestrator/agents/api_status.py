@@ -1,5 +1,7 @@
 """What a model's API said, whatever CLI heard it: an HTTP status, and the time until a limit ends."""
 
+import re
+
 from spec_kitty_orchestrator.core.model import Outcome
 
 _OUTCOMES = {
@@ -30,3 +32,16 @@ def outcome_of_status(status: float | None) -> Outcome | None:
 def until_reset(seconds: float | None) -> float | None:
     """Return the seconds until a limit ends within sensible bounds, None if they are unknown."""
     return None if seconds is None else min(max(0.0, seconds), LONGEST_LIMIT_S)
+
+
+def told_reset(amount: str | None, unit: str = "s") -> float | None:
+    """Return the seconds until a limit ends, told as digits and a unit, `s` or `ms`; None for no number."""
+    try:
+        return until_reset(float(amount or "") * (0.001 if unit == "ms" else 1.0))
+    except ValueError:
+        return None
+
+
+def last_match(pattern: re.Pattern[str], told: str) -> re.Match[str] | None:
+    """Return the last place of a text that a pattern finds, None if there is none."""
+    return max(pattern.finditer(told), key=lambda found: found.start(), default=None)

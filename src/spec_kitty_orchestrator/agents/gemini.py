@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from spec_kitty_orchestrator.agents.api_status import outcome_of_status, until_reset
+from spec_kitty_orchestrator.agents.api_status import last_match, outcome_of_status, told_reset
 from spec_kitty_orchestrator.agents.json_lines import Event, count, events, message, number, text
-from spec_kitty_orchestrator.agents.machine_defaults import machine_defaults, ours
+from spec_kitty_orchestrator.agents.machine_defaults import machine_defaults, ours, system_defaults
 from spec_kitty_orchestrator.agents.spec import (
     BOTH_ROLES,
     AgentCommand,
@@ -21,12 +21,7 @@ from spec_kitty_orchestrator.agents.spec import (
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
-_OWN_DEFAULTS = (
-    Path("/etc/gemini-cli/system-defaults.json"),
-    Path("/Library/Application Support/GeminiCli/system-defaults.json"),
-)
-"""Where whoever runs a machine puts defaults of their own, which ours must not take the place of."""
-
+_OWN_DEFAULTS = system_defaults("gemini-cli", "GeminiCli")
 _IMPLEMENT = ("--approval-mode", "auto_edit", "--allowed-tools", "run_shell_command")
 _REVIEW = ("--approval-mode", "default", "--policy", str(ours("gemini_review.toml")))
 _WORKTREE_IS_NOT_TRUSTED = {"GEMINI_CLI_TRUST_WORKSPACE": "false"}
@@ -176,7 +171,7 @@ class Gemini:
         final = "".join(texts)
         failure = text(result, "error", "message")
         # Nothing tells which request stderr speaks of: after an answer, it may be one that worked long since.
-        again = _last(_AGAIN, stderr_tail) if session and not (result or answered) else None
+        again = last_match(_AGAIN, stderr_tail) if session and not (result or answered) else None
         if result:
             outcome = _outcome(result, warning, final, stderr_tail, exit_code)
         elif again:
@@ -203,7 +198,7 @@ def _outcome(result: Event, warning: str, final: str, stderr_tail: str, exit_cod
     failure = text(result, "error", "message")
     if failure.startswith(_NETWORK) or (not failure and warning.startswith(_CUT)):
         return Outcome.OVERLOADED
-    logged = _last(_LOGGED_STATUS, stderr_tail) if failure else None
+    logged = last_match(_LOGGED_STATUS, stderr_tail) if failure else None
     statuses = (
         *(number(told, "error", "code") for told in events((failure.removeprefix("[API Error: ")[:-1],))),
         _BY_EXIT_CODE.get(exit_code or 0),
@@ -218,10 +213,6 @@ def _without_end(session: str, stderr_tail: str, exit_code: int | None) -> Outco
         return Outcome.CRASHED
     refusals = (one[2] for one in _REFUSALS if one[0] == exit_code and one[1] in stderr_tail)
     return next(refusals, Outcome.CRASHED)
-
-
-def _last(pattern: re.Pattern[str], told: str) -> re.Match[str] | None:
-    return max(pattern.finditer(told), key=lambda found: found.start(), default=None)
 
 
 def _status(again: re.Match[str]) -> float | None:
@@ -241,12 +232,9 @@ def _tried(again: re.Match[str] | None) -> str:
 
 def _reset(failure: str, again: re.Match[str] | None) -> float | None:
     told = _RESET.search(failure)
-    try:
-        if told:
-            return until_reset(float(told[1]) * (0.001 if told[2] == "ms" else 1.0))
-        return until_reset(float(again[2])) if again and again[2] else None
-    except ValueError:
-        return None
+    if told:
+        return told_reset(told[1], told[2])
+    return told_reset(again[2]) if again else None
 
 
 def _usage(result: Event) -> Usage:

@@ -3,10 +3,10 @@
 A run that was cut short by a refused permission ends in an error that is one plain string.
 """
 
-import json
 from collections.abc import Iterable
+from dataclasses import replace
 
-from spec_kitty_orchestrator.agents import opencode_events
+from spec_kitty_orchestrator.agents import opencode_call, opencode_events
 from spec_kitty_orchestrator.agents.spec import (
     BOTH_ROLES,
     AgentCommand,
@@ -17,27 +17,14 @@ from spec_kitty_orchestrator.agents.spec import (
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Role
 
-_IMPLEMENT_RULES = {"external_directory": "deny"}
 _REVIEW_RULES = {
-    "edit": "deny",
-    "bash": "deny",
+    **opencode_call.REVIEW_RULES,
     # Other ways to a shell: a process that is left running, an agent of its own, commands in a skill's text.
     "background_process": "deny",
     "task": "deny",
     "skill": "deny",
-    "external_directory": "deny",
-    "webfetch": "deny",
-    "websearch": "deny",
 }
-"""No shell for a reviewer: a rule that allows `git log*` allows `git log > file` anywhere on the disk too."""
-
-_REVIEW_ENV = {"KILO_DISABLE_PROJECT_CONFIG": "1"}
-"""Plugins and agents below the worktree's `.kilo/` are the implementer's, and would run unasked."""
-
 _DEFAULTS = {
-    # Its log tells what its events leave out.
-    "KILO_PRINT_LOGS": "1",
-    "KILO_LOG_LEVEL": "ERROR",
     # Tries of a failing request, which it makes in silence: three take some 20 seconds.
     "KILO_SESSION_RETRY_LIMIT": "3",
     # Where its analytics cannot be reached, the traces of that hide the last words of its log.
@@ -54,13 +41,7 @@ class KiloCode:
     name = "kilocode"
     family = "kilocode"
     executable = "kilocode"
-    environment: tuple[str, ...] = (
-        "KILO_*",
-        # Whichever provider it is configured for, it finds that one's key in the environment.
-        *("ANTHROPIC_*", "OPENAI_*", "AZURE_*", "AWS_*", "GOOGLE_*", "VERTEX_*", "GEMINI_*", "GROQ_*"),
-        *("MISTRAL_*", "DEEPSEEK_*", "XAI_*", "OPENROUTER_*", "TOGETHER_*", "FIREWORKS_*", "CEREBRAS_*"),
-        *("MOONSHOT_*", "ZHIPU_*", "ZAI_*", "HF_TOKEN", "GITHUB_TOKEN", "CLOUDFLARE_*", "OLLAMA_*"),
-    )
+    environment: tuple[str, ...] = ("KILO_*", *opencode_call.PROVIDERS)
     roles = BOTH_ROLES
     versions: tuple[str, ...] = ("7.7.7",)
     install = "npm install -g @kilocode/cli"
@@ -77,41 +58,16 @@ class KiloCode:
     models_command: tuple[str, ...] = ("models",)
 
     def command(self, task: Assignment, settings: AgentSettings) -> AgentCommand:
-        """Build the argv; the environment says what it may do, and outranks the user's own rules.
-
-        The CLI works in the directory that `PWD` names and not in the one it was started in, so a `PWD`
-        left over from our own shell would make it edit the wrong tree.
-        """
+        """Build the argv and, in the environment, what it may do."""
         review = task.role is Role.REVIEW
-        model = ("--model", settings.model) if settings.model else ()
-        resumed = ("--session", task.session) if task.session else ()
-        rules = _REVIEW_RULES if review else _IMPLEMENT_RULES
-        return AgentCommand(
-            argv=(
-                settings.executable or self.executable,
-                "run",
-                "--auto",
-                "--agent",
-                "plan" if review else "code",
-                "--format",
-                "json",
-                *resumed,
-                *model,
-                *settings.extra_args,
-            ),
-            default_env=_DEFAULTS,
-            env={
-                **(_REVIEW_ENV if review else {}),
-                "KILO_PERMISSION": json.dumps(rules),
-                "PWD": str(task.workspace),
-            },
-        )
+        rules = _REVIEW_RULES if review else opencode_call.IMPLEMENT_RULES
+        mode = "plan" if review else "code"
+        built = opencode_call.call(self.executable, mode, "KILO", rules, task, settings)
+        return replace(built, default_env={**built.default_env, **_DEFAULTS})
 
     def permissions(self, role: Role) -> Permissions:
         """Tell what argv and environment of a role allow its tools; commands are not confined."""
-        if role is Role.REVIEW:
-            return Permissions("auto", "read_only_tools", "none")
-        return Permissions("auto", "none", "full")
+        return opencode_call.allowed(role)
 
     def report(self, stdout: Iterable[str], stderr_tail: str, exit_code: int | None) -> AgentReport:
         """Read the outcome from the last step and from `error` events after it."""

@@ -11,6 +11,15 @@ def ours(name: str) -> Path:
     return _FOLDER / name
 
 
+def system_defaults(linux: str, mac: str) -> tuple[Path, ...]:
+    """Return where whoever runs a machine puts defaults of their own for a CLI with folders of these names.
+
+    Ours must not take their place.
+    """
+    folders = (Path("/etc", linux), Path("/Library/Application Support", mac))
+    return tuple(folder / "system-defaults.json" for folder in folders)
+
+
 def machine_defaults(variable: str, name: str, own: Sequence[Path]) -> Mapping[str, str]:
     """Return the variable that names our file; nothing where one of `own`, the machine's files, is there.
 

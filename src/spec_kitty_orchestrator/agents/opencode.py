@@ -3,10 +3,9 @@
 It exits with 0 after a run that was cut short by a refused permission, so the exit code proves nothing.
 """
 
-import json
 from collections.abc import Iterable
 
-from spec_kitty_orchestrator.agents import opencode_events
+from spec_kitty_orchestrator.agents import opencode_call, opencode_events
 from spec_kitty_orchestrator.agents.spec import (
     BOTH_ROLES,
     AgentCommand,
@@ -16,19 +15,6 @@ from spec_kitty_orchestrator.agents.spec import (
     Permissions,
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Role
-
-_IMPLEMENT_RULES = {"external_directory": "deny"}
-_REVIEW_RULES = {
-    "edit": "deny",
-    "bash": "deny",
-    "external_directory": "deny",
-    "webfetch": "deny",
-    "websearch": "deny",
-}
-"""No shell for a reviewer: a rule that allows `git log*` allows `git log > file` anywhere on the disk too."""
-
-_REVIEW_ENV = {"OPENCODE_DISABLE_PROJECT_CONFIG": "1"}
-"""Plugins and servers of tools that the worktree names are the implementer's, and would run unasked."""
 
 _USAGE = "opencode run [message..]"
 """How it answers wrong arguments, on stderr."""
@@ -40,13 +26,7 @@ class OpenCode:
     name = "opencode"
     family = "opencode"
     executable = "opencode"
-    environment: tuple[str, ...] = (
-        "OPENCODE_*",
-        # Whichever provider it is configured for, it finds that one's key in the environment.
-        *("ANTHROPIC_*", "OPENAI_*", "AZURE_*", "AWS_*", "GOOGLE_*", "VERTEX_*", "GEMINI_*", "GROQ_*"),
-        *("MISTRAL_*", "DEEPSEEK_*", "XAI_*", "OPENROUTER_*", "TOGETHER_*", "FIREWORKS_*", "CEREBRAS_*"),
-        *("MOONSHOT_*", "ZHIPU_*", "ZAI_*", "HF_TOKEN", "GITHUB_TOKEN", "CLOUDFLARE_*", "OLLAMA_*"),
-    )
+    environment: tuple[str, ...] = ("OPENCODE_*", *opencode_call.PROVIDERS)
     roles = BOTH_ROLES
     versions: tuple[str, ...] = ("1.18.33",)
     install = "npm install -g opencode-ai"
@@ -63,41 +43,15 @@ class OpenCode:
     models_command: tuple[str, ...] = ("models",)
 
     def command(self, task: Assignment, settings: AgentSettings) -> AgentCommand:
-        """Build the argv; the environment says what it may do, and outranks the user's own rules.
-
-        The CLI works in the directory that `PWD` names and not in the one it was started in, so a `PWD`
-        left over from our own shell would make it edit the wrong tree.
-        """
+        """Build the argv and, in the environment, what it may do."""
         review = task.role is Role.REVIEW
-        model = ("--model", settings.model) if settings.model else ()
-        resumed = ("--session", task.session) if task.session else ()
-        rules = _REVIEW_RULES if review else _IMPLEMENT_RULES
-        return AgentCommand(
-            argv=(
-                settings.executable or self.executable,
-                "run",
-                "--auto",
-                "--agent",
-                "plan" if review else "build",
-                "--format",
-                "json",
-                *resumed,
-                *model,
-                *settings.extra_args,
-            ),
-            default_env={"OPENCODE_PRINT_LOGS": "1", "OPENCODE_LOG_LEVEL": "ERROR"},
-            env={
-                **(_REVIEW_ENV if review else {}),
-                "OPENCODE_PERMISSION": json.dumps(rules),
-                "PWD": str(task.workspace),
-            },
-        )
+        rules = opencode_call.REVIEW_RULES if review else opencode_call.IMPLEMENT_RULES
+        mode = "plan" if review else "build"
+        return opencode_call.call(self.executable, mode, "OPENCODE", rules, task, settings)
 
     def permissions(self, role: Role) -> Permissions:
         """Tell what argv and environment of a role allow its tools; commands are not confined."""
-        if role is Role.REVIEW:
-            return Permissions("auto", "read_only_tools", "none")
-        return Permissions("auto", "none", "full")
+        return opencode_call.allowed(role)
 
     def report(self, stdout: Iterable[str], stderr_tail: str, exit_code: int | None) -> AgentReport:
         """Read the outcome from the last step and from `error` events after it."""

@@ -18,6 +18,7 @@ from spec_kitty_orchestrator.agents.json_lines import (
     part,
     text,
 )
+from spec_kitty_orchestrator.core.budget import total
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Usage
 
 _ERRORS: Mapping[str, Outcome] = {
@@ -69,7 +70,7 @@ def read(stdout: Iterable[str], stderr_tail: str, exit_code: int | None, refused
             texts.append(text(event, "part", "text"))
         elif kind == "step_finish":
             reason = text(event, "part", "reason")
-            spent = _plus(spent, part(event, "part"))
+            spent = total((spent, _used(part(event, "part"))))
             cut = cut + 1 if reason in _CUT else 0
         elif kind == "error":
             error = event
@@ -145,13 +146,10 @@ def _retry_after(error: Event) -> float | None:
     return float(told) if told.isascii() and told.isdigit() and len(told) < 9 else None
 
 
-def _plus(spent: Usage, step: Event) -> Usage:
+def _used(step: Event) -> Usage:
     cached = count(step, "tokens", "cache", "read") + count(step, "tokens", "cache", "write")
-    cost = amount(step, "cost")
     return Usage(
-        input_tokens=spent.input_tokens + count(step, "tokens", "input") + cached,
-        output_tokens=spent.output_tokens
-        + count(step, "tokens", "output")
-        + count(step, "tokens", "reasoning"),
-        cost_usd=spent.cost_usd if cost is None else (spent.cost_usd or 0.0) + cost,
+        input_tokens=count(step, "tokens", "input") + cached,
+        output_tokens=count(step, "tokens", "output") + count(step, "tokens", "reasoning"),
+        cost_usd=amount(step, "cost"),
     )

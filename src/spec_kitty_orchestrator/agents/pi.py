@@ -16,6 +16,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Login,
     Permissions,
 )
+from spec_kitty_orchestrator.core.budget import total
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
 _IMPLEMENT = ("--tools", "read,bash,edit,write,grep,find,ls")
@@ -114,7 +115,7 @@ class Pi:
             elif kind == "message_end" and said.get("role") == "assistant":
                 last, ended = said, False
                 counts = counts or _counts(said)
-                spent = _plus(spent, part(said, "usage"))
+                spent = total((spent, _used(part(said, "usage"))))
         outcome, told = _outcome(last, ended=ended), text(last, "errorMessage")
         if outcome is Outcome.OK and counts and not count(last, "usage", "totalTokens"):
             outcome, told = Outcome.OVERLOADED, "the model's answer was cut off"
@@ -162,11 +163,10 @@ def _words(said: Event) -> str:
     return "".join(text(one, "text") for one in _parts(said) if text(one, "type") == "text")
 
 
-def _plus(spent: Usage, told: Event) -> Usage:
-    cost = amount(told, "cost", "total")
+def _used(told: Event) -> Usage:
     cached = count(told, "cacheRead") + count(told, "cacheWrite")
     return Usage(
-        input_tokens=spent.input_tokens + count(told, "input") + cached,
-        output_tokens=spent.output_tokens + count(told, "output"),
-        cost_usd=spent.cost_usd if cost is None else (spent.cost_usd or 0.0) + cost,
+        input_tokens=count(told, "input") + cached,
+        output_tokens=count(told, "output"),
+        cost_usd=amount(told, "cost", "total"),
     )

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from spec_kitty_orchestrator.agents.api_status import outcome_of_status, until_reset
+from spec_kitty_orchestrator.agents.api_status import last_match, outcome_of_status, told_reset
 from spec_kitty_orchestrator.agents.json_lines import Event, count, events, message, text
-from spec_kitty_orchestrator.agents.machine_defaults import machine_defaults, ours
+from spec_kitty_orchestrator.agents.machine_defaults import machine_defaults, ours, system_defaults
 from spec_kitty_orchestrator.agents.refused_tools import refused_tools
 from spec_kitty_orchestrator.agents.spec import (
     BOTH_ROLES,
@@ -22,12 +22,7 @@ from spec_kitty_orchestrator.agents.spec import (
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
-_OWN_DEFAULTS = (
-    Path("/etc/qwen-code/system-defaults.json"),
-    Path("/Library/Application Support/QwenCode/system-defaults.json"),
-)
-"""Where whoever runs a machine puts defaults of their own, which ours must not take the place of."""
-
+_OWN_DEFAULTS = system_defaults("qwen-code", "QwenCode")
 _IMPLEMENT = ("--approval-mode", "auto-edit", "--allowed-tools", "run_shell_command")
 _EXCLUDED = (
     *("run_shell_command", "write_file", "edit", "notebook_edit"),
@@ -161,13 +156,15 @@ class Qwen:
             elif kind in {"assistant", "user"} and event.get("parent_tool_use_id") is None:
                 result, waits = {}, False
         failure = text(result, "error", "message")
-        again = _last(_AGAIN, stderr_tail) if waits and not result else ""
+        waiting = last_match(_AGAIN, stderr_tail) if waits and not result else None
+        again = (waiting and waiting[1]) or ""
         if result:
             outcome = Outcome.OK if result.get("is_error") is False else _class(failure) or Outcome.FAILED
         elif waits:
             outcome = _class(again) or Outcome.OVERLOADED
         else:
             outcome = _without_end(session, stderr_tail, exit_code)
+        reset = _RESET.search(failure or again)
         words = stderr_tail.partition(_USAGE)[0]
         ended = f"no result event; exit code {exit_code}"
         return AgentReport(
@@ -176,7 +173,7 @@ class Qwen:
             detail=refused_tools(result)
             if outcome is Outcome.OK
             else message(failure, f"it was trying again: {again}" if again else "", words, ended),
-            retry_after_s=_reset(failure or again) if outcome is Outcome.RATE_LIMITED else None,
+            retry_after_s=told_reset(*reset.groups()) if reset and outcome is Outcome.RATE_LIMITED else None,
             session=session or None,
             usage=Usage(count(result, "usage", "input_tokens"), count(result, "usage", "output_tokens")),
             exit_code=exit_code,
@@ -197,16 +194,3 @@ def _without_end(session: str, stderr_tail: str, exit_code: int | None) -> Outco
         return Outcome.FAILED
     refused = exit_code in _REFUSED or any(one in stderr_tail for one in _REFUSALS)
     return Outcome.INVALID_REQUEST if refused else Outcome.CRASHED
-
-
-def _last(pattern: re.Pattern[str], told: str) -> str:
-    found = pattern.findall(told)
-    return found[-1] if found else ""
-
-
-def _reset(told: str) -> float | None:
-    again = _RESET.search(told)
-    try:
-        return until_reset(float(again[1]) * (0.001 if again[2] == "ms" else 1.0)) if again else None
-    except ValueError:
-        return None

@@ -6,17 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from spec_kitty_orchestrator.agents import names
 from spec_kitty_orchestrator.agents.scripted import Scripted
 from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
 from spec_kitty_orchestrator.app.build import VERSION
 from spec_kitty_orchestrator.app.chosen import banned
 from spec_kitty_orchestrator.app.installed import missing
-from spec_kitty_orchestrator.app.repository import find_repo_root
-from spec_kitty_orchestrator.app.roster import loaded
-from spec_kitty_orchestrator.config import CONFIG_FILE, load
+from spec_kitty_orchestrator.app.roster import loaded, settings_around
+from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.core.model import Role
-from spec_kitty_orchestrator.errors import OrchestratorError, UsageError
+from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.machine.secret_names import secret_values
@@ -63,14 +61,7 @@ async def check_agent(
         ConfigError: a setting is wrong.
         PreflightError: the agent is that of a plug-in, which cannot be loaded.
     """
-    try:
-        root = find_repo_root(start)
-    except OrchestratorError:
-        if not anywhere:
-            raise
-        root, settings = start, Settings()
-    else:
-        settings = load(root, environ, {}, names())
+    root, settings = settings_around(start, environ, anywhere=anywhere)
     agent, own = loaded(root, settings, name)
     if trial and isinstance(agent, Scripted):
         raise UsageError(

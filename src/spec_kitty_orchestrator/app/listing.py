@@ -4,19 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from spec_kitty_orchestrator.agents import names
 from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
 from spec_kitty_orchestrator.app.build import VERSION
 from spec_kitty_orchestrator.app.chosen import banned, refused, scenario
 from spec_kitty_orchestrator.app.findings import Finding, error
 from spec_kitty_orchestrator.app.installed import Installed, describe, look_at
-from spec_kitty_orchestrator.app.repository import find_repo_root
-from spec_kitty_orchestrator.app.roster import all_names, configured
-from spec_kitty_orchestrator.config import CONFIG_FILE, load
+from spec_kitty_orchestrator.app.roster import all_names, configured, settings_around
+from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
-from spec_kitty_orchestrator.errors import OrchestratorError, PreflightError
+from spec_kitty_orchestrator.errors import PreflightError
 from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
-from spec_kitty_orchestrator.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -54,14 +51,7 @@ async def list_agents(
         UsageError: `start` is in no repository, and must be.
         ConfigError: a setting is wrong.
     """
-    try:
-        root = find_repo_root(start)
-    except OrchestratorError:
-        if not anywhere:
-            raise
-        root, settings = start, Settings()
-    else:
-        settings = load(root, environ, {}, names())
+    root, settings = settings_around(start, environ, anywhere=anywhere)
     agents: dict[str, tuple[Agent, AgentSettings]] = {}
     broken = []
     for name in all_names(settings):

@@ -1,14 +1,38 @@
 """Which agents there are: built-in ones, those of plug-ins, and those that the settings declare."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from spec_kitty_orchestrator.agents import BUILT_IN, find, names, plugins
 from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
-from spec_kitty_orchestrator.errors import PreflightError
+from spec_kitty_orchestrator.app.repository import find_repo_root
+from spec_kitty_orchestrator.config import load
+from spec_kitty_orchestrator.errors import OrchestratorError, PreflightError
 from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
 from spec_kitty_orchestrator.settings import Settings
 from spec_kitty_orchestrator.settings.agent_section import AgentSection
+
+
+def settings_around(start: Path, environ: Mapping[str, str], *, anywhere: bool) -> tuple[Path, Settings]:
+    """Return the root of the repository around `start` and its settings.
+
+    Args:
+        start: any folder.
+        environ: of this process; `SKO_*` are settings.
+        anywhere: whether `start` may lie outside of any repository; then it is the root, without settings.
+
+    Raises:
+        UsageError: `start` is in no repository, and must be.
+        ConfigError: a setting is wrong.
+    """
+    try:
+        root = find_repo_root(start)
+    except OrchestratorError:
+        if not anywhere:
+            raise
+        return start, Settings()
+    return root, load(root, environ, {}, names())
 
 
 def all_names(settings: Settings) -> tuple[str, ...]:

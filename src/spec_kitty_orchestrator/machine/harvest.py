@@ -55,7 +55,9 @@ async def harvest(
             outcome = report.outcome
         detail = f"{reason}; {report.detail}" if report.detail else reason
         report = replace(report, outcome=outcome, detail=detail)
-    report = replace(report, exit_code=exit_code, leftovers=leftovers)
+    # What was said before a failure is no answer; the logs keep it.
+    said = report.text if report.outcome is Outcome.OK else ""
+    report = replace(report, text=said, exit_code=exit_code, leftovers=leftovers)
     await save(attempt, report)
     await scrub(attempt, redactor)
     _log.info("attempt ended", attempt=attempt.id, outcome=report.outcome.value, exit_code=exit_code)
