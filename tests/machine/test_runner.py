@@ -965,6 +965,19 @@ def test_an_agent_is_found_in_the_extra_folders_and_below_the_repository(tmp_pat
 
 
 @pytest.mark.asyncio
+async def test_what_a_review_said_before_it_failed_is_no_review(tmp_path: Path, attempt_id: str) -> None:
+    class Talkative(PythonAgent):
+        def report(self, stdout: Iterable[str], stderr_tail: str, exit_code: int | None) -> AgentReport:
+            return replace(super().report(stdout, stderr_tail, exit_code), outcome=Outcome.OVERLOADED)
+
+    runner = agents_of(tmp_path, Talkative(SAY_OK))
+    attempt = await runner.open(request_of(tmp_path, attempt_id, role=Role.REVIEW))
+    report = await run(runner, attempt)
+    assert (report.outcome, report.text) == (Outcome.OVERLOADED, "")
+    assert not (Path(attempt.directory) / "review.md").exists()
+
+
+@pytest.mark.asyncio
 async def test_a_review_is_kept_as_a_file_of_its_own(tmp_path: Path, attempt_id: str) -> None:
     runner = agents_of(tmp_path, PythonAgent(SAY_OK))
     attempt = await runner.open(request_of(tmp_path, attempt_id, role=Role.REVIEW))
