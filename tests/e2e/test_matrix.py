@@ -66,8 +66,9 @@ def test_a_cli_that_is_not_there_is_not_run_with_the_reason(
 def test_a_cli_that_cannot_be_run_fails_every_column_and_ends_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "codex").write_text("#!/bin/sh\n")
-    (tmp_path / "codex").chmod(0o755)
+    for name in ("codex", "node"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
     monkeypatch.setenv(FOLDERS, str(tmp_path))
     row = run_row("codex", Missions(tmp_path / "missions", str(tmp_path / "no-host")), tmp_path / "cache")
     assert {cell.result for cell in row.cells.values()} == {"fail"}
