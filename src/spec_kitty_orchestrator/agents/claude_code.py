@@ -120,7 +120,6 @@ class ClaudeCode:
                 *settings.extra_args,
                 *(_REVIEW if task.role is Role.REVIEW else _IMPLEMENT),
             ),
-            env=dict(settings.env),
             default_env=_BOUNDS,
             stop_signal="INT",
         )

@@ -120,7 +120,6 @@ class Codex:
                 *resumed,
                 "-",
             ),
-            env=dict(settings.env),
         )
 
     def permissions(self, role: Role) -> Permissions:

@@ -87,7 +87,6 @@ class Cursor:
                 *settings.extra_args,
                 *(("--mode", "ask") if task.role is Role.REVIEW else ()),
             ),
-            env=dict(settings.env),
         )
 
     def permissions(self, role: Role) -> Permissions:

@@ -76,7 +76,6 @@ class Letta:
                 *model,
                 *settings.extra_args,
             ),
-            env=dict(settings.env),
             default_env={"DISABLE_AUTOUPDATER": "1"},
         )
 

@@ -130,6 +130,12 @@ def test_only_a_persons_own_arguments_open_the_network_to_a_codex_implementer() 
     assert [word for word in argv if network in word] == [f"{network}=false", f"{network}=true"]
 
 
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_environment_of_the_settings_is_added_elsewhere(name: str, role: Role) -> None:
+    assert "A" not in command(name, role, AgentSettings(env={"A": "b"})).env
+
+
 def test_an_opencode_reviewer_may_neither_edit_nor_run_commands() -> None:
     found = command("opencode", Role.REVIEW).env
     rules = json.loads(found["OPENCODE_PERMISSION"])
