@@ -1,17 +1,15 @@
 """Whatever is wrong, the user gets one clear message and the documented exit code, and nothing is changed."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from spec_kitty_orchestrator.machine.lock import MissionLock
-
-if TYPE_CHECKING:
-    import subprocess
 
 SLUG = "demo-01ABC"
 Project = Any  # the class lives in conftest, which tests cannot import
@@ -250,6 +248,23 @@ def test_a_folder_that_does_not_exist_is_a_usage_error(project: Project) -> None
     done = project.orchestrate("--repo-root", "/no/such/folder")
     assert done.returncode == 2
     assert "/no/such/folder is not a directory" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [["agents"], ["doctor"], ["status"], ["resume"], ["orchestrate", "--mission", "m"]]
+)
+def test_a_current_directory_that_is_gone_is_a_usage_error(
+    project: Project, tmp_path: Path, command: str
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    line = 'cd "$1" && rmdir "$1" && shift && exec "$@"'
+    ours = [sys.executable, "-m", "spec_kitty_orchestrator", *command.split()]
+    argv = ["/bin/sh", "-c", line, "sh", str(gone), *ours]
+    env = {**project.env, "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the current directory is gone; change into the project")
 
 
 @pytest.mark.parametrize("mode", [(), ("--dry-run",)], ids=["run", "dry run"])

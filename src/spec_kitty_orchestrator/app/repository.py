@@ -23,7 +23,11 @@ def find_repo_root(start: Path) -> Path:
         UsageError: if `start` is not in a git repository with a checkout.
         WorkspaceError: if git cannot be run.
     """
-    if not start.is_dir():
+    try:
+        known = start.is_dir()
+    except OSError as error:
+        raise UsageError(f"{start} cannot be looked at: {error.strerror}; give another --repo-root") from None
+    if not known:
         raise UsageError(f"{start} is not a directory; give the repository with --repo-root")
     top = _git(start, "rev-parse", "--show-toplevel")
     if not top:

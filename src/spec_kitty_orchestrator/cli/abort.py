@@ -38,7 +38,7 @@ def abort(
     """
     if force and not cleanup_worktrees:
         raise UsageError("--force belongs to --cleanup-worktrees")
-    root = app.find_repo_root(repo_root or Path.cwd())
+    root = app.find_repo_root(options.project_folder(repo_root))
     anyio.run(_abort, root, mission, cleanup_worktrees, force)
 
 

@@ -17,6 +17,7 @@ from spec_kitty_orchestrator.cli import words
 from spec_kitty_orchestrator.cli.agents_check import check
 from spec_kitty_orchestrator.cli.console import SteadyConsole
 from spec_kitty_orchestrator.cli.findings import document, show
+from spec_kitty_orchestrator.cli.options import project_folder
 from spec_kitty_orchestrator.cli.status import WIDTH_OF_FILES
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.secret_names import secret_values
@@ -42,7 +43,7 @@ def agents(
     if context.invoked_subcommand is not None:
         return
     listed, broken = anyio.run(
-        lambda: parts.list_agents(repo_root or Path.cwd(), os.environ, anywhere=repo_root is None)
+        lambda: parts.list_agents(project_folder(repo_root), os.environ, anywhere=repo_root is None)
     )
     redactor = Redactor(secret_values(os.environ))
     if as_json:

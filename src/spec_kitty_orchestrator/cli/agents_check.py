@@ -11,6 +11,7 @@ import typer
 from spec_kitty_orchestrator import app as parts
 from spec_kitty_orchestrator.cli import words
 from spec_kitty_orchestrator.cli.console import SteadyConsole
+from spec_kitty_orchestrator.cli.options import project_folder
 from spec_kitty_orchestrator.errors import PreflightError
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.secret_names import secret_values
@@ -38,7 +39,7 @@ def check(
     """
 
     async def look() -> parts.CheckedAgent:
-        start = repo_root or Path.cwd()
+        start = project_folder(repo_root)
         return await parts.check_agent(start, os.environ, agent, anywhere=repo_root is None, trial=trial)
 
     found = anyio.run(look)

@@ -3,7 +3,6 @@
 import json
 import os
 from collections import Counter
-from pathlib import Path
 from typing import Annotated
 
 import anyio
@@ -13,7 +12,7 @@ from spec_kitty_orchestrator import app
 from spec_kitty_orchestrator.app import Diagnosis, Level
 from spec_kitty_orchestrator.cli import findings, words
 from spec_kitty_orchestrator.cli.console import SteadyConsole
-from spec_kitty_orchestrator.cli.options import ImplAgent, RepoRoot, ReviewAgent
+from spec_kitty_orchestrator.cli.options import ImplAgent, RepoRoot, ReviewAgent, project_folder
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.secret_names import secret_values
 
@@ -37,7 +36,7 @@ def doctor(
     The exit code is 5 if a run would fail.
     """
     flags = {"impl_agents": impl_agent, "review_agents": review_agent, "gate": gate or None}
-    found = anyio.run(app.diagnose, repo_root or Path.cwd(), os.environ, flags, mission)
+    found = anyio.run(app.diagnose, project_folder(repo_root), os.environ, flags, mission)
     redactor = found.project.redactor if found.project else Redactor(secret_values(os.environ))
     if as_json:
         typer.echo(json.dumps(redactor.value(_document(found)), indent=2, ensure_ascii=True))

@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from spec_kitty_orchestrator.core.quota import OnRateLimit
+from spec_kitty_orchestrator.errors import UsageError
 
 
 class OnInterrupt(StrEnum):
@@ -36,6 +37,16 @@ ReviewAgent = Annotated[
 RepoRoot = Annotated[
     Path | None, typer.Option(help="The project; else the current directory's.", show_default=False)
 ]
+
+
+def project_folder(repo_root: Path | None) -> Path:
+    """Return the folder in which the project is looked for. Raises `UsageError` if we stand in none."""
+    try:
+        return repo_root or Path.cwd()
+    except OSError:
+        raise UsageError(
+            "the current directory is gone; change into the project or give it with --repo-root"
+        ) from None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 """`orchestrate`: runs a mission, or with `--dry-run` shows what that would do."""
 
 import os
-from pathlib import Path
 from typing import Annotated
 
 import anyio
@@ -28,7 +27,7 @@ def orchestrate(
 
     Interrupt it at any time; the same command, or `resume`, goes on where it was.
     """
-    project = app.open_project(chosen.repo_root or Path.cwd(), os.environ, chosen.settings)
+    project = app.open_project(options.project_folder(chosen.repo_root), os.environ, chosen.settings)
     work = Work(project, mission, chosen, fresh=fresh)
     raise typer.Exit(anyio.run(work.main, _show_plan if plan_only else running.run))
 

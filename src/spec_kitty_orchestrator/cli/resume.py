@@ -1,7 +1,6 @@
 """`resume`: goes on with an unfinished run, with the settings that it had."""
 
 import os
-from pathlib import Path
 from typing import Annotated
 
 import anyio
@@ -27,7 +26,7 @@ def resume(
     Flags given here win over those of the run, and are remembered for the next time; `--poll-interval`,
     `--host-transport` and what only tells how this start ends are not.
     """
-    root = app.find_repo_root(chosen.repo_root or Path.cwd())
+    root = app.find_repo_root(options.project_folder(chosen.repo_root))
     earlier = anyio.run(app.choose_unfinished, root, mission)
     if earlier.started is None:
         raise UsageError(f"the journal of {earlier.mission} holds no run; `orchestrate` starts one")

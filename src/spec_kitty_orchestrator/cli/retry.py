@@ -57,7 +57,7 @@ def skip(
 
 def _project(repo_root: Path | None, mission: str | None) -> tuple[Project, str]:
     """Open the project with the settings of the run that is meant, and return its mission."""
-    root = app.find_repo_root(repo_root or Path.cwd())
+    root = app.find_repo_root(options.project_folder(repo_root))
     try:
         run = anyio.run(app.choose_unfinished, root, mission)
     except UsageError:

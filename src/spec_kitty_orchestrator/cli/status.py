@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated
 
 import anyio
@@ -15,7 +14,7 @@ from rich.text import Text
 
 from spec_kitty_orchestrator import app
 from spec_kitty_orchestrator.app import LiveAttempt, MissionStatus
-from spec_kitty_orchestrator.cli import words
+from spec_kitty_orchestrator.cli import options, words
 from spec_kitty_orchestrator.cli.console import SteadyConsole
 from spec_kitty_orchestrator.cli.live import STYLES
 from spec_kitty_orchestrator.core.quota import used_up
@@ -30,13 +29,11 @@ def status(
         str | None,
         typer.Option("--mission", "-m", help="Slug; else the most recent run's.", show_default=False),
     ] = None,
-    repo_root: Annotated[
-        Path | None, typer.Option(help="The project; else the current directory's.", show_default=False)
-    ] = None,
+    repo_root: options.RepoRoot = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show where every work package of a mission stands, and what runs now."""
-    project = app.open_project(repo_root or Path.cwd(), os.environ, {})
+    project = app.open_project(options.project_folder(repo_root), os.environ, {})
     known = app.journaled(project.root)
     if mission is None and not known:
         raise UsageError("no mission was run here yet; name one with --mission")
