@@ -35,11 +35,14 @@ _REVIEW = (
     "--permission-mode",
     "dontAsk",
     "--tools",
-    "Read,Grep,Glob,Bash",
+    "Read,Grep,Glob",
     "--allowedTools",
-    "Read,Grep,Glob,Bash(git diff *),Bash(git log *),Bash(git show *),Bash(git status *)",
+    "Read,Grep,Glob",
 )
-"""Only the user's own settings: hooks in the worktree's `.claude/` are the implementer's, and run unasked."""
+"""Only the user's own settings: hooks in the worktree's `.claude/` are the implementer's, and run unasked.
+
+No shell: git writes to any file (`git diff --output=FILE`), and no rule about commands withstands quoting.
+"""
 
 _CLASSES: Mapping[str, Outcome] = {
     "authentication_failed": Outcome.AUTH,
@@ -67,7 +70,7 @@ class ClaudeCode:
     """Anthropic's CLI.
 
     The implementer edits files in its worktree and runs commands without being asked; the commands are not
-    confined. The reviewer may read files and four read-only git commands; everything else is refused.
+    confined. The reviewer may read and search files; it is given no tool that writes, and no shell.
     """
 
     name = "claude-code"
@@ -92,7 +95,7 @@ class ClaudeCode:
         files=("$CLAUDE_CONFIG_DIR/.credentials.json", "~/.claude/.credentials.json"),
         how="run `claude` once and log in, or set ANTHROPIC_API_KEY",
     )
-    shell_in_review = True
+    shell_in_review = False
     traces: tuple[str, ...] = (".claude",)
     resumes = True
     reports_cost = True

@@ -7,7 +7,7 @@ from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
 from spec_kitty_orchestrator.app.findings import Finding, Level, edit, error
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.config import CONFIG_FILE
-from spec_kitty_orchestrator.core.host_rules import BANNED_FLAGS, OTHER_NAMES, banned_part, forbidden_word
+from spec_kitty_orchestrator.core.host_rules import BANNED_FLAGS, banned_part, forbidden_word, other_name
 from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
 from spec_kitty_orchestrator.errors import ConfigError
 from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
@@ -119,7 +119,6 @@ def banned(name: str, runner: ConfiguredAgents, file: Path) -> list[Finding]:
     # A program or a folder may be named as it likes.
     words = {word: "its command" for one in commands for word in one.argv[1:] if not word.startswith("/")}
     words |= dict.fromkeys(settings.env.values(), "env") | dict.fromkeys(settings.extra_args, "extra_args")
-    names = set(OTHER_NAMES.get(agent.name, ()))
     found: list[Finding] = []
     for word, place in words.items():
         flag = word.partition("=")[0]
@@ -128,7 +127,7 @@ def banned(name: str, runner: ConfiguredAgents, file: Path) -> list[Finding]:
                 f"[agents.{name}] {place}: {flag} is banned by the host: it refuses every policy that "
                 "declares it, and we declare what we use; remove it"
             )
-        elif banned_part(word) or not names.isdisjoint(word.split("=", 1)):
+        elif banned_part(word) or other_name(agent.name, word):
             text = (
                 f"[agents.{name}] {place}: {word} allows what the host's banned flags allow, "
                 "so the policy that we declare would be untrue; remove it"

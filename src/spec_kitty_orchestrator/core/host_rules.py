@@ -1,5 +1,6 @@
 """What the host refuses in the policy that goes with each call, so that we know it before we ask."""
 
+import re
 from collections.abc import Mapping
 
 BANNED_FLAGS = (
@@ -15,10 +16,14 @@ SAME_AS_BANNED = ("yolo", "full-auto", "bypasspermissions", "danger-full-access"
 
 OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "copilot": ("--allow-all", "--allow-all-tools"),
-    "cursor": ("--force", "-f"),
+    "cursor": ("--force", "-f", "-pf", "-fp"),
     "letta": ("unrestricted", "fullAccess"),
 }
 """By agent, flags of its CLI, or values of them, that are other names of a banned one."""
+
+_Y = re.compile(r"--y\b|-[^-]?\w*y", re.ASCII)
+_SHORT_NAMES: Mapping[str, re.Pattern[str]] = {"gemini": _Y, "qwen": _Y}
+"""Short names of a banned flag, of CLIs that take one wherever it stands among letters behind one dash."""
 
 FORBIDDEN_WORDS = ("token", "secret", "key", "password", "credential")
 """The host refuses a policy in which a value contains one of these."""
@@ -32,6 +37,14 @@ def forbidden_word(value: str) -> str:
 def banned_part(word: str) -> str:
     """Return what the host bans in one word of a command or of an environment, "" if nothing is."""
     return next((part for part in SAME_AS_BANNED if part in word.lower()), "")
+
+
+def other_name(agent: str, word: str) -> bool:
+    """Tell whether a word of a command is another name of a banned flag for the CLI of this agent."""
+    short = _SHORT_NAMES.get(agent)
+    if short and short.match(word):
+        return True
+    return not set(OTHER_NAMES.get(agent, ())).isdisjoint(word.split("=", 1))
 
 
 def refusal(flag: str) -> str:

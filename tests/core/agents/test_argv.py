@@ -56,7 +56,8 @@ def test_the_argv_is_the_one_that_works_on_the_real_cli(agent: str, role: Role, 
     assert command(agent, role).argv == tuple(argv.split())
 
 
-def test_a_claude_reviewer_may_read_and_ask_git_but_nothing_else() -> None:
+def test_a_claude_reviewer_reads_and_has_no_shell_because_git_writes_files() -> None:
+    assert not find("claude-code").shell_in_review
     argv = command("claude-code", Role.REVIEW).argv
     assert argv[-8:] == (
         "--setting-sources",
@@ -64,9 +65,9 @@ def test_a_claude_reviewer_may_read_and_ask_git_but_nothing_else() -> None:
         "--permission-mode",
         "dontAsk",
         "--tools",
-        "Read,Grep,Glob,Bash",
+        "Read,Grep,Glob",
         "--allowedTools",
-        "Read,Grep,Glob,Bash(git diff *),Bash(git log *),Bash(git show *),Bash(git status *)",
+        "Read,Grep,Glob",
     )
 
 

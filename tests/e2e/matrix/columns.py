@@ -15,7 +15,7 @@ from tests.e2e.matrix.evidence import WP, Evidence, Tried
 from tests.e2e.matrix.recording import RecordedCall
 from tests.e2e.model_api import FORBIDDEN_FILE
 
-from spec_kitty_orchestrator.core.host_rules import OTHER_NAMES, banned_part
+from spec_kitty_orchestrator.core.host_rules import banned_part, other_name
 from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.machine.process import MARKER
 from spec_kitty_orchestrator.machine.redaction import REDACTED
@@ -123,7 +123,7 @@ def command_is_true(row: Evidence) -> str:
     for call in row.calls:
         set_by_us = [value for name, value in call.env.items() if row.base_env.get(name) != value]
         loose = [word for word in (*call.argv[1:], *set_by_us) if banned_part(word)]
-        loose += set(call.argv) & {*OTHER_NAMES.get(row.cli.agent, ())}
+        loose += [word for word in call.argv[1:] if other_name(row.cli.agent, word)]
         assert not loose, loose
     return ""
 
