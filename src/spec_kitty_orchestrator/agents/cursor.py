@@ -103,16 +103,18 @@ class Cursor:
         """Read the outcome from the last `result` event, or else from what stderr says of a failure."""
         result: Event = {}
         session = final = ""
+        said = False
         for event in events(stdout):
             kind = text(event, "type")
             session = text(event, "session_id") or session
             result = event if kind == "result" else {}
             if kind == "assistant":
-                final = _said(event)
+                final, said = _said(event), True
             elif kind == "tool_call":
                 final = ""
-        # Its result repeats everything that was said, also before the tools were called.
-        final = final or text(result, "result")
+        if not said:
+            # Else it repeats everything that was said, also before the tools were called.
+            final = text(result, "result")
         outcome = _outcome(result, final) if result else _failure(stderr_tail)
         ended = f"it ended with {text(result, 'subtype') or 'no result'!r}; exit code {exit_code}"
         told = text(result, "result") if result else _prose(stderr_tail)

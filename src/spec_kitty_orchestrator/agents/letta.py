@@ -1,6 +1,8 @@
 """Letta Code: `letta -p --output-format stream-json`; the last line of its stream is one `result` event.
 
-Its `subtype` decides. An error of the model's API ends the stream without a result, in an `error` event.
+Its `subtype` decides. Its text does not count: where the model ended without a word, it is what was said
+before a tool, a thought, or the output of a tool. An error of the model's API ends the stream without a
+result, in an `error` event.
 """
 
 from collections.abc import Iterable
@@ -26,6 +28,13 @@ _REFUSALS: tuple[tuple[str, Outcome], ...] = (
     ("Conversation ", Outcome.FAILED),
 )
 """How it begins, on stderr, to refuse to start; it then says nothing on stdout."""
+
+_ENDS_WORDS = ("auto_approval", "error", "retry", "recovery")
+_CALLS = (
+    *("tool_call_message", "tool_return_message", "approval_request_message", "approval_response_message"),
+    "event_message",
+)
+"""Events after which the model is asked again: what it said before them is not its last word."""
 
 _UNKNOWN_MODEL = 'Unknown model "'
 
@@ -88,11 +97,17 @@ class Letta:
     def report(self, stdout: Iterable[str], stderr_tail: str, exit_code: int | None) -> AgentReport:
         """Read the outcome from the `result` event; without one, from the last error or retry."""
         result: Event = {}
-        failure = session = ""
+        said: list[str] = []
+        failure = session = name = ""
         counts = counted = False
         for event in events(stdout):
             kind, piece = text(event, "type"), text(event, "message_type")
             session = text(event, "conversation_id") or session
+            if piece == "assistant_message":
+                name, before = text(event, "otid"), name
+                said.append(_said(event) if name == before or not said else f"\n{_said(event)}")
+            elif kind in _ENDS_WORDS or piece in _CALLS or event.get("stop_reason") == "requires_approval":
+                said.clear()
             if kind == "result":
                 result = event
             elif kind == "error":
@@ -103,16 +118,19 @@ class Letta:
                 result, failure = {}, ""
                 counted = count(event, "total_tokens") > 0
                 counts = counts or counted
+        final = "".join(said)
         outcome = _outcome(result, failure)
         if outcome is Outcome.OK and counts and not counted:
             outcome, failure = Outcome.OVERLOADED, "the model's answer was cut off"
+        elif outcome is Outcome.OK and not final.strip():
+            outcome, failure = Outcome.FAILED, "it ended without a final text"
         if not session:
             plain = stderr_tail.lstrip()
             outcome = next((one for words, one in _REFUSALS if plain.startswith(words)), outcome)
         ended = f"no result event; exit code {exit_code}"
         return AgentReport(
             outcome=outcome,
-            text=text(result, "result") if outcome is Outcome.OK else "",
+            text=final if outcome is Outcome.OK else "",
             detail=""
             if outcome is Outcome.OK
             else message(failure, text(result, "result"), stderr_tail, ended),
@@ -120,6 +138,13 @@ class Letta:
             usage=_usage(part(result, "usage")),
             exit_code=exit_code,
         )
+
+
+def _said(event: Event) -> str:
+    content = event.get("content")
+    if isinstance(content, list):
+        return "".join(text(one, "text") for one in content if isinstance(one, dict))
+    return text(event, "content")
 
 
 def _outcome(result: Event, failure: str) -> Outcome:

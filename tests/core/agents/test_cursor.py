@@ -167,6 +167,28 @@ def test_only_a_result_that_says_success_is_ok(changes: dict[str, object]) -> No
     assert find("cursor").report([json.dumps(good | changes)], "", 0).outcome is Outcome.FAILED
 
 
+@pytest.mark.parametrize(
+    "after",
+    [
+        [{"type": "tool_call", "subtype": "started"}],
+        [{"type": "tool_call", "subtype": "completed"}, {"type": "assistant", "message": {"content": []}}],
+        [{"type": "assistant", "message": {"content": [{"type": "text", "text": ""}]}}],
+    ],
+)
+def test_a_result_does_not_bring_back_what_was_said_before_a_tool(after: list[object]) -> None:
+    said = {"type": "assistant", "message": {"content": [{"type": "text", "text": "VERDICT"}]}}
+    result = {"type": "result", "subtype": "success", "is_error": False, "result": "VERDICT"}
+    found = find("cursor").report([json.dumps(one) for one in (said, *after, result)], "", 0)
+    assert (found.outcome, found.text) == (Outcome.FAILED, "")
+
+
+def test_a_result_stands_for_a_stream_in_which_nothing_was_said() -> None:
+    result = {"type": "result", "subtype": "success", "is_error": False, "result": "VERDICT"}
+    called = {"type": "tool_call", "subtype": "completed"}
+    found = find("cursor").report([json.dumps(one) for one in (called, result)], "", 0)
+    assert (found.outcome, found.text) == (Outcome.OK, "VERDICT")
+
+
 def test_what_a_model_says_on_stderr_is_no_failure_of_the_api() -> None:
     said = json.dumps({"type": "assistant", "text": "ConnectError: [resource_exhausted]"})
     assert find("cursor").report([], f"{said}\n  {said}\n", -9).outcome is Outcome.CRASHED

@@ -134,17 +134,69 @@ def counted(tokens: int) -> str:
 RESULT = json.dumps({"type": "result", "subtype": "success", "result": "x"})
 
 
+def message(piece: str, **more: object) -> str:
+    return json.dumps({"type": "message", "message_type": piece, **more})
+
+
+def said(words: object, name: str = "a") -> str:
+    return message("assistant_message", content=words, otid=name)
+
+
+SAID = said("x")
+PARTS = [{"type": "text", "text": "VER"}, {"type": "text", "text": "DICT"}]
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        [json.dumps({"type": "auto_approval", "tool_call": {"name": "Read"}})],
+        [message("approval_request_message")],
+        [message("tool_call_message")],
+        [message("tool_return_message")],
+        [message("stop_reason", stop_reason="requires_approval")],
+        [message("tool_return_message"), said("")],
+        [message("tool_return_message"), message("reasoning_message", reasoning="VERDICT")],
+        [message("event_message", event_type="retry", event_data={})],
+    ],
+)
+def test_what_was_said_before_a_tool_is_no_final_text_though_the_result_repeats_it(after: list[str]) -> None:
+    result = json.dumps({"type": "result", "subtype": "success", "result": "VERDICT"})
+    found = Letta().report([said("VERDICT"), *after, result], "", 0)
+    assert (found.outcome, found.text) == (Outcome.FAILED, "")
+    assert found.detail == "it ended without a final text"
+
+
+@pytest.mark.parametrize(
+    "words", [[said("VERDICT")], [said(PARTS)], [said("VER"), said("DICT")], [said([*PARTS, 1, {"x": 2}])]]
+)
+def test_the_final_text_is_what_was_said_after_the_last_tool(words: list[str]) -> None:
+    before = (said("before"), message("tool_return_message"))
+    ended = message("stop_reason", stop_reason="end_turn")
+    assert Letta().report([*before, *words, counted(5), ended, RESULT], "", 0).text == "VERDICT"
+
+
+def test_two_messages_after_the_last_tool_are_two_lines_of_the_final_text() -> None:
+    assert Letta().report([said("a", "1"), said("b", "2"), said("c", "2"), RESULT], "", 0).text == "a\nbc"
+
+
+@pytest.mark.parametrize("case", ["success", "first", "resumed", "review_approve", "review_reject"])
+def test_the_text_of_the_real_cli_is_that_of_its_result_where_it_ended_with_words(case: str) -> None:
+    assert report(case).text == json.loads(lines_of(case)[-1])["result"]
+
+
 @pytest.mark.parametrize(
     ("events", "outcome"),
     [
-        ([RESULT], Outcome.OK),
-        ([counted(5), counted(7), RESULT], Outcome.OK),
+        ([SAID, RESULT], Outcome.OK),
+        ([RESULT], Outcome.FAILED),
+        ([counted(5), SAID, counted(7), RESULT], Outcome.OK),
         # An API that counts no tokens at all, and one that does and did not get as far.
-        ([counted(0), counted(0), RESULT], Outcome.OK),
-        ([counted(5), counted(0), RESULT], Outcome.OVERLOADED),
-        ([RESULT, counted(5)], Outcome.CRASHED),
-        ([RESULT, '{"type": "error", "message": "no"}'], Outcome.FAILED),
-        (['{"type": "error", "message": "no"}', RESULT], Outcome.OK),
+        ([counted(0), SAID, counted(0), RESULT], Outcome.OK),
+        ([counted(5), SAID, counted(0), RESULT], Outcome.OVERLOADED),
+        ([SAID, RESULT, counted(5)], Outcome.CRASHED),
+        ([SAID, RESULT, '{"type": "error", "message": "no"}'], Outcome.FAILED),
+        (['{"type": "error", "message": "no"}', SAID, RESULT], Outcome.OK),
+        ([SAID, '{"type": "error", "message": "no"}', RESULT], Outcome.FAILED),
         (['{"type": "result", "subtype": "error", "result": "max turns"}'], Outcome.FAILED),
         (['{"type": "result", "subtype": "success", "is_error": true}'], Outcome.FAILED),
         (['{"type": "result"}'], Outcome.FAILED),
