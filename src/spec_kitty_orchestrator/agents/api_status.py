@@ -45,3 +45,9 @@ def told_reset(amount: str | None, unit: str = "s") -> float | None:
 def last_match(pattern: re.Pattern[str], told: str) -> re.Match[str] | None:
     """Return the last place of a text that a pattern finds, None if there is none."""
     return max(pattern.finditer(told), key=lambda found: found.start(), default=None)
+
+
+def told_again(status: float | None) -> str:
+    """Say for people that a CLI was trying a request again, which had ended with `status` or unanswered."""
+    after = "without an answer" if status is None else f"with status {status:g}"
+    return f"it was trying again after a request that ended {after}"

@@ -6,7 +6,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from spec_kitty_orchestrator.agents.api_status import outcome_of_status, until_reset
+from spec_kitty_orchestrator.agents.api_status import outcome_of_status, told_again, until_reset
 from spec_kitty_orchestrator.agents.json_lines import (
     Event,
     amount,
@@ -201,9 +201,7 @@ def _errors(result: Event) -> list[str]:
 def _tried_again(retry: Event) -> str:
     if not retry:
         return ""
-    status = number(retry, "error_status")
-    after = "without an answer" if status is None else f"with status {status:g}"
-    return f"it was trying again after a request that ended {after} ({text(retry, 'error') or 'unknown'})"
+    return f"{told_again(number(retry, 'error_status'))} ({text(retry, 'error') or 'unknown'})"
 
 
 def _usage(result: Event) -> Usage:

@@ -6,7 +6,7 @@ of its own, which is read as one more line.
 
 from collections.abc import Iterable, Mapping
 
-from spec_kitty_orchestrator.agents.api_status import outcome_of_status
+from spec_kitty_orchestrator.agents.api_status import outcome_of_status, told_again
 from spec_kitty_orchestrator.agents.json_lines import Event, count, events, message, number, part, text
 from spec_kitty_orchestrator.agents.spec import (
     BOTH_ROLES,
@@ -127,13 +127,14 @@ class Copilot:
             outcome = next(
                 (one for words, one in _REFUSALS if stderr_tail.lstrip().startswith(words)), outcome
             )
+        again = told_again(number(failure, "statusCode")) if failure else ""
         stopped = "it was interrupted" if aborted else f"no result event; exit code {exit_code}"
         return AgentReport(
             outcome=outcome,
             text=final if outcome is Outcome.OK else "",
             detail=""
             if outcome is Outcome.OK
-            else message(text(error, "message"), _tried_again(failure), stderr_tail, stopped),
+            else message(text(error, "message"), again, stderr_tail, stopped),
             session=session or None,
             usage=_usage(spent),
             exit_code=exit_code,
@@ -157,14 +158,6 @@ def _class(error: Event, failure: Event) -> Outcome:
     unreached = Outcome.OVERLOADED if text(failure, "failureKind") == "transport" else None
     otherwise = Outcome.FAILED if error else Outcome.CRASHED
     return _CLASSES.get(text(error, "errorType")) or by_status or unreached or otherwise
-
-
-def _tried_again(failure: Event) -> str:
-    if not failure:
-        return ""
-    status = number(failure, "statusCode")
-    after = "without an answer" if status is None else f"with status {status:g}"
-    return f"it was trying again after a request that ended {after}"
 
 
 def _usage(models: Event) -> Usage:

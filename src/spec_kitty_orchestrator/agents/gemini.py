@@ -8,7 +8,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from spec_kitty_orchestrator.agents.api_status import last_match, outcome_of_status, told_reset
+from spec_kitty_orchestrator.agents.api_status import (
+    last_match,
+    outcome_of_status,
+    told_again,
+    told_reset,
+)
 from spec_kitty_orchestrator.agents.json_lines import Event, count, events, message, number, text
 from spec_kitty_orchestrator.agents.machine_defaults import machine_defaults, ours, system_defaults
 from spec_kitty_orchestrator.agents.spec import (
@@ -178,7 +183,7 @@ class Gemini:
             outcome = outcome_of_status(_status(again)) or Outcome.OVERLOADED
         else:
             outcome = _without_end(session, stderr_tail, exit_code)
-        cut = "it ended without a final text" if result else _tried(again)
+        cut = "it ended without a final text" if result else told_again(_status(again)) if again else ""
         words = stderr_tail.partition(_USAGE)[0]
         ended = f"no result event; exit code {exit_code}"
         return AgentReport(
@@ -220,14 +225,6 @@ def _status(again: re.Match[str]) -> float | None:
         return float(again[1]) if again[1] else None
     # It names no status where the API told when to come back; what tells that is a limit.
     return 429.0
-
-
-def _tried(again: re.Match[str] | None) -> str:
-    if again is None:
-        return ""
-    status = _status(again)
-    after = "without an answer" if status is None else f"with status {status:g}"
-    return f"it was trying again after a request that ended {after}"
 
 
 def _reset(failure: str, again: re.Match[str] | None) -> float | None:
