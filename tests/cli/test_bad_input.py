@@ -253,9 +253,7 @@ def test_a_folder_that_does_not_exist_is_a_usage_error(project: Project) -> None
     assert "/no/such/folder is not a directory" in done.stderr
 
 
-@pytest.mark.parametrize(
-    "command", [["agents"], ["doctor"], ["status"], ["resume"], ["orchestrate", "--mission", "m"]]
-)
+@pytest.mark.parametrize("command", ["agents", "doctor", "status", "resume", "orchestrate --mission m"])
 def test_a_current_directory_that_is_gone_is_a_usage_error(
     project: Project, tmp_path: Path, command: str
 ) -> None:
