@@ -164,6 +164,32 @@ def test_no_secret_that_a_cli_prints_is_shown(project: Project) -> None:
         assert "verysecret" not in shown
 
 
+def test_no_secret_of_an_agents_own_settings_is_shown(project: Project) -> None:
+    project.configure('[agents.codex]\nenv = { MY_API_KEY = "Zx91-foo-Bar-22abc" }\n')
+    install(project, "codex", 'echo "$MY_API_KEY is wrong"; exit 1')
+    for args in ((), ("--json",)):
+        shown = project.run("agents", *args).stdout
+        assert "is wrong" in shown
+        assert "foo-Bar" not in shown
+
+
+def test_our_own_folders_may_be_named_as_people_like(project: Project, tmp_path: Path) -> None:
+    place = tmp_path / "yolo" / "project"
+    place.parent.mkdir()
+    project.root.rename(place)
+    project.root = place
+    project.configure(
+        f'''[agents.codex]
+env = {{ CODEX_HOME = "{place}" }}
+[agents.my-bot]
+command = ["true", "--dir={{workspace}}", "--in={{prompt_file}}"]
+prompt = "file"
+'''
+    )
+    for name, agent in listed(project).items():
+        assert [one["text"] for one in agent["findings"] if one["id"] == "agent.extra_args"] == [], name
+
+
 def test_a_dry_run_warns_of_another_major_version(project: Project) -> None:
     install(project, "codex", "echo codex-cli 1.0.0")
     shown = project.orchestrate("--dry-run", agents="codex").stdout

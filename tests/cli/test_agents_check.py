@@ -144,3 +144,28 @@ def test_an_agent_that_nobody_knows_is_a_usage_error(project: Project) -> None:
 def test_outside_of_a_repository_built_in_agents_can_be_checked(project: Project, tmp_path: Path) -> None:
     assert project.run("agents", "check", "scripted", cwd=tmp_path).returncode == 0
     assert project.run("agents", "check", "scripted", "--repo-root", ".", cwd=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize("after", [(), ("--json",)])
+def test_no_secret_of_the_settings_is_shown(project: Project, after: tuple[str, ...]) -> None:
+    project.configure(
+        '[agents.my-bot]\ncommand = ["true", "--with", "Zx91-foo-Bar-22abc"]\n'
+        'env = { MY_API_KEY = "Zx91-foo-Bar-22abc" }\n'
+    )
+    done = project.run("agents", "check", "my-bot", *after)
+    assert "true --with " in done.stdout
+    assert "foo-Bar" not in done.stdout
+
+
+def test_options_count_before_the_word_check_as_well(project: Project, tmp_path: Path) -> None:
+    project.configure('[agents.my-bot]\ncommand = ["true"]\n')
+    done = project.run("agents", "--repo-root", str(project.root), "--json", "check", "my-bot", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert checks(done)["command.review"]
+
+
+def test_a_folder_for_what_is_temporary_may_be_named_as_people_like(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "yolo").mkdir()
+    project.env["TMPDIR"] = str(tmp_path / "yolo")
+    project.configure('[agents.my-bot]\ncommand = ["true", "--dir={workspace}"]\n')
+    assert project.run("agents", "check", "my-bot").returncode == 0

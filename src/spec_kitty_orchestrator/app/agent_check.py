@@ -11,13 +11,12 @@ from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
 from spec_kitty_orchestrator.app.build import VERSION
 from spec_kitty_orchestrator.app.chosen import banned
 from spec_kitty_orchestrator.app.installed import missing
-from spec_kitty_orchestrator.app.roster import loaded, settings_around
+from spec_kitty_orchestrator.app.roster import loaded, redactor_of, settings_around
 from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.runner import LocalAgents
-from spec_kitty_orchestrator.machine.secret_names import secret_values
 from spec_kitty_orchestrator.settings import Settings
 from spec_kitty_orchestrator.testing.agent_contract import Checked, check_contract
 from spec_kitty_orchestrator.testing.agent_trial import Trial
@@ -31,10 +30,12 @@ class CheckedAgent:
         checks: in the order in which they were made.
         tried: whether it was run.
         kept: the folder of a trial in which something went wrong, with its logs.
+        redactor: knows the secrets of our environment and of the settings.
     """
 
     name: str
     checks: tuple[Checked, ...]
+    redactor: Redactor
     tried: bool = False
     kept: Path | None = None
 
@@ -68,10 +69,11 @@ async def check_agent(
             f"{name} follows its scenario and not what a prompt says, so it cannot be tried; "
             "rehearse a mission with it instead"
         )
+    redactor = redactor_of(environ, settings)
     checks = check_contract(agent, own)
     if not all(one.ok for one in checks):
-        return CheckedAgent(name, checks)
-    runner = _runner(root, name, agent, own, settings, environ)
+        return CheckedAgent(name, checks, redactor)
+    runner = _runner(root, name, agent, own, settings, redactor)
     program = runner.executable(name)
     if program is None:
         absent = missing(name, own.executable or agent.executable, agent)
@@ -80,14 +82,14 @@ async def check_agent(
         checks += (Checked("program", True, program),)
     checks += tuple(Checked("settings", False, one.text) for one in banned(name, runner, root / CONFIG_FILE))
     if not trial or program is None or not all(one.ok for one in checks):
-        return CheckedAgent(name, checks)
+        return CheckedAgent(name, checks, redactor)
     folder = Path(tempfile.mkdtemp(prefix="agent-trial-"))
     place = folder / "project"
     place.mkdir()
     # A program that is named by a path from the repository is to be found from the trial's, too.
     own = replace(own, executable=program)
-    checks += await Trial(place, name, agent, _runner(place, name, agent, own, settings, environ)).run()
-    found = CheckedAgent(name, checks, tried=True, kept=folder)
+    checks += await Trial(place, name, agent, _runner(place, name, agent, own, settings, redactor)).run()
+    found = CheckedAgent(name, checks, redactor, tried=True, kept=folder)
     if found.ok:
         shutil.rmtree(folder, ignore_errors=True)
         return replace(found, kept=None)
@@ -100,7 +102,7 @@ def _runner(
     agent: Agent,
     own: AgentSettings,
     settings: Settings,
-    environ: Mapping[str, str],
+    redactor: Redactor,
 ) -> LocalAgents:
     run = settings.run
     return LocalAgents(
@@ -108,6 +110,6 @@ def _runner(
         {name: (agent, own)},
         timeouts={Role.IMPLEMENT: run.timeout, Role.REVIEW: run.review_timeout},
         version=VERSION,
-        redactor=Redactor(secret_values(environ, own.env)),
+        redactor=redactor,
         stall_timeout_s=run.stall_timeout,
     )

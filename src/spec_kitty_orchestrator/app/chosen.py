@@ -7,7 +7,13 @@ from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
 from spec_kitty_orchestrator.app.findings import Finding, Level, edit, error
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.config import CONFIG_FILE
-from spec_kitty_orchestrator.core.host_rules import BANNED_FLAGS, banned_part, forbidden_word, other_name
+from spec_kitty_orchestrator.core.host_rules import (
+    BANNED_FLAGS,
+    banned_part,
+    forbidden_word,
+    is_path,
+    other_name,
+)
 from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
 from spec_kitty_orchestrator.errors import ConfigError
 from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
@@ -113,12 +119,12 @@ def scenario(name: str, settings: AgentSettings, file: Path) -> list[Finding]:
 def banned(name: str, runner: ConfiguredAgents, file: Path) -> list[Finding]:
     """Find words of a person's own that the host does not allow, whatever they are called."""
     agent, settings = runner.agent(name)
-    commands = [
-        runner.command(name, role, file.parent, "attempt", file.parent) for role in sorted(agent.roles)
-    ]
-    # A program or a folder may be named as it likes.
-    words = {word: "its command" for one in commands for word in one.argv[1:] if not word.startswith("/")}
-    words |= dict.fromkeys(settings.env.values(), "env") | dict.fromkeys(settings.extra_args, "extra_args")
+    # Our own paths can stand inside a word; these two are in nobody's way.
+    workspace, directory = Path("/w"), Path("/a")
+    commands = [runner.command(name, role, workspace, "attempt", directory) for role in sorted(agent.roles)]
+    words = {word: "its command" for one in commands for word in one.argv[1:] if not is_path(word)}
+    words |= {value: "env" for value in settings.env.values() if not is_path(value)}
+    words |= dict.fromkeys(settings.extra_args, "extra_args")
     found: list[Finding] = []
     for word, place in words.items():
         flag = word.partition("=")[0]

@@ -9,11 +9,12 @@ from spec_kitty_orchestrator.app.build import VERSION
 from spec_kitty_orchestrator.app.chosen import banned, refused, scenario
 from spec_kitty_orchestrator.app.findings import Finding, error
 from spec_kitty_orchestrator.app.installed import Installed, describe, look_at
-from spec_kitty_orchestrator.app.roster import all_names, configured, settings_around
+from spec_kitty_orchestrator.app.roster import all_names, configured, redactor_of, settings_around
 from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
 from spec_kitty_orchestrator.errors import PreflightError
 from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
+from spec_kitty_orchestrator.machine.redaction import Redactor
 
 
 @dataclass(frozen=True)
@@ -34,18 +35,27 @@ class ListedAgent:
     findings: tuple[Finding, ...]
 
 
-async def list_agents(
-    start: Path, environ: Mapping[str, str], *, anywhere: bool
-) -> tuple[list[ListedAgent], list[Finding]]:
+@dataclass(frozen=True)
+class Listing:
+    """All agents that can be chosen.
+
+    Attributes:
+        broken: what is wrong with plug-ins that cannot be used.
+        redactor: knows the secrets of our environment and of the settings.
+    """
+
+    agents: tuple[ListedAgent, ...]
+    broken: tuple[Finding, ...]
+    redactor: Redactor
+
+
+async def list_agents(start: Path, environ: Mapping[str, str], *, anywhere: bool) -> Listing:
     """Look at every agent that can be chosen, with the settings of the repository around `start`.
 
     Args:
         start: any folder.
         environ: of this process; `SKO_*` are settings.
         anywhere: whether `start` may lie outside of any repository; then there are no settings.
-
-    Returns:
-        The agents, and what is wrong with plug-ins that cannot be used.
 
     Raises:
         UsageError: `start` is in no repository, and must be.
@@ -70,4 +80,4 @@ async def list_agents(
             found += refused(name, role, policy, file)
         found += describe(name, agent, installed[name])
         listed.append(ListedAgent(name, agent, installed[name], policies, tuple(found)))
-    return listed, broken
+    return Listing(tuple(listed), tuple(broken), redactor_of(environ, settings))

@@ -10,6 +10,8 @@ from spec_kitty_orchestrator.app.repository import find_repo_root
 from spec_kitty_orchestrator.config import load
 from spec_kitty_orchestrator.errors import OrchestratorError, PreflightError
 from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
+from spec_kitty_orchestrator.machine.redaction import Redactor
+from spec_kitty_orchestrator.machine.secret_names import secret_values
 from spec_kitty_orchestrator.settings import Settings
 from spec_kitty_orchestrator.settings.agent_section import AgentSection
 
@@ -39,6 +41,11 @@ def all_names(settings: Settings) -> tuple[str, ...]:
     """Return the names of all agents: built-in ones, those of plug-ins, then one's own."""
     own = (name for name, section in settings.agents.items() if section.command is not None)
     return (*names(), *own)
+
+
+def redactor_of(environ: Mapping[str, str], settings: Settings) -> Redactor:
+    """Return what knows the secrets of our environment and of every agent's in the settings."""
+    return Redactor(secret_values(environ, *(section.env for section in settings.agents.values())))
 
 
 def configured(root: Path, settings: Settings, name: str) -> tuple[Agent, AgentSettings]:

@@ -19,8 +19,6 @@ from spec_kitty_orchestrator.cli.console import SteadyConsole
 from spec_kitty_orchestrator.cli.findings import document, show
 from spec_kitty_orchestrator.cli.options import project_folder
 from spec_kitty_orchestrator.cli.status import WIDTH_OF_FILES
-from spec_kitty_orchestrator.machine.redaction import Redactor
-from spec_kitty_orchestrator.machine.secret_names import secret_values
 
 app = typer.Typer(help="The agents that can be chosen, and how well they fit.")
 app.command()(check)
@@ -42,10 +40,10 @@ def agents(
     """
     if context.invoked_subcommand is not None:
         return
-    listed, broken = anyio.run(
+    found = anyio.run(
         lambda: parts.list_agents(project_folder(repo_root), os.environ, anywhere=repo_root is None)
     )
-    redactor = Redactor(secret_values(os.environ))
+    listed, broken, redactor = found.agents, found.broken, found.redactor
     if as_json:
         plugins = {"unusable_plugins": [document(one) for one in broken]} if broken else {}
         shown = redactor.value({"agents": [_document(one) for one in listed], **plugins})

@@ -13,14 +13,13 @@ from spec_kitty_orchestrator.cli import words
 from spec_kitty_orchestrator.cli.console import SteadyConsole
 from spec_kitty_orchestrator.cli.options import project_folder
 from spec_kitty_orchestrator.errors import PreflightError
-from spec_kitty_orchestrator.machine.redaction import Redactor
-from spec_kitty_orchestrator.machine.secret_names import secret_values
 
 LONGEST_LINE = 4000
 """Characters: an argv must be seen whole."""
 
 
 def check(
+    context: typer.Context,
     agent: Annotated[str, typer.Argument(help="Its name, as --impl-agent takes it.", show_default=False)],
     trial: Annotated[
         bool,
@@ -37,13 +36,16 @@ def check(
 
     Outside of a repository the settings of none apply. Exit code 5 if something is wrong.
     """
+    # The same options can stand before the word `check`.
+    before = context.parent.params if context.parent else {}
+    repo_root, as_json = repo_root or before.get("repo_root"), as_json or before.get("as_json", False)
 
     async def look() -> parts.CheckedAgent:
         start = project_folder(repo_root)
         return await parts.check_agent(start, os.environ, agent, anywhere=repo_root is None, trial=trial)
 
     found = anyio.run(look)
-    redactor = Redactor(secret_values(os.environ))
+    redactor = found.redactor
     if as_json:
         typer.echo(json.dumps(redactor.value(_document(found)), indent=2, ensure_ascii=True))
     else:

@@ -47,6 +47,11 @@ def other_name(agent: str, word: str) -> bool:
     return not set(OTHER_NAMES.get(agent, ())).isdisjoint(word.split("=", 1))
 
 
+def is_path(word: str) -> bool:
+    """Tell whether a word is a path; people name their folders as they like."""
+    return word.startswith(("/", "~/", "./", "../"))
+
+
 def refusal(flag: str) -> str:
     """Return the words in which the host refuses a policy with a banned flag."""
     return (

@@ -20,7 +20,7 @@ from spec_kitty_orchestrator.agents.spec import (
     AgentSettings,
     Assignment,
 )
-from spec_kitty_orchestrator.core.host_rules import BANNED_FLAGS, banned_part, forbidden_word
+from spec_kitty_orchestrator.core.host_rules import BANNED_FLAGS, banned_part, forbidden_word, is_path
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role
 
 _EXIT_CODES = (0, None, 1, 143, -15, 255)
@@ -122,7 +122,10 @@ def _command(agent: Agent, task: Assignment, settings: AgentSettings) -> str:
     spoken = (*built.argv, *env, *env.values(), *built.default_env.values())
     if any("\x00" in word for word in spoken):
         raise _Broken("a word or a variable holds a zero byte, which no process can be given")
-    for word in (*built.argv[1:], *env.values(), *built.default_env.values()):
+    # Of the paths of the task a word may hold what it likes; people name their folders.
+    plain = agent.command(replace(task, workspace=Path("/w"), directory=Path("/a")), settings)
+    said = (*plain.argv[1:], *settings.env.values(), *plain.env.values(), *plain.default_env.values())
+    for word in (one for one in said if not is_path(one)):
         if word.partition("=")[0].lower() in BANNED_FLAGS or banned_part(word):
             raise _Broken(f"{word!r} is what the host bans, or allows the same: do without it")
     if built.stop_signal not in ("INT", "TERM"):
