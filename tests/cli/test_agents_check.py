@@ -76,6 +76,56 @@ def test_one_that_works_passes_its_trial_and_leaves_nothing(bot: Project, tmp_pa
     assert bot.git("status", "--porcelain").splitlines() == ["?? .kittify/", "?? tools/"]
 
 
+def test_a_trial_touches_no_repository_but_its_own_whatever_an_outer_git_has_set(bot: Project) -> None:
+    def seen() -> list[str]:
+        asked = (("for-each-ref",), ("config", "--local", "--list"), ("worktree", "list"))
+        return [bot.git(*words) for words in asked]
+
+    hooks = bot.root / "hooks"
+    hooks.mkdir()
+    (hooks / "pre-commit").write_text("#!/bin/sh\nexit 1\n")
+    (hooks / "pre-commit").chmod(0o755)
+    settings = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "core.hooksPath",
+        "GIT_CONFIG_VALUE_0": str(hooks),
+    }
+    before = seen()
+    bot.env |= settings | {"GIT_DIR": str(bot.root / ".git"), "GIT_WORK_TREE": str(bot.root)}
+    done = bot.run("agents", "check", "my-bot", "--run", "--json")
+    for name in (*settings, "GIT_DIR", "GIT_WORK_TREE"):
+        del bot.env[name]
+    assert seen() == before
+    assert (done.returncode, failed(done)) == (0, []), done.stderr
+
+
+def test_neither_a_hook_nor_a_signature_of_the_users_is_asked_for_in_a_trial(
+    bot: Project, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    (home / "hooks").mkdir(parents=True)
+    (home / "hooks" / "pre-commit").write_text("#!/bin/sh\nexit 1\n")
+    (home / "hooks" / "pre-commit").chmod(0o755)
+    wanted = f"[core]\nhooksPath = {home / 'hooks'}\n[commit]\ngpgsign = true\n[gpg]\nprogram = false\n"
+    (home / ".gitconfig").write_text(wanted)
+    bot.env = {name: value for name, value in bot.env.items() if not name.startswith("GIT_CONFIG")}
+    bot.env["HOME"] = str(home)
+    done = bot.run("agents", "check", "my-bot", "--run", "--json")
+    assert (done.returncode, failed(done)) == (0, []), done.stderr
+
+
+def test_a_git_that_fails_is_a_failed_check(bot: Project) -> None:
+    git = bot.bin / "git"
+    git.write_text(
+        '#!/bin/sh\ncase "$*" in *" init "*) echo no room >&2; exit 7;; *) exec /usr/bin/git "$@";; esac\n'
+    )
+    git.chmod(0o755)
+    done = bot.run("agents", "check", "my-bot", "--run", "--json")
+    assert done.returncode == 5, done.stderr
+    assert failed(done) == ["run.git"]
+    assert json.loads(done.stdout)["checks"][-1]["text"].endswith("(7): no room")
+
+
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
