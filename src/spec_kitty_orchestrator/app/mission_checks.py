@@ -36,7 +36,9 @@ def check_branch(root: Path, slug: str) -> list[Finding]:
     if target and target != here:
         at = f"the branch {here}" if here else "a detached HEAD"
         text = f"{root} is on {at}, but the mission lives on {target}"
-        found.append(error("git.branch", text, line("git", "-C", root, "switch", target)))
+        # The host has shown work packages before this is asked; with the mission's files there, a run goes on.
+        make = warning if meta.exists() else error
+        found.append(make("git.branch", text, line("git", "-C", root, "switch", target)))
     elif target:
         found.append(ok("git.branch", f"{root} is on {target}, as the mission wants it"))
     if not files.has_lanes and meta.exists():
@@ -78,7 +80,9 @@ def check_fates(state: MissionState, planned: Sequence[PlannedWorkPackage]) -> l
     for wp in planned:
         reason = stuck.get(wp.id)
         if reason is not None:
-            found.append(warning("mission.stuck", f"{wp.id} {reason}", _way_on(state.slug, wp, by_id), wp.id))
+            found.append(
+                warning("mission.stuck", f"{wp.id} {reason}", _way_on(state.slug, wp, by_id, stuck), wp.id)
+            )
     if open_ones and all(wp.id in stuck for wp in open_ones):
         text = "nothing can be scheduled: every work package that is not done is stuck"
         found.append(error("mission.stalled", text, line(PROGRAM, "status", "--mission", state.slug)))
@@ -100,9 +104,18 @@ def _stuck(by_id: Mapping[str, PlannedWorkPackage]) -> Mapping[str, str]:
     return stuck
 
 
-def _way_on(slug: str, wp: PlannedWorkPackage, by_id: Mapping[str, PlannedWorkPackage]) -> str:
-    while not wp.left:
-        wp = next(by_id[one] for one in wp.dependencies if one in by_id and not by_id[one].lane.complete)
+def _way_on(
+    slug: str, wp: PlannedWorkPackage, by_id: Mapping[str, PlannedWorkPackage], stuck: Mapping[str, str]
+) -> str:
+    """Return the command that frees what a stuck work package waits for."""
+    waiting, seen = [wp], {wp.id}
+    while waiting:
+        wp = waiting.pop(0)
+        if wp.left:
+            break
+        needed = [one for one in wp.dependencies if one in stuck and one not in seen]
+        seen.update(needed)
+        waiting += [by_id[one] for one in needed]
     if wp.lane is Lane.BLOCKED:
         return line(PROGRAM, "retry", wp.id, "--mission", slug)
     # A canceled one stays so: those that need it must be told to need another.
