@@ -121,7 +121,7 @@ def test_without_a_mission_the_rest_is_looked_at(project: Project) -> None:
 
 def test_all_that_is_wrong_is_gathered(project: Project) -> None:
     project.configure(
-        '[run]\nmin_free_disk = "4000TB"\n[[gates]]\nname = "lint"\ncommand = "nosuchlinter ."\n'
+        '[run]\nmin_free_disk = "4000TB"\n[[gates]]\nname = "lint"\ncommand = ["nosuchlinter", "."]\n'
     )
     (project.root / ".git" / "index.lock").touch()
     project.answer("contract-version", "", 1)
@@ -188,6 +188,15 @@ def test_an_agent_of_another_major_version_is_warned_of(project: Project) -> Non
 def test_an_agent_that_cannot_run_fails_a_run(project: Project) -> None:
     install(project, "codex", "test $1 = login || exit 127")
     assert only(wrong(project, agents="codex"), "agent.version", "error").about == "codex"
+
+
+@pytest.mark.parametrize(("code", "level"), [(1, "warning"), (126, "error"), (127, "error")])
+def test_an_agent_that_only_does_not_tell_its_version_is_warned_of(
+    project: Project, code: int, level: str
+) -> None:
+    install(project, "codex", f"test $1 = login || exit {code}")
+    found = only(wrong(project, agents="codex"), "agent.version", level)
+    assert f"ended with exit code {code}" in found.text
 
 
 def test_an_agent_that_is_not_logged_in_is_warned_of(project: Project) -> None:
@@ -548,14 +557,15 @@ def test_a_machine_below_a_floor_fails_a_run(project: Project, room: str) -> Non
 
 def test_a_gate_whose_program_is_missing_fails_a_run_and_is_not_run(project: Project) -> None:
     gates = (
-        '[[gates]]\nname = "a"\ncommand = "nosuchlinter ."\n'
+        '[[gates]]\nname = "a"\ncommand = ["nosuchlinter", "."]\n'
         '[[gates]]\nname = "b"\ncommand = ["./scripts/test"]\n'
         '[[gates]]\nname = "c"\ncommand = "X=1 touch ran"\n'
         '[[gates]]\nname = "d"\ncommand = "cd src && nosuchlinter"\n'
+        '[[gates]]\nname = "e"\ncommand = "nosuchlinter ."\n'
     )
     project.configure(SPAWN + gates)
     found = {one.about: one.level for one in examine(project) if one.id == "gate.program"}
-    assert found == {"a": "error", "b": "warning", "c": "ok", "d": "ok"}
+    assert found == {"a": "error", "b": "warning", "c": "ok", "d": "ok", "e": "warning"}
     assert not list(project.root.rglob("ran"))
 
 

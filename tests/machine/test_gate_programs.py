@@ -35,6 +35,12 @@ SHELL = ("/bin/sh", "-c")
         ((*SHELL, "A=1"), None),
         ((*SHELL, "# a comment"), None),
         ((*SHELL, "./gone --all"), "./gone"),
+        ((*SHELL, "PATH=$PWD/node_modules/.bin:$PATH nosuch ."), None),
+        ((*SHELL, "export PATH=x; nosuch"), None),
+        ((*SHELL, "MYPATH=x nosuch"), "nosuch"),
+        ((*SHELL, "nosuch . || true"), None),
+        ((*SHELL, "f() { :; }; f"), None),
+        ((*SHELL, "f () { :; }; f"), None),
     ],
 )
 def test_a_program_is_missing_only_where_that_is_sure(

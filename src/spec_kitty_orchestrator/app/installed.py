@@ -26,6 +26,8 @@ MOST_AT_ONCE = 2
 ANSWER_LIMIT_S = 20.0
 """The slowest one seen needs 2.5 s; a loaded machine several times that."""
 
+_CANNOT_RUN = (126, 127)
+"""What a shell ends with that cannot start a program; other CLIs may only not know `--version`."""
 _RUN = re.compile(r"run `([^`]+)`(?! with)")
 _SET = re.compile(r"set ([A-Z][A-Z0-9_]+)")
 
@@ -102,7 +104,7 @@ async def _look(runner: ConfiguredAgents, name: str, *, thorough: bool) -> Insta
         answer = await ask([path, "--version"], env, ANSWER_LIMIT_S)
         version = read_version(answer.stdout) or read_version(answer.stderr)
         trouble = "" if version and answer.exit_code == 0 else _trouble(answer)
-        broken = not answer.started or bool(answer.exit_code)
+        broken = not answer.started or answer.exit_code in _CANNOT_RUN
     if not thorough or broken:
         return Installed(program, path, version, trouble, broken)
     state, by = await _login(agent.login, path, env)

@@ -12,7 +12,7 @@ from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import JOURNALS, LOGS
 from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.machine.environment import environment
-from spec_kitty_orchestrator.machine.gate_programs import missing_program
+from spec_kitty_orchestrator.machine.gate_programs import missing_program, of_shell
 
 
 def check_program() -> Finding:
@@ -60,6 +60,10 @@ async def check_gates(project: Project) -> list[Finding]:
         elif os.sep in lacks:
             # It may be made by the work packages themselves, or be part of another branch.
             text = f"gate {gate.name}: there is no executable file {lacks} in this checkout"
+            found.append(warning("gate.program", text, edit(file), gate.name))
+        elif of_shell(gate.command):
+            # What a line comes to without one of its programs, only a shell can tell.
+            text = f"gate {gate.name}: {lacks} is not on PATH"
             found.append(warning("gate.program", text, edit(file), gate.name))
         else:
             text = f"gate {gate.name}: {lacks} is not on PATH, so each work package would be parked"

@@ -36,7 +36,7 @@ def check_branch(root: Path, slug: str) -> list[Finding]:
     if target and target != here:
         at = f"the branch {here}" if here else "a detached HEAD"
         text = f"{root} is on {at}, but the mission lives on {target}"
-        # The host has shown work packages before this is asked; with the mission's files there, a run goes on.
+        # The host has shown work packages before this is asked; with the mission's files, a run goes on.
         make = warning if meta.exists() else error
         found.append(make("git.branch", text, line("git", "-C", root, "switch", target)))
     elif target:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _SHELL = ("/bin/sh", "-c")
+_UNSURE = re.compile(r"\bPATH\s*=|\|\||\(\s*\)")
+"""What makes a line of shell find a program elsewhere, do without one, or define one itself."""
 _PLAIN = re.compile(r"[A-Za-z0-9_./+@%~-]+")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=\S*")
 _NO_PROGRAMS = frozenset(
@@ -20,6 +22,11 @@ _NO_PROGRAMS = frozenset(
 """Words at the beginning of a line that the shell itself understands."""
 
 
+def of_shell(command: Sequence[str]) -> bool:
+    """Tell whether a gate's command is a line for the shell, of which only the shell knows what it does."""
+    return tuple(command[:2]) == _SHELL and len(command) > 2
+
+
 def missing_program(command: Sequence[str], root: Path, env: Mapping[str, str]) -> str | None:
     """Return the program that a gate cannot run, None if it is there or the line does not show it.
 
@@ -28,7 +35,7 @@ def missing_program(command: Sequence[str], root: Path, env: Mapping[str, str]) 
         root: a checkout like that in which the gate runs.
         env: the gate's environment.
     """
-    program = _first_word(command[2]) if tuple(command[:2]) == _SHELL and len(command) > 2 else command[0]
+    program = _first_word(command[2]) if of_shell(command) else command[0]
     if program is None:
         return None
     if os.sep in program:
@@ -39,6 +46,8 @@ def missing_program(command: Sequence[str], root: Path, env: Mapping[str, str]) 
 
 def _first_word(text: str) -> str | None:
     """Return the program that a line for the shell begins with, None where only a shell could tell."""
+    if _UNSURE.search(text):
+        return None
     lexer = shlex.shlex(text, posix=False, punctuation_chars=True)
     lexer.whitespace_split = True
     try:
