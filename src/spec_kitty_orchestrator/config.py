@@ -138,6 +138,9 @@ def _parse(file: Path, text: str) -> dict[str, object]:
         line = where.group(1) if where else str(text.count("\n") + 1)
         reason = str(error).split(" (at ")[0]
         raise ConfigError(f"{file}:{line}: not valid TOML: {reason}") from None
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else "a number has too many digits"
+        raise ConfigError(f"{file}: {reason}") from None
 
 
 def _keys() -> dict[str, tuple[str, str]]:

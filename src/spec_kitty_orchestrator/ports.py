@@ -309,7 +309,8 @@ class RunStarted:
         review_timeout_s: the same of a review.
         stall_timeout_s: after how long without a sign of life an agent was stopped, in seconds; 0 for never,
             None if it was not recorded.
-        max_per_agent: how many attempts of an agent ran at once, by its name; others had no limit.
+        max_per_agent: how many attempts of an agent might run at once, by its name, as the run was told.
+        limits_in_force: the same with what else limited agents at that start; others had no limit.
         on_rate_limit: what was to be done about a quota that is used up, "" if it was not recorded.
         max_wait_s: how long quotas were waited for, in seconds, 0 if it was not recorded.
         budget: what might be spent.
@@ -328,6 +329,7 @@ class RunStarted:
     on_rate_limit: str = ""
     max_wait_s: float = 0.0
     budget: Budget = field(default_factory=Budget)
+    limits_in_force: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,11 @@ _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*((?:[kmgt]i?)?b)?")
 _LARGEST_BYTES = 2**62
 
 
+def _float(value: float) -> float:
+    # An integer can be too large for one.
+    return float(value) if abs(value) <= _LARGEST_BYTES else math.inf
+
+
 def seconds(value: object) -> float:
     """Read a duration: a number of seconds, or text such as ``90s``, ``15m`` or ``1h30m``.
 
@@ -23,7 +28,7 @@ def seconds(value: object) -> float:
     """
     total = math.nan
     if isinstance(value, int | float) and not isinstance(value, bool):
-        total = float(value)
+        total = _float(value)
     elif isinstance(value, str):
         text = value.strip().lower()
         if re.fullmatch(r"\d+(\.\d+)?", text):
@@ -66,7 +71,7 @@ def dollars(value: object) -> float:
     """
     total = math.nan
     if isinstance(value, int | float) and not isinstance(value, bool):
-        total = float(value)
+        total = _float(value)
     elif isinstance(value, str) and re.fullmatch(r"\$?\d{1,9}(\.\d{1,6})?", value.strip()):
         total = float(value.strip().removeprefix("$"))
     if not (math.isfinite(total) and total > 0):
@@ -82,7 +87,7 @@ def many(value: object) -> int:
     """
     total = 0.0
     if isinstance(value, int) and not isinstance(value, bool):
-        total = float(value)
+        total = _float(value)
     elif isinstance(value, str):
         found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)([km]?)", value.strip().lower())
         total = float(found[1]) * {"": 1, "k": 1000, "m": 1000**2}[found[2]] if found else 0.0

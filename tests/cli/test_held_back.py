@@ -52,6 +52,13 @@ def test_a_full_agent_holds_back_only_those_that_need_it() -> None:
     }
 
 
+def test_a_limit_of_an_agents_section_holds_back_too() -> None:
+    state = MissionState("m", {"WP01": Lane.IN_PROGRESS, "WP02": Lane.PLANNED}, {})
+    started = replace(STARTED, limits_in_force={"claude-code": 1})
+    found = held_back(state, {"WP01": working("WP01", "claude-code")}, started, "", {})
+    assert found == {"WP02": "waits for claude-code: at most 1 at once"}
+
+
 def test_agents_that_rest_hold_back_what_nobody_else_may_do() -> None:
     lanes = {"WP01": Lane.PLANNED, "WP02": Lane.FOR_REVIEW}
     early = "waits for opencode: its quota is used up until 2026-01-02 03:00 UTC"

@@ -10,18 +10,31 @@ Project = Any  # the class lives in conftest, which tests cannot import
 
 PLUGIN = """
 from spec_kitty_orchestrator.agents.scripted import Scripted
+from spec_kitty_orchestrator.agents.spec import AgentCommand, Permissions
 class Good(Scripted):
     name = "good"
 class Bad(Scripted):
     name = "bad"
     def command(self, task, settings):
         raise KeyError("model")
+class Empty(Scripted):
+    name = "empty"
+    def command(self, task, settings):
+        return AgentCommand(())
+class Bare(Scripted):
+    name = "bare"
+    def command(self, task, settings):
+        return AgentCommand(("true",), env=None)
+class Mute(Scripted):
+    name = "mute"
+    def permissions(self, role):
+        return Permissions(None, "read_only", "none")
 """
 
 
 @pytest.fixture
 def plugins(project: Project, tmp_path: Path) -> Project:
-    """A project beside a distribution with three agents: one is good, one is faulty, one cannot be loaded."""
+    """A project beside a distribution with agents: one is good, some are faulty, one cannot be loaded."""
     place = tmp_path / "site"
     info = place / "acme_bots-1.2.dist-info"
     info.mkdir(parents=True)
@@ -31,6 +44,7 @@ def plugins(project: Project, tmp_path: Path) -> Project:
     (info / "entry_points.txt").write_text(
         "[spec_kitty_orchestrator.agents]\n"
         "good = acme_bots:Good\nbad = acme_bots:Bad\nbroken = acme_broken:Bot\n"
+        "empty = acme_bots:Empty\nbare = acme_bots:Bare\nmute = acme_bots:Mute\n"
     )
     known = project.env.get("PYTHONPATH", "")
     project.env["PYTHONPATH"] = f"{place}:{known}" if known else str(place)
@@ -73,7 +87,7 @@ def test_plug_ins_that_cannot_be_used_disturb_no_others_and_are_listed(plugins: 
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert "good" in [one["name"] for one in found["agents"]]
-    assert [one["about"] for one in found["unusable_plugins"]] == ["bad", "broken"]
+    assert [one["about"] for one in found["unusable_plugins"]] == ["bad", "bare", "broken", "empty", "mute"]
     shown = plugins.run("agents").stdout
     assert "no licence" in shown
 
@@ -95,3 +109,15 @@ def test_the_plan_shows_the_words_of_an_agent_of_ones_own_and_what_the_host_is_t
     shown = next(line for line in done.stdout.splitlines() if line.startswith("    true --quiet --read-only"))
     assert shown.strip("'").endswith("/prompt.md")
     assert "policy: my-bot, approval custom, sandbox read_only, network custom: acceptable" in done.stdout
+
+
+def test_a_faulty_answer_of_a_plug_in_names_its_distribution(plugins: Project) -> None:
+    done = plugins.run("agents", "--json")
+    told = {one["about"]: one["text"] for one in json.loads(done.stdout)["unusable_plugins"]}
+    end = "; mend or uninstall the distribution acme-bots 1.2"
+    assert told["empty"].startswith("agent empty cannot build its command to implement: its argv is not")
+    assert told["bare"].startswith("agent bare cannot build its command to implement: its env does not map")
+    assert told["mute"].startswith(
+        "agent mute cannot tell what it may do to implement: its approval_mode must"
+    )
+    assert all(told[name].endswith(end) for name in ("empty", "bare", "mute"))

@@ -124,6 +124,19 @@ def test_a_limit_per_agent_is_remembered_until_another_is_given(project: Project
     assert last_start(project)["max_per_agent"] == {"scripted": 3}
 
 
+def test_the_limit_of_an_agents_section_is_that_of_the_file_at_each_start(project: Project) -> None:
+    project.lanes({"WP01": "done"})
+    journal(project, started(max_per_agent={"scripted": 3}))
+    for most, in_force in ("max_concurrent = 1", 1), ("max_concurrent = 2", 2), ("", 3):
+        bot = '[agents.my-bot]\ncommand = ["true"]\nmax_concurrent = 1\n' if most else ""
+        project.configure(f"[agents.scripted]\n{most}\n{bot}")
+        done = project.run("resume", "--mission", SLUG)
+        assert done.returncode == 0, done.stderr
+        assert last_start(project)["max_per_agent"] == {"scripted": 3}
+        assert last_start(project)["limits_in_force"]["scripted"] == in_force
+        journal(project, last_start(project))
+
+
 def test_of_several_unfinished_runs_one_must_be_named(project: Project) -> None:
     project.lanes({"WP01": "done"})
     journal(project, started(), ended(143))

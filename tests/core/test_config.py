@@ -411,3 +411,40 @@ def test_a_quorum_is_a_number_or_all(tmp_path: Path) -> None:
 )
 def test_a_quorum_that_cannot_be_is_an_error(tmp_path: Path, value: str, told: str) -> None:
     assert told in refusal(tmp_path, f"[run]\nreview_quorum = {value}")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            '[agents.codex]\nexecutable = "~nosuchuser/x"\n',
+            "2: [agents.codex] executable: '~nosuchuser/x': there is",
+        ),
+        (
+            '[agents.codex]\nscenario = "~nosuchuser/x"\n',
+            "2: [agents.codex] scenario: '~nosuchuser/x': there is",
+        ),
+        (
+            '[agents.bot]\ncommand = ["~nosuchuser/x"]\n',
+            "2: [agents.bot] command: '~nosuchuser/x': there is no",
+        ),
+        (
+            '[host]\nexecutable = "~nosuchuser/x"\n',
+            "2: [host] executable: '~nosuchuser/x': there is no such home",
+        ),
+        (
+            '[[gates]]\nname = "a"\ncommand = ["~nosuchuser/x"]\n',
+            "command: '~nosuchuser/x': there is no such home",
+        ),
+        ('[agents.codex]\nenv = { "A=B" = "c" }\n', "'A=B' cannot be the name of a variable"),
+        ('[agents.codex]\nenv = { A = "c\\u0000" }\n', "holds a zero byte, which no process can be given"),
+        ('[agents.codex]\nextra_args = ["c\\u0000"]\n', "holds a zero byte, which no process can be given"),
+        (f"[run]\nmax_concurrent = {'9' * 5000}\n", "orchestrator.toml: a number has too many digits"),
+        (f"[run]\ntimeout = {'9' * 400}\n", "is not a duration; write for example"),
+        (f"[run]\nmax_cost = {'9' * 400}\n", "is not an amount of US dollars"),
+        (f"[run]\nmax_tokens = {'9' * 400}\n", "is not a large number"),
+        (f"a = {'[' * 5000}{']' * 5000}\n", "orchestrator.toml: nested too deep"),
+    ],
+)
+def test_what_no_process_or_parser_can_take_is_a_wrong_setting(tmp_path: Path, text: str, told: str) -> None:
+    assert told in refusal(tmp_path, text)

@@ -33,6 +33,7 @@ SHELL = ("/bin/sh", "-c")
         ((*SHELL, "$TOOL x"), None),
         ((*SHELL, "'unbalanced"), None),
         ((*SHELL, "A=1"), None),
+        ((*SHELL, "~nosuchuser/x -q"), "~nosuchuser/x"),
         ((*SHELL, "# a comment"), None),
         ((*SHELL, "./gone --all"), "./gone"),
         ((*SHELL, "PATH=$PWD/node_modules/.bin:$PATH nosuch ."), None),

@@ -113,7 +113,7 @@ class Declared:
         for event in _objects(stdout) if single else events(stdout):
             last = event
             if single or _meets(event, own.output.where):
-                final = _text(event, own.output.path) or ("" if single else final)
+                final = _text(event, own.output.path) or ("" if self._answers(event) else final)
             session = _text(event, own.session) or session
             told |= {
                 path: value
@@ -137,6 +137,12 @@ class Declared:
             exit_code=exit_code,
             by_exit_code=outcome is Outcome.OK and not own.ok,
         )
+
+    def _answers(self, event: Event) -> bool:
+        """Tell whether what an object says is the answer even if it says nothing."""
+        own = self._own
+        named = bool(own.output.where) or _at(event, own.output.path) is not None
+        return own.output.kind == "json" or (bool(own.ok) and named and _meets(event, own.ok))
 
     def _missing(self, last: Event, final: str, said: bool, exit_code: int | None) -> str:
         ended = f"exit code {exit_code}"

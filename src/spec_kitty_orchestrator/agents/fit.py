@@ -1,9 +1,10 @@
 """Whether an object has what the protocol of agents wants, for objects that others have made."""
 
+import math
 from collections.abc import Mapping
 
-from spec_kitty_orchestrator.agents.spec import Login
-from spec_kitty_orchestrator.core.model import Role
+from spec_kitty_orchestrator.agents.spec import AgentCommand, Login, Permissions
+from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
 _WANTED: Mapping[str, tuple[type, ...]] = {
     "name": (str,),
@@ -43,3 +44,84 @@ def misfits(agent: object) -> list[str]:
             found.append(f"its {name} holds something that is not a Role: {value!r}"[:300])
     found += [f"it has no method {name}" for name in _CALLED if not callable(getattr(agent, name, None))]
     return found
+
+
+def command_misfits(built: object) -> list[str]:
+    """Say of what an agent has built why no process can be started with it; nothing, if one can."""
+    if not isinstance(built, AgentCommand):
+        return [f"command() returned {type(built).__name__}, not an AgentCommand"]
+    found = []
+    argv: object = built.argv
+    if not isinstance(argv, tuple | list) or not argv or not all(isinstance(one, str) for one in argv):
+        found.append(f"its argv is not a tuple of words: {argv!r}"[:300])
+    elif not argv[0]:
+        found.append("the first word of its argv, the program, is empty")
+    elif any("\0" in one for one in argv):
+        found.append("a word of its argv holds a zero byte, which no process can be given")
+    variables: dict[str, object] = {"env": built.env, "default_env": built.default_env}
+    for name, value in variables.items():
+        if not isinstance(value, Mapping) or not all(map(_is_variable, value.items())):
+            found.append(f"its {name} does not map names of variables to text: {value!r}"[:300])
+    if built.stop_signal not in ("INT", "TERM"):
+        found.append(f"its stop_signal must be INT or TERM, not {built.stop_signal!r}"[:300])
+    if built.prompt not in ("stdin", "file", "argument"):
+        found.append(f"its prompt must be stdin, file or argument, not {built.prompt!r}"[:300])
+    return found
+
+
+def permission_misfits(allowed: object) -> list[str]:
+    """Say of what an agent tells that it may do why the host cannot be told so; nothing, if it can."""
+    if not isinstance(allowed, Permissions):
+        return [f"permissions() returned {type(allowed).__name__}, not Permissions"]
+    words: dict[str, object] = {
+        "approval_mode": allowed.approval_mode,
+        "sandbox_mode": allowed.sandbox_mode,
+        "network_mode": allowed.network_mode,
+    }
+    return [
+        f"its {name} must be a word, not {word!r}"[:300]
+        for name, word in words.items()
+        if not isinstance(word, str)
+    ]
+
+
+def report_misfits(report: object) -> list[str]:
+    """Say of what an agent has reported why nothing can be made of it; nothing, if something can."""
+    if not isinstance(report, AgentReport):
+        return [f"report() returned {type(report).__name__}, not an AgentReport"]
+    found = []
+    if not isinstance(report.outcome, Outcome):
+        found.append(f"its outcome is not an Outcome: {report.outcome!r}"[:300])
+    texts: dict[str, object] = {"text": report.text, "detail": report.detail, "session": report.session or ""}
+    for name, value in texts.items():
+        if not isinstance(value, str):
+            found.append(f"its {name} is not text: {value!r}"[:300])
+        elif "\0" in value or value != value.encode("utf-8", "replace").decode("utf-8"):
+            found.append(f"its {name} must be valid UTF-8 without zero bytes")
+    found += [
+        f"its {flag} is neither true nor false: {getattr(report, flag)!r}"[:300]
+        for flag in ("usage_is_cumulative", "by_exit_code")
+        if not isinstance(getattr(report, flag), bool)
+    ]
+    usage: object = report.usage
+    if not isinstance(usage, Usage):
+        return [*found, f"its usage is not a Usage: {usage!r}"[:300]]
+    tokens = (usage.input_tokens, usage.output_tokens)
+    amounts = tuple(0 if one is None else one for one in (usage.cost_usd, report.retry_after_s))
+    if not all(isinstance(one, int) for one in tokens) or not all(map(_is_amount, (*tokens, *amounts))):
+        found.append(
+            f"its tokens, cost and retry_after_s must be finite and not negative: {(*tokens, *amounts)}"[:300]
+        )
+    return found
+
+
+def _is_variable(pair: tuple[object, object]) -> bool:
+    name, value = pair
+    if not isinstance(name, str) or not isinstance(value, str):
+        return False
+    return bool(name) and "=" not in name and "\0" not in name + value
+
+
+def _is_amount(value: object) -> bool:
+    # An integer can be too large for a float.
+    return isinstance(value, int | float) and 0 <= value <= 1e300 and math.isfinite(value)

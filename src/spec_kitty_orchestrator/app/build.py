@@ -138,6 +138,7 @@ def build(
         gates=LocalGates(project.root, mission, policy.gates, project.redactor, run.pass_env),
         poll_interval_s=run.poll_interval,
         max_per_agent=project.max_per_agent,
+        remembered_limits=run.max_per_agent,
         headroom=build_headroom(project),
         patience=Patience(OnRateLimit(run.on_rate_limit), run.max_wait),
         budget=project.budget,

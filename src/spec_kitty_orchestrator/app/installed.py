@@ -6,6 +6,7 @@ What they print is not trusted: it is read for a version and for nothing else.
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -151,7 +152,10 @@ async def _model(agent: Agent, model: str | None, path: str, env: Mapping[str, s
 
 def _expanded(name: str, env: Mapping[str, str]) -> str | None:
     """Return the path that a name of a file means, None where a variable in it is not set."""
-    known = {"HOME": str(Path.home())} | {variable: value for variable, value in env.items() if value}
+    known = {variable: value for variable, value in env.items() if value}
+    # Whoever has no home has no files there either.
+    with suppress(RuntimeError):
+        known.setdefault("HOME", str(Path.home()))
     try:
         return Template(re.sub(r"^~(?=/)", "$HOME", name)).substitute(known)
     except (KeyError, ValueError):

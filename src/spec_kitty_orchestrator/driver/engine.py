@@ -80,6 +80,7 @@ class Orchestrator:
         new_id: Callable[[], str] = new_attempt_id,
         poll_interval_s: float = POLL_INTERVAL_S,
         max_per_agent: Mapping[str, int] | None = None,
+        remembered_limits: Mapping[str, int] | None = None,
         headroom: Headroom | None = None,
         gates: Gates | None = None,
         patience: Patience | None = None,
@@ -107,6 +108,7 @@ class Orchestrator:
             new_id: makes attempt ids.
             poll_interval_s: seconds between two looks at the mission while only others can free work.
             max_per_agent: how many attempts of an agent run at once; one that is missing has no limit.
+            remembered_limits: those with which the next start goes on; None for `max_per_agent`.
             headroom: asked before work starts; None if the machine always has room.
             gates: runs what must pass before a review is paid for; None if there is nothing to run.
             patience: what to do about quotas that are used up; None for the default.
@@ -119,6 +121,7 @@ class Orchestrator:
         self._stall_timeout_s = stall_timeout_s
         self._version = version
         self._per_agent = dict(max_per_agent or {})
+        self._remembered = self._per_agent if remembered_limits is None else dict(remembered_limits)
         self._view = MissionView(host, mission)
         self._progress = Progress(self._view, policy, max_concurrent, self._per_agent)
         self._resolver = Resolver(host, mission, self._progress, observer)
@@ -284,7 +287,8 @@ class Orchestrator:
             self._clock.now(),
             self._mission,
             *settings,
-            max_per_agent=self._per_agent,
+            max_per_agent=self._remembered,
+            limits_in_force=self._per_agent,
             stall_timeout_s=self._stall_timeout_s,
             on_rate_limit=self._patience.on_rate_limit.value,
             max_wait_s=self._patience.max_wait_s,

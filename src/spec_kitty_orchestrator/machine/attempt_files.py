@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
+from spec_kitty_orchestrator.agents.fit import report_misfits
 from spec_kitty_orchestrator.agents.spec import USAGE_FILE, Agent, AgentCommand
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role
 from spec_kitty_orchestrator.machine import logs
@@ -98,6 +99,10 @@ def read_report(directory: Path, agent: Agent, exit_code: int | None, redactor: 
     try:
         lines = chain(logs.read_lines(directory / "stdout.log"), _usage(directory))
         report = agent.report(lines, tail, exit_code)
+        wrong = report_misfits(report)
+        if wrong:
+            detail = redactor.text(f"the agent's report cannot be used: {'; '.join(wrong)}")
+            return AgentReport(Outcome.CRASHED, detail=detail)
         return replace(report, text=redactor.text(report.text), detail=redactor.text(report.detail))
     except Exception as error:  # noqa: BLE001 - agents can be plug-ins; their bugs must not end the run
         detail = redactor.text(f"the output could not be read: {error!r}")

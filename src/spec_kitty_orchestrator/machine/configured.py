@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from spec_kitty_orchestrator.agents.fit import command_misfits, permission_misfits
 from spec_kitty_orchestrator.agents.spec import Agent, AgentCommand, AgentSettings, Assignment
 from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
 from spec_kitty_orchestrator.errors import PreflightError
@@ -36,11 +37,14 @@ class ConfiguredAgents:
         """Tell what the argv for a role really allows. Raises `PreflightError` for an unknown agent."""
         spec, settings = self.agent(agent)
         built = self._built(agent, Assignment(role, self._root, "policy", self._root))
+        reason = f"agent {agent} cannot tell what it may do to {role}"
         try:
-            return policy_of(spec, settings, role, built, self._version)
+            wrong = permission_misfits(spec.permissions(role))
+            if not wrong:
+                return policy_of(spec, settings, role, built, self._version)
         except Exception as error:
-            reason = f"agent {agent} cannot tell what it may do to {role}: {error!r}"
-            raise PreflightError(reason) from error
+            raise PreflightError(f"{reason}: {error!r}") from error
+        raise PreflightError(f"{reason}: {'; '.join(wrong)}")
 
     def command(
         self,
@@ -63,13 +67,16 @@ class ConfiguredAgents:
 
     def _built(self, name: str, task: Assignment) -> AgentCommand:
         spec, settings = self.agent(name)
+        # Agents can be plug-ins; their bugs are not ours.
+        reason = f"agent {name} cannot build its command to {task.role}"
         try:
-            return spec.command(task, settings)
+            built = spec.command(task, settings)
+            wrong = command_misfits(built)
         except Exception as error:
-            # Agents can be plug-ins; their bugs are not ours.
-            raise PreflightError(
-                f"agent {name} cannot build its command to {task.role}: {error!r}"
-            ) from error
+            raise PreflightError(f"{reason}: {error!r}") from error
+        if wrong:
+            raise PreflightError(f"{reason}: {'; '.join(wrong)}")
+        return built
 
     def executable(self, agent: str) -> str | None:
         """Return the path of the program that the agent would run, None if there is none; reads the disk."""
@@ -95,5 +102,9 @@ class ConfiguredAgents:
     def locate(self, program: str, env: Mapping[str, str]) -> str | None:
         """Return the path of a program as this environment finds it, None if there is none."""
         if os.sep in program:
-            program = str(self._root / Path(program).expanduser())
+            try:
+                program = str(self._root / Path(program).expanduser())
+            except RuntimeError:
+                # There is no such user.
+                return None
         return shutil.which(program, path=env.get("PATH", os.defpath))

@@ -39,7 +39,11 @@ def missing_program(command: Sequence[str], root: Path, env: Mapping[str, str]) 
     if program is None:
         return None
     if os.sep in program:
-        place = root / Path(program).expanduser()
+        try:
+            place = root / Path(program).expanduser()
+        except RuntimeError:
+            # There is no such user.
+            return program
         return None if place.is_file() and os.access(place, os.X_OK) else program
     return None if shutil.which(program, path=env.get("PATH", os.defpath)) else program
 

@@ -9,7 +9,15 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_va
 from spec_kitty_orchestrator.core.gates import LONGEST_TIMEOUT_S
 from spec_kitty_orchestrator.quantities import dollars, many, seconds, seconds_or_none, size
 from spec_kitty_orchestrator.settings.agent_section import AgentSection
-from spec_kitty_orchestrator.settings.values import Duration, Section, Text, Variables, list_to_tuple
+from spec_kitty_orchestrator.settings.values import (
+    Duration,
+    PathOrName,
+    Section,
+    Text,
+    Variables,
+    expandable,
+    list_to_tuple,
+)
 
 SHORTEST_HOST_CALL_S = 36.0
 """The host holds back a call for 30 s while its status lock is taken; this must not cut it off."""
@@ -59,6 +67,7 @@ def _shell_line(value: object) -> object:
 def _argv(words: tuple[str, ...]) -> tuple[str, ...]:
     if not words or not words[0].strip() or any("\0" in word for word in words):
         raise ValueError("must be a line for the shell, or a list of words")
+    expandable(words[0])
     return words
 
 
@@ -176,7 +185,7 @@ class HostSettings(Section):
         warm_merge_drivers: whether a warm host also answers git's merge drivers.
     """
 
-    executable: Text | None = None
+    executable: PathOrName | None = None
     call_timeout: Annotated[Duration, AfterValidator(_host_limit)] = 120.0
     transport: Literal["auto", "spawn", "warm"] = "auto"
     command_cache: bool = True

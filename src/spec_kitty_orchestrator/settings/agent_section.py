@@ -17,7 +17,17 @@ from spec_kitty_orchestrator.settings.declaration import (
     read_output,
     read_path,
 )
-from spec_kitty_orchestrator.settings.values import Duration, Section, Text, Variables, Words, list_to_tuple
+from spec_kitty_orchestrator.settings.values import (
+    Duration,
+    Environment,
+    PathOrName,
+    Section,
+    Text,
+    Variables,
+    Words,
+    expandable,
+    list_to_tuple,
+)
 
 CUSTOM = "custom"
 """What the policy says of modes for which we cannot vouch."""
@@ -51,6 +61,7 @@ def _argv(words: tuple[str, ...]) -> tuple[str, ...]:
 def _program(words: tuple[str, ...]) -> tuple[str, ...]:
     if not words or not words[0].strip() or placeholders(words[:1]):
         raise ValueError("its first word must be the program")
+    expandable(words[0])
     return words
 
 
@@ -106,11 +117,11 @@ class AgentSection(Section):
     The others are those of `Declaration`.
     """
 
-    executable: Text | None = None
+    executable: PathOrName | None = None
     model: Text | None = None
     extra_args: Words = ()
-    env: dict[str, str] = Field(default_factory=dict)
-    scenario: Text | None = None
+    env: Environment = Field(default_factory=dict)
+    scenario: PathOrName | None = None
     pass_env: Variables = ()
     max_concurrent: int | None = Field(default=None, ge=1, le=256)
     timeout: Duration | None = None

@@ -1,6 +1,7 @@
 """The kinds of values that several sections of the settings have in common."""
 
 import re
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
@@ -33,10 +34,34 @@ def _printable(value: str) -> str:
     return value
 
 
+def expandable(value: str) -> str:
+    """Let a path pass unless it begins with the home of somebody who is not there. Raises `ValueError`."""
+    try:
+        Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{value!r}: there is no such home directory") from None
+    return value
+
+
+def _word(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("holds a zero byte, which no process can be given")
+    return value
+
+
+def _variable_name(name: str) -> str:
+    if not name or "=" in name:
+        raise ValueError(f"{name!r} cannot be the name of a variable")
+    return _word(name)
+
+
 Duration = Annotated[float, BeforeValidator(seconds)]
 Text = Annotated[str, AfterValidator(_printable)]
 Variables = Annotated[tuple[Annotated[str, AfterValidator(_variable)], ...], BeforeValidator(_patterns)]
-Words = Annotated[tuple[str, ...], BeforeValidator(list_to_tuple)]
+Word = Annotated[str, AfterValidator(_word)]
+Words = Annotated[tuple[Word, ...], BeforeValidator(list_to_tuple)]
+Environment = dict[Annotated[str, AfterValidator(_variable_name)], Word]
+PathOrName = Annotated[Text, AfterValidator(expandable)]
 
 
 class Section(BaseModel):

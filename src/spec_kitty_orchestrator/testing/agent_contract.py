@@ -4,14 +4,13 @@ For authors of agents: `check_contract(MyBot())` in a test of theirs, or `assert
 """
 
 import json
-import math
 import shlex
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from spec_kitty_orchestrator.agents.fit import misfits
+from spec_kitty_orchestrator.agents.fit import command_misfits, misfits, permission_misfits, report_misfits
 from spec_kitty_orchestrator.agents.spec import (
     PROMPT_FILE,
     PROMPT_WORD,
@@ -114,9 +113,10 @@ def _checked(name: str, look: Callable[[], str]) -> Checked:
 
 def _command(agent: Agent, task: Assignment, settings: AgentSettings) -> str:
     built = agent.command(task, settings)
-    if not isinstance(built, AgentCommand):
-        raise _Broken(f"command() returned {type(built).__name__}, not an AgentCommand")
-    if not built.argv or not all(isinstance(word, str) and word for word in built.argv):
+    wrong = command_misfits(built)
+    if wrong:
+        raise _Broken("; ".join(wrong))
+    if not all(built.argv):
         raise _Broken(f"the argv must be words that are not empty: {built.argv!r}")
     env = {**settings.env, **built.env}
     spoken = (*built.argv, *env, *env.values(), *built.default_env.values())
@@ -128,8 +128,6 @@ def _command(agent: Agent, task: Assignment, settings: AgentSettings) -> str:
     for word in (one for one in said if not is_path(one)):
         if word.partition("=")[0].lower() in BANNED_FLAGS or banned_part(word):
             raise _Broken(f"{word!r} is what the host bans, or allows the same: do without it")
-    if built.stop_signal not in ("INT", "TERM"):
-        raise _Broken(f"stop_signal must be INT or TERM, not {built.stop_signal!r}")
     if agent.command(task, settings) != built:
         raise _Broken("the same task gives another command each time: it must depend on nothing else")
     return shlex.join(built.argv)
@@ -164,6 +162,9 @@ def _session(agent: Agent, task: Assignment, settings: AgentSettings) -> str:
 
 def _permissions(agent: Agent, role: Role) -> str:
     allowed = agent.permissions(role)
+    wrong = permission_misfits(allowed)
+    if wrong:
+        raise _Broken("; ".join(wrong))
     words = {
         "approval_mode": allowed.approval_mode,
         "sandbox_mode": allowed.sandbox_mode,
@@ -214,15 +215,9 @@ def _of_events(agent: Agent) -> str:
 def _read(agent: Agent, lines: tuple[str, ...], exit_code: int | None) -> AgentReport:
     stderr = lines[0][:1_000] if lines else ""
     found = agent.report(iter(lines), stderr, exit_code)
-    if not isinstance(found, AgentReport):
-        raise _Broken(f"report() returned {type(found).__name__}, not an AgentReport")
-    for told in (found.text, found.detail, found.session or ""):
-        if "\x00" in told or told != told.encode("utf-8", "replace").decode("utf-8"):
-            raise _Broken("text, detail and session must be valid UTF-8 without zero bytes")
-    usage = found.usage
-    amounts = (usage.input_tokens, usage.output_tokens, usage.cost_usd or 0, found.retry_after_s or 0)
-    if not all(math.isfinite(one) and one >= 0 for one in amounts):
-        raise _Broken(f"tokens, cost and retry_after_s must be finite and not negative: {amounts}")
+    wrong = report_misfits(found)
+    if wrong:
+        raise _Broken("; ".join(wrong))
     if agent.report(iter(lines), stderr, exit_code) != found:
         raise _Broken("the same output gives another report each time")
     return found

@@ -65,6 +65,11 @@ def failing(found: AgentReport) -> Scripted:
     return reporting(lambda _, __: found)
 
 
+class Silent(Scripted):
+    def permissions(self, role: Role) -> Permissions:
+        return Permissions(None, "read_only", "none")  # type: ignore[arg-type]
+
+
 class Secretive(Scripted):
     family = "monkey"
 
@@ -92,6 +97,7 @@ def fickle() -> Scripted:
         (object(), "attributes", "it has no name (str)"),
         (Secretive(), "family", "the host refuses what contains 'key'"),
         (Secretive(), "permissions.review", "approval_mode must be a word, not ''"),
+        (Silent(), "permissions.review", "its approval_mode must be a word, not None"),
         (words(""), "command.implement", "words that are not empty"),
         (words("a\0b"), "command.implement", "zero byte"),
         (words("--yolo"), "command.review", "'--yolo' is what the host bans"),
@@ -122,6 +128,9 @@ def fickle() -> Scripted:
         ),
         (failing(None), "report.nothing", "returned NoneType"),  # type: ignore[arg-type]
         (failing(AgentReport(Outcome.FAILED, usage=Usage(-1, 0))), "report.events", "must be finite and not"),
+        (failing(AgentReport("ok", "x")), "report.nothing", "its outcome is not an Outcome: 'ok'"),  # type: ignore[arg-type]
+        (changed(lambda *_: AgentCommand(())), "command.review", "its argv is not a tuple of words: ()"),
+        (changed(lambda built, _: replace(built, env=None)), "command.review", "its env does not map names"),  # type: ignore[arg-type]
         (fickle(), "report.nothing", "another report each time"),
     ],
 )

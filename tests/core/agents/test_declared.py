@@ -290,3 +290,18 @@ def test_doubled_braces_are_a_word_in_braces_and_no_placeholder() -> None:
         placeholders(["{promt}"])
     with pytest.raises(ValueError, match="cannot be told from"):
         placeholders(["{{prompt}}"])
+
+
+def test_an_empty_answer_is_none_whatever_was_said_before_it() -> None:
+    early = {"type": "result", "is_error": True, "result": "I begin."}
+    found = report(SURE, early, {"type": "result", "is_error": False, "result": ""})
+    assert (found.outcome, found.text) == (Outcome.FAILED, "")
+    anywhere = replace(SURE, output=read_output("jsonl:result"))
+    found = report(anywhere, early, {"type": "result", "is_error": False, "result": ""})
+    assert (found.outcome, found.text) == (Outcome.FAILED, "")
+
+
+def test_an_end_without_a_place_for_the_answer_leaves_the_one_before_it() -> None:
+    done = replace(BOT, output=read_output("jsonl:text"), ok=read_conditions("type=done"))
+    found = report(done, {"type": "message", "text": "fine"}, {"type": "done"})
+    assert (found.outcome, found.text) == (Outcome.OK, "fine")
