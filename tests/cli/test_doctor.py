@@ -138,12 +138,23 @@ def test_a_folder_outside_of_any_repository_is_a_finding(project: Project, tmp_p
     assert "is not in a git repository" in done.stdout
 
 
+def test_only_a_repository_of_somebody_else_is_to_be_declared_safe(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken" / ".git").mkdir(parents=True)
+    (found,) = [one for one in examine(project, root=tmp_path / "broken") if one.level == "error"]
+    assert (found.id, found.mend) == ("git.repository", "")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    (found,) = [one for one in examine(project) if one.level == "error"]
+    assert found.mend == f"git config --global --add safe.directory {shlex.quote(str(project.root))}"
+
+
 def test_a_wrong_setting_is_a_finding_and_the_rest_is_still_looked_at(project: Project) -> None:
     file = project.configure("[run]\nmax = 1\n")
     (project.root / ".git" / "index.lock").touch()
     found = wrong(project)
     assert found["config"].text.startswith(f"{file}:2: [run] max: unknown key")
-    assert found["config"].mend == f'"${{EDITOR:-vi}}" {shlex.quote(str(file))}'
+    assert found["config"].mend == f"${{EDITOR:-vi}} {shlex.quote(str(file))}"
     assert "git.lock" in found
 
 
@@ -229,6 +240,17 @@ def test_a_banned_flag_is_found_by_us_and_refused_by_the_host(project: Project) 
 def test_without_a_host_our_own_rules_judge_the_policy(project: Project) -> None:
     project.configure('[host]\nexecutable = "/missing"\n[agents.scripted]\nextra_args = ["--yolo"]\n')
     assert set(wrong(project)) == {"agent.extra_args", "agent.policy", "host"}
+
+
+def test_a_host_that_fails_at_a_policy_hides_nothing_of_what_we_know(project: Project) -> None:
+    project.configure(SPAWN + '[agents.scripted]\nextra_args = ["--yolo"]\n')
+    project.answer("start-review", "", 1, "out of order")
+    assert set(wrong(project)) == {"agent.extra_args", "agent.policy", "host.policy"}
+
+
+def test_what_only_we_refuse_is_told_although_the_host_accepts_it(project: Project) -> None:
+    project.configure(SPAWN + '[agents.scripted]\nextra_args = ["--yolo"]\n')
+    assert set(wrong(project)) == {"agent.extra_args", "agent.policy"}
 
 
 def test_a_policy_is_sent_with_a_change_of_a_mission_that_is_not_there(project: Project) -> None:

@@ -16,7 +16,7 @@ from spec_kitty_orchestrator.app.installed import describe, look_at
 from spec_kitty_orchestrator.app.plan import plan_work_packages
 from spec_kitty_orchestrator.app.preflight import check_lock, find_mission
 from spec_kitty_orchestrator.app.project import Project, bare_project, check_prompts, open_project
-from spec_kitty_orchestrator.app.repository import MISSIONS, find_repo_root
+from spec_kitty_orchestrator.app.repository import MISSIONS, distrusted, find_repo_root
 from spec_kitty_orchestrator.app.runs import begun_here
 from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.errors import (
@@ -83,7 +83,7 @@ async def diagnose(
 
 def _no_repository(start: Path, failure: OrchestratorError) -> Finding:
     mend = line("git", "config", "--global", "--add", "safe.directory", start.absolute())
-    unsafe = (start / ".git").exists() and not isinstance(failure, WorkspaceError)
+    unsafe = not isinstance(failure, WorkspaceError) and distrusted(start)
     return error("git.repository", str(failure), mend if unsafe else "", kind=type(failure))
 
 
@@ -141,9 +141,11 @@ async def _look(found: Diagnosis, project: Project, mission: str | None, *, conf
         tasks.start_soon(part, 2, lambda: git_checks.check_repository(project.root))
         tasks.start_soon(part, 3, machine)
     told = [one for place in sorted(parts) for one in parts[place]]
-    # What we know of the host's rules for policies is of no interest where the host itself has answered.
-    answered = any(one.id == "host.policy" for one in told)
-    found.findings += [one for one in told if not (answered and one.id == "agent.policy")]
+    # Where the host has refused an agent itself, what we know of its rules for policies adds nothing.
+    refused = {
+        one.about for one in told if one.id == "host.policy" and one.level is Level.ERROR and one.about
+    }
+    found.findings += [one for one in told if not (one.id == "agent.policy" and one.about in refused)]
 
 
 async def _agents(project: Project) -> list[Finding]:

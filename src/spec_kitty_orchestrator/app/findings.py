@@ -77,4 +77,5 @@ def line(*words: object) -> str:
 
 def edit(file: object) -> str:
     """Write the command with which a person edits a file."""
-    return f'"${{EDITOR:-vi}}" {shlex.quote(str(file))}'
+    # It is not quoted, because it may hold arguments, such as `code --wait`.
+    return f"${{EDITOR:-vi}} {shlex.quote(str(file))}"

@@ -4,6 +4,7 @@ Reads explain and suggest; lanes are the host's to tell.
 """
 
 import json
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,11 @@ def find_repo_root(start: Path) -> Path:
     return Path(first.removeprefix("worktree ")).resolve()
 
 
+def distrusted(start: Path) -> bool:
+    """Tell whether git refuses a repository because somebody else owns it."""
+    return start.is_dir() and b"dubious ownership" in _run_git(start, "rev-parse").stderr
+
+
 def branch_of(root: Path, slug: str) -> str:
     """Return the branch that last changed a mission's folder, "" if none has it."""
     path = f"{MISSIONS}/{slug}/meta.json"
@@ -67,6 +73,7 @@ def _run_git(directory: Path, *args: str) -> "subprocess.CompletedProcess[bytes]
             ["git", "--no-optional-locks", "-C", str(directory), *args],  # noqa: S607 - the user's git
             stdin=subprocess.DEVNULL,
             capture_output=True,
+            env=os.environ | {"LC_ALL": "C"},
             check=False,
             timeout=GIT_LIMIT_S,
         )
