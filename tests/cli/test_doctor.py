@@ -156,6 +156,11 @@ def test_a_wrong_setting_is_a_finding_and_the_rest_is_still_looked_at(project: P
     assert found["config"].text.startswith(f"{file}:2: [run] max: unknown key")
     assert found["config"].mend == f"${{EDITOR:-vi}} {shlex.quote(str(file))}"
     assert "git.lock" in found
+    argv = ["/bin/sh", "-c", found["config"].mend]
+    shown = subprocess.run(
+        argv, env={"EDITOR": "/bin/echo --wait"}, capture_output=True, text=True, check=True
+    )
+    assert shown.stdout == f"--wait {file}\n"
 
 
 def test_a_wrong_variable_comes_with_the_command_that_unsets_it(
@@ -293,6 +298,20 @@ def test_a_scenario_that_is_missing_fails_a_run(project: Project) -> None:
 def test_a_missing_host_comes_with_the_command_that_installs_it(project: Project) -> None:
     (project.bin / "spec-kitty").unlink()
     assert only(wrong(project), "host", "error").mend == "pipx install spec-kitty-cli"
+
+
+def test_a_host_that_the_settings_name_wrongly_comes_with_the_file_to_correct(project: Project) -> None:
+    file = project.configure('[host]\nexecutable = "/missing"\n')
+    assert only(wrong(project), "host", "error").mend == f"${{EDITOR:-vi}} {shlex.quote(str(file))}"
+
+
+def test_a_host_that_the_settings_name_is_the_one_to_be_asked_again(project: Project) -> None:
+    named = project.bin / "other-host"
+    (project.bin / "spec-kitty").rename(named)
+    project.configure(f'[host]\nexecutable = "{named}"\ntransport = "spawn"\n')
+    project.answer("contract-version", "", 1, "ImportError: no module named typer")
+    found = only(wrong(project), "host", "error")
+    assert found.mend == f"{shlex.quote(str(named))} orchestrator-api contract-version"
 
 
 @pytest.mark.parametrize(

@@ -168,12 +168,12 @@ async def _host(
     try:
         host = build_host(project, say)
     except HostError as failure:
-        return [host_checks.host_finding(failure)]
+        return [host_checks.host_finding(failure, project)]
     limit_s = project.settings.host.call_timeout
     try:
         async with host:
             with anyio.fail_after(limit_s):
-                told += await host_checks.check_contract(host)
+                told += await host_checks.check_contract(project, host)
             if any(one.level is Level.ERROR for one in told):
                 return told
             if configured:
@@ -182,20 +182,20 @@ async def _host(
             if mission is not None:
                 await _mission(told, found, project, host, mission)
     except* OrchestratorError as failures:
-        told.append(_finding(failures))
+        told.append(_finding(failures, project))
     except* TimeoutError:
         shown = line(host.executable, "orchestrator-api", "contract-version")
         told.append(error("host", "the host did not answer in time", shown))
     return told
 
 
-def _finding(failures: ExceptionGroup[OrchestratorError]) -> Finding:
+def _finding(failures: ExceptionGroup[OrchestratorError], project: Project) -> Finding:
     """Tell one failure of several: those of calls that were made at once are seldom different."""
     one: Exception = failures
     while isinstance(one, ExceptionGroup):
         one = one.exceptions[0]
     if isinstance(one, HostError):
-        return host_checks.host_finding(one)
+        return host_checks.host_finding(one, project)
     return error("git.works", str(one).replace("\n", "; "))
 
 

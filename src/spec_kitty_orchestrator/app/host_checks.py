@@ -1,14 +1,16 @@
 """Whether the host can be used: present, of a contract that we speak, content with our policies."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from spec_kitty_orchestrator.app.chosen import roles
-from spec_kitty_orchestrator.app.findings import Finding, edit, error, ok
+from spec_kitty_orchestrator.app.findings import Finding, edit, error, line, ok
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
 from spec_kitty_orchestrator.errors import HostError, HostIncompatible, HostMissing, HostRefusal
 from spec_kitty_orchestrator.host.client import HostClient
+from spec_kitty_orchestrator.host.locate import HOST_NAME
 from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
 from spec_kitty_orchestrator.ports import Host
 
@@ -16,27 +18,35 @@ NO_MISSION = "no-such-mission-policy-check"
 """The name of no mission; the host gives none without an id at its end."""
 
 
-def host_finding(failure: HostError, identity: str = "host") -> Finding:
+def host_finding(failure: HostError, project: Project, identity: str = "host") -> Finding:
     """Turn a failure of the host into a finding, with the command that mends it or shows more of it."""
+    wanted = project.settings.host.executable
+    if wanted and ("/" in wanted or wanted.startswith("~")):
+        wanted = str(project.root / Path(wanted).expanduser())
     match failure:
+        case HostMissing() if wanted:
+            mend = edit(project.root / CONFIG_FILE)
         case HostMissing():
             mend = "pipx install spec-kitty-cli"
         case HostIncompatible() if "upgrade this side" in str(failure):
             mend = "pipx upgrade spec-kitty-orchestrator"
+        case HostIncompatible() if wanted:
+            # How that one was installed is not known.
+            mend = line(wanted, "--version")
         case HostIncompatible():
             mend = "pipx upgrade spec-kitty-cli"
         case _:
-            mend = "spec-kitty orchestrator-api contract-version"
+            mend = line(wanted or HOST_NAME, "orchestrator-api", "contract-version")
     return error(identity, str(failure).replace("\n", "; "), mend, kind=type(failure))
 
 
-async def check_contract(host: HostClient) -> list[Finding]:
+async def check_contract(project: Project, host: HostClient) -> list[Finding]:
     """Ask the host for its versions."""
     try:
         contract = await host.check_contract()
         version = await host.version()
     except HostError as failure:
-        return [host_finding(failure)]
+        return [host_finding(failure, project)]
     return [ok("host", f"{version or 'the host'} at {host.executable} speaks contract {contract}")]
 
 
@@ -47,7 +57,7 @@ async def check_policies(project: Project, runner: ConfiguredAgents, host: HostC
         try:
             reason = await refusal_of(policy, project.settings.run.actor, host)
         except HostError as failure:
-            return [*found, host_finding(failure, "host.policy")]
+            return [*found, host_finding(failure, project, "host.policy")]
         for name, role in who:
             if reason:
                 text = f"the host refuses the policy of {name} ({role}): {reason}"
