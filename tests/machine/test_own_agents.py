@@ -101,7 +101,7 @@ class Faulty(Scripted):
 async def test_a_plug_in_that_reports_nonsense_does_not_end_the_run(tmp_path: Path) -> None:
     report = await run(tmp_path, Faulty())
     assert report.outcome is Outcome.CRASHED
-    assert "the output could not be read" in report.detail
+    assert "report() returned NoneType, not an AgentReport" in report.detail
 
 
 def test_a_plug_in_that_cannot_build_its_command_is_named(tmp_path: Path) -> None:
