@@ -256,7 +256,7 @@ def test_a_review_by_claude_runs_nothing_that_the_worktree_configures(
     done = subprocess.run(
         command.argv,
         cwd=tree,
-        env={"PATH": os.environ["PATH"], **command.env},
+        env={"PATH": os.environ["PATH"], **chosen.env, **command.env},
         input=prompt,
         capture_output=True,
         text=True,
