@@ -11,7 +11,19 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "spec_kitty_orchestrator"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-ROOMS = {"agents", "app", "cli", "core", "driver", "host", "machine", "prompts", "settings", "testing"}
+ROOMS = {
+    "agents",
+    "app",
+    "cli",
+    "core",
+    "driver",
+    "host",
+    "machine",
+    "prompts",
+    "settings",
+    "testing",
+    "views",
+}
 VAGUE = re.compile(r"(base|common|helpers?|managers?|misc|utils?)")
 
 

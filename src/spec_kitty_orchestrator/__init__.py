@@ -7,7 +7,8 @@ implement the protocols of `spec_kitty_orchestrator.ports`; `open_project` and `
 
 from importlib.metadata import version
 
-from spec_kitty_orchestrator.app import build, build_agents, connect, open_project
+from spec_kitty_orchestrator.app.build import build, build_agents, connect
+from spec_kitty_orchestrator.app.project import open_project
 from spec_kitty_orchestrator.core.lifecycle import resume, step
 from spec_kitty_orchestrator.core.model import (
     AgentReport,

@@ -11,7 +11,8 @@ from typing import Any
 import anyio
 import pytest
 
-from spec_kitty_orchestrator import app
+from spec_kitty_orchestrator.app.checks import Finding, Level
+from spec_kitty_orchestrator.app.doctor import diagnose
 from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.process import MARKER
 
@@ -30,7 +31,7 @@ STARTED = {
 }
 REFUSED = "--policy.dangerous_flags contains a banned flag: '--yolo'"
 Project = Any  # the class lives in conftest, which tests cannot import
-Found = Mapping[str, app.Finding]
+Found = Mapping[str, Finding]
 
 
 def refusal(code: str, message: str) -> str:
@@ -53,18 +54,18 @@ def _quiet(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def examine(
     project: Project, mission: str | None = SLUG, agents: str = "scripted", root: Path | None = None
-) -> list[app.Finding]:
+) -> list[Finding]:
     flags = {"impl_agents": agents, "review_agents": agents}
-    return anyio.run(app.diagnose, root or project.root, os.environ, flags, mission).findings
+    return anyio.run(diagnose, root or project.root, os.environ, flags, mission).findings
 
 
-def wrong(project: Project, mission: str | None = SLUG, agents: str = "scripted") -> dict[str, app.Finding]:
+def wrong(project: Project, mission: str | None = SLUG, agents: str = "scripted") -> dict[str, Finding]:
     """Return what is not in order, but for the reviewer, who is always of the implementer's family here."""
-    found = [one for one in examine(project, mission, agents) if one.level is not app.Level.OK]
+    found = [one for one in examine(project, mission, agents) if one.level is not Level.OK]
     return {one.id: one for one in found if one.id != "review.independent"}
 
 
-def only(found: dict[str, app.Finding], identity: str, level: str) -> app.Finding:
+def only(found: dict[str, Finding], identity: str, level: str) -> Finding:
     assert list(found) == [identity], [one.text for one in found.values()]
     assert found[identity].level == level
     return found[identity]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tests.machine.conftest import git
 
-from spec_kitty_orchestrator import app
+from spec_kitty_orchestrator.app.project import open_project
+from spec_kitty_orchestrator.app.runs import settings_of
 from spec_kitty_orchestrator.ports import RunStarted
 
 
@@ -17,9 +18,9 @@ def test_a_run_remembers_the_gates_that_it_was_given_and_takes_the_others_from_t
     file = tmp_path / ".kittify" / "orchestrator.toml"
     file.parent.mkdir()
     file.write_text('[[gates]]\nname = "lint"\ncommand = "wrong"\n[[gates]]\nname = "old"\ncommand = "x"\n')
-    first = app.open_project(tmp_path, os.environ, {"gate": ["make docs"]}).policy
+    first = open_project(tmp_path, os.environ, {"gate": ["make docs"]}).policy
     assert [one.given for one in first.gates] == [False, False, True]
     file.write_text('[[gates]]\nname = "lint"\ncommand = "mended"\n')
     started = RunStarted(datetime.now(UTC), "m", "me", first, "1")
-    found = app.open_project(tmp_path, os.environ, app.settings_of(started)).policy.gates
+    found = open_project(tmp_path, os.environ, settings_of(started)).policy.gates
     assert [(one.name, one.command[-1]) for one in found] == [("lint", "mended"), ("make", "make docs")]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from spec_kitty_orchestrator.app.held_back import held_back
+from spec_kitty_orchestrator.app.status import wait_reasons
 from spec_kitty_orchestrator.core.model import (
     Attempt,
     Lane,
@@ -42,7 +42,7 @@ def held(
     started = replace(STARTED, on_rate_limit=mode, max_per_agent=most)
     resting = {agent: datetime(2026, 1, 2, hour, tzinfo=UTC) for agent, hour in (rests or {}).items()}
     mission = MissionState("m", lanes, dependencies)
-    return held_back(mission, {wp.id: wp for wp in known}, started, shortage, resting)
+    return wait_reasons(mission, {wp.id: wp for wp in known}, started, shortage, resting)
 
 
 def test_a_full_agent_holds_back_only_those_that_need_it() -> None:
@@ -55,7 +55,7 @@ def test_a_full_agent_holds_back_only_those_that_need_it() -> None:
 def test_a_limit_of_an_agents_section_holds_back_too() -> None:
     state = MissionState("m", {"WP01": Lane.IN_PROGRESS, "WP02": Lane.PLANNED}, {})
     started = replace(STARTED, limits_in_force={"claude-code": 1})
-    found = held_back(state, {"WP01": working("WP01", "claude-code")}, started, "", {})
+    found = wait_reasons(state, {"WP01": working("WP01", "claude-code")}, started, "", {})
     assert found == {"WP02": "waits for claude-code: at most 1 at once"}
 
 

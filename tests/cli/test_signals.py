@@ -7,11 +7,11 @@ from typing import Any, cast
 import anyio
 import pytest
 
-from spec_kitty_orchestrator import app
-from spec_kitty_orchestrator.cli.console import SteadyConsole
+from spec_kitty_orchestrator.app.project import open_project
 from spec_kitty_orchestrator.cli.options import OnInterrupt, RunOptions
-from spec_kitty_orchestrator.cli.plain import PlainView
 from spec_kitty_orchestrator.cli.running import Work
+from spec_kitty_orchestrator.views.console import SteadyConsole
+from spec_kitty_orchestrator.views.plain import PlainView
 
 Project = Any  # the class lives in conftest, which tests cannot import
 
@@ -31,7 +31,7 @@ class Told:
 
 def work(project: Project, *, drains: bool = False) -> Work:
     chosen = RunOptions(on_interrupt=OnInterrupt.DRAIN if drains else OnInterrupt.STOP)
-    return Work(app.open_project(project.root, {}, {}), "m", chosen)
+    return Work(open_project(project.root, {}, {}), "m", chosen)
 
 
 @pytest.mark.parametrize(

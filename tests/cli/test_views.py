@@ -7,10 +7,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from spec_kitty_orchestrator.cli import words
-from spec_kitty_orchestrator.cli.console import SteadyConsole
-from spec_kitty_orchestrator.cli.live import LiveView
-from spec_kitty_orchestrator.cli.plain import PlainView
 from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened, HostRefused, Submitted
 from spec_kitty_orchestrator.core.model import (
     AgentReport,
@@ -24,6 +20,10 @@ from spec_kitty_orchestrator.core.model import (
     Verdict,
     WorkPackage,
 )
+from spec_kitty_orchestrator.views import words
+from spec_kitty_orchestrator.views.console import SteadyConsole
+from spec_kitty_orchestrator.views.live import LiveView
+from spec_kitty_orchestrator.views.plain import PlainView
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SHA = "0123456789" * 4

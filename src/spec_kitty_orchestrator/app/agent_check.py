@@ -9,9 +9,8 @@ from pathlib import Path
 from spec_kitty_orchestrator.agents.scripted import Scripted
 from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
 from spec_kitty_orchestrator.app.build import VERSION
-from spec_kitty_orchestrator.app.chosen import banned
-from spec_kitty_orchestrator.app.installed import missing
-from spec_kitty_orchestrator.app.roster import loaded, redactor_of, settings_around
+from spec_kitty_orchestrator.app.checks.agents import banned, missing
+from spec_kitty_orchestrator.app.project import load_agent, redactor_of, settings_around
 from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.errors import UsageError
@@ -63,7 +62,7 @@ async def check_agent(
         PreflightError: the agent is that of a plug-in, which cannot be loaded.
     """
     root, settings = settings_around(start, environ, anywhere=anywhere)
-    agent, own = loaded(root, settings, name)
+    agent, own = load_agent(root, settings, name)
     if trial and isinstance(agent, Scripted):
         raise UsageError(
             f"{name} follows its scenario and not what a prompt says, so it cannot be tried; "

@@ -8,13 +8,23 @@ from time import monotonic
 import anyio
 from anyio import to_thread
 
-from spec_kitty_orchestrator.app import git_checks, host_checks, machine_checks, mission_checks
 from spec_kitty_orchestrator.app.build import build_agents, build_host
-from spec_kitty_orchestrator.app.chosen import chosen_agents
-from spec_kitty_orchestrator.app.findings import Finding, Level, edit, error, line, ok, warning
-from spec_kitty_orchestrator.app.installed import describe, look_at
+from spec_kitty_orchestrator.app.checks import Finding, Level, edit, error, line, ok, warning
+from spec_kitty_orchestrator.app.checks.agent_programs import find_installed
+from spec_kitty_orchestrator.app.checks.agents import check_agents, check_installed
+from spec_kitty_orchestrator.app.checks.git import check_repository, check_worktrees
+from spec_kitty_orchestrator.app.checks.host import check_contract, check_policies, host_finding
+from spec_kitty_orchestrator.app.checks.machine import check_gates, check_program, check_records, check_room
+from spec_kitty_orchestrator.app.checks.mission import (
+    check_branch,
+    check_dependencies,
+    check_earlier_run,
+    check_fates,
+    check_lock,
+    check_saved,
+    find_mission,
+)
 from spec_kitty_orchestrator.app.plan import plan_work_packages
-from spec_kitty_orchestrator.app.preflight import check_lock, find_mission
 from spec_kitty_orchestrator.app.project import Project, bare_project, check_prompts, open_project
 from spec_kitty_orchestrator.app.repository import MISSIONS, distrusted, find_repo_root
 from spec_kitty_orchestrator.app.runs import begun_here
@@ -69,7 +79,7 @@ async def diagnose(
     """
     began = monotonic()
     found = Diagnosis(mission=mission)
-    found.findings.append(machine_checks.check_program())
+    found.findings.append(check_program())
     try:
         found.root = await to_thread.run_sync(find_repo_root, start)
     except OrchestratorError as failure:
@@ -132,13 +142,13 @@ async def _look(found: Diagnosis, project: Project, mission: str | None, *, conf
         return await _agents(project) if configured else ()
 
     async def machine() -> Sequence[Finding]:
-        told = [*await machine_checks.check_room(project), *machine_checks.check_records(project.root)]
-        return told + await machine_checks.check_gates(project)
+        told = [*await check_room(project), *check_records(project.root)]
+        return told + await check_gates(project)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(part, 0, agents)
         tasks.start_soon(part, 1, lambda: _host(found, project, mission, configured=configured))
-        tasks.start_soon(part, 2, lambda: git_checks.check_repository(project.root))
+        tasks.start_soon(part, 2, lambda: check_repository(project.root))
         tasks.start_soon(part, 3, machine)
     told = [one for place in sorted(parts) for one in parts[place]]
     # Where the host has refused an agent itself, what we know of its rules for policies adds nothing.
@@ -150,10 +160,10 @@ async def _look(found: Diagnosis, project: Project, mission: str | None, *, conf
 
 async def _agents(project: Project) -> list[Finding]:
     runner = build_agents(project)
-    installed = await look_at(runner, project.agents)
-    found = chosen_agents(project, runner)
+    installed = await find_installed(runner, project.agents)
+    found = check_agents(project, runner)
     for name, one in installed.items():
-        found += describe(name, project.agents[name][0], one)
+        found += check_installed(name, project.agents[name][0], one)
     return found
 
 
@@ -168,17 +178,17 @@ async def _host(
     try:
         host = build_host(project, say)
     except HostError as failure:
-        return [host_checks.host_finding(failure, project)]
+        return [host_finding(failure, project)]
     limit_s = project.settings.host.call_timeout
     try:
         async with host:
             with anyio.fail_after(limit_s):
-                told += await host_checks.check_contract(project, host)
+                told += await check_contract(project, host)
             if any(one.level is Level.ERROR for one in told):
                 return told
             if configured:
                 with anyio.fail_after(limit_s):
-                    told += await host_checks.check_policies(project, build_agents(project), host)
+                    told += await check_policies(project, build_agents(project), host)
             if mission is not None:
                 await _mission(told, found, project, host, mission)
     except* OrchestratorError as failures:
@@ -195,7 +205,7 @@ def _finding(failures: ExceptionGroup[OrchestratorError], project: Project) -> F
     while isinstance(one, ExceptionGroup):
         one = one.exceptions[0]
     if isinstance(one, HostError):
-        return host_checks.host_finding(one, project)
+        return host_finding(one, project)
     return error("git.works", str(one).replace("\n", "; "))
 
 
@@ -211,17 +221,17 @@ async def _mission(
         return
     root, found.mission = project.root, state.slug
     told.append(ok("mission.exists", f"the host knows {state.slug}: {len(state.lanes)} work packages"))
-    told += await to_thread.run_sync(mission_checks.check_branch, root, state.slug)
+    told += await to_thread.run_sync(check_branch, root, state.slug)
     lock = check_lock(project, state.slug)
     told.append(lock)
-    told += await mission_checks.check_earlier_run(root, state.slug)
-    told += mission_checks.check_dependencies(state)
+    told += await check_earlier_run(root, state.slug)
+    told += check_dependencies(state)
     if not (root / MISSIONS / state.slug).is_dir():
         return  # it lives on another branch, as was told, and the host cannot say where its work is done
     with anyio.fail_after(limit_s + SLOWEST_CALL_S * len(state.lanes)):
         planned = await plan_work_packages(project, host, state)
-    told += mission_checks.check_fates(state, planned)
+    told += check_fates(state, planned)
     if lock.level is not Level.OK:
         return  # what is uncommitted while a run works is its own
-    told += await to_thread.run_sync(mission_checks.check_saved, root, state.slug)
-    told += await git_checks.check_worktrees(planned, await begun_here(root, state.slug))
+    told += await to_thread.run_sync(check_saved, root, state.slug)
+    told += await check_worktrees(planned, await begun_here(root, state.slug))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import anyio
 
-from spec_kitty_orchestrator.app.chosen import dependence, policy_problems, roles
+from spec_kitty_orchestrator.app.checks.agents import dependent_reviews, policy_problems, roles
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.core.gates import Gate
 from spec_kitty_orchestrator.core.model import Lane, MissionState, PolicyMetadata, Role, Workspace
@@ -105,7 +105,7 @@ async def make_plan(
         min_free_memory=run.min_free_memory,
         min_free_disk=run.min_free_disk,
         gates=project.policy.gates,
-        warnings=(*dependence(project), *warnings),
+        warnings=(*dependent_reviews(project), *warnings),
         review_quorum=run.needed_approvals,
     )
 

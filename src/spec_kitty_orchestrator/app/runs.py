@@ -108,7 +108,7 @@ def spelled(root: Path, mission: str) -> str:
     return found[0]
 
 
-async def choose_unfinished(root: Path, mission: str | None) -> KnownRun:
+async def find_unfinished(root: Path, mission: str | None) -> KnownRun:
     """Choose the run to go on with: the one that was named, or the only unfinished one.
 
     Raises:
@@ -132,17 +132,17 @@ async def _choose(root: Path, mission: str | None) -> KnownRun:
     if resting:
         raise UsageError(
             "several runs are unfinished; choose one with --mission:\n"
-            + "\n".join(f"  {one.mission}  {describe(one)}" for one in resting)
+            + "\n".join(f"  {one.mission}  {describe_run(one)}" for one in resting)
         )
     for one in runs:
         if one.owner is not None:
-            raise RunActive(f"nothing to resume: {one.mission} {describe(one)}")
+            raise RunActive(f"nothing to resume: {one.mission} {describe_run(one)}")
     aborted = [one.mission for one in runs if one.aborted]
     hint = f"; aborted, resumed only by name: --mission {', '.join(aborted)}" if aborted else ""
     raise UsageError(f"there is no unfinished run here{hint or '; `orchestrate` starts one'}")
 
 
-def describe(run: KnownRun) -> str:
+def describe_run(run: KnownRun) -> str:
     """Say in some words where a run stands."""
     if run.damage is not None:
         return f"journal damaged: {run.damage}"

@@ -1,4 +1,4 @@
-"""Shows: the command line, and the only place where an `OrchestratorError` ends.
+"""Takes orders: the command line, and the only place where an `OrchestratorError` ends.
 
 Whatever goes wrong becomes one message on stderr and the exit code of its class; never a traceback.
 """
@@ -8,15 +8,15 @@ from typing import Annotated
 
 import typer
 
-from spec_kitty_orchestrator.cli import agents, crash, words
-from spec_kitty_orchestrator.cli.abort import abort
-from spec_kitty_orchestrator.cli.console import SteadyConsole
+from spec_kitty_orchestrator.cli import agents, crash
 from spec_kitty_orchestrator.cli.doctor import doctor
+from spec_kitty_orchestrator.cli.operator import abort, retry, skip
 from spec_kitty_orchestrator.cli.orchestrate import orchestrate
 from spec_kitty_orchestrator.cli.resume import resume
-from spec_kitty_orchestrator.cli.retry import retry, skip
 from spec_kitty_orchestrator.cli.status import status
 from spec_kitty_orchestrator.errors import InvalidTransition, OrchestratorError
+from spec_kitty_orchestrator.views import words
+from spec_kitty_orchestrator.views.console import SteadyConsole
 
 PROGRAM = "spec-kitty-orchestrator"
 BUG = 3
@@ -41,7 +41,7 @@ app.add_typer(agents.app, name="agents")
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from spec_kitty_orchestrator.app import VERSION
+        from spec_kitty_orchestrator.app.build import VERSION
 
         typer.echo(f"{PROGRAM} {VERSION}")
         raise typer.Exit

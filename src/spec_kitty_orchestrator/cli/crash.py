@@ -9,7 +9,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from spec_kitty_orchestrator.app import LOGS, VERSION, find_repo_root
+from spec_kitty_orchestrator.app.build import VERSION
+from spec_kitty_orchestrator.app.repository import LOGS, find_repo_root
 from spec_kitty_orchestrator.errors import InvalidTransition, OrchestratorError
 from spec_kitty_orchestrator.machine.logs import make_private_directory, write_private
 from spec_kitty_orchestrator.machine.redaction import Redactor

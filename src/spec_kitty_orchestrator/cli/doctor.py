@@ -8,13 +8,15 @@ from typing import Annotated
 import anyio
 import typer
 
-from spec_kitty_orchestrator import app
-from spec_kitty_orchestrator.app import Diagnosis, Level
-from spec_kitty_orchestrator.cli import findings, words
-from spec_kitty_orchestrator.cli.console import SteadyConsole
+from spec_kitty_orchestrator.app.build import VERSION
+from spec_kitty_orchestrator.app.checks import Level
+from spec_kitty_orchestrator.app.doctor import Diagnosis, diagnose
+from spec_kitty_orchestrator.cli import findings
 from spec_kitty_orchestrator.cli.options import ImplAgent, RepoRoot, ReviewAgent, project_folder
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.secret_names import secret_values
+from spec_kitty_orchestrator.views import words
+from spec_kitty_orchestrator.views.console import SteadyConsole
 
 
 def doctor(
@@ -36,7 +38,7 @@ def doctor(
     The exit code is 5 if a run would fail.
     """
     flags = {"impl_agents": impl_agent, "review_agents": review_agent, "gate": gate or None}
-    found = anyio.run(app.diagnose, project_folder(repo_root), os.environ, flags, mission)
+    found = anyio.run(diagnose, project_folder(repo_root), os.environ, flags, mission)
     redactor = found.project.redactor if found.project else Redactor(secret_values(os.environ))
     if as_json:
         typer.echo(json.dumps(redactor.value(_document(found)), indent=2, ensure_ascii=True))
@@ -56,7 +58,7 @@ def _summary(found: Diagnosis) -> str:
 
 def _document(found: Diagnosis) -> dict[str, object]:
     return {
-        "version": app.VERSION,
+        "version": VERSION,
         "repository": str(found.root) if found.root else None,
         "mission": found.mission,
         "exit_code": found.exit_code,

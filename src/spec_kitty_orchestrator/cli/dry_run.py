@@ -4,10 +4,10 @@ import shlex
 
 from rich.console import Console
 
-from spec_kitty_orchestrator.app import Plan, PlannedRole, PlannedWorkPackage
-from spec_kitty_orchestrator.cli import words
+from spec_kitty_orchestrator.app.plan import Plan, PlannedRole, PlannedWorkPackage
 from spec_kitty_orchestrator.core.gates import Gate
 from spec_kitty_orchestrator.quantities import spelled_size
+from spec_kitty_orchestrator.views import words
 
 LONGEST_LINE = 4000
 """Characters: an argv must be seen whole."""

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from rich.console import Console
 from rich.text import Text
 
-from spec_kitty_orchestrator.app import Finding, Level
-from spec_kitty_orchestrator.cli import words
+from spec_kitty_orchestrator.app.checks import Finding, Level
+from spec_kitty_orchestrator.views import words
 
 LONGEST = 4000
 """Characters: a command must be seen whole."""

@@ -6,12 +6,18 @@ from typing import Annotated
 import anyio
 import typer
 
-from spec_kitty_orchestrator import app
+from spec_kitty_orchestrator.app.build import build_host
+from spec_kitty_orchestrator.app.checks import stop_at
+from spec_kitty_orchestrator.app.checks.agent_programs import find_installed
+from spec_kitty_orchestrator.app.checks.agents import find_problems, untried_versions
+from spec_kitty_orchestrator.app.checks.mission import check_free, read_mission
+from spec_kitty_orchestrator.app.plan import make_plan
+from spec_kitty_orchestrator.app.project import open_project
 from spec_kitty_orchestrator.cli import dry_run, options, running
-from spec_kitty_orchestrator.cli.console import SteadyConsole
 from spec_kitty_orchestrator.cli.options import RunOptions
 from spec_kitty_orchestrator.cli.running import Work
 from spec_kitty_orchestrator.errors import OrchestratorError
+from spec_kitty_orchestrator.views.console import SteadyConsole
 
 
 @options.runs_a_mission
@@ -27,24 +33,24 @@ def orchestrate(
 
     Interrupt it at any time; the same command, or `resume`, goes on where it was.
     """
-    project = app.open_project(options.project_folder(chosen.repo_root), os.environ, chosen.settings)
+    project = open_project(options.project_folder(chosen.repo_root), os.environ, chosen.settings)
     work = Work(project, mission, chosen, fresh=fresh)
     raise typer.Exit(anyio.run(work.main, _show_plan if plan_only else running.run))
 
 
 async def _show_plan(work: Work) -> int:
-    problems = app.find_problems(work.project, work.agents)
+    problems = find_problems(work.project, work.agents)
     try:
-        async with app.build_host(work.project, work.say) as host:
+        async with build_host(work.project, work.say) as host:
             await host.check_contract()
-            state = await app.examine(work.project, host, work.mission)
-            problems += app.check_free(work.project, state.slug)
-            installed = await app.look_at(work.agents, work.project.agents, thorough=False)
-            unfamiliar = app.unfamiliar(work.agents, installed)
-            plan = await app.make_plan(work.project, host, work.agents, state, unfamiliar)
+            state = await read_mission(work.project, host, work.mission)
+            problems += check_free(work.project, state.slug)
+            installed = await find_installed(work.agents, work.project.agents, thorough=False)
+            versions = untried_versions(work.agents, installed)
+            plan = await make_plan(work.project, host, work.agents, state, versions)
     except OrchestratorError as error:
         problems.append(error)
     else:
         dry_run.show(plan, SteadyConsole(highlight=False, soft_wrap=True, redactor=work.project.redactor))
-    app.stop_at(problems)
+    stop_at(problems)
     return 0

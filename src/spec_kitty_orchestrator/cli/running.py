@@ -7,13 +7,21 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
 
-from spec_kitty_orchestrator import app
-from spec_kitty_orchestrator.app import Installed, Project
+from spec_kitty_orchestrator.app.build import build, build_agents, build_host, run_log
+from spec_kitty_orchestrator.app.checks import stop_at
+from spec_kitty_orchestrator.app.checks.agent_programs import Installed, find_installed
+from spec_kitty_orchestrator.app.checks.agents import (
+    dependent_reviews,
+    find_problems,
+    uncounted_costs,
+    untried_versions,
+)
+from spec_kitty_orchestrator.app.checks.mission import read_mission
+from spec_kitty_orchestrator.app.project import Project
+from spec_kitty_orchestrator.app.repository import mission_files, unsaved
+from spec_kitty_orchestrator.app.runs import archive_journal, describe_end, known_run
 from spec_kitty_orchestrator.cli import summary
-from spec_kitty_orchestrator.cli.console import SteadyConsole
-from spec_kitty_orchestrator.cli.live import LiveView
 from spec_kitty_orchestrator.cli.options import OnInterrupt, RunOptions
-from spec_kitty_orchestrator.cli.plain import PlainView
 from spec_kitty_orchestrator.core.model import MissionState
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.landing import land
@@ -24,6 +32,9 @@ from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.logs import configure_logging
 from spec_kitty_orchestrator.machine.sleep import kept_awake
+from spec_kitty_orchestrator.views.console import SteadyConsole
+from spec_kitty_orchestrator.views.live import LiveView
+from spec_kitty_orchestrator.views.plain import PlainView
 
 NOT_LANDED = 1
 STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -44,7 +55,7 @@ class Work:
         self.mission = mission
         self.chosen = chosen
         self.fresh = fresh
-        self.agents = app.build_agents(project, self.say)
+        self.agents = build_agents(project, self.say)
         self.interrupt: Callable[[int], None] = self._leave
         self._drains = chosen.on_interrupt is OnInterrupt.DRAIN
         self._received: int | None = None
@@ -121,13 +132,13 @@ class Work:
 @asynccontextmanager
 async def prepared(work: Work) -> AsyncIterator[tuple[HostClient, MissionState]]:
     """Find everything that stands in the way, and raise it all at once; the host is closed at the end."""
-    problems = app.find_problems(work.project, work.agents)
-    for reason in app.uncounted(work.project):
+    problems = find_problems(work.project, work.agents)
+    for reason in uncounted_costs(work.project):
         work.say(reason)
     try:
-        host = app.build_host(work.project, work.say, work.note_call)
+        host = build_host(work.project, work.say, work.note_call)
     except OrchestratorError as error:
-        app.stop_at([*problems, error])
+        stop_at([*problems, error])
         raise
     states: list[MissionState] = []
     incompatible: list[OrchestratorError] = []
@@ -141,12 +152,12 @@ async def prepared(work: Work) -> AsyncIterator[tuple[HostClient, MissionState]]
 
     async def look() -> None:
         try:
-            states.append(await app.examine(work.project, host, work.mission))
+            states.append(await read_mission(work.project, host, work.mission))
         except OrchestratorError as error:
             unreadable.append(error)
 
     async def look_at_agents() -> None:
-        work.installed = await app.look_at(work.agents, work.project.agents, thorough=False)
+        work.installed = await find_installed(work.agents, work.project.agents, thorough=False)
 
     async with host:
         # A call of the host takes seconds, and none needs another's answer.
@@ -154,7 +165,7 @@ async def prepared(work: Work) -> AsyncIterator[tuple[HostClient, MissionState]]
             tasks.start_soon(look_at_agents)
             tasks.start_soon(check)
             tasks.start_soon(look)
-        app.stop_at(problems + (incompatible or unreadable))
+        stop_at(problems + (incompatible or unreadable))
         yield host, states[0]
 
 
@@ -164,7 +175,7 @@ async def run(work: Work) -> int:
         host, state = await stack.enter_async_context(prepared(work))
         project, mission = work.project, state.slug
         stack.enter_context(MissionLock(project.directory(mission), mission))
-        stack.enter_context(configure_logging(app.run_log(project, mission), project.redactor))
+        stack.enter_context(configure_logging(run_log(project, mission), project.redactor))
         if not work.chosen.no_caffeinate:
             stack.enter_context(kept_awake())
         console = SteadyConsole(highlight=False, redactor=project.redactor)
@@ -176,9 +187,9 @@ async def run(work: Work) -> int:
             view.said(said)
         for name, found in work.installed.items():
             get_logger().info("agent", agent=name, version=found.version, path=found.path)
-        for warning in (*app.dependence(project), *app.unfamiliar(work.agents, work.installed)):
+        for warning in (*dependent_reviews(project), *untried_versions(work.agents, work.installed)):
             view.said(f"warning: {warning}")
-        orchestrator = app.build(project, mission, host=host, agents=work.agents, observer=view)
+        orchestrator = build(project, mission, host=host, agents=work.agents, observer=view)
         work.tell(orchestrator, view)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(view.keep_showing)
@@ -196,12 +207,12 @@ async def _begin(work: Work, mission: str) -> str:
     """Put an earlier run aside, or say in one line that this start goes on with it; "" if there is none."""
     root = work.project.root
     if work.fresh:
-        archived = app.archive_journal(root, mission)
+        archived = archive_journal(root, mission)
         kept = f"; the earlier journal is kept as {archived.relative_to(root)}" if archived else ""
         return f"{mission}: a fresh start{kept}"
-    earlier = await app.known_run(root, mission)
+    earlier = await known_run(root, mission)
     if earlier.unfinished:
-        return f"{mission}: goes on with the run that {app.describe_end(earlier)}"
+        return f"{mission}: goes on with the run that {describe_end(earlier)}"
     return ""
 
 
@@ -210,8 +221,8 @@ async def _land(work: Work, host: HostClient, result: RunResult) -> tuple[bool, 
     if not (work.chosen.merge or work.chosen.accept) or result.exit_code != 0:
         return True, ()
     root, slug = work.project.root, result.state.slug
-    files = app.mission_files(root, slug)
-    lost = app.unsaved(root, files) if work.chosen.merge else []
+    files = mission_files(root, slug)
+    lost = unsaved(root, files) if work.chosen.merge else []
     if lost:
         names = ", ".join(str(path) for path in lost)
         return False, [

@@ -12,13 +12,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from spec_kitty_orchestrator import app
-from spec_kitty_orchestrator.app import LiveAttempt, MissionStatus
-from spec_kitty_orchestrator.cli import options, words
-from spec_kitty_orchestrator.cli.console import SteadyConsole
-from spec_kitty_orchestrator.cli.live import STYLES
+from spec_kitty_orchestrator.app.project import open_project
+from spec_kitty_orchestrator.app.repository import journaled
+from spec_kitty_orchestrator.app.status import LiveAttempt, MissionStatus, mission_status
+from spec_kitty_orchestrator.cli import options
 from spec_kitty_orchestrator.core.quota import used_up
 from spec_kitty_orchestrator.errors import UsageError
+from spec_kitty_orchestrator.views import words
+from spec_kitty_orchestrator.views.console import SteadyConsole
+from spec_kitty_orchestrator.views.live import STYLES
 
 WIDTH_OF_FILES = 200
 """Columns of the table where no terminal says how wide it is."""
@@ -33,11 +35,11 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show where every work package of a mission stands, and what runs now."""
-    project = app.open_project(options.project_folder(repo_root), os.environ, {})
-    known = app.journaled(project.root)
+    project = open_project(options.project_folder(repo_root), os.environ, {})
+    known = journaled(project.root)
     if mission is None and not known:
         raise UsageError("no mission was run here yet; name one with --mission")
-    found = anyio.run(app.mission_status, project, mission or known[0])
+    found = anyio.run(mission_status, project, mission or known[0])
     if as_json:
         document = project.redactor.value(_document(found, known))
         typer.echo(json.dumps(document, indent=2, ensure_ascii=True))

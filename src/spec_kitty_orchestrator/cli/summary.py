@@ -10,12 +10,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from spec_kitty_orchestrator.app import MissionFiles, Project, mission_files, unsaved
-from spec_kitty_orchestrator.app.repository import status_checkout
-from spec_kitty_orchestrator.cli import words
+from spec_kitty_orchestrator.app.project import Project
+from spec_kitty_orchestrator.app.repository import MissionFiles, mission_files, status_checkout, unsaved
 from spec_kitty_orchestrator.core.model import Lane, Ruling, WorkPackage
 from spec_kitty_orchestrator.core.quota import used_up
 from spec_kitty_orchestrator.driver.result import RunResult
+from spec_kitty_orchestrator.views import words
 
 LONGEST_LINE = 2000
 _STATUS_COPIES = (

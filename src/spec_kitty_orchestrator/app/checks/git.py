@@ -6,7 +6,7 @@ from pathlib import Path
 
 import anyio
 
-from spec_kitty_orchestrator.app.findings import Finding, error, line, ok, warning
+from spec_kitty_orchestrator.app.checks import Finding, error, line, ok, warning
 from spec_kitty_orchestrator.app.plan import PlannedWorkPackage
 from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.errors import WorkspaceError

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import anyio.to_thread
 
 from spec_kitty_orchestrator.app.build import build_agents, connect, journal
-from spec_kitty_orchestrator.app.preflight import examine
+from spec_kitty_orchestrator.app.checks.mission import read_mission
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.runs import strays
 from spec_kitty_orchestrator.config import nearest
@@ -36,7 +36,7 @@ class Decided:
 
 
 @dataclass
-class _Hand:
+class _Operation:
     """One work package in a person's hands, while nothing else runs the mission."""
 
     project: Project
@@ -61,9 +61,9 @@ class _Hand:
 
 
 @asynccontextmanager
-async def _in_hand(project: Project, mission: str, wp_id: str) -> AsyncIterator[_Hand]:
+async def _locked(project: Project, mission: str, wp_id: str) -> AsyncIterator[_Operation]:
     host = await connect(project)
-    state = await examine(project, host, mission)
+    state = await read_mission(project, host, mission)
     if wp_id not in state.lanes:
         raise UsageError(f"{state.slug} has no work package {wp_id}{nearest(wp_id, state.lanes)}")
     lane = state.lanes[wp_id]
@@ -89,7 +89,7 @@ async def _in_hand(project: Project, mission: str, wp_id: str) -> AsyncIterator[
             tick_command="",
             new_id=lambda: "",
         )
-        yield _Hand(project, host, state, lines, performer, wp)
+        yield _Operation(project, host, state, lines, performer, wp)
 
 
 async def _check_unattended(project: Project, mission: str, wp_id: str) -> None:
@@ -102,7 +102,7 @@ async def _check_unattended(project: Project, mission: str, wp_id: str) -> None:
         )
 
 
-async def retry(project: Project, mission: str, wp_id: str, note: str) -> Decided:
+async def retry_work_package(project: Project, mission: str, wp_id: str, note: str) -> Decided:
     """Put a parked or blocked work package back to work, with fresh bounds.
 
     Args:
@@ -117,25 +117,25 @@ async def retry(project: Project, mission: str, wp_id: str, note: str) -> Decide
         HostError: the host cannot be used, or refused the move; to try again is harmless.
         JournalError: the journal cannot be read or written.
     """
-    async with _in_hand(project, mission, wp_id) as hand:
-        wp, lane = hand.wp, hand.wp.lane
+    async with _locked(project, mission, wp_id) as operation:
+        wp, lane = operation.wp, operation.wp.lane
         if lane is not Lane.BLOCKED and wp.phase not in (Phase.FINISHED, Phase.PARKING):
             raise UsageError(
                 f"{wp_id} is neither parked nor blocked ({lane}, {wp.phase}): a run goes on with it anyway"
             )
-        await hand.record(Retried(note))
+        await operation.record(Retried(note))
         if lane is Lane.BLOCKED:
             why = note or "put back to work by a person"
-            await hand.move(Lane.IN_PROGRESS, why)
+            await operation.move(Lane.IN_PROGRESS, why)
             lane = Lane.IN_PROGRESS
             if not wp.base:
                 # Nobody began it here, so it has no worktree, and its dependencies are to be checked.
-                await hand.move(Lane.PLANNED, why)
+                await operation.move(Lane.PLANNED, why)
                 lane = Lane.PLANNED
-        return Decided(hand.state.slug, hand.wp, lane)
+        return Decided(operation.state.slug, operation.wp, lane)
 
 
-async def skip(project: Project, mission: str, wp_id: str, note: str) -> Decided:
+async def skip_work_package(project: Project, mission: str, wp_id: str, note: str) -> Decided:
     """Park a work package so that the rest can go on; later starts leave it alone until it is retried.
 
     Args:
@@ -150,8 +150,8 @@ async def skip(project: Project, mission: str, wp_id: str, note: str) -> Decided
         HostError: the host cannot be used.
         JournalError: the journal cannot be read or written.
     """
-    async with _in_hand(project, mission, wp_id) as hand:
-        command = await hand.record(Skipped(hand.wp.lane, note))
+    async with _locked(project, mission, wp_id) as operation:
+        command = await operation.record(Skipped(operation.wp.lane, note))
         while not isinstance(command, Finish):
-            command = await hand.record(await hand.performer.perform(hand.wp, command))
-        return Decided(hand.state.slug, hand.wp, hand.wp.lane)
+            command = await operation.record(await operation.performer.perform(operation.wp, command))
+        return Decided(operation.state.slug, operation.wp, operation.wp.lane)

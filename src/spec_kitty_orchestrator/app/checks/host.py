@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from spec_kitty_orchestrator.app.chosen import roles
-from spec_kitty_orchestrator.app.findings import Finding, edit, error, line, ok
+from spec_kitty_orchestrator.app.checks import Finding, edit, error, line, ok
+from spec_kitty_orchestrator.app.checks.agents import roles
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.core.model import PolicyMetadata, Role

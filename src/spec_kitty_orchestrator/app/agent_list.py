@@ -6,10 +6,10 @@ from pathlib import Path
 
 from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
 from spec_kitty_orchestrator.app.build import VERSION
-from spec_kitty_orchestrator.app.chosen import banned, refused, scenario
-from spec_kitty_orchestrator.app.findings import Finding, error
-from spec_kitty_orchestrator.app.installed import Installed, describe, look_at
-from spec_kitty_orchestrator.app.roster import all_names, configured, redactor_of, settings_around
+from spec_kitty_orchestrator.app.checks import Finding, error
+from spec_kitty_orchestrator.app.checks.agent_programs import Installed, find_installed
+from spec_kitty_orchestrator.app.checks.agents import banned, check_installed, refused, scenario
+from spec_kitty_orchestrator.app.project import all_names, find_agent, redactor_of, settings_around
 from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
 from spec_kitty_orchestrator.errors import PreflightError
@@ -66,11 +66,11 @@ async def list_agents(start: Path, environ: Mapping[str, str], *, anywhere: bool
     broken = []
     for name in all_names(settings):
         try:
-            agents[name] = configured(root, settings, name)
+            agents[name] = find_agent(root, settings, name)
         except PreflightError as problem:
             broken.append(error("agent.plugin", str(problem), about=name))
     runner = ConfiguredAgents(root, agents, version=VERSION)
-    installed = await look_at(runner, agents)
+    installed = await find_installed(runner, agents)
     file = root / CONFIG_FILE
     listed = []
     for name, (agent, own) in agents.items():
@@ -78,6 +78,6 @@ async def list_agents(start: Path, environ: Mapping[str, str], *, anywhere: bool
         found = [*scenario(name, own, file), *banned(name, runner, file)]
         for role, policy in policies.items():
             found += refused(name, role, policy, file)
-        found += describe(name, agent, installed[name])
+        found += check_installed(name, agent, installed[name])
         listed.append(ListedAgent(name, agent, installed[name], policies, tuple(found)))
     return Listing(tuple(listed), tuple(broken), redactor_of(environ, settings))

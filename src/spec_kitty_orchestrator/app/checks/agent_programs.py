@@ -3,7 +3,6 @@
 What they print is not trusted: it is read for a version and for nothing else.
 """
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -15,10 +14,8 @@ from string import Template
 import anyio
 import anyio.to_thread
 
-from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.spec import Agent, ListsModels, Login
-from spec_kitty_orchestrator.agents.versions import read_version, tried
-from spec_kitty_orchestrator.app.findings import Finding, Level, error, line, ok, warning
+from spec_kitty_orchestrator.agents.versions import read_version
 from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
 from spec_kitty_orchestrator.machine.inquiry import Answer, ask
 
@@ -29,8 +26,6 @@ ANSWER_LIMIT_S = 20.0
 
 _CANNOT_RUN = (126, 127)
 """What a shell ends with that cannot start a program; other CLIs may only not know `--version`."""
-_RUN = re.compile(r"run `([^`]+)`(?! with)")
-_SET = re.compile(r"set ([A-Z][A-Z0-9_]+)")
 
 
 class LoginState(StrEnum):
@@ -66,7 +61,7 @@ class Installed:
     model: str = ""
 
 
-async def look_at(
+async def find_installed(
     runner: ConfiguredAgents, names: Iterable[str], *, thorough: bool = True
 ) -> Mapping[str, Installed]:
     """Look at the CLIs of agents, some at once.
@@ -160,89 +155,3 @@ def _expanded(name: str, env: Mapping[str, str]) -> str | None:
         return Template(re.sub(r"^~(?=/)", "$HOME", name)).substitute(known)
     except (KeyError, ValueError):
         return None
-
-
-def unfamiliar(runner: ConfiguredAgents, found: Mapping[str, Installed]) -> list[str]:
-    """Warn of each installed agent whose version is not known to work."""
-    warnings = []
-    for name, one in found.items():
-        if one.path is not None:
-            told = _version_finding(name, runner.agent(name)[0], one)
-            warnings += [told.text] if told.level is not Level.OK else []
-    return warnings
-
-
-def describe(name: str, agent: Agent, found: Installed) -> list[Finding]:
-    """Say what is right and wrong with an agent's CLI."""
-    if found.path is None:
-        return [missing(name, found.program, agent)]
-    told = [_version_finding(name, agent, found)]
-    if found.broken:
-        return told
-    told.append(_login_finding(name, agent.login, found))
-    if found.model and isinstance(agent, ListsModels):
-        # Settings of the project's own may add models, and are not read from the folder where it was asked.
-        text = f"agent {name}: {found.model}: unless the project's own settings add it, attempts fail"
-        told.append(warning("agent.model", text, line(agent.executable, *agent.models_command), name))
-    return told
-
-
-def _version_finding(name: str, agent: Agent, found: Installed) -> Finding:
-    if found.trouble:
-        make = error if found.broken else warning
-        return make(
-            "agent.version", f"agent {name}: `{found.path} --version` {found.trouble}", agent.install, name
-        )
-    if found.version and not tried(found.version, agent.versions):
-        text = (
-            f"agent {name}: version {found.version} is of another major than those that were tried "
-            f"({', '.join(agent.versions)}): its arguments or its output may have changed"
-        )
-        return warning("agent.version", text, _older(agent), name)
-    version = f" {found.version}" if found.version else ""
-    return ok("agent.version", f"agent {name}:{version} at {found.path}", name)
-
-
-def _older(agent: Agent) -> str:
-    package = agent.install.removeprefix("npm install -g ")
-    alone = package != agent.install and " " not in package and "@" not in package[1:]
-    return f"{agent.install}@{agent.versions[-1]}" if alone else ""
-
-
-def missing(name: str, executable: str, agent: Agent) -> Finding:
-    """Say that an agent's program is not there."""
-    where = "is not an executable file" if os.sep in executable else "is not on PATH"
-    how = f"install it ({agent.install})" if agent.install else "install it"
-    return error(
-        "agent.installed",
-        f"agent {name} is not installed: {executable} {where}; {how} or {correction(name, agent)}",
-        agent.install,
-        name,
-    )
-
-
-def correction(name: str, agent: Agent) -> str:
-    """Say where a person names the program of an agent."""
-    key = "correct command" if isinstance(agent, Declared) else "set executable"
-    return f"{key} in [agents.{name}]"
-
-
-def _login_finding(name: str, login: Login, found: Installed) -> Finding:
-    if found.login is LoginState.YES:
-        return ok("agent.login", f"agent {name} is logged in: {found.login_by}", name)
-    mend = _way_to_log_in(login.how)
-    if found.login is LoginState.NO:
-        unless = "unless a provider of your own needs none"
-        text = f"agent {name} is not logged in: {found.login_by}; {login.how}, {unless}"
-    else:
-        seen = f" ({found.login_by})" if found.login_by else ""
-        text = f"agent {name}: nothing shows that it is logged in{seen}; if it is not, {login.how}"
-    return warning("agent.login", text, mend, name)
-
-
-def _way_to_log_in(how: str) -> str:
-    """Return the command that `Login.how` begins with."""
-    run, variable = _RUN.match(how), _SET.match(how)
-    if run:
-        return run[1]
-    return f"export {variable[1]}='…'" if variable else ""

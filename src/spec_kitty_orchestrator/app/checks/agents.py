@@ -1,10 +1,15 @@
-"""What can be said of the chosen agents without asking anybody: their flags, their policies, their fit."""
+"""Whether the selected agents can do their work: their flags and policies, their cost, their CLIs here."""
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
-from spec_kitty_orchestrator.app.findings import Finding, Level, edit, error
+from spec_kitty_orchestrator.agents.declared import Declared
+from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings, ListsModels, Login
+from spec_kitty_orchestrator.agents.versions import tried
+from spec_kitty_orchestrator.app.checks import Finding, Level, edit, error, errors, line, ok, warning
+from spec_kitty_orchestrator.app.checks.agent_programs import Installed, LoginState
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.core.host_rules import (
@@ -15,14 +20,20 @@ from spec_kitty_orchestrator.core.host_rules import (
     other_name,
 )
 from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
-from spec_kitty_orchestrator.errors import ConfigError
+from spec_kitty_orchestrator.errors import (
+    ConfigError,
+    OrchestratorError,
+)
 from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
+from spec_kitty_orchestrator.machine.runner import LocalAgents
 
 _OTHERS = "spec-kitty-orchestrator agents"
 """Shows who else can be chosen."""
+_RUN = re.compile(r"run `([^`]+)`(?! with)")
+_SET = re.compile(r"set ([A-Z][A-Z0-9_]+)")
 
 
-def chosen_agents(project: Project, runner: ConfiguredAgents) -> list[Finding]:
+def check_agents(project: Project, runner: ConfiguredAgents) -> list[Finding]:
     """Check the flags, policies, families and costs of the agents that a run may use."""
     file = project.root / CONFIG_FILE
     found: list[Finding] = []
@@ -31,10 +42,12 @@ def chosen_agents(project: Project, runner: ConfiguredAgents) -> list[Finding]:
     run, budget = project.settings.run, project.budget
     level = Level.ERROR if run.require_independent_review else Level.WARNING
     said = "--require-independent-review: " if run.require_independent_review else ""
-    found += [Finding("review.independent", level, f"{said}{one}", _OTHERS) for one in dependence(project)]
+    found += [
+        Finding("review.independent", level, f"{said}{one}", _OTHERS) for one in dependent_reviews(project)
+    ]
     level = Level.ERROR if budget.strict else Level.WARNING
     said = " (--strict-budget)" if budget.strict else ""
-    found += [Finding("budget.counted", level, f"{one}{said}", _OTHERS) for one in uncounted(project)]
+    found += [Finding("budget.counted", level, f"{one}{said}", _OTHERS) for one in uncounted_costs(project)]
     for role, names in roles(project).items():
         for name in names:
             agent, _ = project.agents[name]
@@ -51,7 +64,7 @@ def roles(project: Project) -> Mapping[Role, tuple[str, ...]]:
     return {Role.IMPLEMENT: run.impl_agents, Role.REVIEW: run.review_agents}
 
 
-def uncounted(project: Project) -> list[str]:
+def uncounted_costs(project: Project) -> list[str]:
     """Say of each agent that does not tell what it costs that a limited cost does not hold for it."""
     if not project.budget.limits_cost:
         return []
@@ -63,7 +76,7 @@ def uncounted(project: Project) -> list[str]:
     ]
 
 
-def dependence(project: Project) -> list[str]:
+def dependent_reviews(project: Project) -> list[str]:
     """Name each implementer of whose work no reviewer, or too few of them, is independent."""
     run = project.settings.run
     needed = run.needed_approvals if run.require_independent_review else 1
@@ -148,3 +161,98 @@ def _without_role(name: str, agent: Agent, role: Role) -> Finding:
     has = " and ".join(sorted(agent.roles))
     text = f"agent {name} is chosen to {role}, but it can only {has}; choose another one for that"
     return error("agent.roles", text, about=name)
+
+
+def untried_versions(runner: ConfiguredAgents, found: Mapping[str, Installed]) -> list[str]:
+    """Warn of each installed agent whose version is not known to work."""
+    warnings = []
+    for name, one in found.items():
+        if one.path is not None:
+            told = _version_finding(name, runner.agent(name)[0], one)
+            warnings += [told.text] if told.level is not Level.OK else []
+    return warnings
+
+
+def check_installed(name: str, agent: Agent, found: Installed) -> list[Finding]:
+    """Say what is right and wrong with an agent's CLI."""
+    if found.path is None:
+        return [missing(name, found.program, agent)]
+    told = [_version_finding(name, agent, found)]
+    if found.broken:
+        return told
+    told.append(_login_finding(name, agent.login, found))
+    if found.model and isinstance(agent, ListsModels):
+        # Settings of the project's own may add models, and are not read from the folder where it was asked.
+        text = f"agent {name}: {found.model}: unless the project's own settings add it, attempts fail"
+        told.append(warning("agent.model", text, line(agent.executable, *agent.models_command), name))
+    return told
+
+
+def _version_finding(name: str, agent: Agent, found: Installed) -> Finding:
+    if found.trouble:
+        make = error if found.broken else warning
+        return make(
+            "agent.version", f"agent {name}: `{found.path} --version` {found.trouble}", agent.install, name
+        )
+    if found.version and not tried(found.version, agent.versions):
+        text = (
+            f"agent {name}: version {found.version} is of another major than those that were tried "
+            f"({', '.join(agent.versions)}): its arguments or its output may have changed"
+        )
+        return warning("agent.version", text, _older(agent), name)
+    version = f" {found.version}" if found.version else ""
+    return ok("agent.version", f"agent {name}:{version} at {found.path}", name)
+
+
+def _older(agent: Agent) -> str:
+    package = agent.install.removeprefix("npm install -g ")
+    alone = package != agent.install and " " not in package and "@" not in package[1:]
+    return f"{agent.install}@{agent.versions[-1]}" if alone else ""
+
+
+def missing(name: str, executable: str, agent: Agent) -> Finding:
+    """Say that an agent's program is not there."""
+    where = "is not an executable file" if os.sep in executable else "is not on PATH"
+    how = f"install it ({agent.install})" if agent.install else "install it"
+    return error(
+        "agent.installed",
+        f"agent {name} is not installed: {executable} {where}; {how} or {correction(name, agent)}",
+        agent.install,
+        name,
+    )
+
+
+def correction(name: str, agent: Agent) -> str:
+    """Say where a person names the program of an agent."""
+    key = "correct command" if isinstance(agent, Declared) else "set executable"
+    return f"{key} in [agents.{name}]"
+
+
+def _login_finding(name: str, login: Login, found: Installed) -> Finding:
+    if found.login is LoginState.YES:
+        return ok("agent.login", f"agent {name} is logged in: {found.login_by}", name)
+    mend = _way_to_log_in(login.how)
+    if found.login is LoginState.NO:
+        unless = "unless a provider of your own needs none"
+        text = f"agent {name} is not logged in: {found.login_by}; {login.how}, {unless}"
+    else:
+        seen = f" ({found.login_by})" if found.login_by else ""
+        text = f"agent {name}: nothing shows that it is logged in{seen}; if it is not, {login.how}"
+    return warning("agent.login", text, mend, name)
+
+
+def _way_to_log_in(how: str) -> str:
+    """Return the command that `Login.how` begins with."""
+    run, variable = _RUN.match(how), _SET.match(how)
+    if run:
+        return run[1]
+    return f"export {variable[1]}='…'" if variable else ""
+
+
+def find_problems(project: Project, runner: LocalAgents) -> list[OrchestratorError]:
+    """Check agents and policies without asking the host."""
+    found = check_agents(project, runner)
+    for name, (agent, settings) in project.agents.items():
+        if runner.executable(name) is None:
+            found.append(missing(name, settings.executable or agent.executable, agent))
+    return errors(found)

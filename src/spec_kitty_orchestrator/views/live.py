@@ -13,9 +13,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from spec_kitty_orchestrator.cli import words
 from spec_kitty_orchestrator.core.events import Event
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase, WorkPackage
+from spec_kitty_orchestrator.views import words
 
 SHORTEST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 3.0

@@ -7,7 +7,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from spec_kitty_orchestrator.app.build import VERSION, build_headroom
-from spec_kitty_orchestrator.app.findings import Finding, edit, error, line, ok, warning
+from spec_kitty_orchestrator.app.checks import Finding, edit, error, line, ok, warning
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import JOURNALS, LOGS
 from spec_kitty_orchestrator.config import CONFIG_FILE

@@ -4,11 +4,17 @@ A check stands in one place and gives findings; a run raises the errors among th
 """
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from spec_kitty_orchestrator.errors import OrchestratorError, PreflightError
+from spec_kitty_orchestrator.errors import (
+    HostError,
+    OrchestratorError,
+    PreflightError,
+    RunActive,
+    UsageError,
+)
 
 
 class Level(StrEnum):
@@ -79,3 +85,16 @@ def edit(file: object) -> str:
     """Write the command with which a person edits a file."""
     # It is not quoted, because it may hold arguments, such as `code --wait`.
     return f"${{EDITOR:-vi}} {shlex.quote(str(file))}"
+
+
+def stop_at(problems: Iterable[OrchestratorError]) -> None:
+    """Raise all problems as one error with the exit code of the gravest: usage, host, lock, preflight."""
+    found = sorted(problems, key=lambda problem: problem.exit_code)
+    if not found:
+        return
+    if len(found) == 1:
+        raise found[0]
+    kinds: Mapping[int, type[OrchestratorError]] = {
+        kind.exit_code: kind for kind in (UsageError, HostError, RunActive, PreflightError)
+    }
+    raise kinds[found[0].exit_code]("\n".join(str(problem) for problem in found))

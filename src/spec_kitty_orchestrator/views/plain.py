@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 import anyio
 from rich.console import Console
 
-from spec_kitty_orchestrator.cli import words
 from spec_kitty_orchestrator.core.events import Event
 from spec_kitty_orchestrator.core.model import Phase, WorkPackage
+from spec_kitty_orchestrator.views import words
 
 HEARTBEAT_S = 60.0
 

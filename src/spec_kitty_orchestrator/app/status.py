@@ -1,24 +1,25 @@
-"""Where a mission stands: the host's lanes, the journal's fold and the lock, joined for people."""
+"""The status of a mission: the host's lanes, the journal's fold and the lock, joined for people."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from spec_kitty_orchestrator.app.build import build_headroom, connect, journal
-from spec_kitty_orchestrator.app.held_back import held_back
-from spec_kitty_orchestrator.app.preflight import examine
+from spec_kitty_orchestrator.app.checks.mission import read_mission
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import LOGS
 from spec_kitty_orchestrator.app.runs import last_start
 from spec_kitty_orchestrator.core.events import AttemptOpened
-from spec_kitty_orchestrator.core.model import Lane, Phase, Role, WorkPackage
+from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase, Policy, Role, WorkPackage
+from spec_kitty_orchestrator.core.quota import OnRateLimit, used_up
 from spec_kitty_orchestrator.driver.quotas import known_quotas, resting
 from spec_kitty_orchestrator.driver.recover import fold
 from spec_kitty_orchestrator.machine.journal import SystemClock
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
 from spec_kitty_orchestrator.machine.logs import path_part
-from spec_kitty_orchestrator.ports import Entry, Line, RunAborted, RunEnded
+from spec_kitty_orchestrator.ports import Entry, Line, RunAborted, RunEnded, RunStarted
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class LiveAttempt:
 
 
 @dataclass(frozen=True)
-class Standing:
+class WorkPackageStatus:
     """One work package: the host's lane, and what this machine knows of it.
 
     `note` says what it waits for, `gate_log` is the directory of the gate that runs, "" if none does.
@@ -67,7 +68,7 @@ class MissionStatus:
     owner: Owner | None
     started: bool
     last_exit: int | None
-    work_packages: tuple[Standing, ...]
+    work_packages: tuple[WorkPackageStatus, ...]
     aborted: bool = False
     resting: Mapping[str, datetime] = field(default_factory=dict)
 
@@ -82,7 +83,7 @@ async def mission_status(project: Project, mission: str) -> MissionStatus:
         JournalError: the journal is damaged.
     """
     host = await connect(project)
-    state = await examine(project, host, mission)
+    state = await read_mission(project, host, mission)
     directory = project.directory(state.slug)
     lines = await journal(project, state.slug).read()
     known = fold(lines, project.policy)
@@ -91,7 +92,7 @@ async def mission_status(project: Project, mission: str) -> MissionStatus:
     rests = resting(known_quotas(lines), SystemClock().now())
     reasons: Mapping[str, str] = {}
     if owner is not None and started is not None and end is None:
-        reasons = held_back(state, known, started, await build_headroom(project).shortage(), rests)
+        reasons = wait_reasons(state, known, started, await build_headroom(project).shortage(), rests)
     return MissionStatus(
         mission=state.slug,
         owner=owner,
@@ -100,7 +101,7 @@ async def mission_status(project: Project, mission: str) -> MissionStatus:
         aborted=isinstance(end, RunAborted),
         resting=rests,
         work_packages=tuple(
-            _standing(
+            _work_package(
                 known.get(wp) or WorkPackage(wp),
                 lane,
                 state.dependencies.get(wp, ()),
@@ -113,9 +114,9 @@ async def mission_status(project: Project, mission: str) -> MissionStatus:
     )
 
 
-def _standing(
+def _work_package(
     wp: WorkPackage, lane: Lane, dependencies: tuple[str, ...], lines: Sequence[Line], held: str, logs: Path
-) -> Standing:
+) -> WorkPackageStatus:
     attempt = wp.open_attempt
     live = None
     if attempt is not None:
@@ -127,7 +128,7 @@ def _standing(
             directory=attempt.directory,
             since=_opened_at(attempt.id, lines),
         )
-    return Standing(
+    return WorkPackageStatus(
         id=wp.id,
         lane=lane,
         dependencies=dependencies,
@@ -155,3 +156,66 @@ def _opened_at(attempt_id: str, lines: Sequence[Line]) -> datetime | None:
         ):
             return line.at
     return None
+
+
+_REVIEWED_NEXT = frozenset({Phase.CLAIMING_REVIEW, Phase.REVIEWING})
+_IMPLEMENTED_NEXT = frozenset({Phase.WAITING, Phase.IMPLEMENTING})
+
+
+def wait_reasons(
+    state: MissionState,
+    known: Mapping[str, WorkPackage],
+    started: RunStarted,
+    shortage: str,
+    resting: Mapping[str, datetime],
+) -> Mapping[str, str]:
+    """Say of each work package that only lacks an agent or room what it waits for.
+
+    Args:
+        state: as the host has it now.
+        known: what the journal says of each work package.
+        started: the start that is active, with its limits.
+        shortage: what the machine is short of, "" if it has room.
+        resting: agents whose quota is used up, and until when.
+    """
+    at_work = Counter(one.open_attempt.agent for one in known.values() if one.open_attempt is not None)
+    slots = sum(_holds_a_slot(one) for one in known.values())
+    reasons: dict[str, str] = {}
+    for wp_id, lane in state.lanes.items():
+        wp = known.get(wp_id) or WorkPackage(wp_id)
+        if not _could_go_on(wp, lane, state):
+            continue
+        order = _order(wp, lane, started.policy)
+        able = order[:1] if started.on_rate_limit != OnRateLimit.FALLBACK else order
+        agent = order[0] if order else ""
+        most = (started.limits_in_force or started.max_per_agent).get(agent, 0)
+        if able and all(one in resting for one in able):
+            first = min(able, key=resting.__getitem__)
+            reasons[wp_id] = f"waits for {first}: {used_up(resting[first])}"
+        elif most and at_work[agent] >= most:
+            reasons[wp_id] = f"waits for {agent}: at most {most} at once"
+        elif shortage and wp.phase is Phase.WAITING and slots < started.max_concurrent:
+            reasons[wp_id] = f"waits for room: {shortage}"
+    return reasons
+
+
+def _holds_a_slot(wp: WorkPackage) -> bool:
+    return wp.phase not in (Phase.WAITING, Phase.FINISHED) and not wp.rests
+
+
+def _could_go_on(wp: WorkPackage, lane: Lane, state: MissionState) -> bool:
+    if wp.open_attempt is not None or wp.rests or wp.phase not in _IMPLEMENTED_NEXT | _REVIEWED_NEXT:
+        return False
+    if lane is not Lane.PLANNED:
+        return lane in (Lane.CLAIMED, Lane.IN_PROGRESS, Lane.FOR_REVIEW, Lane.IN_REVIEW)
+    needed = state.dependencies.get(wp.id, ())
+    return all(one in state.lanes and state.lanes[one].complete for one in needed)
+
+
+def _order(wp: WorkPackage, lane: Lane, policy: Policy) -> tuple[str, ...]:
+    """Return whose attempt comes next, and who may stand in; nobody where the policy has no such agent."""
+    reviewed = wp.phase in _REVIEWED_NEXT or (
+        wp.phase is Phase.WAITING and lane in (Lane.FOR_REVIEW, Lane.IN_REVIEW)
+    )
+    position, agents = wp.order(Role.REVIEW if reviewed else Role.IMPLEMENT, policy)
+    return agents[position:]
