@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 import tomllib
 import zipfile
 from importlib import import_module, metadata
@@ -41,6 +43,20 @@ def test_the_public_names_are_sorted_and_exist() -> None:
     names = spec_kitty_orchestrator.__all__
     assert list(names) == sorted(set(names))
     assert [name for name in names if not hasattr(spec_kitty_orchestrator, name)] == []
+
+
+@pytest.mark.parametrize("name", ["spec_kitty_orchestrator", "spec_kitty_orchestrator.core"])
+def test_importing_the_package_or_the_core_loads_nothing_else(name: str) -> None:
+    text = f"import sys; before = set(sys.modules); import {name}; print(*sys.modules.keys() - before)"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    loaded = {one for one in done.stdout.split() if one.split(".")[0] not in sys.stdlib_module_names}
+    assert loaded == {"spec_kitty_orchestrator", name}
+
+
+def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = spec_kitty_orchestrator.nonsense
+    assert {*spec_kitty_orchestrator.__all__} <= {*dir(spec_kitty_orchestrator)}
 
 
 def test_every_public_thing_is_documented() -> None:

@@ -3,49 +3,53 @@
 What other programs import to build drivers of their own. `Orchestrator` runs a mission with parts that
 implement the protocols of `spec_kitty_orchestrator.ports`; `open_project` and `build` give the default ones;
 `step` and `plan` are the decisions alone; `spec_kitty_orchestrator.testing` has stand-ins.
+
+Each name is loaded when it is first asked for, so that importing this costs nothing.
 """
 
-from importlib.metadata import version
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from spec_kitty_orchestrator.app.build import build, build_agents, connect
-from spec_kitty_orchestrator.app.project import open_project
-from spec_kitty_orchestrator.core.lifecycle import resume, step
-from spec_kitty_orchestrator.core.model import (
-    AgentReport,
-    Attempt,
-    Lane,
-    MissionState,
-    Outcome,
-    Phase,
-    Policy,
-    PolicyMetadata,
-    Result,
-    Role,
-    Ruling,
-    Verdict,
-    WorkPackage,
-    Workspace,
-)
-from spec_kitty_orchestrator.core.prompts import Prompts
-from spec_kitty_orchestrator.core.scheduler import Finished, Idle, Snapshot, Stalled, Start, plan
-from spec_kitty_orchestrator.core.verdict import read_verdict
-from spec_kitty_orchestrator.driver.engine import Orchestrator
-from spec_kitty_orchestrator.driver.result import RunResult
-from spec_kitty_orchestrator.errors import (
-    ConfigError,
-    HostError,
-    HostNoReply,
-    HostRefusal,
-    InvalidTransition,
-    JournalError,
-    OrchestratorError,
-    PreflightError,
-    RunActive,
-    UsageError,
-    WorkspaceError,
-)
+if TYPE_CHECKING:
+    from spec_kitty_orchestrator.app.build import build, build_agents, connect
+    from spec_kitty_orchestrator.app.project import open_project
+    from spec_kitty_orchestrator.core.lifecycle import resume, step
+    from spec_kitty_orchestrator.core.model import (
+        AgentReport,
+        Attempt,
+        Lane,
+        MissionState,
+        Outcome,
+        Phase,
+        Policy,
+        PolicyMetadata,
+        Result,
+        Role,
+        Ruling,
+        Verdict,
+        WorkPackage,
+        Workspace,
+    )
+    from spec_kitty_orchestrator.core.prompts import Prompts
+    from spec_kitty_orchestrator.core.scheduler import Finished, Idle, Snapshot, Stalled, Start, plan
+    from spec_kitty_orchestrator.core.verdict import read_verdict
+    from spec_kitty_orchestrator.driver.engine import Orchestrator
+    from spec_kitty_orchestrator.driver.result import RunResult
+    from spec_kitty_orchestrator.errors import (
+        ConfigError,
+        HostError,
+        HostNoReply,
+        HostRefusal,
+        InvalidTransition,
+        JournalError,
+        OrchestratorError,
+        PreflightError,
+        RunActive,
+        UsageError,
+        WorkspaceError,
+    )
 
-__version__ = version("spec-kitty-orchestrator")
+    __version__: str
 
 __all__ = [
     "AgentReport",
@@ -91,3 +95,39 @@ __all__ = [
     "resume",
     "step",
 ]
+
+_HOMES = {
+    "app.build": "build build_agents connect",
+    "app.project": "open_project",
+    "core.lifecycle": "resume step",
+    "core.model": """
+        AgentReport Attempt Lane MissionState Outcome Phase Policy PolicyMetadata Result Role Ruling
+        Verdict WorkPackage Workspace
+    """,
+    "core.prompts": "Prompts",
+    "core.scheduler": "Finished Idle Snapshot Stalled Start plan",
+    "core.verdict": "read_verdict",
+    "driver.engine": "Orchestrator",
+    "driver.result": "RunResult",
+    "errors": """
+        ConfigError HostError HostNoReply HostRefusal InvalidTransition JournalError
+        OrchestratorError PreflightError RunActive UsageError WorkspaceError
+    """,
+}
+"""The public names of each module, for whom the imports above are no more than a promise to type checkers."""
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("spec-kitty-orchestrator")
+    for module, names in _HOMES.items():
+        if name in names.split():
+            value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

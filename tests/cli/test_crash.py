@@ -20,10 +20,10 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(error: Exception, monkeypatch: pytest.MonkeyPatch) -> int:
-    def fail() -> None:
+    def fail(**_: object) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(cli, "command_line", lambda: fail)
     with pytest.raises(SystemExit) as caught:
         cli.main()
     assert isinstance(caught.value.code, int)

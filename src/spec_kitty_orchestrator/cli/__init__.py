@@ -4,46 +4,70 @@ Whatever goes wrong becomes one message on stderr and the exit code of its class
 """
 
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from spec_kitty_orchestrator.cli import agents, crash
-from spec_kitty_orchestrator.cli.doctor import doctor
-from spec_kitty_orchestrator.cli.operator import abort, retry, skip
-from spec_kitty_orchestrator.cli.orchestrate import orchestrate
-from spec_kitty_orchestrator.cli.resume import resume
-from spec_kitty_orchestrator.cli.status import status
 from spec_kitty_orchestrator.errors import InvalidTransition, OrchestratorError
-from spec_kitty_orchestrator.views import words
-from spec_kitty_orchestrator.views.console import SteadyConsole
 
 PROGRAM = "spec-kitty-orchestrator"
 BUG = 3
+
+
+class Place(NamedTuple):
+    """Where a command is, and what it does in one line: the first of its docstring."""
+
+    module: str
+    line: str
+
+
+COMMANDS = {
+    "orchestrate": Place("orchestrate", "Take every work package of a mission from planned to done."),
+    "resume": Place("resume", "Go on with a run that was interrupted, with its own settings."),
+    "abort": Place("operator", "Stop a run and all its agents, and record that it is over."),
+    "retry": Place("operator", "Put a parked or blocked work package back to work."),
+    "skip": Place("operator", "Leave a work package out, so that the rest can go on."),
+    "status": Place("status", "Show where every work package stands, and what runs now."),
+    "doctor": Place("doctor", "Say what would go wrong in a run; nothing is changed."),
+    "agents": Place("agents", "List the agents that can be chosen, or check one."),
+}
+
+
+class _Lazy(TyperCommand):
+    """A command whose module is loaded when it is called: the list of all, and the version, need none."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        name = str(self.name)
+        found = getattr(import_module(f"{__name__}.{COMMANDS[name].module}"), name)
+        return _built(found).make_context(info_name, args, parent=parent, **extra)
+
+
+def _built(found: Callable[..., None] | typer.Typer) -> Any:
+    if isinstance(found, typer.Typer):
+        return typer.main.get_command(found)
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    alone.command()(found)
+    return typer.main.get_command(alone)
+
 
 app = typer.Typer(
     name=PROGRAM,
     help="Runs whole spec-kitty missions: agents implement and review, the host keeps the lanes.",
     no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+    # Text in sections is read at any width, and does not wait for what draws boxes.
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(orchestrate)
-app.command()(resume)
-app.command()(abort)
-app.command()(retry)
-app.command()(skip)
-app.command()(status)
-app.command()(doctor)
-app.add_typer(agents.app, name="agents")
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from spec_kitty_orchestrator.app.build import VERSION
+        from spec_kitty_orchestrator import __version__
 
-        typer.echo(f"{PROGRAM} {VERSION}")
+        typer.echo(f"{PROGRAM} {__version__}")
         raise typer.Exit
 
 
@@ -56,6 +80,15 @@ def _options(
     del version
 
 
+def command_line() -> TyperGroup:
+    """Make the whole command, with every subcommand still to be loaded."""
+    whole = typer.main.get_command(app)
+    assert isinstance(whole, TyperGroup)
+    for name, place in COMMANDS.items():
+        whole.add_command(_Lazy(name, help=place.line, rich_markup_mode=None))
+    return whole
+
+
 def main() -> None:
     """Run the command line; the console script `spec-kitty-orchestrator`."""
     for stream in (sys.stdout, sys.stderr):
@@ -63,7 +96,7 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        app()
+        command_line()(prog_name=PROGRAM)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 - the last place where anything can be caught
@@ -72,6 +105,10 @@ def main() -> None:
 
 def _fail(error: Exception) -> int:
     """Tell people what went wrong and return the exit code."""
+    from spec_kitty_orchestrator.cli import crash
+    from spec_kitty_orchestrator.views import words
+    from spec_kitty_orchestrator.views.console import SteadyConsole
+
     known = [one for one in _leaves(error) if isinstance(one, OrchestratorError)]
     bugs = [one for one in _leaves(error) if not isinstance(one, OrchestratorError)]
     bugs += [one for one in known if isinstance(one, InvalidTransition)]

@@ -26,22 +26,23 @@ from spec_kitty_orchestrator.views.console import SteadyConsole
 LONGEST_LINE = 4000
 """Characters: an argv must be seen whole."""
 
-app = typer.Typer(help="The agents that can be chosen, and how well they fit.")
+agents = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _LOGINS = {LoginState.YES: "yes", LoginState.NO: "no", LoginState.UNKNOWN: "unknown"}
 
 
-@app.callback(invoke_without_command=True)
-def agents(
+@agents.callback(invoke_without_command=True)
+def overview(
     context: typer.Context,
     repo_root: Annotated[
         Path | None, typer.Option(help="The project; else the current directory's.", show_default=False)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """List the agents that can be chosen: installed or not, what they may do, and what is wrong with them.
+    """List the agents that can be chosen, or check one.
 
-    Nothing is spent. Outside of a repository the settings of none apply.
+    The list says whether each is installed, what it may do, and what is wrong with it; nothing is spent.
+    Outside of a repository the settings of none apply.
     """
     if context.invoked_subcommand is not None:
         return
@@ -142,7 +143,7 @@ def _document(one: ListedAgent) -> Mapping[str, object]:
     }
 
 
-@app.command()
+@agents.command()
 def check(
     context: typer.Context,
     agent: Annotated[str, typer.Argument(help="Its name, as --impl-agent takes it.", show_default=False)],
@@ -157,7 +158,9 @@ def check(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Check that an agent keeps the contract: its words, how it reads output, and with --run that it works.
+    """Check that an agent keeps the contract of agents.
+
+    That is its words, how it reads output, and with --run that it works.
 
     Outside of a repository the settings of none apply. Exit code 5 if something is wrong.
     """

@@ -33,9 +33,9 @@ def doctor(
     repo_root: RepoRoot = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Say what would go wrong in a run, without changing or spending anything.
+    """Say what would go wrong in a run; nothing is changed.
 
-    The exit code is 5 if a run would fail.
+    Nothing is spent either. The exit code is 5 if a run would fail.
     """
     flags = {"impl_agents": impl_agent, "review_agents": review_agent, "gate": gate or None}
     found = anyio.run(diagnose, project_folder(repo_root), os.environ, flags, mission)

@@ -34,7 +34,10 @@ def retry(
     note: Annotated[str, typer.Option(help="Guidance for the implementer.", show_default=False)] = "",
     repo_root: options.RepoRoot = None,
 ) -> None:
-    """Put a parked or blocked work package back to work; the next run takes it up."""
+    """Put a parked or blocked work package back to work.
+
+    The next run takes it up.
+    """
     project, slug = _project(repo_root, mission)
     decided = anyio.run(retry_work_package, project, slug, wp, note)
     _tell(
@@ -50,7 +53,10 @@ def skip(
     note: Annotated[str, typer.Option(help="Why, for people.", show_default=False)] = "",
     repo_root: options.RepoRoot = None,
 ) -> None:
-    """Leave a work package out of the run, so that the rest can go on; `retry` takes it in again."""
+    """Leave a work package out, so that the rest can go on.
+
+    `retry` takes it in again.
+    """
     project, slug = _project(repo_root, mission)
     decided = anyio.run(skip_work_package, project, slug, wp, note)
     _tell(project, f"{wp} is left out: {decided.lane} on the host; {decided.wp.note}")

@@ -34,7 +34,7 @@ def status(
     repo_root: options.RepoRoot = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show where every work package of a mission stands, and what runs now."""
+    """Show where every work package stands, and what runs now."""
     project = open_project(options.project_folder(repo_root), os.environ, {})
     known = journaled(project.root)
     if mission is None and not known:
