@@ -69,7 +69,7 @@ async def mission(needs: Mapping[str, tuple[str, ...]], slots: int, agent_s: flo
         host=FakeHost(needs),
         agents=agents,
         workspaces=workspaces,
-        journal=JsonlJournal(Path(folder)) if folder else MemoryJournal(),
+        journal=JsonlJournal(Path(folder), Path(folder)) if folder else MemoryJournal(),
         clock=StoppedClock(),
         observer=Watcher(),
         prompts=Prompts("${task}${report}", "${task}${feedback}${report}", "${task}${verdict}"),

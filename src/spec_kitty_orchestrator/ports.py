@@ -7,7 +7,7 @@ happen in a healthy one comes back as a value.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from spec_kitty_orchestrator.core.budget import Budget
 from spec_kitty_orchestrator.core.events import Event, GateBroken, GateFailed, GatesPassed, GatesStopped
@@ -292,11 +292,19 @@ class Gates(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """One event of one work package as the journal keeps it."""
+    """One event of one work package as the journal keeps it.
+
+    Attributes:
+        took_s: how long the step took that ended with it, in seconds; 0 if it took none.
+        seq: numbers the lines of a journal from 1; the journal gives it.
+    """
 
     at: datetime
     wp_id: str
     event: Event
+    took_s: float = 0.0
+    seq: int = field(default=0, compare=False)
+    line: Literal["event"] = "event"
 
 
 @dataclass(frozen=True)
@@ -314,6 +322,7 @@ class RunStarted:
         on_rate_limit: what was to be done about a quota that is used up, "" if it was not recorded.
         max_wait_s: how long quotas were waited for, in seconds, 0 if it was not recorded.
         budget: what might be spent.
+        number: counts the starts of a journal from 1; the journal gives it, and `seq`, as for every line.
     """
 
     at: datetime
@@ -330,6 +339,9 @@ class RunStarted:
     max_wait_s: float = 0.0
     budget: Budget = field(default_factory=Budget)
     limits_in_force: Mapping[str, int] = field(default_factory=dict)
+    number: int = field(default=0, compare=False)
+    seq: int = field(default=0, compare=False)
+    line: Literal["run"] = "run"
 
 
 @dataclass(frozen=True)
@@ -339,6 +351,8 @@ class RunEnded:
     at: datetime
     exit_code: int
     summary: str
+    seq: int = field(default=0, compare=False)
+    line: Literal["end"] = "end"
 
 
 @dataclass(frozen=True)
@@ -353,6 +367,8 @@ class RunAborted:
     at: datetime
     summary: str
     saved: tuple[str, ...] = ()
+    seq: int = field(default=0, compare=False)
+    line: Literal["aborted"] = "aborted"
 
 
 Line = RunStarted | Entry | RunEnded | RunAborted

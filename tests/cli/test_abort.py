@@ -52,7 +52,7 @@ def folder(project: Project) -> Path:
 def journal(project: Project, *lines: dict[str, object]) -> Path:
     file = folder(project) / "journal.jsonl"
     policy = {"impl_agents": ["scripted"], "review_agents": ["scripted"]}
-    start = {"line": "run", "schema": 1, "at": AT, "mission": SLUG, "actor": "me", "policy": policy}
+    start = {"line": "run", "schema": 2, "at": AT, "mission": SLUG, "actor": "me", "policy": policy}
     written = (start | {"version": "0.2.0"}, *lines)
     file.write_text("".join(json.dumps(line) + "\n" for line in written))
     return file

@@ -21,7 +21,7 @@ SPAWN = '[host]\ntransport = "spawn"\n'
 AT = "2026-01-02T03:04:05+00:00"
 STARTED = {
     "line": "run",
-    "schema": 1,
+    "schema": 2,
     "at": AT,
     "mission": SLUG,
     "actor": "me",

@@ -88,7 +88,7 @@ def begin(project: Project, *events: tuple[str, dict[str, object]], **changes: o
     folder: Path = project.root / ".kittify" / "orchestrator" / SLUG
     folder.mkdir(parents=True)
     policy = {"impl_agents": ["scripted"], "review_agents": ["codex"]}
-    run = {"line": "run", "schema": 1, "at": AT, "mission": SLUG, "actor": "me", "policy": policy}
+    run = {"line": "run", "schema": 2, "at": AT, "mission": SLUG, "actor": "me", "policy": policy}
     lines = [{**run, "version": "0.2.0", "max_concurrent": 4, **changes}]
     lines += [{"line": "event", "at": AT, "wp_id": wp, "event": event} for wp, event in events]
     (folder / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -15,7 +15,7 @@ def limited(project: Project, **changes: object) -> datetime:
     folder = project.root / ".kittify" / "orchestrator" / SLUG
     folder.mkdir(parents=True)
     policy = {"impl_agents": ["scripted"], "review_agents": ["scripted"]}
-    run = {"line": "run", "schema": 1, "mission": SLUG, "actor": "me", "policy": policy, "version": "1"}
+    run = {"line": "run", "schema": 2, "mission": SLUG, "actor": "me", "policy": policy, "version": "1"}
     place = {"path": "w", "prompt_path": "p", "lane_id": "a", "branch": "b", "base_ref": "c"}
     attempt = {"id": "id1", "number": 1, "role": "implement", "agent": "scripted", "directory": "d"}
     report = {"outcome": "rate_limited", "retry_after_s": TEN_HOURS_S}

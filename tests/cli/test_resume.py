@@ -32,7 +32,7 @@ def journal(project: Project, *lines: dict[str, object], slug: str = SLUG) -> Pa
 
 def started(slug: str = SLUG, **changes: object) -> dict[str, object]:
     policy = {"impl_agents": ["scripted"], "review_agents": ["scripted"], "max_attempts": 9}
-    line = {"line": "run", "schema": 1, "at": AT, "mission": slug, "actor": "me", "policy": policy}
+    line = {"line": "run", "schema": 2, "at": AT, "mission": slug, "actor": "me", "policy": policy}
     return line | {"version": "0.2.0"} | changes
 
 

@@ -19,7 +19,7 @@ def journal(project: Project, *events: dict[str, object]) -> Path:
     folder: Path = project.root / ".kittify" / "orchestrator" / SLUG
     folder.mkdir(parents=True, exist_ok=True)
     policy = {"impl_agents": ["scripted"], "review_agents": ["scripted"]}
-    start = {"line": "run", "schema": 1, "at": AT, "mission": SLUG, "actor": "me", "policy": policy}
+    start = {"line": "run", "schema": 2, "at": AT, "mission": SLUG, "actor": "me", "policy": policy}
     lines: list[dict[str, object]] = [start | {"version": "0.2.0"}]
     lines += [{"line": "event", "at": AT, "wp_id": "WP02", "event": one} for one in events]
     file = folder / "journal.jsonl"

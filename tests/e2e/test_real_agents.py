@@ -65,7 +65,7 @@ class Run:
 
     def events(self) -> list[object]:
         """Return what the journal holds of the work packages."""
-        lines = anyio.run(JsonlJournal(self.root / ".kittify/orchestrator" / self.slug).read)
+        lines = anyio.run(JsonlJournal(self.root / ".kittify/orchestrator" / self.slug, self.root).read)
         return [line.event for line in lines if isinstance(line, Entry)]
 
     def module(self, number: int) -> str:

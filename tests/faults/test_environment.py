@@ -29,7 +29,7 @@ SLUG = "demo-01ABC"
 BOUND_S = 60.0
 RUN = {
     "line": "run",
-    "schema": 1,
+    "schema": 2,
     "at": "2026-01-02T03:04:05+00:00",
     "mission": SLUG,
     "actor": "me",
@@ -106,7 +106,7 @@ class Scene:
         git(root, "branch", "kitty/mission-demo")
         self.host = GitHost({"WP01": ()}, root=str(root))
         self.agents = ScriptedAgents(Files(), script)  # type: ignore[arg-type]
-        self.journal = JsonlJournal(root / ".kittify/orchestrator/demo")
+        self.journal = JsonlJournal(root / ".kittify/orchestrator/demo", root)
         self.worktree = root / ".worktrees/demo-lane-1"
         self.branch = "kitty/mission-demo-lane-1"
         self._ids = iter(range(1, 1000))

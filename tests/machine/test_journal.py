@@ -11,19 +11,35 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spec_kitty_orchestrator.core.events import AgentExited, Event, HostRefused, Submitted, TimerFired
-from spec_kitty_orchestrator.core.model import AgentReport, Lane, Outcome, Policy
+from spec_kitty_orchestrator.core.events import (
+    AgentExited,
+    AttemptOpened,
+    Claimed,
+    Event,
+    GateBroken,
+    HostRefused,
+    Submitted,
+    TimerFired,
+)
+from spec_kitty_orchestrator.core.gates import GateResult
+from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Lane, Outcome, Policy, Role, Workspace
 from spec_kitty_orchestrator.errors import JournalError
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock, private_directory
 from spec_kitty_orchestrator.ports import Entry, Line, RunEnded, RunStarted
 
+ROOT = Path("/root")
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 RUN = RunStarted(NOW, "034-x", "me", Policy(("claude-code",), ("codex",)), "0.2.0")
 END = RunEnded(NOW, 1, "two WPs are parked")
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 TIMES = st.datetimes(timezones=st.just(UTC))
+PATH = st.sampled_from(["/root", "/root/.worktrees/x-lane-a", "/root/.kittify/logs/x", "/elsewhere/x"])
 st.register_type_strategy(float, st.floats(allow_nan=False))  # NaN is not equal to itself
+st.register_type_strategy(Workspace, st.builds(Workspace, path=PATH, prompt_path=PATH, lane_id=TEXT))
+st.register_type_strategy(Attempt, st.builds(Attempt, directory=PATH))
+st.register_type_strategy(GateResult, st.builds(GateResult, log=PATH | st.just("")))
+st.register_type_strategy(GateBroken, st.builds(GateBroken, log=PATH | st.just("")))
 EVENTS: st.SearchStrategy[Event] = st.one_of(*(st.from_type(member) for member in Event.__args__))
 LINES: st.SearchStrategy[Line] = st.one_of(
     st.builds(Entry, at=TIMES, wp_id=TEXT, event=EVENTS),
@@ -36,20 +52,19 @@ def entry(number: int) -> Entry:
     return Entry(NOW, f"WP{number:02}", HostRefused("transition", "X", f"ünsinn\n{number}", Lane.PLANNED))
 
 
-def write(path: Path, *lines: Line) -> JsonlJournal:
+def write(path: Path, *lines: Line) -> None:
     async def append() -> None:
         with anyio.fail_after(30):
             for line in lines:
-                await JsonlJournal(path).append(line)
+                await JsonlJournal(path, ROOT).append(line)
 
     anyio.run(append)
-    return JsonlJournal(path)
 
 
-def read(path: Path) -> list[Line]:
+def read(path: Path, root: Path = ROOT) -> list[Line]:
     async def run() -> list[Line]:
         with anyio.fail_after(30):
-            return list(await JsonlJournal(path).read())
+            return list(await JsonlJournal(path, root).read())
 
     return anyio.run(run)
 
@@ -91,8 +106,33 @@ def test_lines_are_json_objects_with_their_type_and_the_schema(tmp_path: Path) -
     write(tmp_path, RUN, entry(1), END)
     records = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
     assert [record["line"] for record in records] == ["run", "event", "end"]
-    assert records[0]["schema"] == 1
+    assert [record["seq"] for record in records] == [1, 2, 3]
+    assert (records[0]["schema"], records[0]["number"]) == (2, 1)
     assert records[1]["event"]["kind"] == "host_refused"
+
+
+def test_lines_and_starts_are_numbered_over_the_whole_file_whoever_writes_them(tmp_path: Path) -> None:
+    write(tmp_path, RUN, entry(1), END)
+    with (tmp_path / "journal.jsonl").open("ab") as file:
+        file.write(b'{"torn')
+    write(tmp_path, RUN, entry(2))
+    lines = read(tmp_path)
+    assert [line.seq for line in lines] == [1, 2, 3, 4, 5]
+    assert [line.number for line in lines if isinstance(line, RunStarted)] == [1, 2]
+
+
+def test_a_repository_can_be_moved_and_its_journal_follows(tmp_path: Path) -> None:
+    place = Workspace("/root/.worktrees/x-lane-a", "/root/kitty-specs/x/tasks/WP01.md")
+    attempt = Attempt("id", 1, Role.IMPLEMENT, "codex", "/root/.kittify/logs/x/WP01/01")
+    write(tmp_path, *(Entry(NOW, "WP01", one) for one in (Claimed(place, "sha"), AttemptOpened(attempt))))
+    assert "/root" not in (tmp_path / "journal.jsonl").read_text()
+    claimed, opened = read(tmp_path, Path("/moved"))
+    assert isinstance(claimed, Entry)
+    assert claimed.event == Claimed(
+        Workspace("/moved/.worktrees/x-lane-a", "/moved/kitty-specs/x/tasks/WP01.md"), "sha"
+    )
+    assert isinstance(opened, Entry)
+    assert opened.event == AttemptOpened(replace(attempt, directory="/moved/.kittify/logs/x/WP01/01"))
 
 
 def test_text_that_is_not_unicode_is_replaced(tmp_path: Path) -> None:
@@ -146,7 +186,7 @@ def test_what_a_power_cut_leaves_at_the_end_is_dropped(tmp_path: Path, junk: byt
         b'{"line":"event","at":"x"}',
         b'{"at":1}',
         b"[" * 100_000,
-        b'{"line":"run"}',
+        b'{"line":"run","schema":2}',
     ],
 )
 def test_damage_in_the_middle_is_named_with_its_line_and_a_way_on(tmp_path: Path, junk: bytes) -> None:
@@ -161,16 +201,20 @@ def test_damage_in_the_middle_is_named_with_its_line_and_a_way_on(tmp_path: Path
 @pytest.mark.parametrize(
     "record",
     [
-        {"line": "run", "schema": 2},
+        {"line": "run", "schema": 1},
+        {"line": "run", "schema": 3},
+        {"line": "run"},
         {"line": "note"},
         {"line": "event", "at": "2026-01-01T00:00:00Z", "wp_id": "WP01", "event": {"kind": "teleported"}},
     ],
 )
-def test_what_a_newer_version_wrote_is_named_as_such(tmp_path: Path, record: object) -> None:
+def test_what_another_version_wrote_is_refused_with_the_ways_on(tmp_path: Path, record: object) -> None:
     write(tmp_path, RUN)
     path = tmp_path / "journal.jsonl"
     path.write_text(path.read_text() + json.dumps(record) + "\n")
-    with pytest.raises(JournalError, match=r"line 2: .*newer version"):
+    with pytest.raises(
+        JournalError, match=r"line 2: .*version of spec-kitty-orchestrator that wrote it.*--fresh"
+    ):
         read(tmp_path)
 
 
@@ -220,7 +264,7 @@ def test_a_file_that_cannot_be_read_is_an_error_with_the_path(tmp_path: Path) ->
 async def test_lines_appended_at_once_are_all_kept_and_share_the_disk_s_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal = JsonlJournal(tmp_path)
+    journal = JsonlJournal(tmp_path, ROOT)
     await journal.append(RUN)
     syncs: list[int] = []
     monkeypatch.setattr("os.fsync", syncs.append)
@@ -236,7 +280,7 @@ async def test_lines_appended_at_once_are_all_kept_and_share_the_disk_s_waits(
 @pytest.mark.asyncio
 async def test_a_failed_append_does_not_spoil_the_next(tmp_path: Path) -> None:
     (tmp_path / "mission").write_text("in the way")
-    journal = JsonlJournal(tmp_path / "mission")
+    journal = JsonlJournal(tmp_path / "mission", ROOT)
     with pytest.raises(JournalError):
         await journal.append(RUN)
     (tmp_path / "mission").unlink()
@@ -259,7 +303,7 @@ def test_what_somebody_said_is_kept_without_secrets_and_names_and_paths_stay(tmp
     event = AgentExited("hidden", report, refused=HostRefused("x", "X", "hidden", Lane.PLANNED))
 
     async def append() -> None:
-        journal = JsonlJournal(tmp_path, clean=lambda text: text.replace("hidden", "-"))
+        journal = JsonlJournal(tmp_path, ROOT, clean=lambda text: text.replace("hidden", "-"))
         await journal.append(Entry(NOW, "hidden", event))
 
     anyio.run(append)

@@ -178,7 +178,7 @@ async def record_abort(root: Path, run: KnownRun, stopped: Stopped, *, save: boo
         WorkspaceError: uncommitted work could not be saved; nothing was changed.
     """
     with MissionLock(run.directory, run.mission):
-        journal = JsonlJournal(run.directory)
+        journal = JsonlJournal(run.directory, root)
         git = GitWorkspaces(root, run.mission)
         saved = []
         for wp in claimed_work(await journal.read()) if save else ():
@@ -221,7 +221,7 @@ async def clean_up(root: Path, run: KnownRun, *, force: bool) -> list[Cleared]:
         WorkspaceError: the records cannot be removed.
     """
     with MissionLock(run.directory, run.mission):
-        lines = await JsonlJournal(run.directory).read()
+        lines = await JsonlJournal(run.directory, root).read()
         wps = fold(lines, run.started.policy if run.started else Policy((), ()))
         git = GitWorkspaces(root, run.mission)
         places: dict[str, list[WorkPackage]] = {}

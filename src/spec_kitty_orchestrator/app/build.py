@@ -110,7 +110,7 @@ def run_log(project: Project, mission: str) -> Path:
 
 def journal(project: Project, mission: str) -> JsonlJournal:
     """Open the journal of a mission; nothing is created before the first line."""
-    return JsonlJournal(project.directory(mission), clean=project.redactor.text)
+    return JsonlJournal(project.directory(mission), project.root, clean=project.redactor.text)
 
 
 def build(

@@ -52,7 +52,7 @@ async def known_run(root: Path, mission: str) -> KnownRun:
     directory = root / JOURNALS / mission
     owner = MissionLock(directory, mission).holder()
     try:
-        started, end = last_start(await JsonlJournal(directory).read())
+        started, end = last_start(await JsonlJournal(directory, root).read())
     except JournalError as damage:
         return KnownRun(mission, directory, None, None, owner, damage)
     return KnownRun(mission, directory, started, end, owner)
@@ -88,7 +88,7 @@ def claimed_work(lines: Sequence[Line]) -> list[WorkPackage]:
 async def begun_here(root: Path, mission: str) -> set[str]:
     """Return the work packages whose worktrees earlier runs have claimed; none, if the journal is damaged."""
     try:
-        lines = await JsonlJournal(root / JOURNALS / mission).read()
+        lines = await JsonlJournal(root / JOURNALS / mission, root).read()
     except JournalError:
         return set()
     return {wp.id for wp in claimed_work(lines)}

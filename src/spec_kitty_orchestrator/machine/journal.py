@@ -1,7 +1,8 @@
 """The record of a mission's runs, one JSON object per line; a line that `append` returned for is on disk.
 
 A crash can tear only what was being written: the last line. It is dropped when reading and cut off before the
-next append, so the file never holds a broken line in its middle.
+next append, so the file never holds a broken line in its middle. Paths below the repository's root are kept
+relative to it, so a repository can be moved.
 """
 
 import errno
@@ -9,32 +10,33 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import anyio
 from anyio import to_thread
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 
 from spec_kitty_orchestrator.core.events import Event
 from spec_kitty_orchestrator.errors import JournalError
-from spec_kitty_orchestrator.ports import Entry, Line, RunAborted, RunEnded, RunStarted
+from spec_kitty_orchestrator.ports import Line
 
-SCHEMA = 1
-"""Written on each run line; a reader refuses a higher one."""
+SCHEMA = 2
+"""Written on each run line; a reader refuses any other."""
+
+Value = TypeVar("Value")
 
 _EVENT: Final = TypeAdapter[Event](Annotated[Event, Field(discriminator="kind")])
-_RUN: Final = TypeAdapter(RunStarted)
-_END: Final = TypeAdapter(RunEnded)
-_ABORTED: Final = TypeAdapter(RunAborted)
-_TIME: Final = TypeAdapter(datetime)
+_LINES: Final = {kind.line: TypeAdapter[Line](kind) for kind in Line.__args__}
 
 WORDS: Final = frozenset({"text", "detail", "message", "note", "summary", "reason", "output", "tail"})
 """Fields that hold what somebody said, and are redacted; names, paths and commits are never touched."""
 
-_KINDS: Final = frozenset(member.kind for member in Event.__args__)
+PATHS: Final = frozenset({"path", "prompt_path", "directory", "log"})
+"""Fields that hold an absolute path, or nothing."""
 
 # Bytes of agent output that were not UTF-8; no JSON reader must be asked to accept them.
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -65,7 +67,8 @@ def private_directory(path: Path) -> None:
 class _Waiting:
     """A line on its way to the disk; whoever holds the lock writes for everybody who waits."""
 
-    data: bytes
+    record: str
+    starts: bool
     written: bool = False
     error: OSError | None = None
 
@@ -75,23 +78,26 @@ class JsonlJournal:
 
     Args:
         directory: of the mission's own; created at the first append.
+        root: of the repository; paths below it are kept relative to it.
         clean: takes out of a text what must not be kept.
     """
 
-    def __init__(self, directory: Path, clean: Callable[[str], str] = str) -> None:
+    def __init__(self, directory: Path, root: Path, clean: Callable[[str], str] = str) -> None:
+        self._root = root
         self._clean = clean
         self.path = directory / "journal.jsonl"
         self._lock = anyio.Lock()
         self._waiting: list[_Waiting] = []
         self._mended = False
+        self._seq = self._number = 0
 
     async def append(self, line: Line) -> None:
-        """Add one line; it is on disk on return.
+        """Add one line under the next sequence number; it is on disk on return.
 
         Raises:
             JournalError: the disk refused; nothing of the line is left in the file.
         """
-        mine = _Waiting(_encode(line, self._clean))
+        mine = _Waiting(self._encode(line), line.line == "run")
         self._waiting.append(mine)
         async with self._lock:
             if not mine.written and mine.error is None:
@@ -107,13 +113,13 @@ class JsonlJournal:
         """Return every whole line, oldest first.
 
         Raises:
-            JournalError: a line that is not the last cannot be read, or a newer version wrote it.
+            JournalError: a line that is not the last cannot be read, or another version wrote it.
         """
         return await to_thread.run_sync(self._read)
 
     def _write(self, batch: Sequence[_Waiting]) -> None:
         try:
-            self._append_bytes(b"".join(waiting.data for waiting in batch))
+            self._append(batch)
         except OSError as error:
             for waiting in batch:
                 waiting.error = error
@@ -121,7 +127,7 @@ class JsonlJournal:
             for waiting in batch:
                 waiting.written = True
 
-    def _append_bytes(self, data: bytes) -> None:
+    def _append(self, batch: Sequence[_Waiting]) -> None:
         if not self._mended:
             private_directory(self.path.parent)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -130,7 +136,7 @@ class JsonlJournal:
                 self._mend(descriptor)
             end = os.fstat(descriptor).st_size
             try:
-                _write_whole(descriptor, data)
+                _write_whole(descriptor, b"".join(map(self._numbered, batch)))
             except OSError:
                 self._mended = False  # should the next line fail too, the next append cuts off the rest
                 os.ftruncate(descriptor, end)
@@ -138,12 +144,22 @@ class JsonlJournal:
         finally:
             os.close(descriptor)
 
+    def _numbered(self, waiting: _Waiting) -> bytes:
+        self._seq += 1
+        numbers = f'{{"seq":{self._seq},'
+        if waiting.starts:
+            self._number += 1
+            numbers += f'"number":{self._number},"schema":{SCHEMA},'
+        return _SURROGATES.sub("\ufffd", numbers + waiting.record[1:]).encode() + b"\n"
+
     def _mend(self, descriptor: int) -> None:
         """Cut off what an earlier process could not finish, and make the file's name durable."""
         content = self.path.read_bytes()
-        whole = sum(len(line) + 1 for line in _whole_lines(content))
+        lines = _whole_lines(content)
+        whole = sum(len(line) + 1 for line in lines)
         if whole < len(content):
             os.ftruncate(descriptor, whole)
+        self._seq, self._number = _last_numbers(lines)
         for folder in (self.path.parent, self.path.parent.parent):
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
@@ -164,11 +180,11 @@ class JsonlJournal:
         lines: list[Line] = []
         for number, raw in enumerate(_whole_lines(content), start=1):
             try:
-                lines.append(_decode(raw))
-            except _NewerVersionError as newer:
+                lines.append(self._decode(raw))
+            except _OtherVersionError as other:
                 raise JournalError(
-                    f"{self.path}, line {number}: {newer}: "
-                    "a newer version of spec-kitty-orchestrator wrote it; go on with that version"
+                    f"{self.path}, line {number}: {other}; go on with the version of spec-kitty-orchestrator "
+                    "that wrote it, or start over with `orchestrate --fresh`, which puts the file aside"
                 ) from None
             except (ValueError, RecursionError) as error:
                 raise JournalError(
@@ -177,6 +193,35 @@ class JsonlJournal:
                 ) from None
         return lines
 
+    def _encode(self, line: Line) -> str:
+        record = {"line": line.line, **asdict(_with_paths(line, self._relative))}
+        # They are told when the line is written.
+        for name in ("seq", "number"):
+            record.pop(name, None)
+        kept = _cleaned(record, self._clean)
+        return json.dumps(kept, ensure_ascii=False, separators=(",", ":"), default=datetime.isoformat)
+
+    def _decode(self, raw: bytes) -> Line:
+        record = json.loads(raw)
+        if not isinstance(record, dict):
+            raise ValueError("it is not an object")  # noqa: TRY004 - like every other damage
+        kind = record.get("line")
+        if not isinstance(kind, str):
+            raise ValueError("it has no type")  # noqa: TRY004 - like every other damage
+        if kind not in _LINES:
+            raise _OtherVersionError(f"lines of type {kind!r} are not known here")
+        if kind == "run" and (schema := record.get("schema")) != SCHEMA:
+            raise _OtherVersionError(f"its schema is {schema}, but this version reads and writes {SCHEMA}")
+        if "event" in record:
+            record["event"] = _event(record["event"])
+        return _with_paths(_LINES[kind].validate_python(record), self._absolute)
+
+    def _relative(self, path: str) -> str:
+        return str(Path(path).relative_to(self._root)) if Path(path).is_relative_to(self._root) else path
+
+    def _absolute(self, path: str) -> str:
+        return str(self._root / path)
+
 
 def _write_whole(descriptor: int, data: bytes) -> None:
     if os.write(descriptor, data) < len(data):
@@ -184,7 +229,7 @@ def _write_whole(descriptor: int, data: bytes) -> None:
     os.fsync(descriptor)
 
 
-class _NewerVersionError(Exception):
+class _OtherVersionError(Exception):
     """A line that this version cannot know."""
 
 
@@ -199,20 +244,16 @@ def _whole_lines(content: bytes) -> list[bytes]:
     return lines
 
 
-def _encode(line: Line, clean: Callable[[str], str]) -> bytes:
-    match line:
-        case RunStarted():
-            record = {"line": "run", "schema": SCHEMA, **asdict(line)}
-        case Entry():
-            record = {"line": "event", **asdict(line)}
-        case RunEnded():
-            record = {"line": "end", **asdict(line)}
-        case RunAborted():
-            record = {"line": "aborted", **asdict(line)}
-    text = json.dumps(
-        _cleaned(record, clean), ensure_ascii=False, separators=(",", ":"), default=datetime.isoformat
-    )
-    return _SURROGATES.sub("\ufffd", text).encode() + b"\n"
+def _last_numbers(lines: Sequence[bytes]) -> tuple[int, int]:
+    """Return the sequence number of a journal's last line, and the number of its last start."""
+    seq = number = 0
+    for line in lines:
+        # Whoever reads the journal is told of a damaged line.
+        with suppress(ValueError, RecursionError, TypeError, AttributeError):
+            record = json.loads(line)
+            seq = max(seq, record.get("seq", 0))
+            number = max(number, record.get("number", 0))
+    return seq, number
 
 
 def _cleaned(value: object, clean: Callable[[str], str], *, said: bool = False) -> object:
@@ -226,36 +267,27 @@ def _cleaned(value: object, clean: Callable[[str], str], *, said: bool = False) 
     return value
 
 
-def _decode(raw: bytes) -> Line:
-    record = json.loads(raw)
-    if not isinstance(record, dict):
-        raise ValueError("it is not an object")  # noqa: TRY004 - like every other damage
-    match record.get("line"):
-        case "run":
-            schema = record.get("schema")
-            if isinstance(schema, int) and schema > SCHEMA:
-                raise _NewerVersionError(f"schema {schema} is not known")
-            return _RUN.validate_python(record)
-        case "event":
-            return _entry(record)
-        case "end":
-            return _END.validate_python(record)
-        case "aborted":
-            return _ABORTED.validate_python(record)
-        case str(other):
-            raise _NewerVersionError(f"lines of type {other!r} are not known")
-        case _:
-            raise ValueError("it has no type")
+def _with_paths(value: Value, change: Callable[[str], str]) -> Value:
+    """Change every path in a record that is not empty."""
+    if isinstance(value, tuple):
+        return type(value)(_with_paths(item, change) for item in value)
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    old = {one.name: getattr(value, one.name) for one in fields(value)}
+    new = {
+        name: change(item) if name in PATHS and item else _with_paths(item, change)
+        for name, item in old.items()
+    }
+    return replace(value, **new) if new != old else value
 
 
-def _entry(record: dict[str, object]) -> Entry:
-    event = record.get("event")
-    if isinstance(event, dict) and isinstance(kind := event.get("kind"), str) and kind not in _KINDS:
-        raise _NewerVersionError(f"events of kind {kind!r} are not known")
-    wp_id = record.get("wp_id")
-    if not isinstance(wp_id, str):
-        raise ValueError("it names no work package")  # noqa: TRY004 - like every other damage
-    return Entry(_TIME.validate_python(record.get("at")), wp_id, _EVENT.validate_python(event))
+def _event(record: object) -> Event:
+    try:
+        return _EVENT.validate_python(record)
+    except ValidationError as error:
+        if error.errors()[0]["type"] == "union_tag_invalid":
+            raise _OtherVersionError(f"events of kind {record['kind']!r} are not known here") from None  # type: ignore[index]
+        raise
 
 
 def _first_line(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """A journal in memory, clocks, and an observer that remembers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import anyio
@@ -8,7 +9,7 @@ import anyio.lowlevel
 
 from spec_kitty_orchestrator.core.events import Event
 from spec_kitty_orchestrator.core.model import WorkPackage
-from spec_kitty_orchestrator.ports import Line
+from spec_kitty_orchestrator.ports import Line, RunStarted
 
 
 class MemoryJournal:
@@ -18,9 +19,14 @@ class MemoryJournal:
         self.lines: list[Line] = []
 
     async def append(self, line: Line) -> None:
-        """Add one line."""
+        """Add one line under the next sequence number."""
         await anyio.lowlevel.checkpoint()
-        self.lines.append(line)
+        seq = self.lines[-1].seq + 1 if self.lines else 1
+        if isinstance(line, RunStarted):
+            number = sum(isinstance(one, RunStarted) for one in self.lines) + 1
+            self.lines.append(replace(line, seq=seq, number=number))
+        else:
+            self.lines.append(replace(line, seq=seq))
 
     async def read(self) -> Sequence[Line]:
         """Return every line."""
