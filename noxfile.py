@@ -102,13 +102,15 @@ def faults(session: nox.Session) -> None:
     session.run("python", "-m", "tests.faults.kill_the_warm_host", *session.posargs, env=env)
 
 
-@nox.session
+@nox.session(python=["3.11", "3.13"])
 def minimums(session: nox.Session) -> None:
-    """Test with the oldest versions of the dependencies that pyproject.toml allows."""
+    """Test with the oldest dependencies that pyproject.toml allows, on the oldest and the newest Python."""
     floors = [requirement.replace(">=", "==") for requirement in PROJECT["project"]["dependencies"]]
     session.install(".", *floors, *group("test"))
     rooms = [f"tests/{room}" for room in ("core", "driver", "host", "machine")]
-    session.run("pytest", "-m", "not real_host and not real_agents", *(session.posargs or rooms))
+    session.run(
+        "pytest", "-n", WORKERS, "-m", "not real_host and not real_agents", *(session.posargs or rooms)
+    )
 
 
 @nox.session
