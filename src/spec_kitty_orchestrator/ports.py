@@ -175,6 +175,10 @@ class CommitRefusal:
 class Workspaces(Protocol):
     """Git in the worktrees of work packages. Raises `WorkspaceError` when git or the disk is broken."""
 
+    async def primary_branch(self) -> str:
+        """Return the branch that is checked out in the primary checkout, "" when detached."""
+        ...
+
     async def ensure(self, wp: str, workspace: Workspace, dependencies: Sequence[str]) -> None:
         """Make sure that the worktree exists; creates it where the host leaves that to us (no lanes.json).
 
@@ -201,7 +205,11 @@ class Workspaces(Protocol):
     async def commit(
         self, wp: str, workspace: Workspace, base: str, message: str, empty_reason: str
     ) -> Evidence | CommitRefusal:
-        """Commit everything that may be committed on the workspace's branch; repeating it is harmless."""
+        """Commit everything that may be committed on the workspace's branch; repeating it is harmless.
+
+        Raises:
+            WorkspaceError: git, its signing or the disk is broken; the work is where it was.
+        """
         ...
 
     async def diff(self, workspace: Workspace, base: str, head: str, limit: int) -> tuple[str, str]:

@@ -520,6 +520,14 @@ def test_git_without_an_identity_fails_a_run(project: Project, monkeypatch: pyte
     assert f"git -C {shlex.quote(str(project.root))} config user.name 'Your Name' && " in found.mend
 
 
+def test_commits_that_cannot_be_signed_where_nobody_is_asked_fail_a_run(project: Project) -> None:
+    project.git("config", "commit.gpgsign", "true")
+    project.git("config", "gpg.program", "false")
+    found = only(wrong(project), "git.signature", "error")
+    assert "failed to sign" in found.text
+    assert found.mend == f"git -C {shlex.quote(str(project.root))} config commit.gpgsign false"
+
+
 def test_a_merge_that_is_under_way_fails_a_run(project: Project) -> None:
     head = project.git("rev-parse", "HEAD")
     (project.root / ".git" / "MERGE_HEAD").write_text(head)

@@ -1,11 +1,13 @@
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-import anyio
 import pytest
 from tests.machine.conftest import BRANCH, Lane, git, git_fails
 
 from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.machine.commit import why_not_signed
+from spec_kitty_orchestrator.machine.git_command import Git
 from spec_kitty_orchestrator.machine.staging import MAX_FILE_BYTES, why_not
 
 pytestmark = pytest.mark.asyncio
@@ -292,11 +294,91 @@ async def test_git_variables_of_an_outer_git_are_ignored(lane: Lane, monkeypatch
     assert evidence.head == git(lane.path, "rev-parse", "HEAD")
 
 
-async def test_a_held_index_lock_is_an_error_that_says_what_to_do(lane: Lane) -> None:
+NO_TERMINAL = "gpg: signing failed: Inappropriate ioctl for device"
+
+
+def sign_without_a_terminal(lane: Lane) -> None:
+    gpg = lane.root.parent / "gpg"
+    gpg.write_text(f"#!/bin/sh\necho '{NO_TERMINAL}' >&2\nexit 2\n")
+    gpg.chmod(0o755)
+    git(lane.root, "config", "commit.gpgsign", "true")
+    git(lane.root, "config", "gpg.program", str(gpg))
+
+
+def hold_the_index(lane: Lane) -> None:
+    Path(git(lane.path, "rev-parse", "--git-path", "index.lock")).touch()
+
+
+def hold_the_branch(lane: Lane) -> None:
+    path = lane.root / ".git/refs/heads" / f"{BRANCH}.lock"
+    path.touch()
+
+
+def lose_the_objects_in_a_hook(lane: Lane) -> None:
+    lane.hook(
+        "pre-commit", f"mv '{lane.root}/.git/objects' '{lane.root}/aside'; : >'{lane.root}/.git/objects'"
+    )
+
+
+def put_objects_back(lane: Lane) -> None:
+    if (aside := lane.root / "aside").exists():
+        (lane.root / ".git/objects").unlink()
+        aside.rename(lane.root / ".git/objects")
+
+
+@pytest.mark.parametrize("hooks", [False, True], ids=["without hooks", "with a hook that agrees"])
+@pytest.mark.parametrize(
+    ("break_it", "cause"),
+    [
+        (sign_without_a_terminal, "failed to sign the data.*unlock the key"),
+        (hold_the_index, r"index\.lock': File exists.*remove the lock file"),
+        (hold_the_branch, r"lane-a\.lock': File exists.*remove the lock file"),
+        (lose_the_objects_in_a_hook, "failed in"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+async def test_what_the_machine_fails_at_is_no_refusal_and_leaves_the_work_where_it_was(
+    lane: Lane, hooks: bool, break_it: Callable[[Lane], None], cause: str
+) -> None:
     lane.write("a.py", "a = 2\n")
-    await anyio.Path(git(lane.path, "rev-parse", "--git-path", "index.lock")).touch()
-    with pytest.raises(WorkspaceError, match="remove the lock file"):
+    lane.write("new.py")
+    if hooks:
+        lane.hook("pre-commit", "exit 0")
+    break_it(lane)
+    with pytest.raises(WorkspaceError, match=cause) as raised:
         await lane.commit()
+    assert "\n" not in str(raised.value)
+    put_objects_back(lane)
+    assert git(lane.path, "rev-parse", "HEAD") == lane.base
+    assert (lane.path / "a.py").read_text() == "a = 2\n"
+    assert (lane.path / "new.py").exists()
+
+
+async def test_once_the_machine_is_mended_the_same_work_is_committed(lane: Lane) -> None:
+    lane.write("new.py")
+    sign_without_a_terminal(lane)
+    with pytest.raises(WorkspaceError):
+        await lane.commit()
+    git(lane.root, "config", "commit.gpgsign", "false")
+    await lane.committed()
+    assert "new.py" in lane.files()
+
+
+@pytest.mark.parametrize(
+    "words", ["No space left on device", "index.lock is in your way", "gpg failed to sign"]
+)
+async def test_a_hook_that_speaks_of_the_machine_is_a_hook_all_the_same(lane: Lane, words: str) -> None:
+    lane.hook("pre-commit", f"echo '{words}' >&2; exit 1")
+    lane.write("a.py", "a = 2\n")
+    assert words in await lane.refused()
+
+
+async def test_signing_is_tried_where_it_is_asked_for_and_changes_nothing(lane: Lane) -> None:
+    assert await why_not_signed(Git(lane.root)) == ""
+    sign_without_a_terminal(lane)
+    before = sorted((lane.root / ".git").rglob("*"))
+    assert "failed to sign" in await why_not_signed(Git(lane.root))
+    assert sorted((lane.root / ".git").rglob("*")) == before
 
 
 async def test_commits_with_the_same_content_have_the_same_tree(lane: Lane) -> None:

@@ -161,3 +161,11 @@ async def test_missing_git_is_an_error_for_people(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(WorkspaceError, match="check that git is installed"):
         await GitWorkspaces(lane.root, "m").fork_point(lane.workspace)
+
+
+async def test_the_branch_of_the_primary_checkout_is_told(lane: Lane) -> None:
+    assert await lane.git.primary_branch() == "main"
+    git(lane.root, "switch", "-q", "-c", "other")
+    assert await lane.git.primary_branch() == "other"
+    git(lane.root, "switch", "-q", "--detach")
+    assert await lane.git.primary_branch() == ""

@@ -1,22 +1,30 @@
 """Committing a work package's work on its branch, or telling the implementer why that cannot be."""
 
-import os
+import shutil
+import tempfile
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from anyio import to_thread
 
 from spec_kitty_orchestrator.core.model import Evidence
 from spec_kitty_orchestrator.machine.diff import stat
-from spec_kitty_orchestrator.machine.git_command import HOOK_TIMEOUT_S, OUR_IDENTITY, Git, failure
+from spec_kitty_orchestrator.machine.git_command import HOOK_TIMEOUT_S, OUR_IDENTITY, Git, failure, in_a_line
 from spec_kitty_orchestrator.machine.git_process import Reply
 from spec_kitty_orchestrator.machine.staging import BIG, HOST, MAX_FILE_BYTES, SECRET, TRACE, stage, why_not
 from spec_kitty_orchestrator.ports import CommitRefusal
 
 STAT_CHARS = 4000
 
+SIGN_TIMEOUT_S = 30.0
+"""A key that needs a person answers in no time of ours; one on a card or in a cloud takes seconds."""
+
 # One more than a hook needs that formats files, stages nothing and still succeeds.
 _ROUNDS = 2
+
+_REFUSED = 1
+"""What `git commit` exits with when a hook said no; where git itself cannot go on, it exits with 128."""
 
 
 async def commit(
@@ -28,7 +36,7 @@ async def commit(
         The range from `base` to the new HEAD, or why the implementer must mend something first.
 
     Raises:
-        WorkspaceError: git or the disk is broken.
+        WorkspaceError: git, its signing or the disk is broken; the work is where it was.
     """
     refusal = await _wrong_place(git, branch, base)
     if refusal is not None:
@@ -187,8 +195,8 @@ async def _commit_index(git: Git, branch: str, message: str, *flags: str) -> Com
     reply = await git.ask(*command, stdin=text + b"\n", timeout_s=HOOK_TIMEOUT_S)
     if reply.code == 0:
         return None
-    if b"failed to sign" in reply.err or b"index.lock" in reply.err or not await _has_hooks(git):
-        raise failure(git.path, command, reply)
+    if reply.code != _REFUSED:
+        raise failure(git.path, command, reply, what=f"the commit on {branch}")
     return CommitRefusal(
         f"A commit hook of this repository refused the commit on {branch}:\n{reply.complaint}\n"
         "Mend what it complains of. If it does not like the commit message, commit the work yourself, on "
@@ -196,11 +204,22 @@ async def _commit_index(git: Git, branch: str, message: str, *flags: str) -> Com
     )
 
 
-async def _has_hooks(git: Git) -> bool:
-    names = ("pre-commit", "prepare-commit-msg", "commit-msg")
-    reply = await git.run("rev-parse", *[part for name in names for part in ("--git-path", f"hooks/{name}")])
-    paths = [git.path / line for line in reply.text.split("\n")]
-    return await to_thread.run_sync(lambda: any(os.access(path, os.X_OK) for path in paths))
+async def why_not_signed(git: Git) -> str:
+    """Try the signature that the settings ask of commits, and say why it fails, "" if it does not.
+
+    Nothing in the repository is changed. Raises `WorkspaceError`.
+    """
+    if (await git.ask("config", "--type=bool", "--get", "commit.gpgSign")).text != "true":
+        return ""
+    folder = Path(await to_thread.run_sync(tempfile.mkdtemp))
+    try:
+        aside = replace(git, objects=folder)
+        tree = (await aside.run("mktree")).text
+        command = (*await identity(git), "commit-tree", "-S", "-m", "To see whether it can be signed", tree)
+        reply = await aside.ask(*command, timeout_s=SIGN_TIMEOUT_S)
+    finally:
+        await to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
+    return "" if reply.code == 0 else in_a_line(reply)
 
 
 async def identity(git: Git) -> tuple[str, ...]:

@@ -33,6 +33,10 @@ class GitWorkspaces:
         # Two `git worktree add` at the same instant trip over each other's half-written folders.
         self._creating = anyio.Lock()
 
+    async def primary_branch(self) -> str:
+        """Return the branch that is checked out in the primary checkout, "" when detached."""
+        return await self._primary.branch()
+
     async def ensure(self, wp: str, workspace: Workspace, dependencies: Sequence[str]) -> None:
         """Make sure that the worktree exists; on a mission without lanes it is made here.
 

@@ -1,6 +1,7 @@
 """Running git and reading what it says of a worktree; no call waits without a bound, and none prompts."""
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,8 @@ GIT_TIMEOUT_S = 300.0
 HOOK_TIMEOUT_S = 1800.0
 """For calls that run hooks of the user's, which may be a whole test suite."""
 
-# Set by a git hook or by an outer git; they would point our calls at another repository or index.
-_REPOSITORY_VARIABLES = (
+# Most are set by a git hook or by an outer git; they would point our calls at another repository or index.
+_UNWANTED = (
     "GIT_DIR",
     "GIT_WORK_TREE",
     "GIT_INDEX_FILE",
@@ -29,6 +30,8 @@ _REPOSITORY_VARIABLES = (
     "GIT_LITERAL_PATHSPECS",
     "GIT_GLOB_PATHSPECS",
     "GIT_ICASE_PATHSPECS",
+    # On this terminal gpg would ask for a passphrase, over what we show there.
+    "GPG_TTY",
 )
 
 _SETTINGS = ("-c", "core.quotepath=off", "-c", "core.fsmonitor=false")
@@ -43,10 +46,12 @@ class Git:
     Attributes:
         path: the directory in which git runs.
         index: another index file than the worktree's own.
+        objects: where new objects are written, if not in the repository.
     """
 
     path: Path
     index: Path | None = None
+    objects: Path | None = None
 
     async def ask(
         self,
@@ -139,7 +144,7 @@ class Git:
 
     def _environment(self) -> dict[str, str]:
         """Return our environment without another repository's variables and without any way to prompt."""
-        kept = {name: value for name, value in os.environ.items() if name not in _REPOSITORY_VARIABLES}
+        kept = {name: value for name, value in os.environ.items() if name not in _UNWANTED}
         kept |= {
             "LC_ALL": "C",
             "GIT_TERMINAL_PROMPT": "0",
@@ -150,6 +155,8 @@ class Git:
         }
         if self.index is not None:
             kept["GIT_INDEX_FILE"] = str(self.index)
+        if self.objects is not None:
+            kept["GIT_OBJECT_DIRECTORY"] = str(self.objects)
         return kept
 
 
@@ -185,14 +192,26 @@ class Change:
         return "U" in self.code or self.code in ("AA", "DD")
 
 
-def failure(path: Path, args: Sequence[str], reply: Reply) -> WorkspaceError:
-    """Say that git failed: the command, the folder, its own words, and what to do."""
+def failure(path: Path, args: Sequence[str], reply: Reply, what: str = "") -> WorkspaceError:
+    """Say in one line that git failed: what, in which folder, its own words, and what to do.
+
+    `what` stands for the command where that says less to people.
+    """
     advice = "run it by hand there, mend the cause and start again"
     if b".lock'" in reply.err and b"File exists" in reply.err:
         advice = "if no git runs there, one was killed: remove the lock file that it names, and start again"
     elif b"No space left" in reply.err:
         advice = "the disk is full: make room and start again"
-    return WorkspaceError(f"`{_shown(args)}` failed in {path} ({reply.code}): {reply.complaint}\n{advice}")
+    elif b"failed to sign" in reply.err:
+        advice = "unlock the key, or `git config commit.gpgsign false`, and start again"
+    return WorkspaceError(f"{what or f'`{_shown(args)}`'} failed in {path}: {in_a_line(reply)}; {advice}")
+
+
+def in_a_line(reply: Reply) -> str:
+    """Return git's own words as one line, without its advice."""
+    told = reply.complaint.partition("\n\nAnother git process")[0]
+    words = (re.sub("^(fatal|error): ", "", line.strip()) for line in told.splitlines())
+    return "; ".join(word for word in words if word) or f"exit code {reply.code}"
 
 
 def _shown(args: Sequence[str]) -> str:

@@ -29,6 +29,7 @@ class FakeWorkspaces:
         rescued: refs that were made, oldest first.
         content: names the content of a commit; each has its own unless a test says otherwise.
         restored: what each review was found to have changed, oldest first.
+        branch: what is checked out in the primary checkout.
     """
 
     def __init__(self) -> None:
@@ -39,6 +40,7 @@ class FakeWorkspaces:
         self.rescued: list[str] = []
         self.restored: list[tuple[str, ...]] = []
         self.content: Callable[[str], str] = lambda sha: sha
+        self.branch = "main"
         self._made = 0
 
     def tree(self, workspace: Workspace) -> FakeTree:
@@ -56,6 +58,11 @@ class FakeWorkspaces:
         tree.commits.append(f"{self._made:040x}")
         tree.dirty.clear()
         return tree.commits[-1]
+
+    async def primary_branch(self) -> str:
+        """Return the branch of the primary checkout."""
+        await anyio.lowlevel.checkpoint()
+        return self.branch
 
     async def ensure(self, wp: str, workspace: Workspace, dependencies: Sequence[str]) -> None:
         """Make the worktree."""

@@ -10,6 +10,7 @@ from spec_kitty_orchestrator.app.checks import Finding, error, line, ok, warning
 from spec_kitty_orchestrator.app.plan import PlannedWorkPackage
 from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.machine.commit import why_not_signed
 from spec_kitty_orchestrator.machine.git_command import Git
 from spec_kitty_orchestrator.machine.worktree import is_worktree
 
@@ -23,7 +24,7 @@ _UNDER_WAY = {"merge": "merge", "rebase": "rebase", "cherry-pick": "cherry-pick"
 async def check_repository(root: Path) -> list[Finding]:
     """Look at git itself and at the primary checkout."""
     git = Git(root)
-    checks = (_version, _identity, _operation, _lock, _stale_worktrees, _remote_head)
+    checks = (_version, _identity, _signature, _operation, _lock, _stale_worktrees, _remote_head)
     found: list[Finding] = []
     for check in checks:
         try:
@@ -55,6 +56,15 @@ async def _identity(git: Git) -> list[Finding]:
                 error("git.identity", "git does not know who commits, so the host cannot commit either", mend)
             ]
     return [ok("git.identity", "git knows who commits")]
+
+
+async def _signature(git: Git) -> list[Finding]:
+    reason = await why_not_signed(git)
+    if not reason:
+        return []
+    text = f"git cannot sign commits while nobody is asked for a passphrase: {reason}; unlock the key, or:"
+    mend = line("git", "-C", git.path, "config", "commit.gpgsign", "false")
+    return [error("git.signature", text, mend)]
 
 
 async def _operation(git: Git) -> list[Finding]:
