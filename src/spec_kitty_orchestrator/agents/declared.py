@@ -28,6 +28,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Login,
     Permissions,
 )
+from spec_kitty_orchestrator.core.json_text import LONGEST_TEXT
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 from spec_kitty_orchestrator.settings.declaration import (
     Condition,
@@ -36,9 +37,6 @@ from spec_kitty_orchestrator.settings.declaration import (
     filled,
     placeholders,
 )
-
-LONGEST_TEXT = 400_000
-"""Characters of an answer that are kept, from its end: the last word counts."""
 
 _SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+=-]{0,199}")
 """It goes back into a command, where it must not become an option."""

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 Event = Mapping[str, object]
 
-LONGEST_LINE = 8_000_000
-"""Characters; a longer line is never a result, and parsing it would cost memory."""
+LONGEST_LINE = 4 * 1024 * 1024
+"""Bytes, and characters; a longer line is never a result, and parsing it would cost memory."""
 
 LONGEST_DETAIL = 2_000
 """Characters of a message for people that are kept, from its end."""

@@ -23,9 +23,6 @@ from spec_kitty_orchestrator.errors import PreflightError
 from spec_kitty_orchestrator.views import words
 from spec_kitty_orchestrator.views.console import SteadyConsole
 
-LONGEST_LINE = 4000
-"""Characters: an argv must be seen whole."""
-
 agents = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _LOGINS = {LoginState.YES: "yes", LoginState.NO: "no", LoginState.UNKNOWN: "unknown"}
@@ -186,7 +183,7 @@ def _show_check(found: CheckedAgent, console: SteadyConsole, *, trial: bool) -> 
     for one in found.checks:
         state = "[green]ok    [/]" if one.ok else "[red]failed[/]"
         console.print(f"{state}  ", end="")
-        console.print(words.clean(f"{one.name}: {one.text}", LONGEST_LINE), markup=False)
+        console.print(words.clean(f"{one.name}: {one.text}", words.LONGEST_LINE), markup=False)
     if found.kept:
         console.print(f"The trial is kept in {found.kept}", markup=False)
     if trial and not found.tried:

@@ -9,16 +9,13 @@ from spec_kitty_orchestrator.core.gates import Gate
 from spec_kitty_orchestrator.quantities import spelled_size
 from spec_kitty_orchestrator.views import words
 
-LONGEST_LINE = 4000
-"""Characters: an argv must be seen whole."""
-
 
 def show(plan: Plan, console: Console) -> None:
     """Print the whole plan. Nothing was changed, and the last line says so."""
 
     def line(text: str = "") -> None:
         indent = len(text) - len(text.lstrip(" "))
-        console.print(" " * indent + words.clean(text, LONGEST_LINE), markup=False)
+        console.print(" " * indent + words.clean(text, words.LONGEST_LINE), markup=False)
 
     size = words.count(len(plan.work_packages), "work package")
     line(f"Mission {plan.mission}: {size}, at most {plan.max_concurrent} at once")

@@ -17,8 +17,6 @@ from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.views import words
 from spec_kitty_orchestrator.views.console import say
 
-LONGEST_LINE = 2000
-
 WorkPackageId = Annotated[
     str, typer.Argument(metavar="WP", help="Id of the work package, for example WP03.", show_default=False)
 ]
@@ -85,7 +83,7 @@ def _next(project: Project, mission: str) -> None:
 
 
 def _tell(project: Project, line: str) -> None:
-    say(words.clean(line, LONGEST_LINE), project.redactor)
+    say(words.clean(line, words.LONGEST_LINE), project.redactor)
 
 
 def abort(
@@ -165,4 +163,4 @@ def _told(stopped: Stopped) -> list[str]:
 
 
 def _say(line: str) -> None:
-    say(words.clean(line, LONGEST_LINE))
+    say(words.clean(line, words.LONGEST_LINE))

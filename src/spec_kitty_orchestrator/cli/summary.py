@@ -17,7 +17,6 @@ from spec_kitty_orchestrator.core.quota import used_up
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.views import words
 
-LONGEST_LINE = 2000
 _STATUS_COPIES = (
     "Do not commit status.json and status.events.jsonl before: these are copies, and the merge conflicts."
 )
@@ -40,7 +39,7 @@ def show(
     ]
     for line in lines:
         indent = len(line) - len(line.lstrip(" "))
-        console.print(" " * indent + words.clean(line, LONGEST_LINE), markup=False)
+        console.print(" " * indent + words.clean(line, words.LONGEST_LINE), markup=False)
 
 
 def _headline(result: RunResult) -> str:

@@ -18,13 +18,11 @@ from typing import Any
 
 import structlog
 
+from spec_kitty_orchestrator.agents.json_lines import LONGEST_LINE
 from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.log import LOGGER_NAME
 from spec_kitty_orchestrator.machine.redaction import Redactor
-
-MAX_LINE_BYTES = 4 * 1024 * 1024
-"""Longer lines are skipped: no CLI reports its result in one, and a flood must not fill our memory."""
 
 _CHUNK_BYTES = 256 * 1024
 
@@ -59,7 +57,7 @@ def read_tail(path: Path, limit: int) -> str:
     return ""
 
 
-def read_lines(path: Path, limit: int = MAX_LINE_BYTES) -> Iterator[str]:
+def read_lines(path: Path, limit: int = LONGEST_LINE) -> Iterator[str]:
     """Yield the lines of a file without their ends, one in memory at a time.
 
     Lines of more than `limit` bytes are skipped; a missing file has no lines.

@@ -10,6 +10,9 @@ from spec_kitty_orchestrator.core import events
 from spec_kitty_orchestrator.core.model import Evidence, Outcome, Ruling, WorkPackage
 
 LINE_LIMIT = 400
+LONGEST_LINE = 4000
+"""Characters of a line that a person asked for, or has to act on."""
+
 SHA_LENGTH = 10
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
