@@ -1,7 +1,7 @@
 """Prints one table: each figure that must hold, what is wanted of it, and whether it is reached.
 
     python benchmarks/table.py                            # everything; half an hour
-    python benchmarks/table.py --only calls,idle          # of: calls diamond critical-path idle scale
+    python benchmarks/table.py --only calls,idle          # of: calls diamond long-agents idle start hops
     python benchmarks/table.py --only diamond --runs 3    # the middle one of three
     python benchmarks/table.py --quick                    # shows in some minutes that it works, no more
 
@@ -14,9 +14,7 @@ import argparse
 import json
 import os
 import platform
-import re
 import shutil
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -25,34 +23,22 @@ from pathlib import Path
 
 import calls
 import diamond
+import hops
 import idle
-from lab import CACHE, COMMAND, HERE, TRANSPORTS, Setup, our_command
-from rows import BenchmarkFailed, Bound, Row, layout
+import start
+from lab import CACHE, COMMAND, TRANSPORTS, Setup, our_command
+from rows import BenchmarkFailed, Row, layout
 
 Part = Callable[[Setup], list[Row]]
-
-
-def scale(setup: Setup) -> list[Row]:
-    """Let `scale.py` measure the scheduler in a process of its own, so that its memory is its own."""
-    command = [sys.executable, str(HERE / "scale.py"), "--runs", "1" if setup.quick else "3"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    ratio = re.search(r"^worst ratio: ([\d.]+)", done.stdout, re.MULTILINE)
-    peak = re.search(r"^peak RSS: (\d+) MiB", done.stdout, re.MULTILINE)
-    if done.returncode or not ratio or not peak:
-        said = (done.stdout + done.stderr).strip()[-1000:]
-        raise BenchmarkFailed(f"scale.py ended with {done.returncode}, after:\n{said}")
-    return [
-        Row("time per WP at 1,000 / at 50", "the worst of 16 comparisons", float(ratio[1]), Bound(1.5, "x")),
-        Row("resident memory at 1,000 WPs", "the largest", float(peak[1]), Bound(143, "MiB")),
-    ]
 
 
 PARTS: Mapping[str, Part] = {
     "calls": calls.measure,
     "diamond": diamond.against_reference,
-    "critical-path": diamond.critical_path,
+    "long-agents": diamond.with_long_agents,
     "idle": idle.measure,
-    "scale": scale,
+    "start": start.measure,
+    "hops": lambda _: hops.measure(),
 }
 
 
@@ -61,7 +47,7 @@ def parse_options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas")
-    parser.add_argument("--runs", type=int, default=1, help="runs of the diamond by both")
+    parser.add_argument("--runs", type=int, default=1, help="runs of each diamond")
     parser.add_argument(
         "--transport",
         choices=TRANSPORTS,
