@@ -1,4 +1,4 @@
-"""Reads the settings of a run: defaults < `.kittify/orchestrator.toml` < `SKO_*` environment < flags.
+"""Reads the settings of a run: defaults < `.kittify/orchestrator.toml` < `SKO_*` variables < record < flags.
 
 Nothing is guessed: an unknown key, a wrong type or a value out of range is a `ConfigError` that names where
 the value came from (file and line, variable or flag) and, for a name, the nearest one that exists.
@@ -7,24 +7,34 @@ the value came from (file and line, variable or flag) and, for a name, the neare
 import difflib
 import re
 import tomllib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from spec_kitty_orchestrator.core.host_rules import forbidden_word
 from spec_kitty_orchestrator.errors import ConfigError
-from spec_kitty_orchestrator.settings import SECTIONS, GateSection, Settings
+from spec_kitty_orchestrator.settings import (
+    SECTIONS,
+    GateSection,
+    RunSettings,
+    Settings,
+    flag_of,
+    named_fields,
+)
 from spec_kitty_orchestrator.settings.agent_section import AgentSection
+from spec_kitty_orchestrator.settings.values import NONE
 
 CONFIG_FILE = Path(".kittify") / "orchestrator.toml"
 ENVIRONMENT_PREFIX = "SKO_"
 DEVELOPMENT_PREFIX = "SKO_TEST_"
 """Variables for the development of this program; no setting is named so."""
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-_FLAGS = {"impl_agents": "impl-agent", "review_agents": "review-agent", "session_resume": "no-session-resume"}
+_GATE = "gate"
+"""Besides the keys of `[run]`: lines for the shell that are gates after those of the file."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -51,7 +61,11 @@ class _Source:
 
 
 def load(
-    repo_root: Path, environ: Mapping[str, str], flags: Mapping[str, object], known_agents: Collection[str]
+    repo_root: Path,
+    environ: Mapping[str, str],
+    flags: Mapping[str, object],
+    known_agents: Collection[str],
+    recorded: Mapping[str, object] | None = None,
 ) -> Settings:
     """Read and check the settings of a repository.
 
@@ -59,9 +73,9 @@ def load(
         repo_root: the primary checkout; the file is `.kittify/orchestrator.toml` in it and may be absent.
         environ: `SKO_<KEY>` for keys of `[run]`, `SKO_HOST_<KEY>` for those of `[host]`.
         flags: what was given on the command line, by the variable's name in small letters without `SKO_`:
-            `<key>` of `[run]`, `host_<key>` of `[host]`. A value of None means not given. Besides, `gate` is
-            a list of lines for the shell that are gates after those of the file.
+            `<key>` of `[run]`, `host_<key>` of `[host]`, and `gate`. A value of None means not given.
         known_agents: names that can be configured and chosen besides those of agents that the file declares.
+        recorded: what `record` returned for the run that goes on.
 
     Raises:
         ConfigError: naming every wrong setting, one a line.
@@ -72,19 +86,25 @@ def load(
     problems: list[str] = []
     labels: dict[tuple[str, ...], str] = {}
 
-    def put(section: str, key: str, value: object, label: str) -> None:
+    def put(name: str, value: object, label: str) -> None:
+        section, key, field = named[name]
         table = merged.setdefault(section, {})
         if isinstance(table, dict):
-            table[key] = value
+            table[key] = _from_text(field, value) if isinstance(value, str) else value
             labels[section, key] = label
 
-    keys = _keys()
-    for variable, (section, key) in _variables(environ, keys, problems).items():
-        put(section, key, _from_text(section, key, environ[variable]), f"environment variable {variable}")
-    _put_gates(merged, flags, labels)
+    named = named_fields()
+    for variable, name in _variables(environ, named, problems).items():
+        put(name, environ[variable], f"environment variable {variable}")
+    _put_gates(merged, given_gates(flags, recorded), labels)
+    for name, value in (recorded or {}).items():
+        if name in RunSettings.model_fields:
+            put(name, value, f"the run's own {flag_of(name)}")
+        elif name != _GATE:
+            problems.append(f"the run was started with a setting that this version does not know: {name}")
     for name, value in flags.items():
-        if value is not None and name != "gate":
-            put(*keys[name], value, f"--{_FLAGS.get(name, name.replace('_', '-'))}")
+        if value is not None and name != _GATE:
+            put(name, value, flag_of(name))
     source = _Source(file, text, labels)
     try:
         settings = Settings.model_validate(merged)
@@ -97,19 +117,37 @@ def load(
     return settings
 
 
-def _put_gates(
-    merged: dict[str, object], flags: Mapping[str, object], labels: dict[tuple[str, ...], str]
-) -> None:
-    """Add the gates of flags; each is named by the first word of its line."""
-    lines, gates = flags.get("gate"), merged.get("gates", [])
+def record(settings: Settings, gates: Sequence[str]) -> Mapping[str, object]:
+    """Return the `[run]` that holds, and the gates that were given, as values of JSON that `load` takes."""
+    return {**settings.run.model_dump(mode="json"), _GATE: list(gates)}
+
+
+def given_gates(flags: Mapping[str, object], recorded: Mapping[str, object] | None) -> tuple[str, ...]:
+    """Return the lines of the gates that are no gates of the file: those given now, else those recorded.
+
+    Raises:
+        ConfigError: `none` stands beside a gate.
+    """
+    lines = flags.get(_GATE)
+    if lines is None:
+        lines = (recorded or {}).get(_GATE)
+    found = tuple(map(str, lines)) if isinstance(lines, list | tuple) else ()
+    if NONE in found[1:] or found[:1] == (NONE,) != found:
+        raise ConfigError(f"--gate: {NONE} means no gates but those of the file; give it alone")
+    return () if found == (NONE,) else found
+
+
+def _put_gates(merged: dict[str, object], lines: Iterable[str], labels: dict[tuple[str, ...], str]) -> None:
+    """Add the gates of lines; each is named by the first word of its line."""
+    gates = merged.get("gates", [])
     if not isinstance(gates, list | tuple):
         return
     gates = list(gates)
-    for line in lines if isinstance(lines, list | tuple) else ():
+    for line in lines:
         known = [one for one in gates if isinstance(one, dict)]
         if any(one.get("command") in (line, ["/bin/sh", "-c", line]) for one in known):
             continue
-        word = (str(line).split() or [""])[0].rpartition("/")[2]
+        word = (line.split() or [""])[0].rpartition("/")[2]
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", word).strip("-._")[:30] or "gate"
         names = {one.get("name") for one in known}
         free = next(one for n in count(1) if (one := name if n == 1 else f"{name}-{n}") not in names)
@@ -143,19 +181,8 @@ def _parse(file: Path, text: str) -> dict[str, object]:
         raise ConfigError(f"{file}: {reason}") from None
 
 
-def _keys() -> dict[str, tuple[str, str]]:
-    """Return the section and the key of every setting that is also a variable or a flag, by that name."""
-    return {
-        key if section == "run" else f"{section}_{key}": (section, key)
-        for section, model in SECTIONS.items()
-        for key in model.model_fields
-    }
-
-
-def _variables(
-    environ: Mapping[str, str], keys: Mapping[str, tuple[str, str]], problems: list[str]
-) -> dict[str, tuple[str, str]]:
-    known = {f"{ENVIRONMENT_PREFIX}{name.upper()}": place for name, place in keys.items()}
+def _variables(environ: Mapping[str, str], names: Iterable[str], problems: list[str]) -> Mapping[str, str]:
+    known = {f"{ENVIRONMENT_PREFIX}{name.upper()}": name for name in names}
     chosen = {}
     for variable in sorted(environ):
         if variable in known:
@@ -165,8 +192,7 @@ def _variables(
     return chosen
 
 
-def _from_text(section: str, key: str, value: str) -> object:
-    field = SECTIONS[section].model_fields[key]
+def _from_text(field: FieldInfo, value: str) -> object:
     if field.annotation is int and re.fullmatch(r"[+-]?\d{1,9}", value.strip()):
         return int(value)
     if field.annotation is bool:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
 
-from spec_kitty_orchestrator.core.budget import Budget
 from spec_kitty_orchestrator.core.events import Event, GateBroken, GateFailed, GatesPassed, GatesStopped
 from spec_kitty_orchestrator.core.gates import GateStanding
 from spec_kitty_orchestrator.core.model import (
@@ -320,16 +319,10 @@ class RunStarted:
     """Opens each start of a run in the journal; the entries that follow were decided by this policy.
 
     Attributes:
-        max_concurrent: how many work packages were in work at once, 0 if it was not recorded.
-        timeout_s: the longest implement attempt, in seconds, 0 if it was not recorded.
-        review_timeout_s: the same of a review.
-        stall_timeout_s: after how long without a sign of life an agent was stopped, in seconds; 0 for never,
-            None if it was not recorded.
-        max_per_agent: how many attempts of an agent might run at once, by its name, as the run was told.
-        limits_in_force: the same with what else limited agents at that start; others had no limit.
-        on_rate_limit: what was to be done about a quota that is used up, "" if it was not recorded.
-        max_wait_s: how long quotas were waited for, in seconds, 0 if it was not recorded.
-        budget: what might be spent.
+        max_concurrent: how many work packages were in work at once.
+        on_rate_limit: what was to be done about a quota that is used up.
+        limits_in_force: how many attempts of an agent might run at once, by its name; others had no limit.
+        settings: with which `resume` goes on, in values of JSON; who reads them is who wrote them.
         number: counts the starts of a journal from 1; the journal gives it, and `seq`, as for every line.
     """
 
@@ -339,14 +332,9 @@ class RunStarted:
     policy: Policy
     version: str
     max_concurrent: int = 0
-    timeout_s: float = 0.0
-    review_timeout_s: float = 0.0
-    max_per_agent: Mapping[str, int] = field(default_factory=dict)
-    stall_timeout_s: float | None = None
     on_rate_limit: str = ""
-    max_wait_s: float = 0.0
-    budget: Budget = field(default_factory=Budget)
     limits_in_force: Mapping[str, int] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
     number: int = field(default=0, compare=False)
     seq: int = field(default=0, compare=False)
     line: Literal["run"] = "run"

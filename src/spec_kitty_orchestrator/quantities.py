@@ -53,12 +53,12 @@ def spelled(span_s: float) -> str:
 
 
 def seconds_or_none(value: object) -> float:
-    """Read a duration like `seconds`; 0 is one too, and switches something off.
+    """Read a duration like `seconds`; 0 or ``none`` is one too, and switches something off.
 
     Raises:
         ValueError: see `seconds`.
     """
-    if value in ("0", "0s", "0m", "0h") or (value == 0 and not isinstance(value, bool)):
+    if value in ("0", "0s", "0m", "0h", "none") or (value == 0 and not isinstance(value, bool)):
         return 0.0
     return seconds(value)
 

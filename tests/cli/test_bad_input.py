@@ -224,7 +224,9 @@ def test_an_unknown_agent_on_the_command_line_gets_the_nearest_name(project: Pro
         ),
         ("--max-per-agent", "scripted", "'scripted' is not a limit of an agent; write for example codex=1"),
         ("--poll-interval", "soon", "[run] poll_interval: 'soon' is not a duration"),
-        ("--host-transport", "cold", "'cold' is not one of 'auto', 'spawn', 'warm'"),
+        ("--host-transport", "cold", "[host] transport: input should be 'auto', 'spawn' or 'warm'"),
+        ("--on-rate-limit", "sleep", "[run] on_rate_limit: input should be 'wait', 'fallback' or 'stop'"),
+        ("--max-concurrent", "many", "[run] max_concurrent: input should be a valid integer"),
     ],
 )
 def test_a_wrong_value_of_a_flag_names_the_flag(project: Project, flag: str, value: str, words: str) -> None:

@@ -39,7 +39,7 @@ def held(
 ) -> Mapping[str, str]:
     dependencies = {wp: (needs,) if needs and wp != needs else () for wp in lanes}
     most = {name.replace("_", "-"): number for name, number in limits.items()}
-    started = replace(STARTED, on_rate_limit=mode, max_per_agent=most)
+    started = replace(STARTED, on_rate_limit=mode, limits_in_force=most)
     resting = {agent: datetime(2026, 1, 2, hour, tzinfo=UTC) for agent, hour in (rests or {}).items()}
     mission = MissionState("m", lanes, dependencies)
     return wait_reasons(mission, {wp.id: wp for wp in known}, started, shortage, resting)
@@ -50,13 +50,6 @@ def test_a_full_agent_holds_back_only_those_that_need_it() -> None:
     assert held(lanes, working("WP01", "claude-code"), claude_code=1) == {
         "WP02": "waits for claude-code: at most 1 at once"
     }
-
-
-def test_a_limit_of_an_agents_section_holds_back_too() -> None:
-    state = MissionState("m", {"WP01": Lane.IN_PROGRESS, "WP02": Lane.PLANNED}, {})
-    started = replace(STARTED, limits_in_force={"claude-code": 1})
-    found = wait_reasons(state, {"WP01": working("WP01", "claude-code")}, started, "", {})
-    assert found == {"WP02": "waits for claude-code: at most 1 at once"}
 
 
 def test_agents_that_rest_hold_back_what_nobody_else_may_do() -> None:

@@ -25,7 +25,7 @@ def limited(project: Project, **changes: object) -> datetime:
         {"kind": "attempt_opened", "attempt": attempt},
         {"kind": "agent_exited", "attempt_id": "id1", "report": report},
     ]
-    lines: list[dict[str, object]] = [run | changes]
+    lines: list[dict[str, object]] = [{**run, "settings": {**policy, **changes}}]
     lines += [{"line": "event", "wp_id": "WP09", "event": one} for one in events]
     text = "".join(json.dumps({**line, "at": now.isoformat()}) + "\n" for line in lines)
     (folder / "journal.jsonl").write_text(text)
@@ -55,10 +55,10 @@ def test_a_run_that_could_only_wait_for_too_long_claims_nothing_and_ends_with_75
 
 
 def test_what_a_run_does_about_quotas_is_remembered(project: Project) -> None:
-    limited(project, on_rate_limit="stop", max_wait_s=120.0)
+    limited(project, on_rate_limit="stop", max_wait=120.0)
     project.lanes({"WP01": "done"})
     done = project.run("resume")
     assert done.returncode == 0, done.stderr
     file = project.root / ".kittify" / "orchestrator" / SLUG / "journal.jsonl"
     last = [json.loads(line) for line in file.read_text().splitlines() if '"line":"run"' in line][-1]
-    assert (last["on_rate_limit"], last["max_wait_s"]) == ("stop", 120.0)
+    assert last["settings"].items() >= {"on_rate_limit": "stop", "max_wait": 120.0}.items()

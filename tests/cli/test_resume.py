@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pytest
+
 from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.process import MARKER
 
@@ -30,10 +32,12 @@ def journal(project: Project, *lines: dict[str, object], slug: str = SLUG) -> Pa
     return file
 
 
-def started(slug: str = SLUG, **changes: object) -> dict[str, object]:
-    policy = {"impl_agents": ["scripted"], "review_agents": ["scripted"], "max_attempts": 9}
-    line = {"line": "run", "schema": 2, "at": AT, "mission": slug, "actor": "me", "policy": policy}
-    return line | {"version": "0.2.0"} | changes
+def started(slug: str = SLUG, /, **changes: object) -> dict[str, object]:
+    """Write the start of a run, with changes of its settings."""
+    agents = {"impl_agents": ["scripted"], "review_agents": ["scripted"]}
+    line = {"line": "run", "schema": 2, "at": AT, "mission": slug, "actor": "me", "policy": agents}
+    settings = {**agents, "actor": "me", "max_attempts": 9, **changes}
+    return {**line, "version": "0.2.0", "settings": settings}
 
 
 def ended(code: int) -> dict[str, object]:
@@ -83,15 +87,22 @@ def test_a_run_that_ended_well_is_not_resumed(project: Project) -> None:
 
 def test_a_run_goes_on_with_its_own_settings(project: Project) -> None:
     project.lanes({"WP01": "done"})
-    journal(project, started(max_concurrent=3, timeout_s=90.0, review_timeout_s=45.0))
+    given: dict[str, object] = {
+        "max_concurrent": 3,
+        "timeout": 90.0,
+        "review_timeout": 45.0,
+        "gate": ["make docs"],
+    }
+    journal(project, started(**given))
     done = project.run("resume")
     assert done.returncode == 0, done.stderr
     assert f"{SLUG}: goes on with the run that was cut off" in done.stdout
     now = last_start(project)
     assert now["at"] != AT
+    assert now["settings"].items() >= {**given, "actor": "me", "impl_agents": ["scripted"]}.items()
     assert (now["actor"], now["max_concurrent"]) == ("me", 3)
-    assert (now["timeout_s"], now["review_timeout_s"]) == (90.0, 45.0)
     assert now["policy"]["impl_agents"] == ["scripted"]
+    assert [one["name"] for one in now["policy"]["gates"]] == ["make"]
     assert now["policy"]["max_attempts"] == 9
     assert (now["policy"]["stop_repeats"], now["policy"]["quota_breaker"]) == (True, True)
 
@@ -107,7 +118,7 @@ def test_flags_given_now_win_and_are_remembered(project: Project) -> None:
 def test_the_limits_per_agent_of_a_run_are_those_of_the_next_start(project: Project) -> None:
     project.lanes({"WP01": "done"})
     journal(project, started(max_per_agent={"scriptd": 1}))
-    message = "--max-per-agent: unknown agent 'scriptd'; did you mean scripted?"
+    message = "the run's own --max-per-agent: unknown agent 'scriptd'; did you mean scripted?"
     assert message in project.run("resume").stderr
     assert project.run("resume", "--max-per-agent", "scripted=1").returncode == 0
 
@@ -117,11 +128,11 @@ def test_a_limit_per_agent_is_remembered_until_another_is_given(project: Project
     journal(project, started(max_per_agent={"scripted": 2, "codex": 1}))
     done = project.run("resume")
     assert done.returncode == 0, done.stderr
-    assert last_start(project)["max_per_agent"] == {"scripted": 2, "codex": 1}
+    assert last_start(project)["settings"]["max_per_agent"] == {"scripted": 2, "codex": 1}
     journal(project, started(max_per_agent={"codex": 1}))
     done = project.run("resume", "--max-per-agent", "scripted=3")
     assert done.returncode == 0, done.stderr
-    assert last_start(project)["max_per_agent"] == {"scripted": 3}
+    assert last_start(project)["settings"]["max_per_agent"] == {"scripted": 3}
 
 
 def test_the_limit_of_an_agents_section_is_that_of_the_file_at_each_start(project: Project) -> None:
@@ -132,9 +143,84 @@ def test_the_limit_of_an_agents_section_is_that_of_the_file_at_each_start(projec
         project.configure(f"[agents.scripted]\n{most}\n{bot}")
         done = project.run("resume", "--mission", SLUG)
         assert done.returncode == 0, done.stderr
-        assert last_start(project)["max_per_agent"] == {"scripted": 3}
+        assert last_start(project)["settings"]["max_per_agent"] == {"scripted": 3}
         assert last_start(project)["limits_in_force"]["scripted"] == in_force
         journal(project, last_start(project))
+
+
+def test_a_switch_that_was_given_can_be_taken_back(project: Project) -> None:
+    project.lanes({"WP01": "done"})
+    project.configure('[[gates]]\nname = "lint"\ncommand = "true"\n[run]\nmax_cost = 9\n')
+    on: dict[str, object] = {
+        "session_resume": False,
+        "budget_hard": True,
+        "strict_budget": True,
+        "max_cost": 5.0,
+    }
+    journal(project, started(**on, max_tokens=7, max_per_agent={"scripted": 1}, gate=["make"]))
+    back = ("--session-resume", "--no-budget-hard", "--no-strict-budget", "--max-cost", "none")
+    taken = (*back, "--max-tokens", "none", "--max-per-agent", "none", "--gate", "none")
+    done = project.run("resume", *taken)
+    assert done.returncode == 0, done.stderr
+    expected: dict[str, object] = {
+        "session_resume": True,
+        "budget_hard": False,
+        "strict_budget": False,
+        "max_cost": None,
+    }
+    expected |= {"max_tokens": None, "max_per_agent": {}, "gate": []}
+    assert last_start(project)["settings"].items() >= expected.items()
+    assert [one["name"] for one in last_start(project)["policy"]["gates"]] == ["lint"]
+    # Taken back is recorded too: the file's limit does not come back with the next start.
+    assert project.run("resume", "--mission", SLUG).returncode == 0
+    assert last_start(project)["settings"].items() >= expected.items()
+
+
+def test_gates_given_again_replace_those_that_the_run_was_given(project: Project) -> None:
+    project.lanes({"WP01": "done"})
+    journal(project, started(gate=["make docs", "make lint"]))
+    assert project.run("resume", "--gate", "pytest").returncode == 0
+    assert last_start(project)["settings"]["gate"] == ["pytest"]
+    refused = project.run("resume", "--mission", SLUG, "--gate", "none", "--gate", "pytest")
+    assert refused.returncode == 2
+    assert "--gate: none means no gates but those of the file; give it alone" in refused.stderr
+
+
+@pytest.mark.parametrize("quorum", [2, "all"])
+def test_a_quorum_is_that_of_the_run_until_another_is_given(project: Project, quorum: int | str) -> None:
+    project.lanes({"WP01": "done"})
+    (project.bin / "codex").write_text("#!/bin/sh\n")
+    (project.bin / "codex").chmod(0o755)
+    journal(project, started(review_agents=["scripted", "codex"], review_quorum=quorum))
+    assert project.run("resume").returncode == 0
+    assert last_start(project)["settings"]["review_quorum"] == quorum
+    assert last_start(project)["policy"]["review_quorum"] == 2
+    assert project.run("resume", "--mission", SLUG, "--review-quorum", "1").returncode == 0
+    assert last_start(project)["policy"]["review_quorum"] == 1
+
+
+def test_what_a_run_recorded_wins_over_variables_and_the_file_when_it_is_resumed(project: Project) -> None:
+    project.lanes({"WP01": "done"})
+    project.configure("[run]\nmax_attempts = 3\nmax_review_cycles = 4\n")
+    project.env |= {"SKO_MAX_CONCURRENT": "5", "SKO_POLL_INTERVAL": "1m"}
+    journal(project, started(max_concurrent=3))
+    done = project.run("resume")
+    assert done.returncode == 0, done.stderr
+    own = "--impl-agent scripted --review-agent scripted --max-concurrent 3 --max-attempts 9 --actor me"
+    assert f"{SLUG}: keeps its own {own}; the file and variables say otherwise now" in done.stdout
+    found = last_start(project)["settings"]
+    asked = ("max_concurrent", "max_attempts", "max_review_cycles", "poll_interval")
+    assert [found[key] for key in asked] == [3, 9, 4, 60.0]
+    assert project.orchestrate().returncode == 0
+    found = last_start(project)["settings"]
+    assert [found[key] for key in asked] == [5, 3, 4, 60.0]
+
+
+def test_a_recorded_setting_that_this_version_does_not_know_is_named(project: Project) -> None:
+    journal(project, started(max_magic=3))
+    done = project.run("resume")
+    assert done.returncode == 2
+    assert "started with a setting that this version does not know: max_magic" in done.stderr
 
 
 def test_of_several_unfinished_runs_one_must_be_named(project: Project) -> None:

@@ -1,11 +1,12 @@
 """The settings: which layer wins, and what each mistake is called."""
 
+import json
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
-from spec_kitty_orchestrator.config import CONFIG_FILE, load
+from spec_kitty_orchestrator.config import CONFIG_FILE, load, record
 from spec_kitty_orchestrator.errors import ConfigError
 from spec_kitty_orchestrator.quantities import seconds, size, spelled, spelled_size
 from spec_kitty_orchestrator.settings import HostSettings, RunSettings, Settings
@@ -390,6 +391,51 @@ def test_the_stall_timeout_alone_can_be_switched_off(tmp_path: Path, off: str) -
 def test_a_span_of_time_is_written_as_it_is_read(span_s: float, text: str) -> None:
     assert spelled(span_s) == text
     assert seconds(text) == span_s
+
+
+def test_none_takes_a_limit_or_a_list_back_wherever_text_is_given(tmp_path: Path) -> None:
+    keys = (
+        "max_cost",
+        "max_tokens",
+        "max_duration",
+        "max_cost_per_wp",
+        "max_per_agent",
+        "pass_env",
+        "stall_timeout",
+    )
+    set_before = "[run]\n" + "".join(f"{key} = 'none'\n" for key in keys)
+    nothing: list[object] = [None, None, None, None, {}, (), 0]
+    for found in (
+        read(tmp_path, set_before),
+        read(tmp_path, environ={f"SKO_{key.upper()}": "none" for key in keys}),
+        load(tmp_path, {}, dict.fromkeys(keys, "none"), KNOWN),
+    ):
+        assert [getattr(found.run, key) for key in keys] == nothing
+
+
+def test_options_are_text_that_is_read_as_variables_are(tmp_path: Path) -> None:
+    run = read(tmp_path, max_concurrent="7", budget_hard=True, session_resume="no", review_quorum="1").run
+    assert (run.max_concurrent, run.budget_hard, run.session_resume) == (7, True, False)
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"max_cost": 3.0, "max_per_agent": {"codex": 1}, "review_quorum": "all"}]
+)
+def test_what_is_recorded_is_what_a_later_start_goes_on_with(
+    tmp_path: Path, given: dict[str, object]
+) -> None:
+    first = read(tmp_path, "[run]\nmax_attempts = 2\npass_env = ['A']\n", {"SKO_TIMEOUT": "90s"}, **given)
+    recorded = json.loads(json.dumps(record(first, ["make docs"])))
+    again = load(tmp_path / "elsewhere", {"SKO_MAX_ATTEMPTS": "7"}, {"actor": None}, KNOWN, recorded)
+    assert again.run == first.run
+    assert [one.name for one in again.gates] == ["make"]
+    now = load(tmp_path, {}, {"max_cost": "none", "gate": ["none"]}, KNOWN, recorded)
+    assert (now.run.max_cost, now.gates) == (None, ())
+
+
+@pytest.mark.parametrize("gates", [["none", "make"], ["make", "none"], ["none", "none"]])
+def test_no_gates_and_a_gate_contradict_each_other(tmp_path: Path, gates: list[str]) -> None:
+    assert refusal(tmp_path, gate=gates).startswith("--gate: none means no gates but those of the file")
 
 
 def test_a_quorum_is_a_number_or_all(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from tests.driver.builders import Stage, longer, scripted
 from spec_kitty_orchestrator.core.budget import Budget
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Role, Usage
 from spec_kitty_orchestrator.driver.engine import STOP_GRACE_S
-from spec_kitty_orchestrator.ports import RunEnded, RunStarted
+from spec_kitty_orchestrator.ports import RunEnded
 from spec_kitty_orchestrator.testing.scripted_agents import Play, verdict
 
 pytestmark = pytest.mark.anyio
@@ -166,10 +166,3 @@ async def test_an_agent_that_ends_at_the_limit_of_its_work_package_parks_it(
     assert len(mission.agents.requests) == 1
     assert mission.host.lanes == {"WP01": Lane.BLOCKED}
     assert "of $5.00, the most for one work package" in result.reasons["WP01"]
-
-
-async def test_the_budget_of_a_start_is_in_its_journal(stage: Make) -> None:
-    budget = Budget(max_cost_usd=5, max_tokens=7, hard=True)
-    mission = stage({})
-    await mission.run(budget=budget)
-    assert [one.budget for one in mission.journal.lines if isinstance(one, RunStarted)] == [budget]

@@ -136,12 +136,12 @@ async def test_attempts_that_still_run_count_and_never_wait(stage: Make) -> None
     assert len(mission.agents.requests) == 8
 
 
-async def test_the_limits_are_kept_in_the_journal(stage: Make) -> None:
+async def test_the_limits_and_the_settings_are_kept_in_the_journal(stage: Make) -> None:
     mission = stage()
-    await mission.run(max_per_agent={"ada": 2})
+    await mission.run(max_per_agent={"ada": 2}, settings={"max_cost": None})
     first = mission.journal.lines[0]
     assert isinstance(first, RunStarted)
-    assert first.max_per_agent == {"ada": 2}
+    assert (first.limits_in_force, first.settings) == ({"ada": 2}, {"max_cost": None})
 
 
 class Scarce:

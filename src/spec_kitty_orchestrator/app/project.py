@@ -10,7 +10,7 @@ from spec_kitty_orchestrator.agents import BUILT_IN, find, names, plugins
 from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
 from spec_kitty_orchestrator.app.repository import JOURNALS, find_repo_root
-from spec_kitty_orchestrator.config import load
+from spec_kitty_orchestrator.config import given_gates, load, record
 from spec_kitty_orchestrator.core.budget import Budget
 from spec_kitty_orchestrator.core.gates import Gate
 from spec_kitty_orchestrator.core.model import Lane, Policy, Role
@@ -35,7 +35,7 @@ class Project:
         root: the primary checkout, absolute.
         agents: those that the run may use, by their configured name.
         redactor: knows the secrets of our environment and of the settings.
-        given_gates: commands of the gates that were given for the run.
+        given_gates: lines of the gates that were given for the run, not by the file.
     """
 
     root: Path
@@ -43,7 +43,7 @@ class Project:
     prompts: Prompts
     agents: Mapping[str, tuple[Agent, AgentSettings]]
     redactor: Redactor
-    given_gates: tuple[tuple[str, ...], ...] = ()
+    given_gates: tuple[str, ...] = ()
 
     @property
     def policy(self) -> Policy:
@@ -66,11 +66,13 @@ class Project:
             ),
             stop_repeats=True,
             quota_breaker=True,
-            gates=tuple(
-                Gate(one.name, one.command, one.timeout, one.command in self.given_gates)
-                for one in self.settings.gates
-            ),
+            gates=tuple(Gate(one.name, one.command, one.timeout) for one in self.settings.gates),
         )
+
+    @property
+    def recorded(self) -> Mapping[str, object]:
+        """What the journal keeps of the settings, for a start that goes on with them."""
+        return record(self.settings, self.given_gates)
 
     @property
     def traces(self) -> frozenset[str]:
@@ -109,13 +111,19 @@ class Project:
         return self.root / JOURNALS / mission
 
 
-def open_project(start: Path, environ: Mapping[str, str], flags: Mapping[str, object]) -> Project:
+def open_project(
+    start: Path,
+    environ: Mapping[str, str],
+    flags: Mapping[str, object],
+    recorded: Mapping[str, object] | None = None,
+) -> Project:
     """Read everything that a run needs from the repository around `start`.
 
     Args:
         start: any directory in the repository.
         environ: `SKO_*` variables are settings; values of others may be secrets.
         flags: what was given on the command line, named as `config.load` wants it; None for what was not.
+        recorded: `Project.recorded` of the run that goes on; None to start with the settings of now.
 
     Raises:
         UsageError: no repository, or an unknown agent.
@@ -124,7 +132,7 @@ def open_project(start: Path, environ: Mapping[str, str], flags: Mapping[str, ob
         WorkspaceError: git cannot be run.
     """
     root = find_repo_root(start)
-    settings = load(root, environ, flags, names())
+    settings = load(root, environ, flags, names(), recorded)
     chosen = dict.fromkeys((*settings.run.impl_agents, *settings.run.review_agents))
     agents = {name: find_agent(root, settings, name) for name in chosen}
     redactor = Redactor(secret_values(environ, *(own.env for _, own in agents.values())))
@@ -135,9 +143,7 @@ def open_project(start: Path, environ: Mapping[str, str], flags: Mapping[str, ob
                 f"gate {gate.name}: its command holds what looks like a secret, and commands are recorded; "
                 "name a variable instead ('… $VAR' in single quotes, expanded by /bin/sh), listed in pass_env"
             )
-    lines = flags.get("gate")
-    given = tuple(("/bin/sh", "-c", str(one)) for one in lines) if isinstance(lines, list | tuple) else ()
-    return Project(root, settings, _prompts(root), agents, redactor, given)
+    return Project(root, settings, _prompts(root), agents, redactor, given_gates(flags, recorded))
 
 
 def bare_project(root: Path, environ: Mapping[str, str]) -> Project:

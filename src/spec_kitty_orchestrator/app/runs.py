@@ -1,6 +1,6 @@
 """The runs that this repository's journals know: which are unfinished, and with which settings they ran."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -161,39 +161,6 @@ def describe_end(run: KnownRun) -> str:
             return f"was aborted {_time(at)}"
         case None:
             return "was cut off"
-
-
-def settings_of(started: RunStarted) -> Mapping[str, object]:
-    """Return the settings of a start as values of `[run]`; what it did not record is None."""
-    policy = started.policy
-    return {
-        "impl_agents": policy.impl_agents,
-        "review_agents": policy.review_agents,
-        "max_attempts": policy.max_attempts,
-        "max_review_cycles": policy.max_review_cycles,
-        "finish_lane": policy.finish_lane.value,
-        "subtasks": "report" if policy.tick_subtasks else "agent",
-        # The others are the project's, as its file has them now: a person may have mended one.
-        "gate": [one.command[-1] for one in policy.gates if one.given] or None,
-        # What an earlier version did not record must not undo what the file demands.
-        "review_quorum": policy.review_quorum if policy.review_quorum > 1 else None,
-        "require_independent_review": policy.independent_review or None,
-        "session_resume": policy.session_resume,
-        "actor": started.actor,
-        "max_concurrent": started.max_concurrent or None,
-        "max_per_agent": dict(started.max_per_agent) or None,
-        "timeout": started.timeout_s or None,
-        "review_timeout": started.review_timeout_s or None,
-        "stall_timeout": started.stall_timeout_s,
-        "on_rate_limit": started.on_rate_limit or None,
-        "max_wait": started.max_wait_s or None,
-        "max_cost": started.budget.max_cost_usd,
-        "max_tokens": started.budget.max_tokens,
-        "max_duration": started.budget.max_duration_s,
-        "max_cost_per_wp": started.budget.max_cost_per_wp_usd,
-        "budget_hard": started.budget.hard or None,
-        "strict_budget": started.budget.strict or None,
-    }
 
 
 def strays(root: Path, mission: str) -> list[Stray]:

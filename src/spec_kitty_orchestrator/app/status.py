@@ -188,7 +188,7 @@ def wait_reasons(
         order = _order(wp, lane, started.policy)
         able = order[:1] if started.on_rate_limit != OnRateLimit.FALLBACK else order
         agent = order[0] if order else ""
-        most = (started.limits_in_force or started.max_per_agent).get(agent, 0)
+        most = started.limits_in_force.get(agent, 0)
         if able and all(one in resting for one in able):
             first = min(able, key=resting.__getitem__)
             reasons[wp_id] = f"waits for {first}: {used_up(resting[first])}"

@@ -45,11 +45,28 @@ class _Lazy(TyperCommand):
         return _built(found).make_context(info_name, args, parent=parent, **extra)
 
 
+class _InSections(TyperCommand):
+    """A command whose help has a section for each heading of its options."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for one in self.get_params(ctx):
+            record = one.get_help_record(ctx)
+            if record is not None:
+                kind = "Arguments" if one.param_type_name == "argument" else ""
+                heading = getattr(one, "rich_help_panel", None) or kind
+                sections.setdefault(heading, []).append(record)
+        general = "This start" if len(sections) > 2 else "Options"
+        for heading, records in sections.items():
+            with formatter.section(heading or general):
+                formatter.write_dl(records)
+
+
 def _built(found: Callable[..., None] | typer.Typer) -> Any:
     if isinstance(found, typer.Typer):
         return typer.main.get_command(found)
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-    alone.command()(found)
+    alone.command(cls=_InSections)(found)
     return typer.main.get_command(alone)
 
 

@@ -12,7 +12,7 @@ from spec_kitty_orchestrator.app.build import VERSION
 from spec_kitty_orchestrator.app.checks import Level
 from spec_kitty_orchestrator.app.doctor import Diagnosis, diagnose
 from spec_kitty_orchestrator.cli import findings
-from spec_kitty_orchestrator.cli.options import ImplAgent, RepoRoot, ReviewAgent, project_folder
+from spec_kitty_orchestrator.cli.options import Gate, ImplAgent, RepoRoot, ReviewAgent, project_folder
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.secret_names import secret_values
 from spec_kitty_orchestrator.views import words
@@ -26,10 +26,7 @@ def doctor(
     ] = None,
     impl_agent: ImplAgent = None,
     review_agent: ReviewAgent = None,
-    gate: Annotated[
-        list[str] | None,
-        typer.Option(metavar="CMD", help="A gate, as `orchestrate` takes it.", show_default=False),
-    ] = None,
+    gate: Gate = None,
     repo_root: RepoRoot = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:

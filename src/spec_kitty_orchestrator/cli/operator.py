@@ -11,7 +11,7 @@ from spec_kitty_orchestrator.app.abort import Stopped, clean_up, find_run_to_abo
 from spec_kitty_orchestrator.app.operator import retry_work_package, skip_work_package
 from spec_kitty_orchestrator.app.project import Project, open_project
 from spec_kitty_orchestrator.app.repository import find_repo_root
-from spec_kitty_orchestrator.app.runs import describe_run, find_unfinished, known_run, settings_of
+from spec_kitty_orchestrator.app.runs import describe_run, find_unfinished, known_run
 from spec_kitty_orchestrator.cli import options
 from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.views import words
@@ -72,8 +72,8 @@ def _project(repo_root: Path | None, mission: str | None) -> tuple[Project, str]
         if mission is None:
             raise
         return open_project(root, os.environ, {}), mission  # the host may know it, though no run does
-    settings = settings_of(run.started) if run.started else {}
-    return open_project(root, os.environ, settings), run.mission
+    recorded = run.started.settings if run.started else {}
+    return open_project(root, os.environ, {}, recorded), run.mission
 
 
 def _next(project: Project, mission: str) -> None:

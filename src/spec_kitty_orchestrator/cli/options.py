@@ -1,16 +1,18 @@
-"""The options that `orchestrate` and `resume` share."""
+"""The options that `orchestrate` and `resume` share; those of settings are made from the model's fields."""
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
+from pydantic.fields import FieldInfo
 
-from spec_kitty_orchestrator.core.quota import OnRateLimit
 from spec_kitty_orchestrator.errors import UsageError
+from spec_kitty_orchestrator.settings import REVIEW, flag_of, named_fields, spelled_value, written
+from spec_kitty_orchestrator.settings.values import NONE, Flag
 
 
 class OnInterrupt(StrEnum):
@@ -20,20 +22,6 @@ class OnInterrupt(StrEnum):
     DRAIN = "drain"
 
 
-class HostTransport(StrEnum):
-    """How the host is called; the words of `[host] transport`."""
-
-    AUTO = "auto"
-    SPAWN = "spawn"
-    WARM = "warm"
-
-
-ImplAgent = Annotated[
-    str | None, typer.Option(help="Who implements; a,b is an order of fallback.", show_default=False)
-]
-ReviewAgent = Annotated[
-    str | None, typer.Option(help="Who reviews; a,b is an order of fallback.", show_default=False)
-]
 RepoRoot = Annotated[
     Path | None, typer.Option(help="The project; else the current directory's.", show_default=False)
 ]
@@ -49,81 +37,73 @@ def project_folder(repo_root: Path | None) -> Path:
         ) from None
 
 
+def of_setting(name: str) -> inspect.Parameter | None:
+    """Make the option of a setting from its field; None if it is no option.
+
+    What is not given is None: then what a run recorded, the variable, the file or the default holds.
+    """
+    _, key, info = named_fields()[name]
+    flag = next((one for one in info.metadata if isinstance(one, Flag)), None)
+    if flag is None:
+        return None
+    option, value = flag_of(name), written(info)
+    kind: Any = list[str] if value.repeated else str
+    if info.annotation is bool:
+        kind, option = bool, f"{option}/--no-{option.removeprefix('--')}"
+    made = typer.Option(
+        option,
+        metavar=None if kind is bool else value.metavar,
+        help=f"{info.description} [default: {_default(info)}]",
+        show_default=False,
+        rich_help_panel=flag.heading,
+        autocompletion=None if kind is bool else _completion(key, info),
+    )
+    annotation = Annotated[kind | None, made]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _default(info: FieldInfo) -> str:
+    value = info.get_default(call_default_factory=True)
+    return ("off", "on")[value] if isinstance(value, bool) else spelled_value(info, value)
+
+
+def _completion(key: str, info: FieldInfo) -> Callable[[str], list[str]]:
+    def matching(incomplete: str) -> list[str]:
+        known = get_args(info.annotation) if get_origin(info.annotation) is Literal else ()
+        if key.endswith("_agents"):
+            from spec_kitty_orchestrator.agents import names
+
+            known = names()
+        return [one for one in known if one.startswith(incomplete)]
+
+    return matching
+
+
+_SETTINGS = {name: made for name in named_fields() if (made := of_setting(name))}
+
+ImplAgent = _SETTINGS["impl_agents"].annotation
+ReviewAgent = _SETTINGS["review_agents"].annotation
+Gate = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CMD",
+        help="A command that must succeed on a commit before it is reviewed, after the gates of the file; "
+        f"can be repeated. `{NONE}` takes back those that a run was given.",
+        show_default=False,
+        rich_help_panel=REVIEW.heading,
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What a command that runs a mission takes."""
+    """What a command that runs a mission takes: settings, and what concerns this start alone.
 
-    impl_agent: ImplAgent = None
-    review_agent: ReviewAgent = None
-    max_concurrent: Annotated[
-        int | None, typer.Option(help="Work packages in work at once.", show_default=False)
-    ] = None
-    max_per_agent: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=N", help="Attempts of one agent at once; repeatable.", show_default=False),
-    ] = None
-    gate: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CMD",
-            help="A command that must succeed on a commit before it is reviewed; repeatable.",
-            show_default=False,
-        ),
-    ] = None
-    no_session_resume: Annotated[
-        bool, typer.Option("--no-session-resume", help="Begin each rework in a new session of its agent.")
-    ] = False
-    on_rate_limit: Annotated[
-        OnRateLimit | None,
-        typer.Option(
-            "--on-rate-limit",
-            help="A quota is used up: wait, let another of the order work meanwhile, or end the run.",
-            show_default=False,
-        ),
-    ] = None
-    max_wait: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DURATION", help="How long to wait for nothing but quotas (6h).", show_default=False
-        ),
-    ] = None
-    review_quorum: Annotated[
-        str | None,
-        typer.Option(
-            metavar="all|N", help="How many reviewers must approve each commit.", show_default=False
-        ),
-    ] = None
-    require_independent_review: Annotated[
-        bool,
-        typer.Option(
-            "--require-independent-review", help="Never use a reviewer of the family of the implementer."
-        ),
-    ] = False
-    max_cost: Annotated[
-        str | None, typer.Option(metavar="USD", help="What the mission may cost in all.", show_default=False)
-    ] = None
-    max_tokens: Annotated[
-        str | None,
-        typer.Option(metavar="N", help="Tokens for the mission in all: 500k, 2M.", show_default=False),
-    ] = None
-    max_duration: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="How long this start may take.", show_default=False)
-    ] = None
-    max_cost_per_wp: Annotated[
-        str | None,
-        typer.Option(
-            metavar="USD", help="What one WP may cost; beyond that it is parked.", show_default=False
-        ),
-    ] = None
-    budget_hard: Annotated[
-        bool, typer.Option("--budget-hard", help="Stop running attempts too when a limit is reached.")
-    ] = False
-    strict_budget: Annotated[
-        bool, typer.Option("--strict-budget", help="Refuse agents that do not tell what they cost.")
-    ] = False
-    actor: Annotated[
-        str | None, typer.Option(help="The name under which the host knows us.", show_default=False)
-    ] = None
+    Attributes:
+        settings: those that were given, by the names that `config.load` wants.
+    """
+
+    settings: Mapping[str, object] = field(default_factory=dict)
     repo_root: RepoRoot = None
     accept: Annotated[
         bool, typer.Option("--accept", help="Accept the mission if every WP is approved or done.")
@@ -135,87 +115,29 @@ class RunOptions:
         OnInterrupt,
         typer.Option(help="On the first signal: stop the agents, or let them end their attempts."),
     ] = OnInterrupt.STOP
-    poll_interval: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DURATION",
-            help="How often to look whether others moved a WP, while only that could free work.",
-            show_default=False,
-        ),
-    ] = None
-    timeout: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DURATION", help="Longest implement attempt, from its start.", show_default=False
-        ),
-    ] = None
-    review_timeout: Annotated[
-        str | None,
-        typer.Option(metavar="DURATION", help="Longest review, from its start.", show_default=False),
-    ] = None
-    stall_timeout: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DURATION",
-            help="Stop an agent without output, processor time and changed files for so long; 0 for never.",
-            show_default=False,
-        ),
-    ] = None
-    host_transport: Annotated[
-        HostTransport | None,
-        typer.Option(
-            "--host-transport",
-            help="Call the host as a process each time, or one that stays warm; auto: if it can be trusted.",
-            show_default=False,
-        ),
-    ] = None
     no_caffeinate: Annotated[
         bool, typer.Option("--no-caffeinate", help="Let the machine fall asleep while agents work.")
     ] = False
 
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """The options that are settings, by the names that `app.open_project` wants; None if not given."""
-        return {
-            "impl_agents": self.impl_agent,
-            "review_agents": self.review_agent,
-            "max_concurrent": self.max_concurrent,
-            "max_per_agent": self.max_per_agent or None,
-            "poll_interval": self.poll_interval,
-            "timeout": self.timeout,
-            "review_timeout": self.review_timeout,
-            "stall_timeout": self.stall_timeout,
-            "actor": self.actor,
-            "host_transport": self.host_transport.value if self.host_transport else None,
-            "review_quorum": self.review_quorum,
-            "require_independent_review": self.require_independent_review or None,
-            "session_resume": False if self.no_session_resume else None,
-            "gate": self.gate or None,
-            "on_rate_limit": self.on_rate_limit.value if self.on_rate_limit else None,
-            "max_wait": self.max_wait,
-            "max_cost": self.max_cost,
-            "max_tokens": self.max_tokens,
-            "max_duration": self.max_duration,
-            "max_cost_per_wp": self.max_cost_per_wp,
-            "budget_hard": self.budget_hard or None,
-            "strict_budget": self.strict_budget or None,
-        }
-
 
 def runs_a_mission(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command every option of `RunOptions`; they reach it together, as its first argument."""
+    """Give a command the options of the settings and of `RunOptions`; they reach it as its first argument."""
     _, *own = inspect.signature(command).parameters.values()
     hints = get_type_hints(RunOptions, include_extras=True)
-    shared = [
+    starts = [
         inspect.Parameter(one.name, one.KEYWORD_ONLY, default=one.default, annotation=hints[one.name])
         for one in inspect.signature(RunOptions).parameters.values()
+        if one.name != "settings"
     ]
-    names = [one.name for one in shared]
+    gate = inspect.Parameter("gate", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Gate)
+    settings = [*_SETTINGS.values(), gate]
 
     def called(**given: Any) -> None:
-        command(RunOptions(**{name: given.pop(name) for name in names}), **given)
+        # An option that can be repeated and was not given is an empty list in some versions of typer.
+        found = {one.name: value for one in settings if (value := given.pop(one.name)) not in (None, [])}
+        command(RunOptions(settings=found, **{one.name: given.pop(one.name) for one in starts}), **given)
 
-    parameters = [*(one.replace(kind=one.KEYWORD_ONLY) for one in own), *shared]
+    parameters = [*(one.replace(kind=one.KEYWORD_ONLY) for one in own), *starts, *settings]
     # typer reads the options from these.
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     called.__annotations__ = {one.name: one.annotation for one in parameters}

@@ -31,7 +31,8 @@ def orchestrate(
 ) -> None:
     """Take every work package of a mission from planned to done.
 
-    Interrupt it at any time; the same command, or `resume`, goes on where it was.
+    Interrupt it at any time; the same command goes on where it was, with the options and settings of now,
+    and `resume` with those that the run was started with.
     """
     project = open_project(options.project_folder(chosen.repo_root), os.environ, chosen.settings)
     work = Work(project, mission, chosen, fresh=fresh)

@@ -15,13 +15,11 @@ class Gate:
         name: unique; part of the name of its logs.
         command: the argv; a line of the operator's for the shell is `/bin/sh -c LINE`.
         timeout_s: after which it is stopped, in seconds.
-        given: whether it is the run's own, from the command line, and not the project's.
     """
 
     name: str
     command: tuple[str, ...]
     timeout_s: float = LONGEST_TIMEOUT_S
-    given: bool = False
 
 
 @dataclass(frozen=True)

@@ -74,13 +74,11 @@ class Orchestrator:
         max_concurrent: int,
         version: str,
         tick_command: str = "",
-        timeouts_s: tuple[float, float] = (0.0, 0.0),
-        stall_timeout_s: float | None = None,
         stop_grace_s: float = STOP_GRACE_S,
         new_id: Callable[[], str] = new_attempt_id,
         poll_interval_s: float = POLL_INTERVAL_S,
         max_per_agent: Mapping[str, int] | None = None,
-        remembered_limits: Mapping[str, int] | None = None,
+        settings: Mapping[str, object] | None = None,
         headroom: Headroom | None = None,
         gates: Gates | None = None,
         patience: Patience | None = None,
@@ -102,13 +100,11 @@ class Orchestrator:
             max_concurrent: how many work packages hold a slot at once; no more agents run.
             version: ours, for the journal.
             tick_command: how an implementer calls the host to tick subtasks.
-            timeouts_s: of an implement attempt and of a review, for the journal.
-            stall_timeout_s: for the journal too.
             stop_grace_s: seconds between the first signal to an agent and the kill.
             new_id: makes attempt ids.
             poll_interval_s: seconds between two looks at the mission while only others can free work.
             max_per_agent: how many attempts of an agent run at once; one that is missing has no limit.
-            remembered_limits: those with which the next start goes on; None for `max_per_agent`.
+            settings: what the journal keeps for a start that goes on with them, in values of JSON.
             headroom: asked before work starts; None if the machine always has room.
             gates: runs what must pass before a review is paid for; None if there is nothing to run.
             patience: what to do about quotas that are used up; None for the default.
@@ -117,11 +113,9 @@ class Orchestrator:
         self._mission, self._actor, self._policy = mission, actor, policy
         self._agents, self._journal = agents, journal
         self._clock, self._observer = clock, observer
-        self._limit, self._timeouts_s = max_concurrent, timeouts_s
-        self._stall_timeout_s = stall_timeout_s
-        self._version = version
+        self._limit, self._version = max_concurrent, version
+        self._settings = settings or {}
         self._per_agent = dict(max_per_agent or {})
-        self._remembered = self._per_agent if remembered_limits is None else dict(remembered_limits)
         self._view = MissionView(host, mission)
         self._progress = Progress(self._view, policy, max_concurrent, self._per_agent)
         self._resolver = Resolver(host, mission, self._progress, observer)
@@ -282,17 +276,16 @@ class Orchestrator:
         return wp, command
 
     def _start_line(self) -> RunStarted:
-        settings = (self._actor, self._policy, self._version, self._limit, *self._timeouts_s)
         return RunStarted(
             self._clock.now(),
             self._mission,
-            *settings,
-            max_per_agent=self._remembered,
-            limits_in_force=self._per_agent,
-            stall_timeout_s=self._stall_timeout_s,
+            self._actor,
+            self._policy,
+            self._version,
+            self._limit,
             on_rate_limit=self._patience.on_rate_limit.value,
-            max_wait_s=self._patience.max_wait_s,
-            budget=self._budget,
+            limits_in_force=self._per_agent,
+            settings=self._settings,
         )
 
     def _result(self, end: Finished | Stalled | None) -> RunResult:

@@ -1,20 +1,32 @@
 """What can be configured, and which values each setting takes; unknown keys and wrong types are errors."""
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
 
 from spec_kitty_orchestrator.core.gates import LONGEST_TIMEOUT_S
-from spec_kitty_orchestrator.quantities import dollars, many, seconds, seconds_or_none, size
+from spec_kitty_orchestrator.quantities import (
+    dollars,
+    many,
+    seconds,
+    seconds_or_none,
+    size,
+    spelled,
+    spelled_size,
+)
 from spec_kitty_orchestrator.settings.agent_section import AgentSection
 from spec_kitty_orchestrator.settings.values import (
+    NONE,
     Duration,
+    Flag,
     PathOrName,
     Section,
     Text,
     Variables,
+    Written,
     expandable,
     list_to_tuple,
 )
@@ -42,6 +54,8 @@ def _fallback_order(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _limits(value: object) -> object:
     """Accept `a=1,b=2`, and a list of such texts from a repeated flag, as well as a table."""
+    if value in (NONE, [NONE]):
+        return {}
     if isinstance(value, str):
         value = value.split(",")
     if not isinstance(value, list | tuple):
@@ -90,75 +104,100 @@ def _quorum(value: object) -> object:
     return int(value) if isinstance(value, str) and re.fullmatch(r"\s*\d{1,3}\s*", value) else value
 
 
-Quorum = Annotated[Literal["all"] | Annotated[int, Field(ge=1)], BeforeValidator(_quorum)]
-DurationOrNone = Annotated[float, BeforeValidator(seconds_or_none)]
-Money = Annotated[float | None, BeforeValidator(dollars)]
-Size = Annotated[int, BeforeValidator(size)]
-AgentNames = Annotated[tuple[str, ...], BeforeValidator(_names), AfterValidator(_fallback_order)]
-AgentLimits = Annotated[dict[str, Annotated[int, Field(ge=1)]], BeforeValidator(_limits)]
+def _unlimited(read: Callable[[object], object]) -> BeforeValidator:
+    """Read a limit that can also be none."""
+    return BeforeValidator(lambda value: None if value in (None, NONE) else read(value))
+
+
+Quorum = Annotated[Literal["all"] | Annotated[int, Field(ge=1)], BeforeValidator(_quorum), Written("N|all")]
+DurationOrNone = Annotated[float, BeforeValidator(seconds_or_none), Written("DURATION", spelled)]
+Money = Annotated[float | None, _unlimited(dollars), Written("USD")]
+Tokens = Annotated[int | None, _unlimited(many), Written("N")]
+Size = Annotated[int, BeforeValidator(size), Written("SIZE", spelled_size)]
+AgentNames = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_names),
+    AfterValidator(_fallback_order),
+    Written("AGENT,AGENT", ",".join),
+]
+AgentLimits = Annotated[
+    dict[str, Annotated[int, Field(ge=1)]],
+    BeforeValidator(_limits),
+    Written(
+        "AGENT=N", lambda limits: ",".join(f"{name}={most}" for name, most in limits.items()), repeated=True
+    ),
+]
 Command = Annotated[tuple[str, ...], BeforeValidator(_shell_line), AfterValidator(_argv)]
+
+AGENTS, LIMITS, REVIEW, BUDGET, WAITING, HOST = map(
+    Flag, ("Agents", "Limits", "Review", "Budget", "Waiting", "Host")
+)
 
 
 class RunSettings(Section):
-    """`[run]`: who works, how much at once, and when to give up.
+    """`[run]`: who works, how much at once, and when to give up; the words below are those of the options."""
 
-    Attributes:
-        max_concurrent: work packages in work at once.
-        max_per_agent: attempts of an agent at once, by its name; an agent that is not named has no limit.
-        actor: the name under which the host knows us.
-        impl_agents: who implements, in the order of fallback.
-        review_agents: who reviews, in the order of fallback.
-        finish_lane: where an approved work package goes.
-        subtasks: who ticks them: we on the word of a report, or the agent alone.
-        timeout: the longest implement attempt, in seconds.
-        review_timeout: the longest review, in seconds.
-        stall_timeout: an agent without a sign of life for so many seconds is stopped. 0 switches it off.
-        max_attempts: implement attempts per work package.
-        max_review_cycles: rejections per work package.
-        poll_interval: seconds between reads of the lanes, while only a change by others could free work.
-        min_free_memory: bytes; below that nothing more is started. 0 switches the floor off.
-        min_free_disk: the same of the disk.
-        review_quorum: how many reviewers must approve the same commit; `all` for each of the list.
-        require_independent_review: whether a reviewer of the implementer's family is never used.
-        session_resume: whether an implementer goes on with its own session where its CLI can.
-        pass_env: variables that reach every agent besides the usual ones.
-        on_rate_limit: what to do about an agent whose quota is used up.
-        max_wait: seconds for which a run that waits for nothing but quotas goes on.
-        max_cost: US dollars for the mission, over all runs; None for no limit, as of the next three.
-        max_tokens: the same in tokens.
-        max_duration: seconds for one start.
-        max_cost_per_wp: US dollars for one work package, over all runs.
-        budget_hard: whether attempts at work are stopped at a limit.
-        strict_budget: whether an agent that does not tell its cost is refused where a cost is limited.
-    """
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
-    max_concurrent: int = Field(default=4, ge=1, le=256)
-    max_per_agent: AgentLimits = Field(default_factory=dict)
-    actor: Text = "spec-kitty-orchestrator"
-    impl_agents: AgentNames = ("claude-code",)
-    review_agents: AgentNames = ("codex",)
-    finish_lane: Literal["done", "approved"] = "done"
-    subtasks: Literal["report", "agent"] = "report"
-    timeout: Duration = 3600.0
-    review_timeout: Duration = 1800.0
-    stall_timeout: DurationOrNone = 900.0
-    max_attempts: int = Field(default=6, ge=1)
-    max_review_cycles: int = Field(default=3, ge=1)
-    poll_interval: Duration = 30.0
-    min_free_memory: Size = 256 * 1000**2
-    min_free_disk: Size = 512 * 1000**2
-    review_quorum: Quorum = 1
-    require_independent_review: bool = False
-    session_resume: bool = True
-    pass_env: Variables = ()
-    on_rate_limit: Literal["wait", "fallback", "stop"] = "fallback"
-    max_wait: Duration = 6 * 3600.0
-    max_cost: Money = None
-    max_tokens: Annotated[int | None, BeforeValidator(many)] = None
-    max_duration: Annotated[float | None, BeforeValidator(seconds)] = None
-    max_cost_per_wp: Money = None
-    budget_hard: bool = False
-    strict_budget: bool = False
+    impl_agents: Annotated[AgentNames, Flag("Agents", "--impl-agent")] = ("claude-code",)
+    """Who implements; a,b is an order of fallback."""
+    review_agents: Annotated[AgentNames, Flag("Agents", "--review-agent")] = ("codex",)
+    """Who reviews; a,b is an order of fallback."""
+    max_per_agent: Annotated[AgentLimits, AGENTS] = Field(default_factory=dict)
+    """Attempts of one agent at once; can be repeated."""
+    session_resume: Annotated[bool, AGENTS] = True
+    """Rework goes on with the session of its implementer where the CLI can."""
+    pass_env: Annotated[Variables, AGENTS] = ()
+    """Variables that reach every agent besides the usual ones; PREFIX_* for several."""
+
+    max_concurrent: Annotated[int, Field(ge=1, le=256), LIMITS] = 4
+    """Work packages in work at once, 1 to 256."""
+    timeout: Annotated[Duration, LIMITS] = 3600.0
+    """Longest implement attempt, from its start."""
+    review_timeout: Annotated[Duration, LIMITS] = 1800.0
+    """Longest review, from its start."""
+    stall_timeout: Annotated[DurationOrNone, LIMITS] = 900.0
+    """Stop an agent without output, processor time and changed files for so long; 0 for never."""
+    max_attempts: Annotated[int, Field(ge=1), LIMITS] = 6
+    """Implement attempts per work package before it is parked."""
+    min_free_memory: Annotated[Size, LIMITS] = 256 * 1000**2
+    """Nothing more is started with less memory free; 0 for no floor."""
+    min_free_disk: Annotated[Size, LIMITS] = 512 * 1000**2
+    """Nothing more is started with less of the disk free; 0 for no floor."""
+
+    review_quorum: Annotated[Quorum, REVIEW] = 1
+    """How many reviewers must approve each commit; all for each of the list."""
+    require_independent_review: Annotated[bool, REVIEW] = False
+    """Never use a reviewer of the family of the implementer."""
+    max_review_cycles: Annotated[int, Field(ge=1), REVIEW] = 3
+    """Rejections per work package before it is parked."""
+
+    max_cost: Annotated[Money, BUDGET] = None
+    """What the mission may cost in all, in US dollars, over all its runs."""
+    max_tokens: Annotated[Tokens, BUDGET] = None
+    """Tokens for the mission in all, such as 500k or 2M."""
+    max_duration: Annotated[float | None, _unlimited(seconds), Written("DURATION", spelled), BUDGET] = None
+    """How long this start may take."""
+    max_cost_per_wp: Annotated[Money, BUDGET] = None
+    """What one work package may cost; beyond that it is parked."""
+    budget_hard: Annotated[bool, BUDGET] = False
+    """Stop running attempts too when a limit is reached."""
+    strict_budget: Annotated[bool, BUDGET] = False
+    """Refuse agents that do not tell what they cost where that is limited."""
+
+    on_rate_limit: Annotated[Literal["wait", "fallback", "stop"], WAITING] = "fallback"
+    """A quota is used up: wait, let another of the order work meanwhile, or end the run."""
+    max_wait: Annotated[Duration, WAITING] = 6 * 3600.0
+    """How long to wait for nothing but quotas."""
+    poll_interval: Annotated[Duration, WAITING] = 30.0
+    """How often to look whether others moved a work package, while only that could free work."""
+
+    actor: Annotated[Text, HOST] = "spec-kitty-orchestrator"
+    """The name under which the host knows us."""
+    finish_lane: Annotated[Literal["done", "approved"], HOST] = "done"
+    """Where an approved work package goes."""
+    subtasks: Annotated[Literal["report", "agent"], HOST] = "report"
+    """Who ticks subtasks: we, on the word of a report, or the agent alone."""
 
     @model_validator(mode="after")
     def _enough_reviewers(self) -> "RunSettings":
@@ -174,22 +213,20 @@ class RunSettings(Section):
 
 
 class HostSettings(Section):
-    """`[host]`: how `spec-kitty` is called.
+    """`[host]`: how `spec-kitty` is called."""
 
-    Attributes:
-        executable: a name on PATH or a path; None for `spec-kitty`.
-        call_timeout: the longest call, in seconds.
-        transport: `spawn` is a process per call, `warm` answers from one process of the host that stays,
-            `auto` is warm where that can be trusted.
-        command_cache: whether a warm host builds its tree of commands once, instead of at each call.
-        warm_merge_drivers: whether a warm host also answers git's merge drivers.
-    """
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     executable: PathOrName | None = None
+    """A name on PATH or a path; None for `spec-kitty`."""
     call_timeout: Annotated[Duration, AfterValidator(_host_limit)] = 120.0
-    transport: Literal["auto", "spawn", "warm"] = "auto"
+    """The longest call."""
+    transport: Annotated[Literal["auto", "spawn", "warm"], HOST] = "auto"
+    """Call the host as a process each time, or one that stays warm; auto: warm where that can be trusted."""
     command_cache: bool = True
+    """Whether a warm host builds its tree of commands once, instead of at each call."""
     warm_merge_drivers: bool = True
+    """Whether a warm host also answers git's merge drivers."""
 
 
 class GateSection(Section):
@@ -224,4 +261,40 @@ class Settings(Section):
 
 
 SECTIONS: Mapping[str, type[BaseModel]] = {"run": RunSettings, "host": HostSettings}
-"""Those whose keys are also variables and flags."""
+"""Those whose keys are also variables, and flags where their field says so."""
+
+
+def named_fields() -> Mapping[str, tuple[str, str, FieldInfo]]:
+    """Return the section, the key and the field of what `SECTIONS` hold: `<key>` of `[run]`, `host_<key>`."""
+    return {
+        key if section == "run" else f"{section}_{key}": (section, key, field)
+        for section, model in SECTIONS.items()
+        for key, field in model.model_fields.items()
+    }
+
+
+def flag_of(name: str) -> str:
+    """Return the flag of a setting, by the name that `named_fields` has for it."""
+    field = named_fields()[name][2]
+    own = next((one.name for one in field.metadata if isinstance(one, Flag)), "")
+    return own or f"--{name.replace('_', '-')}"
+
+
+def written(field: FieldInfo) -> Written:
+    """Return how the values of a setting are written."""
+    words = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    plain = Written("N" if field.annotation is int else "|".join(words) or "TEXT")
+    return next((one for one in field.metadata if isinstance(one, Written)), plain)
+
+
+def as_option(name: str, value: object) -> str:
+    """Return the option that gives a setting this value."""
+    flag = flag_of(name)
+    if isinstance(value, bool):
+        return flag if value else f"--no-{flag.removeprefix('--')}"
+    return f"{flag} {spelled_value(named_fields()[name][2], value)}"
+
+
+def spelled_value(field: FieldInfo, value: object) -> str:
+    """Write a value of a setting as `load` reads it; what is empty is `none`."""
+    return written(field).text(value) if value or value == 0 else NONE

@@ -1,14 +1,41 @@
 """The kinds of values that several sections of the settings have in common."""
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-from spec_kitty_orchestrator.quantities import seconds
+from spec_kitty_orchestrator.quantities import seconds, spelled
+
+NONE = "none"
+"""What takes a limit or a list back where text is given."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?")
+
+
+@dataclass(frozen=True)
+class Written:
+    """How people write a value: what stands for it, its text, and whether an option of it can be repeated."""
+
+    metavar: str
+    text: Callable[[Any], str] = str
+    repeated: bool = False
+
+
+@dataclass(frozen=True)
+class Flag:
+    """That a setting is an option of the commands that run a mission.
+
+    Attributes:
+        heading: under which it is in their help.
+        name: "" for that of its key.
+    """
+
+    heading: str
+    name: str = ""
 
 
 def list_to_tuple(value: object) -> object:
@@ -17,6 +44,8 @@ def list_to_tuple(value: object) -> object:
 
 
 def _patterns(value: object) -> object:
+    if value == NONE:
+        return ()
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
     return list_to_tuple(value)
@@ -55,9 +84,13 @@ def _variable_name(name: str) -> str:
     return _word(name)
 
 
-Duration = Annotated[float, BeforeValidator(seconds)]
+Duration = Annotated[float, BeforeValidator(seconds), Written("DURATION", spelled)]
 Text = Annotated[str, AfterValidator(_printable)]
-Variables = Annotated[tuple[Annotated[str, AfterValidator(_variable)], ...], BeforeValidator(_patterns)]
+Variables = Annotated[
+    tuple[Annotated[str, AfterValidator(_variable)], ...],
+    BeforeValidator(_patterns),
+    Written("NAME,NAME", ",".join),
+]
 Word = Annotated[str, AfterValidator(_word)]
 Words = Annotated[tuple[Word, ...], BeforeValidator(list_to_tuple)]
 Environment = dict[Annotated[str, AfterValidator(_variable_name)], Word]
