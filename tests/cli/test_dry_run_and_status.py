@@ -117,7 +117,7 @@ def test_status_says_who_waits_for_an_agent_that_is_at_its_limit(project: Projec
         {"WP01": "in_progress", "WP02": "planned", "WP03": "planned", "WP04": "for_review"},
         {"WP03": ["WP01"]},
     )
-    folder = begin(project, *implementing("WP01"), max_per_agent={"scripted": 1, "codex": 1})
+    folder = begin(project, *implementing("WP01"), limits_in_force={"scripted": 1, "codex": 1})
     waits = "waits for scripted: at most 1 at once"
     with MissionLock(folder, SLUG):
         assert notes(project) == {"WP01": "", "WP02": waits, "WP03": "", "WP04": ""}

@@ -6,6 +6,10 @@ from typing import Any
 
 import pytest
 
+from spec_kitty_orchestrator.app.build import build_agents
+from spec_kitty_orchestrator.app.project import open_project
+from spec_kitty_orchestrator.errors import PreflightError
+
 Project = Any  # the class lives in conftest, which tests cannot import
 
 PLUGIN = """
@@ -30,6 +34,18 @@ class Mute(Scripted):
     def permissions(self, role):
         return Permissions(None, "read_only", "none")
 """
+
+
+def test_agents_that_are_not_chosen_now_can_still_read_what_their_attempts_left(project: Project) -> None:
+    project.configure('[agents.my-bot]\ncommand = ["true"]\nenv = { MY_BOT_KEY = "s3cr3t-of-my-bot" }\n')
+    chosen = {"impl_agents": "codex", "review_agents": "codex"}
+    opened = open_project(project.root, {}, chosen)
+    agents = build_agents(opened)
+    assert [agents.agent(name)[0].name for name in ("claude-code", "my-bot")] == ["claude-code", "my-bot"]
+    assert [agents.is_chosen(name) for name in ("codex", "claude-code", "my-bot")] == [True, False, False]
+    assert opened.redactor.text("s3cr3t-of-my-bot") == "[redacted]"
+    with pytest.raises(PreflightError, match=r"is one of agent gone.*unknown agent 'gone'.*--fresh"):
+        agents.agent("gone")
 
 
 @pytest.fixture

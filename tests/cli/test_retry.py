@@ -20,7 +20,8 @@ def journal(project: Project, *events: dict[str, object]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     policy = {"impl_agents": ["scripted"], "review_agents": ["scripted"]}
     start = {"line": "run", "schema": 2, "at": AT, "mission": SLUG, "actor": "me", "policy": policy}
-    lines: list[dict[str, object]] = [start | {"version": "0.2.0"}]
+    settings = {**policy, "actor": "me"}
+    lines: list[dict[str, object]] = [{**start, "version": "0.2.0", "settings": settings}]
     lines += [{"line": "event", "at": AT, "wp_id": "WP02", "event": one} for one in events]
     file = folder / "journal.jsonl"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))

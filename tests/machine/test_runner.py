@@ -451,6 +451,42 @@ async def test_what_an_agent_finished_after_the_orchestrator_was_killed_is_harve
     assert runs(tmp_path) == 1
 
 
+def others(agent: PythonAgent) -> Callable[[str], tuple[PythonAgent, AgentSettings]]:
+    """Find the agent for a run that does not choose it."""
+    return lambda _: (agent, AgentSettings())
+
+
+@pytest.mark.asyncio
+async def test_an_attempt_of_an_agent_that_is_no_longer_chosen_is_re_attached_and_read(
+    tmp_path: Path, attempt_id: str, children: Children
+) -> None:
+    code = COUNT + HOLD + SAY_OK
+    attempt = await killed_while_running(tmp_path, attempt_id, code, children)
+    timeouts = dict.fromkeys(Role, 60.0)
+    now = LocalAgents(tmp_path, {}, timeouts=timeouts, version="1", others=others(PythonAgent(code)))
+
+    async with running(now, attempt) as report:
+        children.release()
+
+    assert report().outcome is Outcome.OK
+    assert runs(tmp_path) == 1
+
+
+@pytest.mark.asyncio
+async def test_an_attempt_that_had_not_begun_is_not_begun_with_an_agent_that_is_no_longer_chosen(
+    tmp_path: Path, attempt_id: str
+) -> None:
+    agent = PythonAgent(COUNT + SAY_OK)
+    attempt = await agents_of(tmp_path, agent).open(request_of(tmp_path, attempt_id))
+    timeouts = dict.fromkeys(Role, 60.0)
+    now = LocalAgents(tmp_path, {}, timeouts=timeouts, version="1", others=others(agent))
+
+    report = await run(now, attempt)
+
+    assert (report.outcome, (tmp_path / "runs").exists()) == (Outcome.CANCELED, False)
+    assert report.detail == "it had not begun, and other agents are chosen now"
+
+
 @pytest.mark.asyncio
 @pytest.mark.parametrize(("said", "outcome"), [("", Outcome.LOST), (SAY_OK, Outcome.OK)])
 async def test_an_attempt_whose_wrapper_was_killed_is_lost_unless_it_left_a_result(

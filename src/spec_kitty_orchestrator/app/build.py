@@ -1,10 +1,11 @@
 """The composition root: which part implements which port."""
 
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
-from spec_kitty_orchestrator.app.project import Project
+from spec_kitty_orchestrator.app.project import Project, find_agent
 from spec_kitty_orchestrator.app.repository import LOGS
 from spec_kitty_orchestrator.core.quota import OnRateLimit, Patience
 from spec_kitty_orchestrator.driver.engine import Orchestrator
@@ -83,6 +84,8 @@ def build_agents(project: Project, say: Callable[[str], None] = lambda _: None) 
         redactor=project.redactor,
         stall_timeout_s=project.settings.run.stall_timeout,
         say=say,
+        # An earlier start may have left an attempt of an agent that is not chosen now.
+        others=cache(lambda name: find_agent(project.root, project.settings, name)),
     )
 
 

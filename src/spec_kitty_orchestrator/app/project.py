@@ -135,7 +135,7 @@ def open_project(
     settings = load(root, environ, flags, names(), recorded)
     chosen = dict.fromkeys((*settings.run.impl_agents, *settings.run.review_agents))
     agents = {name: find_agent(root, settings, name) for name in chosen}
-    redactor = Redactor(secret_values(environ, *(own.env for _, own in agents.values())))
+    redactor = redactor_of(environ, settings)
     for gate in settings.gates:
         shown = json.dumps(gate.command)
         if redactor.text(shown) != shown:

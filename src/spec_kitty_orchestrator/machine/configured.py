@@ -2,14 +2,14 @@
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from spec_kitty_orchestrator.agents.fit import command_misfits, permission_misfits
 from spec_kitty_orchestrator.agents.spec import Agent, AgentCommand, AgentSettings, Assignment
 from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
-from spec_kitty_orchestrator.errors import PreflightError
+from spec_kitty_orchestrator.errors import OrchestratorError, PreflightError
 from spec_kitty_orchestrator.machine.environment import environment
 from spec_kitty_orchestrator.machine.policy import policy_of
 
@@ -17,7 +17,8 @@ from spec_kitty_orchestrator.machine.policy import policy_of
 class ConfiguredAgents:
     """Agents by their configured name, for one repository; `version` is ours, for the host's policy.
 
-    They find the folders of `extra_path` before PATH.
+    They find the folders of `extra_path` before PATH. `others` finds an agent that is not chosen now, since
+    an earlier start may have left an attempt of it; it raises why there is none.
     """
 
     def __init__(
@@ -27,9 +28,11 @@ class ConfiguredAgents:
         *,
         version: str,
         extra_path: Sequence[Path] = (),
+        others: Callable[[str], tuple[Agent, AgentSettings]] | None = None,
     ) -> None:
         self._root = repo_root
         self._agents = agents
+        self._others = others
         self._version = version
         self._extra_path = tuple(extra_path)
 
@@ -86,12 +89,23 @@ class ConfiguredAgents:
 
     def agent(self, name: str) -> tuple[Agent, AgentSettings]:
         """Return the module and the settings of an agent. Raises `PreflightError` for an unknown one."""
+        found = self._agents.get(name)
+        if found is not None:
+            return found
         try:
-            return self._agents[name]
-        except KeyError:
-            raise PreflightError(
-                f"no agent {name} is configured, but an attempt of this run needs it"
-            ) from None
+            if self._others is not None:
+                return self._others(name)
+            reason = "it is not configured"
+        except OrchestratorError as error:
+            reason = str(error)
+        raise PreflightError(
+            f"an attempt of this run is one of agent {name}, and only that can read it: {reason}; "
+            "bring it back, or put the journal aside with `orchestrate --fresh`"
+        )
+
+    def is_chosen(self, name: str) -> bool:
+        """Tell whether new attempts may be an agent's."""
+        return name in self._agents
 
     def environment(self, agent: str, command: AgentCommand, marker: str) -> Mapping[str, str]:
         """Build the whole environment in which a command of the agent runs."""

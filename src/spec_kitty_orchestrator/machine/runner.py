@@ -66,8 +66,9 @@ class LocalAgents(ConfiguredAgents):
         redactor: Redactor | None = None,
         stall_timeout_s: float = 0.0,
         say: Callable[[str], None] = lambda _: None,
+        others: Callable[[str], tuple[Agent, AgentSettings]] | None = None,
     ) -> None:
-        super().__init__(repo_root, agents, version=version, extra_path=extra_path)
+        super().__init__(repo_root, agents, version=version, extra_path=extra_path, others=others)
         self._timeouts = timeouts
         self._redactor = redactor or Redactor()
         self._stall_timeout_s = stall_timeout_s
@@ -143,6 +144,8 @@ class LocalAgents(ConfiguredAgents):
     async def _begin(self, attempt: Attempt, cwd: Path) -> AgentReport:
         if self._stop_grace_s is not None:
             return AgentReport(Outcome.CANCELED, detail="the run was stopped before the attempt began")
+        if not self.is_chosen(attempt.agent):
+            return AgentReport(Outcome.CANCELED, detail="it had not begun, and other agents are chosen now")
         directory = Path(attempt.directory)
         command = await anyio.to_thread.run_sync(
             self.command,
