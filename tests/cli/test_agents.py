@@ -1,11 +1,20 @@
 """What `agents` lists, with stand-ins of the CLIs on PATH."""
 
+import io
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
+
+from spec_kitty_orchestrator.app.project import open_project
+from spec_kitty_orchestrator.cli.options import RunOptions
+from spec_kitty_orchestrator.cli.running import Work, tell_versions
+from spec_kitty_orchestrator.machine.logs import configure_logging
+from spec_kitty_orchestrator.views.console import SteadyConsole
+from spec_kitty_orchestrator.views.plain import PlainView
 
 Project = Any  # the class lives in conftest, which tests cannot import
 
@@ -196,12 +205,18 @@ def test_a_dry_run_warns_of_another_major_version(project: Project) -> None:
     assert "  warning: agent codex: version 1.0.0 is of another major" in shown
 
 
-def test_a_run_warns_of_another_major_version_and_logs_each_version(project: Project) -> None:
+def test_a_run_warns_of_another_major_version_and_logs_each_version(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     install(project, "codex", "echo codex-cli 1.0.0")
-    project.lanes({"WP01": "done"})
-    done = project.orchestrate(agents="codex")
-    assert done.returncode == 0, done.stderr
-    assert "run   warning: agent codex: version 1.0.0 is of another major" in done.stdout
-    log = (project.root / ".kittify" / "logs" / "demo-01ABC" / "orchestrator.log").read_text()
-    assert "1.0.0" in log
-    assert f"{project.bin}{os.sep}codex" in log
+    monkeypatch.setenv("PATH", f"{project.bin}:/usr/bin:/bin")
+    chosen = {"impl_agents": "codex", "review_agents": "codex"}
+    work = Work(open_project(project.root, os.environ, chosen), "demo-01ABC", RunOptions())
+    shown = io.StringIO()
+    work.show(PlainView(SteadyConsole(file=shown, soft_wrap=True)))
+    log = project.root / "orchestrator.log"
+    with configure_logging(log):
+        anyio.run(tell_versions, work)
+    assert "run   warning: agent codex: version 1.0.0 is of another major" in shown.getvalue()
+    assert "1.0.0" in log.read_text()
+    assert f"{project.bin}{os.sep}codex" in log.read_text()

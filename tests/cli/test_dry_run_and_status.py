@@ -51,6 +51,32 @@ def test_a_dry_run_says_what_would_be_adopted_and_what_is_left_alone(project: Pr
     assert "WP04  for_review: adopted: reviewed" in shown
 
 
+def refuse_a_workspace(project: Project, wp: str, reply: str, code: int) -> None:
+    host = project.bin / "spec-kitty"
+    refusal = f"case \"$*\" in *resolve-workspace*{wp}) echo '{reply}'; exit {code} ;; esac\n"
+    host.write_text(host.read_text().replace("#!/bin/sh\n", f"#!/bin/sh\n{refusal}"))
+
+
+def test_a_dry_run_names_a_work_package_without_a_place_and_plans_the_others(project: Project) -> None:
+    told = {"success": False, "error_code": "WP_FILE_MISSING", "data": {"message": "WP02 has no file"}}
+    refuse_a_workspace(project, "WP02", json.dumps(told), 1)
+    done = project.orchestrate("--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "WP02  planned, needs WP01: parked: the host does not say where it is worked on" in done.stdout
+    assert "WP02 has no file" in done.stdout
+    assert "WP01  planned: implemented and reviewed" in done.stdout
+    wrong = project.run("doctor", "--mission", SLUG).stdout
+    assert "WP02 is planned: parked: the host does not say where it is worked on" in wrong
+
+
+def test_a_dry_run_tells_the_hosts_failure_beside_what_else_is_wrong(project: Project) -> None:
+    refuse_a_workspace(project, "WP0*", "", 0)
+    done = project.orchestrate("--dry-run", agents="codex")
+    assert done.returncode == 3
+    assert "no answer from the host to resolve-workspace" in done.stderr
+    assert "agent codex is not installed" in done.stderr
+
+
 def test_a_dry_run_shows_the_argv_of_an_agent_that_is_missing(project: Project) -> None:
     done = project.orchestrate("--dry-run", agents="codex")
     assert done.returncode == 5
@@ -179,6 +205,34 @@ def test_merging_is_refused_while_something_uncommitted_would_be_lost(project: P
     assert done.returncode == 1
     assert "not merged: " in done.stdout
     assert f"kitty-specs/{SLUG}/meta.json" in done.stdout
+
+
+def break_git_status(project: Project) -> None:
+    """Let `git status` alone fail, as it does while another git writes the index."""
+    program = project.bin / "git"
+    program.write_text(
+        '#!/bin/sh\ncase "$*" in *" status --porcelain"*) echo torn >&2; exit 128 ;; esac\n'
+        'exec /usr/bin/git "$@"\n'
+    )
+    program.chmod(0o755)
+
+
+def test_the_summary_does_without_an_advice_that_git_does_not_give(project: Project) -> None:
+    project.lanes({"WP01": "done"})
+    break_git_status(project)
+    done = project.orchestrate()
+    assert done.returncode == 0, done.stderr
+    assert "WP01  done" in done.stdout
+    assert "What is uncommitted is not known: `git status` failed" in done.stdout
+
+
+def test_nothing_is_merged_while_it_is_not_known_what_would_be_lost(project: Project) -> None:
+    project.lanes({"WP01": "done"})
+    break_git_status(project)
+    done = project.orchestrate("--merge")
+    assert done.returncode == 1, done.stderr
+    assert "not merged: what is uncommitted is not known: `git status` failed" in done.stdout
+    assert project.calls("merge-mission") == []
 
 
 def test_the_version_is_shown(project: Project) -> None:

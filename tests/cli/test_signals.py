@@ -1,5 +1,6 @@
 """What a signal does to the command: before the run, during it, and when it is to drain."""
 
+import io
 import os
 import signal
 from typing import Any, cast
@@ -9,7 +10,7 @@ import pytest
 
 from spec_kitty_orchestrator.app.project import open_project
 from spec_kitty_orchestrator.cli.options import OnInterrupt, RunOptions
-from spec_kitty_orchestrator.cli.running import Work
+from spec_kitty_orchestrator.cli.running import Work, stopping_signals
 from spec_kitty_orchestrator.views.console import SteadyConsole
 from spec_kitty_orchestrator.views.plain import PlainView
 
@@ -60,7 +61,37 @@ def test_the_first_signal_drains_only_if_that_was_asked_for(
     project: Project, drains: bool, calls: list[tuple[str, int]]
 ) -> None:
     told, doing = Told(), work(project, drains=drains)
-    doing.tell(cast("Any", told), PlainView(SteadyConsole(quiet=True)))
+    doing.interrupts(cast("Any", told))
     doing.interrupt(signal.SIGTERM)
     doing.interrupt(signal.SIGTERM)
     assert told.calls == calls
+
+
+@pytest.mark.parametrize("drains", [False, True])
+def test_a_closed_terminal_is_told_by_its_own_name_and_asks_for_what_kill_asks(
+    project: Project, drains: bool
+) -> None:
+    told, doing, shown = Told(), work(project, drains=drains), io.StringIO()
+    doing.show(PlainView(SteadyConsole(file=shown)))
+    doing.interrupts(cast("Any", told))
+    doing.interrupt(signal.SIGHUP)
+    assert [signum for _, signum in told.calls] == [signal.SIGTERM]
+    assert "SIGHUP: " in shown.getvalue()
+
+
+@pytest.mark.parametrize("ignored", [signal.SIGHUP, signal.SIGINT])
+def test_an_inherited_choice_to_ignore_a_signal_is_kept(ignored: signal.Signals) -> None:
+    assert ignored in stopping_signals()
+    before = signal.signal(ignored, signal.SIG_IGN)
+    try:
+        assert ignored not in stopping_signals()
+    finally:
+        signal.signal(ignored, before)
+
+
+def test_abort_is_heard_by_a_run_that_was_told_to_ignore_sigterm() -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert signal.SIGTERM in stopping_signals()
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,11 +1,17 @@
 """Lines, table and words: what people see of events."""
 
 import io
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import anyio
 import pytest
 from rich.console import Console
+from trio.testing import MockClock
 
 from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened, HostRefused, Submitted
 from spec_kitty_orchestrator.core.model import (
@@ -20,8 +26,9 @@ from spec_kitty_orchestrator.core.model import (
     Verdict,
     WorkPackage,
 )
+from spec_kitty_orchestrator.views import console as consoles
 from spec_kitty_orchestrator.views import words
-from spec_kitty_orchestrator.views.console import SteadyConsole
+from spec_kitty_orchestrator.views.console import PatientFile, SteadyConsole
 from spec_kitty_orchestrator.views.live import LiveView
 from spec_kitty_orchestrator.views.plain import PlainView
 
@@ -123,7 +130,8 @@ async def test_the_table_shows_every_work_package_and_interprets_no_markup() -> 
     state = MissionState(
         "demo", {"WP01": Lane.IN_REVIEW, "WP02": Lane.PLANNED}, {"WP01": (), "WP02": ("WP01",)}
     )
-    view = LiveView(console, state)
+    view = LiveView(console)
+    view.began(state)
     view.saw(replace(REVIEWING, note="[red]not[/red] markup"), Submitted())
     console.print(view.table())
     shown = file.getvalue()
@@ -142,3 +150,97 @@ def test_nothing_that_a_console_prints_holds_a_secret(monkeypatch: pytest.Monkey
     console.out("sk-ant-api03-abcDEF123456789")
 
     assert shown.getvalue() == "the key [redacted]\n[redacted]\n"
+
+
+def test_the_table_shows_who_is_at_work_however_many_work_packages_there_are() -> None:
+    file = io.StringIO()
+    console = Console(file=file, width=120, height=12)
+    lanes = {f"WP{n:02d}": Lane.DONE if n < 30 else Lane.PLANNED for n in range(1, 41)}
+    view = LiveView(console)
+    view.began(MissionState("demo", lanes, dict.fromkeys(lanes, ())))
+    at_work = replace(REVIEWING, id="WP40")
+    view.saw(at_work, Submitted())
+    view.saw(WorkPackage("WP39", phase=Phase.FINISHED, lane=Lane.BLOCKED, note="needs a person"), Submitted())
+    console.print(view.table())
+    rows = [line.split()[0] for line in file.getvalue().splitlines()[2:]]
+    assert rows[:3] == ["WP40", "WP39", "WP30"]
+    assert len(rows) == 8
+    assert file.getvalue().splitlines()[-1].split() == ["+33", "4", "planned,", "29", "done"]
+
+
+class Pipe:
+    """A pipe that is full: whoever writes to it waits until somebody reads."""
+
+    def __init__(self) -> None:
+        self.reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        self.filling = 0
+        with suppress(BlockingIOError):
+            while True:
+                self.filling += os.write(writer, b"x" * 4096)
+        os.set_blocking(writer, True)
+        self.file = os.fdopen(writer, "w")
+
+    def read(self) -> str:
+        """Read all that is there, and what comes until the writer closes."""
+        with os.fdopen(self.reader, "rb") as file:
+            return file.read()[self.filling :].decode()
+
+
+def test_a_reader_that_pauses_delays_nobody_and_gets_every_line() -> None:
+    pipe = Pipe()
+    output = PatientFile(pipe.file)
+    view = PlainView(SteadyConsole(file=output))
+
+    def write() -> None:
+        for number in range(5000):
+            view.said(f"line {number}")
+
+    written = threading.Thread(target=write, daemon=True)
+    written.start()
+    written.join(30)
+    assert not written.is_alive()
+    assert output.behind
+
+    reader = ThreadPoolExecutor(1).submit(pipe.read)
+    anyio.run(output.drain)
+    assert not output.behind
+    pipe.file.close()
+    lines = reader.result(30).splitlines()
+    assert [line.split()[-1] for line in lines] == [str(n) for n in range(5000)]
+
+
+def test_what_no_reader_could_ever_take_in_is_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consoles, "MOST_UNREAD_BYTES", 10)
+    pipe = Pipe()
+    output = PatientFile(pipe.file)
+    for text in ("first\n", "second\n", "third\n"):
+        output.write(text)
+    reader = ThreadPoolExecutor(1).submit(pipe.read)
+    anyio.run(output.drain)
+    output.write("last\n")
+    anyio.run(output.drain)
+    pipe.file.close()
+    assert reader.result(30) == "first\n(2 lines are missing here: nobody read them in time)\nlast\n"
+
+
+def test_a_reader_that_never_comes_back_is_not_waited_for_without_end() -> None:
+    pipe = Pipe()
+    output = PatientFile(pipe.file)
+    output.write("lost\n")
+    clock = MockClock(autojump_threshold=0)
+    anyio.run(output.drain, backend="trio", backend_options={"clock": clock})
+    assert clock.current_time() >= consoles.READER_PATIENCE_S
+    os.close(pipe.reader)
+    pipe.file.close()
+
+
+def test_a_reader_that_is_gone_is_written_to_no_more() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as file:
+        output = PatientFile(file)
+        for _ in range(3):
+            output.write("lost\n")
+            anyio.run(output.drain)
+        assert not output.behind

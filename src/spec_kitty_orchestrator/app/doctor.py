@@ -22,8 +22,8 @@ from spec_kitty_orchestrator.app.checks.mission import (
     check_fates,
     check_lock,
     check_saved,
-    find_mission,
 )
+from spec_kitty_orchestrator.app.mission import find_mission
 from spec_kitty_orchestrator.app.plan import plan_work_packages
 from spec_kitty_orchestrator.app.project import Project, bare_project, check_prompts, open_project
 from spec_kitty_orchestrator.app.repository import MISSIONS, distrusted, find_repo_root

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import anyio.to_thread
 
 from spec_kitty_orchestrator.app.build import build_agents, connect, journal
-from spec_kitty_orchestrator.app.checks.mission import read_mission
+from spec_kitty_orchestrator.app.mission import locked_mission
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.runs import strays
 from spec_kitty_orchestrator.config import nearest
@@ -21,7 +21,6 @@ from spec_kitty_orchestrator.driver.work_package import Performer
 from spec_kitty_orchestrator.errors import RunActive, UsageError
 from spec_kitty_orchestrator.machine.git import GitWorkspaces
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
-from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.logs import path_part
 from spec_kitty_orchestrator.ports import Entry, Host
 
@@ -63,14 +62,12 @@ class _Operation:
 @asynccontextmanager
 async def _locked(project: Project, mission: str, wp_id: str) -> AsyncIterator[_Operation]:
     host = await connect(project)
-    state = await read_mission(project, host, mission)
-    if wp_id not in state.lanes:
-        raise UsageError(f"{state.slug} has no work package {wp_id}{nearest(wp_id, state.lanes)}")
-    lane = state.lanes[wp_id]
-    if lane.complete or lane is Lane.CANCELED:
-        raise UsageError(f"{wp_id} is {lane} on the host: there is nothing left to decide about it")
-    directory = project.directory(state.slug)
-    with MissionLock(directory, state.slug):
+    async with locked_mission(project, host, mission) as state:
+        if wp_id not in state.lanes:
+            raise UsageError(f"{state.slug} has no work package {wp_id}{nearest(wp_id, state.lanes)}")
+        lane = state.lanes[wp_id]
+        if lane.complete or lane is Lane.CANCELED:
+            raise UsageError(f"{wp_id} is {lane} on the host: there is nothing left to decide about it")
         await _check_unattended(project, state.slug, wp_id)
         lines = journal(project, state.slug)
         wp = fold(await lines.read(), project.policy).get(wp_id) or WorkPackage(wp_id)

@@ -12,6 +12,7 @@ from spec_kitty_orchestrator.core.gates import Gate
 from spec_kitty_orchestrator.core.model import Lane, MissionState, PolicyMetadata, Role, Workspace
 from spec_kitty_orchestrator.core.moves import PLANNING_LANE
 from spec_kitty_orchestrator.core.scheduler import critical_path, waves
+from spec_kitty_orchestrator.errors import HostError, HostRefusal
 from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.ports import Host
 
@@ -24,6 +25,7 @@ class PlannedWorkPackage:
     """One work package as a run would find it.
 
     Attributes:
+        workspace: where it is worked on, None if the host refuses to say.
         shares: other work packages in the same workspace; they take turns.
         fate: what a run would do with it, in words.
         left: whether a run leaves it as it is, although it is not complete.
@@ -32,7 +34,7 @@ class PlannedWorkPackage:
     id: str
     lane: Lane
     dependencies: tuple[str, ...]
-    workspace: Workspace
+    workspace: Workspace | None
     shares: tuple[str, ...]
     fate: str
     left: bool
@@ -99,7 +101,7 @@ async def make_plan(
         cyclic=cyclic(state),
         critical_path=critical_path(state.dependencies),
         work_packages=planned,
-        roles=_roles(project, runner, Path(planned[0].workspace.path)),
+        roles=_roles(project, runner, _example_workspace(project, planned)),
         max_concurrent=run.max_concurrent,
         max_per_agent=project.max_per_agent,
         min_free_memory=run.min_free_memory,
@@ -124,61 +126,78 @@ async def plan_work_packages(
     Raises:
         HostError: the host cannot be used.
     """
-    workspaces = await _resolve(host, state)
-    return tuple(
-        PlannedWorkPackage(
-            id=wp,
-            lane=lane,
-            dependencies=state.dependencies.get(wp, ()),
-            workspace=workspaces[wp],
-            shares=tuple(
-                other
-                for other, place in workspaces.items()
-                if other != wp and place.key == workspaces[wp].key
-            ),
-            fate=_fate(lane, workspaces[wp], project),
-            left=_is_left(lane, workspaces[wp]),
+    workspaces, refused = await _resolve(host, state)
+    sharing: dict[str, list[str]] = {}
+    for wp, workspace in workspaces.items():
+        sharing.setdefault(workspace.key, []).append(wp)
+    planned = []
+    for wp, lane in state.lanes.items():
+        place = workspaces.get(wp)
+        others = sharing[place.key] if place else ()
+        fate, left = _fate(lane, place, refused.get(wp, ""), project.settings.run.actor)
+        planned.append(
+            PlannedWorkPackage(
+                id=wp,
+                lane=lane,
+                dependencies=state.dependencies.get(wp, ()),
+                workspace=place,
+                shares=tuple(other for other in others if other != wp),
+                fate=fate,
+                left=left,
+            )
         )
-        for wp, lane in state.lanes.items()
-    )
+    return tuple(planned)
 
 
-async def _resolve(host: Host, state: MissionState) -> Mapping[str, Workspace]:
+async def _resolve(host: Host, state: MissionState) -> tuple[Mapping[str, Workspace], Mapping[str, str]]:
+    """Ask where each work package is worked on; return the answers, and why others got none."""
     found: dict[str, Workspace] = {}
+    refused: dict[str, str] = {}
+    failures: list[HostError] = []
 
     async def one(wp: str) -> None:
-        found[wp] = await host.resolve_workspace(state.slug, wp)
+        try:
+            found[wp] = await host.resolve_workspace(state.slug, wp)
+        except HostRefusal as refusal:
+            refused[wp] = refusal.message
+        except HostError as failure:
+            failures.append(failure)
+            tasks.cancel_scope.cancel()
 
     async with anyio.create_task_group() as tasks:
         for wp in state.lanes:
             tasks.start_soon(one, wp)
-    return {wp: found[wp] for wp in state.lanes}
+    if failures:
+        raise failures[0]
+    return {wp: found[wp] for wp in state.lanes if wp in found}, refused
 
 
-def _is_left(lane: Lane, workspace: Workspace) -> bool:
-    by_hand = workspace.lane_id == PLANNING_LANE and not lane.complete
-    return by_hand or lane in (Lane.BLOCKED, Lane.CANCELED)
+def _example_workspace(project: Project, planned: Sequence[PlannedWorkPackage]) -> Path:
+    places = (Path(wp.workspace.path) for wp in planned if wp.workspace is not None)
+    return next(places, project.root)
 
 
-def _fate(lane: Lane, workspace: Workspace, project: Project) -> str:
-    if workspace.lane_id == PLANNING_LANE and not lane.complete:
-        return "parked: a planning artifact, to be done by hand in the primary checkout on the target branch"
-    actor = project.settings.run.actor
+def _fate(lane: Lane, workspace: Workspace | None, refusal: str, actor: str) -> tuple[str, bool]:
+    """Say what a run would do with a work package, and whether it leaves it although it is not complete."""
     match lane:
-        case Lane.PLANNED:
-            return "implemented and reviewed"
-        case Lane.CLAIMED | Lane.IN_PROGRESS:
-            return f"adopted: implementation goes on, if {actor} holds it"
-        case Lane.FOR_REVIEW:
-            return "adopted: reviewed"
-        case Lane.IN_REVIEW:
-            return f"adopted: the review goes on if {actor} began it, else left alone"
         case Lane.APPROVED | Lane.DONE:
-            return "nothing to do"
-        case Lane.BLOCKED:
-            return "left alone: a person must unblock it"
+            return "nothing to do", False
         case Lane.CANCELED:
-            return "left alone"
+            return "left alone", True
+        case _ if workspace is None:
+            return f"parked: the host does not say where it is worked on: {refusal}", True
+        case _ if workspace.lane_id == PLANNING_LANE:
+            return "parked: a planning artifact, to be written in the primary checkout by a person", True
+        case Lane.BLOCKED:
+            return "left alone: a person must unblock it", True
+        case Lane.PLANNED:
+            return "implemented and reviewed", False
+        case Lane.CLAIMED | Lane.IN_PROGRESS:
+            return f"adopted: implementation goes on, if {actor} holds it", False
+        case Lane.FOR_REVIEW:
+            return "adopted: reviewed", False
+        case Lane.IN_REVIEW:
+            return f"adopted: the review goes on if {actor} began it, else left alone", False
 
 
 def _roles(project: Project, runner: LocalAgents, workspace: Path) -> tuple[PlannedRole, ...]:

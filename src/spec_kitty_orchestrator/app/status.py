@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from spec_kitty_orchestrator.app.build import build_headroom, connect, journal
-from spec_kitty_orchestrator.app.checks.mission import read_mission
+from spec_kitty_orchestrator.app.mission import read_mission
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import LOGS
 from spec_kitty_orchestrator.app.runs import last_start

@@ -71,8 +71,11 @@ def _shown(gate: Gate) -> str:
 
 def _work_package(wp: PlannedWorkPackage) -> list[str]:
     needs = f", needs {', '.join(wp.dependencies)}" if wp.dependencies else ""
+    lines = [f"  {wp.id}  {wp.lane}{needs}: {wp.fate}"]
+    if wp.workspace is None:
+        return lines
     shares = f", shared with {', '.join(wp.shares)}: they take turns" if wp.shares else ""
-    lines = [f"  {wp.id}  {wp.lane}{needs}: {wp.fate}", f"    workspace {wp.workspace.path}{shares}"]
+    lines.append(f"    workspace {wp.workspace.path}{shares}")
     if wp.workspace.branch:
         lines.append(f"    branch {wp.workspace.branch} from {wp.workspace.base_ref or 'its base'}")
     return lines

@@ -10,7 +10,8 @@ from spec_kitty_orchestrator.app.build import build_host
 from spec_kitty_orchestrator.app.checks import stop_at
 from spec_kitty_orchestrator.app.checks.agent_programs import find_installed
 from spec_kitty_orchestrator.app.checks.agents import find_problems, untried_versions
-from spec_kitty_orchestrator.app.checks.mission import check_free, read_mission
+from spec_kitty_orchestrator.app.checks.mission import check_free
+from spec_kitty_orchestrator.app.mission import read_mission
 from spec_kitty_orchestrator.app.plan import make_plan
 from spec_kitty_orchestrator.app.project import open_project
 from spec_kitty_orchestrator.cli import dry_run, options, running

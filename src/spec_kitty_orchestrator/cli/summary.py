@@ -15,6 +15,7 @@ from spec_kitty_orchestrator.app.repository import MissionFiles, mission_files, 
 from spec_kitty_orchestrator.core.model import Lane, Ruling, WorkPackage
 from spec_kitty_orchestrator.core.quota import used_up
 from spec_kitty_orchestrator.driver.result import RunResult
+from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.views import words
 
 _STATUS_COPIES = (
@@ -23,7 +24,7 @@ _STATUS_COPIES = (
 
 
 def show(
-    result: RunResult, project: Project, landed: Sequence[str], console: Console, *, all_landed: bool
+    result: RunResult, project: Project, landed: Sequence[str], console: Console, all_landed: bool
 ) -> None:
     """Print the summary; `landed` says what merging and accepting came to, if they were asked for."""
     files = mission_files(project.root, result.state.slug)
@@ -156,7 +157,11 @@ def _land(result: RunResult, project: Project, files: MissionFiles) -> list[str]
 
 def _uncommitted(root: Path, files: MissionFiles) -> list[str]:
     """Name what the host's merge would throw away: a host that was killed leaves its last record so."""
-    lost = unsaved(root, files)
+    try:
+        lost = unsaved(root, files)
+    except WorkspaceError as error:
+        # Advice: what was done is told whether or not git answers.
+        return [f"What is uncommitted is not known: {error}. Look at it before you merge."]
     if not lost:
         return []
     return [

@@ -1,8 +1,13 @@
-"""A console that shows no secret, and whose reader may go away: that silences us, and never ends a run."""
+"""A console that shows no secret, and whose reader may go away or pause: neither ends nor delays a run."""
 
 import os
-from typing import IO, Any
+import select
+from collections import deque
+from contextlib import suppress
+from threading import Condition, Thread
+from typing import IO, Any, TextIO
 
+import anyio
 from rich.console import Console
 
 from spec_kitty_orchestrator.machine.redaction import Redactor
@@ -56,6 +61,107 @@ class _Discreet:
 
     def write(self, text: str) -> int:
         return self._file.write(self._redactor.text(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+MOST_UNREAD_BYTES = 4 * 1024 * 1024
+"""What is kept for a reader that pauses, such as `less`; a long run writes less than that in all."""
+
+READER_PATIENCE_S = 60.0
+"""At the end: how long a reader may take nothing before what is left is given up."""
+
+_LOOK_S = 0.05
+_WRITE_BYTES = 64 * 1024
+
+
+class PatientFile:
+    """A file for text whose writes return at once, while a thread writes to the real one.
+
+    What does not fit because nobody reads is dropped and counted. A file without a descriptor, such as one in
+    memory, is written directly.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._descriptor: int | None = None
+        with suppress(OSError, ValueError, AttributeError):
+            self._descriptor = file.fileno()
+        self._unread: deque[bytes] = deque()
+        self._size = self._lost = self._written = 0
+        self._gone = False
+        self._changed = Condition()
+        self._thread: Thread | None = None
+
+    @property
+    def behind(self) -> bool:
+        """Whether the reader has still to take something."""
+        return self._size > 0
+
+    def write(self, text: str) -> int:
+        """Take text, to be written as soon as the reader lets us."""
+        if self._descriptor is None:
+            return self._file.write(text)
+        data = text.encode(self._file.encoding or "utf-8", "replace")
+        with self._changed:
+            if self._size + len(data) > MOST_UNREAD_BYTES:
+                self._lost += text.count("\n")
+            elif not self._gone:
+                if self._lost:
+                    note = f"({self._lost} lines are missing here: nobody read them in time)\n".encode()
+                    self._take(note)
+                    self._lost = 0
+                self._take(data)
+        if self._thread is None:
+            # It must not keep the process alive while the reader pauses.
+            self._thread = Thread(target=self._write_on, name="output", daemon=True)
+            self._thread.start()
+        return len(text)
+
+    def _take(self, data: bytes) -> None:
+        self._unread.append(data)
+        self._size += len(data)
+        self._changed.notify()
+
+    def flush(self) -> None:
+        """Return at once: the thread writes as soon as it can."""
+        if self._descriptor is None:
+            self._file.flush()
+
+    async def drain(self) -> None:
+        """Wait until the reader has taken everything, or took nothing for `READER_PATIENCE_S`."""
+        written, since = self._written, anyio.current_time()
+        while self.behind and anyio.current_time() - since < READER_PATIENCE_S:
+            await anyio.sleep(_LOOK_S)
+            if self._written != written:
+                written, since = self._written, anyio.current_time()
+
+    def _write_on(self) -> None:
+        # The descriptor itself: a thread that is stuck in `sys.stdout` would crash the interpreter's end.
+        assert self._descriptor is not None
+        while True:
+            with self._changed:
+                while not self._unread:
+                    self._changed.wait()
+                data = self._unread[0]
+            try:
+                done = os.write(self._descriptor, data[:_WRITE_BYTES])
+            except BlockingIOError:
+                select.select([], [self._descriptor], [])
+                continue
+            except OSError:
+                with self._changed:
+                    self._gone = True
+                    self._unread.clear()
+                    self._size = 0
+                return
+            with self._changed:
+                self._written += done
+                self._size -= done
+                self._unread.popleft()
+                if done < len(data):
+                    self._unread.appendleft(data[done:])
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)

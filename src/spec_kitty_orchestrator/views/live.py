@@ -3,7 +3,8 @@
 Drawing costs CPU time that the agents want too: events only mark the table as stale, and a timer draws it.
 """
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
 
@@ -36,18 +37,23 @@ STYLES: Mapping[Lane, str] = {
 class LiveView:
     """An observer that keeps one table of all work packages up to date."""
 
-    def __init__(self, console: Console, state: MissionState, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, console: Console, clock: Callable[[], float] = monotonic) -> None:
         self._console = console
         self._clock = clock
-        self._mission = state.slug
+        self._mission = ""
         self._started = clock()
+        self._rows: dict[str, WorkPackage] = {}
+        self._since: dict[str, float] = {}
+        self._stale = anyio.Event()
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+
+    def began(self, state: MissionState) -> None:
+        """Take the work packages as the run finds them."""
+        self._mission = state.slug
         self._rows = {
             wp: WorkPackage(id=wp, dependencies=state.dependencies.get(wp, ()), lane=lane)
             for wp, lane in state.lanes.items()
         }
-        self._since: dict[str, float] = {}
-        self._stale = anyio.Event()
-        self._live = Live(console=console, auto_refresh=False, transient=True)
 
     def saw(self, wp: WorkPackage, event: Event) -> None:  # noqa: ARG002 - the state says it all
         """Remember the work package; the timer draws it."""
@@ -68,7 +74,9 @@ class LiveView:
         with suppress(OSError), self._live:
             while True:
                 self._stale = anyio.Event()
-                self._live.update(self.table(), refresh=True)
+                # Pictures that wait for the terminal would all be shown, one after the other.
+                if not getattr(self._console.file, "behind", False):
+                    self._live.update(self.table(), refresh=True)
                 await anyio.sleep(SHORTEST_PAUSE_S)
                 with anyio.move_on_after(LONGEST_PAUSE_S - SHORTEST_PAUSE_S):
                     await self._stale.wait()
@@ -86,8 +94,14 @@ class LiveView:
         for heading in ("WP", "lane", "phase", "attempt", "agent", "for"):
             table.add_column(heading, no_wrap=True)
         table.add_column("note", ratio=1, no_wrap=True, overflow="ellipsis")
-        for wp in list(self._rows.values())[: max(self._console.height - 4, 4)]:
+        rows = sorted(self._rows.values(), key=_importance)
+        most = max(self._console.height - 4, 4)
+        # The last line is for what has none of its own.
+        shown = rows if len(rows) <= most else rows[: most - 1]
+        for wp in shown:
             table.add_row(*self._row(wp))
+        if len(shown) < len(rows):
+            table.add_row(Text(f"+{len(rows) - len(shown)}", style="bold"), *_counted(rows[len(shown) :]))
         return table
 
     def _row(self, wp: WorkPackage) -> tuple[Text, ...]:
@@ -103,6 +117,22 @@ class LiveView:
             Text(words.elapsed(self._clock() - since) if running and since is not None else ""),
             Text(words.note(wp.rests or wp.note) or _waits_for(wp, self._rows)),
         )
+
+
+def _importance(wp: WorkPackage) -> tuple[int, str]:
+    """Order rows: agents at work, what else is under way, what waits or needs a person, what is complete."""
+    if wp.open_attempt is not None:
+        return 0, wp.id
+    if wp.phase not in (Phase.WAITING, Phase.FINISHED):
+        return 1, wp.id
+    if wp.phase is Phase.FINISHED and not wp.lane.complete:
+        return 2, wp.id
+    return (4 if wp.lane.complete else 3), wp.id
+
+
+def _counted(rows: Sequence[WorkPackage]) -> tuple[Text, ...]:
+    counts = Counter(str(wp.lane) for wp in rows)
+    return (*[Text("")] * 5, Text(", ".join(f"{number} {lane}" for lane, number in counts.items())))
 
 
 def _waits_for(wp: WorkPackage, rows: Mapping[str, WorkPackage]) -> str:

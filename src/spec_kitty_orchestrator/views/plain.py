@@ -1,13 +1,15 @@
 """A run shown as lines, for logs and pipes: one for each event, and each minute one that says it is alive."""
 
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import anyio
 from rich.console import Console
 
 from spec_kitty_orchestrator.core.events import Event
-from spec_kitty_orchestrator.core.model import Phase, WorkPackage
+from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase, WorkPackage
 from spec_kitty_orchestrator.views import words
 
 HEARTBEAT_S = 60.0
@@ -24,7 +26,12 @@ class PlainView:
         self._console = console
         self._now = now
         self._at_work: dict[str, tuple[str, datetime]] = {}
-        self._deaf = False
+
+    def began(self, state: MissionState) -> None:
+        """Print how many work packages are in which lane."""
+        counts = Counter(state.lanes.values())
+        lanes = ", ".join(f"{counts[lane]} {lane}" for lane in Lane if counts[lane])
+        self._print("run", f"{state.slug}: {words.count(len(state.lanes), 'work package')}: {lanes}")
 
     def saw(self, wp: WorkPackage, event: Event) -> None:
         """Print one line for the event."""
@@ -61,11 +68,7 @@ class PlainView:
 
     def _print(self, who: str, line: str) -> None:
         stamp = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
-        if self._deaf:
-            return
-        try:
+        # If whoever read our lines is gone, the run is not.
+        with suppress(OSError):
             # `out` neither wraps lines nor interprets markup, and flushes each one.
             self._console.out(f"{stamp} {who:<5} {words.clean(line)}", highlight=False)
-        except OSError:
-            # Whoever read our lines is gone; the run is not.
-            self._deaf = True

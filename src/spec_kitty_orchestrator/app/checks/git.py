@@ -120,7 +120,7 @@ async def check_worktrees(planned: Iterable[PlannedWorkPackage], begun: Collecti
     """
     by_path: dict[str, list[PlannedWorkPackage]] = {}
     for wp in planned:
-        if not wp.lane.complete and wp.lane is not Lane.CANCELED:
+        if wp.workspace is not None and not wp.lane.complete and wp.lane is not Lane.CANCELED:
             by_path.setdefault(wp.workspace.path, []).append(wp)
     found: list[Finding] = []
     for path, wps in by_path.items():

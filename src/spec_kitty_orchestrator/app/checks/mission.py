@@ -1,12 +1,12 @@
 """Whether a mission can be run: what its work packages would come to, and what an earlier run has left."""
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 from anyio import to_thread
 
 from spec_kitty_orchestrator.app.checks import Finding, edit, error, errors, line, ok, warning
+from spec_kitty_orchestrator.app.mission import finalize_command
 from spec_kitty_orchestrator.app.plan import PlannedWorkPackage, cyclic
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import (
@@ -14,22 +14,17 @@ from spec_kitty_orchestrator.app.repository import (
     branch_of,
     current_branch,
     mission_files,
-    missions,
     status_checkout,
     unsaved,
 )
 from spec_kitty_orchestrator.app.runs import describe_end, known_run, strays
-from spec_kitty_orchestrator.config import nearest
 from spec_kitty_orchestrator.core.model import Lane, MissionState
 from spec_kitty_orchestrator.errors import (
-    HostRefusal,
     JournalError,
     OrchestratorError,
     RunActive,
-    UsageError,
 )
 from spec_kitty_orchestrator.machine.lock import MissionLock
-from spec_kitty_orchestrator.ports import Host
 
 PROGRAM = "spec-kitty-orchestrator"
 PROTECTED = ("main", "master")
@@ -55,7 +50,7 @@ def check_branch(root: Path, slug: str) -> list[Finding]:
         found.append(ok("git.branch", f"{root} is on {target}, as the mission wants it"))
     if not files.has_lanes and meta.exists():
         text = "the mission has no lanes.json: it can be run, but the host cannot merge it"
-        found.append(warning("mission.lanes", text, _finalize(slug)))
+        found.append(warning("mission.lanes", text, finalize_command(slug)))
     return found
 
 
@@ -80,7 +75,7 @@ def check_dependencies(state: MissionState) -> list[Finding]:
     if not never:
         return [ok("mission.cycle", "the work packages can be put in an order")]
     text = f"{', '.join(never)} depend on each other, so none of them can start"
-    return [error("mission.cycle", text, _finalize(state.slug))]
+    return [error("mission.cycle", text, finalize_command(state.slug))]
 
 
 def check_fates(state: MissionState, planned: Sequence[PlannedWorkPackage]) -> list[Finding]:
@@ -131,7 +126,9 @@ def _way_on(
     if wp.lane is Lane.BLOCKED:
         return line(PROGRAM, "retry", wp.id, "--mission", slug)
     # A canceled one stays so: those that need it must be told to need another.
-    return edit(wp.workspace.prompt_path) if wp.lane is not Lane.CANCELED else _finalize(slug)
+    if wp.lane is Lane.CANCELED or wp.workspace is None:
+        return finalize_command(slug)
+    return edit(wp.workspace.prompt_path)
 
 
 async def check_earlier_run(root: Path, slug: str) -> list[Finding]:
@@ -151,82 +148,6 @@ async def check_earlier_run(root: Path, slug: str) -> list[Finding]:
         text = f"agents of an earlier run are still at work (processes {pids}); a run picks them up"
         found.append(warning("run.agents", text, line(PROGRAM, "abort", "--mission", slug)))
     return found or [ok("run.earlier", "no earlier run is left unfinished")]
-
-
-async def read_mission(project: Project, host: Host, mission: str) -> MissionState:
-    """Read the mission from the host and check that there is something to run.
-
-    Raises:
-        HostError: the host cannot be used.
-        UsageError: there is no such mission.
-        PreflightError: its tasks are not finalized, or no work package is visible.
-    """
-    found = await find_mission(project, host, mission)
-    if isinstance(found, Finding):
-        raise found.error
-    return found
-
-
-async def find_mission(project: Project, host: Host, mission: str) -> MissionState | Finding:
-    """Read the mission from the host, or say why there is nothing to run.
-
-    Raises:
-        HostError: the host cannot be used.
-    """
-    try:
-        state = await host.mission_state(mission)
-    except HostRefusal as refusal:
-        if refusal.code == "MISSION_NOT_FOUND":
-            return _no_mission(project.root, mission)
-        if refusal.code == "TASKS_NOT_FINALIZED":
-            slug = str(refusal.data.get("mission_slug") or mission)
-            return error("mission.tasks", refusal.message, _finalize(slug))
-        raise
-    return state if state.lanes else _no_work_packages(project.root, state.slug)
-
-
-def _no_mission(root: Path, mission: str) -> Finding:
-    found = missions(root)
-    if not found:
-        text = f"there is no mission {mission!r}: {root} has no missions in kitty-specs/ on {_on(root)}"
-        return error("mission.exists", text, line("git", "-C", root, "branch", "--all"), kind=UsageError)
-    hint = nearest(mission, found) or ";"
-    text = f"there is no mission {mission!r}{hint} missions here: {', '.join(found)}"
-    (close,) = get_close_matches(mission, found, n=1, cutoff=0) or found[:1]
-    mend = line("spec-kitty-orchestrator", "doctor", "--mission", close)
-    return error("mission.exists", text, mend, kind=UsageError)
-
-
-def _no_work_packages(root: Path, slug: str) -> Finding:
-    files = mission_files(root, slug)
-    home = files.target_branch or branch_of(root, slug)
-    if home and current_branch(root) != home:
-        mend = line("git", "-C", root, "switch", home)
-        text = (
-            f"the host sees no work packages of {slug}: {root} is on {_on(root)}, but the mission "
-            f"lives on {home}; run: {mend}"
-        )
-        return error("mission.branch", text, mend)
-    if files.work_packages:
-        text = (
-            f"the host sees no work packages of {slug}, although there are "
-            f"{len(files.work_packages)} files in tasks/; run: {_finalize(slug)}"
-        )
-        return error("mission.tasks", text, _finalize(slug))
-    text = (
-        f"{slug} has no work packages on {_on(root)}: switch to the branch where it was planned, "
-        "or plan it first (tasks.md and tasks/WP*.md)"
-    )
-    return error("mission.tasks", text, line("git", "-C", root, "branch", "--all"))
-
-
-def _finalize(slug: str) -> str:
-    return line("spec-kitty", "agent", "mission", "finalize-tasks", "--mission", slug)
-
-
-def _on(root: Path) -> str:
-    branch = current_branch(root)
-    return f"the branch {branch}" if branch else "a detached HEAD"
 
 
 def check_free(project: Project, mission: str) -> list[OrchestratorError]:

@@ -1,0 +1,120 @@
+"""One mission of the repository: found by the host, and locked for whoever changes it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from difflib import get_close_matches
+from pathlib import Path
+
+from anyio import to_thread
+
+from spec_kitty_orchestrator.app.checks import Finding, error, line
+from spec_kitty_orchestrator.app.project import Project
+from spec_kitty_orchestrator.app.repository import branch_of, current_branch, mission_files, missions
+from spec_kitty_orchestrator.config import nearest
+from spec_kitty_orchestrator.core.model import MissionState
+from spec_kitty_orchestrator.errors import HostRefusal, UsageError
+from spec_kitty_orchestrator.machine.lock import MissionLock
+from spec_kitty_orchestrator.ports import Host
+
+
+@asynccontextmanager
+async def locked_mission(project: Project, host: Host, mission: str) -> AsyncIterator[MissionState]:
+    """Hold the lock of a mission, and yield its state as it was read after the lock was taken.
+
+    Lanes that were read before may be those of a run that has ended meanwhile.
+
+    Raises:
+        RunActive: another run holds the lock.
+        WorkspaceError: the lock cannot be taken.
+        HostError: the host cannot be used.
+        UsageError: there is no such mission, or the host has another name for it.
+        PreflightError: its tasks are not finalized, or no work package is visible.
+    """
+    if mission not in missions(project.root):
+        mission = (await read_mission(project, host, mission)).slug
+    lock = MissionLock(project.directory(mission), mission)
+    await to_thread.run_sync(lock.acquire)
+    try:
+        state = await read_mission(project, host, mission)
+        if state.slug != mission:
+            raise UsageError(f"the host calls this mission {state.slug}: give --mission {state.slug}")
+        yield state
+    finally:
+        lock.release()
+
+
+async def read_mission(project: Project, host: Host, mission: str) -> MissionState:
+    """Read the mission from the host and check that there is something to run.
+
+    Raises:
+        HostError: the host cannot be used.
+        UsageError: there is no such mission.
+        PreflightError: its tasks are not finalized, or no work package is visible.
+    """
+    found = await find_mission(project, host, mission)
+    if isinstance(found, Finding):
+        raise found.error
+    return found
+
+
+async def find_mission(project: Project, host: Host, mission: str) -> MissionState | Finding:
+    """Read the mission from the host, or say why there is nothing to run.
+
+    Raises:
+        HostError: the host cannot be used.
+    """
+    try:
+        state = await host.mission_state(mission)
+    except HostRefusal as refusal:
+        if refusal.code == "MISSION_NOT_FOUND":
+            return _no_mission(project.root, mission)
+        if refusal.code == "TASKS_NOT_FINALIZED":
+            slug = str(refusal.data.get("mission_slug") or mission)
+            return error("mission.tasks", refusal.message, finalize_command(slug))
+        raise
+    return state if state.lanes else _no_work_packages(project.root, state.slug)
+
+
+def _no_mission(root: Path, mission: str) -> Finding:
+    found = missions(root)
+    if not found:
+        text = f"there is no mission {mission!r}: {root} has no missions in kitty-specs/ on {_on(root)}"
+        return error("mission.exists", text, line("git", "-C", root, "branch", "--all"), kind=UsageError)
+    hint = nearest(mission, found) or ";"
+    text = f"there is no mission {mission!r}{hint} missions here: {', '.join(found)}"
+    (close,) = get_close_matches(mission, found, n=1, cutoff=0) or found[:1]
+    mend = line("spec-kitty-orchestrator", "doctor", "--mission", close)
+    return error("mission.exists", text, mend, kind=UsageError)
+
+
+def _no_work_packages(root: Path, slug: str) -> Finding:
+    files = mission_files(root, slug)
+    home = files.target_branch or branch_of(root, slug)
+    if home and current_branch(root) != home:
+        mend = line("git", "-C", root, "switch", home)
+        text = (
+            f"the host sees no work packages of {slug}: {root} is on {_on(root)}, but the mission "
+            f"lives on {home}; run: {mend}"
+        )
+        return error("mission.branch", text, mend)
+    if files.work_packages:
+        text = (
+            f"the host sees no work packages of {slug}, although there are "
+            f"{len(files.work_packages)} files in tasks/; run: {finalize_command(slug)}"
+        )
+        return error("mission.tasks", text, finalize_command(slug))
+    text = (
+        f"{slug} has no work packages on {_on(root)}: switch to the branch where it was planned, "
+        "or plan it first (tasks.md and tasks/WP*.md)"
+    )
+    return error("mission.tasks", text, line("git", "-C", root, "branch", "--all"))
+
+
+def _on(root: Path) -> str:
+    branch = current_branch(root)
+    return f"the branch {branch}" if branch else "a detached HEAD"
+
+
+def finalize_command(slug: str) -> str:
+    """Write the command with which the host finalizes the tasks of a mission."""
+    return line("spec-kitty", "agent", "mission", "finalize-tasks", "--mission", slug)
