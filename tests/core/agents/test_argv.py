@@ -1,4 +1,4 @@
-"""The argv of each agent and role, and what is said of it in the host's policy."""
+"""How each agent is called in each role, and what is said of it in the host's policy."""
 
 import json
 import sys
@@ -6,69 +6,60 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from tests.core.agents.records import PLAIN, RECORDED, command, record, shown, words
 
 from spec_kitty_orchestrator.agents import BUILT_IN, find
-from spec_kitty_orchestrator.agents.spec import AgentCommand, AgentSettings, Assignment
+from spec_kitty_orchestrator.agents.gemini import Gemini
+from spec_kitty_orchestrator.agents.qwen import Qwen
+from spec_kitty_orchestrator.agents.spec import AgentSettings, Assignment
 from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.errors import UsageError
 
 BANNED = ("yolo", "full-auto", "dangerously", "bypass")
 FORBIDDEN_WORDS = ("token", "secret", "key", "password", "credential")
-PLAIN = AgentSettings()
+CHOSEN = AgentSettings(executable="/bin/x", model="m-1", extra_args=("--extra", "1"))
 
 
-def command(agent: str, role: Role, settings: AgentSettings = PLAIN) -> AgentCommand:
-    return find(agent).command(Assignment(role, Path("/wt"), "a1", Path("/attempt")), settings)
+@pytest.mark.parametrize("agent", RECORDED)
+@pytest.mark.parametrize("role", Role)
+def test_the_command_is_the_one_that_works_on_the_real_cli(agent: str, role: Role) -> None:
+    found, known = command(agent, role), record(agent)
+    env = known.get("env", {})
+    assert [*map(shown, found.argv)] == words(known["argv"][role])
+    assert {name: shown(value) for name, value in found.env.items()} == env.get(role, {})
+    by_default = {name: shown(value) for name, value in found.default_env.items()}
+    assert by_default == env.get(f"{role}_default", env.get("default", {}))
+    assert found.stop_signal == known["stop_signal"]
+    assert find(agent).shell_in_review is known["shell_in_review"]
 
 
-@pytest.mark.parametrize(
-    ("agent", "role", "argv"),
-    [
-        (
-            "claude-code",
-            Role.IMPLEMENT,
-            (
-                "claude -p --output-format stream-json --verbose --permission-mode acceptEdits"
-                " --allowedTools Bash,Edit,Write,Read,Grep,Glob"
-            ),
-        ),
-        (
-            "codex",
-            Role.IMPLEMENT,
-            (
-                "codex exec --json --sandbox workspace-write -c analytics.enabled=false"
-                " -c sandbox_workspace_write.network_access=false -"
-            ),
-        ),
-        (
-            "codex",
-            Role.REVIEW,
-            (
-                "codex exec --json --sandbox read-only -c analytics.enabled=false"
-                ' -c projects={"/wt"={trust_level="untrusted"}} -'
-            ),
-        ),
-        ("opencode", Role.IMPLEMENT, "opencode run --auto --agent build --format json"),
-        ("opencode", Role.REVIEW, "opencode run --auto --agent plan --format json"),
-    ],
-)
-def test_the_argv_is_the_one_that_works_on_the_real_cli(agent: str, role: Role, argv: str) -> None:
-    assert command(agent, role).argv == tuple(argv.split())
+@pytest.mark.parametrize("agent", RECORDED)
+@pytest.mark.parametrize("role", Role)
+def test_settings_and_a_session_reach_the_argv_before_what_would_swallow_or_undo_them(
+    agent: str, role: Role
+) -> None:
+    found = command(agent, role, CHOSEN, session="s-1")
+    assert [*map(shown, found.argv)] == words(record(agent)["argv"][f"{role}_chosen"])
+    assert found.env == command(agent, role).env
 
 
-def test_a_claude_reviewer_reads_and_has_no_shell_because_git_writes_files() -> None:
-    assert not find("claude-code").shell_in_review
-    argv = command("claude-code", Role.REVIEW).argv
-    assert argv[-8:] == (
-        "--setting-sources",
-        "user",
-        "--permission-mode",
-        "dontAsk",
-        "--tools",
-        "Read,Grep,Glob",
-        "--allowedTools",
-        "Read,Grep,Glob",
-    )
+@pytest.mark.parametrize("agent", BUILT_IN)
+@pytest.mark.parametrize("role", Role)
+def test_a_session_is_resumed_with_the_permissions_of_a_new_one(agent: str, role: Role) -> None:
+    new, resumed = command(agent, role, CHOSEN), command(agent, role, CHOSEN, session="s-1")
+    # Letta's session has an agent of its own, which the flag would make anew.
+    kept = [word for word in new.argv if word != "--new-agent"]
+    assert [word for word in resumed.argv if word in new.argv] == kept
+    assert (resumed.env, resumed.default_env) == (new.env, new.default_env)
+    assert find(agent).resumes
+
+
+@pytest.mark.parametrize("agent", RECORDED)
+@pytest.mark.parametrize("role", Role)
+def test_the_host_is_told_how_confined_an_agent_is(agent: str, role: Role) -> None:
+    allows = find(agent).permissions(role)
+    told = [allows.approval_mode, allows.sandbox_mode, allows.network_mode]
+    assert told == record(agent)["permissions"][role]
 
 
 @pytest.mark.parametrize("agent", BUILT_IN)
@@ -88,35 +79,6 @@ def test_what_is_told_to_the_host_has_none_of_its_forbidden_words(agent: str, ro
     assert not [word for word in FORBIDDEN_WORDS for value in told if word in value.lower()]
 
 
-@pytest.mark.parametrize(
-    ("agent", "sandbox_mode"),
-    [("claude-code", "read_only_tools"), ("codex", "read_only"), ("opencode", "read_only_tools")],
-)
-def test_a_reviewer_is_told_to_be_offline_and_as_confined_as_it_is(agent: str, sandbox_mode: str) -> None:
-    allows = find(agent).permissions(Role.REVIEW)
-    assert (allows.sandbox_mode, allows.network_mode) == (sandbox_mode, "none")
-
-
-def test_an_unconfined_implementer_is_told_as_such() -> None:
-    assert find("claude-code").permissions(Role.IMPLEMENT).sandbox_mode == "none"
-    assert find("opencode").permissions(Role.IMPLEMENT).sandbox_mode == "none"
-    assert find("codex").permissions(Role.IMPLEMENT).sandbox_mode == "workspace_write"
-
-
-@pytest.mark.parametrize("agent", ["claude-code", "codex", "opencode"])
-@pytest.mark.parametrize("role", Role)
-def test_settings_reach_the_argv_before_what_would_swallow_them(agent: str, role: Role) -> None:
-    settings = AgentSettings(executable="/bin/x", model="m-1", extra_args=("--extra", "1"))
-    found = command(agent, role, settings)
-    assert found.argv[0] == "/bin/x"
-    assert found.argv[found.argv.index("--model") + 1] == "m-1"
-    assert found.argv[found.argv.index("--extra") + 1] == "1"
-    if agent == "codex":
-        assert found.argv[-1] == "-"
-    if agent == "claude-code":
-        assert found.argv.index("--extra") < found.argv.index("--allowedTools")
-
-
 @pytest.mark.parametrize("name", ["\U0001f600 caf\u00e9", 'a "b" \\u0041', "tab\tline\n\x01\x7f", "{x}='y'"])
 def test_codex_distrusts_a_worktree_whatever_its_name(name: str) -> None:
     task = Assignment(Role.REVIEW, Path("/wt") / name, "a1", Path("/attempt"))
@@ -125,66 +87,17 @@ def test_codex_distrusts_a_worktree_whatever_its_name(name: str) -> None:
     assert tomllib.loads(told) == {"projects": {f"/wt/{name}": {"trust_level": "untrusted"}}}
 
 
-def test_only_a_persons_own_arguments_open_the_network_to_a_codex_implementer() -> None:
-    network = "sandbox_workspace_write.network_access"
-    argv = command("codex", Role.IMPLEMENT, AgentSettings(extra_args=("-c", f"{network}=true"))).argv
-    assert [word for word in argv if network in word] == [f"{network}=false", f"{network}=true"]
-
-
 @pytest.mark.parametrize("role", Role)
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_the_environment_of_the_settings_is_added_elsewhere(name: str, role: Role) -> None:
     assert "A" not in command(name, role, AgentSettings(env={"A": "b"})).env
 
 
-def test_an_opencode_reviewer_may_neither_edit_nor_run_commands() -> None:
-    found = command("opencode", Role.REVIEW).env
-    rules = json.loads(found["OPENCODE_PERMISSION"])
-    assert found["OPENCODE_DISABLE_PROJECT_CONFIG"] == "1"
-    assert {name for name, rule in rules.items() if rule == "deny"} >= {"edit", "bash", "external_directory"}
-
-
-def test_an_opencode_implementer_keeps_the_projects_own_settings() -> None:
-    assert "OPENCODE_DISABLE_PROJECT_CONFIG" not in command("opencode", Role.IMPLEMENT).env
-
-
-def test_opencode_is_told_its_directory_because_it_believes_pwd() -> None:
-    assert command("opencode", Role.IMPLEMENT).env["PWD"] == "/wt"
-
-
-@pytest.mark.parametrize(
-    ("agent", "signal"),
-    [("claude-code", "INT"), ("codex", "TERM"), ("opencode", "TERM"), ("scripted", "TERM")],
-)
-def test_each_cli_gets_the_signal_that_it_cleans_up_on(agent: str, signal: str) -> None:
-    assert command(agent, Role.IMPLEMENT).stop_signal == signal
-
-
 def test_the_scripted_agent_runs_on_this_interpreter_with_its_scenario(tmp_path: Path) -> None:
     found = command("scripted", Role.REVIEW, AgentSettings(scenario=tmp_path / "s.toml"))
     assert found.argv[0] == sys.executable
     assert found.argv[-4:] == ("--role", "review", "--scenario", str(tmp_path / "s.toml"))
-
-
-@pytest.mark.parametrize(
-    ("agent", "words"),
-    [
-        ("claude-code", "--resume s-1"),
-        ("codex", "-c sandbox_workspace_write.network_access=false --extra resume s-1 -"),
-        ("opencode", "--session s-1"),
-        ("copilot", "--resume=s-1"),
-        ("pi", "--session s-1"),
-        ("scripted", "--session s-1"),
-    ],
-)
-def test_a_session_is_resumed_with_the_permissions_of_a_new_one(agent: str, words: str) -> None:
-    settings = AgentSettings(extra_args=("--extra",))
-    new = command(agent, Role.IMPLEMENT, settings).argv
-    task = Assignment(Role.IMPLEMENT, Path("/wt"), "a1", Path("/attempt"), session="s-1")
-    resumed = find(agent).command(task, settings).argv
-    assert words in " ".join(resumed)
-    assert [word for word in resumed if word in new] == list(new)
-    assert find(agent).resumes
+    assert found.stop_signal == "TERM"
 
 
 def test_claude_alone_is_told_what_an_attempt_may_cost() -> None:
@@ -198,8 +111,47 @@ def test_claude_alone_is_told_what_an_attempt_may_cost() -> None:
     assert not find("codex").reports_cost
 
 
-def test_the_retries_of_claude_are_few_by_default() -> None:
-    assert command("claude-code", Role.REVIEW).default_env["CLAUDE_CODE_MAX_RETRIES"] == "3"
+def file_of(agent: str, role: Role, variable: str) -> dict[str, object]:
+    """Return what the file that a variable of an agent's names holds."""
+    found = command(agent, role)
+    told = json.loads(Path({**found.default_env, **found.env}[variable]).read_text())
+    assert isinstance(told, dict)
+    return told
+
+
+def test_a_gemini_reviewer_has_no_tool_that_writes_whatever_the_user_allowed() -> None:
+    argv = command("gemini", Role.REVIEW).argv
+    rules = Path(argv[argv.index("--policy") + 1]).read_text()
+    for tool in ("run_shell_command", "write_file", "replace", "web_fetch", "google_web_search"):
+        assert f'"{tool}",' in rules
+    assert 'decision = "deny"' in rules
+
+
+def test_gemini_tries_again_a_few_times_and_replaces_no_word_of_a_prompt_by_the_name_of_a_file() -> None:
+    for role in Role:
+        chosen = file_of("gemini", role, "GEMINI_CLI_SYSTEM_DEFAULTS_PATH")
+        assert chosen["general"] == {"maxAttempts": 3}
+        assert chosen["context"] == {"fileFiltering": {"enableRecursiveFileSearch": False}}
+
+
+@pytest.mark.parametrize("role", Role)
+def test_qwen_tries_nothing_again_and_a_reviewer_trusts_no_folder(role: Role) -> None:
+    chosen = file_of("qwen", role, "QWEN_CODE_SYSTEM_DEFAULTS_PATH")
+    assert chosen["$version"] == 4  # Without it, the CLI writes it into our file.
+    assert chosen["model"] == {"generationConfig": {"maxRetries": 0}}
+    if role is Role.REVIEW:
+        assert chosen["security"] == {"folderTrust": {"enabled": True}}
+        assert file_of("qwen", role, "QWEN_CODE_TRUSTED_FOLDERS_PATH") == {}
+
+
+@pytest.mark.parametrize("role", Role)
+def test_defaults_of_the_machines_own_are_left_to_it(role: Role, tmp_path: Path) -> None:
+    own = tmp_path / "system-defaults.json"
+    own.write_text("{}")
+    task = Assignment(role, Path("/wt"), "a1", Path("/attempt"))
+    gemini, qwen = Gemini(own_defaults=(tmp_path / "none", own)), Qwen(own_defaults=(own,))
+    assert list(gemini.command(task, PLAIN).default_env) == ["GEMINI_CLI_NO_RELAUNCH"]
+    assert qwen.command(task, PLAIN).default_env == {}
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

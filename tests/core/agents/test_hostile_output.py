@@ -1,30 +1,16 @@
 """No output whatsoever makes a report raise, or makes it `ok` without the CLI's positive last event."""
 
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.core.agents.records import RECORDED, lines_of
 
 from spec_kitty_orchestrator.agents import BUILT_IN, find
 from spec_kitty_orchestrator.agents.json_lines import LONGEST_LINE
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome
 
-DATA = Path(__file__).parent / "data"
-SUCCESSES = {
-    "claude-code": DATA / "claude" / "success.stdout",
-    "codex": DATA / "codex" / "success.stdout",
-    "copilot": DATA / "copilot" / "success.stdout",
-    "letta": DATA / "letta" / "success.stdout",
-    "opencode": DATA / "opencode" / "success.stdout",
-    "kilocode": DATA / "kilocode" / "success.stdout",
-    "augment": DATA / "augment" / "success.stdout",
-    "cursor": DATA / "cursor" / "success.stdout",
-    "pi": DATA / "pi" / "success.stdout",
-    "gemini": DATA / "gemini" / "success.stdout",
-    "qwen": DATA / "qwen" / "success.stdout",
-}
 ENDS: dict[str, dict[str, object]] = {
     "claude-code": {"type": "result", "is_error": False, "result": "x"},
     "codex": {"type": "turn.completed"},
@@ -165,33 +151,33 @@ def test_arbitrary_bytes_are_never_a_success(agent: str, noise: bytes, exit_code
     assert found.outcome in {Outcome.CRASHED, Outcome.INVALID_REQUEST}
 
 
-@pytest.mark.parametrize("agent", SUCCESSES)
+@pytest.mark.parametrize("agent", RECORDED)
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_a_cut_transcript_is_never_a_success(agent: str, data: st.DataObject) -> None:
-    whole = SUCCESSES[agent].read_text()
+    whole = "".join(lines_of(agent, "success"))
     kept = whole[: data.draw(st.integers(0, len(whole.rstrip()) - 1))]
     found = find(agent).report(kept.splitlines(keepends=True), "", data.draw(exit_codes))
     storable(found)
     assert found.outcome is not Outcome.OK
 
 
-@pytest.mark.parametrize("agent", SUCCESSES)
+@pytest.mark.parametrize("agent", RECORDED)
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_a_transcript_without_its_last_event_is_never_a_success(agent: str, data: st.DataObject) -> None:
-    kept = SUCCESSES[agent].read_text().splitlines(keepends=True)[:-1]
+    kept = lines_of(agent, "success")[:-1]
     shuffled = data.draw(st.permutations(kept))
     assert find(agent).report(shuffled, "", data.draw(exit_codes)).outcome is not Outcome.OK
 
 
-@pytest.mark.parametrize("agent", SUCCESSES)
+@pytest.mark.parametrize("agent", RECORDED)
 @given(
     noise=st.lists(st.text(max_size=40).filter(lambda line: "{" not in line), max_size=6),
     at=st.integers(0, 5),
 )
 def test_lines_that_are_not_json_change_nothing(agent: str, noise: list[str], at: int) -> None:
-    real = SUCCESSES[agent].read_text().splitlines(keepends=True)
+    real = lines_of(agent, "success")
     expected = find(agent).report(real, "", 0)
     assert find(agent).report([*real[:at], *noise, *real[at:]], "", 0) == expected
 
