@@ -2,7 +2,7 @@
 
 import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 from spec_kitty_orchestrator.core.model import Lane, PolicyMetadata, Workspace
 from spec_kitty_orchestrator.errors import HostRefusal
 from spec_kitty_orchestrator.host.client import HostClient
+from spec_kitty_orchestrator.host.warm import WarmTransport
 from spec_kitty_orchestrator.ports import Host, ReviewResult
 from spec_kitty_orchestrator.testing.fake_host import FakeHost
 from spec_kitty_orchestrator.testing.missions import MissionSpec, chain, diamond, make_legacy
@@ -76,10 +77,14 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.real_host)])
-def world(request: pytest.FixtureRequest) -> Open:
-    """Return a function that opens a mission in either host."""
-    return fake_world if request.param == "fake" else real_world(request)
+REAL = pytest.param("real", marks=pytest.mark.real_host)
+
+
+@pytest.fixture(params=["fake", REAL])
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[Open]:
+    """Give a function that opens a mission in either host."""
+    async with AsyncExitStack() as hosts:
+        yield fake_world if request.param == "fake" else real_world(request, hosts)
 
 
 def fake_world(spec: MissionSpec) -> World:
@@ -102,7 +107,7 @@ def fake_world(spec: MissionSpec) -> World:
     return World(host, host.mission, write=lambda workspace: dirty.add(workspace.lane_id), commit=commit)
 
 
-def real_world(request: pytest.FixtureRequest) -> Open:
+def real_world(request: pytest.FixtureRequest, hosts: AsyncExitStack) -> Open:
     make = request.getfixturevalue("real_mission")
     executable = request.getfixturevalue("real_host")
     env = request.getfixturevalue("host_env")
@@ -117,7 +122,10 @@ def real_world(request: pytest.FixtureRequest) -> Open:
 
     def open_mission(spec: MissionSpec) -> World:
         mission = make(spec)
-        host = HostClient(mission.root, executable=executable, env=env)
+        # Warm, because it answers as its processes do (test_warm_host.py) in a tenth of the time.
+        warm = WarmTransport(required=True)
+        host = HostClient(mission.root, executable=executable, env=env, transport=warm)
+        hosts.push_async_exit(host)
         return World(host, mission.slug, write=write, commit=commit)
 
     return open_mission
@@ -258,10 +266,10 @@ async def test_two_work_packages_of_one_worktree_are_delivered_accepted_and_merg
         await here.host.accept_mission(here.mission, ACTOR)
 
 
-@pytest.mark.real_host
-async def test_a_mission_that_was_not_finalized_says_how_to(request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize("world", [REAL], indirect=True)
+async def test_a_mission_that_was_not_finalized_says_how_to(world: Open) -> None:
     spec = MissionSpec(chain(2).work_packages, topology="lanes", finalize=False)
-    here = real_world(request)(spec)
+    here = world(spec)
     with anyio.fail_after(STORY_LIMIT_S):
         async with refused("TASKS_NOT_FINALIZED", "spec-kitty agent mission finalize-tasks"):
             await here.lanes()
@@ -269,11 +277,9 @@ async def test_a_mission_that_was_not_finalized_says_how_to(request: pytest.Fixt
             await here.start("WP01")
 
 
-@pytest.mark.real_host
-async def test_a_mission_without_lanes_has_no_lane_and_no_commit_gate(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    here = real_world(request)(chain(2).on("lanes"))
+@pytest.mark.parametrize("world", [REAL], indirect=True)
+async def test_a_mission_without_lanes_has_no_lane_and_no_commit_gate(world: Open, tmp_path: Path) -> None:
+    here = world(chain(2).on("lanes"))
     make_legacy(tmp_path / "project")
     fake = FakeHost({"WP01": ()}, legacy=True)
     with anyio.fail_after(STORY_LIMIT_S):
