@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -269,40 +269,66 @@ def wp_lanes(mission: Mission) -> dict[str, str]:
     return found
 
 
-def main() -> int:
-    """Kill until enough is killed; return 1 if anything was ever violated."""
-    options = argparse.ArgumentParser(description="Kill the command in real missions, and resume it.")
-    options.add_argument("--kills", type=int, default=50)
-    options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--topology", choices=TOPOLOGIES, default="lanes")
-    options.add_argument("--keep", action="store_true", help="keep the folder of a mission that was violated")
-    asked = options.parse_args()
+def options(words: str, kills: int, topology: str) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=words)
+    parser.add_argument("--kills", type=int, default=kills, help="on each topology")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--topology", nargs="+", choices=TOPOLOGIES, default=[topology])
+    parser.add_argument("--keep", action="store_true", help="keep the folder of a mission that was violated")
+    asked = parser.parse_args()
     host = shutil.which(os.environ.get("SKO_TEST_HOST", "spec-kitty"))
     if host is None:
-        print("no host: put spec-kitty on PATH or name it in SKO_TEST_HOST", file=sys.stderr)
-        return 2
-    dice = random.Random(asked.seed)
+        parser.error("no host: put spec-kitty on PATH or name it in SKO_TEST_HOST")
+    asked.host = str(Path(host).absolute())
+    return asked
+
+
+@contextmanager
+def laboratory(keep: bool) -> Iterator[Path]:
+    """Make a folder and remove it at the end."""
     folder = Path(tempfile.mkdtemp(prefix="sko-faults-"))
-    played: list[Mission] = []
     try:
-        first = prepare(folder, asked.topology, str(Path(host).absolute()))
-        while (left := asked.kills - sum(one.kills for one in played)) > 0:
-            restore_mission(folder / "snapshot", first.root)
-            first.told.unlink(missing_ok=True)
-            first.told.touch()
-            mission = Mission(first.root, first.slug, first.told, first.env)
-            played.append(mission)
-            try:
-                play(mission, len(played), left, dice)
-                mission.check()
-            finally:
-                anyio.run(stop_strays, mission.logs)
-            if mission.violations and asked.keep:
-                shutil.move(first.root, folder / f"violated-{len(played)}")
+        yield folder
     finally:
-        if not asked.keep:
+        if not keep:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def main() -> int:
+    """Kill until enough is killed on each topology; return 1 if anything was ever violated."""
+    asked = options("Kill the command in real missions, and resume it.", 50, "lanes")
+    dice = random.Random(asked.seed)
+    played: list[Mission] = []
+    for topology in asked.topology:
+        print(f"on {topology}", flush=True)
+        with laboratory(asked.keep) as folder:
+            played += rounds(folder, topology, asked, dice)
     return table(played)
+
+
+def rounds(folder: Path, topology: str, asked: argparse.Namespace, dice: random.Random) -> list[Mission]:
+    """Kill until enough is killed on one topology; return the missions."""
+    first = prepare(folder, topology, asked.host)
+    played: list[Mission] = []
+    while (left := asked.kills - sum(one.kills for one in played)) > 0:
+        mission = again(first, folder)
+        played.append(mission)
+        try:
+            play(mission, len(played), left, dice)
+            mission.check()
+        finally:
+            anyio.run(stop_strays, mission.logs)
+        if mission.violations and asked.keep:
+            shutil.move(first.root, folder / f"violated-{len(played)}")
+    return played
+
+
+def again(first: Mission, folder: Path) -> Mission:
+    """Bring the mission back to how it was prepared."""
+    restore_mission(folder / "snapshot", first.root)
+    first.told.write_text("", encoding="utf-8")
+    return Mission(first.root, first.slug, first.told, first.env)
 
 
 def table(played: Sequence[Mission]) -> int:

@@ -8,7 +8,6 @@ the kill it starts the host for each call, so a mission takes one kill.
 # ruff: noqa: T201 - it prints a line per kill
 
 import argparse
-import os
 import random
 import shutil
 import subprocess
@@ -21,11 +20,10 @@ from pathlib import Path
 
 import anyio
 import psutil
-from tests.faults.kill_the_command import LAST_LIMIT_S, Mission, prepare
+from tests.faults.kill_the_command import LAST_LIMIT_S, Mission, again, laboratory, options, prepare
 
 from spec_kitty_orchestrator.host import zygote
 from spec_kitty_orchestrator.machine.strays import stop_strays
-from spec_kitty_orchestrator.testing.missions import TOPOLOGIES, restore_mission
 
 LATEST_S = 30.0
 """Until so long after it is there, the warm host is killed."""
@@ -91,50 +89,44 @@ def left_over(mission: Mission, temporary: Path) -> Iterator[str]:
 
 
 def main() -> int:
-    """Kill until enough is killed; return 1 if anything was ever violated."""
-    options = argparse.ArgumentParser(description="Kill the warm host in real missions.")
-    options.add_argument("--kills", type=int, default=20)
-    options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--topology", choices=TOPOLOGIES, default="coord")
-    options.add_argument("--keep", action="store_true", help="keep the folder of a mission that was violated")
-    asked = options.parse_args()
-    host = shutil.which(os.environ.get("SKO_TEST_HOST", "spec-kitty"))
-    if host is None:
-        print("no host: put spec-kitty on PATH or name it in SKO_TEST_HOST", file=sys.stderr)
-        return 2
+    """Kill until enough is killed on each topology; return 1 if anything was ever violated."""
+    asked = options("Kill the warm host in real missions.", 20, "coord")
     dice = random.Random(asked.seed)
-    folder = Path(tempfile.mkdtemp(prefix="sko-warm-"))
+    kills = bad = 0
+    for topology in asked.topology:
+        print(f"on {topology}", flush=True)
+        with laboratory(asked.keep) as folder:
+            for mission in rounds(folder, topology, asked, dice):
+                kills += mission.kills
+                bad += len(mission.violations)
+    print(f"{kills} kills, {bad} violations")
+    return 1 if bad or kills < asked.kills * len(asked.topology) else 0
+
+
+def rounds(folder: Path, topology: str, asked: argparse.Namespace, dice: random.Random) -> Iterator[Mission]:
+    """Yield each mission after its end, until enough is killed on one topology."""
+    first = prepare(folder, topology, asked.host)
     temporary = folder / "tmp"
     temporary.mkdir()
-    kills = bad = 0
-    try:
-        first = prepare(folder, asked.topology, str(Path(host).absolute()))
-        env = {**first.env, "TMPDIR": str(temporary)}
-        for number in range(1, MOST_RUNS * asked.kills + 1):
-            if kills == asked.kills:
-                break
-            restore_mission(folder / "snapshot", first.root)
-            first.told.unlink(missing_ok=True)
-            first.told.touch()
-            mission = Mission(first.root, first.slug, first.told, env)
-            moment, began = dice.uniform(0, LATEST_S), time.monotonic()
-            try:
-                kills += play(mission, moment)
-                mission.check()
-                mission.violations += left_over(mission, temporary)
-            finally:
-                anyio.run(stop_strays, mission.logs)
-            bad += len(mission.violations)
-            what = f"killed after {moment:4.1f} s" if mission.kills else "ended before its instant"
-            took = f"{time.monotonic() - began:5.1f} s, {len(mission.violations)} violations"
-            print(f"mission {number}: {what}; {took}", *mission.violations, sep="\n  ", flush=True)
-            if mission.violations and asked.keep:
-                shutil.move(first.root, folder / f"violated-{number}")
-    finally:
-        if not asked.keep:
-            shutil.rmtree(folder, ignore_errors=True)
-    print(f"{kills} kills, {bad} violations")
-    return 1 if bad or kills < asked.kills else 0
+    first.env["TMPDIR"] = str(temporary)
+    kills = 0
+    for number in range(1, MOST_RUNS * asked.kills + 1):
+        mission = again(first, folder)
+        moment, began = dice.uniform(0, LATEST_S), time.monotonic()
+        try:
+            kills += play(mission, moment)
+            mission.check()
+            mission.violations += left_over(mission, temporary)
+        finally:
+            anyio.run(stop_strays, mission.logs)
+        what = f"killed after {moment:4.1f} s" if mission.kills else "ended before its instant"
+        took = f"{time.monotonic() - began:5.1f} s, {len(mission.violations)} violations"
+        print(f"mission {number}: {what}; {took}", *mission.violations, sep="\n  ", flush=True)
+        if mission.violations and asked.keep:
+            shutil.move(first.root, folder / f"violated-{number}")
+        yield mission
+        if kills == asked.kills:
+            return
 
 
 if __name__ == "__main__":
