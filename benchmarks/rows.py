@@ -48,13 +48,8 @@ class Row:
         if self.figure is None or self.bound is None:
             return self.what, self.measured, "", "", ""
         verdict = "reached" if self.bound.reached_by(self.figure) else "NOT REACHED"
-        return (
-            self.what,
-            self.measured,
-            f"{f'{self.figure:.2f}'.removesuffix('.00')} {self.bound.unit}",
-            self.bound.words,
-            verdict,
-        )
+        figure = f"{self.figure:.2f}".removesuffix(".00")
+        return self.what, self.measured, f"{figure} {self.bound.unit}", self.bound.words, verdict
 
 
 def times(value: float) -> Bound:
