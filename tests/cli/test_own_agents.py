@@ -37,12 +37,16 @@ class Mute(Scripted):
 
 
 def test_agents_that_are_not_chosen_now_can_still_read_what_their_attempts_left(project: Project) -> None:
-    project.configure('[agents.my-bot]\ncommand = ["true"]\nenv = { MY_BOT_KEY = "s3cr3t-of-my-bot" }\n')
+    project.configure(
+        '[agents.my-bot]\ncommand = ["true"]\nenv = { MY_BOT_KEY = "s3cr3t-of-my-bot" }\nfamily = "acme"'
+    )
     chosen = {"impl_agents": "codex", "review_agents": "codex"}
     opened = open_project(project.root, {}, chosen)
     agents = build_agents(opened)
     assert [agents.agent(name)[0].name for name in ("claude-code", "my-bot")] == ["claude-code", "my-bot"]
     assert [agents.is_chosen(name) for name in ("codex", "claude-code", "my-bot")] == [True, False, False]
+    known = {"codex": "openai", "claude-code": "anthropic", "my-bot": "acme"}
+    assert opened.policy.families.items() >= known.items()
     assert opened.redactor.text("s3cr3t-of-my-bot") == "[redacted]"
     with pytest.raises(PreflightError, match=r"is one of agent gone.*unknown agent 'gone'.*--fresh"):
         agents.agent("gone")

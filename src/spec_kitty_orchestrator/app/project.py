@@ -1,7 +1,7 @@
 """A repository with its settings, prompts and agents, read once before anything runs."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -20,7 +20,7 @@ from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.secret_names import secret_values
 from spec_kitty_orchestrator.machine.staging import TRACES
-from spec_kitty_orchestrator.settings import Settings
+from spec_kitty_orchestrator.settings import Settings, as_option
 from spec_kitty_orchestrator.settings.agent_section import AgentSection
 
 PROMPTS = Path(".kittify") / "orchestrator" / "prompts"
@@ -56,7 +56,7 @@ class Project:
             max_review_cycles=run.max_review_cycles,
             finish_lane=Lane(run.finish_lane),
             tick_subtasks=run.subtasks == "report",
-            families={name: agent.family for name, (agent, _) in self.agents.items()},
+            families=self._families,
             independent_review=run.require_independent_review,
             review_quorum=run.needed_approvals,
             session_resume=run.session_resume,
@@ -73,6 +73,13 @@ class Project:
     def recorded(self) -> Mapping[str, object]:
         """What the journal keeps of the settings, for a start that goes on with them."""
         return record(self.settings, self.given_gates)
+
+    @property
+    def _families(self) -> Mapping[str, str]:
+        """The vendor of each agent, also of one that is not chosen: it may have written what is reviewed."""
+        own = {name: section.family or name for name, section in self.settings.agents.items()}
+        built_in = {name: agent.family for name, agent in BUILT_IN.items()}
+        return own | built_in | {name: agent.family for name, (agent, _) in self.agents.items()}
 
     @property
     def traces(self) -> frozenset[str]:
@@ -144,6 +151,22 @@ def open_project(
                 "name a variable instead ('… $VAR' in single quotes, expanded by /bin/sh), listed in pass_env"
             )
     return Project(root, settings, _prompts(root), agents, redactor, given_gates(flags, recorded))
+
+
+def kept_options(project: Project, environ: Mapping[str, str], given: Collection[str]) -> tuple[str, ...]:
+    """Return, as options, the settings that a run keeps though the file and variables have others.
+
+    Args:
+        project: opened with what the run recorded.
+        environ: `SKO_*` variables are settings.
+        given: the settings that were given now, which is reason enough for them.
+    """
+    try:
+        now = load(project.root, environ, {}, names()).run
+    except ConfigError:
+        return ()
+    own = [(name, value) for name, value in project.settings.run if name not in given]
+    return tuple(as_option(name, value) for name, value in own if value != getattr(now, name))
 
 
 def bare_project(root: Path, environ: Mapping[str, str]) -> Project:

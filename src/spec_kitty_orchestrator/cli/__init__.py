@@ -25,8 +25,8 @@ class Place(NamedTuple):
 
 
 COMMANDS = {
-    "orchestrate": Place("orchestrate", "Take every work package of a mission from planned to done."),
-    "resume": Place("resume", "Go on with a run that was interrupted, with its own settings."),
+    "orchestrate": Place("run", "Take every work package of a mission from planned to done."),
+    "resume": Place("run", "Go on with a run that was interrupted, with its own settings."),
     "abort": Place("operator", "Stop a run and all its agents, and record that it is over."),
     "retry": Place("operator", "Put a parked or blocked work package back to work."),
     "skip": Place("operator", "Leave a work package out, so that the rest can go on."),

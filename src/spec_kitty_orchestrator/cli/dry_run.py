@@ -1,13 +1,41 @@
-"""Shows the plan of a dry run; the argv are written so that they can be pasted into a shell."""
+"""Makes and shows the plan of a dry run; the argv are written so that they can be pasted into a shell."""
 
 import shlex
 
 from rich.console import Console
 
-from spec_kitty_orchestrator.app.plan import Plan, PlannedRole, PlannedWorkPackage
+from spec_kitty_orchestrator.app.build import build_host
+from spec_kitty_orchestrator.app.checks import stop_at
+from spec_kitty_orchestrator.app.checks.agent_programs import find_installed
+from spec_kitty_orchestrator.app.checks.agents import find_problems, untried_versions
+from spec_kitty_orchestrator.app.checks.mission import check_free
+from spec_kitty_orchestrator.app.mission import read_mission
+from spec_kitty_orchestrator.app.plan import Plan, PlannedRole, PlannedWorkPackage, make_plan
+from spec_kitty_orchestrator.cli.running import Work
 from spec_kitty_orchestrator.core.gates import Gate
+from spec_kitty_orchestrator.errors import OrchestratorError
 from spec_kitty_orchestrator.quantities import spelled_size
 from spec_kitty_orchestrator.views import words
+from spec_kitty_orchestrator.views.console import SteadyConsole
+
+
+async def run(work: Work) -> int:
+    """Say what a run would do, or all that would stop it; return the exit code."""
+    problems = find_problems(work.project, work.agents)
+    try:
+        async with build_host(work.project, work.say) as host:
+            await host.check_contract()
+            state = await read_mission(work.project, host, work.mission)
+            problems += check_free(work.project, state.slug)
+            installed = await find_installed(work.agents, work.project.agents, thorough=False)
+            versions = untried_versions(work.agents, installed)
+            plan = await make_plan(work.project, host, work.agents, state, versions)
+    except OrchestratorError as error:
+        problems.append(error)
+    else:
+        show(plan, SteadyConsole(highlight=False, soft_wrap=True, redactor=work.project.redactor))
+    stop_at(problems)
+    return 0
 
 
 def show(plan: Plan, console: Console) -> None:

@@ -1,0 +1,67 @@
+"""`orchestrate` and `resume`, the commands that run a mission; what they use is loaded when they do."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from spec_kitty_orchestrator.cli import options
+from spec_kitty_orchestrator.cli.options import RunOptions
+from spec_kitty_orchestrator.errors import UsageError
+
+
+@options.runs_a_mission
+def orchestrate(
+    chosen: RunOptions,
+    mission: Annotated[str, typer.Option("--mission", "-m", help="Slug of the mission.", show_default=False)],
+    plan_only: Annotated[bool, typer.Option("--dry-run", help="Change nothing; show the plan.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Put the journal of an earlier run aside and start over.")
+    ] = False,
+) -> None:
+    """Take every work package of a mission from planned to done.
+
+    Interrupt it at any time; the same command goes on where it was, with the options and settings of now,
+    and `resume` with those that the run was started with.
+    """
+    import anyio
+
+    from spec_kitty_orchestrator.app.project import open_project
+    from spec_kitty_orchestrator.cli import dry_run, running
+
+    project = open_project(options.project_folder(chosen.repo_root), os.environ, chosen.settings)
+    work = running.Work(project, mission, chosen, fresh=fresh)
+    raise typer.Exit(anyio.run(work.main, dry_run.run if plan_only else running.run))
+
+
+@options.runs_a_mission
+def resume(
+    chosen: RunOptions,
+    mission: Annotated[
+        str | None,
+        typer.Option("--mission", "-m", help="Slug; else the only unfinished run's.", show_default=False),
+    ] = None,
+) -> None:
+    """Go on with a run that was interrupted, with its own settings.
+
+    Options given here win over those of the run, and are remembered for the next time; `--host-transport` and
+    what is listed under "This start" are not. Variables and the file's `[run]` count as they did when the run
+    was started; `orchestrate` goes on with them as they are now. Defaults below are those of a first start.
+    """
+    import anyio
+
+    from spec_kitty_orchestrator.app.project import kept_options, open_project
+    from spec_kitty_orchestrator.app.repository import find_repo_root
+    from spec_kitty_orchestrator.app.runs import find_unfinished
+    from spec_kitty_orchestrator.cli import running
+
+    root = find_repo_root(options.project_folder(chosen.repo_root))
+    earlier = anyio.run(find_unfinished, root, mission)
+    if earlier.started is None:
+        raise UsageError(f"the journal of {earlier.mission} holds no run; `orchestrate` starts one")
+    project = open_project(root, os.environ, chosen.settings, earlier.started.settings)
+    work = running.Work(project, earlier.mission, chosen)
+    kept = " ".join(kept_options(project, os.environ, chosen.settings))
+    if kept:
+        work.say(f"{earlier.mission}: keeps its own {kept}; the file and variables say otherwise now")
+    raise typer.Exit(anyio.run(work.main, running.run))
