@@ -38,7 +38,7 @@ READS_AT_ONCE = (
 WANTED_READ = 15.0
 WANTED_MUTATION = 8.0
 ACTOR = "benchmark"
-READS = ("contract-version", "mission-state", "list-ready", "resolve-workspace")
+READS = ("contract-version", "mission-state", "resolve-workspace")
 METADATA = PolicyMetadata(
     **{name: value for name, value in POLICY.items() if isinstance(value, str)}, dangerous_flags=()
 )
@@ -91,8 +91,8 @@ async def compare(lab: Lab, first: Mission, second: Mission) -> list[Row]:
     spawned_side = Side("spawned", first, client(lab, first, SpawnTransport()), 1)
     warm_side = Side("warm", second, client(lab, second, warm), READS_AT_ONCE)
     try:
-        await spawned_side.host.contract_version()  # whatever the first call of all compiles is nobody's cost
-        await warm_side.measure("start", warm_side.host.contract_version)
+        await spawned_side.host.check_contract()  # whatever the first call of all compiles is nobody's cost
+        await warm_side.measure("start", warm_side.host.check_contract)
         await cycle((spawned_side, warm_side))
     finally:
         await warm.close()
@@ -139,9 +139,8 @@ async def in_turn(sides: tuple[Side, Side], part: Callable[[Side], Awaitable[Non
 async def reads(side: Side) -> None:
     host, slug = side.host, side.mission.slug
     calls: dict[str, Call] = {
-        "contract-version": host.contract_version,
+        "contract-version": host.check_contract,
         "mission-state": lambda: host.mission_state(slug),
-        "list-ready": lambda: host.list_ready(slug),
         "resolve-workspace": lambda: host.resolve_workspace(slug, "WP01"),
     }
     for kind in READS:

@@ -47,16 +47,8 @@ class Host(Protocol):
     repeated by the implementation on transient failure, mutations never.
     """
 
-    async def contract_version(self) -> str:
-        """Return the contract's version, for example ``1.5.0``."""
-        ...
-
     async def mission_state(self, mission: str) -> MissionState:
         """Read the lanes and dependencies of every work package."""
-        ...
-
-    async def list_ready(self, mission: str) -> Sequence[str]:
-        """Read the ids of planned work packages whose dependencies are complete."""
         ...
 
     async def resolve_workspace(self, mission: str, wp: str) -> Workspace:
@@ -83,15 +75,8 @@ class Host(Protocol):
         policy: PolicyMetadata | None = None,
         note: str = "",
         review: ReviewResult | None = None,
-        evidence: Mapping[str, object] | None = None,
-        review_ref: str = "",
-        force: bool = False,
     ) -> None:
         """Move a work package along one edge of the host's state machine."""
-        ...
-
-    async def append_history(self, mission: str, wp: str, actor: str, note: str) -> None:
-        """Append a note to the work package's history."""
         ...
 
     async def accept_mission(self, mission: str, actor: str) -> None:

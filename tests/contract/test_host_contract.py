@@ -51,9 +51,6 @@ class World:
         *,
         note: str = "",
         review: ReviewResult | None = None,
-        evidence: dict[str, object] | None = None,
-        review_ref: str = "",
-        force: bool = False,
     ) -> None:
         await self.host.transition(
             self.mission,
@@ -63,9 +60,6 @@ class World:
             policy=POLICY,
             note=note,
             review=review,
-            evidence=evidence,
-            review_ref=review_ref,
-            force=force,
         )
 
 
@@ -152,7 +146,6 @@ async def test_a_work_package_is_rejected_reworked_and_approved(world: Open) -> 
     with anyio.fail_after(STORY_LIMIT_S):
         here = world(diamond(3).on("lanes"))
         assert await here.lanes() == dict.fromkeys(("WP01", "WP02", "WP03"), Lane.PLANNED)
-        assert list(await here.host.list_ready(here.mission)) == ["WP01"]
         async with refused("DEPENDENCIES_NOT_SATISFIED", "WP02 depends on WP01"):
             await here.start("WP02")
 
@@ -186,8 +179,6 @@ async def test_a_work_package_is_rejected_reworked_and_approved(world: Open) -> 
             await here.move("WP01", Lane.DONE)
         async with refused("TRANSITION_REJECTED", "requires evidence"):
             await here.move("WP01", Lane.DONE, review=REJECTED)
-        async with refused("TRANSITION_REJECTED", "review_ref must match"):
-            await here.move("WP01", Lane.IN_PROGRESS, review=REJECTED, review_ref="another")
         await here.move("WP01", Lane.IN_PROGRESS, review=REJECTED, note="a test is missing")
         assert (await here.lanes())["WP01"] is Lane.IN_PROGRESS
 
@@ -195,7 +186,6 @@ async def test_a_work_package_is_rejected_reworked_and_approved(world: Open) -> 
         await here.review("WP01")
         await here.move("WP01", Lane.DONE, review=APPROVED, note="good")
         assert (await here.lanes())["WP01"] is Lane.DONE
-        assert list(await here.host.list_ready(here.mission)) == ["WP02"]
         async with refused("TRANSITION_REJECTED", "Illegal transition: done -> in_progress"):
             await here.move("WP01", Lane.IN_PROGRESS)
 
@@ -209,11 +199,6 @@ async def test_approved_blocked_and_canceled_lanes_and_malformed_requests(world:
             await here.move("WP01", Lane.APPROVED, review=ReviewResult("", "approved", "r", ""))
         async with refused("USAGE_ERROR", "verdict must be"):
             await here.move("WP01", Lane.APPROVED, review=ReviewResult("codex", "fine", "r", ""))
-        contradiction: dict[str, object] = {
-            "review": {"reviewer": "another", "verdict": "approved", "reference": APPROVED.reference}
-        }
-        async with refused("TRANSITION_REJECTED", "evidence must match"):
-            await here.move("WP01", Lane.APPROVED, review=APPROVED, evidence=contradiction)
         await here.move("WP01", Lane.APPROVED, review=APPROVED)
         async with refused("TRANSITION_REJECTED", "requires review_ref"):
             await here.move("WP01", Lane.IN_PROGRESS)
@@ -226,14 +211,11 @@ async def test_approved_blocked_and_canceled_lanes_and_malformed_requests(world:
         await here.move("WP02", Lane.BLOCKED, note="parked")
         async with refused("TRANSITION_REJECTED", "is in 'blocked', cannot start implementation"):
             await here.start("WP02")
-        async with refused("TRANSITION_REJECTED", "Force transitions require actor and reason"):
-            await here.move("WP02", Lane.DONE, force=True)
         await here.move("WP02", Lane.CANCELED)
-        await here.move("WP03", Lane.FOR_REVIEW, force=True, note="a person knows better")
         assert await here.lanes() == {
             "WP01": Lane.APPROVED,
             "WP02": Lane.CANCELED,
-            "WP03": Lane.FOR_REVIEW,
+            "WP03": Lane.PLANNED,
         }
         async with refused("MISSION_NOT_READY"):
             await here.host.accept_mission(here.mission, ACTOR)
@@ -246,10 +228,10 @@ async def test_approved_blocked_and_canceled_lanes_and_malformed_requests(world:
             await here.host.transition(here.mission, "WP01", Lane.FOR_REVIEW, ACTOR)
         monkey = PolicyMetadata("monkey", "1", "a", "b", "c", "d")
         async with refused("POLICY_VALIDATION_FAILED"):
-            await here.host.start_review(here.mission, "WP03", ACTOR, monkey)
+            await here.host.start_review(here.mission, "WP01", ACTOR, monkey)
         yolo = PolicyMetadata("sko", "1", "a", "b", "c", "d", ("--yolo",))
         async with refused("POLICY_VALIDATION_FAILED", "--yolo"):
-            await here.host.start_review(here.mission, "WP03", ACTOR, yolo)
+            await here.host.start_review(here.mission, "WP01", ACTOR, yolo)
 
 
 async def test_two_work_packages_of_one_worktree_are_delivered_accepted_and_merged(world: Open) -> None:

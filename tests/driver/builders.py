@@ -77,9 +77,6 @@ class WitnessedHost(FakeHost):
         policy: PolicyMetadata | None = None,
         note: str = "",
         review: ReviewResult | None = None,
-        evidence: Mapping[str, object] | None = None,
-        review_ref: str = "",
-        force: bool = False,
     ) -> None:
         before = len(self.events)
         try:
@@ -91,9 +88,6 @@ class WitnessedHost(FakeHost):
                 policy=policy,
                 note=note,
                 review=review,
-                evidence=evidence,
-                review_ref=review_ref,
-                force=force,
             )
         finally:
             head = self.workspaces.tree(await self.where(wp)).commits[-1]

@@ -109,7 +109,7 @@ async def test_calls_run_with_the_hosts_folder_on_path_and_no_upgrade_check(
 ) -> None:
     transport = RecordingTransport(success({"api_version": "1.5.0"}))
     client = HostClient(tmp_path, executable=str(executable), transport=transport, env={"PATH": "/other"})
-    assert await client.contract_version() == "1.5.0"
+    assert await client.check_contract() == "1.5.0"
     assert transport.argv == [[str(executable), "orchestrator-api", "contract-version"]]
     assert transport.env == {"PATH": f"{executable.parent}:/other", "SPEC_KITTY_NO_UPGRADE_CHECK": "1"}
 
@@ -160,7 +160,7 @@ async def test_a_refused_read_is_not_repeated(connect: Callable[..., HostClient]
     refused = Reply(1, b'{"success": false, "error_code": "MISSION_NOT_FOUND", "data": {}}', b"")
     transport = RecordingTransport(refused)
     with pytest.raises(HostRefusal):
-        await connect(transport).list_ready("m")
+        await connect(transport).mission_state("m")
     assert len(transport.argv) == 1
 
 
@@ -168,7 +168,6 @@ MUTATIONS: dict[str, Callable[[HostClient], object]] = {
     "start-implementation": lambda c: c.start_implementation("m", "WP01", "a", POLICY),
     "start-review": lambda c: c.start_review("m", "WP01", "a", POLICY),
     "transition": lambda c: c.transition("m", "WP01", Lane.BLOCKED, "a"),
-    "append-history": lambda c: c.append_history("m", "WP01", "a", "n"),
     "accept-mission": lambda c: c.accept_mission("m", "a"),
     "merge-mission": lambda c: c.merge_mission("m"),
     "mark-status": lambda c: c.tick_subtasks("m", "WP01", ["T001"]),
@@ -188,7 +187,7 @@ async def test_a_mutation_without_an_answer_is_made_once(
 
 async def test_a_host_that_cannot_be_started_is_missing(connect: Callable[..., HostClient]) -> None:
     with pytest.raises(HostMissing, match="Permission denied"):
-        await connect(RecordingTransport(PermissionError(13, "Permission denied"))).contract_version()
+        await connect(RecordingTransport(PermissionError(13, "Permission denied"))).check_contract()
 
 
 async def test_a_merge_has_the_longer_limit(connect: Callable[..., HostClient]) -> None:
@@ -211,22 +210,16 @@ async def test_a_transition_sends_every_part_as_an_argument_of_its_own(
         policy=POLICY,
         note="--force; rm -rf /\nline",
         review=ReviewResult("codex", "approved", "a1@abc", "ok"),
-        evidence={"review": {"reviewer": "codex"}},
-        review_ref="a1@abc",
-        force=True,
     )
     (argv,) = transport.argv
     assert argv[:11] == [
         *(str(executable), "orchestrator-api", "transition", "--mission", "m", "--wp", "WP01"),
         *("--to", "done", "--actor", "$(id)"),
     ]
-    options = dict(zip(argv[11:-1:2], argv[12:-1:2], strict=True))
+    options = dict(zip(argv[11::2], argv[12::2], strict=True))
     assert options["--note"] == "--force; rm -rf /\nline"
     assert json.loads(options["--policy"])["agent_family"] == "anthropic"
     assert json.loads(options["--review-result-json"])["verdict"] == "approved"
-    assert json.loads(options["--evidence-json"]) == {"review": {"reviewer": "codex"}}
-    assert options["--review-ref"] == "a1@abc"
-    assert argv[-1] == "--force"
 
 
 async def test_the_host_is_told_no_secrets(connect: Callable[..., HostClient]) -> None:
@@ -239,11 +232,8 @@ async def test_the_host_is_told_no_secrets(connect: Callable[..., HostClient]) -
         Lane.DONE,
         "a",
         note="hidden",
-        review=ReviewResult("codex", "approved", "a1@abc", "hidden"),
-        evidence={"gates": ["hidden"]},
-        review_ref="hidden",
+        review=ReviewResult("codex", "approved", "a1@hidden", "hidden"),
     )
-    await client.append_history("m", "WP01", "a", "hidden")
 
     assert "hidden" not in str(transport.argv)
 

@@ -53,7 +53,7 @@ def test_the_policy_has_the_names_of_the_host() -> None:
 
 
 def test_an_argument_beyond_the_kernels_bound_is_refused_before_it_is_sent() -> None:
-    with pytest.raises(HostError, match="shorten"):
+    with pytest.raises(HostError, match="longer than"):
         outgoing.arguments(["x" * 131_071])
 
 
@@ -62,14 +62,6 @@ def test_every_text_can_be_an_argument(text: str) -> None:
     sent = outgoing.note(text)
     assert len(sent.encode("utf-8")) <= outgoing.NOTE_BYTES
     assert "\0" not in sent
-
-
-@given(st.recursive(ANY_TEXT, lambda inner: st.lists(inner) | st.dictionaries(ANY_TEXT, inner), max_leaves=5))
-def test_every_evidence_can_be_an_argument(value: object) -> None:
-    sent = outgoing.evidence({"value": value})
-    assert sent.encode("utf-8")
-    assert "\\u0000" not in sent.replace("\\\\", "")
-    json.loads(sent)
 
 
 def test_the_longest_review_fits_in_one_argument() -> None:
@@ -84,7 +76,5 @@ def test_text_for_the_host_is_redacted_before_it_is_cut() -> None:
     review = json.loads(
         outgoing.review(ReviewResult("codex", "approved", "id@sha", "hidden" * 10_000), redact)
     )
-    evidence = json.loads(outgoing.evidence({"gates": [{"tail": "hidden" * 10_000}]}, redact))
 
     assert review == {"reviewer": "codex", "verdict": "approved", "reference": "id@sha", "summary": "-"}
-    assert evidence == {"gates": [{"tail": "-"}]}

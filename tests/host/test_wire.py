@@ -185,7 +185,6 @@ def read_everything(reply: Reply) -> None:
     for read in (
         lambda: wire.read_mission_state(wire.read_envelope("mission-state", reply)[0]),
         lambda: wire.read_data("x", wire.read_envelope("x", reply)[0], wire.WorkspaceData).workspace(),
-        lambda: wire.read_data("x", wire.read_envelope("x", reply)[0], wire.ListReadyData),
         lambda: wire.read_data("x", wire.read_envelope("x", reply)[0], wire.ContractVersion),
         lambda: wire.read_ticks("mark-status", reply),
     ):

@@ -149,11 +149,6 @@ class HostClient:
         lines = reply.stdout.decode("utf-8", "replace").strip().splitlines()
         return lines[-1][:200] if reply.rc == 0 and lines else ""
 
-    async def contract_version(self) -> str:
-        """Return the contract's version, for example ``1.5.0``; see `check_contract`."""
-        data = await self._read("contract-version")
-        return wire.read_data("contract-version", data, wire.ContractVersion).api_version
-
     async def mission_state(self, mission: str) -> MissionState:
         """Read lanes and dependencies.
 
@@ -161,12 +156,6 @@ class HostClient:
             HostRefusal: also with the code `TASKS_NOT_FINALIZED`, which this client makes.
         """
         return wire.read_mission_state(await self._read("mission-state", *_mission(mission)))
-
-    async def list_ready(self, mission: str) -> Sequence[str]:
-        """Read the ids of planned work packages whose dependencies are complete."""
-        data = await self._read("list-ready", *_mission(mission))
-        ready = wire.read_data("list-ready", data, wire.ListReadyData).ready_work_packages
-        return tuple(wp.wp_id for wp in ready)
 
     async def resolve_workspace(self, mission: str, wp: str) -> Workspace:
         """Read where a work package is worked on; nothing is created."""
@@ -196,9 +185,6 @@ class HostClient:
         policy: PolicyMetadata | None = None,
         note: str = "",
         review: ReviewResult | None = None,
-        evidence: Mapping[str, object] | None = None,
-        review_ref: str = "",
-        force: bool = False,
     ) -> None:
         """Move a work package along one edge of the host's state machine."""
         args = [*_wp(mission, wp), "--to", to.value, "--actor", outgoing.name(actor)]
@@ -208,24 +194,7 @@ class HostClient:
             args += ["--note", outgoing.note(self._clean(note))]
         if review is not None:
             args += ["--review-result-json", outgoing.review(review, self._clean)]
-        if evidence is not None:
-            args += ["--evidence-json", outgoing.evidence(evidence, self._clean)]
-        if review_ref:
-            args += ["--review-ref", outgoing.name(self._clean(review_ref))]
-        if force:
-            args.append("--force")
         await self._mutate("transition", *args)
-
-    async def append_history(self, mission: str, wp: str, actor: str, note: str) -> None:
-        """Append a note to the work package's history."""
-        args = [
-            *_wp(mission, wp),
-            "--actor",
-            outgoing.name(actor),
-            "--note",
-            outgoing.note(self._clean(note)),
-        ]
-        await self._mutate("append-history", *args)
 
     async def accept_mission(self, mission: str, actor: str) -> None:
         """Record the mission's acceptance."""

@@ -74,11 +74,6 @@ def review(result: ReviewResult, redact: Redact = str) -> str:
     )
 
 
-def evidence(value: Mapping[str, object], redact: Redact = str) -> str:
-    """Write evidence; every string in it is redacted, cleaned and bounded like a note."""
-    return _json(value, redact)
-
-
 def arguments(args: Sequence[str]) -> list[str]:
     """Clean every word of an argv.
 
@@ -87,21 +82,13 @@ def arguments(args: Sequence[str]) -> list[str]:
     """
     words = [clean(word) for word in args]
     if any(len(word.encode()) > ARGUMENT_BYTES for word in words):
-        raise HostError(
-            f"an argument for the host is longer than {ARGUMENT_BYTES} bytes; shorten the evidence"
-        )
+        raise HostError(f"an argument for the host is longer than {ARGUMENT_BYTES} bytes")
     return words
 
 
-def _json(value: object, redact: Redact = str) -> str:
-    return json.dumps(_clean_value(value, redact), ensure_ascii=False)
-
-
-def _clean_value(value: object, redact: Redact) -> object:
-    if isinstance(value, str):
-        return note(redact(value))
-    if isinstance(value, Mapping):
-        return {clean(str(key)): _clean_value(item, redact) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_clean_value(item, redact) for item in value]
-    return value
+def _json(value: Mapping[str, str | Sequence[str]]) -> str:
+    words = {
+        key: note(item) if isinstance(item, str) else [note(word) for word in item]
+        for key, item in value.items()
+    }
+    return json.dumps(words, ensure_ascii=False)

@@ -64,18 +64,6 @@ class MissionStateData(_Wire):
     work_packages: tuple[WorkPackageState, ...]
 
 
-class ReadyWorkPackage(_Wire):
-    """One work package in `data` of list-ready."""
-
-    wp_id: Name
-
-
-class ListReadyData(_Wire):
-    """`data` of list-ready."""
-
-    ready_work_packages: tuple[ReadyWorkPackage, ...]
-
-
 class WorkspaceData(_Wire):
     """The part about the worktree in `data` of resolve-workspace and start-implementation."""
 

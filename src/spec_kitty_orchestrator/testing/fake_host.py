@@ -33,7 +33,6 @@ class FakeHost:
         lanes: by work package; a test may move one by hand, as a person or an agent would.
         events: every recorded transition, oldest first.
         calls: the name of every call, oldest first.
-        history: notes appended: work package, actor, note.
         ticked: subtasks marked as done; a test may add one, as an agent would.
         has_commit: tells whether a work package's lane has a commit of its own; True by default.
         is_dirty: tells whether a work package's worktree has uncommitted changes; False by default.
@@ -76,7 +75,6 @@ class FakeHost:
         self.lanes = dict.fromkeys(dependencies, Lane.PLANNED)
         self.events: list[Transition] = []
         self.calls: list[str] = []
-        self.history: list[tuple[str, str, str]] = []
         self.ticked: set[str] = set()
         self.has_commit: Callable[[str], bool] = lambda _: True
         self.is_dirty: Callable[[str], bool] = lambda _: False
@@ -93,21 +91,13 @@ class FakeHost:
         """Let the next call of that name raise, before or after it takes effect; repeat to queue more."""
         self._faults[call].append(_Fault(exception, after_effect))
 
-    async def contract_version(self) -> str:
-        """Return `contract`."""
-        return await self._call("contract-version", lambda: self.contract)
-
     async def check_contract(self) -> str:
         """Return `contract`; the fake is always compatible unless told to fail."""
-        return await self.contract_version()
+        return await self._call("contract-version", lambda: self.contract)
 
     async def mission_state(self, mission: str) -> MissionState:
         """Read lanes and dependencies."""
         return await self._call("mission-state", lambda: self._state(mission))
-
-    async def list_ready(self, mission: str) -> Sequence[str]:
-        """Read the ids of planned work packages whose dependencies are complete."""
-        return await self._call("list-ready", lambda: self._ready(mission))
 
     async def resolve_workspace(self, mission: str, wp: str) -> Workspace:
         """Read where a work package is worked on."""
@@ -135,26 +125,16 @@ class FakeHost:
         policy: PolicyMetadata | None = None,
         note: str = "",
         review: ReviewResult | None = None,
-        evidence: Mapping[str, object] | None = None,
-        review_ref: str = "",
-        force: bool = False,
     ) -> None:
         """Move a work package along one edge of the host's state machine."""
         asked = lane_rules.Asked(
             to=to,
             actor=actor,
             note=note,
-            force=force,
             review=review,
-            evidence=evidence,
-            review_ref=review_ref,
             subtasks_open=bool(set(self.subtasks.get(wp, ())) - self.ticked),
         )
         await self._call("transition", lambda: self._transition(mission, wp, asked, policy))
-
-    async def append_history(self, mission: str, wp: str, actor: str, note: str) -> None:
-        """Append to `history`."""
-        await self._call("append-history", lambda: self._append(mission, wp, actor, note))
 
     async def accept_mission(self, mission: str, actor: str) -> None:
         """Set `accepted_by`; refused while a work package is neither approved nor done."""
@@ -195,10 +175,6 @@ class FakeHost:
         return tuple(
             needed for needed in self.dependencies[wp] if not self.lanes.get(needed, Lane.PLANNED).complete
         )
-
-    def _ready(self, mission: str) -> tuple[str, ...]:
-        self._known("list-ready", mission)
-        return tuple(wp for wp, lane in self.lanes.items() if lane is Lane.PLANNED and not self._unmet(wp))
 
     def _workspace(self, call: str, mission: str, wp: str) -> Workspace:
         self._known(call, mission, wp)
@@ -276,7 +252,7 @@ class FakeHost:
         if error := lane_rules.usage_error(asked.review):
             raise HostRefusal(call, "USAGE_ERROR", error)
         workspace = self._workspace(call, mission, wp)
-        gated = asked.to is Lane.FOR_REVIEW and not asked.force and not self.legacy
+        gated = asked.to is Lane.FOR_REVIEW and not self.legacy
         if gated and not self.has_commit(wp):
             words = (
                 f"{wp} cannot move to for_review: no implementation commit on lane {workspace.lane_id} "
@@ -295,17 +271,10 @@ class FakeHost:
                 to_lane=asked.to,
                 actor=asked.actor,
                 note=asked.note,
-                force=asked.force,
                 review=asked.review,
-                evidence=asked.evidence,
-                review_ref=asked.review_ref,
                 policy=policy,
             ),
         )
-
-    def _append(self, mission: str, wp: str, actor: str, note: str) -> None:
-        self._known("append-history", mission, wp)
-        self.history.append((wp, actor, note))
 
     def _accept(self, mission: str, actor: str) -> None:
         self._known("accept-mission", mission)
