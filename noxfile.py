@@ -78,8 +78,17 @@ def tests(session: nox.Session) -> None:
 def e2e(session: nox.Session) -> None:
     """Run the tests on the real host, and those with the agents' real CLIs where npm is installed."""
     session.install(".", *group("test"))
-    chosen = session.posargs or ["-n", WORKERS, "-m", "real_host or real_agents"]
+    # One more worker than elsewhere: a third of the time goes by in waiting for agents.
+    workers = ["-n", "3", "--dist", "worksteal"]
+    chosen = session.posargs or [*workers, "-m", "(real_host or real_agents) and not long"]
     session.run("pytest", *chosen, env=with_host(session))
+
+
+@nox.session
+def long(session: nox.Session) -> None:
+    """Run the tests that take minutes each, which CI has a cheaper one of."""
+    session.install(".", *group("test"))
+    session.run("pytest", *(session.posargs or ["-n", WORKERS, "-m", "long"]), env=with_host(session))
 
 
 @nox.session(name="agents-real")
@@ -95,7 +104,7 @@ def agents_real(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Kill the command, then its warm host, at random instants of real missions: `-- --kills 50`."""
+    """Kill the command, then its warm host, in real missions: `-- --kills 50 --topology lanes coord`."""
     session.install(".", *group("test"))
     env = with_host(session)
     session.run("python", "tests/faults/kill_the_command.py", *session.posargs, env=env)

@@ -14,7 +14,8 @@ from filelock import FileLock
 
 from spec_kitty_orchestrator.testing.missions import (
     MissionSpec,
-    make_mission,
+    add_mission,
+    make_project,
     restore_mission,
     snapshot_mission,
 )
@@ -66,24 +67,38 @@ def host_env(real_host: str, shared_tmp: Path) -> dict[str, str]:
     }
 
 
+def once(folder: Path, name: str, make: Callable[[Path], str]) -> tuple[Path, str]:
+    """Return the repository of this name and what `make` said of it; the first worker to ask has it made."""
+    prepared, ready = folder / name, folder / f"{name}.ready"
+    with FileLock(folder / f"{name}.lock"):
+        if not ready.exists():
+            making = folder / f"{name}.making"
+            shutil.rmtree(making, ignore_errors=True)
+            said = make(making)
+            snapshot_mission(making, prepared)
+            ready.write_text(said, encoding="utf-8")
+    return prepared, ready.read_text(encoding="utf-8")
+
+
 @pytest.fixture
 def real_mission(
     real_host: str, host_env: dict[str, str], shared_tmp: Path, tmp_path: Path
 ) -> Callable[[MissionSpec], RealMission]:
-    """Return a function that gives the test a copy of a mission; the first test to ask has it made."""
+    """Return a function that gives the test a copy of a mission; all missions grow from one repository."""
+
+    def empty(directory: Path) -> str:
+        make_project(directory, real_host, host_env)
+        return ""
 
     def copy(spec: MissionSpec) -> RealMission:
+        def planned(directory: Path) -> str:
+            restore_mission(once(shared_tmp, "project", empty)[0], directory)
+            return add_mission(directory, spec, real_host, host_env)
+
         name = f"mission-{sha256(repr(spec).encode()).hexdigest()[:12]}"
-        prepared, ready = shared_tmp / name, shared_tmp / f"{name}.slug"
-        with FileLock(shared_tmp / f"{name}.lock"):
-            if not ready.exists():
-                making = shared_tmp / f"{name}.making"
-                shutil.rmtree(making, ignore_errors=True)
-                slug = make_mission(making, spec, real_host, host_env)
-                snapshot_mission(making, prepared)
-                ready.write_text(slug, encoding="utf-8")
+        prepared, slug = once(shared_tmp, name, planned)
         root = tmp_path / "project"
         restore_mission(prepared, root)
-        return RealMission(root, ready.read_text(encoding="utf-8"))
+        return RealMission(root, slug)
 
     return copy

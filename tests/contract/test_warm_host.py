@@ -267,7 +267,11 @@ def shim_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ShimLog:
     return ShimLog(log)
 
 
-@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize(
+    "topology",
+    # This one has everything that the others have, a worktree per lane and a branch for the status.
+    [pytest.param(one, marks=() if one == "lanes_with_coord" else pytest.mark.long) for one in TOPOLOGIES],
+)
 async def test_a_mission_asked_warm_is_equal_to_one_asked_by_processes(
     topology: str,
     real_host: str,

@@ -15,11 +15,13 @@ __all__ = [
     "MissionError",
     "MissionSpec",
     "WorkPackageSpec",
+    "add_mission",
     "chain",
     "demo",
     "diamond",
     "make_legacy",
     "make_mission",
+    "make_project",
     "restore_mission",
     "snapshot_mission",
 ]
@@ -93,6 +95,16 @@ def make_mission(
     Raises:
         MissionError: a step failed.
     """
+    make_project(directory, host, env)
+    return add_mission(directory, spec, host, env)
+
+
+def make_project(directory: Path, host: str = "spec-kitty", env: Mapping[str, str] | None = None) -> None:
+    """Make a repository as `make_mission` does, without a mission: what the host takes longest for.
+
+    Raises:
+        MissionError: a step failed.
+    """
     steps = _Steps(directory, host, env)
     directory.mkdir(parents=True, exist_ok=True)
     steps.git("init", "-q", "-b", "main", ".")
@@ -101,6 +113,17 @@ def make_mission(
     steps.host("init", "--ai", "claude,codex", "--non-interactive")
     (directory / "README.md").write_text("# Demo\n", encoding="utf-8")
     steps.commit("chore: set the project up")
+
+
+def add_mission(
+    directory: Path, spec: MissionSpec, host: str = "spec-kitty", env: Mapping[str, str] | None = None
+) -> str:
+    """Add the mission to a repository that `make_project` made, and return its slug.
+
+    Raises:
+        MissionError: a step failed.
+    """
+    steps = _Steps(directory, host, env)
     steps.git("checkout", "-q", "-b", spec.branch)
     slug = steps.specify(spec)
     write_plan(directory / "kitty-specs" / slug, spec)
