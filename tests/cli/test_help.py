@@ -21,9 +21,9 @@ def shown(*args: str, columns: int = 80) -> str:
 @pytest.mark.parametrize("flag", ["--help", "--version"])
 def test_what_needs_no_command_loads_none(flag: str) -> None:
     text = (
-        "import sys; from spec_kitty_orchestrator.cli import main\n"
+        "import sys, typer; before = set(sys.modules); from spec_kitty_orchestrator.cli import main\n"
         f"sys.argv[1:] = [{flag!r}]\n"
-        "try: main()\nexcept SystemExit: print(*sys.modules)"
+        "try: main()\nexcept SystemExit: print(*sys.modules.keys() - before)"
     )
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
     loaded = done.stdout.splitlines()[-1].split()
