@@ -216,6 +216,14 @@ def test_what_a_run_recorded_wins_over_variables_and_the_file_when_it_is_resumed
     assert [found[key] for key in asked] == [5, 3, 4, 60.0]
 
 
+def test_a_quorum_of_the_run_that_the_reviewers_given_now_cannot_reach_is_named(project: Project) -> None:
+    journal(project, started(review_agents=["scripted", "codex"], review_quorum=2))
+    done = project.run("resume", "--review-agent", "scripted")
+    assert done.returncode == 2
+    wrong = "[run] review_quorum: 2 approvals are more than the number of reviewers, 1"
+    assert f"the run's own --review-quorum: {wrong}" in done.stderr
+
+
 def test_a_recorded_setting_that_this_version_does_not_know_is_named(project: Project) -> None:
     journal(project, started(max_magic=3))
     done = project.run("resume")

@@ -454,7 +454,7 @@ def test_a_quorum_is_a_number_or_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ("3", "review_quorum is 3, but there are only 1 reviewers"),
+        ("3", "[run] review_quorum: 3 approvals are more than the number of reviewers, 1"),
         ("0", "review_quorum"),
         ("'most'", "quorum"),
     ],

@@ -4,7 +4,15 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 
 from spec_kitty_orchestrator.core.gates import LONGEST_TIMEOUT_S
@@ -199,12 +207,13 @@ class RunSettings(Section):
     subtasks: Annotated[Literal["report", "agent"], HOST] = "report"
     """Who ticks subtasks: we, on the word of a report, or the agent alone."""
 
-    @model_validator(mode="after")
-    def _enough_reviewers(self) -> "RunSettings":
-        if self.needed_approvals > len(self.review_agents):
-            known = len(self.review_agents)
-            raise ValueError(f"review_quorum is {self.review_quorum}, but there are only {known} reviewers")
-        return self
+    @field_validator("review_quorum")
+    @classmethod
+    def _enough_reviewers(cls, quorum: Quorum, others: ValidationInfo) -> Quorum:
+        known = len(others.data.get("review_agents", ()))
+        if known and quorum != "all" and quorum > known:
+            raise ValueError(f"{quorum} approvals are more than the number of reviewers, {known}")
+        return quorum
 
     @property
     def needed_approvals(self) -> int:
