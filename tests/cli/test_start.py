@@ -1,6 +1,6 @@
 """The start of a run: what is asked in which order, what is said meanwhile, and what it does not wait for."""
 
-from pathlib import Path
+import json
 from typing import Any
 
 import pytest
@@ -8,42 +8,50 @@ import pytest
 Project = Any  # the class lives in conftest, which tests cannot import
 
 SLUG = "demo-01ABC"
-OWNER = f".kittify/orchestrator/{SLUG}/owner.json"
 
 
-def watch_the_lock(project: Project) -> Path:
-    """Let the host note at each `mission-state` whether the mission is locked; return the notes."""
-    host: Path = project.bin / "spec-kitty"
-    notes = host.with_name("locked")
-    note = (
-        f'case "$2" in mission-state) if [ -e {OWNER} ]; then echo yes; else echo no; fi >>{notes} ;; esac\n'
+def end_another_run_after_the_first_read(project: Project, lane: str) -> None:
+    """Let the first `mission-state` be followed by another run's journal and by the lane that it left."""
+    project.lanes({"WP01": lane})
+    folder = project.bin / "spec-kitty.d"
+    (folder / "mission-state").rename(folder / "later")
+    project.lanes({"WP01": "blocked"})
+    policy = {"impl_agents": ["scripted"], "review_agents": ["scripted"]}
+    run = {"line": "run", "schema": 2, "at": "2026-01-02T03:04:05+00:00", "mission": SLUG, "actor": "me"}
+    run |= {"policy": policy, "version": "0", "max_concurrent": 1}
+    (folder / "journal.jsonl").write_text(json.dumps(run) + "\n")
+    records = f".kittify/orchestrator/{SLUG}"
+    (folder / "after").write_text(
+        f"mkdir -p {records}; cp {folder}/journal.jsonl {records}; mv {folder}/later {folder}/mission-state\n"
     )
-    host.write_text(host.read_text().replace("#!/bin/sh\n", f"#!/bin/sh\n{note}"))
-    return notes
+    host = project.bin / "spec-kitty"
+    # The answer is what the host saw when it was asked.
+    seen = 'case "$2" in mission-state) cp "$0.d/mission-state" "$0.d/now"'
+    left = f'[ -e {folder}/later ] && . {folder}/after; cat "$0.d/now"; exit 0 ;; esac'
+    lines = host.read_text().splitlines()
+    lines.insert(2, f"{seen}; {left}")
+    host.write_text("\n".join(lines) + "\n")
 
 
-def test_a_run_reads_the_lanes_after_it_has_the_lock(project: Project) -> None:
-    project.lanes({"WP01": "approved"})
-    notes = watch_the_lock(project)
-    assert project.orchestrate().returncode == 0
-    assert set(notes.read_text().split()) == {"yes"}
-
-
-def test_a_mission_given_by_the_end_of_its_name_is_read_again_under_the_lock(project: Project) -> None:
-    project.lanes({"WP01": "approved"})
-    notes = watch_the_lock(project)
-    chosen = ("--impl-agent", "scripted", "--review-agent", "scripted")
-    assert project.run("orchestrate", "--mission", "01ABC", *chosen).returncode == 0
-    assert notes.read_text().split()[:2] == ["no", "yes"]
+def test_a_start_that_waited_out_another_run_decides_on_the_lanes_that_it_left(project: Project) -> None:
+    end_another_run_after_the_first_read(project, "approved")
+    done = project.orchestrate()
+    assert done.returncode == 0, done.stderr
+    assert len(project.calls("mission-state")) == 2
 
 
 @pytest.mark.parametrize("command", ["retry", "skip"])
-def test_an_operator_decides_on_lanes_that_were_read_under_the_lock(project: Project, command: str) -> None:
-    project.lanes({"WP01": "blocked"})
-    project.answer("transition", '{"success": true, "data": {}}\n')
-    notes = watch_the_lock(project)
-    assert project.run(command, "WP01", "--mission", SLUG).returncode == 0
-    assert set(notes.read_text().split()) == {"yes"}
+def test_an_operator_decides_on_the_lanes_that_another_run_left(project: Project, command: str) -> None:
+    end_another_run_after_the_first_read(project, "approved")
+    done = project.run(command, "WP01", "--mission", SLUG)
+    assert done.returncode == 2
+    assert "WP01 is approved on the host" in done.stderr
+
+
+def test_a_start_alone_reads_the_mission_once(project: Project) -> None:
+    project.lanes({"WP01": "approved"})
+    assert project.orchestrate().returncode == 0
+    assert len(project.calls("mission-state")) == 1
 
 
 def test_the_start_says_what_it_asks_before_the_answer(project: Project) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -17,27 +18,53 @@ from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.ports import Host
 
 
-@asynccontextmanager
-async def locked_mission(project: Project, host: Host, mission: str) -> AsyncIterator[MissionState]:
-    """Hold the lock of a mission, and yield its state as it was read after the lock was taken.
+@dataclass(frozen=True)
+class Records:
+    """Our records of a mission at one moment: whoever changes lanes changes them first."""
 
-    Lanes that were read before may be those of a run that has ended meanwhile.
+    directory: Path
+    idle: bool
+    journal: tuple[int, int, int] | None
+
+
+def look_at_records(project: Project, mission: str) -> Records:
+    """Look whether the mission is idle, and how far its journal goes."""
+    directory = project.directory(mission)
+    return Records(directory, MissionLock(directory, mission).holder() is None, _end_of_journal(directory))
+
+
+def _end_of_journal(directory: Path) -> tuple[int, int, int] | None:
+    try:
+        found = (directory / "journal.jsonl").stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@asynccontextmanager
+async def locked_mission(
+    project: Project, host: Host, state: MissionState, before: Records
+) -> AsyncIterator[MissionState]:
+    """Hold the lock of a mission, and yield its state, which no other run has changed since it was read.
+
+    Args:
+        project: the repository with its settings.
+        host: asked again if another run was at work meanwhile.
+        state: what it said of the mission. The lock is taken this late so that a start that is refused leaves
+            nothing behind.
+        before: our records before the host was asked.
 
     Raises:
         RunActive: another run holds the lock.
         WorkspaceError: the lock cannot be taken.
         HostError: the host cannot be used.
-        UsageError: there is no such mission, or the host has another name for it.
-        PreflightError: its tasks are not finalized, or no work package is visible.
     """
-    if mission not in missions(project.root):
-        mission = (await read_mission(project, host, mission)).slug
-    lock = MissionLock(project.directory(mission), mission)
+    directory = project.directory(state.slug)
+    lock = MissionLock(directory, state.slug)
     await to_thread.run_sync(lock.acquire)
     try:
-        state = await read_mission(project, host, mission)
-        if state.slug != mission:
-            raise UsageError(f"the host calls this mission {state.slug}: give --mission {state.slug}")
+        if before != Records(directory, True, _end_of_journal(directory)):
+            state = await read_mission(project, host, state.slug)
         yield state
     finally:
         lock.release()

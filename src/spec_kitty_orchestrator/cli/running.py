@@ -18,7 +18,7 @@ from spec_kitty_orchestrator.app.checks.agents import (
     uncounted_costs,
     untried_versions,
 )
-from spec_kitty_orchestrator.app.mission import locked_mission
+from spec_kitty_orchestrator.app.mission import locked_mission, look_at_records, read_mission
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import mission_files, unsaved
 from spec_kitty_orchestrator.app.runs import archive_journal, describe_end, known_run
@@ -172,23 +172,22 @@ async def prepared(work: Work) -> AsyncIterator[tuple[HostClient, MissionState]]
         except OrchestratorError as error:
             incompatible.append(error)
 
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(host)
-        lock = locked_mission(work.project, host, work.mission)
+    async def read() -> None:
+        try:
+            states.append(await read_mission(work.project, host, work.mission))
+        except OrchestratorError as error:
+            unreadable.append(error)
 
-        async def read() -> None:
-            try:
-                states.append(await stack.enter_async_context(lock))
-            except OrchestratorError as error:
-                unreadable.append(error)
-
+    async with host:
         work.say(f"asking spec-kitty for the mission {work.mission}")
+        before = look_at_records(work.project, work.mission)
         # A call of the host takes seconds, and neither needs the other's answer.
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(check)
             tasks.start_soon(read)
         stop_at(problems + (incompatible or unreadable))
-        yield host, states[0]
+        async with locked_mission(work.project, host, states[0], before) as state:
+            yield host, state
 
 
 async def run(work: Work) -> int:
