@@ -22,9 +22,9 @@ from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Policy, Rol
 from spec_kitty_orchestrator.core.prompts import Prompts
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.result import RunResult
-from spec_kitty_orchestrator.machine.git import GitWorkspaces
 from spec_kitty_orchestrator.machine.process import MARKER
 from spec_kitty_orchestrator.machine.runner import LocalAgents
+from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 from spec_kitty_orchestrator.testing.fake_host import FakeHost
 from spec_kitty_orchestrator.testing.memory_journal import MemoryJournal, StoppedClock, Watcher
 

@@ -14,8 +14,9 @@ import psutil
 from anyio import to_thread
 
 from spec_kitty_orchestrator.host.console_script import PROBE_ARGV
-from spec_kitty_orchestrator.host.transport import Reply, SpawnTransport, Transport
+from spec_kitty_orchestrator.host.transport import SpawnTransport, Transport
 from spec_kitty_orchestrator.host.warm import WarmTransport
+from spec_kitty_orchestrator.machine.child import Reply
 
 ENV = {"PATH": os.environ.get("PATH", os.defpath), "GREETING": "hi"}
 LONG_S = 60.0

@@ -18,7 +18,7 @@ from spec_kitty_orchestrator.errors import (
 )
 from spec_kitty_orchestrator.host import client as client_module
 from spec_kitty_orchestrator.host.client import HostClient
-from spec_kitty_orchestrator.host.transport import Reply
+from spec_kitty_orchestrator.machine.child import Reply
 from spec_kitty_orchestrator.ports import Host, ReviewResult
 
 pytestmark = pytest.mark.anyio

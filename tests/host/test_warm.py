@@ -17,10 +17,10 @@ from anyio import to_thread
 from blockbuster import blockbuster_ctx
 from tests.host.fake_host import BOUND_S, ENV, Gate, Pulse, install, make_pulse, stand
 
-from spec_kitty_orchestrator.host import transport as transports
 from spec_kitty_orchestrator.host.console_script import PROBE_ARGV
 from spec_kitty_orchestrator.host.forked import LOST
-from spec_kitty_orchestrator.host.transport import Reply  # noqa: TC001 - beside its neighbours
+from spec_kitty_orchestrator.machine import child
+from spec_kitty_orchestrator.machine.child import Reply  # noqa: TC001 - beside its neighbours
 
 pytestmark = pytest.mark.anyio
 both_backends = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"], indirect=True)
@@ -124,14 +124,14 @@ async def test_a_hundred_and_twenty_calls_leave_no_descriptor_and_no_zombie(tmp_
 async def test_a_flood_is_bounded_here_and_does_not_touch_the_warm_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transports, "STDOUT_KEPT", 100_000)
+    monkeypatch.setattr(child, "STDOUT_KEPT", 100_000)
     async with stand(tmp_path) as host:
         await host.do("pass")
         before = host.process.memory_info().rss
         flood = "for _ in range(200_000): print('x' * 99); sys.stderr.write('e' * 99)\nprint('{}')"
         reply = await host.do(flood)
         assert reply.stdout.endswith(b"x\n{}\n")
-        assert (len(reply.stdout), len(reply.stderr)) == (100_000, transports.STDERR_KEPT)
+        assert (len(reply.stdout), len(reply.stderr)) == (100_000, child.STDERR_KEPT)
         assert host.process.memory_info().rss - before < 2_000_000
 
 
@@ -162,7 +162,7 @@ subprocess.run(["sh", "-c", "trap '' TERM; sleep 60 & sleep 60; sleep 60"], clos
 async def test_the_limit_ends_the_whole_group(
     mine: str, tmp_path: Path, pulse: Pulse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transports, "TERM_S", 0.2)
+    monkeypatch.setattr(child, "TERM_S", 0.2)
     async with stand(tmp_path) as host:
         await host.start()
         with pytest.raises(TimeoutError):
@@ -191,8 +191,8 @@ async def test_cancellation_ends_the_whole_group_before_it_returns(tmp_path: Pat
 async def test_a_warm_process_that_hangs_does_not_keep_a_call_from_being_stopped(
     tmp_path: Path, pulse: Pulse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transports, "TERM_S", 0.2)
-    monkeypatch.setattr(transports, "KILL_S", 0.2)
+    monkeypatch.setattr(child, "TERM_S", 0.2)
+    monkeypatch.setattr(child, "KILL_S", 0.2)
     async with stand(tmp_path) as host:
         await host.start()
         pid = host.pid
@@ -252,7 +252,7 @@ async def test_a_call_whose_warm_process_is_killed_is_given_up_only_after_it_has
 async def test_an_orphaned_call_is_stopped_at_its_limit(
     tmp_path: Path, pulse: Pulse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transports, "TERM_S", 0.2)
+    monkeypatch.setattr(child, "TERM_S", 0.2)
     async with stand(tmp_path) as host:
         await host.start()
         kill = f"os.kill({host.pid}, signal.SIGKILL)"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.errors import HostCrash, HostError, HostIncompatible, HostRefusal
 from spec_kitty_orchestrator.host import wire
-from spec_kitty_orchestrator.host.transport import Reply
+from spec_kitty_orchestrator.machine.child import Reply
 
 DATA = Path(__file__).parent / "data"
 

@@ -6,8 +6,8 @@ import anyio
 import pytest
 
 from spec_kitty_orchestrator.core.model import Evidence, Workspace
-from spec_kitty_orchestrator.machine.git import GitWorkspaces
 from spec_kitty_orchestrator.machine.staging import TRACES
+from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 from spec_kitty_orchestrator.ports import CommitRefusal
 
 BRANCH = "kitty/m-lane-a"

@@ -7,7 +7,7 @@ from tests.machine.conftest import BRANCH, Lane, git, git_fails
 
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.commit import why_not_signed
-from spec_kitty_orchestrator.machine.git_command import Git
+from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.machine.staging import MAX_FILE_BYTES, why_not
 
 pytestmark = pytest.mark.asyncio

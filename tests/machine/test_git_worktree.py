@@ -7,8 +7,8 @@ from tests.machine.conftest import BRANCH, Lane, git
 
 from spec_kitty_orchestrator.core.model import Workspace
 from spec_kitty_orchestrator.errors import WorkspaceError
-from spec_kitty_orchestrator.machine.git import GitWorkspaces
-from spec_kitty_orchestrator.machine.git_command import Git
+from spec_kitty_orchestrator.machine.git import Git
+from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 from spec_kitty_orchestrator.ports import WorkspaceState
 
 pytestmark = pytest.mark.asyncio
@@ -159,7 +159,7 @@ async def test_missing_git_is_an_error_for_people(
     lane: Lane, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(WorkspaceError, match="check that git is installed"):
+    with pytest.raises(WorkspaceError, match="git is not installed"):
         await GitWorkspaces(lane.root, "m").fork_point(lane.workspace)
 
 

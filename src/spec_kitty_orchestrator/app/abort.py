@@ -27,7 +27,6 @@ from spec_kitty_orchestrator.app.runs import (
 from spec_kitty_orchestrator.core.model import Policy, Result, WorkPackage
 from spec_kitty_orchestrator.driver.recover import fold
 from spec_kitty_orchestrator.errors import UsageError, WorkspaceError
-from spec_kitty_orchestrator.machine.git import GitWorkspaces
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
 from spec_kitty_orchestrator.machine.logs import path_part
@@ -36,6 +35,7 @@ from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.scrub import scrub_unreported
 from spec_kitty_orchestrator.machine.secret_names import secret_values
 from spec_kitty_orchestrator.machine.strays import Stray, stop_strays
+from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 from spec_kitty_orchestrator.ports import RunAborted
 
 FIRST_WAIT_S = 15.0

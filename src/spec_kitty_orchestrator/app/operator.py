@@ -19,9 +19,9 @@ from spec_kitty_orchestrator.driver.mission import MissionView
 from spec_kitty_orchestrator.driver.recover import fitted, fold
 from spec_kitty_orchestrator.driver.work_package import Performer
 from spec_kitty_orchestrator.errors import RunActive, UsageError
-from spec_kitty_orchestrator.machine.git import GitWorkspaces
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.logs import path_part
+from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 from spec_kitty_orchestrator.ports import Entry, Host
 
 

@@ -4,12 +4,11 @@ Reads explain and suggest; lanes are the host's to tell.
 """
 
 import json
-import os
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from spec_kitty_orchestrator.errors import UsageError, WorkspaceError
+from spec_kitty_orchestrator.errors import UsageError
+from spec_kitty_orchestrator.machine.git import Git, failure
 
 GIT_LIMIT_S = 30.0
 MISSIONS = "kitty-specs"
@@ -46,7 +45,10 @@ def find_repo_root(start: Path) -> Path:
 
 def distrusted(start: Path) -> bool:
     """Tell whether git refuses a repository because somebody else owns it."""
-    return start.is_dir() and b"dubious ownership" in _run_git(start, "rev-parse").stderr
+    return (
+        start.is_dir()
+        and b"dubious ownership" in Git(start).ask_now("rev-parse", timeout_s=GIT_LIMIT_S).stderr
+    )
 
 
 def branch_of(root: Path, slug: str) -> str:
@@ -62,25 +64,9 @@ def current_branch(root: Path) -> str:
 
 
 def _git(directory: Path, *args: str) -> str:
-    """Return git's first words on stdout, "" if it said no."""
-    done = _run_git(directory, *args)
-    return done.stdout.decode("utf-8", "surrogateescape").rstrip("\n") if done.returncode == 0 else ""
-
-
-def _run_git(directory: Path, *args: str) -> "subprocess.CompletedProcess[bytes]":
-    try:
-        return subprocess.run(
-            ["git", "--no-optional-locks", "-C", str(directory), *args],  # noqa: S607 - the user's git
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=os.environ | {"LC_ALL": "C"},
-            check=False,
-            timeout=GIT_LIMIT_S,
-        )
-    except FileNotFoundError:
-        raise WorkspaceError("git is not installed, or not on PATH") from None
-    except subprocess.TimeoutExpired:
-        raise WorkspaceError(f"git did not answer within {GIT_LIMIT_S:.0f} s in {directory}") from None
+    """Return what git says on stdout, "" if it said no."""
+    reply = Git(directory).ask_now(*args, timeout_s=GIT_LIMIT_S)
+    return reply.text if reply.rc == 0 else ""
 
 
 @dataclass(frozen=True)
@@ -159,10 +145,8 @@ def unsaved(root: Path, files: MissionFiles) -> list[Path]:
 
 def _changed(checkout: Path) -> list[str]:
     words = ("status", "--porcelain=v1", "-z", "--untracked-files=no", "--no-renames")
-    done = _run_git(checkout, *words)
-    if done.returncode != 0:
+    reply = Git(checkout).ask_now(*words, timeout_s=GIT_LIMIT_S)
+    if reply.rc != 0:
         # Silence would read as "nothing is uncommitted", and a merge would throw it away.
-        reason = done.stderr.decode("utf-8", "replace").strip()
-        raise WorkspaceError(f"`git status` failed in {checkout}: {reason}; mend that first")
-    lines = done.stdout.decode("utf-8", "surrogateescape").split("\0")
-    return [line[3:] for line in lines if line]
+        raise failure(checkout, words, reply, what="`git status`")
+    return [line[3:] for line in reply.paths]

@@ -26,8 +26,9 @@ from spec_kitty_orchestrator.errors import (
 )
 from spec_kitty_orchestrator.host import outgoing, wire
 from spec_kitty_orchestrator.host.locate import call_env, cores, find_host
-from spec_kitty_orchestrator.host.transport import Reply, SpawnTransport, Transport
+from spec_kitty_orchestrator.host.transport import SpawnTransport, Transport
 from spec_kitty_orchestrator.log import get_logger
+from spec_kitty_orchestrator.machine.child import Reply
 from spec_kitty_orchestrator.ports import ReviewResult
 
 OLDEST_CONTRACT = Version("1.3.0")

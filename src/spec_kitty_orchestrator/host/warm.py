@@ -15,9 +15,10 @@ from anyio import to_thread
 from spec_kitty_orchestrator.errors import HostError
 from spec_kitty_orchestrator.host.console_script import PROBE_ARGV, resolve
 from spec_kitty_orchestrator.host.forked import Forked, NotTaken
-from spec_kitty_orchestrator.host.transport import Reply, SpawnTransport, conduct
+from spec_kitty_orchestrator.host.transport import SpawnTransport
 from spec_kitty_orchestrator.host.warm_process import START_LIMIT_S, WarmProcess
 from spec_kitty_orchestrator.log import get_logger
+from spec_kitty_orchestrator.machine.child import Reply, conduct
 
 CHANGING = frozenset({"timestamp", "correlation_id"})
 """What differs between two equal answers of the host."""

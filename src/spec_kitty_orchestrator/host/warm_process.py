@@ -17,7 +17,7 @@ from pathlib import Path
 from spec_kitty_orchestrator.host import merge_driver, zygote
 from spec_kitty_orchestrator.host.console_script import PROBE_ARGV, ConsoleScript
 from spec_kitty_orchestrator.host.locate import HOST_NAME
-from spec_kitty_orchestrator.host.transport import Reply
+from spec_kitty_orchestrator.machine.child import Reply, run_now
 
 START_LIMIT_S = 120.0
 """How long it may take to import the host: some seconds, a minute on a machine that is busy."""
@@ -152,19 +152,16 @@ def _driver_overrides(shim: list[str], cwd: Path, env: Mapping[str, str]) -> dic
     They add to those that are there already; none if there is nothing to override.
     """
     try:
-        listed = subprocess.run(
-            ["git", "config", "-z", "--get-regexp", r"^merge\..*\.driver$"],  # noqa: S607
+        listed = run_now(
+            ["git", "config", "-z", "--get-regexp", r"^merge\..*\.driver$"],
             cwd=cwd,
-            env=dict(env),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            timeout=GIT_CONFIG_S,
+            env=env,
+            limit_s=GIT_CONFIG_S,
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except OSError:
         return {}
     found = {}
-    for entry in listed.stdout.decode("utf-8", "replace").split("\0"):
+    for entry in listed.paths:
         key, _, command = entry.partition("\n")
         program, _, rest = command.partition(" ")
         if program == HOST_NAME and rest.startswith("merge-driver-"):

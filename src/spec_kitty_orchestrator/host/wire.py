@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Workspace
 from spec_kitty_orchestrator.errors import HostCrash, HostIncompatible, HostRefusal
-from spec_kitty_orchestrator.host.transport import Reply
+from spec_kitty_orchestrator.machine.child import Reply
 
 TASKS_NOT_FINALIZED = "TASKS_NOT_FINALIZED"
 """Code of the refusal that we make of a mission with work packages that the host has no lane for."""

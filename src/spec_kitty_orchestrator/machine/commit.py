@@ -9,9 +9,9 @@ from pathlib import Path
 from anyio import to_thread
 
 from spec_kitty_orchestrator.core.model import Evidence
+from spec_kitty_orchestrator.machine.child import Reply
 from spec_kitty_orchestrator.machine.diff import stat
-from spec_kitty_orchestrator.machine.git_command import HOOK_TIMEOUT_S, OUR_IDENTITY, Git, failure, in_a_line
-from spec_kitty_orchestrator.machine.git_process import Reply
+from spec_kitty_orchestrator.machine.git import HOOK_TIMEOUT_S, OUR_IDENTITY, Git, failure, in_a_line
 from spec_kitty_orchestrator.machine.staging import BIG, HOST, MAX_FILE_BYTES, SECRET, TRACE, stage, why_not
 from spec_kitty_orchestrator.ports import CommitRefusal
 
@@ -129,10 +129,12 @@ async def _committed_by_agent(git: Git, base: str, traces: Collection[str]) -> l
     Merge commits are passed over: what they bring in was committed, and judged, elsewhere.
     """
     commits = await git.run("rev-list", "--first-parent", "--no-merges", f"{base}..HEAD")
-    if not commits.out:
+    if not commits.stdout:
         return []
     raw = ("-r", "-z", "--raw", "--no-renames", "--no-abbrev")
-    made = _blobs(await git.run("diff-tree", "--stdin", "--no-commit-id", "--root", *raw, stdin=commits.out))
+    made = _blobs(
+        await git.run("diff-tree", "--stdin", "--no-commit-id", "--root", *raw, stdin=commits.stdout)
+    )
     now = {blob.path: blob for blob in _blobs(await git.run("diff-tree", *raw, base, "HEAD"))}
     found = {}
     for blob in made:
@@ -193,9 +195,9 @@ async def _commit_index(git: Git, branch: str, message: str, *flags: str) -> Com
     text = message.replace("\0", "").encode("utf-8", "replace").strip() or b"Work of an agent"
     command = (*await identity(git), "commit", "--quiet", "--file=-", *flags)
     reply = await git.ask(*command, stdin=text + b"\n", timeout_s=HOOK_TIMEOUT_S)
-    if reply.code == 0:
+    if reply.rc == 0:
         return None
-    if reply.code != _REFUSED:
+    if reply.rc != _REFUSED:
         raise failure(git.path, command, reply, what=f"the commit on {branch}")
     return CommitRefusal(
         f"A commit hook of this repository refused the commit on {branch}:\n{reply.complaint}\n"
@@ -219,13 +221,13 @@ async def why_not_signed(git: Git) -> str:
         reply = await aside.ask(*command, timeout_s=SIGN_TIMEOUT_S)
     finally:
         await to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
-    return "" if reply.code == 0 else in_a_line(reply)
+    return "" if reply.rc == 0 else in_a_line(reply)
 
 
 async def identity(git: Git) -> tuple[str, ...]:
     """Return the settings for a commit: none where the user has an identity, else ours."""
     for variable in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
-        if (await git.ask("-c", "user.useConfigOnly=true", "var", variable)).code != 0:
+        if (await git.ask("-c", "user.useConfigOnly=true", "var", variable)).rc != 0:
             return OUR_IDENTITY
     return ()
 

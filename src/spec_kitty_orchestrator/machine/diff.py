@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from spec_kitty_orchestrator.machine.git_command import Git, failure
+from spec_kitty_orchestrator.machine.git import Git, failure
 
 MOST_READ_BYTES = 16 * 1024 * 1024
 """Of one diff; what stands behind that is named only."""
@@ -128,6 +128,6 @@ async def _read(git: Git, limit: int, *args: str) -> tuple[str, bool]:
     """Return a diff, and whether it was cut at `limit` bytes; git is stopped there."""
     command = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--submodule=short", *args, "--")
     reply = await git.ask(*command, limit=limit)
-    if reply.code != 0 and not reply.cut:
+    if reply.rc != 0 and not reply.cut:
         raise failure(git.path, command, reply)
-    return reply.out.decode("utf-8", "replace"), reply.cut
+    return reply.stdout.decode("utf-8", "replace"), reply.cut

@@ -1,232 +1,240 @@
-"""Git in the worktrees of a mission's work packages: the `Workspaces` port."""
+"""Running git and reading what it says of a worktree; no call waits without a bound, and none prompts."""
 
-from collections.abc import Collection, Sequence
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 
-from spec_kitty_orchestrator.core.model import Evidence, Workspace
 from spec_kitty_orchestrator.errors import WorkspaceError
-from spec_kitty_orchestrator.machine import commit, diff, removal, rescue, worktree
-from spec_kitty_orchestrator.machine.git_command import Git
-from spec_kitty_orchestrator.machine.removal import Removal
-from spec_kitty_orchestrator.machine.rescue import Snapshot
-from spec_kitty_orchestrator.machine.staging import TRACES
-from spec_kitty_orchestrator.ports import CommitRefusal, WorkspaceState
+from spec_kitty_orchestrator.machine import child
+from spec_kitty_orchestrator.machine.child import Reply, tail
 
-ANCHORS = "before-review"
+GIT_TIMEOUT_S = 300.0
+"""For calls that read or move trees: a cold cache and a large repository take minutes, not more."""
+
+HOOK_TIMEOUT_S = 1800.0
+"""For calls that run hooks of the user's, which may be a whole test suite."""
+
+# Most are set by a git hook or by an outer git; they would point our calls at another repository or index.
+_UNWANTED = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_NAMESPACE",
+    "GIT_PREFIX",
+    "GIT_LITERAL_PATHSPECS",
+    "GIT_GLOB_PATHSPECS",
+    "GIT_ICASE_PATHSPECS",
+    # On this terminal gpg would ask for a passphrase, over what we show there.
+    "GPG_TTY",
+)
+
+_SETTINGS = ("-c", "core.quotepath=off", "-c", "core.fsmonitor=false")
+
+OUR_IDENTITY = ("-c", "user.name=spec-kitty-orchestrator", "-c", "user.email=orchestrator@localhost.invalid")
 
 
-class GitWorkspaces:
-    """Real git, one call at a time per worktree; the caller never lets two work packages share one.
+@dataclass(frozen=True)
+class Git:
+    """Git in one directory.
 
-    Args:
-        repo_root: the primary checkout.
-        mission: its slug.
-        traces: what agents write for themselves: patterns of names at the top of a worktree.
+    Attributes:
+        path: the directory in which git runs.
+        index: another index file than the worktree's own.
+        objects: where new objects are written, if not in the repository.
     """
 
-    def __init__(self, repo_root: Path, mission: str, traces: Collection[str] = TRACES) -> None:
-        self._primary = Git(repo_root)
-        self._mission = mission
-        self._traces = traces
-        # Two `git worktree add` at the same instant trip over each other's half-written folders.
-        self._creating = anyio.Lock()
+    path: Path
+    index: Path | None = None
+    objects: Path | None = None
 
-    async def primary_branch(self) -> str:
-        """Return the branch that is checked out in the primary checkout, "" when detached."""
-        return await self._primary.branch()
-
-    async def ensure(self, wp: str, workspace: Workspace, dependencies: Sequence[str]) -> None:
-        """Make sure that the worktree exists; on a mission without lanes it is made here.
-
-        Raises:
-            WorkspaceError: it cannot be made, or the work of `dependencies` does not merge into it.
-        """
-        async with self._creating:
-            if workspace.branch is None:
-                branches = [self._branch(dependency) for dependency in dependencies]
-                await worktree.create(self._primary, workspace, self._branch(wp), branches)
-            elif not await worktree.is_worktree(Path(workspace.path)):
-                await worktree.recreate(self._primary, workspace, workspace.branch)
-
-    async def task(self, workspace: Workspace) -> str:
-        """Return the work package's own Markdown; what is not UTF-8 in it is replaced.
-
-        Raises:
-            WorkspaceError: the file cannot be read.
-        """
-        try:
-            data = await anyio.Path(workspace.prompt_path).read_bytes()
-        except OSError as error:
-            raise WorkspaceError(f"{workspace.prompt_path} cannot be read: {error.strerror}") from error
-        return data.decode("utf-8", "replace")
-
-    async def state(self, workspace: Workspace) -> WorkspaceState:
-        """Read HEAD, branch and uncommitted paths. Raises `WorkspaceError`."""
-        git = await self._git(workspace)
-        dirty = tuple(change.path for change in await git.changes())
-        return WorkspaceState(await git.head(), await git.branch(), dirty)
-
-    async def uncommitted(self, workspace: Workspace) -> tuple[str, ...]:
-        """Return the paths that `commit` would commit now. Raises `WorkspaceError`."""
-        return await rescue.uncommitted(await self._git(workspace), self._traces)
-
-    async def fork_point(self, workspace: Workspace) -> str:
-        """Return where the branch's own work begins, by its first parents.
-
-        Merges that stand right after the fork are the host's: the code of dependencies
-        is not this branch's work.
-
-        Raises:
-            WorkspaceError: the branch and its base have nothing in common.
-        """
-        git = await self._git(workspace)
-        base_ref = workspace.base_ref or await self._primary.head()
-        base = (await git.run("merge-base", "HEAD", base_ref)).text.split("\n")[0]
-        chain = await git.run("rev-list", "--first-parent", "--parents", "--reverse", f"{base_ref}..HEAD")
-        fork = ""
-        for line in chain.text.split("\n") if chain.text else ():
-            sha, first, *others = line.split(" ")
-            if not others:
-                return fork or first
-            fork = sha
-        return fork or base
-
-    async def commit(
-        self, wp: str, workspace: Workspace, base: str, message: str, empty_reason: str
-    ) -> Evidence | CommitRefusal:
-        """Commit everything that may be committed on the workspace's branch; repeating it is harmless.
-
-        Raises:
-            WorkspaceError: git or the disk is broken.
-        """
-        git = await self._git(workspace)
-        branch = workspace.branch or self._branch(wp)
-        return await commit.commit(git, branch, base, message, empty_reason, self._traces)
-
-    async def diff(self, workspace: Workspace, base: str, head: str, limit: int) -> tuple[str, str]:
-        """Return stat and diff of a range, each of at most `limit` characters. Raises `WorkspaceError`."""
-        git = await self._git(workspace)
-        return await diff.stat(git, base, head, limit), await diff.changes(git, base, head, limit)
-
-    async def fingerprint(self, workspace: Workspace) -> str:
-        """Return "HEAD:branch:index tree:worktree tree"; a ref keeps those objects until `restore`.
-
-        Raises:
-            WorkspaceError: git or the disk is broken.
-        """
-        git = await self._git(workspace)
-        snapshot = await rescue.measure(git)
-        await rescue.anchor(git, snapshot, self._anchor(workspace))
-        return str(snapshot)
-
-    async def restore(self, wp: str, workspace: Workspace, fingerprint: str, name: str) -> tuple[str, ...]:
-        """Compare with a fingerprint; if anything differs, save it under a ref and put the old state back.
-
-        Files that an agent wrote for itself are put back too, but are not saved and do not count.
-
-        Returns:
-            What differed, for people; empty when nothing did.
-
-        Raises:
-            WorkspaceError: it could not be saved, and then nothing was changed, or not be put back.
-        """
-        before = Snapshot.parse(fingerprint)
-        git = await self._git(workspace)
-        healed = await rescue.heal(git, before)
-        now = await rescue.measure(git)
-        found = (*healed, *await rescue.differences(git, before, now))
-        if found:
-            where = "nowhere: it was an agent's own"
-            harmless = await rescue.own_files(git, before.head, found, self._traces)
-            if not harmless:
-                ref, subject = self._ref(wp, name), f"{wp}: changed where nothing may be"
-                where = f"under {await rescue.save(git, now, ref, subject)}"
-            await rescue.put_back(git, before)
-            left = await rescue.differences(git, before, await rescue.measure(git))
-            if left:
-                raise WorkspaceError(
-                    f"{git.path} could not be put back to what it was: {', '.join(left)}; "
-                    f"what was changed is saved {where}"
-                )
-            found = () if harmless else found
-        if not found and await git.sha(self._ref(wp, name)):
-            # We were cut off after an earlier look had found something: a review is as void as then.
-            found = (f"what is saved under {self._ref(wp, name)}",)
-        await rescue.release(git, self._anchor(workspace))
-        return found
-
-    async def rescue(self, wp: str, workspace: Workspace, name: str) -> str:
-        """Save uncommitted work under a ref and leave the worktree clean, on its branch.
-
-        Returns:
-            The ref, "" if there was nothing to save. A missing worktree is clean.
-
-        Raises:
-            WorkspaceError: it could not be saved; then nothing was removed.
-        """
-        if not await anyio.Path(workspace.path).exists():
-            return ""
-        git = await self._git(workspace)
-        branch = workspace.branch or self._branch(wp)
-        ref = await self._save(git, branch, self._ref(wp, name), f"{wp}: rescued work")
-        if ref:
-            await rescue.make_clean(git, branch)
-        return ref
-
-    async def keep(self, wp: str, workspace: Workspace, name: str) -> str:
-        """Save uncommitted work under a ref and change nothing in the worktree.
-
-        Returns:
-            The ref, "" if there was nothing to save. A missing worktree holds nothing.
-
-        Raises:
-            WorkspaceError: it could not be saved.
-        """
-        path = Path(workspace.path)
-        if not await worktree.is_worktree(path):
-            return ""
-        branch = workspace.branch or self._branch(wp)
-        return await self._save(Git(path), branch, self._ref(wp, name), f"{wp}: a copy of uncommitted work")
-
-    async def _save(self, git: Git, branch: str, ref: str, subject: str) -> str:
-        clean = not await git.changes() and not await git.operation()
-        if clean and await git.branch() == branch:
-            return ""
-        return await rescue.save(git, await rescue.measure(git), ref, subject)
-
-    async def remove(self, wp: str, workspace: Workspace, save_as: str = "") -> Removal:
-        """Remove a worktree that holds nothing of its own; branches stay.
+    async def ask(
+        self,
+        *args: str,
+        stdin: bytes = b"",
+        timeout_s: float = GIT_TIMEOUT_S,
+        limit: int | None = None,
+    ) -> Reply:
+        """Run git and return how it ended, whatever that is.
 
         Args:
-            wp: whose work is saved.
-            workspace: it must not be in use.
-            save_as: last part of the ref under which uncommitted work is saved first; "" keeps it in place.
+            args: git's arguments.
+            stdin: what git reads.
+            timeout_s: after which git is stopped.
+            limit: bytes of stdout after which git is stopped.
 
         Raises:
-            WorkspaceError: git is broken, or the work could not be saved, and then nothing was removed.
+            WorkspaceError: git cannot be started or did not end in time.
         """
-        path = Path(workspace.path)
-        if not await worktree.is_worktree(path):
-            return Removal("it is not a git worktree")
-        if await anyio.Path(path).samefile(self._primary.path):
-            return Removal("it is the primary checkout")
-        saved = await self.rescue(wp, workspace, save_as) if save_as else ""
-        kept = await removal.why_kept(Git(path), workspace.branch or self._branch(wp))
-        return Removal(kept or await removal.remove(self._primary, path), saved)
+        with self._errors(args, timeout_s):
+            return await child.run(
+                self._argv(args),
+                cwd=self.path,
+                env=self._environment(),
+                limit_s=timeout_s,
+                stdin=stdin,
+                most=limit,
+            )
 
-    async def _git(self, workspace: Workspace) -> Git:
-        path = Path(workspace.path)
-        if not await worktree.is_worktree(path):
-            raise WorkspaceError(f"{path} is not a git worktree; see `git worktree list`")
-        return Git(path)
+    def ask_now(self, *args: str, timeout_s: float = GIT_TIMEOUT_S) -> Reply:
+        """Run git as `ask` does, in this thread: for where no event loop runs. Raises `WorkspaceError`."""
+        with self._errors(args, timeout_s):
+            return child.run_now(self._argv(args), cwd=self.path, env=self._environment(), limit_s=timeout_s)
 
-    def _branch(self, wp: str) -> str:
-        return f"{self._mission}-{wp}"
+    @staticmethod
+    def _argv(args: Sequence[str]) -> Sequence[str]:
+        return ("git", *_SETTINGS, *args)
 
-    def _ref(self, wp: str, name: str) -> str:
-        return rescue.ref_name(self._mission, wp, name)
+    @contextmanager
+    def _errors(self, args: Sequence[str], timeout_s: float) -> Iterator[None]:
+        try:
+            yield
+        except TimeoutError:
+            raise WorkspaceError(
+                f"`{_shown(args)}` in {self.path} did not end within {timeout_s:g} s and was stopped; "
+                "run it by hand to see what it waits for"
+            ) from None
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and self.path.is_dir():
+                raise WorkspaceError("git is not installed, or not on PATH") from error
+            raise WorkspaceError(
+                f"`{_shown(args)}` cannot be started in {self.path}: {error.strerror or error}"
+            ) from error
 
-    def _anchor(self, workspace: Workspace) -> str:
-        return rescue.ref_name(self._mission, ANCHORS, Path(workspace.path).name)
+    async def run(self, *args: str, stdin: bytes = b"", timeout_s: float = GIT_TIMEOUT_S) -> Reply:
+        """Run git and return its reply.
+
+        Raises:
+            WorkspaceError: git failed; the message holds the command, the folder and the end of stderr.
+        """
+        reply = await self.ask(*args, stdin=stdin, timeout_s=timeout_s)
+        if reply.rc != 0:
+            raise failure(self.path, args, reply)
+        return reply
+
+    async def sha(self, revision: str) -> str:
+        """Return the commit that a revision names, "" if there is none."""
+        reply = await self.ask(
+            "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"
+        )
+        return reply.text if reply.rc == 0 else ""
+
+    async def head(self) -> str:
+        """Return HEAD's sha. Raises `WorkspaceError` when there is no commit."""
+        sha = await self.sha("HEAD")
+        if not sha:
+            raise WorkspaceError(f"{self.path} has no commit at HEAD; check the worktree with `git status`")
+        return sha
+
+    async def branch(self) -> str:
+        """Return the branch that HEAD is on, "" when detached."""
+        reply = await self.ask("symbolic-ref", "--quiet", "--short", "HEAD")
+        return reply.text if reply.rc == 0 else ""
+
+    async def contains(self, ancestor: str, descendant: str) -> bool:
+        """Tell whether one commit is an ancestor of another, or the same."""
+        return (await self.ask("merge-base", "--is-ancestor", ancestor, descendant)).rc == 0
+
+    async def changes(self) -> tuple["Change", ...]:
+        """Read what differs between HEAD, index and worktree, untracked files one by one."""
+        # A submodule counts by its commit only: its files belong to another repository.
+        reply = await self.run(
+            "status",
+            "--porcelain=v1",
+            "-z",
+            "--untracked-files=all",
+            "--no-renames",
+            "--ignore-submodules=dirty",
+        )
+        return tuple(Change(line[:2], line[3:]) for line in reply.paths)
+
+    async def operation(self) -> str:
+        """Name the merge, rebase or the like that is under way, "" if none is."""
+        reply = await self.run("rev-parse", *[part for name in _OPERATIONS for part in ("--git-path", name)])
+        found = [anyio.Path(self.path / line) for line in reply.text.split("\n")]
+        for name, path in zip(_OPERATIONS.values(), found, strict=True):
+            if await path.exists():
+                return name
+        return ""
+
+    def _environment(self) -> dict[str, str]:
+        """Return our environment without another repository's variables and without any way to prompt."""
+        kept = {name: value for name, value in os.environ.items() if name not in _UNWANTED}
+        kept |= {
+            "LC_ALL": "C",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_EDITOR": ":",
+            "GIT_SEQUENCE_EDITOR": ":",
+            "GIT_MERGE_AUTOEDIT": "no",
+            "GIT_OPTIONAL_LOCKS": "0",
+        }
+        if self.index is not None:
+            kept["GIT_INDEX_FILE"] = str(self.index)
+        if self.objects is not None:
+            kept["GIT_OBJECT_DIRECTORY"] = str(self.objects)
+        return kept
+
+
+_OPERATIONS = {
+    "MERGE_HEAD": "merge",
+    "rebase-merge": "rebase",
+    "rebase-apply": "rebase",
+    "CHERRY_PICK_HEAD": "cherry-pick",
+    "REVERT_HEAD": "revert",
+}
+
+
+@dataclass(frozen=True)
+class Change:
+    """One line of `git status`: two letters and a path."""
+
+    code: str
+    path: str
+
+    @property
+    def nested(self) -> bool:
+        """Whether it is an untracked repository inside the worktree, which git shows as a folder."""
+        return self.path.endswith("/")
+
+    @property
+    def untracked(self) -> bool:
+        """Whether the index does not hold it."""
+        return self.code == "??"
+
+    @property
+    def unmerged(self) -> bool:
+        """Whether it is a conflict that nobody resolved."""
+        return "U" in self.code or self.code in ("AA", "DD")
+
+
+def failure(path: Path, args: Sequence[str], reply: Reply, what: str = "") -> WorkspaceError:
+    """Say in one line that git failed: what, in which folder, its own words, and what to do.
+
+    `what` stands for the command where that says less to people.
+    """
+    advice = "run it by hand there, mend the cause and start again"
+    if b".lock'" in reply.stderr and b"File exists" in reply.stderr:
+        advice = "if no git runs there, one was killed: remove the lock file that it names, and start again"
+    elif b"No space left" in reply.stderr:
+        advice = "the disk is full: make room and start again"
+    elif b"failed to sign" in reply.stderr:
+        advice = "unlock the key, or `git config commit.gpgsign false`, and start again"
+    return WorkspaceError(f"{what or f'`{_shown(args)}`'} failed in {path}: {in_a_line(reply)}; {advice}")
+
+
+def in_a_line(reply: Reply) -> str:
+    """Return git's own words as one line, without its advice."""
+    told = reply.complaint.partition("\n\nAnother git process")[0]
+    words = (re.sub("^(fatal|error): ", "", line.strip()) for line in told.splitlines())
+    return "; ".join(word for word in words if word) or f"exit code {reply.rc}"
+
+
+def _shown(args: Sequence[str]) -> str:
+    return tail(os.fsencode(" ".join(("git", *args))), 300)

@@ -14,7 +14,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from spec_kitty_orchestrator.errors import WorkspaceError
-from spec_kitty_orchestrator.machine.git_command import OUR_IDENTITY, Git
+from spec_kitty_orchestrator.machine.git import OUR_IDENTITY, Git
 from spec_kitty_orchestrator.machine.staging import is_trace, put_in_index, stage
 
 REFS = "refs/spec-kitty-orchestrator"
@@ -71,7 +71,7 @@ async def measure(git: Git) -> Snapshot:
         await put_in_index(copy, [change for change in await copy.changes() if change.code[1] != " "])
         worktree = (await copy.run("write-tree")).text
     return Snapshot(
-        await git.head(), await git.branch(), index.text if index.code == 0 else _UNMERGED, worktree
+        await git.head(), await git.branch(), index.text if index.rc == 0 else _UNMERGED, worktree
     )
 
 

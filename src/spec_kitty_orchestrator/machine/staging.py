@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from anyio import to_thread
 
 from spec_kitty_orchestrator.agents import BUILT_IN
-from spec_kitty_orchestrator.machine.git_command import Change, Git
+from spec_kitty_orchestrator.machine.git import Change, Git
 
 MAX_FILE_BYTES = 5 * 1024 * 1024
 
@@ -75,7 +75,7 @@ async def stage(git: Git, traces: Collection[str]) -> tuple[list[Change], list[s
     allowed = [change for change, reason in zip(changes, reasons, strict=True) if not reason]
     left_out = [f"{c.path}: {reason}" for c, reason in zip(changes, reasons, strict=True) if reason]
     await put_in_index(git, allowed)
-    if allowed and (await git.ask("diff", "--cached", "--quiet", "--no-ext-diff")).code == 0:
+    if allowed and (await git.ask("diff", "--cached", "--quiet", "--no-ext-diff")).rc == 0:
         return [], left_out  # only stat information or line endings differed
     return allowed, left_out
 

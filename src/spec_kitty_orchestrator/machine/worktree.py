@@ -1,6 +1,7 @@
-"""Making the worktree of a work package where the host leaves that to us."""
+"""Making a worktree where the host leaves that to us; removing one whose whole content is on its branch."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -9,7 +10,7 @@ from anyio import to_thread
 from spec_kitty_orchestrator.core.model import Workspace
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.commit import identity
-from spec_kitty_orchestrator.machine.git_command import HOOK_TIMEOUT_S, Git, failure
+from spec_kitty_orchestrator.machine.git import HOOK_TIMEOUT_S, Git, failure
 
 
 async def is_worktree(path: Path) -> bool:
@@ -18,9 +19,9 @@ async def is_worktree(path: Path) -> bool:
         return False
     command = ("rev-parse", "--show-toplevel")
     reply = await Git(path).ask(*command)
-    if reply.code != 0 and b"not a git repository" in reply.err:
+    if reply.rc != 0 and b"not a git repository" in reply.stderr:
         return False
-    if reply.code != 0:
+    if reply.rc != 0:
         raise failure(path, command, reply)
     return await to_thread.run_sync(lambda: Path(reply.text).resolve() == path.resolve())
 
@@ -76,7 +77,7 @@ async def _merge(git: Git, dependency: str) -> None:
         return
     command = (*await identity(git), "merge", "--quiet", "--no-edit", "-m", f"Merge {dependency}", tip)
     reply = await git.ask(*command, timeout_s=HOOK_TIMEOUT_S)
-    if reply.code == 0:
+    if reply.rc == 0:
         return
     await git.ask("merge", "--abort")
     raise WorkspaceError(
@@ -90,7 +91,7 @@ async def _ignore_worktrees(primary: Git, path: Path) -> None:
     if not path.is_relative_to(primary.path) or path == primary.path:
         return
     folder = f"{path.relative_to(primary.path).parts[0]}/"
-    if (await primary.ask("check-ignore", "--quiet", "--", folder)).code == 0:
+    if (await primary.ask("check-ignore", "--quiet", "--", folder)).rc == 0:
         return
     exclude = primary.path / (await primary.run("rev-parse", "--git-path", "info/exclude")).text
     await to_thread.run_sync(_add_line, exclude, f"/{folder}")
@@ -101,3 +102,35 @@ def _add_line(path: Path, line: str) -> None:
     before = path.read_bytes() if path.exists() else b""
     with path.open("ab") as file:
         file.write((b"\n" if before and not before.endswith(b"\n") else b"") + line.encode() + b"\n")
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What became of a worktree: `kept` says why it is still there, `saved` is the ref of what was saved."""
+
+    kept: str = ""
+    saved: str = ""
+
+
+async def why_kept(git: Git, branch: str) -> str:
+    """Say what would be lost with a worktree, "" if nothing that git does not ignore.
+
+    Raises:
+        WorkspaceError: git is broken.
+    """
+    changes = await git.changes()
+    if changes:
+        return f"{len(changes)} uncommitted changes, for example {changes[0].path}"
+    operation = await git.operation()
+    if operation:
+        return f"a {operation} is under way"
+    if not await git.contains(await git.head(), f"refs/heads/{branch}"):
+        return f"its commits are not on {branch}"
+    return ""
+
+
+async def remove(primary: Git, path: Path) -> str:
+    """Let git remove a worktree, which it refuses if anything is in the way; say why, "" if it is gone."""
+    # Never by force: git looks again for what came meanwhile.
+    reply = await primary.ask("worktree", "remove", "--", str(path), timeout_s=HOOK_TIMEOUT_S)
+    return "" if reply.rc == 0 else f"git says: {reply.complaint}"

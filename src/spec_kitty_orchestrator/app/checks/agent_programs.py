@@ -17,7 +17,7 @@ import anyio.to_thread
 from spec_kitty_orchestrator.agents.spec import Agent, ListsModels, Login
 from spec_kitty_orchestrator.agents.versions import read_version
 from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
-from spec_kitty_orchestrator.machine.inquiry import Answer, ask
+from spec_kitty_orchestrator.machine.probe import Answer, ask
 
 MOST_AT_ONCE = 2
 """CLIs that are asked at once: starting one takes a core for a second or two."""

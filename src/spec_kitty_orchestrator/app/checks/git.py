@@ -11,7 +11,7 @@ from spec_kitty_orchestrator.app.plan import PlannedWorkPackage
 from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.commit import why_not_signed
-from spec_kitty_orchestrator.machine.git_command import Git
+from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.machine.worktree import is_worktree
 
 OLDEST_GIT = (2, 31)
@@ -49,7 +49,7 @@ async def _version(git: Git) -> list[Finding]:
 async def _identity(git: Git) -> list[Finding]:
     # The host commits its status as whoever git says; without anybody it tells of conflicts instead.
     for variable in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
-        if (await git.ask("var", variable)).code != 0:
+        if (await git.ask("var", variable)).rc != 0:
             settings = (("user.name", "Your Name"), ("user.email", "you@example.com"))
             mend = " && ".join(line("git", "-C", git.path, "config", *pair) for pair in settings)
             return [
@@ -100,7 +100,7 @@ async def _stale_worktrees(git: Git) -> list[Finding]:
 async def _remote_head(git: Git) -> list[Finding]:
     remote = await git.ask("remote", "get-url", "origin")
     head = await git.ask("rev-parse", "--quiet", "--verify", "refs/remotes/origin/HEAD")
-    if remote.code != 0 or head.code == 0:
+    if remote.rc != 0 or head.rc == 0:
         return []
     return [
         warning(

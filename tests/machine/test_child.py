@@ -12,8 +12,8 @@ import pytest
 from anyio import to_thread
 from blockbuster import blockbuster_ctx
 
-from spec_kitty_orchestrator.host import transport
-from spec_kitty_orchestrator.host.transport import SpawnTransport
+from spec_kitty_orchestrator.machine import child
+from spec_kitty_orchestrator.machine.child import Reply, Spawned, conduct
 
 pytestmark = pytest.mark.anyio
 
@@ -47,11 +47,9 @@ def pulse(tmp_path: Path) -> Iterator[Pulse]:
     os.close(fd)
 
 
-async def run(
-    *args: str, cwd: Path, limit_s: float = LONG_S, env: dict[str, str] | None = None
-) -> transport.Reply:
+async def run(*args: str, cwd: Path, limit_s: float = LONG_S, env: dict[str, str] | None = None) -> Reply:
     with anyio.fail_after(30):
-        return await SpawnTransport().call(args, cwd=cwd, env=ENV if env is None else env, limit_s=limit_s)
+        return await conduct(lambda: Spawned(args, cwd, ENV if env is None else env), limit_s)
 
 
 def shell(script: str) -> tuple[str, str, str]:
@@ -60,7 +58,7 @@ def shell(script: str) -> tuple[str, str, str]:
 
 async def test_exit_code_and_both_streams_are_returned(tmp_path: Path) -> None:
     reply = await run(*shell("pwd; echo $GREETING >&2; exit 3"), cwd=tmp_path, env={**ENV, "GREETING": "hi"})
-    assert reply == transport.Reply(3, f"{tmp_path}\n".encode(), b"hi\n")
+    assert reply == Reply(3, f"{tmp_path}\n".encode(), b"hi\n")
 
 
 async def test_the_environment_is_exactly_the_one_given(
@@ -89,7 +87,7 @@ async def test_a_nul_in_an_argument_is_an_os_error(tmp_path: Path) -> None:
 async def test_the_limit_ends_the_whole_group(
     tmp_path: Path, pulse: Pulse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "TERM_S", 0.2)
+    monkeypatch.setattr(child, "TERM_S", 0.2)
     stubborn = f"trap '' TERM; exec 9>{pulse.path}; printf x >&9; sleep 60 & sleep 60; sleep 60"
     with pytest.raises(TimeoutError):
         await run(*shell(stubborn), cwd=tmp_path, limit_s=2)
@@ -104,7 +102,7 @@ async def test_cancellation_ends_the_whole_group_before_it_returns(tmp_path: Pat
         async with anyio.create_task_group() as group:
 
             async def call() -> None:
-                await SpawnTransport().call(shell(script), cwd=tmp_path, env=ENV, limit_s=LONG_S)
+                await child.run(shell(script), cwd=tmp_path, env=ENV, limit_s=LONG_S)
                 pytest.fail("a canceled call returned")
 
             group.start_soon(call)
@@ -132,7 +130,7 @@ async def test_a_child_that_closes_its_output_is_still_awaited(tmp_path: Path) -
 async def test_a_flood_keeps_the_last_line_and_a_bounded_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "STDOUT_KEPT", 100_000)
+    monkeypatch.setattr(child, "STDOUT_KEPT", 100_000)
     flood = "import sys; [sys.stdout.write('x' * 99 + '\\n') for _ in range(200_000)]; print('{}')"
     reply = await run(sys.executable, "-c", flood, cwd=tmp_path)
     assert reply.stdout.endswith(b"x\n{}\n")
@@ -143,7 +141,39 @@ async def test_a_flood_on_stderr_is_bounded_and_does_not_block_the_child(tmp_pat
     flood = "import sys; sys.stderr.write('e' * 5_000_000); print('done')"
     reply = await run(sys.executable, "-c", flood, cwd=tmp_path)
     assert reply.stdout == b"done\n"
-    assert len(reply.stderr) == transport.STDERR_KEPT
+    assert len(reply.stderr) == child.STDERR_KEPT
+
+
+async def test_of_a_flood_that_has_a_bound_the_beginning_is_kept_and_the_child_is_stopped(
+    tmp_path: Path,
+) -> None:
+    flood = "echo first; while :; do echo xxxxxxxxxxxxxxxxxxxx; done"
+    with anyio.fail_after(30):
+        reply = await child.run(shell(flood), cwd=tmp_path, env=ENV, limit_s=LONG_S, most=1000)
+    assert reply.cut
+    assert reply.stdout.startswith(b"first\nx")
+    assert len(reply.stdout) == 1000
+
+
+async def test_a_child_reads_what_it_is_given_or_nothing(tmp_path: Path) -> None:
+    for given in (b"", b"x" * 1_000_000):
+        with anyio.fail_after(30):
+            reply = await child.run(("cat",), cwd=tmp_path, env=ENV, limit_s=LONG_S, stdin=given)
+        assert reply == Reply(0, given, b"")
+
+
+async def test_a_child_that_does_not_read_what_it_is_given_is_not_waited_for(tmp_path: Path) -> None:
+    with anyio.fail_after(30):
+        reply = await child.run(("true",), cwd=tmp_path, env=ENV, limit_s=LONG_S, stdin=b"x" * 1_000_000)
+    assert reply.rc == 0
+
+
+def test_a_child_runs_without_an_event_loop_too(tmp_path: Path) -> None:
+    assert child.run_now(shell("echo ok; exit 3"), cwd=tmp_path, env=ENV, limit_s=LONG_S) == Reply(
+        3, b"ok\n", b""
+    )
+    with pytest.raises(TimeoutError):
+        child.run_now(shell("sleep 60"), cwd=tmp_path, env=ENV, limit_s=0.2)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

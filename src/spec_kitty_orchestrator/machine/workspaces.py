@@ -1,0 +1,232 @@
+"""Git in the worktrees of a mission's work packages: the `Workspaces` port."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import anyio
+
+from spec_kitty_orchestrator.core.model import Evidence, Workspace
+from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.machine import commit, diff, rescue, worktree
+from spec_kitty_orchestrator.machine.git import Git
+from spec_kitty_orchestrator.machine.rescue import Snapshot
+from spec_kitty_orchestrator.machine.staging import TRACES
+from spec_kitty_orchestrator.machine.worktree import Removal
+from spec_kitty_orchestrator.ports import CommitRefusal, WorkspaceState
+
+ANCHORS = "before-review"
+
+
+class GitWorkspaces:
+    """Real git, one call at a time per worktree; the caller never lets two work packages share one.
+
+    Args:
+        repo_root: the primary checkout.
+        mission: its slug.
+        traces: what agents write for themselves: patterns of names at the top of a worktree.
+    """
+
+    def __init__(self, repo_root: Path, mission: str, traces: Collection[str] = TRACES) -> None:
+        self._primary = Git(repo_root)
+        self._mission = mission
+        self._traces = traces
+        # Two `git worktree add` at the same instant trip over each other's half-written folders.
+        self._creating = anyio.Lock()
+
+    async def primary_branch(self) -> str:
+        """Return the branch that is checked out in the primary checkout, "" when detached."""
+        return await self._primary.branch()
+
+    async def ensure(self, wp: str, workspace: Workspace, dependencies: Sequence[str]) -> None:
+        """Make sure that the worktree exists; on a mission without lanes it is made here.
+
+        Raises:
+            WorkspaceError: it cannot be made, or the work of `dependencies` does not merge into it.
+        """
+        async with self._creating:
+            if workspace.branch is None:
+                branches = [self._branch(dependency) for dependency in dependencies]
+                await worktree.create(self._primary, workspace, self._branch(wp), branches)
+            elif not await worktree.is_worktree(Path(workspace.path)):
+                await worktree.recreate(self._primary, workspace, workspace.branch)
+
+    async def task(self, workspace: Workspace) -> str:
+        """Return the work package's own Markdown; what is not UTF-8 in it is replaced.
+
+        Raises:
+            WorkspaceError: the file cannot be read.
+        """
+        try:
+            data = await anyio.Path(workspace.prompt_path).read_bytes()
+        except OSError as error:
+            raise WorkspaceError(f"{workspace.prompt_path} cannot be read: {error.strerror}") from error
+        return data.decode("utf-8", "replace")
+
+    async def state(self, workspace: Workspace) -> WorkspaceState:
+        """Read HEAD, branch and uncommitted paths. Raises `WorkspaceError`."""
+        git = await self._git(workspace)
+        dirty = tuple(change.path for change in await git.changes())
+        return WorkspaceState(await git.head(), await git.branch(), dirty)
+
+    async def uncommitted(self, workspace: Workspace) -> tuple[str, ...]:
+        """Return the paths that `commit` would commit now. Raises `WorkspaceError`."""
+        return await rescue.uncommitted(await self._git(workspace), self._traces)
+
+    async def fork_point(self, workspace: Workspace) -> str:
+        """Return where the branch's own work begins, by its first parents.
+
+        Merges that stand right after the fork are the host's: the code of dependencies
+        is not this branch's work.
+
+        Raises:
+            WorkspaceError: the branch and its base have nothing in common.
+        """
+        git = await self._git(workspace)
+        base_ref = workspace.base_ref or await self._primary.head()
+        base = (await git.run("merge-base", "HEAD", base_ref)).text.split("\n")[0]
+        chain = await git.run("rev-list", "--first-parent", "--parents", "--reverse", f"{base_ref}..HEAD")
+        fork = ""
+        for line in chain.text.split("\n") if chain.text else ():
+            sha, first, *others = line.split(" ")
+            if not others:
+                return fork or first
+            fork = sha
+        return fork or base
+
+    async def commit(
+        self, wp: str, workspace: Workspace, base: str, message: str, empty_reason: str
+    ) -> Evidence | CommitRefusal:
+        """Commit everything that may be committed on the workspace's branch; repeating it is harmless.
+
+        Raises:
+            WorkspaceError: git or the disk is broken.
+        """
+        git = await self._git(workspace)
+        branch = workspace.branch or self._branch(wp)
+        return await commit.commit(git, branch, base, message, empty_reason, self._traces)
+
+    async def diff(self, workspace: Workspace, base: str, head: str, limit: int) -> tuple[str, str]:
+        """Return stat and diff of a range, each of at most `limit` characters. Raises `WorkspaceError`."""
+        git = await self._git(workspace)
+        return await diff.stat(git, base, head, limit), await diff.changes(git, base, head, limit)
+
+    async def fingerprint(self, workspace: Workspace) -> str:
+        """Return "HEAD:branch:index tree:worktree tree"; a ref keeps those objects until `restore`.
+
+        Raises:
+            WorkspaceError: git or the disk is broken.
+        """
+        git = await self._git(workspace)
+        snapshot = await rescue.measure(git)
+        await rescue.anchor(git, snapshot, self._anchor(workspace))
+        return str(snapshot)
+
+    async def restore(self, wp: str, workspace: Workspace, fingerprint: str, name: str) -> tuple[str, ...]:
+        """Compare with a fingerprint; if anything differs, save it under a ref and put the old state back.
+
+        Files that an agent wrote for itself are put back too, but are not saved and do not count.
+
+        Returns:
+            What differed, for people; empty when nothing did.
+
+        Raises:
+            WorkspaceError: it could not be saved, and then nothing was changed, or not be put back.
+        """
+        before = Snapshot.parse(fingerprint)
+        git = await self._git(workspace)
+        healed = await rescue.heal(git, before)
+        now = await rescue.measure(git)
+        found = (*healed, *await rescue.differences(git, before, now))
+        if found:
+            where = "nowhere: it was an agent's own"
+            harmless = await rescue.own_files(git, before.head, found, self._traces)
+            if not harmless:
+                ref, subject = self._ref(wp, name), f"{wp}: changed where nothing may be"
+                where = f"under {await rescue.save(git, now, ref, subject)}"
+            await rescue.put_back(git, before)
+            left = await rescue.differences(git, before, await rescue.measure(git))
+            if left:
+                raise WorkspaceError(
+                    f"{git.path} could not be put back to what it was: {', '.join(left)}; "
+                    f"what was changed is saved {where}"
+                )
+            found = () if harmless else found
+        if not found and await git.sha(self._ref(wp, name)):
+            # We were cut off after an earlier look had found something: a review is as void as then.
+            found = (f"what is saved under {self._ref(wp, name)}",)
+        await rescue.release(git, self._anchor(workspace))
+        return found
+
+    async def rescue(self, wp: str, workspace: Workspace, name: str) -> str:
+        """Save uncommitted work under a ref and leave the worktree clean, on its branch.
+
+        Returns:
+            The ref, "" if there was nothing to save. A missing worktree is clean.
+
+        Raises:
+            WorkspaceError: it could not be saved; then nothing was removed.
+        """
+        if not await anyio.Path(workspace.path).exists():
+            return ""
+        git = await self._git(workspace)
+        branch = workspace.branch or self._branch(wp)
+        ref = await self._save(git, branch, self._ref(wp, name), f"{wp}: rescued work")
+        if ref:
+            await rescue.make_clean(git, branch)
+        return ref
+
+    async def keep(self, wp: str, workspace: Workspace, name: str) -> str:
+        """Save uncommitted work under a ref and change nothing in the worktree.
+
+        Returns:
+            The ref, "" if there was nothing to save. A missing worktree holds nothing.
+
+        Raises:
+            WorkspaceError: it could not be saved.
+        """
+        path = Path(workspace.path)
+        if not await worktree.is_worktree(path):
+            return ""
+        branch = workspace.branch or self._branch(wp)
+        return await self._save(Git(path), branch, self._ref(wp, name), f"{wp}: a copy of uncommitted work")
+
+    async def _save(self, git: Git, branch: str, ref: str, subject: str) -> str:
+        clean = not await git.changes() and not await git.operation()
+        if clean and await git.branch() == branch:
+            return ""
+        return await rescue.save(git, await rescue.measure(git), ref, subject)
+
+    async def remove(self, wp: str, workspace: Workspace, save_as: str = "") -> Removal:
+        """Remove a worktree that holds nothing of its own; branches stay.
+
+        Args:
+            wp: whose work is saved.
+            workspace: it must not be in use.
+            save_as: last part of the ref under which uncommitted work is saved first; "" keeps it in place.
+
+        Raises:
+            WorkspaceError: git is broken, or the work could not be saved, and then nothing was removed.
+        """
+        path = Path(workspace.path)
+        if not await worktree.is_worktree(path):
+            return Removal("it is not a git worktree")
+        if await anyio.Path(path).samefile(self._primary.path):
+            return Removal("it is the primary checkout")
+        saved = await self.rescue(wp, workspace, save_as) if save_as else ""
+        kept = await worktree.why_kept(Git(path), workspace.branch or self._branch(wp))
+        return Removal(kept or await worktree.remove(self._primary, path), saved)
+
+    async def _git(self, workspace: Workspace) -> Git:
+        path = Path(workspace.path)
+        if not await worktree.is_worktree(path):
+            raise WorkspaceError(f"{path} is not a git worktree; see `git worktree list`")
+        return Git(path)
+
+    def _branch(self, wp: str) -> str:
+        return f"{self._mission}-{wp}"
+
+    def _ref(self, wp: str, name: str) -> str:
+        return rescue.ref_name(self._mission, wp, name)
+
+    def _anchor(self, workspace: Workspace) -> str:
+        return rescue.ref_name(self._mission, ANCHORS, Path(workspace.path).name)
