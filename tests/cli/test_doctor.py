@@ -316,19 +316,20 @@ def test_a_host_that_the_settings_name_is_the_one_to_be_asked_again(project: Pro
 
 
 @pytest.mark.parametrize(
-    ("api", "needed", "side"),
+    ("api", "needed", "mend"),
     [
-        ("1.2.0", "0.1.0", "spec-kitty-cli"),
-        ("2.0.0", "0.1.0", "spec-kitty-orchestrator"),
-        ("1.5.0", "9.0.0", "spec-kitty-orchestrator"),
+        ("1.2.0", "0.1.0", "pipx upgrade spec-kitty-cli"),
+        # In a newer checkout: the package index has another program of our name.
+        ("2.0.0", "0.1.0", "pipx install --force ."),
+        ("1.5.0", "9.0.0", "pipx install --force ."),
     ],
 )
 def test_of_two_sides_that_do_not_fit_the_older_is_to_be_upgraded(
-    project: Project, api: str, needed: str, side: str
+    project: Project, api: str, needed: str, mend: str
 ) -> None:
     data = {"api_version": api, "min_supported_provider_version": needed}
     project.answer("contract-version", json.dumps({"success": True, "data": data}))
-    assert only(wrong(project), "host", "error").mend == f"pipx upgrade {side}"
+    assert only(wrong(project), "host", "error").mend == mend
 
 
 def test_a_host_that_crashes_is_told_of_with_its_last_words(project: Project) -> None:

@@ -140,7 +140,7 @@ class HostClient:
         if theirs.major > CONTRACT_MAJOR or Version(ours) < needed:
             wanted = f" and wants an orchestrator of at least {needed}" if Version(ours) < needed else ""
             raise HostIncompatible(
-                f"{pair}{wanted}; {spoken}: upgrade this side: pipx upgrade spec-kitty-orchestrator"
+                f"{pair}{wanted}; {spoken}: upgrade this side: install it from a newer checkout"
             )
         return data.api_version
 

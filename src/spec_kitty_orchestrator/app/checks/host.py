@@ -29,7 +29,7 @@ def host_finding(failure: HostError, project: Project, identity: str = "host") -
         case HostMissing():
             mend = "pipx install spec-kitty-cli"
         case HostIncompatible() if "upgrade this side" in str(failure):
-            mend = "pipx upgrade spec-kitty-orchestrator"
+            mend = "pipx install --force ."
         case HostIncompatible() if wanted:
             # How that one was installed is not known.
             mend = line(wanted, "--version")
