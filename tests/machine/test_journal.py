@@ -24,7 +24,7 @@ from spec_kitty_orchestrator.core.events import (
 from spec_kitty_orchestrator.core.gates import GateResult
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Lane, Outcome, Policy, Role, Workspace
 from spec_kitty_orchestrator.errors import JournalError
-from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock, private_directory
+from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.ports import Entry, Line, RunEnded, RunStarted
 
 ROOT = Path("/root")
@@ -286,12 +286,6 @@ async def test_a_failed_append_does_not_spoil_the_next(tmp_path: Path) -> None:
     (tmp_path / "mission").unlink()
     await journal.append(Entry(NOW, "WP01", TimerFired()))
     assert await journal.read() == [Entry(NOW, "WP01", TimerFired())]
-
-
-def test_a_private_folder_is_made_private_when_it_was_not(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    private_directory(tmp_path)
-    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
 
 
 def test_the_clock_tells_utc_with_its_zone() -> None:

@@ -1,9 +1,8 @@
-"""Private files, bounded reading, attempt directories and the run's log."""
+"""Attempt directories and the run's log."""
 
 import json
 import logging
 import stat
-import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -17,91 +16,6 @@ from spec_kitty_orchestrator.machine.redaction import Redactor
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
-
-
-def test_a_private_file_is_readable_by_its_owner_alone_even_over_an_open_one(tmp_path: Path) -> None:
-    path = tmp_path / "prompt.md"
-    path.write_text("old")
-    path.chmod(0o644)
-
-    logs.write_private(path, "new é\n")
-
-    assert path.read_text(encoding="utf-8") == "new é\n"
-    assert mode(path) == 0o600
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_text_that_is_not_unicode_does_not_stop_a_private_file(tmp_path: Path) -> None:
-    logs.write_private(tmp_path / "prompt.md", "half a pair: \ud800.")
-
-    assert (tmp_path / "prompt.md").read_text() == "half a pair: ?."
-
-
-def test_a_private_file_that_cannot_be_put_in_place_leaves_nothing_behind(tmp_path: Path) -> None:
-    (tmp_path / "taken").mkdir()
-
-    with pytest.raises(OSError, match="taken"):
-        logs.write_private(tmp_path / "taken", "text")
-
-    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
-
-
-def test_the_tail_of_a_file_is_its_last_bytes_and_a_missing_file_has_none(tmp_path: Path) -> None:
-    (tmp_path / "stderr.log").write_bytes(b"first\nlast \xff\n")
-
-    assert logs.read_tail(tmp_path / "stderr.log", 7) == "last \N{REPLACEMENT CHARACTER}\n"
-    assert logs.read_tail(tmp_path / "stderr.log", 1000).startswith("first")
-    assert logs.read_tail(tmp_path / "nothing", 7) == ""
-
-
-@pytest.mark.parametrize(
-    ("content", "lines"),
-    [
-        (b"", []),
-        (b"a\nb", ["a", "b"]),
-        (b"a\r\n\n b \n", ["a", "", " b "]),
-        (b"12345678\n", ["12345678"]),
-        (b"12345678", ["12345678"]),
-        (b"123456789\nb\n", ["b"]),
-        (b"a\n123456789", ["a"]),
-        (b"a\n" + b"x" * 1_000_000 + b"\nb\n", ["a", "b"]),
-        (b"\xff\n", ["\N{REPLACEMENT CHARACTER}"]),
-    ],
-)
-def test_lines_are_read_without_their_ends_and_overlong_ones_are_skipped(
-    tmp_path: Path, content: bytes, lines: list[str]
-) -> None:
-    (tmp_path / "stdout.log").write_bytes(content)
-
-    assert list(logs.read_lines(tmp_path / "stdout.log", limit=8)) == lines
-
-
-def test_a_missing_file_has_no_lines(tmp_path: Path) -> None:
-    assert list(logs.read_lines(tmp_path / "stdout.log")) == []
-
-
-@pytest.mark.parametrize("line_bytes", [10_000, 4_000_000, 60_000_000])
-def test_reading_a_flood_takes_little_memory(tmp_path: Path, line_bytes: int) -> None:
-    flood = tmp_path / "stdout.log"
-    with flood.open("wb") as file:
-        line = b"x" * (line_bytes - 1) + b"\n"
-        block = line * max(1, 4_000_000 // line_bytes)
-        while file.tell() < 60_000_000:
-            file.write(block)
-        file.write(b"the end\n")
-        del line, block
-    last = ""
-
-    tracemalloc.start()
-    try:
-        for text in logs.read_lines(flood):
-            last = text
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-    assert last == "the end"
-    assert peak < 20_000_000
 
 
 def opened(root: Path, number: int = 1, role: Role = Role.IMPLEMENT, agent: str = "codex") -> tuple[int, str]:

@@ -69,11 +69,11 @@ def test_an_interruption_leaves_the_old_file_and_the_next_time_does_it(
 
 
 def test_what_a_killed_scrub_left_is_removed(attempt: Path) -> None:
-    (attempt / ".stderr.log.scrubbed").write_text("half of it")
+    (attempt / ".stderr.log.123.part").write_text("half of it")
 
     scrub_directory(attempt, REDACTOR)
 
-    assert not (attempt / ".stderr.log.scrubbed").exists()
+    assert not (attempt / ".stderr.log.123.part").exists()
 
 
 def test_links_and_pipes_are_left_alone(attempt: Path, tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.machine.git import Git, failure
+from spec_kitty_orchestrator.machine.logs import LOGS as LOGS
 
 GIT_LIMIT_S = 30.0
 MISSIONS = "kitty-specs"
 JOURNALS = Path(".kittify") / "orchestrator"
-LOGS = Path(".kittify") / "logs"
 
 
 def find_repo_root(start: Path) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 from spec_kitty_orchestrator.app.build import VERSION
 from spec_kitty_orchestrator.app.repository import LOGS, find_repo_root
 from spec_kitty_orchestrator.errors import InvalidTransition, OrchestratorError
-from spec_kitty_orchestrator.machine.logs import make_private_directory, write_private
+from spec_kitty_orchestrator.machine.files import make_private_folder, write_private
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.secret_names import secret_values
 
@@ -29,7 +29,7 @@ def write_report(error: BaseException) -> Path | None:
     for folder in (_logs(), Path(tempfile.gettempdir())):
         if folder is not None:
             with suppress(OSError):
-                make_private_directory(folder)
+                make_private_folder(folder)
                 write_private(folder / name, text)
                 return folder / name
     return None

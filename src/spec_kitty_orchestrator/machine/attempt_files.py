@@ -3,7 +3,6 @@
 A record that cannot be read counts as missing: it was torn by a power failure or written by somebody else.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -15,7 +14,7 @@ from pydantic import TypeAdapter
 from spec_kitty_orchestrator.agents.fit import bounded, report_misfits
 from spec_kitty_orchestrator.agents.spec import USAGE_FILE, Agent, AgentCommand
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role
-from spec_kitty_orchestrator.machine import logs
+from spec_kitty_orchestrator.machine import files
 from spec_kitty_orchestrator.machine.redaction import REDACTED, Redactor
 from spec_kitty_orchestrator.machine.secret_names import is_secret_name
 
@@ -67,13 +66,13 @@ def write_command(
     }
     argv = tuple(map(redactor.text, command.argv))
     record = CommandRecord(attempt, agent, role, str(cwd), argv, env, command.stop_signal)
-    _write(directory / "command.json", asdict(record))
+    files.write_record(directory / "command.json", asdict(record))
 
 
 def read_command(directory: Path, attempt: str) -> CommandRecord | None:
     """Return what `command.json` says of this attempt, None if there is no such record."""
     try:
-        record = _COMMAND.validate_json((directory / "command.json").read_bytes())
+        record = _COMMAND.validate_json(files.read_record(directory / "command.json"))
     except (OSError, ValueError):
         return None
     return record if record.attempt == attempt else None
@@ -81,13 +80,13 @@ def read_command(directory: Path, attempt: str) -> CommandRecord | None:
 
 def write_result(directory: Path, attempt: str, report: AgentReport) -> None:
     """Write `result.json`. Raises `OSError`."""
-    _write(directory / "result.json", asdict(ResultRecord(attempt, report)))
+    files.write_record(directory / "result.json", asdict(ResultRecord(attempt, report)))
 
 
 def read_result(directory: Path, attempt: str) -> AgentReport | None:
     """Return the report that was made of this attempt, None if there is none."""
     try:
-        record = _RESULT.validate_json((directory / "result.json").read_bytes())
+        record = _RESULT.validate_json(files.read_record(directory / "result.json"))
     except (OSError, ValueError):
         return None
     return bounded(record.report) if record.attempt == attempt else None
@@ -95,9 +94,9 @@ def read_result(directory: Path, attempt: str) -> AgentReport | None:
 
 def read_report(directory: Path, agent: Agent, exit_code: int | None, redactor: Redactor) -> AgentReport:
     """Let the agent's module read the output, and redact what comes of it; huge output costs no memory."""
-    tail = logs.read_tail(directory / "stderr.log", STDERR_TAIL_BYTES)
+    tail = files.read_tail(directory / "stderr.log", STDERR_TAIL_BYTES)
     try:
-        lines = chain(logs.read_lines(directory / "stdout.log"), _usage(directory))
+        lines = chain(files.read_lines(directory / "stdout.log"), _usage(directory))
         report = agent.report(lines, tail, exit_code)
         wrong = report_misfits(report)
         if wrong:
@@ -111,10 +110,6 @@ def read_report(directory: Path, agent: Agent, exit_code: int | None, redactor: 
 
 def _usage(directory: Path) -> Iterator[str]:
     """Yield what the CLI wrote of its usage as one line, so that it reads as one more event."""
-    told = logs.read_tail(directory / USAGE_FILE, MOST_USAGE_BYTES)
+    told = files.read_tail(directory / USAGE_FILE, MOST_USAGE_BYTES)
     if told:
         yield " ".join(told.splitlines())
-
-
-def _write(path: Path, record: Mapping[str, object]) -> None:
-    logs.write_private(path, json.dumps(record, indent=2) + "\n")

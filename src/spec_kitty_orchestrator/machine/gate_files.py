@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
-from spec_kitty_orchestrator.machine import logs
+from spec_kitty_orchestrator.machine import files, logs
 from spec_kitty_orchestrator.machine.redaction import Redactor
 
 TAIL_CHARS = 6_000
@@ -72,7 +72,7 @@ def place(
         OSError: the disk refuses.
     """
     home = logs.make_logs_root(repo_root) / logs.path_part(mission) / logs.path_part(wp_id)
-    logs.make_private_directory(home)
+    files.make_private_folder(home)
     name = f"{number:02d}-gate-{logs.path_part(wanted.gate)}"
     for extra in count(1):
         directory = home / (name if extra == 1 else f"{name}-{extra}")
@@ -87,7 +87,7 @@ def place(
     marker = hashlib.sha256(f"{directory}\0{wanted.head}\0{wanted.turn}".encode()).hexdigest()[:16]
     record = replace(wanted, attempt=f"gate-{marker}")
     directory.mkdir(mode=0o700, exist_ok=True)
-    logs.write_private(directory / "command.json", json.dumps(asdict(record), indent=2) + "\n")
+    files.write_record(directory / "command.json", asdict(record))
     return directory, record
 
 
@@ -114,14 +114,14 @@ def _same(found: GateRecord, wanted: GateRecord) -> bool:
 
 def _read_record(directory: Path) -> GateRecord | None:
     with suppress(OSError, ValueError):
-        return _RECORD.validate_json((directory / "command.json").read_bytes())
+        return _RECORD.validate_json(files.read_record(directory / "command.json"))
     return None
 
 
 def read_ending(directory: Path) -> Ending | None:
     """Return how the gate ended, None if that was not recorded."""
     with suppress(OSError, ValueError):
-        return _ENDING.validate_json((directory / "result.json").read_bytes())
+        return _ENDING.validate_json(files.read_record(directory / "result.json"))
     return None
 
 
@@ -129,13 +129,13 @@ def write_ending(directory: Path, ending: Ending) -> Ending:
     """Record how the gate ended, if the disk allows that, and return it with the time that it took."""
     ending = replace(ending, seconds=_seconds(directory))
     with suppress(OSError):
-        logs.write_private(directory / "result.json", json.dumps(asdict(ending), indent=2) + "\n")
+        files.write_record(directory / "result.json", asdict(ending))
     return ending
 
 
 def _seconds(directory: Path) -> float:
     with suppress(OSError, ValueError, TypeError, KeyError):
-        began = float(json.loads((directory / "process.json").read_bytes())["create_time"])
+        began = float(json.loads(files.read_record(directory / "process.json"))["create_time"])
         return round(max(0.0, (directory / "exit").stat().st_mtime - began), 1)
     return 0.0
 
@@ -145,6 +145,6 @@ def output_tail(directory: Path, redactor: Redactor) -> str:
     parts = []
     for name in ("stdout.log", "stderr.log"):
         # A secret that is cut in half would not be found, so more is read than is shown.
-        text = redactor.text(logs.read_tail(directory / name, 2 * TAIL_CHARS)).strip()
+        text = redactor.text(files.read_tail(directory / name, 2 * TAIL_CHARS)).strip()
         parts.append(text if len(text) <= TAIL_CHARS else "…" + text[1 - TAIL_CHARS :])
     return "\n\n".join(part for part in parts if part)

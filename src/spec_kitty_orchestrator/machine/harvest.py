@@ -8,7 +8,7 @@ import anyio.to_thread
 from spec_kitty_orchestrator.agents.spec import Agent
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role
 from spec_kitty_orchestrator.log import get_logger
-from spec_kitty_orchestrator.machine import attempt_files, logs
+from spec_kitty_orchestrator.machine import attempt_files, files
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.scrub import scrub_directory
 
@@ -75,7 +75,7 @@ async def save(attempt: Attempt, report: AgentReport) -> None:
         )
         if attempt.role is Role.REVIEW and report.text:
             review = Path(attempt.directory) / "review.md"
-            await anyio.to_thread.run_sync(logs.write_private, review, report.text)
+            await anyio.to_thread.run_sync(files.write_private, review, report.text)
     except OSError as error:
         _log.error("the result could not be saved", attempt=attempt.id, error=str(error))
 

@@ -22,6 +22,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from spec_kitty_orchestrator.core.events import Event
 from spec_kitty_orchestrator.errors import JournalError
+from spec_kitty_orchestrator.machine.files import make_hidden_folder
 from spec_kitty_orchestrator.ports import Line
 
 SCHEMA = 2
@@ -48,19 +49,6 @@ class SystemClock:
     def now(self) -> datetime:
         """Return the time in UTC, with its zone."""
         return datetime.now(UTC)
-
-
-def private_directory(path: Path) -> None:
-    """Create a folder that only its owner can enter and that git ignores; harmless to repeat.
-
-    Raises:
-        OSError: the folder cannot be made.
-    """
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.chmod(0o700)
-    ignore = path / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n", encoding="utf-8")
 
 
 @dataclass(eq=False)
@@ -129,7 +117,7 @@ class JsonlJournal:
 
     def _append(self, batch: Sequence[_Waiting]) -> None:
         if not self._mended:
-            private_directory(self.path.parent)
+            make_hidden_folder(self.path.parent)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             if not self._mended:

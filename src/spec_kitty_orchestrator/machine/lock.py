@@ -1,7 +1,5 @@
 """One run per mission: a lock of the kernel's, so a crash of any kind releases it."""
 
-import json
-import os
 import platform
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -14,7 +12,7 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from spec_kitty_orchestrator.errors import RunActive, WorkspaceError
-from spec_kitty_orchestrator.machine.journal import private_directory
+from spec_kitty_orchestrator.machine.files import make_hidden_folder, write_record
 
 _PROBE_GRACE_S = 0.5
 """`holder` takes the lock for an instant to see whether it is free; a starting run outwaits that."""
@@ -63,7 +61,7 @@ class MissionLock:
             WorkspaceError: the lock file cannot be made.
         """
         try:
-            private_directory(self.directory)
+            make_hidden_folder(self.directory)
             self._lock.acquire(timeout=_PROBE_GRACE_S)
         except Timeout:
             raise RunActive(self._active()) from None
@@ -120,11 +118,7 @@ class MissionLock:
     def _write_owner(self) -> None:
         process = psutil.Process()
         owner = Owner(process.pid, process.create_time(), datetime.now(UTC), platform.node(), self.mission)
-        partial = self._owner_file.with_suffix(".partial")
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(asdict(owner), file, default=datetime.isoformat)
-        partial.replace(self._owner_file)
+        write_record(self._owner_file, asdict(owner))
 
     def _read_owner(self) -> Owner | None:
         try:

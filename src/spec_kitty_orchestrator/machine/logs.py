@@ -1,8 +1,4 @@
-"""Attempt directories, private files and the log of a run.
-
-Whatever holds prompts or output is readable by its owner alone, and no reader here needs memory in
-proportion to what an agent printed.
-"""
+"""Where the files of attempts are, and the log of a run."""
 
 import hashlib
 import logging
@@ -11,81 +7,25 @@ import os
 import queue
 import re
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from spec_kitty_orchestrator.agents.json_lines import LONGEST_LINE
 from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.log import LOGGER_NAME
+from spec_kitty_orchestrator.machine.files import make_hidden_folder, make_private_folder
 from spec_kitty_orchestrator.machine.redaction import Redactor
 
-_CHUNK_BYTES = 256 * 1024
-
-
-def make_private_directory(path: Path) -> None:
-    """Create a directory and its missing parents, each with mode 0700; existing ones keep theirs."""
-    missing = [place for place in (path, *path.parents) if not place.exists()]
-    for place in reversed(missing):
-        place.mkdir(mode=0o700, exist_ok=True)
-
-
-def write_private(path: Path, text: str) -> None:
-    """Put a file of mode 0600 in place, whole or not at all, also over a power failure."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(text.encode("utf-8", "replace"))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def read_tail(path: Path, limit: int) -> str:
-    """Return the last `limit` bytes of a file as text, "" if it cannot be read."""
-    with suppress(OSError), path.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - limit))
-        return file.read(limit).decode("utf-8", "replace")
-    return ""
-
-
-def read_lines(path: Path, limit: int = LONGEST_LINE) -> Iterator[str]:
-    """Yield the lines of a file without their ends, one in memory at a time.
-
-    Lines of more than `limit` bytes are skipped; a missing file has no lines.
-    """
-    try:
-        file = path.open("rb", buffering=_CHUNK_BYTES)
-    except OSError:
-        return
-    with file:
-        while line := file.readline(limit + 1):
-            if len(line) > limit and not line.endswith(b"\n"):
-                while (rest := file.readline(_CHUNK_BYTES)) and not rest.endswith(b"\n"):
-                    pass
-                continue
-            if len(line) < _CHUNK_BYTES:
-                yield line.rstrip(b"\r\n").decode("utf-8", "replace")
-                continue
-            # No copies are kept while the caller works: a long line is in memory once.
-            end = len(line) - (line.endswith(b"\r\n") + line.endswith(b"\n"))
-            text = str(memoryview(line)[:end], "utf-8", "replace")
-            del line
-            yield text
-            del text
+LOGS = Path(".kittify") / "logs"
 
 
 def logs_root(repo_root: Path) -> Path:
     """Name the folder under which everything of every mission's attempts is kept."""
-    return repo_root / ".kittify" / "logs"
+    return repo_root / LOGS
 
 
 def path_part(name: str) -> str:
@@ -104,11 +44,7 @@ def was_started(directory: Path) -> bool:
 def make_logs_root(repo_root: Path) -> Path:
     """Make the folder of all logs, private and hidden from git, and return it. Raises `OSError`."""
     root = logs_root(repo_root)
-    make_private_directory(root)
-    ignore = root / ".gitignore"
-    if not ignore.exists():
-        # Logs in the user's repository must never show up as uncommitted work, nor be committed.
-        write_private(ignore, "*\n")
+    make_hidden_folder(root)
     return root
 
 
@@ -124,7 +60,7 @@ def open_directory(
     """
     root = make_logs_root(repo_root)
     home = root / path_part(mission) / path_part(wp_id)
-    make_private_directory(home)
+    make_private_folder(home)
     free = next(n for n in count(max(1, number)) if not any(map(was_started, home.glob(f"{n:02d}-*"))))
     directory = home / f"{free:02d}-{role.value}-{path_part(agent)}"
     directory.mkdir(mode=0o700, exist_ok=True)
@@ -141,7 +77,7 @@ def configure_logging(path: Path, redactor: Redactor | None = None) -> Iterator[
         WorkspaceError: the file cannot be written.
     """
     try:
-        make_private_directory(path.parent)
+        make_private_folder(path.parent)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600))
     except OSError as error:
         raise WorkspaceError(

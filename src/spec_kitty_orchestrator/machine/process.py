@@ -18,7 +18,8 @@ import anyio
 import anyio.to_thread
 import psutil
 
-from spec_kitty_orchestrator.machine.logs import was_started, write_private
+from spec_kitty_orchestrator.machine.files import read_record, write_record
+from spec_kitty_orchestrator.machine.logs import was_started
 
 MARKER = "SPEC_KITTY_ORCHESTRATOR_ATTEMPT"
 """The environment variable that every process of an attempt inherits; its value is the attempt's id."""
@@ -130,7 +131,7 @@ def _spawn(command: Sequence[str], cwd: Path, env: Mapping[str, str], directory:
     }
     # A full disk must not turn a running child into an error: the marker finds it without the record.
     with suppress(OSError):
-        write_private(directory / "process.json", json.dumps(record) + "\n")
+        write_record(directory / "process.json", record)
     return child
 
 
@@ -175,7 +176,7 @@ def is_running(child: Child) -> bool:
 def read_exit(directory: Path) -> int | None:
     """Return the exit status that the wrapper recorded, None if it did not."""
     with suppress(OSError, ValueError):
-        return int((directory / "exit").read_text(encoding="ascii"))
+        return int(read_record(directory / "exit"))
     return None
 
 
@@ -206,7 +207,7 @@ def _state(directory: Path, marker: str) -> State:
 
 def _recorded(directory: Path) -> Child | None:
     try:
-        record = json.loads((directory / "process.json").read_bytes())
+        record = json.loads(read_record(directory / "process.json"))
         return Child(int(record["pid"]), float(record["create_time"]))
     except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -18,7 +18,7 @@ from spec_kitty_orchestrator.agents.spec import PROMPT_FILE, Agent, AgentSetting
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.log import get_logger
-from spec_kitty_orchestrator.machine import attempt_files, logs, process
+from spec_kitty_orchestrator.machine import attempt_files, files, logs, process
 from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
 from spec_kitty_orchestrator.machine.delivery import PromptTooLong, deliver
 from spec_kitty_orchestrator.machine.family import Family
@@ -99,7 +99,7 @@ class LocalAgents(ConfiguredAgents):
         number, directory = logs.open_directory(
             self._root, request.mission, request.wp_id, request.number, request.role, request.agent
         )
-        logs.write_private(directory / PROMPT_FILE, request.prompt)
+        files.write_private(directory / PROMPT_FILE, request.prompt)
         cwd = Path(request.workspace.path)
         command = self.command(request.agent, request.role, cwd, request.id, directory, session, max_cost_usd)
         attempt_files.write_command(

@@ -4,20 +4,19 @@ A file is replaced as a whole, by a rename within its folder: who is interrupted
 one, and doing it again gives the same. A file in which nothing is found is not touched.
 """
 
-import os
 import stat
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from spec_kitty_orchestrator.machine.files import PART, open_file, replacing
 from spec_kitty_orchestrator.machine.redaction import RedactionStream, Redactor
 
 KEPT = frozenset({"prompt.md", "exit", "process.json"})
 """The prompt is what we wrote, for its owner alone; the others hold numbers."""
 
 _CHUNK_BYTES = 128 * 1024
-_PART = ".scrubbed"
 
 
 def scrub_directory(directory: Path, redactor: Redactor, kept: Collection[str] = KEPT) -> int:
@@ -34,7 +33,7 @@ def scrub_directory(directory: Path, redactor: Redactor, kept: Collection[str] =
     count = 0
     failure: OSError | None = None
     for path in sorted(directory.iterdir()):
-        if path.name.endswith(_PART):
+        if path.name.startswith(".") and path.name.endswith(PART):
             with suppress(OSError):
                 path.unlink()
         elif path.name not in kept:
@@ -70,21 +69,12 @@ def scrub_file(path: Path, redactor: Redactor) -> bool:
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode):
         return False
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb", buffering=0) as file:
+    with open_file(path) as file:
         if not _holds_a_secret(file, redactor.stream()):
             return False
-        part = path.with_name(f".{path.name}{_PART}")
-        part.unlink(missing_ok=True)
-        try:
-            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-                file.seek(0)
-                _copy(file, out, redactor.stream())
-                out.flush()
-                os.fsync(out.fileno())
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+        with replacing(path) as out:
+            file.seek(0)
+            _copy(file, out, redactor.stream())
     return True
 
 

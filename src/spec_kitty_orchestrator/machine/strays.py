@@ -14,6 +14,7 @@ import psutil
 
 from spec_kitty_orchestrator.machine import process
 from spec_kitty_orchestrator.machine.attempt_files import read_command
+from spec_kitty_orchestrator.machine.files import read_record
 from spec_kitty_orchestrator.machine.process import MARKER, Child
 from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S, Grace, stop, sweep
 
@@ -52,7 +53,7 @@ def _attempts(logs: Path) -> Mapping[str, Path]:
     for record in logs.glob("*/*/command.json"):
         # Torn by a power failure, it belongs to an attempt whose processes that failure ended too.
         with suppress(OSError, ValueError, TypeError, KeyError):
-            found[str(json.loads(record.read_bytes())["attempt"])] = record.parent
+            found[str(json.loads(read_record(record))["attempt"])] = record.parent
     return found
 
 

@@ -1,0 +1,119 @@
+"""Private files: written whole or not at all, and read without waiting and in bounded memory.
+
+Whatever holds prompts or output is readable by its owner alone. A folder that an agent can write to may hold
+anything under a name of ours, so what is no ordinary file counts as missing.
+"""
+
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from spec_kitty_orchestrator.agents.json_lines import LONGEST_LINE
+
+PART = ".part"
+"""Ends the name of what a write that was cut off has left."""
+
+_CHUNK_BYTES = 256 * 1024
+
+
+def make_private_folder(path: Path) -> None:
+    """Create a folder and its missing parents, each with mode 0700; existing ones keep theirs."""
+    missing = [place for place in (path, *path.parents) if not place.exists()]
+    for place in reversed(missing):
+        place.mkdir(mode=0o700, exist_ok=True)
+
+
+def make_hidden_folder(path: Path) -> None:
+    """Create a folder that only its owner can enter and that git ignores. Raises `OSError`."""
+    make_private_folder(path)
+    path.chmod(0o700)
+    ignore = path / ".gitignore"
+    if not ignore.exists():
+        # What we keep in the user's repository must never show up as uncommitted work, nor be committed.
+        write_private(ignore, "*\n")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to write that takes the place of another when the context ends well, and else is removed.
+
+    It has mode 0600, and is there whole or not at all, also after a power failure. Raises `OSError`.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_private(path: Path, text: str) -> None:
+    """Put a text in place; see `replacing`."""
+    with replacing(path) as file:
+        file.write(text.encode("utf-8", "replace"))
+
+
+def write_record(path: Path, record: Mapping[str, object]) -> None:
+    """Put a JSON object in place, for programs and for people; see `replacing`."""
+    write_private(path, json.dumps(record, indent=2, default=datetime.isoformat) + "\n")
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open an ordinary file for reading. Raises `OSError`, also for anything else."""
+    # A pipe would be waited for until somebody writes to it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"{path} is no ordinary file")
+    return os.fdopen(descriptor, "rb", _CHUNK_BYTES)
+
+
+def read_record(path: Path) -> bytes:
+    """Return what a small file of ours holds. Raises `OSError`."""
+    with open_file(path) as file:
+        return file.read(LONGEST_LINE)
+
+
+def read_tail(path: Path, limit: int) -> str:
+    """Return the last `limit` bytes of a file as text, "" if it cannot be read."""
+    with suppress(OSError), open_file(path) as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - limit))
+        return file.read(limit).decode("utf-8", "replace")
+    return ""
+
+
+def read_lines(path: Path, limit: int = LONGEST_LINE) -> Iterator[str]:
+    """Yield the lines of a file without their ends, one in memory at a time.
+
+    Lines of more than `limit` bytes are skipped; a missing file has no lines.
+    """
+    try:
+        file = open_file(path)
+    except OSError:
+        return
+    with file:
+        while line := file.readline(limit + 1):
+            if len(line) > limit and not line.endswith(b"\n"):
+                while (rest := file.readline(_CHUNK_BYTES)) and not rest.endswith(b"\n"):
+                    pass
+                continue
+            if len(line) < _CHUNK_BYTES:
+                yield line.rstrip(b"\r\n").decode("utf-8", "replace")
+                continue
+            # No copies are kept while the caller works: a long line is in memory once.
+            end = len(line) - (line.endswith(b"\r\n") + line.endswith(b"\n"))
+            text = str(memoryview(line)[:end], "utf-8", "replace")
+            del line
+            yield text
+            del text
