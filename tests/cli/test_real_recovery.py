@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from spec_kitty_orchestrator.machine.strays import find_strays
+from spec_kitty_orchestrator.machine.orphans import find_orphans
 from spec_kitty_orchestrator.testing.missions import MissionSpec, diamond
 
 pytestmark = pytest.mark.real_host
@@ -84,7 +84,7 @@ def test_a_run_killed_in_the_middle_is_resumed_and_no_agent_runs_twice(
     assert done.returncode == 0, done.stdout + done.stderr
     assert "goes on with the run that was cut off" in done.stdout
     assert len(list(logs(mission).glob("WP01/*-implement-*"))) == 1
-    assert find_strays(logs(mission)) == []
+    assert find_orphans(logs(mission)) == []
 
 
 def test_a_run_is_aborted_from_another_process_and_nothing_of_it_is_left(
@@ -99,7 +99,7 @@ def test_a_run_is_aborted_from_another_process_and_nothing_of_it_is_left(
         with agent:
             agent.settimeout(LIMIT_S)
             assert agent.recv(1) == b""
-    assert find_strays(logs(mission)) == []
+    assert find_orphans(logs(mission)) == []
     assert not (mission.root / ".kittify" / "orchestrator" / mission.slug).exists()
     branches = subprocess.run(
         ["git", "branch", "--list", "kitty/*lane-a"],

@@ -27,8 +27,8 @@ from typing import Any
 
 import anyio
 
+from spec_kitty_orchestrator.machine.orphans import find_orphans, stop_orphans
 from spec_kitty_orchestrator.machine.process import MARKER
-from spec_kitty_orchestrator.machine.strays import find_strays, stop_strays
 from spec_kitty_orchestrator.testing.missions import (
     TOPOLOGIES,
     diamond,
@@ -121,7 +121,7 @@ class Mission:
 
     def check(self) -> None:
         """Look at what the host, git, the journal and the process table say, and keep each violation."""
-        self.violations += [f"left running: {one.child.pid}" for one in find_strays(self.logs)]
+        self.violations += [f"left running: {one.child.pid}" for one in find_orphans(self.logs)]
         self.violations += list(self._uncommitted())
         journal = self._journal()
         moves = [one for one in lines_of(self.record) if one.get("wp_id") and one.get("to_lane")]
@@ -240,7 +240,7 @@ def play(mission: Mission, number: int, kills: int, dice: random.Random) -> None
         code, said = mission.start(LAST_LIMIT_S if last else moment)
         if code is None and not last:
             mission.kills += 1
-            alive = len(find_strays(mission.logs))
+            alive = len(find_orphans(mission.logs))
             lanes = Counter(wp_lanes(mission).values())
             found = ", ".join(f"{count} {lane}" for lane, count in lanes.items()) or "nothing"
             print(
@@ -318,7 +318,7 @@ def rounds(folder: Path, topology: str, asked: argparse.Namespace, dice: random.
             play(mission, len(played), left, dice)
             mission.check()
         finally:
-            anyio.run(stop_strays, mission.logs)
+            anyio.run(stop_orphans, mission.logs)
         if mission.violations and asked.keep:
             shutil.move(first.root, folder / f"violated-{len(played)}")
     return played

@@ -23,7 +23,7 @@ import psutil
 from tests.faults.kill_the_command import LAST_LIMIT_S, Mission, again, laboratory, options, prepare
 
 from spec_kitty_orchestrator.host import zygote
-from spec_kitty_orchestrator.machine.strays import stop_strays
+from spec_kitty_orchestrator.machine.orphans import stop_orphans
 
 LATEST_S = 30.0
 """Until so long after it is there, the warm host is killed."""
@@ -118,7 +118,7 @@ def rounds(folder: Path, topology: str, asked: argparse.Namespace, dice: random.
             mission.check()
             mission.violations += left_over(mission, temporary)
         finally:
-            anyio.run(stop_strays, mission.logs)
+            anyio.run(stop_orphans, mission.logs)
         what = f"killed after {moment:4.1f} s" if mission.kills else "ended before its instant"
         took = f"{time.monotonic() - began:5.1f} s, {len(mission.violations)} violations"
         print(f"mission {number}: {what}; {took}", *mission.violations, sep="\n  ", flush=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from spec_kitty_orchestrator.machine.gate_programs import missing_program
+from spec_kitty_orchestrator.machine.gates import missing_program
 
 SHELL = ("/bin/sh", "-c")
 

@@ -28,8 +28,8 @@ from spec_kitty_orchestrator.core.gates import Gate, unproven
 from spec_kitty_orchestrator.core.model import WorkPackage, Workspace
 from spec_kitty_orchestrator.driver.gates import run_gates
 from spec_kitty_orchestrator.machine.gates import LocalGates
+from spec_kitty_orchestrator.machine.orphans import Orphan, find_orphans, stop_orphans
 from spec_kitty_orchestrator.machine.redaction import Redactor
-from spec_kitty_orchestrator.machine.strays import Stray, find_strays, stop_strays
 from spec_kitty_orchestrator.ports import GateReport
 
 LIMIT_S = 20
@@ -64,8 +64,8 @@ async def run(
         return await gates.run("WP01", Workspace(str(root), ""), head, number, turn, tree, nothing_moved)
 
 
-async def strays(root: Path) -> list[Stray]:
-    return await anyio.to_thread.run_sync(find_strays, home(root).parent)
+async def orphans(root: Path) -> list[Orphan]:
+    return await anyio.to_thread.run_sync(find_orphans, home(root).parent)
 
 
 def local(root: Path, *gates: Gate) -> LocalGates:
@@ -139,7 +139,7 @@ async def test_a_gate_that_does_not_end_in_time_is_stopped_with_all_that_it_star
     report = await run(local(tmp_path, shell("tests", line, timeout_s=0.5)), tmp_path)
     assert isinstance(report.event, GateBroken)
     assert "did not end within 0.5 s" in report.event.reason
-    assert not await strays(tmp_path)
+    assert not await orphans(tmp_path)
 
 
 async def test_what_a_gate_leaves_running_is_ended_after_it(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ async def test_what_a_gate_leaves_running_is_ended_after_it(tmp_path: Path) -> N
         local(tmp_path, shell("tests", "setsid sleep 1000 >/dev/null 2>&1 & exit 0")), tmp_path
     )
     assert isinstance(report.event, GatesPassed)
-    assert not await strays(tmp_path)
+    assert not await orphans(tmp_path)
 
 
 @pytest.mark.parametrize("status", [1, 128, 200, 255])
@@ -216,7 +216,7 @@ async def test_a_gate_survives_us_and_is_waited_for_by_the_next_start(tmp_path: 
         tasks.start_soon(run, local(tmp_path, shell("tests", LONG)), tmp_path)
         await wait_for(tmp_path / "begun")
         tasks.cancel_scope.cancel()
-    assert await strays(tmp_path)
+    assert await orphans(tmp_path)
     reports: list[GateReport] = []
 
     async def collect() -> None:
@@ -249,12 +249,12 @@ async def test_a_gate_that_was_ended_while_we_were_gone_is_to_be_run_again(tmp_p
         await wait_for(tmp_path / "begun")
         tasks.cancel_scope.cancel()
     if how == "abort":
-        assert await stop_strays(home(tmp_path).parent, grace_s=5)
+        assert await stop_orphans(home(tmp_path).parent, grace_s=5)
     else:
-        for one in await strays(tmp_path):
+        for one in await orphans(tmp_path):
             os.kill(one.child.pid, signal.SIGKILL)
         with anyio.fail_after(LIMIT_S):
-            while await strays(tmp_path):
+            while await orphans(tmp_path):
                 await anyio.lowlevel.checkpoint()
     report = await run(local(tmp_path, shell("tests", LONG)), tmp_path)
     assert isinstance(report.event, GatesStopped)
@@ -275,7 +275,7 @@ async def test_stop_all_ends_a_running_gate_and_starts_none(tmp_path: Path) -> N
     reports.append(await run(gates, tmp_path, turn=2))
     assert [type(one.event) for one in reports] == [GatesStopped, GatesStopped]
     assert (tmp_path / "runs").read_text() == "x\n"
-    assert not await strays(tmp_path)
+    assert not await orphans(tmp_path)
 
 
 async def test_a_directory_that_was_only_prepared_is_used(tmp_path: Path) -> None:
@@ -355,7 +355,7 @@ async def test_a_gate_whose_command_was_changed_is_stopped_and_its_litter_remove
     with anyio.fail_after(LIMIT_S):
         event = await run_gates(gates, lane.git, gated(lane, head), RunGates(head, 1, 1))
     assert isinstance(event, GatesPassed)
-    assert not await strays(lane.root)
+    assert not await orphans(lane.root)
 
 
 async def test_a_gate_is_stopped_when_the_branch_moved_while_we_were_gone(lane: Any) -> None:
@@ -367,7 +367,7 @@ async def test_a_gate_is_stopped_when_the_branch_moved_while_we_were_gone(lane: 
     with anyio.fail_after(LIMIT_S):
         event = await run_gates(gates, lane.git, gated(lane, head), RunGates(head, 1, 1))
     assert event == HeadMoved(other)
-    assert not await strays(lane.root)
+    assert not await orphans(lane.root)
     assert (await lane.git.state(lane.workspace)).dirty == ()
 
 

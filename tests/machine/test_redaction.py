@@ -10,8 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spec_kitty_orchestrator.machine.redaction import LONGEST_BYTES, REDACTED, Redactor
-from spec_kitty_orchestrator.machine.secret_names import is_secret_name, secret_values
+from spec_kitty_orchestrator.machine.redaction import (
+    LONGEST_BYTES,
+    REDACTED,
+    Redactor,
+    is_secret_name,
+    secret_values,
+)
 
 PEM = (
     "-----BEGIN RSA PRIVATE KEY-----\n"

@@ -32,9 +32,9 @@ from spec_kitty_orchestrator.agents.spec import (
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role, Usage, Workspace
 from spec_kitty_orchestrator.errors import PreflightError, WorkspaceError
-from spec_kitty_orchestrator.machine import process, watch
+from spec_kitty_orchestrator.machine import process, watchdog
 from spec_kitty_orchestrator.machine import runner as runner_module
-from spec_kitty_orchestrator.machine.family import Table
+from spec_kitty_orchestrator.machine.process_tree import Table
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.ports import AttemptRequest
@@ -627,7 +627,7 @@ async def test_a_result_that_was_said_before_the_timeout_counts(
 @pytest.fixture
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FIRST_LOOK_S", "LOOK_S", "THOROUGH_LOOK_S"):
-        monkeypatch.setattr(watch, name, 0.01)
+        monkeypatch.setattr(watchdog, name, 0.01)
 
 
 @pytest.mark.asyncio
@@ -657,14 +657,14 @@ async def test_an_agent_may_rest_as_long_as_it_likes_if_stalls_are_switched_off(
     tmp_path: Path, attempt_id: str, children: Children, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = 0
-    cheap = watch.Signs.cheap
+    cheap = watchdog.Signs.cheap
 
-    def count(self: watch.Signs, table: Table, elapsed_s: float) -> bool:
+    def count(self: watchdog.Signs, table: Table, elapsed_s: float) -> bool:
         nonlocal looks
         looks += 1
         return cheap(self, table, elapsed_s)
 
-    monkeypatch.setattr(watch.Signs, "cheap", count)
+    monkeypatch.setattr(watchdog.Signs, "cheap", count)
     runner = agents_of(tmp_path, PythonAgent(HOLD + SAY_OK), stall_timeout_s=0.0)
     attempt = await runner.open(request_of(tmp_path, attempt_id))
 
@@ -721,13 +721,13 @@ async def test_a_worker_never_outlives_its_agent(
     async with running(runner, attempt) as report:
         await workers.up()
         await children.up()
-        family = runner._running[attempt.directory].signs.family
-        while len(family.members) < 3:
+        tree = runner._running[attempt.directory].signs.tree
+        while len(tree.members) < 3:
             await anyio.wait_all_tasks_blocked()
         if end == "good":
             children.release()
         elif end == "killed":
-            for one in family.members - {runner._running[attempt.directory].child}:
+            for one in tree.members - {runner._running[attempt.directory].child}:
                 if psutil.Process(one.pid).ppid() == runner._running[attempt.directory].child.pid:
                     os.kill(one.pid, signal.SIGKILL)
         else:
@@ -744,8 +744,8 @@ async def test_a_worker_that_nobody_saw_is_known_by_the_session_that_it_stayed_i
     tmp_path: Path, attempt_id: str, children: Children, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HELD_PORT", children.port)
-    monkeypatch.setattr(watch, "FIRST_LOOK_S", 3600.0)
-    monkeypatch.setattr(watch, "LOOK_S", 3600.0)
+    monkeypatch.setattr(watchdog, "FIRST_LOOK_S", 3600.0)
+    monkeypatch.setattr(watchdog, "LOOK_S", 3600.0)
     runner = agents_of(tmp_path, PythonAgent(WORKER + SAY_OK, words=("bare",)))
 
     report = await run(runner, await runner.open(request_of(tmp_path, attempt_id)))

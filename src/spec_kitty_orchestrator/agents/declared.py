@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from spec_kitty_orchestrator.agents.json_lines import (
     LONGEST_LINE,
+    LONGEST_TEXT,
     Event,
     amount,
     count,
@@ -28,7 +29,6 @@ from spec_kitty_orchestrator.agents.spec import (
     Login,
     Permissions,
 )
-from spec_kitty_orchestrator.core.json_text import LONGEST_TEXT
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 from spec_kitty_orchestrator.settings.declaration import (
     Condition,

@@ -4,9 +4,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from spec_kitty_orchestrator.agents.json_lines import LONGEST_DETAIL, MOST_TOKENS
+from spec_kitty_orchestrator.agents.json_lines import LONGEST_DETAIL, LONGEST_TEXT, MOST_TOKENS
 from spec_kitty_orchestrator.agents.spec import AgentCommand, Login, Permissions
-from spec_kitty_orchestrator.core.json_text import LONGEST_TEXT
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
 LONGEST_WAIT_S = 7 * 24 * 3600.0

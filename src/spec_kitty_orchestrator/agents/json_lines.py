@@ -10,6 +10,9 @@ Event = Mapping[str, object]
 LONGEST_LINE = 4 * 1024 * 1024
 """Bytes, and characters; a longer line is never a result, and parsing it would cost memory."""
 
+LONGEST_TEXT = 400_000
+"""Characters of an agent's last words that are kept, from their end: what we ask for stands there."""
+
 LONGEST_DETAIL = 2_000
 """Characters of a message for people that are kept, from its end."""
 

@@ -21,8 +21,8 @@ from spec_kitty_orchestrator.app.runs import (
     claimed_work,
     describe_run,
     known_runs,
+    orphans,
     spelled,
-    strays,
 )
 from spec_kitty_orchestrator.core.model import Policy, Result, WorkPackage
 from spec_kitty_orchestrator.driver.recover import fold
@@ -30,11 +30,10 @@ from spec_kitty_orchestrator.errors import UsageError, WorkspaceError
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
 from spec_kitty_orchestrator.machine.logs import path_part
+from spec_kitty_orchestrator.machine.orphans import Orphan, stop_orphans
 from spec_kitty_orchestrator.machine.process import Child, is_running, wait
-from spec_kitty_orchestrator.machine.redaction import Redactor
+from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
 from spec_kitty_orchestrator.machine.scrub import scrub_unreported
-from spec_kitty_orchestrator.machine.secret_names import secret_values
-from spec_kitty_orchestrator.machine.strays import Stray, stop_strays
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 from spec_kitty_orchestrator.ports import RunAborted
 
@@ -65,7 +64,7 @@ class Stopped:
 
     owner: Owner | None
     killed: bool
-    agents: tuple[Stray, ...]
+    agents: tuple[Orphan, ...]
 
     @property
     def anything(self) -> bool:
@@ -91,7 +90,7 @@ async def find_run_to_abort(root: Path, mission: str | None, *, cleanup: bool) -
     if mission is not None:
         slug = spelled(root, mission)
         return next(one for one in runs if one.mission == slug)
-    at_work = [one for one in runs if one.owner is not None or strays(root, one.mission)]
+    at_work = [one for one in runs if one.owner is not None or orphans(root, one.mission)]
     unfinished = [one for one in runs if one.unfinished and not one.aborted]
     for found in (at_work, unfinished, runs if cleanup else []):
         if len(found) > 1:
@@ -117,8 +116,8 @@ async def stop_run(root: Path, run: KnownRun) -> Stopped:
         killed = await _stop_owner(run, owner)
     with MissionLock(run.directory, run.mission):
         logs = root / LOGS / path_part(run.mission)
-        agents = await stop_strays(logs)
-        left = await anyio.to_thread.run_sync(strays, root, run.mission)
+        agents = await stop_orphans(logs)
+        left = await anyio.to_thread.run_sync(orphans, root, run.mission)
         if left:
             pids = ", ".join(str(one.child.pid) for one in left)
             raise WorkspaceError(f"these processes of {run.mission} could not be ended: {pids}")

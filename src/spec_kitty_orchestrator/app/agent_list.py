@@ -13,7 +13,7 @@ from spec_kitty_orchestrator.app.project import all_names, find_agent, redactor_
 from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
 from spec_kitty_orchestrator.errors import PreflightError
-from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
+from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
 from spec_kitty_orchestrator.machine.redaction import Redactor
 
 

@@ -14,9 +14,9 @@ from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.host.transport import SpawnTransport, Transport
 from spec_kitty_orchestrator.host.warm import WarmTransport
 from spec_kitty_orchestrator.machine.gates import LocalGates
-from spec_kitty_orchestrator.machine.headroom import MachineHeadroom
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.logs import make_logs_root, path_part
+from spec_kitty_orchestrator.machine.resources import MachineHeadroom
 from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 from spec_kitty_orchestrator.ports import AgentRunner, Observer

@@ -9,7 +9,7 @@ import anyio.to_thread
 from spec_kitty_orchestrator.app.build import build_agents, connect, journal
 from spec_kitty_orchestrator.app.mission import locked_mission, look_at_records, read_mission
 from spec_kitty_orchestrator.app.project import Project
-from spec_kitty_orchestrator.app.runs import strays
+from spec_kitty_orchestrator.app.runs import orphans
 from spec_kitty_orchestrator.config import nearest
 from spec_kitty_orchestrator.core.commands import Command, Finish
 from spec_kitty_orchestrator.core.events import Event, Retried, Skipped
@@ -92,7 +92,7 @@ async def _locked(project: Project, mission: str, wp_id: str) -> AsyncIterator[_
 
 
 async def _check_unattended(project: Project, mission: str, wp_id: str) -> None:
-    alive = await anyio.to_thread.run_sync(strays, project.root, mission)
+    alive = await anyio.to_thread.run_sync(orphans, project.root, mission)
     pids = [str(one.child.pid) for one in alive if one.directory.parent.name == path_part(wp_id)]
     if pids:
         raise RunActive(

@@ -16,9 +16,8 @@ from spec_kitty_orchestrator.core.gates import Gate
 from spec_kitty_orchestrator.core.model import Lane, Policy, Role
 from spec_kitty_orchestrator.core.prompts import Prompts, checked
 from spec_kitty_orchestrator.errors import ConfigError, OrchestratorError, PreflightError
-from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
-from spec_kitty_orchestrator.machine.redaction import Redactor
-from spec_kitty_orchestrator.machine.secret_names import secret_values
+from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
+from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
 from spec_kitty_orchestrator.machine.staging import TRACES
 from spec_kitty_orchestrator.settings import Settings, as_option
 from spec_kitty_orchestrator.settings.agent_section import AgentSection

@@ -12,7 +12,7 @@ from spec_kitty_orchestrator.errors import JournalError, RunActive, UsageError
 from spec_kitty_orchestrator.machine.journal import JsonlJournal
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
 from spec_kitty_orchestrator.machine.logs import path_part
-from spec_kitty_orchestrator.machine.strays import Stray, find_strays
+from spec_kitty_orchestrator.machine.orphans import Orphan, find_orphans
 from spec_kitty_orchestrator.ports import Line, RunAborted, RunEnded, RunStarted
 
 
@@ -163,9 +163,9 @@ def describe_end(run: KnownRun) -> str:
             return "was cut off"
 
 
-def strays(root: Path, mission: str) -> list[Stray]:
+def orphans(root: Path, mission: str) -> list[Orphan]:
     """Find the running processes of a mission's attempts, whoever started them."""
-    return find_strays(root / LOGS / path_part(mission))
+    return find_orphans(root / LOGS / path_part(mission))
 
 
 def archive_journal(root: Path, mission: str) -> Path | None:
@@ -178,7 +178,7 @@ def archive_journal(root: Path, mission: str) -> Path | None:
         RunActive: an agent of the old run still works.
     """
     journal = root / JOURNALS / mission / "journal.jsonl"
-    alive = strays(root, mission)
+    alive = orphans(root, mission)
     if alive:
         pids = ", ".join(str(one.child.pid) for one in alive)
         raise RunActive(

@@ -13,8 +13,7 @@ from spec_kitty_orchestrator.app.build import VERSION
 from spec_kitty_orchestrator.app.repository import LOGS, find_repo_root
 from spec_kitty_orchestrator.errors import InvalidTransition, OrchestratorError
 from spec_kitty_orchestrator.machine.files import make_private_folder, write_private
-from spec_kitty_orchestrator.machine.redaction import Redactor
-from spec_kitty_orchestrator.machine.secret_names import secret_values
+from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
 
 
 def write_report(error: BaseException) -> Path | None:

@@ -13,8 +13,7 @@ from spec_kitty_orchestrator.app.checks import Level
 from spec_kitty_orchestrator.app.doctor import Diagnosis, diagnose
 from spec_kitty_orchestrator.cli import findings
 from spec_kitty_orchestrator.cli.options import Gate, ImplAgent, RepoRoot, ReviewAgent, project_folder
-from spec_kitty_orchestrator.machine.redaction import Redactor
-from spec_kitty_orchestrator.machine.secret_names import secret_values
+from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
 from spec_kitty_orchestrator.views import words
 from spec_kitty_orchestrator.views.console import SteadyConsole
 

@@ -137,7 +137,9 @@ def run_now(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], limit_s: 
     return watch.result()
 
 
-async def conduct(begin: Callable[[], Process], limit_s: float, output: "Output | None" = None) -> Reply:
+async def conduct(
+    begin: Callable[[], Process], limit_s: float, output: "_Beginning | _End | None" = None
+) -> Reply:
     """Begin a child in a worker thread and see it to its end, as `run` does; `output` is for its stdout.
 
     Raises:
@@ -209,23 +211,6 @@ class Spawned:
         self.stderr.close()
 
 
-class Output(Protocol):
-    """Keeps of a stream what is wanted."""
-
-    @property
-    def full(self) -> bool:
-        """Whether more came than is wanted, so that the child is to be stopped."""
-        ...
-
-    def add(self, chunk: bytes) -> None:
-        """Take the next bytes."""
-        ...
-
-    def value(self) -> bytes:
-        """Return what is kept."""
-        ...
-
-
 class _Beginning:
     """Keeps what comes first, and wants no more than that; all of it without a bound."""
 
@@ -269,7 +254,7 @@ class _End:
 class _Watch:
     """One child, seen to its end by a thread: `run`, then `result`."""
 
-    def __init__(self, begin: Callable[[], Process], limit_s: float, output: Output) -> None:
+    def __init__(self, begin: Callable[[], Process], limit_s: float, output: _Beginning | _End) -> None:
         self.stop = threading.Event()
         self._reply: Reply | None = None
         self._error: OSError | None = None

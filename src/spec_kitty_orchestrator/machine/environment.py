@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from spec_kitty_orchestrator.machine.process import MARKER
-from spec_kitty_orchestrator.machine.secret_names import is_secret_name
+from spec_kitty_orchestrator.machine.redaction import is_secret_name
 
 EVERYBODY = tuple(
     """

@@ -19,13 +19,12 @@ from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Ro
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine import attempt_files, files, logs, process
-from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
-from spec_kitty_orchestrator.machine.delivery import PromptTooLong, deliver
-from spec_kitty_orchestrator.machine.family import Family
-from spec_kitty_orchestrator.machine.harvest import harvest, save, scrub
+from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents, PromptTooLong, deliver
+from spec_kitty_orchestrator.machine.attempt_files import harvest, save, scrub
+from spec_kitty_orchestrator.machine.process_tree import ProcessTree
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S, Grace, Running, stop, stop_running, sweep
-from spec_kitty_orchestrator.machine.watch import Signs, Tables, watch
+from spec_kitty_orchestrator.machine.watchdog import Signs, Tables, watch
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.quantities import spelled
 
@@ -239,18 +238,16 @@ class LocalAgents(ConfiguredAgents):
     ) -> AgentReport:
         otherwise: tuple[Outcome, str] | None = None
         leftovers = 0
-        family = running.signs.family
+        tree = running.signs.tree
         if not ended:
             if running.grace is not None:
                 otherwise = (Outcome.CANCELED, "the run was stopped")
             else:
                 running.grace = Grace(STOP_GRACE_S)
                 otherwise = self._too_long(attempt, running)
-            leftovers = await stop(running.child, attempt.id, running.grace, stop_signal, family)
+            leftovers = await stop(running.child, attempt.id, running.grace, stop_signal, tree)
         exit_code = await anyio.to_thread.run_sync(process.read_exit, Path(attempt.directory))
-        return await self._harvest(
-            attempt, exit_code, family=family, leftovers=leftovers, otherwise=otherwise
-        )
+        return await self._harvest(attempt, exit_code, tree=tree, leftovers=leftovers, otherwise=otherwise)
 
     def _too_long(self, attempt: Attempt, running: _Running) -> tuple[Outcome, str]:
         if running.stalled:
@@ -265,11 +262,11 @@ class LocalAgents(ConfiguredAgents):
         attempt: Attempt,
         exit_code: int | None,
         *,
-        family: Family | None = None,
+        tree: ProcessTree | None = None,
         leftovers: int = 0,
         otherwise: tuple[Outcome, str] | None = None,
     ) -> AgentReport:
-        leftovers += await sweep(attempt.id, family)
+        leftovers += await sweep(attempt.id, tree)
         if leftovers:
             _log.warning("processes of the attempt outlived it", attempt=attempt.id, killed=leftovers)
         spec, _ = self.agent(attempt.agent)

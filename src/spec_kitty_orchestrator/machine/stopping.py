@@ -15,8 +15,8 @@ import anyio
 import anyio.to_thread
 import psutil
 
-from spec_kitty_orchestrator.machine.family import Family, read_table
 from spec_kitty_orchestrator.machine.process import Child, find_marked, is_running, wait
+from spec_kitty_orchestrator.machine.process_tree import ProcessTree, read_table
 
 STOP_GRACE_S = 8.0
 """From the first signal of a stop to KILL; the slowest CLI seen needed 2 s to save its session."""
@@ -82,7 +82,7 @@ async def stop(
     marker: str,
     grace: Grace,
     first: Literal["INT", "TERM"] = "TERM",
-    family: Family | None = None,
+    tree: ProcessTree | None = None,
 ) -> int:
     """Stop the child with everything that it started; every wait is bounded.
 
@@ -91,13 +91,13 @@ async def stop(
         marker: the attempt's id.
         grace: can be shortened meanwhile.
         first: the gentler signal that the CLI cleans up better on.
-        family: what was seen of the attempt's processes while it ran.
+        tree: what was seen of the attempt's processes while it ran.
 
     Returns:
         How many processes outlived the child and were killed.
     """
-    family = family or Family(child)
-    await anyio.to_thread.run_sync(_look, family)
+    tree = tree or ProcessTree(child)
+    await anyio.to_thread.run_sync(_look, tree)
     # INT gets half of the grace where a CLI cleans up better on it; TERM follows if it does not react.
     ladder = [(signal.SIGINT, 0.5), (signal.SIGTERM, 1.0)] if first == "INT" else [(signal.SIGTERM, 1.0)]
     for gentle, share in ladder:
@@ -105,17 +105,17 @@ async def stop(
         if await grace.outlasts(child, share):
             break
     else:
-        await anyio.to_thread.run_sync(_look, family)
+        await anyio.to_thread.run_sync(_look, tree)
         await anyio.to_thread.run_sync(_signal_group, child, signal.SIGKILL)
         with anyio.move_on_after(KILL_WAIT_S):
             await wait(child)
-    return await sweep(marker, family)
+    return await sweep(marker, tree)
 
 
-def _look(family: Family) -> None:
+def _look(tree: ProcessTree) -> None:
     # Where nothing can be read, who was seen before is still known, and ended all the same.
     with suppress(OSError, psutil.Error):
-        family.update(read_table())
+        tree.update(read_table())
 
 
 def _signal_group(child: Child, number: signal.Signals) -> None:
@@ -125,13 +125,13 @@ def _signal_group(child: Child, number: signal.Signals) -> None:
             os.killpg(child.pid, number)
 
 
-async def sweep(marker: str, family: Family | None = None) -> int:
-    """End whatever still carries the marker or was seen as one of the family; every wait is bounded.
+async def sweep(marker: str, tree: ProcessTree | None = None) -> int:
+    """End whatever still carries the marker or was seen as one of the tree; every wait is bounded.
 
     Returns:
         How many processes there were.
     """
-    known = family or Family()
+    known = tree or ProcessTree()
     ended: set[Child] = set()
     for _ in range(SWEEP_ROUNDS):
         survivors = await anyio.to_thread.run_sync(_survivors, marker, known)
@@ -146,11 +146,11 @@ async def sweep(marker: str, family: Family | None = None) -> int:
     return len(ended)
 
 
-def _survivors(marker: str, family: Family) -> set[Child]:
+def _survivors(marker: str, tree: ProcessTree) -> set[Child]:
     with suppress(OSError, psutil.Error):
-        family.add(find_marked(marker))
-    _look(family)
-    return family.alive()
+        tree.add(find_marked(marker))
+    _look(tree)
+    return tree.alive()
 
 
 def _signal_each(children: set[Child], number: signal.Signals) -> None:

@@ -10,8 +10,7 @@ from typing import IO, Any, TextIO
 import anyio
 from rich.console import Console
 
-from spec_kitty_orchestrator.machine.redaction import Redactor
-from spec_kitty_orchestrator.machine.secret_names import secret_values
+from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
 
 
 class SteadyConsole(Console):

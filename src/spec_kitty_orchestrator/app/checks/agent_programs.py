@@ -16,7 +16,7 @@ import anyio.to_thread
 
 from spec_kitty_orchestrator.agents.spec import Agent, ListsModels, Login
 from spec_kitty_orchestrator.agents.versions import read_version
-from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
+from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
 from spec_kitty_orchestrator.machine.probe import Answer, ask
 
 MOST_AT_ONCE = 2

@@ -24,7 +24,7 @@ from spec_kitty_orchestrator.errors import (
     ConfigError,
     OrchestratorError,
 )
-from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
+from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
 from spec_kitty_orchestrator.machine.runner import LocalAgents
 
 _OTHERS = "spec-kitty-orchestrator agents"

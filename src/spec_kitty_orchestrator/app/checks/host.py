@@ -11,7 +11,7 @@ from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
 from spec_kitty_orchestrator.errors import HostError, HostIncompatible, HostMissing, HostRefusal
 from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.host.locate import HOST_NAME
-from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
+from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
 from spec_kitty_orchestrator.ports import Host
 
 NO_MISSION = "no-such-mission-policy-check"

@@ -12,7 +12,7 @@ from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import JOURNALS, LOGS
 from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.machine.environment import environment
-from spec_kitty_orchestrator.machine.gate_programs import missing_program, of_shell
+from spec_kitty_orchestrator.machine.gates import missing_program, of_shell
 
 
 def check_program() -> Finding:

@@ -17,7 +17,7 @@ from spec_kitty_orchestrator.app.repository import (
     status_checkout,
     unsaved,
 )
-from spec_kitty_orchestrator.app.runs import describe_end, known_run, strays
+from spec_kitty_orchestrator.app.runs import describe_end, known_run, orphans
 from spec_kitty_orchestrator.core.model import Lane, MissionState
 from spec_kitty_orchestrator.errors import (
     JournalError,
@@ -134,7 +134,7 @@ def _way_on(
 async def check_earlier_run(root: Path, slug: str) -> list[Finding]:
     """Say what an earlier run of the mission has left."""
     run = await known_run(root, slug)
-    alive = await to_thread.run_sync(strays, root, slug)
+    alive = await to_thread.run_sync(orphans, root, slug)
     found = []
     if run.damage is not None:
         text = f"the journal of the earlier run is damaged: {run.damage}"

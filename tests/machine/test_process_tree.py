@@ -8,79 +8,77 @@ from collections.abc import Mapping
 import psutil
 import pytest
 
-from spec_kitty_orchestrator.machine import family as family_module
-from spec_kitty_orchestrator.machine.family import Family, Row, read_table
+from spec_kitty_orchestrator.machine import process_tree
 from spec_kitty_orchestrator.machine.process import Child
+from spec_kitty_orchestrator.machine.process_tree import ProcessTree, Row, read_table
 
 
 @pytest.fixture(autouse=True)
 def every_process_exists(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a process that a table names be found as the table says."""
-    monkeypatch.setattr(family_module, "_child", lambda row: Child(row.pid, row.started))
+    monkeypatch.setattr(process_tree, "_child", lambda row: Child(row.pid, row.started))
 
 
 def table(*rows: tuple[int, int, int], started: float = 100.0, busy_s: float = 1.0) -> Mapping[int, Row]:
     return {pid: Row(pid, parent, session, started, busy_s) for pid, parent, session in rows}
 
 
-def pids(family: Family) -> set[int]:
-    return {one.pid for one in family.members}
+def pids(tree: ProcessTree) -> set[int]:
+    return {one.pid for one in tree.members}
 
 
 def test_descendants_and_the_session_belong_to_it_and_nobody_else() -> None:
-    family = Family(Child(10, 100.0))
+    tree = ProcessTree(Child(10, 100.0))
 
-    busy_s = family.update(
-        table((1, 0, 1), (10, 1, 10), (11, 10, 10), (12, 11, 12), (13, 1, 10), (20, 1, 20))
-    )
+    busy_s = tree.update(table((1, 0, 1), (10, 1, 10), (11, 10, 10), (12, 11, 12), (13, 1, 10), (20, 1, 20)))
 
-    assert pids(family) == {10, 11, 12, 13}
+    assert pids(tree) == {10, 11, 12, 13}
     assert busy_s == 4.0
 
 
 def test_who_loses_its_parents_is_remembered_and_so_are_its_later_children() -> None:
-    family = Family(Child(10, 100.0))
-    family.update(table((10, 1, 10), (11, 10, 10), (12, 11, 12)))
+    tree = ProcessTree(Child(10, 100.0))
+    tree.update(table((10, 1, 10), (11, 10, 10), (12, 11, 12)))
 
-    family.update(table((12, 1, 12), (13, 12, 12), (20, 1, 20)))
+    tree.update(table((12, 1, 12), (13, 12, 12), (20, 1, 20)))
 
-    assert pids(family) == {12, 13}
+    assert pids(tree) == {12, 13}
 
 
 def test_the_session_of_a_leader_that_is_gone_still_tells_whose_it_is() -> None:
-    family = Family(Child(10, 100.0))
-    family.update(table((10, 1, 10), (12, 10, 12), (13, 12, 12)))
+    tree = ProcessTree(Child(10, 100.0))
+    tree.update(table((10, 1, 10), (12, 10, 12), (13, 12, 12)))
 
-    family.update(table((14, 1, 12), (15, 1, 10)))
+    tree.update(table((14, 1, 12), (15, 1, 10)))
 
-    assert pids(family) == {14, 15}
+    assert pids(tree) == {14, 15}
 
 
 def test_a_pid_that_another_process_got_is_not_ours_nor_is_its_session() -> None:
-    family = Family(Child(10, 100.0))
-    family.update(table((10, 1, 10), (12, 10, 12)))
+    tree = ProcessTree(Child(10, 100.0))
+    tree.update(table((10, 1, 10), (12, 10, 12)))
 
-    family.update(table((10, 1, 10), (12, 1, 12), (13, 12, 12), (14, 10, 10), started=500.0))
+    tree.update(table((10, 1, 10), (12, 1, 12), (13, 12, 12), (14, 10, 10), started=500.0))
 
-    assert pids(family) == set()
+    assert pids(tree) == set()
 
 
 def test_a_session_that_was_empty_once_is_not_ours_any_more() -> None:
-    family = Family(Child(10, 100.0))
-    family.update(table((10, 1, 10), (11, 10, 10)))
-    family.update(table((20, 1, 20)))
+    tree = ProcessTree(Child(10, 100.0))
+    tree.update(table((10, 1, 10), (11, 10, 10)))
+    tree.update(table((20, 1, 20)))
 
-    family.update(table((30, 1, 10), started=500.0))
+    tree.update(table((30, 1, 10), started=500.0))
 
-    assert pids(family) == set()
+    assert pids(tree) == set()
 
 
 def test_we_ourselves_are_never_part_of_it() -> None:
-    family = Family(Child(10, 100.0))
+    tree = ProcessTree(Child(10, 100.0))
 
-    family.update(table((10, 1, 10), (os.getpid(), 10, 10)))
+    tree.update(table((10, 1, 10), (os.getpid(), 10, 10)))
 
-    assert pids(family) == {10}
+    assert pids(tree) == {10}
 
 
 def test_the_table_tells_of_real_processes_what_the_system_tells() -> None:

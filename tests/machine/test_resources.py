@@ -7,7 +7,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from spec_kitty_orchestrator.machine.headroom import (
+from spec_kitty_orchestrator.machine.resources import (
     MachineHeadroom,
     free_disk_below,
     free_memory_here,

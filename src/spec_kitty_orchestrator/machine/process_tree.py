@@ -64,7 +64,7 @@ def _other_rows() -> Iterator[Row]:
                 yield Row(process.pid, told["ppid"] or 0, os.getsid(process.pid), told["create_time"], busy)
 
 
-class Family:
+class ProcessTree:
     """The processes of one attempt that were seen so far."""
 
     def __init__(self, *members: Child) -> None:

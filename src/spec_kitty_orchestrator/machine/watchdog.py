@@ -13,8 +13,8 @@ import anyio
 import anyio.to_thread
 import psutil
 
-from spec_kitty_orchestrator.machine.family import Family, Table, read_table
 from spec_kitty_orchestrator.machine.process import Child, find_marked
+from spec_kitty_orchestrator.machine.process_tree import ProcessTree, Table, read_table
 
 FIRST_LOOK_S = 0.25
 """After the start; the next ones come after twice as long each, up to `LOOK_S`."""
@@ -85,7 +85,7 @@ class Signs:
 
     def __init__(self, child: Child, marker: str, directory: Path, workspace: Path) -> None:
         """Nothing is looked at yet."""
-        self.family = Family(child)
+        self.tree = ProcessTree(child)
         self._marker = marker
         self._logs = (directory / "stdout.log", directory / "stderr.log")
         self._workspace = workspace
@@ -95,16 +95,16 @@ class Signs:
 
     def cheap(self, table: Table, elapsed_s: float) -> bool:
         """Tell whether output was written, a process joined, or processor time was used."""
-        before = self.family.members
-        busy_s = self.family.update(table)
+        before = self.tree.members
+        busy_s = self.tree.update(table)
         used_s, self._busy_s = busy_s - self._busy_s, busy_s
         written, self._written = self._written, tuple(map(_written, self._logs))
-        joined = self.family.members - before
+        joined = self.tree.members - before
         return written != self._written or bool(joined) or used_s > BUSY_SHARE * elapsed_s
 
     def thorough(self) -> bool:
-        """Tell whether the worktree changed, or a process shows up that had left the family unseen."""
-        found = self.family.add(find_marked(self._marker)) > 0
+        """Tell whether the worktree changed, or a process shows up that had left the tree unseen."""
+        found = self.tree.add(find_marked(self._marker)) > 0
         entries, self._entries = self._entries, _newest(self._workspace)
         return found or entries != self._entries
 

@@ -7,7 +7,7 @@ import pytest
 from spec_kitty_orchestrator.agents import BUILT_IN, find
 from spec_kitty_orchestrator.agents.spec import AgentSettings
 from spec_kitty_orchestrator.core.model import Role
-from spec_kitty_orchestrator.machine.configured import ConfiguredAgents
+from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
 
 
 def environment_of(name: str, role: Role, root: Path, **env: str) -> dict[str, str]:

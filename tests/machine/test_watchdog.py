@@ -9,10 +9,10 @@ import anyio
 import psutil
 import pytest
 
-from spec_kitty_orchestrator.machine import watch as watch_module
-from spec_kitty_orchestrator.machine.family import Row, Table, read_table
+from spec_kitty_orchestrator.machine import watchdog
 from spec_kitty_orchestrator.machine.process import Child
-from spec_kitty_orchestrator.machine.watch import Signs, Stillness, Tables, watch
+from spec_kitty_orchestrator.machine.process_tree import Row, Table, read_table
+from spec_kitty_orchestrator.machine.watchdog import Signs, Stillness, Tables, watch
 
 LIMIT_S = 20
 QUIET = Child(10, 100.0)
@@ -25,7 +25,7 @@ def rows(busy_s: float = 0.0, *more: int) -> Table:
 @pytest.fixture(autouse=True)
 def every_process_exists(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "spec_kitty_orchestrator.machine.family._child", lambda row: Child(row.pid, row.started)
+        "spec_kitty_orchestrator.machine.process_tree._child", lambda row: Child(row.pid, row.started)
     )
 
 
@@ -77,11 +77,11 @@ def test_a_changed_file_and_a_new_one_are_signs(signs: Signs, tmp_path: Path) ->
 def test_a_huge_worktree_costs_no_more_than_a_part_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch_module, "MOST_ENTRIES", 50)
+    monkeypatch.setattr(watchdog, "MOST_ENTRIES", 50)
     for number in range(100):
         (tmp_path / f"{number}.txt").touch()
 
-    assert watch_module._newest(tmp_path)[0] == 50
+    assert watchdog._newest(tmp_path)[0] == 50
 
 
 def test_a_worktree_that_is_gone_is_no_obstacle(tmp_path: Path) -> None:
@@ -102,14 +102,14 @@ async def test_a_busy_child_that_prints_nothing_is_seen(
         signs = Signs(child, "no-such-marker", tmp_path, tmp_path)
         try:
             with anyio.fail_after(LIMIT_S):
-                while len(signs.family.members) < 2:
+                while len(signs.tree.members) < 2:
                     signs.cheap(read_table(), 1e9)
                     await anyio.lowlevel.checkpoint()
                 # No output and no new process any more: it can only be the processor time.
                 while not signs.cheap(read_table(), 0.0):
                     await anyio.lowlevel.checkpoint()
         finally:
-            for one in signs.family.members:
+            for one in signs.tree.members:
                 psutil.Process(one.pid).kill()
 
 
@@ -151,7 +151,7 @@ class Told:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FIRST_LOOK_S", "LOOK_S", "THOROUGH_LOOK_S"):
-        monkeypatch.setattr(watch_module, name, 0.001)
+        monkeypatch.setattr(watchdog, name, 0.001)
 
 
 async def watched(signs: Told, limit_s: float) -> list[str]:
@@ -172,7 +172,7 @@ async def test_who_never_moves_is_warned_of_and_then_stalled() -> None:
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("fails", [False, True])
 async def test_who_moves_or_cannot_be_looked_at_is_not_stalled(fails: bool) -> None:
-    signs = Told([True] * 200, fails)
+    signs = Told([True] * 40, fails)
 
     await watched(signs, 0.02)
 
@@ -187,7 +187,7 @@ async def test_attempts_that_ask_at_the_same_time_share_one_table(monkeypatch: p
         reads.append(1)
         return {}
 
-    monkeypatch.setattr(watch_module, "read_table", read)
+    monkeypatch.setattr(watchdog, "read_table", read)
     tables = Tables()
 
     async with anyio.create_task_group() as tasks:
@@ -209,7 +209,7 @@ async def test_processes_that_cannot_be_read_stop_nobody(monkeypatch: pytest.Mon
             raise failures.pop()
         return {}
 
-    monkeypatch.setattr(watch_module, "read_table", read)
+    monkeypatch.setattr(watchdog, "read_table", read)
 
     assert await watched(Told([]), 0.05) == ["warned", "stalled"]
     assert failures == []

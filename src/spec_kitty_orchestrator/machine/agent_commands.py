@@ -1,4 +1,4 @@
-"""The agents of the configuration: what would run for each, in which environment, and what that allows."""
+"""What would run for each configured agent: its argv, its environment, its prompt, and what that allows."""
 
 import os
 import shutil
@@ -7,11 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from spec_kitty_orchestrator.agents.fit import command_misfits, permission_misfits
-from spec_kitty_orchestrator.agents.spec import Agent, AgentCommand, AgentSettings, Assignment
+from spec_kitty_orchestrator.agents.spec import (
+    PROMPT_FILE,
+    PROMPT_WORD,
+    Agent,
+    AgentCommand,
+    AgentSettings,
+    Assignment,
+    Permissions,
+)
+from spec_kitty_orchestrator.core.host_rules import BANNED_FLAGS
 from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
 from spec_kitty_orchestrator.errors import OrchestratorError, PreflightError
 from spec_kitty_orchestrator.machine.environment import environment
-from spec_kitty_orchestrator.machine.policy import policy_of
 
 
 class ConfiguredAgents:
@@ -122,3 +130,63 @@ class ConfiguredAgents:
                 # There is no such user.
                 return None
         return shutil.which(program, path=env.get("PATH", os.defpath))
+
+
+ORCHESTRATOR_ID = "spec-kitty-orchestrator"
+CUSTOM = "custom"
+"""What the policy says of modes that a person's own arguments decide."""
+
+
+def policy_of(
+    agent: Agent, settings: AgentSettings, role: Role, command: AgentCommand, version: str
+) -> PolicyMetadata:
+    """Tell what `command` really allows; `version` is ours."""
+    words = {word.partition("=")[0] for word in command.argv}
+    allowed = agent.permissions(role)
+    if settings.extra_args:
+        # What somebody adds may loosen or tighten what the module asks for: we cannot vouch for it.
+        allowed = Permissions(CUSTOM, CUSTOM, CUSTOM)
+    return PolicyMetadata(
+        orchestrator_id=ORCHESTRATOR_ID,
+        # Build metadata is free text, and the host refuses some words in it.
+        orchestrator_version=version.partition("+")[0],
+        agent_family=agent.family,
+        approval_mode=allowed.approval_mode,
+        sandbox_mode=allowed.sandbox_mode,
+        network_mode=allowed.network_mode,
+        dangerous_flags=tuple(flag for flag in BANNED_FLAGS if flag in words),
+    )
+
+
+LONGEST_WORD_BYTES = 128 * 1024 - 1
+"""Linux takes no longer word in an argv (`MAX_ARG_STRLEN`); to stay below it everywhere costs nothing."""
+
+
+class PromptTooLong(Exception):
+    """The prompt does not fit into an argv; the message says by how much."""
+
+
+def deliver(command: AgentCommand, directory: Path) -> tuple[AgentCommand, str]:
+    """Put the prompt where the CLI looks for it.
+
+    Returns:
+        What really runs, and the file that is its standard input: a name in `directory`, or a path.
+
+    Raises:
+        PromptTooLong: the CLI takes the prompt as an argument only, and it is too long for one.
+        OSError: the prompt cannot be read.
+    """
+    if command.prompt == "stdin":
+        return command, PROMPT_FILE
+    if command.prompt == "argument":
+        # A process cannot be given a NUL in an argument.
+        text = (directory / PROMPT_FILE).read_text(encoding="utf-8").replace("\0", "\ufffd")
+        argv = tuple(word.replace(PROMPT_WORD, text) for word in command.argv)
+        longest = max(len(os.fsencode(word)) for word in argv)
+        if longest > LONGEST_WORD_BYTES:
+            raise PromptTooLong(
+                f"its prompt has {longest:,} bytes, but {command.argv[0]} takes it as an argument only, and "
+                f"that holds {LONGEST_WORD_BYTES:,} at most; use another agent, or a shorter work package"
+            )
+        command = replace(command, argv=argv)
+    return command, os.devnull

@@ -20,7 +20,7 @@ from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S, Grace, stop, 
 
 
 @dataclass(frozen=True)
-class Stray:
+class Orphan:
     """A running process of an attempt; `directory` is the attempt's."""
 
     child: Child
@@ -28,7 +28,7 @@ class Stray:
     directory: Path
 
 
-def find_strays(logs: Path) -> list[Stray]:
+def find_orphans(logs: Path) -> list[Orphan]:
     """Find this user's running processes that belong to an attempt below a mission's log folder.
 
     Not for the event loop.
@@ -44,7 +44,7 @@ def find_strays(logs: Path) -> list[Stray]:
             if marker in attempts:
                 running = psutil.Process(pid)
                 if running.uids().real == os.getuid() and running.status() != psutil.STATUS_ZOMBIE:
-                    found.append(Stray(Child(pid, running.create_time()), marker, attempts[marker]))
+                    found.append(Orphan(Child(pid, running.create_time()), marker, attempts[marker]))
     return found
 
 
@@ -67,13 +67,13 @@ def _marker(pid: int) -> str:
     return psutil.Process(pid).environ().get(MARKER, "")
 
 
-async def stop_strays(logs: Path, grace_s: float = STOP_GRACE_S) -> list[Stray]:
+async def stop_orphans(logs: Path, grace_s: float = STOP_GRACE_S) -> list[Orphan]:
     """Stop every attempt below a mission's log folder, all at once; every wait is bounded.
 
     Returns:
         The processes that were found running, before they were stopped.
     """
-    found = await anyio.to_thread.run_sync(find_strays, logs)
+    found = await anyio.to_thread.run_sync(find_orphans, logs)
     async with anyio.create_task_group() as tasks:
         for marker, directory in {one.marker: one.directory for one in found}.items():
             tasks.start_soon(_stop, marker, directory, grace_s)
