@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.cli.working import ONE, AtWork, at_work, attempts, host_of_one, lane_of
 
-from spec_kitty_orchestrator.machine.strays import find_strays
+from spec_kitty_orchestrator.machine.orphans import find_orphans
 
 SLUG = "demo-01ABC"
 TWO = ("--impl-agent", "two", "--review-agent", "two")
@@ -53,7 +53,7 @@ def test_an_attempt_of_an_agent_that_is_chosen_no_more_is_stopped_by_an_abort(pr
         done = project.run("abort")
         assert done.returncode == 0, done.stderr
         assert working.agent_is_gone()
-    assert find_strays(project.root / ".kittify" / "logs" / SLUG) == []
+    assert find_orphans(project.root / ".kittify" / "logs" / SLUG) == []
 
 
 def test_a_run_that_was_aborted_goes_on_with_other_agents(project: Project) -> None:
