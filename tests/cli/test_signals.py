@@ -35,6 +35,20 @@ def work(project: Project, *, drains: bool = False) -> Work:
     return Work(open_project(project.root, {}, {}), "m", chosen)
 
 
+def test_exit_codes_reach_a_command_whose_parent_ignores_the_ends_of_children(project: Project) -> None:
+    project.git("config", "commit.gpgsign", "true")
+    project.git("config", "gpg.program", "false")
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        # The child inherits both; what it left is told by what it printed, since its exit code is lost here.
+        done = project.run("doctor")
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    assert "git cannot sign commits" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)]
 )

@@ -3,6 +3,7 @@
 Whatever goes wrong becomes one message on stderr and the exit code of its class; never a traceback.
 """
 
+import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -108,6 +109,10 @@ def command_line() -> TyperGroup:
 
 def main() -> None:
     """Run the command line; the console script `spec-kitty-orchestrator`."""
+    # Whoever started us may ignore SIGCHLD, and then no exit code of a child would reach us; or block signals,
+    # and then agents would inherit that too.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character must not end a run.
         if hasattr(stream, "reconfigure"):
