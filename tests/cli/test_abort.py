@@ -143,7 +143,8 @@ def test_agents_that_a_killed_run_left_behind_are_stopped(project: Project) -> N
 def test_a_process_that_only_reuses_the_number_of_the_run_is_left_alone(project: Project) -> None:
     journal(project)
     with started(AGENT) as stranger:
-        owner = {"pid": stranger.pid, "create_time": 1.0, "started_at": AT, "host": "h", "mission": SLUG}
+        process = {"pid": stranger.pid, "started": 1.0, "boot": "another"}
+        owner = {"process": process, "started_at": AT, "host": "h", "mission": SLUG}
         (folder(project) / "owner.json").write_text(json.dumps(owner))
         assert project.run("abort").returncode == 0
         assert psutil.Process(stranger.pid).status() != psutil.STATUS_ZOMBIE

@@ -8,6 +8,7 @@ import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from errno import EMFILE
 from pathlib import Path
 from uuid import uuid4
@@ -146,7 +147,7 @@ async def test_the_prompt_is_stdin_and_output_goes_to_private_files(directory: P
     assert (directory / "stdout.log").read_text() == "the prompt"
     assert (directory / "stderr.log").read_text() == "oops\n"
     record = json.loads((directory / "process.json").read_text())
-    assert Child(record["pid"], record["create_time"]) == child
+    assert Child(record["pid"], record["started"], record["boot"]) == child
     for name in ("stdout.log", "stderr.log", "process.json", "exit"):
         assert stat.S_IMODE((directory / name).stat().st_mode) == 0o600
 
@@ -278,7 +279,7 @@ async def test_a_process_that_was_not_recorded_is_found_by_its_marker(
     (directory / "process.json").unlink()
     if record == "mine":
         # What a pid that was given to another process looks like.
-        record = json.dumps({"pid": os.getpid(), "create_time": 1.0})
+        record = json.dumps({"pid": os.getpid(), "started": 1.0, "boot": process.boot()})
     if record is not None:
         (directory / "process.json").write_text(record)
 
@@ -289,9 +290,27 @@ async def test_a_process_that_was_not_recorded_is_found_by_its_marker(
 @pytest.mark.asyncio
 async def test_a_recorded_pid_that_belongs_to_another_process_is_lost(directory: Path, marker: str) -> None:
     (directory / "stdout.log").touch()
-    (directory / "process.json").write_text(json.dumps({"pid": os.getpid(), "create_time": 1.0}))
+    mine = asdict(process.known(os.getpid()))
+    for other in ({"started": 1.0}, {"boot": "an earlier one"}):
+        (directory / "process.json").write_text(json.dumps(mine | other))
 
-    assert await process.state(directory, marker) == process.Lost()
+        assert await process.state(directory, marker) == process.Lost()
+
+
+@pytest.mark.asyncio
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the clock does not move a process's start")
+async def test_a_clock_that_is_set_makes_no_other_process_of_a_child(
+    directory: Path, marker: str, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = await start(lines.holder("parent"), directory, marker)
+    await lines.up(2)
+    told = psutil.boot_time()
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: told + 3600)
+
+    assert process.is_running(child)
+    assert await process.state(directory, marker) == process.Alive(child)
+    assert child.age_s < 600
+    await end(child, marker)
 
 
 @pytest.mark.asyncio

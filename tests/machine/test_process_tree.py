@@ -8,15 +8,8 @@ from collections.abc import Mapping
 import psutil
 import pytest
 
-from spec_kitty_orchestrator.machine import process_tree
-from spec_kitty_orchestrator.machine.process import Child
+from spec_kitty_orchestrator.machine.process import Child, known
 from spec_kitty_orchestrator.machine.process_tree import ProcessTree, Row, read_table
-
-
-@pytest.fixture(autouse=True)
-def every_process_exists(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a process that a table names be found as the table says."""
-    monkeypatch.setattr(process_tree, "_child", lambda row: Child(row.pid, row.started))
 
 
 def table(*rows: tuple[int, int, int], started: float = 100.0, busy_s: float = 1.0) -> Mapping[int, Row]:
@@ -88,7 +81,7 @@ def test_the_table_tells_of_real_processes_what_the_system_tells() -> None:
         assert child.stdin is not None
         child.stdin.close()
         assert (row.parent, row.session) == (os.getpid(), child.pid)
-        assert row.started == pytest.approx(psutil.Process(child.pid).create_time(), abs=0.5)
+        assert Child(row.pid, row.started) == known(child.pid)
         child.wait(20)
 
 
@@ -98,4 +91,4 @@ def test_where_there_is_no_proc_the_table_is_the_same(monkeypatch: pytest.Monkey
     other = read_table()[os.getpid()]
 
     assert (other.parent, other.session) == (direct.parent, direct.session)
-    assert other.started == pytest.approx(direct.started, abs=0.5)
+    assert other.started == psutil.Process().create_time()

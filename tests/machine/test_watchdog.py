@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from spec_kitty_orchestrator.machine import watchdog
-from spec_kitty_orchestrator.machine.process import Child
+from spec_kitty_orchestrator.machine.process import Child, known
 from spec_kitty_orchestrator.machine.process_tree import Row, Table, read_table
 from spec_kitty_orchestrator.machine.watchdog import Signs, Stillness, Tables, watch
 
@@ -20,13 +20,6 @@ QUIET = Child(10, 100.0)
 
 def rows(busy_s: float = 0.0, *more: int) -> Table:
     return {pid: Row(pid, 1, 10, 100.0, busy_s if pid == 10 else 0.0) for pid in (10, *more)}
-
-
-@pytest.fixture(autouse=True)
-def every_process_exists(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "spec_kitty_orchestrator.machine.process_tree._child", lambda row: Child(row.pid, row.started)
-    )
 
 
 @pytest.fixture
@@ -98,7 +91,7 @@ async def test_a_busy_child_that_prints_nothing_is_seen(
     monkeypatch.undo()
     spin = "import os\nos.setsid() if os.fork() == 0 else None\nwhile True: pass"
     async with await anyio.open_process([sys.executable, "-c", spin]) as agent:
-        child = Child(agent.pid, psutil.Process(agent.pid).create_time())
+        child = known(agent.pid)
         signs = Signs(child, "no-such-marker", tmp_path, tmp_path)
         try:
             with anyio.fail_after(LIMIT_S):

@@ -31,7 +31,7 @@ from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
 from spec_kitty_orchestrator.machine.logs import path_part
 from spec_kitty_orchestrator.machine.orphans import Orphan, stop_orphans
-from spec_kitty_orchestrator.machine.process import Child, is_running, wait
+from spec_kitty_orchestrator.machine.process import is_running, wait
 from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
 from spec_kitty_orchestrator.machine.scrub import scrub_unreported
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
@@ -134,7 +134,7 @@ async def stop_run(root: Path, run: KnownRun) -> Stopped:
 
 async def _stop_owner(run: KnownRun, owner: Owner) -> bool:
     """End the process that holds the lock; tell whether it had to be killed."""
-    process = Child(owner.pid, owner.create_time)
+    process = owner.process
     steps = (
         (signal.SIGTERM, FIRST_WAIT_S),
         (signal.SIGTERM, SECOND_WAIT_S),
@@ -156,7 +156,7 @@ async def _stop_owner(run: KnownRun, owner: Owner) -> bool:
 
 def _holds(run: KnownRun, owner: Owner) -> bool:
     now = MissionLock(run.directory, run.mission).holder()
-    return now is not None and (now.pid, now.create_time) == (owner.pid, owner.create_time)
+    return now is not None and now.process == owner.process
 
 
 async def record_abort(root: Path, run: KnownRun, stopped: Stopped, *, save: bool = True) -> tuple[str, ...]:

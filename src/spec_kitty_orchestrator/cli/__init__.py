@@ -109,8 +109,8 @@ def command_line() -> TyperGroup:
 
 def main() -> None:
     """Run the command line; the console script `spec-kitty-orchestrator`."""
-    # Whoever started us may ignore SIGCHLD, and then no exit code of a child would reach us, or block signals,
-    # which agents would inherit.
+    # Where SIGCHLD is ignored, as some supervisors leave it, no exit code of a child would reach us;
+    # and agents would inherit the signals that are blocked.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for stream in (sys.stdout, sys.stderr):

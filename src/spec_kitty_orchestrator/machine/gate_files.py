@@ -4,6 +4,7 @@ import hashlib
 import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import Literal
@@ -135,8 +136,10 @@ def write_ending(directory: Path, ending: Ending) -> Ending:
 
 def _seconds(directory: Path) -> float:
     with suppress(OSError, ValueError, TypeError, KeyError):
-        began = float(json.loads(files.read_record(directory / "process.json"))["create_time"])
-        return round(max(0.0, (directory / "exit").stat().st_mtime - began), 1)
+        began = datetime.fromisoformat(
+            json.loads(files.read_record(directory / "process.json"))["started_at"]
+        )
+        return round(max(0.0, (directory / "exit").stat().st_mtime - began.timestamp()), 1)
     return 0.0
 
 

@@ -10,7 +10,6 @@ import shutil
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from time import time
 
 import anyio
 import anyio.to_thread
@@ -176,8 +175,8 @@ class LocalGates:
         try:
             if self._stop_grace_s is not None:
                 running.request_stop(self._stop_grace_s)
-            # The clock of the wall, because it may have begun before this process did.
-            left_s = gate.timeout_s - max(0.0, time() - child.create_time)
+            # It may have begun before this process did.
+            left_s = gate.timeout_s - child.age_s
             running.scope.deadline = anyio.current_time() + left_s
             ended = False
             with running.scope:

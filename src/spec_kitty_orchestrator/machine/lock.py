@@ -1,5 +1,6 @@
 """One run per mission: a lock of the kernel's, so a crash of any kind releases it."""
 
+import os
 import platform
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -7,12 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-import psutil
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from spec_kitty_orchestrator.errors import RunActive, WorkspaceError
 from spec_kitty_orchestrator.machine.files import make_hidden_folder, write_record
+from spec_kitty_orchestrator.machine.process import Child, known
 
 _PROBE_GRACE_S = 0.5
 """`holder` takes the lock for an instant to see whether it is free; a starting run outwaits that."""
@@ -23,16 +24,20 @@ class Owner:
     """Who holds a mission's lock.
 
     Attributes:
-        create_time: when the process began, in seconds since the epoch; with `pid` it names one process.
+        process: the one that holds it.
         started_at: when the lock was taken.
         host: the machine's name.
     """
 
-    pid: int
-    create_time: float
+    process: Child
     started_at: datetime
     host: str
     mission: str
+
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self.process.pid
 
 
 _OWNER: Final = TypeAdapter(Owner)
@@ -116,8 +121,7 @@ class MissionLock:
         )
 
     def _write_owner(self) -> None:
-        process = psutil.Process()
-        owner = Owner(process.pid, process.create_time(), datetime.now(UTC), platform.node(), self.mission)
+        owner = Owner(known(os.getpid()), datetime.now(UTC), platform.node(), self.mission)
         write_record(self._owner_file, asdict(owner))
 
     def _read_owner(self) -> Owner | None:

@@ -15,7 +15,7 @@ import psutil
 from spec_kitty_orchestrator.machine import process
 from spec_kitty_orchestrator.machine.attempt_files import read_command
 from spec_kitty_orchestrator.machine.files import read_record
-from spec_kitty_orchestrator.machine.process import MARKER, Child
+from spec_kitty_orchestrator.machine.process import MARKER, Child, known
 from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S, Grace, stop, sweep
 
 
@@ -44,7 +44,7 @@ def find_orphans(logs: Path) -> list[Orphan]:
             if marker in attempts:
                 running = psutil.Process(pid)
                 if running.uids().real == os.getuid() and running.status() != psutil.STATUS_ZOMBIE:
-                    found.append(Orphan(Child(pid, running.create_time()), marker, attempts[marker]))
+                    found.append(Orphan(known(pid), marker, attempts[marker]))
     return found
 
 

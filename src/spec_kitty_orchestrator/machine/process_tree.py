@@ -12,16 +12,19 @@ from dataclasses import dataclass
 
 import psutil
 
-from spec_kitty_orchestrator.machine.process import Child, is_running
-
-_SAME_START_S = 1.0
-"""Start times of one process, computed from the boot time, differ less; those of a reused pid differ more."""
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+from spec_kitty_orchestrator.machine.process import (
+    ENDED,
+    TICKS_PER_S,
+    Child,
+    is_running,
+    read_stat,
+    started_s,
+)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One process: its start in seconds since the epoch; `busy_s` counts children that it has waited for."""
+    """One process: its start as `Child` tells it; `busy_s` counts children that it has waited for."""
 
     pid: int
     parent: int
@@ -40,19 +43,15 @@ def read_table() -> Table:
 
 
 def _linux_rows() -> Iterator[Row]:
-    boot = psutil.boot_time()
     with os.scandir("/proc") as entries:
         names = [entry.name for entry in entries if entry.name.isdigit()]
     for name in names:
         # Processes end while we look.
         with suppress(OSError, ValueError, IndexError):
-            # The name in parentheses can hold anything.
-            with open(f"/proc/{name}/stat", "rb", buffering=0) as file:  # noqa: PTH123 - at half the cost
-                fields = file.read(2048).rpartition(b") ")[2].split()
-            if fields[0] not in (b"Z", b"X"):
-                busy = sum(int(ticks) for ticks in fields[11:15]) / _TICKS_PER_S
-                started = int(fields[19]) / _TICKS_PER_S + boot
-                yield Row(int(name), int(fields[1]), int(fields[3]), started, busy)
+            fields = read_stat(name)
+            if fields[0] not in ENDED:
+                busy = sum(int(ticks) for ticks in fields[11:15]) / TICKS_PER_S
+                yield Row(int(name), int(fields[1]), int(fields[3]), started_s(fields), busy)
 
 
 def _other_rows() -> Iterator[Row]:
@@ -85,9 +84,7 @@ class ProcessTree:
         sessions = {one for one in self._sessions if one not in table or one in alive}
         joined = _descendants(table, alive) | {row.pid for row in table.values() if row.session in sessions}
         for pid in joined - {os.getpid(), *alive}:
-            found = _child(table[pid])
-            if found is not None:
-                alive[pid] = found
+            alive[pid] = Child(pid, table[pid].started)
         self._members = alive
         led = {pid for pid in alive if table[pid].session == pid}
         used = {row.session for row in table.values()}
@@ -119,11 +116,4 @@ def _descendants(table: Table, roots: Iterable[int]) -> set[int]:
 
 
 def _is(row: Row | None, child: Child) -> bool:
-    return row is not None and abs(row.started - child.create_time) < _SAME_START_S
-
-
-def _child(row: Row) -> Child | None:
-    with suppress(psutil.Error):
-        found = Child(row.pid, psutil.Process(row.pid).create_time())
-        return found if _is(row, found) else None
-    return None
+    return row is not None and Child(row.pid, row.started) == child

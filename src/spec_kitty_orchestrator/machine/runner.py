@@ -8,7 +8,6 @@ import errno
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from time import time
 from typing import Literal
 
 import anyio
@@ -204,8 +203,8 @@ class LocalAgents(ConfiguredAgents):
         try:
             if self._stop_grace_s is not None:
                 running.request_stop(self._stop_grace_s)
-            # The clock of the wall, because the attempt may have begun before this process did.
-            left_s = self._longest_s(attempt) - max(0.0, time() - child.create_time)
+            # The attempt may have begun before this process did.
+            left_s = self._longest_s(attempt) - child.age_s
             running.scope.deadline = anyio.current_time() + left_s
             ended = False
             with running.scope:
