@@ -123,7 +123,7 @@ def test_a_git_that_fails_is_a_failed_check(bot: Project) -> None:
     done = bot.run("agents", "check", "my-bot", "--run", "--json")
     assert done.returncode == 5, done.stderr
     assert failed(done) == ["run.git"]
-    assert json.loads(done.stdout)["checks"][-1]["text"].endswith("(7): no room")
+    assert ": no room; " in json.loads(done.stdout)["checks"][-1]["text"]
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,9 @@ async def test_calls_run_with_the_hosts_folder_on_path_and_no_upgrade_check(
     executable: Path, tmp_path: Path
 ) -> None:
     transport = RecordingTransport(success({"api_version": "1.5.0"}))
-    client = HostClient(tmp_path, executable=str(executable), transport=transport, env={"PATH": "/other"})
+    client = HostClient(
+        tmp_path, executable=str(executable), transport=transport, env={"PATH": "/other", "GIT_DIR": "/x"}
+    )
     assert await client.check_contract() == "1.5.0"
     assert transport.argv == [[str(executable), "orchestrator-api", "contract-version"]]
     assert transport.env == {"PATH": f"{executable.parent}:/other", "SPEC_KITTY_NO_UPGRADE_CHECK": "1"}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from spec_kitty_orchestrator.errors import HostMissing
+from spec_kitty_orchestrator.machine.environment import GIT_REDIRECTS
 
 HOST_NAME = "spec-kitty"
 _HOW_TO_INSTALL = "install it with: pipx install spec-kitty-cli, or put its folder on PATH"
@@ -26,12 +27,13 @@ def find_host(executable: str | None, env: Mapping[str, str]) -> str:
 
 
 def call_env(env: Mapping[str, str], executable: str) -> dict[str, str]:
-    """Return the environment of calls: the host's folder leads PATH, and it looks for no upgrade."""
+    """Return the environment of calls: the host leads PATH, for one, and no outer git redirects its own."""
     # Git runs `spec-kitty` by that name as a merge driver, so the folder must be on PATH.
     path = os.pathsep.join(
         part for part in (str(Path(executable).parent), env.get("PATH", os.defpath)) if part
     )
-    return {**env, "PATH": path, "SPEC_KITTY_NO_UPGRADE_CHECK": "1"}
+    kept = {name: value for name, value in env.items() if name not in GIT_REDIRECTS}
+    return {**kept, "PATH": path, "SPEC_KITTY_NO_UPGRADE_CHECK": "1"}
 
 
 def cores() -> int:

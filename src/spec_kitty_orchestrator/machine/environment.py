@@ -34,17 +34,18 @@ EVERYBODY = tuple(
 )
 """Names, and prefixes before `*`; what a prefix finds is left out if its name looks secret."""
 
-# What git exports to hooks; in an agent's environment it would redirect git to another repository.
-_GIT_REDIRECTS = frozenset(
+GIT_REDIRECTS = frozenset(
     f"GIT_{name}"
     for name in (
-        *("ALTERNATE_OBJECT_DIRECTORIES", "CEILING_DIRECTORIES", "COMMON_DIR", "CONFIG", "CONFIG_COUNT"),
-        *("CONFIG_PARAMETERS", "DIR", "GRAFT_FILE", "IMPLICIT_WORK_TREE", "INDEX_FILE", "LITERAL_PATHSPECS"),
+        *("ALTERNATE_OBJECT_DIRECTORIES", "COMMON_DIR", "CONFIG", "DIR", "GLOB_PATHSPECS"),
+        *("GRAFT_FILE", "ICASE_PATHSPECS", "IMPLICIT_WORK_TREE", "INDEX_FILE", "LITERAL_PATHSPECS"),
         *("NAMESPACE", "NO_REPLACE_OBJECTS", "OBJECT_DIRECTORY", "PREFIX", "QUARANTINE_PATH"),
         *("REFLOG_ACTION", "REPLACE_REF_BASE", "SHALLOW_FILE", "WORK_TREE"),
     )
 )
-_NEVER = ("SKO_", "GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_")
+"""What git exports to hooks; to a child it would name another repository or index than that of its folder."""
+
+_NEVER = ("SKO_", "GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_", "GIT_CONFIG_COUNT", "GIT_CONFIG_PARAMETERS")
 
 
 def environment(
@@ -65,7 +66,7 @@ def environment(
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(_NEVER) and name not in _GIT_REDIRECTS
+        if not name.startswith(_NEVER) and name not in GIT_REDIRECTS
     }
     common = _matching(kept, EVERYBODY)
     common = {one for one in common if one in EVERYBODY or not is_secret_name(one)}

@@ -12,29 +12,13 @@ import anyio
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine import child
 from spec_kitty_orchestrator.machine.child import Reply, tail
+from spec_kitty_orchestrator.machine.environment import GIT_REDIRECTS
 
 GIT_TIMEOUT_S = 300.0
 """For calls that read or move trees: a cold cache and a large repository take minutes, not more."""
 
 HOOK_TIMEOUT_S = 1800.0
 """For calls that run hooks of the user's, which may be a whole test suite."""
-
-# Most are set by a git hook or by an outer git; they would point our calls at another repository or index.
-_UNWANTED = (
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_COMMON_DIR",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_NAMESPACE",
-    "GIT_PREFIX",
-    "GIT_LITERAL_PATHSPECS",
-    "GIT_GLOB_PATHSPECS",
-    "GIT_ICASE_PATHSPECS",
-    # On this terminal gpg would ask for a passphrase, over what we show there.
-    "GPG_TTY",
-)
 
 _SETTINGS = ("-c", "core.quotepath=off", "-c", "core.fsmonitor=false")
 
@@ -166,7 +150,9 @@ class Git:
 
     def _environment(self) -> dict[str, str]:
         """Return our environment without another repository's variables and without any way to prompt."""
-        kept = {name: value for name, value in os.environ.items() if name not in _UNWANTED}
+        # On the terminal of GPG_TTY gpg would ask for a passphrase, over what we show there.
+        unwanted = {*GIT_REDIRECTS, "GPG_TTY"}
+        kept = {name: value for name, value in os.environ.items() if name not in unwanted}
         kept |= {
             "LC_ALL": "C",
             "GIT_TERMINAL_PROMPT": "0",

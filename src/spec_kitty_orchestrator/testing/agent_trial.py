@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -13,6 +12,8 @@ from spec_kitty_orchestrator.agents.spec import Agent
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role, Ruling, Workspace
 from spec_kitty_orchestrator.core.report import read_report
 from spec_kitty_orchestrator.core.verdict import read_verdict
+from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.ports import AgentRunner, AttemptRequest
 from spec_kitty_orchestrator.testing.agent_contract import Checked
 
@@ -21,7 +22,7 @@ GIT_LIMIT_S = 60.0
 """For one call of git, in a repository of two files."""
 _BRANCH = "trial"
 # Neither a key to sign with nor a hook of the user's belongs in a repository that nobody needs.
-_SETTINGS = ("-c", "commit.gpgsign=false", "-c", f"core.hooksPath={os.devnull}", "-c", "core.fsmonitor=false")
+_SETTINGS = ("-c", "commit.gpgsign=false", "-c", f"core.hooksPath={os.devnull}")
 
 _IMPLEMENT = """\
 This is a trial of how you are called; the project is empty.
@@ -78,7 +79,7 @@ class Trial:
                 found += await self._implement()
             if Role.REVIEW in self._agent.roles:
                 found += await self._review()
-        except _GitError as failure:
+        except WorkspaceError as failure:
             found.append(Checked("run.git", False, str(failure)))
         return tuple(found)
 
@@ -180,33 +181,8 @@ class Trial:
         return attempt, await self._runner.run(attempt)
 
     async def _git(self, *args: str, at: Path | None = None) -> str:
-        place = str(at or self._worktree)
-        argv = ["git", "-C", place, *_SETTINGS, *args]
-        shown = " ".join(("git", *args))
-        try:
-            with anyio.fail_after(GIT_LIMIT_S):
-                done = await anyio.run_process(
-                    argv, stdin=subprocess.DEVNULL, env=_environment(), check=False
-                )
-        except TimeoutError:
-            raise _GitError(f"`{shown}` in {place} did not end within {GIT_LIMIT_S:g} s") from None
-        except OSError as failure:
-            raise _GitError(f"`{shown}` cannot be started: {failure.strerror or failure}") from failure
-        if done.returncode:
-            said = done.stderr.decode("utf-8", "replace").strip()[-300:]
-            raise _GitError(f"`{shown}` failed in {place} ({done.returncode}): {said}")
-        return done.stdout.decode("utf-8", "replace").strip()
-
-
-class _GitError(Exception):
-    """Git could not do its part of a trial."""
-
-
-def _environment() -> dict[str, str]:
-    """Return ours without what points git at another repository, index or configuration."""
-    # An outer git or a hook sets them, and a trial would then commit to the repository of its user.
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    return kept | {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": ":"}
+        reply = await Git(at or self._worktree).run(*_SETTINGS, *args, timeout_s=GIT_LIMIT_S)
+        return reply.text.strip()
 
 
 def _word() -> str:
