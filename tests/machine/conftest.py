@@ -1,11 +1,17 @@
 import os
+import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import anyio
 import pytest
+from blockbuster import blockbuster_ctx
+from tests.machine.attempts import HOLD, Children
 
 from spec_kitty_orchestrator.core.model import Evidence, Workspace
+from spec_kitty_orchestrator.machine import process
 from spec_kitty_orchestrator.machine.staging import TRACES
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 from spec_kitty_orchestrator.ports import CommitRefusal
@@ -79,3 +85,30 @@ class Lane:
 @pytest.fixture
 def lane(tmp_path: Path) -> Lane:
     return Lane(tmp_path)
+
+
+@pytest.fixture
+def children(monkeypatch: pytest.MonkeyPatch) -> Iterator[Children]:
+    children = Children()
+    monkeypatch.setenv("PORT", children.port)
+    monkeypatch.setenv("HELD", HOLD)
+    yield children
+    children.close()
+
+
+@pytest.fixture
+def never_blocks() -> Iterator[None]:
+    """Fail the test if our code blocks its event loop."""
+    with blockbuster_ctx("spec_kitty_orchestrator"):
+        yield
+
+
+@pytest.fixture
+def attempt_id() -> Iterator[str]:
+    """The id of the test's attempt; whatever carries it when the test ends is a leak."""
+    attempt_id = uuid4().hex
+    yield attempt_id
+    leaked = process.find_marked(attempt_id)
+    for one in leaked:
+        os.kill(one.pid, signal.SIGKILL)
+    assert leaked == []

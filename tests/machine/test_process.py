@@ -3,27 +3,22 @@
 import json
 import os
 import signal
-import socket
 import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from errno import EMFILE
 from pathlib import Path
-from uuid import uuid4
 
 import anyio
 import anyio.to_thread
 import psutil
 import pytest
+from tests.machine.attempts import LIMIT_S, Children
 
 from spec_kitty_orchestrator.machine import process, stopping
 from spec_kitty_orchestrator.machine.environment import environment
 from spec_kitty_orchestrator.machine.process import Child
-
-LIMIT_S = 20
-"""Bounds each wait of a test; nothing here needs more than a fraction of it."""
 
 # Connects to the test and ends when the test says so. EOF proves to the test that it is gone.
 HOLD = """
@@ -46,42 +41,8 @@ with socket.create_connection(("127.0.0.1", int(port))) as line:
 """
 
 
-class Lines:
-    """The test's end of the connections of its children."""
-
-    def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.setblocking(False)
-        self.port = str(self._listener.getsockname()[1])
-        self._open: list[socket.socket] = []
-
-    def close(self) -> None:
-        for line in (*self._open, self._listener):
-            line.close()
-
-    async def up(self, count: int = 1) -> None:
-        """Wait until so many children are connected."""
-        with anyio.fail_after(LIMIT_S):
-            for _ in range(count):
-                await anyio.wait_readable(self._listener)
-                line, _ = self._listener.accept()
-                line.setblocking(False)
-                self._open.append(line)
-                await anyio.wait_readable(line)
-                assert line.recv(1) == b"+"
-
-    async def gone(self) -> None:
-        """Wait until every connected child is gone."""
-        with anyio.fail_after(LIMIT_S):
-            for line in self._open:
-                await anyio.wait_readable(line)
-                with suppress(ConnectionResetError):
-                    assert line.recv(1) == b""
-
-    def release(self) -> None:
-        """Let the connected children end by themselves."""
-        for line in self._open:
-            line.send(b"-")
+class Lines(Children):
+    """Connections of children that hold on until they are released."""
 
     def holder(self, *words: str) -> list[str]:
         return [sys.executable, "-c", HOLD, self.port, *words]
@@ -95,14 +56,9 @@ def lines() -> Iterator[Lines]:
 
 
 @pytest.fixture
-def marker() -> Iterator[str]:
-    """A marker of the test's own; whatever carries it when the test ends is a leak."""
-    marker = uuid4().hex
-    yield marker
-    leaked = process.find_marked(marker)
-    for one in leaked:
-        os.kill(one.pid, signal.SIGKILL)
-    assert leaked == []
+def marker(attempt_id: str) -> str:
+    """A marker of the test's own."""
+    return attempt_id
 
 
 @pytest.fixture
