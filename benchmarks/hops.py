@@ -110,7 +110,6 @@ def follow_one_wp() -> tuple[list[str], list[Beat]]:
         clock=StoppedClock(),
         observer=Watcher(),
         prompts=Prompts("${task}${report}", "${task}${feedback}${report}", "${task}${verdict}"),
-        max_concurrent=4,
         version="1.0.0",
     )
 

@@ -21,18 +21,18 @@ if TYPE_CHECKING:
         MissionState,
         Outcome,
         Phase,
-        Policy,
         PolicyMetadata,
         Result,
         Role,
-        Ruling,
-        Verdict,
-        WorkPackage,
         Workspace,
     )
+    from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit, Patience, Policy
     from spec_kitty_orchestrator.core.prompts import Prompts
-    from spec_kitty_orchestrator.core.scheduler import Finished, Idle, Snapshot, Stalled, Start, plan
-    from spec_kitty_orchestrator.core.verdict import read_verdict
+    from spec_kitty_orchestrator.core.run import begin, happened
+    from spec_kitty_orchestrator.core.run_state import RunState
+    from spec_kitty_orchestrator.core.scheduler import Finished, Idle, Stalled, Start, plan
+    from spec_kitty_orchestrator.core.verdict import Ruling, Verdict, read_verdict
+    from spec_kitty_orchestrator.core.work_package import WorkPackage
     from spec_kitty_orchestrator.driver.engine import Orchestrator
     from spec_kitty_orchestrator.driver.result import RunResult
     from spec_kitty_orchestrator.errors import (
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AgentReport",
     "Attempt",
+    "Budget",
     "ConfigError",
     "Finished",
     "HostError",
@@ -64,9 +65,11 @@ __all__ = [
     "JournalError",
     "Lane",
     "MissionState",
+    "OnRateLimit",
     "Orchestrator",
     "OrchestratorError",
     "Outcome",
+    "Patience",
     "Phase",
     "Policy",
     "PolicyMetadata",
@@ -77,7 +80,7 @@ __all__ = [
     "Ruling",
     "RunActive",
     "RunResult",
-    "Snapshot",
+    "RunState",
     "Stalled",
     "Start",
     "UsageError",
@@ -86,9 +89,11 @@ __all__ = [
     "Workspace",
     "WorkspaceError",
     "__version__",
+    "begin",
     "build",
     "build_agents",
     "connect",
+    "happened",
     "open_project",
     "plan",
     "read_verdict",
@@ -101,12 +106,15 @@ _HOMES = {
     "app.project": "open_project",
     "core.lifecycle": "resume step",
     "core.model": """
-        AgentReport Attempt Lane MissionState Outcome Phase Policy PolicyMetadata Result Role Ruling
-        Verdict WorkPackage Workspace
+        AgentReport Attempt Lane MissionState Outcome Phase PolicyMetadata Result Role Workspace
     """,
+    "core.policy": "Budget OnRateLimit Patience Policy",
     "core.prompts": "Prompts",
-    "core.scheduler": "Finished Idle Snapshot Stalled Start plan",
-    "core.verdict": "read_verdict",
+    "core.run": "begin happened",
+    "core.run_state": "RunState",
+    "core.scheduler": "Finished Idle Stalled Start plan",
+    "core.verdict": "Ruling Verdict read_verdict",
+    "core.work_package": "WorkPackage",
     "driver.engine": "Orchestrator",
     "driver.result": "RunResult",
     "errors": """

@@ -9,20 +9,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
 
-from spec_kitty_orchestrator.core.events import Event, GateBroken, GateFailed, GatesPassed, GatesStopped
-from spec_kitty_orchestrator.core.gates import GateStanding
+from spec_kitty_orchestrator.core.events import GateBroken, GateFailed, GatesPassed, GatesStopped
 from spec_kitty_orchestrator.core.model import (
     AgentReport,
     Attempt,
     Evidence,
     Lane,
     MissionState,
-    Policy,
     PolicyMetadata,
     Role,
-    WorkPackage,
     Workspace,
 )
+from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.run_events import AnyEvent
+from spec_kitty_orchestrator.core.run_state import RunState
 
 
 @dataclass(frozen=True)
@@ -228,6 +228,21 @@ class Workspaces(Protocol):
 
 
 @dataclass(frozen=True)
+class GateProgress:
+    """How far a turn of the gates is.
+
+    Attributes:
+        tree: the fingerprint of the workspace when the turn began, "" if it has not begun.
+        running: whether one of its gates still runs.
+        stopped: how many gates were stopped because they are no part of it.
+    """
+
+    tree: str = ""
+    running: bool = False
+    stopped: int = 0
+
+
+@dataclass(frozen=True)
 class GateReport:
     """What one turn of the gates came to.
 
@@ -243,11 +258,8 @@ class GateReport:
 class Gates(Protocol):
     """Runs the operator's gates as processes, one after the other, in the workspace of a work package."""
 
-    async def settle(self, wp_id: str, workspace: Workspace, head: str, turn: int) -> GateStanding:
-        """Stop every gate of the work package that is no part of this turn, and say how far the turn is.
-
-        A gate of an earlier start may still run though its command, or the commit, is no longer wanted.
-        """
+    async def settle(self, wp_id: str, workspace: Workspace, head: str, turn: int) -> GateProgress:
+        """Stop every gate of the work package that is no part of this turn, and say how far the turn is."""
         ...
 
     async def run(
@@ -259,21 +271,14 @@ class Gates(Protocol):
         turn: int,
         tree: str,
         moved: Callable[[], Awaitable[str]],
+        begun: Callable[[str, str], Awaitable[None]],
     ) -> GateReport:
         """Run the gates on the commit that is checked out, up to the first that does not pass.
 
         Safe to call again after a crash: a gate that still runs is waited for, and one that has ended is
-        not run again in the same turn.
-
-        Args:
-            wp_id: the work package.
-            workspace: where they run.
-            head: the commit that is checked out there.
-            number: for the names of the logs.
-            turn: counts from 1 how often the gates of this work package are run.
-            tree: the workspace's fingerprint, which the report gives back.
-            moved: asked after each gate whether the branch was moved, in words; "" if it was not. The gate
-                is broken then, and known to be before anything is put back.
+        not run again in the same turn. `number` is for the names of the logs, `tree` is the workspace's
+        fingerprint, which the report gives back. `moved` says after each gate whether the branch was moved,
+        in words; the gate is broken then. `begun` is told of each gate that begins, and of its logs.
         """
         ...
 
@@ -284,16 +289,17 @@ class Gates(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """One event of one work package as the journal keeps it.
+    """One event as the journal keeps it.
 
     Attributes:
-        took_s: how long the step took that ended with it, in seconds; 0 if it took none.
+        wp_id: the work package that it happened to, "" for an event of the run.
+        took_s: how long what led to it took, in seconds; 0 if nothing was waited for.
         seq: numbers the lines of a journal from 1; the journal gives it.
     """
 
     at: datetime
     wp_id: str
-    event: Event
+    event: AnyEvent
     took_s: float = 0.0
     seq: int = field(default=0, compare=False)
     line: Literal["event"] = "event"
@@ -301,25 +307,23 @@ class Entry:
 
 @dataclass(frozen=True)
 class RunStarted:
-    """Opens each start of a run in the journal; the entries that follow were decided by this policy.
+    """Opens each start of a run in the journal; what follows was decided by this policy.
 
     Attributes:
-        max_concurrent: how many work packages were in work at once.
-        on_rate_limit: what was to be done about a quota that is used up.
-        limits_in_force: how many attempts of an agent might run at once, by its name; others had no limit.
-        settings: with which `resume` goes on, in values of JSON; who reads them is who wrote them.
+        mission: as the host told it: ids, titles, subtasks, dependencies and lanes of its work packages.
+        version: ours.
+        settings: the effective `[run]` table, which the next start goes on with.
+        branch: checked out in the primary checkout then, "" if none was.
         number: counts the starts of a journal from 1; the journal gives it, and `seq`, as for every line.
     """
 
     at: datetime
-    mission: str
+    mission: MissionState
     actor: str
     policy: Policy
     version: str
-    max_concurrent: int = 0
-    on_rate_limit: str = ""
-    limits_in_force: Mapping[str, int] = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
+    branch: str = ""
     number: int = field(default=0, compare=False)
     seq: int = field(default=0, compare=False)
     line: Literal["run"] = "run"
@@ -386,8 +390,8 @@ class WallClock(Protocol):
 class Observer(Protocol):
     """Is told of every event after it was journaled; must be quick and must not raise."""
 
-    def saw(self, wp: WorkPackage, event: Event) -> None:
-        """Take notice of `event`, which led to `wp`."""
+    def saw(self, state: RunState, entry: Entry) -> None:
+        """Take notice of an event, which led to `state`."""
         ...
 
     def said(self, message: str) -> None:

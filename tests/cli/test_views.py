@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from trio.testing import MockClock
 
-from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened, HostRefused, Submitted
+from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened, Event, HostRefused, Submitted
 from spec_kitty_orchestrator.core.model import (
     AgentReport,
     Attempt,
@@ -22,16 +22,21 @@ from spec_kitty_orchestrator.core.model import (
     Outcome,
     Phase,
     Role,
-    Ruling,
-    Verdict,
-    WorkPackage,
+    Usage,
 )
+from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.run_events import ResourcesShort, Waiting
+from spec_kitty_orchestrator.core.run_state import RunState
+from spec_kitty_orchestrator.core.verdict import Ruling, Verdict
+from spec_kitty_orchestrator.core.work_package import Turn, WorkPackage
+from spec_kitty_orchestrator.ports import Entry
 from spec_kitty_orchestrator.views import console as consoles
 from spec_kitty_orchestrator.views import words
 from spec_kitty_orchestrator.views.console import PatientFile, SteadyConsole
 from spec_kitty_orchestrator.views.live import LiveView
 from spec_kitty_orchestrator.views.plain import PlainView
 
+POLICY = Policy(("claude-code",), ("codex",))
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SHA = "0123456789" * 4
 ATTEMPT = Attempt("id1", 2, Role.REVIEW, "codex", "/r/.kittify/logs/m/WP01/02-review-codex", head=SHA)
@@ -46,6 +51,13 @@ class Clock:
         return START + timedelta(seconds=self.passed)
 
 
+def show(
+    view: PlainView | LiveView, wp: WorkPackage, event: Event, *others: WorkPackage, took_s: float = 0.0
+) -> None:
+    wps = {one.id: one for one in (wp, *others)}
+    view.saw(RunState(POLICY, wps), Entry(START, wp.id, event, took_s))
+
+
 def plain() -> tuple[PlainView, Clock, io.StringIO]:
     clock, file = Clock(), io.StringIO()
     return PlainView(Console(file=file, width=60), clock), clock, file
@@ -53,14 +65,14 @@ def plain() -> tuple[PlainView, Clock, io.StringIO]:
 
 def test_an_event_is_one_line_with_its_time_however_long() -> None:
     view, _, file = plain()
-    view.saw(REVIEWING, HostRefused("transition", "X", "two\nlines " + "long " * 100, Lane.PLANNED))
+    show(view, REVIEWING, HostRefused("transition", "X", "two\nlines " + "long " * 100, Lane.PLANNED))
     assert file.getvalue().count("\n") == 1
     assert file.getvalue().startswith("2026-01-02T03:04:05Z WP01 ")
 
 
 def test_a_heartbeat_names_what_is_in_work_and_for_how_long() -> None:
     view, clock, file = plain()
-    view.saw(REVIEWING, AttemptOpened(ATTEMPT))
+    show(view, REVIEWING, AttemptOpened(ATTEMPT))
     clock.passed = 65
     view.beat()
     assert file.getvalue().splitlines()[-1].endswith("in work: WP01 reviewing by codex for 1m 05s")
@@ -68,8 +80,8 @@ def test_a_heartbeat_names_what_is_in_work_and_for_how_long() -> None:
 
 def test_a_heartbeat_forgets_what_is_finished() -> None:
     view, _, file = plain()
-    view.saw(REVIEWING, AttemptOpened(ATTEMPT))
-    view.saw(replace(REVIEWING, phase=Phase.FINISHED), Submitted())
+    show(view, REVIEWING, AttemptOpened(ATTEMPT))
+    show(view, replace(REVIEWING, phase=Phase.FINISHED), Submitted())
     view.beat()
     assert file.getvalue().splitlines()[-1].endswith("nothing is in work")
 
@@ -81,25 +93,54 @@ def test_a_reader_that_is_gone_does_not_end_the_run() -> None:
 
     view = PlainView(SteadyConsole(file=Closed()), Clock())
     view.said("one")
-    view.saw(REVIEWING, Submitted())
+    show(view, REVIEWING, Submitted())
 
 
 @pytest.mark.parametrize(
     ("ruling", "expected"),
     [
-        (Ruling.APPROVED, "attempt 2: codex ended ok: approves 0123456789: fine"),
-        (Ruling.CHANGES_REQUESTED, "attempt 2: codex ended ok: requests changes of 0123456789: fine"),
+        (Ruling.APPROVED, "codex approved 0123456789 after 2m 05s, $1.50 (attempt 2)"),
+        (
+            Ruling.CHANGES_REQUESTED,
+            "codex asks for changes of 0123456789 after 2m 05s, $1.50 (attempt 2): fine",
+        ),
     ],
 )
-def test_a_verdict_is_told_with_the_commit_it_is_bound_to(ruling: Ruling, expected: str) -> None:
-    wp = replace(REVIEWING, verdict=Verdict(ruling, SHA, "id1", "codex", "fine"), outcomes=(Outcome.OK,))
-    assert words.tell(wp, AgentExited("id1", AgentReport(Outcome.OK))) == expected
+def test_a_verdict_is_told_with_its_commit_its_time_and_its_cost(ruling: Ruling, expected: str) -> None:
+    view, _, file = plain()
+    report = AgentReport(Outcome.OK, usage=Usage(cost_usd=1.5))
+    verdict = Verdict(ruling, SHA, "id1", "codex", "fine")
+    show(view, REVIEWING, AgentExited("id1", report, verdict=verdict), took_s=125)
+    assert file.getvalue() == f"2026-01-02T03:04:05Z WP01  {expected}\n"
 
 
 def test_a_void_verdict_is_never_told_as_one() -> None:
-    told = words.tell(REVIEWING, AgentExited("id1", AgentReport(Outcome.OK), tampered=("a.py",)))
-    assert "its verdict is void: a.py" in told
-    assert "approves" not in told
+    view, _, file = plain()
+    verdict = Verdict(Ruling.APPROVED, SHA, "id1", "codex", "fine")
+    exited = AgentExited("id1", AgentReport(Outcome.OK), tampered=("a.py",), verdict=verdict)
+    show(view, REVIEWING, exited)
+    assert "codex's review does not count: a.py" in file.getvalue()
+    assert "approved" not in file.getvalue()
+
+
+def test_an_event_of_the_run_is_a_line_of_the_run_s_in_both_views() -> None:
+    view, _, file = plain()
+    view.saw(RunState(POLICY), Entry(START, "", ResourcesShort("no memory")))
+    assert file.getvalue() == "2026-01-02T03:04:05Z run   nothing new starts: no memory\n"
+    above = io.StringIO()
+    live = LiveView(Console(file=above, width=80))
+    live.saw(RunState(POLICY), Entry(START, "", ResourcesShort("")))
+    assert above.getvalue() == "the machine has room again; work goes on\n"
+
+
+def test_the_table_says_what_each_work_package_waits_for() -> None:
+    file = io.StringIO()
+    console = Console(file=file, width=120, height=40)
+    view = LiveView(console)
+    waits = WorkPackage("WP01", turn=Turn(waits="waits for codex: at most 1 at once"))
+    view.saw(RunState(POLICY, {"WP01": waits}), Entry(START, "", Waiting({"WP01": waits.turn.waits})))
+    console.print(view.table())
+    assert "waits for codex: at most 1 at once" in file.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -117,10 +158,11 @@ def test_text_of_others_is_made_harmless(raw: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "shown"), [(0, "0s"), (59.9, "59s"), (60, "1m 00s"), (7260, "2h 01m"), (-5, "0s")]
+    ("seconds", "shown"),
+    [(0, "0s"), (9.94, "9.9s"), (59.9, "59s"), (60, "1m 00s"), (7260, "2h 01m"), (-5, "0s")],
 )
 def test_spans_are_short(seconds: float, shown: str) -> None:
-    assert words.elapsed(seconds) == shown
+    assert words.duration(seconds) == shown
 
 
 @pytest.mark.asyncio
@@ -132,7 +174,8 @@ async def test_the_table_shows_every_work_package_and_interprets_no_markup() -> 
     )
     view = LiveView(console)
     view.began(state)
-    view.saw(replace(REVIEWING, note="[red]not[/red] markup"), Submitted())
+    other = WorkPackage("WP02", dependencies=("WP01",))
+    show(view, replace(REVIEWING, note="[red]not[/red] markup"), Submitted(), other)
     console.print(view.table())
     shown = file.getvalue()
     assert "demo: 0 of 2 approved or done" in shown
@@ -159,8 +202,9 @@ def test_the_table_shows_who_is_at_work_however_many_work_packages_there_are() -
     view = LiveView(console)
     view.began(MissionState("demo", lanes, dict.fromkeys(lanes, ())))
     at_work = replace(REVIEWING, id="WP40")
-    view.saw(at_work, Submitted())
-    view.saw(WorkPackage("WP39", phase=Phase.FINISHED, lane=Lane.BLOCKED, note="needs a person"), Submitted())
+    blocked = WorkPackage("WP39", phase=Phase.FINISHED, lane=Lane.BLOCKED, note="needs a person")
+    rest = [WorkPackage(one, lane=lane) for one, lane in lanes.items() if one not in ("WP39", "WP40")]
+    show(view, at_work, Submitted(), *rest, blocked)
     console.print(view.table())
     rows = [line.split()[0] for line in file.getvalue().splitlines()[2:]]
     assert rows[:3] == ["WP40", "WP39", "WP30"]

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 from spec_kitty_orchestrator.core.commands import Command
 from spec_kitty_orchestrator.core.events import (
@@ -17,30 +18,37 @@ from spec_kitty_orchestrator.core.events import (
     Scheduled,
     Submitted,
 )
-from spec_kitty_orchestrator.core.gates import Gate, GateResult
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import (
     AgentReport,
     Attempt,
     Evidence,
+    GateResult,
     Lane,
+    MissionState,
     Outcome,
-    Policy,
     Role,
-    WorkPackage,
     Workspace,
 )
+from spec_kitty_orchestrator.core.policy import Gate, Policy
+from spec_kitty_orchestrator.core.verdict import read_verdict
+from spec_kitty_orchestrator.core.work_package import WorkPackage
+from spec_kitty_orchestrator.driver.recover import fold
+from spec_kitty_orchestrator.ports import Entry, Line, RunStarted
 
 BASE = "b" * 40
 HEAD = "a" * 40
 OTHER = "c" * 40
 SPACE = Workspace("/repo/.worktrees/lane-a", "/repo/tasks/WP01.md", "lane-a", "mission-lane-a", "main")
-POLICY = Policy(
-    impl_agents=("alice", "ann"), review_agents=("bob", "ben"), stop_repeats=True, quota_breaker=True
-)
+POLICY = Policy(impl_agents=("alice", "ann"), review_agents=("bob", "ben"))
 GATES = (Gate("lint", ("ruff", "check")), Gate("tests", ("/bin/sh", "-c", "pytest -q")))
 GATED = replace(POLICY, gates=GATES)
 REFUSAL = "TRANSITION_REJECTED"
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+def after(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
 
 
 def report_text(attempt_id: str, **parts: object) -> str:
@@ -59,9 +67,22 @@ def attempt(attempt_id: str, role: Role = Role.IMPLEMENT, agent: str = "", head:
 
 
 def exited(
-    attempt_id: str, outcome: Outcome = Outcome.OK, text: str = "", tampered: tuple[str, ...] = ()
+    ended: str | Attempt, outcome: Outcome = Outcome.OK, text: str = "", tampered: tuple[str, ...] = ()
 ) -> AgentExited:
-    return AgentExited(attempt_id, AgentReport(outcome, text), tampered)
+    """Return the end of an attempt as the driver reads it; an id that begins with `r` is a review's."""
+    if isinstance(ended, str):
+        ended = attempt(ended, Role.REVIEW if ended.startswith("r") else Role.IMPLEMENT)
+    verdict = None
+    if ended.role is Role.REVIEW and outcome is Outcome.OK:
+        verdict = read_verdict(text, attempt_id=ended.id, head=ended.head, reviewer=ended.agent)
+    return AgentExited(ended.id, AgentReport(outcome, text), tampered, verdict=verdict)
+
+
+def made(one: Attempt, outcome: Outcome = Outcome.OK, text: str | None = None) -> tuple[Event, Event]:
+    """Return an attempt from its opening to its end, by default with a report or with an approval."""
+    if text is None:
+        text = report_text(one.id) if one.role is Role.IMPLEMENT else verdict_text(one.id, one.head)
+    return AttemptOpened(one), exited(one, outcome, text)
 
 
 def refused(lane: Lane, code: str = REFUSAL, message: str = "no", call: str = "transition") -> HostRefused:
@@ -104,3 +125,21 @@ REJECTING: tuple[Event, ...] = (
 def one_agent(policy: Policy = POLICY, **parts: object) -> Policy:
     """Return a policy without fallbacks."""
     return replace(policy, impl_agents=("alice",), review_agents=("bob",), **parts)  # type: ignore[arg-type]
+
+
+def again(wp: WorkPackage, policy: Policy = POLICY) -> tuple[WorkPackage, Command]:
+    """Take a work package up again that waited, as its next turn does."""
+    return step(wp, Scheduled(wp.lane, wp.workspace or SPACE), policy)
+
+
+def begun(lane: Lane, *events: Event, policy: Policy = POLICY) -> WorkPackage:
+    """Begin a start that finds WP01 in a lane, after one in which these events happened to it."""
+    return fold([*journal(*events, policy=policy), started(lane, policy)], policy).wps["WP01"]
+
+
+def journal(*events: Event, policy: Policy = POLICY) -> list[Line]:
+    return [started(Lane.PLANNED, policy), *(Entry(NOON, "WP01", one) for one in events)]
+
+
+def started(lane: Lane, policy: Policy = POLICY, at: datetime = NOON) -> RunStarted:
+    return RunStarted(at, MissionState("m", {"WP01": lane}, {"WP01": ("WP00",)}), "me", policy, "1")

@@ -6,7 +6,6 @@ import pytest
 
 from spec_kitty_orchestrator.core.commands import OpenAttempt, Park, Record, RunGates, Submit
 from spec_kitty_orchestrator.core.events import (
-    AttemptOpened,
     Claimed,
     Committed,
     Event,
@@ -22,9 +21,11 @@ from spec_kitty_orchestrator.core.events import (
     Scheduled,
     Submitted,
 )
-from spec_kitty_orchestrator.core.gates import Gate, told, unproven
 from spec_kitty_orchestrator.core.lifecycle import step
-from spec_kitty_orchestrator.core.model import Evidence, FeedbackSource, Lane, Phase, Role
+from spec_kitty_orchestrator.core.model import Evidence, Lane, Phase, Role, gates_told
+from spec_kitty_orchestrator.core.policy import Gate
+from spec_kitty_orchestrator.core.transitions import unproven
+from spec_kitty_orchestrator.core.verdict import FeedbackSource
 
 from .builders import (
     APPROVING,
@@ -42,6 +43,7 @@ from .builders import (
     attempt,
     drive,
     exited,
+    made,
     report_text,
     results,
     verdict_text,
@@ -50,7 +52,7 @@ from .builders import (
 RED = GateFailed(results(ok=False)[1], "E   assert 1 == 2")
 BROKEN = GateBroken("tests", "its command was not found", "/logs/tests")
 ADOPTED: tuple[Event, ...] = (Scheduled(Lane.FOR_REVIEW, SPACE), ReviewClaimed(BASE, HEAD))
-REVIEW = (AttemptOpened(attempt("r1", Role.REVIEW)), exited("r1", text=verdict_text("r1")))
+REVIEW = made(attempt("r1", Role.REVIEW))
 
 
 def test_the_command_names_the_commit_the_last_attempt_and_the_turn() -> None:
@@ -75,13 +77,13 @@ def test_the_host_is_told_what_the_gates_said() -> None:
     _, command = drive((Submitted(), *REVIEW), GATED, wp)
     assert isinstance(command, Record)
     assert f"- lint: passed on {HEAD}" in command.note
-    assert told(()) == ""
+    assert gates_told(()) == ""
 
 
 def test_the_tail_of_a_red_gate_reaches_the_implementer_and_counts_as_an_attempt() -> None:
     wp, command = drive((*SUBMITTING, RED), GATED)
     assert isinstance(command, OpenAttempt)
-    (feedback,) = wp.feedback
+    (feedback,) = wp.work.feedback
     assert feedback.source is FeedbackSource.GATE
     assert f"The gate tests failed on {HEAD}" in feedback.text
     assert "E   assert 1 == 2" in feedback.text
@@ -92,20 +94,14 @@ def test_the_tail_of_a_red_gate_reaches_the_implementer_and_counts_as_an_attempt
 
 
 def test_an_attempt_that_changes_nothing_after_a_red_gate_is_told_so() -> None:
-    again = (
-        AttemptOpened(attempt("i2")),
-        exited("i2", text=report_text("i2")),
-        Committed(Evidence(BASE, HEAD)),
-    )
-    wp, command = drive((*SUBMITTING, RED, *again), GATED)
+    wp, command = drive((*SUBMITTING, RED, *made(attempt("i2")), Committed(Evidence(BASE, HEAD))), GATED)
     assert isinstance(command, OpenAttempt)
-    assert [one.source for one in wp.feedback] == [FeedbackSource.GATE, FeedbackSource.REPORT]
+    assert [one.source for one in wp.work.feedback] == [FeedbackSource.GATE, FeedbackSource.REPORT]
 
 
 def test_an_implementer_who_says_why_a_red_gate_is_wrong_has_it_run_again() -> None:
-    said = exited("i2", text=report_text("i2", no_change_reason="it is flaky"))
-    events = (*SUBMITTING, RED, AttemptOpened(attempt("i2")), said, Committed(Evidence(BASE, HEAD)))
-    _, command = drive(events, GATED)
+    said = made(attempt("i2"), text=report_text("i2", no_change_reason="it is flaky"))
+    _, command = drive((*SUBMITTING, RED, *said, Committed(Evidence(BASE, HEAD))), GATED)
     assert command == RunGates(HEAD, 1, 2)
 
 

@@ -14,6 +14,7 @@ from spec_kitty_orchestrator.core.commands import (
     OpenAttempt,
     Park,
     Record,
+    Resolve,
     RunAgent,
     RunGates,
     Submit,
@@ -22,43 +23,49 @@ from spec_kitty_orchestrator.core.commands import (
 )
 from spec_kitty_orchestrator.core.events import (
     AgentExited,
+    Assigned,
     AttemptOpened,
     BudgetSpent,
     Claimed,
     CommitRefused,
     Committed,
+    Deferred,
     Event,
+    GateBegun,
     GateBroken,
     GateFailed,
     GatesStopped,
     HeadMoved,
+    LaneSeen,
     Parked,
-    Queued,
     Recorded,
+    Resolving,
     Retried,
     ReviewClaimed,
     Scheduled,
     Skipped,
-    StandIn,
     Submitted,
     SubtasksTicked,
-    TimerFired,
     WorkspaceFailed,
+    WorkspaceResolved,
 )
 from spec_kitty_orchestrator.core.lifecycle import ANYWHERE, EDGES, step
 from spec_kitty_orchestrator.core.model import (
     AgentReport,
     Evidence,
-    FeedbackSource,
     Lane,
+    MissionState,
     Outcome,
     Phase,
     Result,
     Role,
     Usage,
-    WorkPackage,
 )
-from spec_kitty_orchestrator.core.moves import PLANNING_LANE, charged
+from spec_kitty_orchestrator.core.run import begin
+from spec_kitty_orchestrator.core.run_state import RunState
+from spec_kitty_orchestrator.core.transitions import PLANNING_LANE, charged
+from spec_kitty_orchestrator.core.verdict import FeedbackSource
+from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import InvalidTransition
 
 from .builders import (
@@ -70,6 +77,7 @@ from .builders import (
     GATED,
     HEAD,
     IMPLEMENTING,
+    NOON,
     OTHER,
     PASSED,
     POLICY,
@@ -80,9 +88,11 @@ from .builders import (
     SPACE,
     SUBMITTED,
     SUBMITTING,
+    again,
     attempt,
     drive,
     exited,
+    made,
     one_agent,
     refused,
     report_text,
@@ -146,21 +156,28 @@ ORDINARY: dict[str, tuple[tuple[Event, ...], Phase, type[Command]]] = {
         Phase.REVIEWING,
         OpenAttempt,
     ),
-    "a wait that is over takes the phase up again": ((*SUBMITTING, TimerFired()), Phase.SUBMITTING, Submit),
-    "a turn that is waited for changes nothing": (
-        (*IMPLEMENTING, Queued("waits for codex")),
-        Phase.IMPLEMENTING,
-        OpenAttempt,
+    "nobody knows yet where it is worked on": ((Resolving(),), Phase.WAITING, Resolve),
+    "it waits for a slot once that is known": ((WorkspaceResolved(SPACE),), Phase.WAITING, Wait),
+    "a lane that others moved is followed": ((LaneSeen(Lane.DONE, ()),), Phase.FINISHED, Finish),
+    "another slot takes the phase up again": (
+        (*SUBMITTING, Scheduled(Lane.IN_PROGRESS, SPACE)),
+        Phase.SUBMITTING,
+        Submit,
     ),
-    "an agent that rests is stood in for": (
-        (*IMPLEMENTING, StandIn(Role.IMPLEMENT, 1)),
+    "who gives the slot back stays where it is": (
+        (*IMPLEMENTING, Deferred("waits for codex")),
+        Phase.IMPLEMENTING,
+        Wait,
+    ),
+    "an agent that is assigned opens an attempt": (
+        (*IMPLEMENTING, Assigned(Role.IMPLEMENT, "ann")),
         Phase.IMPLEMENTING,
         OpenAttempt,
     ),
     "one that has cost too much parks": ((*IMPLEMENTING, BudgetSpent("$9")), Phase.PARKING, Park),
     "one whose review would cost too much parks": ((*REVIEWING, BudgetSpent("$9")), Phase.PARKING, Park),
-    "a reviewer that rests is stood in for": (
-        (*REVIEWING, StandIn(Role.REVIEW, 1)),
+    "a reviewer that is assigned opens a review": (
+        (*REVIEWING, Assigned(Role.REVIEW, "ben")),
         Phase.REVIEWING,
         OpenAttempt,
     ),
@@ -186,6 +203,7 @@ ADOPTED = (Scheduled(Lane.FOR_REVIEW, SPACE), ReviewClaimed(BASE, HEAD))
 
 WITH_GATES: dict[str, tuple[tuple[Event, ...], Phase, type[Command]]] = {
     "committed work meets the gates first": (SUBMITTING, Phase.GATING, RunGates),
+    "a gate that begins is waited for": ((*SUBMITTING, GateBegun("lint", HEAD)), Phase.GATING, RunGates),
     "work whose gates pass is submitted": ((*SUBMITTING, PASSED), Phase.SUBMITTING, Submit),
     "a red gate leads to rework": ((*SUBMITTING, FAILED), Phase.IMPLEMENTING, OpenAttempt),
     "a gate that cannot run parks": ((*SUBMITTING, CANNOT), Phase.PARKING, Park),
@@ -239,8 +257,8 @@ def test_an_event_that_fits_no_edge_is_a_bug_told_with_the_whole_story() -> None
     with pytest.raises(InvalidTransition, match="WP01: Submitted does not fit the phase claiming") as caught:
         drive((*CLAIMING, Submitted()))
     assert caught.value.story == (
-        "waiting: scheduled, found planned",
-        "claiming: submitted for review",
+        "waiting: has a slot, in lane-a",
+        "claiming: handed over for review",
     )
 
 
@@ -271,33 +289,44 @@ def test_a_review_without_a_usable_verdict_is_repeated_then_given_to_the_next_th
     for number in range(4):
         assert isinstance(command, OpenAttempt)
         asked.append(command.agent)
-        name = f"r{number}x"
-        wp, _ = step(wp, AttemptOpened(attempt(name, Role.REVIEW, command.agent)), POLICY)
-        wp, command = step(wp, exited(name, text=text), POLICY)
+        one = attempt(f"r{number}x", Role.REVIEW, command.agent)
+        wp, command = drive(made(one, text=text), wp=wp)
     assert asked == ["bob", "bob", "ben", "ben"]
     assert isinstance(command, Park)
     assert not command.block
     assert "a person must review it" in command.reason
 
 
-def test_an_approval_by_a_reviewer_that_changed_the_tree_is_void() -> None:
-    wp, command = drive((*REVIEW_RUNNING, exited("r1", text=verdict_text("r1"), tampered=("a.py",))))
-    assert (wp.phase, wp.verdict, wp.unusable) == (Phase.REVIEWING, None, 1)
+@pytest.mark.parametrize("other", ["attempt", "commit", "none"])
+def test_a_verdict_of_another_attempt_or_commit_approves_nothing(other: str) -> None:
+    given = exited("r1", text=verdict_text("r1")).verdict
+    assert given is not None
+    foreign = {"attempt": replace(given, attempt_id="r0"), "commit": replace(given, head=OTHER)}
+    wp, command = drive((*REVIEW_RUNNING, replace(exited("r1"), verdict=foreign.get(other))))
+    assert (wp.review.verdict, wp.review.votes, wp.bounds.unusable) == (None, (), 1)
     assert isinstance(command, OpenAttempt)
-    assert "changed a.py" in wp.note
+
+
+def test_an_approval_by_a_reviewer_that_changed_the_tree_is_void() -> None:
+    wp, command = drive(
+        (*REVIEW_RUNNING, exited("r1", text=verdict_text("r1"), tampered=("it changed a.py",)))
+    )
+    assert (wp.phase, wp.review.verdict, wp.bounds.unusable) == (Phase.REVIEWING, None, 1)
+    assert isinstance(command, OpenAttempt)
+    assert wp.note == "the review is void: it changed a.py"
 
 
 @pytest.mark.parametrize("outcome", [one for one in Outcome if one is not Outcome.OK])
 def test_an_approval_in_an_attempt_that_did_not_end_ok_is_none(outcome: Outcome) -> None:
     wp, command = drive((*REVIEW_RUNNING, exited("r1", outcome, verdict_text("r1"))))
-    assert wp.verdict is None
+    assert wp.review.verdict is None
     assert not isinstance(command, Record)
 
 
 def test_a_branch_that_moves_under_every_verdict_ends_with_a_person() -> None:
     policy = one_agent()
-    events = (*APPROVING, ReviewClaimed(BASE, OTHER), AttemptOpened(attempt("r2", Role.REVIEW, head=OTHER)))
-    wp, command = drive((*events, exited("r2", text=verdict_text("r2", OTHER))), policy)
+    events = (*APPROVING, ReviewClaimed(BASE, OTHER), *made(attempt("r2", Role.REVIEW, head=OTHER)))
+    wp, command = drive(events, policy)
     assert isinstance(command, Record)
     wp, command = step(wp, ReviewClaimed(BASE, "d" * 40), policy)
     assert isinstance(command, Park)
@@ -329,27 +358,21 @@ def test_a_reopened_work_package_has_all_its_cycles_and_attempts_again() -> None
     parked = (*REJECTING, Recorded(Lane.BLOCKED), Parked(Lane.BLOCKED), Scheduled(Lane.IN_PROGRESS, SPACE))
     wp, command = drive((*parked, Claimed(SPACE, BASE)), policy)
     assert isinstance(command, OpenAttempt)
-    assert len(wp.rejected) == 1, "what was asked for is still shown"
+    assert len(wp.review.rejected) == 1, "what was asked for is still shown"
     assert charged(wp) == 0
 
 
 def test_feedback_of_a_review_reaches_the_implementer_until_work_is_submitted_again() -> None:
     wp, _ = drive((*REJECTING, Recorded(Lane.IN_PROGRESS)))
-    assert [(one.source, one.text) for one in wp.feedback] == [(FeedbackSource.REVIEW, "- rename it")]
-    again = (
-        AttemptOpened(attempt("i2")),
-        exited("i2", text=report_text("i2")),
-        Committed(Evidence(BASE, OTHER)),
-        Submitted(),
-    )
-    wp, _ = drive(again, wp=wp)
-    assert (wp.feedback, wp.head) == ((), OTHER)
+    assert [(one.source, one.text) for one in wp.work.feedback] == [(FeedbackSource.REVIEW, "- rename it")]
+    wp, _ = drive((*made(attempt("i2")), Committed(Evidence(BASE, OTHER)), Submitted()), wp=wp)
+    assert (wp.work.feedback, wp.work.head) == ((), OTHER)
 
 
 def test_an_attempt_that_changed_nothing_and_gives_no_reason_is_sent_back() -> None:
     wp, command = drive((*COMMITTING, Committed(Evidence(BASE, BASE))))
     assert isinstance(command, OpenAttempt)
-    assert wp.feedback[0].source is FeedbackSource.REPORT
+    assert wp.work.feedback[0].source is FeedbackSource.REPORT
 
 
 def test_an_attempt_that_changed_nothing_for_a_reason_is_submitted_with_it() -> None:
@@ -365,8 +388,7 @@ def test_work_that_the_host_did_not_take_is_submitted_again_though_ticking_commi
     events = (
         *SUBMITTING,
         refused(Lane.IN_PROGRESS, message="requires completed subtasks"),
-        AttemptOpened(attempt("i2")),
-        exited("i2", text=report_text("i2")),
+        *made(attempt("i2")),
         Committed(Evidence(BASE, HEAD)),
     )
     _, command = drive(events)
@@ -374,42 +396,27 @@ def test_work_that_the_host_did_not_take_is_submitted_again_though_ticking_commi
 
 
 def test_attempts_that_were_stopped_or_met_a_limit_are_not_charged() -> None:
-    wp, _ = drive(
-        (
-            *RUNNING,
-            exited("i1", Outcome.CANCELED),
-            AttemptOpened(attempt("i2")),
-            exited("i2", Outcome.RATE_LIMITED),
-            TimerFired(),
-            AttemptOpened(attempt("i3")),
-            exited("i3", Outcome.CRASHED),
-        )
-    )
+    ends = (Outcome.CANCELED, Outcome.RATE_LIMITED, Outcome.CRASHED)
+    events = [event for number, end in enumerate(ends) for event in made(attempt(f"i{number}"), end)]
+    wp, _ = drive((*IMPLEMENTING, *events))
     assert charged(wp) == 1
-
-
-def test_who_waits_for_its_turn_says_for_what_until_it_goes_on() -> None:
-    wp, _ = drive((*IMPLEMENTING, Queued("waits for codex: at most 1 at once")))
-    assert wp.rests == "waits for codex: at most 1 at once"
-    wp, _ = drive((TimerFired(),), wp=wp)
-    assert wp.rests == ""
 
 
 def test_an_attempt_that_is_stopped_again_and_again_is_given_up() -> None:
     wp, command = drive(IMPLEMENTING)
     for number in range(6):
         assert isinstance(command, OpenAttempt)
-        wp, command = drive(
-            (AttemptOpened(attempt(f"x{number}")), exited(f"x{number}", Outcome.CANCELED)), wp=wp
-        )
+        wp, command = drive(made(attempt(f"x{number}"), Outcome.CANCELED), wp=wp)
     assert isinstance(command, Park)
     assert not command.block
 
 
 def test_a_new_start_has_fresh_patience_with_stopped_attempts() -> None:
-    stopped = (AttemptOpened(attempt("x")), exited("x", Outcome.CANCELED))
-    restart = Scheduled(Lane.IN_PROGRESS, SPACE)
-    _, command = drive((*IMPLEMENTING, *(*stopped, restart) * 9))
+    mission = MissionState("m", {"WP01": Lane.IN_PROGRESS}, {})
+    wp, command = drive(IMPLEMENTING)
+    for number in range(9):
+        wp, command = drive(made(attempt(f"x{number}"), Outcome.CANCELED), wp=wp)
+        wp = begin(RunState(POLICY, {"WP01": wp}), POLICY, mission, NOON).wps["WP01"]
     assert isinstance(command, OpenAttempt)
 
 
@@ -419,13 +426,13 @@ def test_a_limit_waits_with_a_growing_back_off_then_the_next_agent_works_then_no
     seen: list[object] = []
     for number in range(8):
         assert isinstance(command, OpenAttempt)
-        name = f"x{number}"
-        one = attempt(name, agent=command.agent)
-        wp, command = drive((AttemptOpened(one), exited(name, Outcome.OVERLOADED)), policy, wp)
+        one = attempt(f"x{number}", agent=command.agent)
+        wp, command = drive(made(one, Outcome.OVERLOADED), policy, wp)
         # The jitter is a fifth, so the nearest power of two tells which back-off it was.
-        seen.append((one.agent, round(log2(command.seconds)) if isinstance(command, Wait) else type(command)))
+        wait_s = command.seconds if isinstance(command, Wait) else None
+        seen.append((one.agent, round(log2(wait_s)) if wait_s else type(command)))
         if isinstance(command, Wait):
-            wp, command = step(wp, TimerFired(), policy)
+            wp, command = again(wp, policy)
     assert seen == [
         *(("alice", doublings) for doublings in (0, 1, 2)),
         ("alice", OpenAttempt),
@@ -436,7 +443,7 @@ def test_a_limit_waits_with_a_growing_back_off_then_the_next_agent_works_then_no
 
 def test_failed_attempts_end_in_blocked_when_they_are_used_up() -> None:
     policy = replace(POLICY, max_attempts=2)
-    failed = (exited("i1", Outcome.CRASHED), AttemptOpened(attempt("i2")), exited("i2", Outcome.CRASHED))
+    failed = (exited("i1", Outcome.CRASHED), *made(attempt("i2"), Outcome.CRASHED))
     _, command = drive((*RUNNING, *failed), policy)
     assert isinstance(command, Park)
     assert command.block
@@ -449,8 +456,8 @@ def test_an_empty_refusal_of_the_last_attempts_commit_still_parks_with_a_reason(
 
 
 def test_a_reviewer_that_cannot_log_in_is_followed_by_the_next_and_at_last_parks_in_review() -> None:
-    events = (exited("r1", Outcome.AUTH), AttemptOpened(attempt("r2", Role.REVIEW, "ben")))
-    wp, command = drive((*REVIEW_RUNNING, *events, exited("r2", Outcome.AUTH)))
+    events = (exited("r1", Outcome.AUTH), *made(attempt("r2", Role.REVIEW, "ben"), Outcome.AUTH))
+    wp, command = drive((*REVIEW_RUNNING, *events))
     assert isinstance(command, Park)
     assert not command.block
     assert wp.lane is Lane.IN_REVIEW
@@ -542,6 +549,6 @@ def test_tokens_and_money_add_up_and_unknown_money_stays_unknown() -> None:
 
 def test_what_parking_saved_and_what_a_commit_left_out_is_remembered() -> None:
     wp, _ = drive((*COMMITTING, Committed(Evidence(BASE, HEAD, left_out=(".env: a secret",)))))
-    assert wp.left_out == (".env: a secret",)
+    assert wp.work.left_out == (".env: a secret",)
     wp, _ = drive((*PARKING, Parked(Lane.IN_PROGRESS, "refs/rescue/1")))
     assert wp.rescued == ("refs/rescue/1",)

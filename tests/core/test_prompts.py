@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from spec_kitty_orchestrator.core.events import Recorded
-from spec_kitty_orchestrator.core.model import Lane, Ruling, WorkPackage
+from spec_kitty_orchestrator.core.implementing import read_report
+from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.core.prompts import (
     PLACEHOLDERS,
     REQUIRED,
@@ -15,8 +16,8 @@ from spec_kitty_orchestrator.core.prompts import (
     implement_prompt,
     review_prompt,
 )
-from spec_kitty_orchestrator.core.report import read_report
-from spec_kitty_orchestrator.core.verdict import read_verdict
+from spec_kitty_orchestrator.core.verdict import Ruling, read_verdict
+from spec_kitty_orchestrator.core.work_package import WorkPackage, worked
 from spec_kitty_orchestrator.errors import ConfigError
 
 from .builders import HEAD, IMPLEMENTING, REJECTING, REVIEWING, drive
@@ -88,7 +89,7 @@ def test_work_that_was_sent_back_gets_the_rework_text_with_what_to_mend() -> Non
 
 
 def test_what_was_rejected_is_shown_even_when_the_feedback_was_taken_before() -> None:
-    text = implement(replace(REWORKED, feedback=()))
+    text = implement(worked(REWORKED, feedback=()))
     assert text.startswith("rework\n")
     assert "- rename it" in text
 
@@ -96,7 +97,7 @@ def test_what_was_rejected_is_shown_even_when_the_feedback_was_taken_before() ->
 def test_a_reviewer_sees_the_earlier_findings() -> None:
     wp, _ = drive(REVIEWING)
     assert "earlier=none" in review(wp)
-    assert f"earlier=Of {HEAD} by bob:\n\n- rename it" in review(replace(REWORKED, head=HEAD))
+    assert f"earlier=Of {HEAD} by bob:\n\n- rename it" in review(worked(REWORKED, head=HEAD))
 
 
 def test_the_objects_in_the_prompts_are_what_the_readers_accept_once_filled_in() -> None:

@@ -1,75 +1,58 @@
-"""A start joins the host's lanes with what the journal knows."""
+"""A start joins the host's lanes with what the journal knows; a crash is a replay."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from spec_kitty_orchestrator.core.commands import Claim, ClaimReview, OpenAttempt, RunAgent
+from spec_kitty_orchestrator.core.commands import Claim, ClaimReview, Commit, OpenAttempt, RunAgent
 from spec_kitty_orchestrator.core.events import (
-    AgentExited,
     AttemptOpened,
-    Committed,
+    Deferred,
     Event,
     Parked,
     Recorded,
     Scheduled,
-    Submitted,
     WorkspaceFailed,
 )
-from spec_kitty_orchestrator.core.lifecycle import resume, step
-from spec_kitty_orchestrator.core.model import (
-    AgentReport,
-    Evidence,
-    Lane,
-    MissionState,
-    Outcome,
-    Phase,
-    Policy,
-    Result,
-    Role,
-    WorkPackage,
-)
-from spec_kitty_orchestrator.driver.recover import fitted, fold, seen, start
+from spec_kitty_orchestrator.core.lifecycle import resume, seen, step
+from spec_kitty_orchestrator.core.limits import EXIT_QUOTA
+from spec_kitty_orchestrator.core.model import Lane, MissionState, Outcome, Phase, Result, Workspace
+from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit, Patience, Policy
+from spec_kitty_orchestrator.core.run import begin
+from spec_kitty_orchestrator.core.run_events import AgentSuspended, Ending, ResourcesShort, Signaled, Waiting
+from spec_kitty_orchestrator.core.run_state import Quota, RunState
+from spec_kitty_orchestrator.core.scheduler import Finished
+from spec_kitty_orchestrator.core.work_package import Turn, WorkPackage
+from spec_kitty_orchestrator.driver.recover import fold
 from spec_kitty_orchestrator.errors import InvalidTransition
-from spec_kitty_orchestrator.ports import Entry, Line, RunEnded, RunStarted
+from spec_kitty_orchestrator.ports import Entry, RunEnded, RunStarted
 
 from .builders import (
     APPROVING,
-    BASE,
     CLAIMING_REVIEW,
     COMMITTING,
     IMPLEMENTING,
-    OTHER,
+    NOON,
     POLICY,
-    REJECTING,
     REVIEW_RUNNING,
     REVIEWING,
     RUNNING,
     SPACE,
     SUBMITTING,
+    after,
     attempt,
+    begun,
     drive,
     exited,
+    journal,
     one_agent,
-    report_text,
-    verdict_text,
+    started,
 )
-
-AT = datetime(2026, 1, 1, tzinfo=UTC)
-LATER = Policy(("alice",), ("bob",))
-EARLIER = Policy(POLICY.impl_agents, POLICY.review_agents)
-"""What a journal of the version before holds: it names none of the rules that were added since."""
-
-
-def journal(*events: Event, policy: Policy = POLICY) -> list[Line]:
-    return [RunStarted(AT, "m", "me", policy, "1"), *(Entry(AT, "WP01", one) for one in events)]
-
-
-def started(lane: Lane, *events: Event) -> WorkPackage:
-    state = MissionState("m", {"WP01": lane}, {"WP01": ("WP00",)})
-    return start(state, fold(journal(*events), POLICY), POLICY)["WP01"]
-
+from .loop import Loop, assert_bounds
+from .world import GOOD, Answers, World, answers, policies
 
 UNKNOWN = {
     Lane.PLANNED: (Phase.WAITING, None),
@@ -86,7 +69,7 @@ UNKNOWN = {
 
 @pytest.mark.parametrize("lane", Lane)
 def test_without_a_journal_the_lane_alone_decides(lane: Lane) -> None:
-    wp = started(lane)
+    wp = begun(lane)
     assert (wp.phase, wp.result) == UNKNOWN[lane]
     assert (wp.lane, wp.dependencies) == (lane, ("WP00",))
 
@@ -99,6 +82,11 @@ GOES_ON = {
     "an open review is found again": (REVIEW_RUNNING, Lane.IN_REVIEW, RunAgent),
     "work that somebody planned anew is claimed": (IMPLEMENTING, Lane.PLANNED, Claim),
     "a review that somebody sent back is claimed": (REVIEWING, Lane.IN_PROGRESS, Claim),
+    "work that could not be committed is committed": (
+        (*COMMITTING, WorkspaceFailed("gpg failed"), Parked(Lane.IN_PROGRESS)),
+        Lane.IN_PROGRESS,
+        Commit,
+    ),
 }
 
 
@@ -106,7 +94,7 @@ GOES_ON = {
 def test_what_the_journal_knows_goes_on_where_it_was_left(
     events: tuple[Event, ...], lane: Lane, command: type
 ) -> None:
-    _, following = step(started(lane, *events), Scheduled(lane, SPACE), POLICY)
+    _, following = step(begun(lane, *events), Scheduled(lane, SPACE), POLICY)
     assert type(following) is command
 
 
@@ -116,7 +104,7 @@ def test_what_is_open_unsubmitted_or_unrecorded_goes_first_whatever_the_lane(
     events: tuple[Event, ...], lane: Lane
 ) -> None:
     left, pending = drive(events)
-    wp = started(lane, *events)
+    wp = begun(lane, *events)
     assert wp.phase is left.phase
     assert resume(wp, POLICY) == pending
 
@@ -125,57 +113,70 @@ PARKED = (*REVIEWING, WorkspaceFailed("disk full"), Parked(Lane.IN_REVIEW))
 
 
 def test_what_was_parked_gets_a_new_chance_at_a_new_start() -> None:
-    wp = started(Lane.IN_REVIEW, *PARKED)
+    wp = begun(Lane.IN_REVIEW, *PARKED)
     assert (wp.phase, wp.result, wp.note) == (Phase.WAITING, None, "")
     _, command = step(wp, Scheduled(Lane.IN_REVIEW, SPACE), POLICY)
     assert isinstance(command, ClaimReview)
 
 
 def test_what_is_blocked_on_the_host_stays_parked_with_its_reason() -> None:
-    wp = started(Lane.BLOCKED, *PARKED)
+    wp = begun(Lane.BLOCKED, *PARKED)
     assert (wp.phase, wp.result, wp.note) == (Phase.FINISHED, Result.PARKED, "disk full")
 
 
 def test_what_was_parked_and_a_person_approved_is_approved() -> None:
-    wp = started(Lane.APPROVED, *PARKED)
+    wp = begun(Lane.APPROVED, *PARKED)
     assert (wp.phase, wp.result) == (Phase.FINISHED, Result.APPROVED)
 
 
 def test_a_result_that_the_lane_agrees_with_is_kept_with_its_reason() -> None:
-    wp = started(Lane.DONE, *APPROVING, Recorded(Lane.DONE))
+    wp = begun(Lane.DONE, *APPROVING, Recorded(Lane.DONE))
     assert wp.result is Result.DONE
     assert wp.note.startswith("bob approved")
 
 
 def test_a_result_that_a_person_undid_is_worked_on_again() -> None:
-    wp = started(Lane.PLANNED, *APPROVING, Recorded(Lane.APPROVED))
-    assert (wp.phase, wp.verdict) == (Phase.WAITING, None)
+    wp = begun(Lane.PLANNED, *APPROVING, Recorded(Lane.APPROVED))
+    assert (wp.phase, wp.review.verdict) == (Phase.WAITING, None)
 
 
 def test_work_packages_that_the_mission_no_longer_has_are_left_out() -> None:
-    state = MissionState("m", {"WP02": Lane.PLANNED}, {"WP02": ()})
-    assert set(start(state, fold(journal(*RUNNING), POLICY), POLICY)) == {"WP02"}
+    mission = MissionState("m", {"WP02": Lane.PLANNED}, {"WP02": ()})
+    lines = [*journal(*RUNNING), RunStarted(NOON, mission, "me", POLICY, "1")]
+    assert set(fold(lines, POLICY).wps) == {"WP02"}
 
 
 def test_the_journal_is_stepped_through_under_the_policy_of_its_time() -> None:
     crashed = (*RUNNING, exited("i1", Outcome.CRASHED))
     strict = one_agent(max_attempts=1)
-    assert fold(journal(*crashed, policy=strict), POLICY)["WP01"].phase is Phase.PARKING
-    assert fold(journal(*crashed), strict)["WP01"].phase is Phase.IMPLEMENTING
+    assert fold(journal(*crashed, policy=strict), POLICY).wps["WP01"].phase is Phase.PARKING
+    assert fold(journal(*crashed), strict).wps["WP01"].phase is Phase.IMPLEMENTING
 
 
-def test_a_new_start_with_fewer_agents_begins_with_the_first_again() -> None:
-    lines = [*journal(*RUNNING, exited("i1", Outcome.AUTH)), RunEnded(AT, 1, "0 of 1 complete")]
-    assert fold(lines, POLICY)["WP01"].impl_agent == 1
-    folded = fold([*lines, RunStarted(AT, "m", "me", LATER, "1")], POLICY)
-    assert folded["WP01"].impl_agent == 0
-    assert resume(folded["WP01"], LATER) == OpenAttempt(drive(IMPLEMENTING)[1].role, "alice", 2)  # type: ignore[union-attr]
+def test_the_agents_of_the_new_start_are_asked_and_none_who_failed() -> None:
+    lines = [*journal(*RUNNING, exited("i1", Outcome.AUTH)), RunEnded(NOON, 1, "0 of 1 complete")]
+
+    def next_agent_of(*agents: str) -> str:
+        policy = replace(POLICY, impl_agents=agents)
+        wp = fold([*lines, started(Lane.IN_PROGRESS, policy)], policy).wps["WP01"]
+        command = resume(wp, policy)
+        assert isinstance(command, OpenAttempt)
+        assert command.number == 2
+        return command.agent
+
+    assert next_agent_of("alice", "ann") == "ann"
+    assert next_agent_of("ann", "alice", "art") == "ann"
+    assert next_agent_of("art", "alice", "ann") == "art"
+    assert next_agent_of("alice") == "alice"
 
 
-def test_a_position_that_still_exists_is_kept() -> None:
-    wp = WorkPackage("WP01", impl_agent=1, review_agent=1)
-    assert fitted(wp, POLICY) == wp
-    assert (fitted(wp, LATER).impl_agent, fitted(wp, LATER).review_agent) == (0, 0)
+def test_an_attempt_of_an_agent_that_is_configured_no_more_is_followed_by_one_that_is() -> None:
+    now = one_agent()
+    wp = fold([*journal(*IMPLEMENTING, AttemptOpened(attempt("i1", agent="ann")))], POLICY).wps["WP01"]
+    for outcome in (Outcome.CRASHED, Outcome.AUTH):
+        _, command = drive((exited("i1", outcome),), now, wp)
+        assert isinstance(command, OpenAttempt)
+        assert command.agent == "alice"
 
 
 def test_a_journal_that_does_not_fit_the_edges_is_a_bug_told_with_its_story() -> None:
@@ -191,68 +192,95 @@ def test_a_work_package_that_waits_follows_the_lane_and_one_that_works_does_not(
     assert (followed.phase, followed.lane) == (Phase.IMPLEMENTING, Lane.CANCELED)
 
 
-def attempts(outcome: Outcome, count: int, agent: str = "alice", told_s: float | None = None) -> list[Event]:
-    """Return implement attempts in a row that end alike."""
-    events: list[Event] = []
-    for number in range(count):
-        name = f"{agent}{number}"
-        report = AgentReport(outcome, retry_after_s=told_s)
-        events += [AttemptOpened(attempt(name, agent=agent)), AgentExited(name, report)]
-    return events
-
-
-REJECTED_TWICE = (
-    *REJECTING,
-    Recorded(Lane.IN_PROGRESS),
-    AttemptOpened(attempt("i2")),
-    exited("i2", text=report_text("i2")),
-    Committed(Evidence(BASE, OTHER)),
-    Submitted(),
-    AttemptOpened(attempt("r2", Role.REVIEW, head=OTHER)),
-    exited("r2", text=verdict_text("r2", OTHER, "changes_requested", findings=["rename it"])),
-    Recorded(Lane.IN_PROGRESS),
-    AttemptOpened(attempt("i3")),
-)
-LIMITED = Outcome.RATE_LIMITED
-ALONE = Policy(("alice",), ("bob",))
-PARKED_AT_LIMITS = (*IMPLEMENTING, *attempts(LIMITED, 4), Parked(Lane.BLOCKED))
-MOVED_ON = (*IMPLEMENTING, *attempts(LIMITED, 4), AttemptOpened(attempt("b", agent="ann")))
-MOVED_ON_AT_ONCE = (*IMPLEMENTING, *attempts(LIMITED, 1, told_s=5000), *attempts(Outcome.AUTH, 1, "ann"))
-OF_THE_VERSION_BEFORE = {
-    "the same was asked for twice": (REJECTED_TWICE, EARLIER, Phase.IMPLEMENTING, 0),
-    "limits were failures": (PARKED_AT_LIMITS, ALONE, Phase.FINISHED, 0),
-    "limits moved the order on": (MOVED_ON, EARLIER, Phase.IMPLEMENTING, 1),
-    "the second agent failed too": ((*MOVED_ON_AT_ONCE, Parked(Lane.BLOCKED)), EARLIER, Phase.FINISHED, 1),
-    "an overloaded agent told a long time": (
-        (
-            *IMPLEMENTING,
-            *attempts(Outcome.OVERLOADED, 1, told_s=5000),
-            AttemptOpened(attempt("b", agent="ann")),
-        ),
-        EARLIER,
-        Phase.IMPLEMENTING,
-        1,
-    ),
-}
-
-
 @pytest.mark.parametrize(
-    ("events", "policy", "phase", "position"), OF_THE_VERSION_BEFORE.values(), ids=OF_THE_VERSION_BEFORE
+    ("turn", "expected"),
+    [
+        (Turn(waits="overloaded", until=after(9)), Turn(waits="overloaded", until=after(9))),
+        (Turn(waits="overloaded", until=after(-9)), Turn()),
+        (Turn(waits="waits for alice", until=after(9), quota=True), Turn()),
+        (Turn(waits="waits for a slot", queued_at=NOON, queued_for="alice"), Turn()),
+    ],
 )
-def test_a_journal_of_the_version_before_is_read_by_its_own_rules_and_gone_on_with(
-    events: tuple[Event, ...], policy: Policy, phase: Phase, position: int
+def test_a_back_off_outlives_its_start_and_a_place_in_a_queue_does_not(turn: Turn, expected: Turn) -> None:
+    wp = replace(drive(IMPLEMENTING)[0], turn=turn)
+    mission = MissionState("m", {"WP01": Lane.IN_PROGRESS}, {})
+    assert begin(RunState(POLICY, {"WP01": wp}), POLICY, mission, NOON).wps["WP01"].turn == expected
+
+
+@pytest.mark.parametrize(("until", "expected"), [(60, 60), (7200, 300), (-5, -5)])
+def test_a_rest_is_no_longer_than_when_it_began_though_the_clock_was_set_back(
+    until: float, expected: float
 ) -> None:
-    lines = [*journal(*events, policy=policy), RunEnded(AT, 1, "0 of 1 complete")]
-    wp = fold(lines, POLICY)["WP01"]
-    assert (wp.phase, wp.impl_agent) == (phase, position)
-    now = replace(policy, stop_repeats=True, quota_breaker=True)
-    folded = fold([*lines, RunStarted(AT, "m", "me", now, "2")], POLICY)
-    state = MissionState("m", {"WP01": Lane.IN_PROGRESS}, {"WP01": ()})
-    wp, command = step(start(state, folded, now)["WP01"], Scheduled(Lane.IN_PROGRESS, SPACE), now)
-    if phase is Phase.FINISHED:
-        assert isinstance(command, Claim)
-        return
-    assert isinstance(command, RunAgent)
-    wp, command = step(wp, exited(command.attempt.id, LIMITED), now)
-    assert isinstance(command, OpenAttempt), "a limit is no failure from now on"
-    assert (wp.impl_agent, command.agent) == (position, policy.impl_agents[position])
+    rests = RunState(POLICY, quotas={"ada": Quota(after(until), 2, 300.0)})
+    quota = begin(rests, POLICY, MissionState("m", {}, {}), NOON).quotas["ada"]
+    assert (quota.until, quota.strikes) == (after(expected), 2)
+
+
+def test_signals_shortages_and_the_end_of_one_start_are_not_those_of_the_next() -> None:
+    ended: list[Event] = [*IMPLEMENTING, Deferred("the run was interrupted")]
+    lines = journal(*ended)
+    for event in (
+        ResourcesShort("no memory"),
+        Signaled(2),
+        Ending(EXIT_QUOTA, "x"),
+        Waiting({"WP01": "no memory"}, quotas=True),
+        AgentSuspended("ada", after(60), "x"),
+    ):
+        lines.append(Entry(NOON, "", event))
+    before = fold(lines, POLICY)
+    assert (before.closing, before.stopping, before.short_of) == (True, True, "no memory")
+    now = fold([*lines, started(Lane.IN_PROGRESS, at=after(60))], POLICY)
+    assert (now.closing, now.short_of, now.waits_for_quotas_since) == (False, "", None)
+    assert (now.began_at, now.idle_since) == (after(60), after(60))
+
+
+MISSION = {"WP01": (), "WP02": ("WP01",), "WP03": (), "WP04": ("WP02", "WP03"), "WP05": ("WP03",)}
+SHARED = {"WP03": "lane-a", "WP05": "lane-a"}
+LIMITED = replace(GOOD, outcome=Outcome.RATE_LIMITED)
+
+
+def worlds(some: list[Answers], dice: Random) -> dict[str, World]:
+    def world(wp_id: str) -> World:
+        lane = SHARED.get(wp_id, wp_id)
+        return World(lambda: dice.choice(some), Workspace(f"/w/{lane}", f"/t/{wp_id}.md", lane))
+
+    return {one: world(one) for one in MISSION}
+
+
+def limited_policies() -> st.SearchStrategy[Policy]:
+    """Return policies with few slots, few places at agents, and budgets."""
+    return st.builds(
+        replace,
+        policies(),
+        max_concurrent=st.integers(1, 4),
+        max_per_agent=st.sampled_from([{}, {"alice": 1}, {"alice": 1, "bob": 1}]),
+        patience=st.builds(Patience, st.sampled_from(OnRateLimit), st.sampled_from([600.0, 21600.0])),
+        budget=st.sampled_from([Budget(), Budget(), Budget(max_duration_s=3000.0)]),
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(answers(), min_size=0, max_size=3), st.integers(), limited_policies(), st.integers(0, 5000))
+def test_a_crash_is_a_replay_and_the_next_start_goes_on_to_an_end(
+    some: list[Answers], seed: int, policy: Policy, cut: int
+) -> None:
+    dice = Random(seed)
+    around = worlds([GOOD, GOOD, LIMITED, *some], dice)
+    first = Loop(policy, MISSION, around, dice)
+    end = first.run(assert_bounds)
+    assert fold(first.lines, policy) == first.state
+    assert set(end.reasons) == {one.id for one in first.state.left}
+    assert all(end.reasons.values())
+    lines = tuple(first.lines[: 1 + cut % len(first.lines)])
+    second = Loop(policy, MISSION, around, dice, lines)
+    second.run(assert_bounds)
+    assert fold(second.lines, policy) == second.state
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_run_in_which_nothing_goes_wrong_completes_every_work_package(seed: int) -> None:
+    dice = Random(seed)
+    policy = replace(POLICY, max_concurrent=dice.randint(1, 4), max_per_agent={"alice": 1})
+    run = Loop(policy, MISSION, worlds([GOOD], dice), dice)
+    assert isinstance(run.run(assert_bounds), Finished)
+    assert {one.result for one in run.state.wps.values()} == {Result.DONE}

@@ -23,17 +23,20 @@ from spec_kitty_orchestrator.core.events import (
     Committed,
     Event,
     HostRefused,
+    Resolving,
     ReviewClaimed,
     Scheduled,
+    Skipped,
     Submitted,
     SubtasksTicked,
-    TimerFired,
     WorkspaceFailed,
+    WorkspaceResolved,
 )
 from spec_kitty_orchestrator.core.lifecycle import step
-from spec_kitty_orchestrator.core.model import Evidence, FeedbackSource, Lane, Phase, Result, Role
-from spec_kitty_orchestrator.core.moves import MOST_MOVES
+from spec_kitty_orchestrator.core.model import Evidence, Lane, Phase, Result, Role
 from spec_kitty_orchestrator.core.refusals import MOST_TRIES
+from spec_kitty_orchestrator.core.transitions import MOST_MOVES
+from spec_kitty_orchestrator.core.verdict import FeedbackSource
 
 from .builders import (
     APPROVING,
@@ -48,14 +51,17 @@ from .builders import (
     SPACE,
     SUBMITTED,
     SUBMITTING,
+    again,
     attempt,
     drive,
     exited,
+    made,
     refused,
     report_text,
     verdict_text,
 )
 
+DEPENDENCIES = "DEPENDENCIES_NOT_SATISFIED"
 ALLOCATION = "LANE_ALLOCATION_FAILED"
 OPEN = "Transition in_progress -> for_review requires completed subtasks or force with reason"
 NAMED = (
@@ -63,13 +69,19 @@ NAMED = (
     exited("i1", text=report_text("i1", subtasks_done=["T001", "T002"])),
     Committed(Evidence(BASE, HEAD)),
 )
+SKIPPED = (*RUNNING, Skipped(Lane.IN_PROGRESS, "not now"))
 
 Row = tuple[tuple[Event, ...], HostRefused, "type[Command] | Result"]
 ROWS: dict[str, Row] = {
-    "a claim before its dependencies goes back to the queue": (
+    "a claim before its dependencies waits": (
         CLAIMING,
-        refused(Lane.PLANNED, "DEPENDENCIES_NOT_SATISFIED"),
-        Result.REQUEUED,
+        refused(Lane.PLANNED, DEPENDENCIES),
+        Wait,
+    ),
+    "a claim while another branch is checked out is repeated": (
+        CLAIMING,
+        refused(Lane.PLANNED, "WP_NOT_FOUND"),
+        Wait,
     ),
     "a claim of somebody else's is left to them": (
         CLAIMING,
@@ -197,6 +209,31 @@ ROWS: dict[str, Row] = {
         refused(Lane.APPROVED),
         Result.UNREVIEWED,
     ),
+    "a submit while another branch is checked out is repeated": (
+        SUBMITTING,
+        refused(Lane.IN_PROGRESS, "WP_NOT_FOUND"),
+        Wait,
+    ),
+    "a submit for a policy that the host refuses is no matter of the implementer": (
+        SUBMITTING,
+        refused(Lane.IN_PROGRESS, "POLICY_VALIDATION_FAILED"),
+        Park,
+    ),
+    "a submit that is called in the wrong way is left to a person": (
+        SUBMITTING,
+        refused(Lane.IN_PROGRESS, "USAGE_ERROR"),
+        Park,
+    ),
+    "a parking whose reply was lost before its effect is repeated": (
+        SKIPPED,
+        refused(Lane.IN_PROGRESS, NO_REPLY),
+        Wait,
+    ),
+    "a parking whose reply was lost after its effect is done": (
+        SKIPPED,
+        refused(Lane.BLOCKED, NO_REPLY),
+        Result.PARKED,
+    ),
     "a parking that the host does not take ends all the same": (
         (*IMPLEMENTING, WorkspaceFailed("disk full")),
         refused(Lane.IN_PROGRESS),
@@ -221,14 +258,14 @@ def test_a_foreign_claim_is_reported_with_its_actor() -> None:
 
 def test_what_somebody_else_approved_is_said_not_to_be_our_review() -> None:
     wp, _ = drive((*SUBMITTING, refused(Lane.APPROVED)))
-    assert wp.verdict is None
+    assert wp.review.verdict is None
     assert wp.note.endswith("no review of ours approved it")
 
 
 def test_a_refused_submit_goes_back_with_the_hosts_own_words() -> None:
     wp, _ = drive((*SUBMITTING, refused(Lane.IN_PROGRESS, message="no commits beyond the base")))
-    assert wp.feedback[0].source is FeedbackSource.HOST
-    assert "no commits beyond the base" in wp.feedback[0].text
+    assert wp.work.feedback[0].source is FeedbackSource.HOST
+    assert "no commits beyond the base" in wp.work.feedback[0].text
 
 
 def test_a_submit_that_is_refused_for_ever_is_bounded_by_the_attempts_and_blocks() -> None:
@@ -236,17 +273,8 @@ def test_a_submit_that_is_refused_for_ever_is_bounded_by_the_attempts_and_blocks
     wp, command = drive(IMPLEMENTING, policy)
     for number in range(3):
         assert isinstance(command, OpenAttempt)
-        name = f"x{number}"
-        wp, command = drive(
-            (
-                AttemptOpened(attempt(name)),
-                exited(name, text=report_text(name)),
-                Committed(Evidence(BASE, f"{number:040x}")),
-                refused(Lane.IN_PROGRESS),
-            ),
-            policy,
-            wp,
-        )
+        work = (*made(attempt(f"x{number}")), Committed(Evidence(BASE, f"{number:040x}")))
+        wp, command = drive((*work, refused(Lane.IN_PROGRESS)), policy, wp)
     assert isinstance(command, Park)
     assert command.block
 
@@ -259,7 +287,7 @@ def test_exactly_the_named_subtasks_are_ticked_and_only_once() -> None:
     assert isinstance(command, Submit)
     wp, command = step(wp, refusal, POLICY)
     assert isinstance(command, OpenAttempt)
-    assert OPEN in wp.feedback[-1].text
+    assert OPEN in wp.work.feedback[-1].text
 
 
 def test_nothing_is_ticked_where_only_the_agent_may() -> None:
@@ -274,23 +302,24 @@ def test_nothing_is_ticked_after_another_refusal() -> None:
 
 
 def test_a_tick_that_is_refused_goes_back_with_its_message() -> None:
-    tick = refused(Lane.IN_PROGRESS, "SUBTASKS_NOT_FOUND", "no T002 in tasks.md")
+    tick = refused(Lane.IN_PROGRESS, "SUBTASKS_NOT_FOUND", "no T002 in tasks.md", "mark-status")
     wp, command = drive((*NAMED, refused(Lane.IN_PROGRESS, message=OPEN), tick))
     assert isinstance(command, OpenAttempt)
-    assert "no T002 in tasks.md" in wp.feedback[-1].text
-    assert wp.to_tick == ()
+    assert "no T002 in tasks.md" in wp.work.feedback[-1].text
+    assert wp.work.to_tick == ()
 
 
 def test_a_tick_whose_reply_was_lost_is_repeated() -> None:
     lost = refused(Lane.IN_PROGRESS, NO_REPLY)
     wp, command = drive((*NAMED, refused(Lane.IN_PROGRESS, message=OPEN), lost))
     assert isinstance(command, Wait)
-    _, command = step(wp, TimerFired(), POLICY)
-    assert command == TickSubtasks(("T001", "T002"))
+    assert again(wp)[1] == TickSubtasks(("T001", "T002"))
 
 
 REPEATED = {
     "a claim": (CLAIMING, refused(Lane.PLANNED), False),
+    "a claim before its dependencies": (CLAIMING, refused(Lane.PLANNED, DEPENDENCIES), False),
+    "a claim of what the host does not find": (CLAIMING, refused(Lane.PLANNED, "WP_NOT_FOUND"), False),
     "a submit": (SUBMITTING, refused(Lane.IN_PROGRESS, NO_REPLY), True),
     "a review claim": (CLAIMING_REVIEW, refused(Lane.FOR_REVIEW), False),
     "a verdict": (APPROVING, refused(Lane.IN_REVIEW), False),
@@ -307,7 +336,7 @@ def test_a_call_is_repeated_after_growing_waits_and_then_parked(
         wp, command = step(wp, refusal, POLICY)
         assert isinstance(command, Wait)
         waits.append(command.seconds)
-        wp, command = step(wp, TimerFired(), POLICY)
+        wp, command = again(wp)
         assert command == pending
     assert waits == [2.0, 4.0, 8.0, 16.0, 32.0]
     _, command = step(wp, refusal, POLICY)
@@ -315,16 +344,44 @@ def test_a_call_is_repeated_after_growing_waits_and_then_parked(
     assert command.block is blocks
 
 
-def test_a_claim_that_never_finds_its_dependencies_is_parked() -> None:
-    wp, command = drive(CLAIMING)
+def test_who_is_claimed_before_its_dependencies_waits_for_them_again() -> None:
+    wp, command = drive((*CLAIMING, refused(Lane.PLANNED, DEPENDENCIES, "needs WP00")))
+    assert (wp.phase, command) == (Phase.WAITING, Wait("transition: needs WP00", 2.0))
+
+
+def test_a_parking_that_is_never_answered_ends_with_what_the_host_was_not_told() -> None:
+    wp, command = drive(SKIPPED)
     for _ in range(MOST_TRIES):
-        wp, command = step(wp, refused(Lane.PLANNED, "DEPENDENCIES_NOT_SATISFIED", "needs WP00"), POLICY)
-        assert isinstance(command, Finish)
-        assert wp.phase is Phase.WAITING
-        wp, command = step(wp, Scheduled(Lane.PLANNED, SPACE), POLICY)
-        assert isinstance(command, Claim)
-    _, command = step(wp, refused(Lane.PLANNED, "DEPENDENCIES_NOT_SATISFIED", "needs WP00"), POLICY)
-    assert command == Park("needs WP00", False)
+        wp, _ = step(wp, refused(Lane.IN_PROGRESS, NO_REPLY), POLICY)
+        wp, command = again(wp)
+        assert command == Park("not now", block=True)
+    _, command = step(wp, refused(Lane.IN_PROGRESS, NO_REPLY), POLICY)
+    assert command == Finish(Result.PARKED, "not now; the host was not told: no")
+
+
+@pytest.mark.parametrize(
+    ("code", "waits"), [(NO_REPLY, True), ("WP_NOT_FOUND", True), ("USAGE_ERROR", False)]
+)
+def test_a_workspace_that_the_host_does_not_tell_is_asked_for_with_patience(code: str, waits: bool) -> None:
+    refusal = refused(Lane.PLANNED, code, call="resolve-workspace")
+    wp, command = drive((Resolving(), refusal))
+    assert isinstance(command, Wait) is waits
+    wp, command = drive((Resolving(), refusal) * MOST_TRIES, wp=wp) if waits else (wp, command)
+    assert isinstance(command, Finish)
+    assert command.result is Result.PARKED
+
+
+def test_calls_that_were_repeated_before_the_workspace_was_known_are_not_counted_later() -> None:
+    lost = refused(Lane.PLANNED, NO_REPLY, call="resolve-workspace")
+    wp, _ = drive((*(Resolving(), lost) * 3, Resolving(), WorkspaceResolved(SPACE)))
+    assert wp.bounds.tries == 0
+
+
+def test_a_worktree_of_others_that_the_host_does_not_tell_is_asked_for_again() -> None:
+    wp, _ = drive([Scheduled(Lane.IN_REVIEW, SPACE)])
+    _, command = drive((Resolving(), refused(Lane.IN_REVIEW, NO_REPLY)), wp=wp)
+    assert isinstance(command, Wait)
+    assert command.seconds == 60.0
 
 
 def test_a_review_that_somebody_keeps_voiding_is_not_paid_for_without_end() -> None:
@@ -333,9 +390,8 @@ def test_a_review_that_somebody_keeps_voiding_is_not_paid_for_without_end() -> N
         assert isinstance(command, Record)
         wp, command = step(wp, refused(Lane.FOR_REVIEW), POLICY)
         assert isinstance(command, ClaimReview)
-        name = f"x{number}"
-        events = (ReviewClaimed(BASE, HEAD), AttemptOpened(attempt(name, Role.REVIEW)))
-        wp, command = drive((*events, exited(name, text=verdict_text(name))), wp=wp)
+        events = (ReviewClaimed(BASE, HEAD), *made(attempt(f"r{number}", Role.REVIEW)))
+        wp, command = drive(events, wp=wp)
     _, command = step(wp, refused(Lane.FOR_REVIEW), POLICY)
     assert isinstance(command, Park)
     assert not command.block
@@ -360,19 +416,13 @@ def test_a_review_that_we_began_is_taken_up_again_but_not_one_of_others() -> Non
 def test_a_review_found_by_nobody_is_reviewed_from_its_fork_point() -> None:
     wp, command = drive([Scheduled(Lane.FOR_REVIEW, SPACE), ReviewClaimed(BASE, HEAD)])
     assert isinstance(command, OpenAttempt)
-    assert (command.role, wp.base, wp.head) == (Role.REVIEW, BASE, HEAD)
+    assert (command.role, wp.work.base, wp.work.head) == (Role.REVIEW, BASE, HEAD)
 
 
 def test_submitting_again_after_feedback_clears_it() -> None:
     wp, _ = drive((*SUBMITTING, refused(Lane.IN_PROGRESS)))
-    events = (
-        AttemptOpened(attempt("i2")),
-        exited("i2", text=report_text("i2")),
-        Committed(Evidence(BASE, "d" * 40)),
-        Submitted(),
-    )
-    wp, _ = drive(events, wp=wp)
-    assert wp.feedback == ()
+    wp, _ = drive((*made(attempt("i2")), Committed(Evidence(BASE, "d" * 40)), Submitted()), wp=wp)
+    assert wp.work.feedback == ()
 
 
 REFUSED_REVIEW: dict[str, tuple[Lane, type[Command] | Result]] = {
@@ -393,7 +443,7 @@ def test_an_approval_of_a_review_that_the_host_refused_waits_for_the_claim(
     wp, command = drive((*opened, report))
     assert (command.result if isinstance(command, Finish) else type(command)) == expected
     if lane is Lane.FOR_REVIEW:
-        wp, command = drive((TimerFired(), ReviewClaimed(BASE, HEAD)), wp=wp)
+        wp, command = drive((Scheduled(lane, SPACE), ReviewClaimed(BASE, HEAD)), wp=wp)
         assert isinstance(command, Record), "a paid review is not repeated"
     elif lane is not Lane.IN_REVIEW:
-        assert wp.verdict is None
+        assert wp.review.verdict is None

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spec_kitty_orchestrator.core.implementing import read_report
 from spec_kitty_orchestrator.core.model import ImplementReport
-from spec_kitty_orchestrator.core.report import read_report
 
 from .builders import report_text
 

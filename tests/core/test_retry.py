@@ -29,10 +29,6 @@ def test_an_agent_is_tried_again_as_often_as_its_outcome_allows_then_the_next_th
     assert outcome.value in gone.reason
 
 
-def test_a_stopped_attempt_is_followed_by_another_at_once() -> None:
-    assert next_move(Outcome.CANCELED, 99, False, POLICY, ID) == Retry(0.0)
-
-
 def waits(attempt_id: str, base_s: float, cap_s: float) -> list[float]:
     policy = replace(POLICY, retry_base_s=base_s, retry_cap_s=cap_s)
     moves = [

@@ -4,22 +4,24 @@ from dataclasses import replace
 
 import pytest
 
-from spec_kitty_orchestrator.core.commands import Finish, OpenAttempt, Park, Record
+from spec_kitty_orchestrator.core.commands import OpenAttempt, Park, Record
 from spec_kitty_orchestrator.core.events import (
     AttemptOpened,
-    Committed,
     Event,
+    Parked,
     Recorded,
     ReviewClaimed,
     Scheduled,
 )
 from spec_kitty_orchestrator.core.lifecycle import step
-from spec_kitty_orchestrator.core.model import Attempt, Evidence, Lane, Outcome, Policy, Role, WorkPackage
-from spec_kitty_orchestrator.core.reviewers import remaining, reviewers
+from spec_kitty_orchestrator.core.model import Attempt, Lane, Outcome, Role
+from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.work_package import Work, WorkPackage, order, reviewers, worked
 
 from .builders import (
     BASE,
     HEAD,
+    IMPLEMENTING,
     OTHER,
     POLICY,
     REVIEWING,
@@ -27,7 +29,7 @@ from .builders import (
     attempt,
     drive,
     exited,
-    report_text,
+    made,
     verdict_text,
 )
 
@@ -40,8 +42,7 @@ def review(
     name: str, number: int, text: str | None = None, outcome: Outcome = Outcome.OK, head: str = HEAD
 ) -> tuple[Event, ...]:
     one = Attempt(f"r{number}", number, Role.REVIEW, name, f"/logs/r{number}", head, "tree")
-    said = verdict_text(one.id, head, summary=f"{name} agrees") if text is None else text
-    return AttemptOpened(one), exited(one.id, outcome, said)
+    return made(one, outcome, verdict_text(one.id, head, summary=f"{name} agrees") if text is None else text)
 
 
 def rejection(number: int) -> str:
@@ -65,7 +66,7 @@ def test_one_rejection_vetoes_at_once() -> None:
     assert isinstance(command, Record)
     assert (command.to, command.verdict.reviewer) == (Lane.IN_PROGRESS, "ben")
     wp, _ = step(wp, Recorded(Lane.IN_PROGRESS), ALL)
-    assert (wp.votes, wp.review_agent) == ((), 0)
+    assert (wp.review.votes, order(wp, Role.REVIEW, ALL)) == ((), ALL.review_agents)
 
 
 @pytest.mark.parametrize("outcome", [Outcome.AUTH, Outcome.OK])
@@ -123,15 +124,27 @@ STRICT = replace(KNOWN, independent_review=True)
 
 def written_by(*agents: str, outcome: Outcome = Outcome.OK) -> WorkPackage:
     attempts = tuple(attempt(f"i{n}", agent=one) for n, one in enumerate(agents))
-    return WorkPackage("WP01", attempts=attempts, outcomes=(outcome,) * len(agents), head=HEAD)
+    return WorkPackage("WP01", attempts=attempts, outcomes=(outcome,) * len(agents), work=Work(head=HEAD))
 
 
 def test_reviewers_of_another_family_are_asked_first() -> None:
     assert reviewers(written_by("alice"), KNOWN) == ("ben", "bea", "bob")
     assert reviewers(written_by("alice", "ann"), KNOWN) == ("bea", "bob", "ben")
     assert reviewers(written_by("alice"), STRICT) == ("ben", "bea")
-    assert reviewers(written_by("alice", outcome=Outcome.AUTH), KNOWN) == THREE.review_agents
-    assert reviewers(written_by("alice"), THREE) == THREE.review_agents, "an old journal knows no families"
+    assert reviewers(written_by("alice"), THREE) == THREE.review_agents, "nobody knows the families"
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_who_may_have_left_edits_is_an_author_however_the_attempt_ended(outcome: Outcome) -> None:
+    wp = written_by("alice", outcome=outcome)
+    assert reviewers(wp, STRICT) == ("ben", "bea")
+    assert reviewers(worked(wp, untouched=("i0",)), STRICT) == THREE.review_agents
+
+
+def test_an_attempt_that_left_the_workspace_untouched_makes_no_author() -> None:
+    crashed = (AttemptOpened(attempt("i1")), replace(exited("i1", Outcome.CRASHED), untouched=True))
+    wp, _ = drive((*IMPLEMENTING, *crashed, *made(attempt("i2", agent="ann"))), STRICT)
+    assert reviewers(wp, STRICT) == ("bob", "bea")
 
 
 def test_a_reviewer_of_the_same_family_is_the_last_resort_without_the_demand() -> None:
@@ -169,12 +182,36 @@ def test_an_approval_that_was_given_before_independence_was_demanded_does_not_co
 
 def test_who_is_independent_is_asked_anew_when_another_family_lends_a_hand() -> None:
     wp, _ = drive((*REVIEWING, *review("ben", 1, rejection(1)), Recorded(Lane.IN_PROGRESS)), KNOWN)
-    wp = replace(wp, impl_agent=1, review_agent=1)
-    one = attempt("i9", agent="ann")
-    wp, _ = drive((AttemptOpened(one), exited("i9", text=report_text("i9"))), KNOWN, wp)
-    assert (wp.review_agent, remaining(wp, KNOWN)) == (0, ("bea", "bob", "ben"))
-    _, command = step(wp, Committed(Evidence(BASE, OTHER)), KNOWN)
-    assert not isinstance(command, Finish)
+    wp, _ = drive(made(attempt("i9", agent="ann")), KNOWN, wp)
+    assert order(wp, Role.REVIEW, KNOWN) == ("bea", "bob", "ben")
+
+
+def test_a_lower_quorum_and_another_order_of_the_next_start_are_followed() -> None:
+    wp, command = drive((*REVIEWING, *review("bob", 1), *review("ben", 2, "", Outcome.AUTH)), TWO_OF_THREE)
+    assert order(wp, Role.REVIEW, TWO_OF_THREE) == ("bea",)
+    _, command = step(wp, Scheduled(Lane.IN_REVIEW, SPACE), replace(POLICY, review_agents=("bea", "bob")))
+    assert isinstance(command, Record)
+    turned = replace(TWO_OF_THREE, review_agents=("ann", "bea", "ben", "bob"))
+    _, command = step(wp, Scheduled(Lane.IN_REVIEW, SPACE), turned)
+    assert isinstance(command, OpenAttempt)
+    assert command.agent == "ann"
+
+
+def test_a_quorum_that_parked_is_reached_with_the_lower_one_of_the_next_start() -> None:
+    parked = (*REVIEWING, *review("bob", 1), *review("ben", 2, "", Outcome.AUTH), Parked(Lane.IN_REVIEW))
+    two = replace(POLICY, review_quorum=2)
+    wp, _ = drive(parked, two)
+    _, command = drive((Scheduled(Lane.IN_REVIEW, SPACE), ReviewClaimed(BASE, HEAD)), POLICY, wp)
+    assert isinstance(command, Record)
+
+
+@pytest.mark.parametrize("quorum", [1, 2])
+def test_a_vote_that_is_void_passes_nobody_over(quorum: int) -> None:
+    policy = replace(THREE, review_quorum=quorum)
+    wp, command = drive((*REVIEWING, *review("bob", 1), ReviewClaimed(BASE, OTHER)), policy)
+    assert isinstance(command, OpenAttempt)
+    assert command.agent == "bob"
+    assert order(wp, Role.REVIEW, policy) == THREE.review_agents
 
 
 def test_a_policy_needs_one_approval_of_anybody_by_default() -> None:

@@ -43,7 +43,7 @@ from .builders import (
     SPACE,
     attempt,
     drive,
-    exited,
+    made,
     report_text,
     results,
     verdict_text,
@@ -84,7 +84,7 @@ def test_a_session_is_left_where_the_agent_cannot_or_the_operator_will_not(polic
 def test_only_an_attempt_that_ended_in_order_leaves_a_session_to_go_on_with(outcome: Outcome) -> None:
     wp, _ = drive(first(outcome), RESUMING)
     kept = outcome in (Outcome.OK, Outcome.FAILED)
-    assert wp.sessions == ({"alice": "s1"} if kept else {})
+    assert wp.work.sessions == ({"alice": "s1"} if kept else {})
 
 
 def test_another_agent_begins_a_session_of_its_own() -> None:
@@ -111,7 +111,7 @@ def test_a_session_belongs_to_its_worktree() -> None:
     moved = replace(SPACE, path="/elsewhere")
     wp = replace(wp, phase=Phase.CLAIMING)
     wp, _ = step(wp, Claimed(moved, HEAD), RESUMING)
-    assert wp.sessions == {}
+    assert wp.work.sessions == {}
 
 
 PROMPTS = Prompts("", "", "${delta}|${earlier}", "${feedback}|${stat}|${task_file}|${report}")
@@ -128,7 +128,7 @@ def test_the_prompt_of_a_session_that_goes_on_holds_findings_and_the_work_so_far
 @pytest.mark.parametrize("session", ["--yolo", "-c", "a\nb", "a b", "", "x" * 201, "../up"])
 def test_a_session_that_could_be_an_option_or_a_path_is_not_gone_on_with(session: str) -> None:
     wp, _ = drive((*first()[:-1], ended("i1", session=session)), RESUMING)
-    assert wp.sessions == {}
+    assert wp.work.sessions == {}
 
 
 def test_an_attempt_without_a_result_is_asked_to_go_on() -> None:
@@ -152,18 +152,12 @@ def cycle(
     """Return the events of an implement attempt that is reviewed and rejected."""
     review = Attempt(f"r{number}", number, Role.REVIEW, "bob", f"/logs/r{number}", head, "tree")
     findings = [{"file": at, "line": number, "message": finding, "severity": severity}] if finding else []
+    said = {"summary": "changes are needed", "findings": findings}
     return (
-        AttemptOpened(attempt(f"i{number}")),
-        exited(f"i{number}", text=report_text(f"i{number}")),
+        *made(attempt(f"i{number}")),
         Committed(Evidence(BASE, head, tree=tree)),
         Submitted(),
-        AttemptOpened(review),
-        exited(
-            f"r{number}",
-            text=verdict_text(
-                f"r{number}", head, "changes_requested", summary="changes are needed", findings=findings
-            ),
-        ),
+        *made(review, text=verdict_text(review.id, head, "changes_requested", **said)),
     )
 
 
@@ -227,8 +221,7 @@ def test_a_summary_without_findings_is_never_the_same() -> None:
 def test_the_content_that_was_rejected_last_is_not_reviewed_again() -> None:
     text = report_text("i2", no_change_reason="x is the name that the task asks for")
     events = (
-        AttemptOpened(attempt("i2")),
-        exited("i2", text=text),
+        *made(attempt("i2"), text=text),
         Committed(Evidence(BASE, OTHER, tree=TREE)),
     )
     _, command = drive((*FIRST, *events))
@@ -241,15 +234,13 @@ def test_the_content_that_was_rejected_last_is_not_reviewed_again() -> None:
 
 def test_a_person_may_have_the_same_content_reviewed_again() -> None:
     events: tuple[Event, ...] = (
-        AttemptOpened(attempt("i2")),
-        exited("i2", text=report_text("i2")),
+        *made(attempt("i2")),
         Committed(Evidence(BASE, OTHER, tree=TREE)),
         Parked(Lane.BLOCKED),
         Retried("the reviewer is wrong"),
         Scheduled(Lane.IN_PROGRESS, SPACE),
         Claimed(SPACE, OTHER),
-        AttemptOpened(attempt("i3")),
-        exited("i3", text=report_text("i3", no_change_reason="the reviewer is wrong")),
+        *made(attempt("i3"), text=report_text("i3", no_change_reason="the reviewer is wrong")),
         Committed(Evidence(BASE, OTHER, tree=TREE)),
         Submitted(),
     )
@@ -260,8 +251,7 @@ def test_a_person_may_have_the_same_content_reviewed_again() -> None:
 
 def test_content_that_is_new_meets_the_gates() -> None:
     events = (
-        AttemptOpened(attempt("i2")),
-        exited("i2", text=report_text("i2")),
+        *made(attempt("i2")),
         Committed(Evidence(BASE, OTHER, tree=TREE_2)),
     )
     wp, _ = drive(FIRST)

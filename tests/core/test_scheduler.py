@@ -1,499 +1,604 @@
-"""Which work packages run next, and why the others do not."""
+"""Which work packages go on next, and why the others do not."""
 
-from collections.abc import Iterable, Mapping
-from copy import deepcopy
+from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spec_kitty_orchestrator.core.board import Board
-from spec_kitty_orchestrator.core.model import Attempt, Lane, Phase, Result, Role, WorkPackage, Workspace
+from spec_kitty_orchestrator.core.events import Resolving, Scheduled
+from spec_kitty_orchestrator.core.limits import EXIT_BUDGET, EXIT_QUOTA
+from spec_kitty_orchestrator.core.model import Attempt, Lane, Outcome, Phase, Result, Role, Usage, Workspace
+from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit, Patience
+from spec_kitty_orchestrator.core.run import happened
+from spec_kitty_orchestrator.core.run_events import Ending
+from spec_kitty_orchestrator.core.run_state import Quota, RunState
 from spec_kitty_orchestrator.core.scheduler import (
+    SHORTAGE_PATIENCE_S,
+    Decision,
     Finished,
     Idle,
-    Snapshot,
     Stalled,
     Start,
     chains,
     critical_path,
     plan,
+    waits_for_others,
     waves,
 )
+from spec_kitty_orchestrator.core.verdict import Ruling, Verdict
+from spec_kitty_orchestrator.core.work_package import (
+    WORKSPACE_LANES,
+    Bounds,
+    Grant,
+    Review,
+    Turn,
+    WorkPackage,
+)
 
-NOW = 100.0
+from .builders import HEAD, NOON, POLICY, after
+
 DIAMOND = {"A": (), "B": ("A",), "C": ("A",), "D": ("B", "C")}
+ENDS = {
+    Lane.DONE: Result.DONE,
+    Lane.APPROVED: Result.APPROVED,
+    Lane.BLOCKED: Result.BLOCKED,
+    Lane.CANCELED: Result.CANCELED,
+}
+SLOT = Turn(Grant.SLOT)
 
 
-def wp(name: str, *needs: str, lane: Lane = Lane.PLANNED, phase: Phase = Phase.WAITING) -> WorkPackage:
-    ended = {Lane.DONE: Result.DONE, Lane.APPROVED: Result.APPROVED}.get(lane)
-    if ended is not None:
-        return WorkPackage(name, needs, lane, Phase.FINISHED, result=ended)
-    return WorkPackage(name, needs, lane, phase)
+def attempt_of(agent: str, name: str = "a1") -> Attempt:
+    return Attempt(name, 1, Role.IMPLEMENT, agent, "/logs")
 
 
-def snapshot(
-    wps: Iterable[WorkPackage],
-    *,
-    shared: Mapping[str, str] | None = None,
-    unresolved: Iterable[str] = (),
-    active: Iterable[str] = (),
-    resting: Mapping[str, float] | None = None,
-) -> Snapshot:
-    known = {one.id: one for one in wps}
-    spaces = {
-        name: Workspace(f"/w/{name}", f"/t/{name}.md", (shared or {}).get(name, name))
-        for name in known
-        if name not in set(unresolved)
+def wp(
+    name: str, *needs: str, lane: Lane = Lane.PLANNED, space: str | None = "own", **parts: Any
+) -> WorkPackage:
+    """Return a work package that waits, or has ended where its lane says so; None is an unknown workspace."""
+    key = name if space == "own" else space
+    workspace = None if key is None else Workspace(f"/w/{key}", f"/t/{name}.md", key)
+    ended = {"phase": Phase.FINISHED, "result": ENDS[lane]} if lane in ENDS else {}
+    return WorkPackage(name, needs, lane, workspace=workspace, **(ended | parts))
+
+
+def begun(name: str, turn: Turn | None = None, **parts: Any) -> WorkPackage:
+    """Return a work package that was implemented once and is to be mended."""
+    tried: dict[str, Any] = {
+        "attempts": (attempt_of("alice"),),
+        "outcomes": (Outcome.CRASHED,),
+        "turn": turn or Turn(),
     }
-    needs = {one.id: one.dependencies for one in known.values()}
-    return Snapshot(known, spaces, set(active), dict(resting or {}), NOW, chains(needs))
+    return wp(name, **({"lane": Lane.IN_PROGRESS, "phase": Phase.IMPLEMENTING} | tried | parts))
 
 
-def test_independent_work_packages_start_up_to_the_limit_in_the_order_of_their_ids() -> None:
-    assert plan(snapshot([wp("C"), wp("A"), wp("B")]), 2) == Start(("A", "B"))
+def running(name: str, agent: str = "alice", turn: Turn = SLOT, **parts: Any) -> WorkPackage:
+    """Return a work package whose agent is at work."""
+    return begun(name, replace(turn, agent=agent), attempts=(attempt_of(agent),), outcomes=(), **parts)
 
 
-def test_the_longest_remaining_chain_goes_first() -> None:
-    assert plan(snapshot([wp("A"), wp("B"), wp("C", "B"), wp("D", "C")]), 1) == Start(("B",))
+def left_in(lane: Lane, result: Result, name: str = "A", **parts: Any) -> WorkPackage:
+    return wp(name, **({"lane": lane, "phase": Phase.FINISHED, "result": result} | parts))
 
 
-def test_what_was_begun_goes_before_what_was_not() -> None:
-    begun = wp("Z", lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING)
-    assert plan(snapshot([wp("A"), wp("B", "A"), begun]), 1) == Start(("Z",))
+def mission(
+    *wps: WorkPackage, slots: int = 4, policy: Mapping[str, Any] | None = None, **parts: Any
+) -> RunState:
+    settled = replace(POLICY, max_concurrent=slots, **(policy or {}))
+    known = {"began_at": NOON, "now": NOON, "idle_since": NOON} | parts
+    return RunState(settled, {one.id: one for one in wps}, **known)
 
 
-def test_a_rest_that_is_over_goes_before_new_work() -> None:
-    rested = wp("Z", lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING)
-    assert plan(snapshot([wp("A"), rested], resting={"Z": NOW}), 1) == Start(("Z",))
+def granted(state: RunState, start: Start, now: datetime = NOON) -> RunState:
+    """Give what a plan gives, as the driver does."""
+    one = state.wps[start.wp_id]
+    if start.grant is Grant.RESOLVE:
+        return happened(state, now, one.id, Resolving())[0]
+    assert one.workspace is not None
+    event = Scheduled(one.lane, one.workspace, ahead=start.grant is Grant.CLAIM_AHEAD)
+    return happened(state, now, one.id, event)[0]
 
 
-def test_slots_that_are_taken_are_not_given_twice() -> None:
-    running = wp("A", phase=Phase.IMPLEMENTING)
-    assert plan(snapshot([running, wp("B"), wp("C")], active=["A"]), 2) == Start(("B",))
-    assert plan(snapshot([running, wp("B"), wp("C")], active=["A"]), 1) == Idle(None)
+def carried_out(state: RunState, now: datetime = NOON) -> tuple[list[tuple[str, Grant]], Decision, RunState]:
+    """Carry out plan after plan; return who was given what, and the first answer that starts nobody."""
+    given = []
+    while isinstance(decision := plan(state, now), Start):
+        given.append((decision.wp_id, decision.grant))
+        state = granted(state, decision, now)
+    return given, decision, state
+
+
+def starts(state: RunState, now: datetime = NOON) -> str:
+    """Return who is given a slot, in this order: "AB" for A, then B."""
+    return "".join(one for one, grant in carried_out(state, now)[0] if grant is Grant.SLOT)
+
+
+def reasons(state: RunState, now: datetime = NOON) -> Mapping[str, str]:
+    """Return why those wait who are given nothing."""
+    decision = carried_out(state, now)[1]
+    assert not isinstance(decision, Ending | Start)
+    return decision.reasons
+
+
+STARTS: dict[str, tuple[RunState, str]] = {
+    "up to the slots, in the order of their ids": (mission(wp("C"), wp("A"), wp("B"), slots=2), "AB"),
+    "the longest remaining chain first": (
+        mission(wp("A"), wp("B"), wp("C", "B"), wp("D", "C"), slots=1),
+        "B",
+    ),
+    "what was begun before what was not": (mission(wp("A"), wp("B", "A"), begun("Z"), slots=1), "Z"),
+    "what was only claimed before what was not, after what was tried": (
+        mission(wp("A"), begun("Y", attempts=(), outcomes=()), begun("Z"), slots=2),
+        "ZY",
+    ),
+    "an attempt that may still run before all others": (
+        mission(begun("A"), wp("B"), running("Z", turn=Turn()), slots=1),
+        "Z",
+    ),
+    "no slot twice": (mission(begun("A", SLOT), wp("B"), wp("C"), slots=2), "B"),
+    "nobody without a slot": (mission(begun("A", SLOT), wp("B"), wp("C"), slots=1), ""),
+    "one in a workspace": (mission(wp("A", space="l"), wp("B", space="l"), slots=2), "A"),
+    "nobody beside who works in it": (mission(begun("A", SLOT, space="l"), wp("B", space="l")), ""),
+    "nobody beside who rests in it": (
+        mission(begun("A", Turn(waits="x", until=after(7)), space="l"), wp("B", space="l")),
+        "",
+    ),
+    "who works in it keeps it, though others move another lane": (
+        mission(wp("A", lane=Lane.CLAIMED, space="l"), begun("B", SLOT, space="l")),
+        "",
+    ),
+    "a workspace is free once its work package is blocked": (
+        mission(left_in(Lane.BLOCKED, Result.PARKED, space="l"), wp("B", space="l")),
+        "B",
+    ),
+    "a rest that is over": (mission(wp("A"), begun("Z", Turn(waits="x", until=NOON)), slots=1), "Z"),
+    "nobody who rests": (mission(wp("A"), begun("Z", Turn(waits="x", until=after(7))), slots=1), "A"),
+    "an adopted review without its dependencies": (mission(wp("A", "X", lane=Lane.FOR_REVIEW)), "A"),
+    "an agent without room holds up only who needs it": (
+        mission(wp("A"), wp("B"), wp("C", lane=Lane.FOR_REVIEW), policy={"max_per_agent": {"alice": 1}}),
+        "AC",
+    ),
+    "who waits longest for an agent": (
+        mission(
+            begun("A", Turn(queued_at=after(-1), queued_for="alice")),
+            begun("B", Turn(queued_at=after(-2), queued_for="alice")),
+            policy={"max_per_agent": {"alice": 1}},
+        ),
+        "B",
+    ),
+    "an attempt that may still run takes its agent's place": (
+        mission(begun("A"), wp("B"), running("Z", turn=Turn()), policy={"max_per_agent": {"alice": 1}}),
+        "Z",
+    ),
+    "who waits for an agent keeps nobody from a worktree": (
+        mission(
+            wp("A", space="l"),
+            wp("B", space="l"),
+            wp("C", lane=Lane.FOR_REVIEW, space="l"),
+            begun("Z", SLOT),
+            policy={"max_per_agent": {"alice": 0}},
+        ),
+        "C",
+    ),
+    "a machine that is short begins nothing new and goes on with what was begun": (
+        mission(
+            wp("A"), begun("B"), begun("C", attempts=(), outcomes=()), short_of="memory", short_since=NOON
+        ),
+        "B",
+    ),
+}
+
+
+@pytest.mark.parametrize(("state", "expected"), STARTS.values(), ids=STARTS)
+def test_slots_are_given_to(state: RunState, expected: str) -> None:
+    assert starts(state) == expected
 
 
 @pytest.mark.parametrize("lane", [lane for lane in Lane if not lane.complete])
 def test_a_dependency_counts_only_when_it_is_approved_or_done(lane: Lane) -> None:
-    needed = WorkPackage("A", (), lane, Phase.FINISHED, result=Result.PARKED)
-    assert plan(snapshot([needed, wp("B", "A")]), 2) == Stalled({"B": f"waits for A ({lane})"})
+    needed = left_in(lane, Result.PARKED)
+    assert carried_out(mission(needed, wp("B", "A")))[1] == Stalled({"B": f"waits for A ({lane})"})
     for complete in (Lane.APPROVED, Lane.DONE):
-        assert plan(snapshot([wp("A", lane=complete), wp("B", "A")]), 2) == Start(("B",))
-
-
-def test_one_workspace_has_one_work_package_at_a_time() -> None:
-    shared = {"A": "lane", "B": "lane"}
-    assert plan(snapshot([wp("A"), wp("B")], shared=shared), 2) == Start(("A",))
-    running = wp("A", phase=Phase.IMPLEMENTING)
-    assert plan(snapshot([running, wp("B")], shared=shared, active=["A"]), 2) == Idle(None)
+        assert starts(mission(wp("A", lane=complete), wp("B", "A"))) == "B"
 
 
 @pytest.mark.parametrize("lane", [Lane.CLAIMED, Lane.IN_PROGRESS, Lane.FOR_REVIEW, Lane.IN_REVIEW])
 @pytest.mark.parametrize("result", [Result.PARKED, Result.FOREIGN])
 def test_a_workspace_is_held_by_what_is_parked_in_it_and_by_other_actors(lane: Lane, result: Result) -> None:
-    holder = WorkPackage("A", (), lane, Phase.FINISHED, result=result)
-    found = plan(snapshot([holder, wp("B")], shared={"A": "lane", "B": "lane"}), 2)
-    assert found == Stalled({"B": "its workspace is held by A"})
+    state = mission(left_in(lane, result, space="l"), wp("B", space="l"))
+    assert carried_out(state)[1] == Stalled({"B": "its workspace is held by A"})
 
 
-def test_a_workspace_is_free_again_when_its_work_package_is_blocked() -> None:
-    parked = WorkPackage("A", (), Lane.BLOCKED, Phase.FINISHED, result=Result.PARKED)
-    assert plan(snapshot([parked, wp("B")], shared={"A": "lane", "B": "lane"}), 2) == Start(("B",))
-
-
-def test_who_works_in_a_workspace_keeps_it_when_somebody_moves_another_lane_by_hand() -> None:
-    moved, running = wp("A", lane=Lane.CLAIMED), wp("B", phase=Phase.IMPLEMENTING)
-    found = plan(snapshot([moved, running], shared={"A": "lane", "B": "lane"}, active=["B"]), 2)
-    assert found == Idle(None)
+def test_a_workspace_passes_to_the_next_one_when_the_first_left_it() -> None:
+    lane = [wp(name, space="l") for name in "AB"] + [wp("C", "D", space="l"), wp("D")]
+    assert starts(mission(*lane)) == "DA"
+    ended = [wp("A", lane=Lane.DONE, space="l"), wp("D", lane=Lane.DONE)]
+    canceled = wp("B", lane=Lane.CANCELED, space="l")
+    assert starts(mission(*ended, canceled, lane[2])) == "C"
 
 
 def test_new_work_waits_until_it_is_known_which_workspace_others_hold() -> None:
-    held = wp("A", lane=Lane.IN_PROGRESS)
-    assert plan(snapshot([held, wp("B")], unresolved=["A"]), 2) == Idle(None)
-    assert plan(snapshot([held, wp("B")]), 2) == Start(("A", "B"))
+    held = wp("A", lane=Lane.IN_PROGRESS, space=None)
+    given, decision, _ = carried_out(mission(held, wp("B")))
+    assert given == [("A", Grant.RESOLVE)]
+    assert isinstance(decision, Idle)
+    assert decision.reasons["B"] == "waits to learn which workspace A holds"
+    assert starts(mission(replace(held, workspace=wp("A").workspace), wp("B"))) == "AB"
 
 
-def test_what_rests_is_waited_for() -> None:
-    resting = wp("A", lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING)
-    assert plan(snapshot([resting], resting={"A": NOW + 7}), 1) == Idle(NOW + 7)
+def test_a_workspace_of_others_that_the_host_could_not_tell_is_asked_for_again() -> None:
+    rests = Turn(waits="no reply", until=after(60))
+    foreign = left_in(Lane.IN_PROGRESS, Result.FOREIGN, space=None, turn=rests)
+    state = mission(foreign, wp("B"))
+    assert carried_out(state)[1] == Idle(after(60), {"B": "waits to learn which workspace A holds"})
+    assert carried_out(state, after(60))[0] == [("A", Grant.RESOLVE)]
+    hopeless = mission(replace(foreign, bounds=Bounds(tries=6)), wp("B"))
+    assert isinstance(carried_out(hopeless)[1], Stalled)
 
 
-def test_what_rests_keeps_its_workspace() -> None:
-    resting = wp("A", lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING)
-    found = plan(snapshot([resting, wp("B")], shared={"A": "l", "B": "l"}, resting={"A": NOW + 7}), 2)
-    assert found == Idle(NOW + 7)
+def test_workspaces_that_something_could_start_in_are_learned_first_and_several_at_once() -> None:
+    unknown = [
+        wp(name, *needs, space=None) for name, needs in (("A", ("B",)), ("B", ()), ("C", ()), ("D", ()))
+    ]
+    given, _, state = carried_out(mission(*unknown, slots=2))
+    assert given == [("B", Grant.RESOLVE), ("C", Grant.RESOLVE)]
+    assert reasons(state)["B"] == "its workspace is not known yet"
+    later = [wp("A", "B", space=None), wp("E", "B", space=None)]
+    assert carried_out(mission(*later, running("B")))[0] == [("A", Grant.RESOLVE)], "one at a time"
+    assert carried_out(mission(*later, begun("B", SLOT)))[0] == [], "the host is busy"
 
 
-def test_a_rest_that_is_over_does_not_wake_the_scheduler_while_all_slots_are_taken() -> None:
-    rested = wp("A", lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING)
-    running = wp("B", phase=Phase.IMPLEMENTING)
-    assert plan(snapshot([rested, running], active=["B"], resting={"A": NOW - 1}), 1) == Idle(None)
+IDLES: dict[str, tuple[RunState, datetime | None]] = {
+    "for who works": (mission(running("A")), None),
+    "for who rests": (mission(begun("A", Turn(waits="x", until=after(7)))), after(7)),
+    "for the first of those who rest": (
+        mission(*(begun(one, Turn(waits="x", until=after(s))) for one, s in (("A", 9), ("B", 7), ("C", 8)))),
+        after(7),
+    ),
+    "for nobody's rest that is over while every slot is taken": (
+        mission(begun("A", Turn(waits="x", until=after(-1))), running("B"), slots=1),
+        None,
+    ),
+    "for a budget of time": (
+        mission(running("A"), policy={"budget": Budget(max_duration_s=100.0)}),
+        after(80),
+    ),
+    "for what the machine is short of": (
+        mission(wp("A"), short_of="memory", short_since=after(-9)),
+        after(SHORTAGE_PATIENCE_S),
+    ),
+    "for as long as somebody works, though the machine is short": (
+        mission(wp("A"), running("B"), short_of="memory", short_since=after(-9999), idle_since=None),
+        None,
+    ),
+}
 
 
-def test_a_rest_that_is_over_does_not_hide_a_stall() -> None:
-    holder = WorkPackage("A", (), Lane.IN_REVIEW, Phase.FINISHED, result=Result.FOREIGN)
-    rested = wp("B", lane=Lane.PLANNED)
-    found = plan(snapshot([holder, rested], shared={"A": "l", "B": "l"}, resting={"B": NOW - 1}), 1)
-    assert found == Stalled({"B": "its workspace is held by A"})
+@pytest.mark.parametrize(("state", "until"), IDLES.values(), ids=IDLES)
+def test_a_run_waits(state: RunState, until: datetime | None) -> None:
+    decision = carried_out(state)[1]
+    assert isinstance(decision, Idle)
+    assert (decision.until, decision.quotas) == (until, False)
+    assert set(decision.reasons) == {one.id for one in state.left}
 
 
-def test_an_unresolved_workspace_is_waited_for_only_when_something_could_start_in_it() -> None:
-    assert plan(snapshot([wp("A")], unresolved=["A"]), 1) == Idle(None)
-    stuck = plan(snapshot([wp("A", "missing")], unresolved=["A"]), 1)
-    assert stuck == Stalled({"A": "waits for missing (not in the mission)"})
-
-
-def test_everything_ended_is_finished_and_the_last_one_running_is_waited_for() -> None:
-    assert plan(snapshot([wp("A", lane=Lane.DONE)]), 1) == Finished()
-    assert plan(snapshot([]), 1) == Finished()
-    assert plan(snapshot([wp("A", phase=Phase.REVIEWING)], active=["A"]), 1) == Idle(None)
+def test_everything_ended_is_finished() -> None:
+    assert plan(mission(wp("A", lane=Lane.DONE)), NOON) == Finished()
+    assert plan(mission(), NOON) == Finished()
 
 
 def test_a_stall_names_each_work_package_with_its_reason() -> None:
-    parked = WorkPackage("A", (), Lane.IN_REVIEW, Phase.FINISHED, result=Result.PARKED)
-    wps = [parked, wp("B", "A"), wp("C"), wp("D", "E"), wp("E", "D"), wp("F", "X", "B")]
-    assert plan(snapshot(wps, shared={"A": "lane", "C": "lane"}), 3) == Stalled(
+    state = mission(
+        left_in(Lane.IN_REVIEW, Result.PARKED, space="l"),
+        wp("B", "A"),
+        wp("C", space="l"),
+        wp("D", "E"),
+        wp("E", "D"),
+        wp("F", "X", "B"),
+        slots=3,
+    )
+    assert carried_out(state)[1] == Stalled(
         {
             "B": "waits for A (in_review)",
             "C": "its workspace is held by A",
-            "D": "waits for E (planned)",
-            "E": "waits for D (planned)",
-            "F": "waits for X (not in the mission), B (planned)",
+            "D": "waits for E",
+            "E": "waits for D",
+            "F": "waits for X (not in the mission), B",
         }
     )
 
 
-NAMES = tuple("ABCDEF")
-
-
-@st.composite
-def situations(draw: st.DrawFn) -> tuple[Snapshot, int]:
-    wps = []
-    for name in NAMES:
-        needs = tuple(draw(st.sets(st.sampled_from((*NAMES, "X")), max_size=2)))
-        lane, phase = draw(st.sampled_from(Lane)), draw(st.sampled_from(Phase))
-        result = Result.PARKED if phase is Phase.FINISHED else None
-        wps.append(WorkPackage(name, needs, lane, phase, result=result))
-    limit = draw(st.integers(1, 4))
-    shared = {name: draw(st.sampled_from(["lane-1", "lane-2", name])) for name in NAMES}
-    active: list[str] = []
-    for name in draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=limit)):
-        if shared[name] not in {shared[one] for one in active}:
-            active.append(name)
-    unresolved = draw(st.sets(st.sampled_from(NAMES), max_size=2)) - set(active)
-    resting = draw(st.dictionaries(st.sampled_from(NAMES), st.sampled_from([NOW - 1, NOW, NOW + 1])))
-    resting = {name: at for name, at in resting.items() if name not in active}
-    return snapshot(wps, shared=shared, unresolved=unresolved, active=active, resting=resting), limit
-
-
-@given(situations())
-def test_no_plan_breaks_a_bound(situation: tuple[Snapshot, int]) -> None:
-    seen, limit = situation
-    match plan(seen, limit):
-        case Start(ids=ids):
-            running = [*seen.active, *ids]
-            keys = [seen.workspaces[one].key for one in running]
-            assert len(running) == len(set(running)) <= limit
-            assert len(keys) == len(set(keys))
-            for one in (seen.wps[name] for name in ids):
-                assert one.phase is not Phase.FINISHED
-                assert seen.resting.get(one.id, NOW) <= NOW
-                if one.phase is Phase.WAITING and one.lane is Lane.PLANNED:
-                    assert all(name in seen.wps and seen.wps[name].lane.complete for name in one.dependencies)
-        case Idle(until=until):
-            assert until is None or until > NOW
-            assert seen.active or until is not None or set(seen.wps) - set(seen.workspaces)
-        case Stalled(reasons=reasons):
-            assert not seen.active
-            left = {one.id for one in seen.wps.values() if one.phase is not Phase.FINISHED}
-            assert set(reasons) == left
-            assert all(reasons.values())
-        case Finished():
-            assert not seen.active
-            assert all(one.phase is Phase.FINISHED for one in seen.wps.values())
-
-
-@given(situations(), st.sampled_from(NAMES))
-def test_nothing_that_can_start_is_ever_left_out_of_an_empty_plan(
-    situation: tuple[Snapshot, int], name: str
-) -> None:
-    seen, limit = situation
-    # A new work package that nothing holds back: whatever the others do, a free slot must be used.
-    free = replace(
-        seen,
-        wps={**seen.wps, "G": WorkPackage("G")},
-        workspaces={
-            **{one: Workspace("/w", "/t", one) for one in NAMES},
-            **seen.workspaces,
-            "G": Workspace("/g", ""),
-        },
-    )
-    if len(seen.active) < limit:
-        assert isinstance(plan(free, limit), Start)
-
-
-def test_an_agent_without_room_holds_up_only_those_who_need_it() -> None:
-    agents = {"A": "codex", "B": "codex", "C": "claude"}
-    known = replace(snapshot([wp("A"), wp("B"), wp("C")]), agents=agents, per_agent={"codex": 1})
-    assert plan(known, 3) == Start(("A", "C"))
-    running = replace(snapshot([wp("A", phase=Phase.IMPLEMENTING), wp("B")], active=["A"]))
-    assert plan(replace(running, agents=agents, per_agent={"codex": 1}), 3) == Idle(None)
-
-
-def test_who_came_first_to_an_agent_is_first_when_it_has_room() -> None:
-    begun = [wp(name, lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING) for name in "AB"]
-    known = replace(snapshot(begun), agents=dict.fromkeys("AB", "codex"), per_agent={"codex": 1})
-    assert plan(replace(known, queue=("B", "A")), 2) == Start(("B",))
-
-
-def test_an_attempt_that_may_still_run_counts_and_comes_first() -> None:
-    attempt = Attempt("a1", 1, Role.IMPLEMENT, "codex", "/logs")
-    running = replace(wp("Z", lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING), attempts=(attempt,))
-    others = [wp("A", lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING), wp("B")]
-    known = replace(snapshot([*others, running]), agents=dict.fromkeys("ABZ", "codex"))
-    assert plan(known, 1) == Start(("Z",))
-    assert plan(replace(known, per_agent={"codex": 1}), 3) == Start(("Z",))
+def test_a_rest_that_is_over_does_not_hide_a_stall() -> None:
+    rested = wp("B", space="l", turn=Turn(waits="x", until=after(-1)))
+    state = mission(left_in(Lane.IN_REVIEW, Result.FOREIGN, space="l"), rested)
+    assert carried_out(state)[1] == Stalled({"B": "its workspace is held by A"})
 
 
 def test_a_stall_at_an_agent_says_so() -> None:
-    attempt = Attempt("a1", 1, Role.IMPLEMENT, "codex", "/logs")
-    running = replace(wp("A", lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING), attempts=(attempt,))
-    foreign = WorkPackage("Z", (), Lane.IN_PROGRESS, Phase.FINISHED, result=Result.FOREIGN)
-    known = snapshot([foreign, running, wp("B")], shared={"A": "lane", "Z": "lane"})
-    known = replace(known, agents=dict.fromkeys("AB", "codex"), per_agent={"codex": 1})
     # Somebody moved the lane of another one into our worktree while nobody looked.
-    assert plan(known, 2) == Stalled(
-        {"A": "its workspace is held by Z", "B": "waits for codex: at most 1 at once"}
+    foreign = left_in(Lane.IN_PROGRESS, Result.FOREIGN, "Z", space="l")
+    found = running("A", turn=Turn(), space="l")
+    state = mission(foreign, found, wp("B"), policy={"max_per_agent": {"alice": 1}})
+    assert carried_out(state)[1] == Stalled(
+        {"A": "its workspace is held by Z", "B": "waits for alice: at most 1 at once"}
     )
 
 
-AGENTS = ("codex", "claude")
-
-STANDINGS = [
-    *[(Lane.PLANNED, Phase.WAITING)] * 4,
-    (Lane.IN_PROGRESS, Phase.WAITING),
-    (Lane.PLANNED, Phase.CLAIMING),
-    *[(Lane.IN_PROGRESS, Phase.IMPLEMENTING)] * 2,
-    (Lane.FOR_REVIEW, Phase.REVIEWING),
-    *[(Lane.DONE, Phase.FINISHED)] * 3,
-    (Lane.BLOCKED, Phase.FINISHED),
-    (Lane.IN_PROGRESS, Phase.FINISHED),
-]
-"""Where a work package may stand, what is usual more often."""
+def test_a_machine_that_stays_short_while_nothing_of_ours_works_is_a_stall() -> None:
+    state = mission(wp("A"), short_of="memory", short_since=NOON)
+    assert carried_out(state, after(SHORTAGE_PATIENCE_S))[1] == Stalled({"A": "memory"})
 
 
-class Life:
-    """A board in a world that changes at random, beside a list of all that is known."""
-
-    def __init__(self, random: Random) -> None:
-        self.random = random
-        self.needs = {name: tuple(random.sample(NAMES, random.choice([0, 1, 1, 2]))) for name in NAMES}
-        self.shared = {name: random.choice(["lane-1", "lane-2", name, name]) for name in NAMES}
-        self.limit = random.randint(1, 4)
-        self.per_agent = {name: random.randint(1, 2) for name in random.sample(AGENTS, random.randint(0, 2))}
-        self.chains = chains(self.needs)
-        self.board = Board(self.chains, self.per_agent)
-        self.agents: dict[str, str] = {}
-        self.now = NOW
-
-    def at_work(self) -> list[str]:
-        return sorted(self.board.active)
-
-    def change(self) -> None:
-        for name in self.random.sample(NAMES, 1):
-            if name not in self.board.active:
-                lane, phase = self.random.choice(STANDINGS)
-                ended = self.random.choice([Result.PARKED, Result.FOREIGN])
-                result = ended if phase is Phase.FINISHED else None
-                self.agents[name] = self.random.choice(["", *AGENTS])
-                wp_now = WorkPackage(name, self.needs[name], lane, phase, result=result)
-                self.board.put(wp_now, self.agents[name])
-
-    def learn(self) -> None:
-        for one in self.board.to_resolve(2, at_leisure=self.random.random() < 0.5):
-            self.board.resolve(one, Workspace(f"/w/{one}", f"/t/{one}.md", self.shared[one]))
-
-    def acknowledge(self) -> None:
-        for name in self.at_work()[:1]:
-            wp_now = replace(self.board.wps[name], lane=self.random.choice(list(Lane)))
-            self.board.put(wp_now, self.agents[name])
-
-    def leave_the_agent(self) -> None:
-        for name in self.at_work()[-1:]:
-            self.agents[name] = ""
-            self.board.put(self.board.wps[name])
-            self.board.vacate(name)
-
-    def give_back(self) -> None:
-        for name in self.random.sample(self.at_work(), min(1, len(self.board.active))):
-            lane, phase = self.random.choice(STANDINGS)
-            ended = Result.PARKED if phase is Phase.FINISHED else None
-            wp_now = replace(self.board.wps[name], lane=lane, phase=phase, result=ended)
-            self.board.put(wp_now, self.agents[name])
-            self.board.resting.pop(name, None)
-            self.board.stop(name, self.random.choice([None, None, self.now + 5, self.now + 50]))
-
-    def go_on(self) -> None:
-        self.now += self.random.choice([0, 0, 6, 60])
-        before = set(self.board.active)
-        could = self.board.could_start(self.limit, self.now)
-        found = self.board.plan(self.limit, self.now)
-        assert could == isinstance(found, Start)
-        if isinstance(found, Start):
-            assert self.board.active == before | set(found.ids)
-            for agent, most in self.per_agent.items():
-                seated = [one for one in found.ids if self.agents[one] == agent]
-                at_work = [one for one in before if self.agents[one] == agent]
-                assert not seated or len(seated) + len(at_work) <= most
-
-    def compare(self) -> None:
-        board = self.board
-        known = Snapshot(
-            dict(board.wps),
-            dict(board.workspaces),
-            set(board.active),
-            {one: at for one, at in board.resting.items() if one not in board.active},
-            self.now,
-            self.chains,
-            dict(self.agents),
-            self.per_agent,
-        )
-        assert deepcopy(board).plan(self.limit, self.now) == plan(known, self.limit)
+def test_who_waits_in_a_queue_but_may_not_go_on_keeps_nobody_from_the_agent() -> None:
+    first = begun("A", Turn(queued_at=after(-9), queued_for="alice"), attempts=(), outcomes=())
+    state = mission(
+        first,
+        begun("B"),
+        policy={"max_per_agent": {"alice": 1}},
+        short_of="memory",
+        short_since=NOON,
+    )
+    assert starts(state) == "B"
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_a_board_that_is_kept_up_to_date_answers_as_a_new_one_would(seed: int) -> None:
-    life = Life(Random(seed))
-    for _ in range(12):
-        life.change()
-    for _ in range(60):
-        life.random.choice(
-            [life.change, life.learn, life.acknowledge, life.leave_the_agent, life.give_back, life.go_on]
-        )()
-        life.compare()
+RESTING = {one: Quota(after(3600), 1, 3600.0) for one in POLICY.impl_agents}
 
 
-def resolved_board(*wps: WorkPackage, shared: Mapping[str, str] | None = None) -> Board:
-    board = Board()
-    for one in wps:
-        board.put(one)
-        board.resolve(one.id, Workspace(f"/w/{one.id}", "", (shared or {}).get(one.id, one.id)))
-    return board
+def at_limits(patience: Patience, *wps: WorkPackage, **parts: Any) -> Decision:
+    return carried_out(mission(*wps, policy={"patience": patience}, quotas=RESTING, **parts))[1]
 
 
-def test_who_waits_for_an_agent_too_does_not_keep_others_from_a_worktree() -> None:
-    board = Board(per_agent={"codex": 1})
-    for name, agent in (("A", "claude"), ("B", "codex"), ("C", "claude"), ("Z", "codex")):
-        board.put(wp(name), agent)
-        board.resolve(name, Workspace(f"/w/{name}", "", "own" if name == "Z" else "shared"))
-    assert board.plan(4, NOW) == Start(("A", "Z"))
-    board.put(wp("A", lane=Lane.DONE))
-    board.stop("A")
-    assert board.plan(4, NOW) == Start(("C",))
+def test_a_run_that_waits_for_nothing_but_quotas_says_so_and_has_bounded_patience() -> None:
+    found = at_limits(Patience(), wp("A"), wp("B", "A"))
+    assert isinstance(found, Idle)
+    assert (found.until, found.quotas) == (after(3600), True)
+    assert found.reasons["A"] == "waits for alice: its quota is used up until 2026-05-01 13:00 UTC"
+    works = at_limits(Patience(max_wait_s=60.0), wp("A"), running("Z"))
+    assert isinstance(works, Idle)
+    assert not works.quotas
+    ends = at_limits(Patience(max_wait_s=60.0), wp("A"))
+    assert isinstance(ends, Ending)
+    assert (ends.exit_code, ends.stop) == (EXIT_QUOTA, False)
 
 
-def test_the_next_one_in_a_worktree_comes_when_the_first_no_longer_can() -> None:
-    board = resolved_board(wp("A"), wp("B"), wp("C", "D"), wp("D"), shared=dict.fromkeys("ABC", "shared"))
-    assert board.plan(1, NOW) == Start(("A",))
-    assert board.plan(2, NOW) == Start(("D",))
-    assert board.plan(3, NOW) == Idle(None)
-    board.put(wp("A", lane=Lane.DONE))
-    board.stop("A")
-    board.put(wp("D", lane=Lane.DONE))
-    board.put(WorkPackage("B", (), Lane.CANCELED, Phase.FINISHED, result=Result.CANCELED))
-    assert board.plan(3, NOW) == Start(("C",))
+@pytest.mark.parametrize("waiting", [wp("A"), begun("A"), begun("A", Turn(quota=True, until=after(9)))])
+def test_a_run_that_is_to_stop_at_limits_ends_at_the_first_that_is_waited_for(waiting: WorkPackage) -> None:
+    found = at_limits(Patience(OnRateLimit.STOP), waiting, running("Z"))
+    assert isinstance(found, Ending)
+    assert found.exit_code == EXIT_QUOTA
 
 
-def test_the_next_one_is_claimed_ahead_only_while_every_slot_is_taken() -> None:
-    board = resolved_board(wp("A"), wp("B"), wp("C"))
-    assert board.plan(1, NOW) == Start(("A",))
-    assert board.claim_ahead(2) == ""
-    assert board.claim_ahead(1) == "B"
-    assert board.claim_ahead(1) == ""
-    assert board.plan(1, NOW) == Idle(None)
+def test_a_review_waits_for_its_own_agents_only() -> None:
+    state = mission(wp("A"), wp("B", lane=Lane.FOR_REVIEW), quotas=RESTING)
+    assert starts(state) == "B"
 
 
-def test_who_is_ahead_comes_first_of_the_new_and_after_what_was_begun() -> None:
-    board = resolved_board(wp("A"), wp("B"), wp("C"))
-    board.plan(1, NOW)
-    assert board.claim_ahead(1) == "B"
-    board.put(replace(wp("B"), lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING))
-    board.stop("B")
-    board.put(replace(wp("A"), lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING))
-    board.stop("A", NOW + 5)
-    assert board.plan(1, NOW + 5) == Start(("A",))
-    assert board.plan(2, NOW + 5) == Start(("B",))
-    assert board.ahead == ""
+def test_a_budget_that_is_used_up_ends_the_run_and_lets_work_go_on_that_begins_nothing() -> None:
+    costly = wp("A", usage=Usage(0, 0, 5.0))
+    found = plan(mission(costly, policy={"budget": Budget(max_cost_usd=5.0)}), NOON)
+    assert isinstance(found, Ending)
+    assert found.exit_code == EXIT_BUDGET
 
 
-def test_a_slot_that_frees_during_the_claim_goes_to_who_is_claimed() -> None:
-    board = resolved_board(wp("A"), wp("B"), wp("C"))
-    board.plan(1, NOW)
-    assert board.claim_ahead(1) == "B"
-    board.put(wp("A", lane=Lane.DONE))
-    board.stop("A")
-    assert board.plan(1, NOW) == Idle(None)
-    assert (board.ahead, board.active) == ("", {"B"})
+def test_a_run_that_ends_waits_for_who_is_at_work_and_takes_up_what_an_agent_may_still_do() -> None:
+    ending = Ending(EXIT_BUDGET, "spent")
+    state = mission(wp("A"), running("B"), running("C", turn=Turn()), slots=2, ending=ending)
+    assert starts(state) == "C"
+    assert isinstance(carried_out(state)[1], Idle)
+    assert carried_out(mission(wp("A"), ending=ending))[1] == Finished({"A": "spent"})
 
 
-def test_what_was_begun_goes_on_without_anything_new() -> None:
-    begun = [wp(name, lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING) for name in "BC"]
-    board = resolved_board(wp("A"), *begun)
-    assert board.go_on(1, NOW) == ("B",)
-    assert board.go_on(4, NOW) == ("C",)
-    assert board.go_on(4, NOW) == ()
-    assert board.could_start(4, NOW)
-    assert board.plan(4, NOW) == Start(("A",))
+def test_a_run_that_is_stopped_begins_nothing_and_waits_for_who_is_at_work() -> None:
+    state = mission(running("A", turn=Turn()), begun("B", SLOT), signals=(2,))
+    assert isinstance(plan(state, NOON), Idle)
+    stopped = plan(mission(running("A", turn=Turn()), signals=(2,)), NOON)
+    assert stopped == Finished({"A": "the run was interrupted"})
 
 
-def test_who_is_claimed_ahead_takes_no_slot_with_what_was_begun() -> None:
-    board = resolved_board(wp("A"), wp("B"), wp("C"))
-    board.plan(1, NOW)
-    assert board.claim_ahead(1) == "B"
-    assert board.go_on(2, NOW) == ()
-    assert board.ahead == "B"
-    board.put(replace(wp("B"), lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING))
-    board.stop("B")
-    assert board.go_on(2, NOW) == ()
-    assert board.plan(2, NOW) == Start(("B",))
+AHEAD = Turn(Grant.CLAIM_AHEAD)
+CLAIMS: dict[str, tuple[RunState, str]] = {
+    "the next one while every slot is taken": (mission(running("A"), wp("B"), wp("C"), slots=1), "B"),
+    "nobody while a slot is free, which is given": (mission(running("A"), wp("B"), slots=2), ""),
+    "one at a time": (mission(running("A"), wp("B", turn=AHEAD, phase=Phase.CLAIMING), wp("C"), slots=1), ""),
+    "nobody into a worktree that is held": (
+        mission(running("A", space="l"), wp("B", space="l"), wp("C"), slots=1),
+        "C",
+    ),
+    "nobody ahead of what was begun": (mission(running("A"), begun("B"), wp("C"), slots=1), ""),
+    "nobody while another one asks the host": (mission(begun("A", SLOT), wp("B"), slots=1), ""),
+    "nobody whom others have claimed": (mission(running("A"), wp("B", lane=Lane.CLAIMED), slots=1), ""),
+    "nobody while the machine is short": (
+        mission(running("A"), wp("B"), slots=1, short_of="memory", short_since=NOON),
+        "",
+    ),
+    "nobody whose agent has no place": (
+        mission(running("A"), wp("B"), slots=1, policy={"max_per_agent": {"alice": 1}}),
+        "",
+    ),
+}
 
 
-def test_nobody_is_claimed_ahead_into_a_worktree_that_is_held() -> None:
-    board = resolved_board(wp("A"), wp("B"), wp("C"), shared={"A": "lane", "B": "lane"})
-    board.plan(1, NOW)
-    assert board.claim_ahead(1) == "C"
+@pytest.mark.parametrize(("state", "expected"), CLAIMS.values(), ids=CLAIMS)
+def test_ahead_of_a_slot_is_claimed(state: RunState, expected: str) -> None:
+    given = carried_out(state)[0]
+    assert "".join(one for one, grant in given if grant is Grant.CLAIM_AHEAD) == expected
 
 
-def test_nobody_is_claimed_ahead_of_what_was_begun() -> None:
-    begun = wp("B", lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING)
-    board = resolved_board(wp("A", lane=Lane.IN_PROGRESS, phase=Phase.IMPLEMENTING), begun, wp("C"))
-    board.plan(1, NOW)
-    assert board.claim_ahead(1) == ""
+def test_who_is_claimed_ahead_comes_first_of_the_new_and_after_what_was_tried() -> None:
+    claimed = begun("B", attempts=(), outcomes=())
+    assert starts(mission(wp("A"), claimed, begun("Z"), slots=2)) == "ZB"
+
+
+def test_the_last_slot_is_kept_for_who_is_claimed_but_not_from_what_was_begun() -> None:
+    ahead = wp("B", phase=Phase.CLAIMING, turn=AHEAD)
+    assert starts(mission(ahead, wp("C"), slots=1)) == ""
+    assert starts(mission(ahead, wp("C"), wp("D"), slots=2)) == "C"
+    assert starts(mission(ahead, begun("C"), slots=1)) == "C"
 
 
 @pytest.mark.parametrize("lane", Lane)
-@pytest.mark.parametrize("phase", [Phase.FINISHED, Phase.IMPLEMENTING])
+@pytest.mark.parametrize("ended", [True, False])
 def test_others_are_waited_for_only_while_a_slot_is_free_and_only_they_can_help(
-    lane: Lane, phase: Phase
+    lane: Lane, ended: bool
 ) -> None:
-    result = Result.PARKED if phase is Phase.FINISHED else None
-    board = resolved_board(WorkPackage("A", (), lane, phase, result=result), wp("B", "A"), wp("C"))
-    board.plan(2 if phase is Phase.FINISHED or lane.complete else 3, NOW)
-    assert board.waits_for_others(4) == (phase is Phase.FINISHED and not lane.complete)
-    assert not board.waits_for_others(len(board.active))
+    first = left_in(lane, Result.PARKED) if ended else begun("A", SLOT, lane=lane)
+    state = carried_out(mission(first, wp("B", "A"), running("C")))[2]
+    assert waits_for_others(state) == (ended and not lane.complete)
+    full = replace(state, policy=replace(state.policy, max_concurrent=len(state.at_work)))
+    assert not waits_for_others(full)
 
 
 def test_who_holds_a_worktree_outside_this_run_is_waited_for_too() -> None:
-    foreign = WorkPackage("A", (), Lane.IN_PROGRESS, Phase.FINISHED, result=Result.FOREIGN)
-    board = resolved_board(foreign, wp("B"), wp("C"), shared={"A": "lane", "B": "lane"})
-    assert board.plan(2, NOW) == Start(("C",))
-    assert board.waits_for_others(2)
-    board.put(replace(foreign, lane=Lane.DONE))
-    assert not board.waits_for_others(2)
+    foreign = left_in(Lane.IN_PROGRESS, Result.FOREIGN, space="l")
+    state = mission(foreign, wp("B", space="l"), running("C"))
+    assert waits_for_others(state)
+    moved = replace(state, wps={**state.wps, "A": replace(foreign, lane=Lane.DONE)})
+    assert not waits_for_others(moved)
+
+
+NAMES = tuple("ABCDEF")
+AGENTS = ("alice", "ann", "bob", "ben")
+
+
+def anywhere(dice: Random, name: str) -> WorkPackage:
+    """Return a work package anywhere in its life, without a slot."""
+    phase = dice.choice(list(Phase))
+    parts: dict[str, Any] = {"lane": dice.choice(list(Lane)), "phase": phase}
+    unknown = [None] if phase in (Phase.WAITING, Phase.FINISHED) else []
+    parts["space"] = dice.choice([*unknown, "lane-1", "lane-2", name, name])
+    parts["result"] = dice.choice([Result.PARKED, Result.FOREIGN]) if phase is Phase.FINISHED else None
+    if phase is Phase.RECORDING:
+        parts["review"] = Review(verdict=Verdict(Ruling.APPROVED, HEAD, "r1", "bob"))
+    parts["attempts"] = made = dice.choice([(), (attempt_of("alice"),)])
+    is_open = phase in (Phase.IMPLEMENTING, Phase.REVIEWING) and dice.random() < 0.5
+    parts["outcomes"] = () if is_open else (Outcome.CRASHED,) * len(made)
+    parts["turn"] = dice.choice(
+        [
+            Turn(),
+            Turn(),
+            Turn(waits="rests", until=after(dice.choice([-1, 0, 1, 90])), quota=dice.random() < 0.3),
+            Turn(waits="queues", queued_at=after(-ord(name)), queued_for=dice.choice(AGENTS)),
+        ]
+    )
+    return wp(name, *dice.sample((*NAMES, "X"), dice.choice([0, 1, 2])), **parts)
+
+
+def situation(seed: int) -> RunState:
+    """Return a run in which anything may have happened."""
+    dice = Random(seed)
+    wps = {name: anywhere(dice, name) for name in NAMES}
+    places = dice.choice([{}, {"alice": 1}, {"alice": 1, "bob": 1}])
+    limit, keys = dice.randint(1, 4), set[str]()
+    for one in dice.sample(list(wps.values()), 1 if places else dice.randint(0, limit)):
+        key = one.workspace.key if one.workspace is not None else ""
+        if key and key not in keys and one.phase not in (Phase.FINISHED, Phase.WAITING):
+            agent = one.open_attempt.agent if one.open_attempt else ""
+            wps[one.id] = replace(one, turn=Turn(Grant.SLOT, agent))
+            keys.add(key)
+    short = dice.choice(["", "", "memory"])
+    return mission(
+        *wps.values(),
+        slots=limit,
+        policy={
+            "max_per_agent": places,
+            "patience": Patience(dice.choice(list(OnRateLimit)), 3600.0),
+            "budget": dice.choice([Budget(), Budget(), Budget(max_duration_s=100.0)]),
+        },
+        quotas={one: Quota(after(dice.choice([-1, 60])), 1, 60.0) for one in dice.sample(AGENTS, 1)},
+        short_of=short,
+        short_since=NOON if short else None,
+        idle_since=None if keys else NOON,
+        ending=dice.choice([None, None, None, Ending(7, "spent"), Ending(7, "spent", stop=True)]),
+    )
+
+
+SEEDS = range(300)
+
+
+def assert_start_is_allowed(state: RunState, start: Start) -> None:
+    one = state.wps[start.wp_id]
+    assert one.turn.grant is None
+    if start.grant is Grant.RESOLVE:
+        assert one.workspace is None
+        return
+    assert one.workspace is not None
+    assert one.phase is not Phase.FINISHED
+    assert one.workspace.key not in {other.workspace.key for other in state.at_work if other.workspace}
+    assert one.turn.until is None or one.turn.until <= NOON or state.closing
+    if start.grant is Grant.SLOT:
+        assert state.free_slots > 0
+    if one.phase is Phase.WAITING and one.lane is Lane.PLANNED:
+        assert not list(state.unmet(one))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_plan_breaks_a_bound_and_whoever_waits_knows_for_what(seed: int) -> None:
+    state = situation(seed)
+    while isinstance(decision := plan(state, NOON), Start):
+        assert_start_is_allowed(state, decision)
+        state = granted(state, decision)
+        for agent, most in state.policy.max_per_agent.items():
+            given = [one for one in state.at_work if one.turn.agent == agent and one.open_attempt is None]
+            assert len(given) <= most
+    if isinstance(decision, Ending):
+        assert not state.closing
+        return
+    assert set(decision.reasons) == ({one.id for one in state.left})
+    assert all(decision.reasons.values())
+    match decision:
+        case Idle(until=until):
+            assert until is None or until > NOON
+            asks = any(one.turn.grant is Grant.RESOLVE for one in state.wps.values())
+            assert state.at_work or asks or until is not None
+        case Stalled():
+            assert not state.at_work
+            assert state.left
+        case Finished():
+            assert not state.at_work
+            assert state.closing or not state.left
+
+
+def may_go_on(state: RunState, one: WorkPackage) -> bool:
+    """Tell whether nothing at all holds up a work package, whatever the order of the others."""
+    others = [other for other in state.wps.values() if other.id != one.id]
+    held = {other.workspace.key for other in others if other.workspace and holds(other)}
+    return (
+        one.workspace is not None
+        and one.workspace.key not in held
+        and (one.begun or one.lane not in (Lane.PLANNED, Lane.CLAIMED) or not list(state.unmet(one)))
+        and (one.turn.until is None or one.turn.until <= NOON)
+    )
+
+
+def holds(one: WorkPackage) -> bool:
+    return one.begun or one.at_work or one.lane in WORKSPACE_LANES
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nothing_that_can_start_is_ever_left_out(seed: int) -> None:
+    state = situation(seed)
+    wps = {**state.wps, "G": wp("G")}
+    known = {name: replace(one, workspace=one.workspace or wp(name).workspace) for name, one in wps.items()}
+    policy = replace(state.policy, max_per_agent={}, patience=Patience(), budget=Budget())
+    free = replace(state, wps=known, policy=policy, quotas={}, short_of="", ending=None)
+    _, decision, after_all = carried_out(free)
+    assert isinstance(decision, Idle)
+    assert not after_all.free_slots or not [one.id for one in after_all.left if may_go_on(after_all, one)]
+
+
+def test_a_plan_of_the_largest_mission_never_fails_and_uses_every_slot() -> None:
+    names = [f"WP{number:02}" for number in range(1, 100)]
+    chain = [wp(name, *names[max(0, place - 1) : place]) for place, name in enumerate(names)]
+    wide = [wp(name) for name in names]
+    tangled = [wp(name, *names[place + 1 :: 7], names[-place]) for place, name in enumerate(names)]
+    assert starts(mission(*chain, slots=99)) == "WP01"
+    assert len(carried_out(mission(*wide, slots=99))[0]) == 99
+    assert isinstance(carried_out(mission(*tangled, slots=99))[1], Stalled)
 
 
 def test_a_chain_of_a_thousand_has_a_thousand_waves_and_is_its_own_critical_path() -> None:

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spec_kitty_orchestrator.core import json_text
-from spec_kitty_orchestrator.core.model import Finding, Ruling, Verdict
-from spec_kitty_orchestrator.core.verdict import feedback_text, read_verdict
+from spec_kitty_orchestrator.core.verdict import Finding, Ruling, Verdict, feedback_text, read_verdict
 
 from .builders import HEAD, OTHER, verdict_text
 

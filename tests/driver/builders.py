@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import count
 from signal import SIGINT
 from typing import Any
@@ -10,19 +10,12 @@ from typing import Any
 import anyio
 
 from spec_kitty_orchestrator.core.events import AgentExited
-from spec_kitty_orchestrator.core.model import (
-    APPROVED,
-    Lane,
-    Outcome,
-    Policy,
-    PolicyMetadata,
-    Role,
-    Ruling,
-    Workspace,
-)
+from spec_kitty_orchestrator.core.model import Lane, Outcome, PolicyMetadata, Role, Workspace
+from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.prompts import Prompts
-from spec_kitty_orchestrator.core.verdict import read_verdict
+from spec_kitty_orchestrator.core.verdict import APPROVED, Ruling, read_verdict
 from spec_kitty_orchestrator.driver.engine import Orchestrator
+from spec_kitty_orchestrator.driver.recover import fold
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.ports import AttemptRequest, Entry, Line, ReviewResult
 from spec_kitty_orchestrator.testing.fake_host import FakeHost
@@ -39,7 +32,7 @@ DIAMOND: Mapping[str, Sequence[str]] = {
     "WP04": ("WP02", "WP03"),
 }
 
-POLICY = Policy(impl_agents=("ada",), review_agents=("rob",), stop_repeats=True, quota_breaker=True)
+POLICY = Policy(impl_agents=("ada",), review_agents=("rob",))
 
 PROMPTS = Prompts("${task}${report}", "${task}${feedback}${report}", "${task}${verdict}")
 
@@ -102,6 +95,10 @@ class Power(Exception):
     """The power fails."""
 
 
+MOST_LINES = 5_000
+"""Lines of one start: far more than any mission of the tests needs."""
+
+
 class FragileJournal(MemoryJournal):
     """A journal whose machine dies at the `dies_at`-th append of this start, before the line is written."""
 
@@ -112,6 +109,7 @@ class FragileJournal(MemoryJournal):
 
     async def append(self, line: Line) -> None:
         self.appended += 1
+        assert self.appended < MOST_LINES, "the run goes round in a loop"
         if self.dies_at is not None and self.appended >= self.dies_at:
             raise Power
         await super().append(line)
@@ -158,17 +156,24 @@ class Stage:
             "clock": LoopClock(),
             "observer": self.watcher,
             "prompts": PROMPTS,
-            "max_concurrent": self.max_concurrent,
             "version": "1.0.0",
             "new_id": self._new_id,
             "gates": self.gates,
         }
-        return Orchestrator(self.host.mission, "driver", self.policy, **parts | changes)
+        named = {one.name for one in fields(Policy)} & set(changes)
+        policy = replace(
+            self.policy,
+            max_concurrent=self.max_concurrent,
+            **{name: changes.pop(name) for name in named},
+        )
+        return Orchestrator(self.host.mission, "driver", policy, **parts | changes)
 
     async def run(self, **changes: Any) -> RunResult:
         """Drive the mission from one start to its end, within a bound."""
         with anyio.fail_after(self.limit_s):
-            return await self.orchestrator(**changes).run()
+            result = await self.orchestrator(**changes).run()
+        assert_replays(self, result)
+        return result
 
     def _new_id(self) -> str:
         return f"attempt{next(self._ids):06d}"
@@ -228,6 +233,11 @@ class Stage:
             for one in self.journal.lines
             if isinstance(one, Entry) and isinstance(one.event, AgentExited)
         )
+
+
+def assert_replays(stage: Stage, result: RunResult) -> None:
+    """Check that the journal alone gives the work packages as the run left them."""
+    assert fold(stage.journal.lines, stage.policy).wps == {one.id: one for one in result.work_packages}
 
 
 async def closed(engine: Orchestrator, after_s: float, call: Callable[[int], None]) -> RunResult:

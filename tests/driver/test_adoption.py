@@ -24,7 +24,7 @@ async def test_work_that_waits_for_review_is_reviewed_without_another_implementa
     result = await mission.run()
     assert result.exit_code == 0
     assert [(one.role, one.head) for one in mission.agents.requests] == [(Role.REVIEW, head)]
-    assert result.work_packages[0].base == tree.commits[0]
+    assert result.work_packages[0].work.base == tree.commits[0]
 
 
 async def test_adopted_work_that_is_rejected_is_reworked(stage: Make) -> None:
@@ -46,7 +46,7 @@ async def test_work_in_progress_goes_on_from_where_its_branch_began(stage: Make,
     mission.workspaces.commit_by_hand(await mission.host.where("WP01"))
     result = await mission.run()
     assert result.exit_code == 0
-    assert result.work_packages[0].base == tree.commits[0]
+    assert result.work_packages[0].work.base == tree.commits[0]
 
 
 @pytest.mark.parametrize("lane", [Lane.APPROVED, Lane.DONE])
@@ -98,7 +98,9 @@ async def test_what_a_person_cancels_during_the_work_is_not_brought_back(stage: 
     assert mission.host.lanes == {"WP01": Lane.CANCELED, "WP02": Lane.DONE}
 
 
-async def test_an_approval_by_a_person_during_the_review_counts_and_is_not_doubled(stage: Make) -> None:
+async def test_an_approval_by_somebody_else_during_the_review_is_not_ours_and_is_not_doubled(
+    stage: Make,
+) -> None:
     def is_approved() -> None:
         mission.host.lanes["WP01"] = Lane.APPROVED
 
@@ -107,7 +109,8 @@ async def test_an_approval_by_a_person_during_the_review_counts_and_is_not_doubl
         scripted(review=lambda r: Play(text=verdict(r, "changes_requested", "no"), then=is_approved)),
     )
     result = await mission.run()
-    assert result.exit_code == 0
+    assert result.exit_code == 1
+    assert "no review of ours approved it" in result.reasons["WP01"]
     assert mission.host.lanes["WP01"] is Lane.APPROVED
     assert len(mission.agents.requests) == 2
 

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from tests.driver.builders import Stage, WitnessedHost, longer
 from trio.testing import MockClock
 
-from spec_kitty_orchestrator.core.budget import Budget
-from spec_kitty_orchestrator.core.gates import Gate
+from spec_kitty_orchestrator.core.limits import EXIT_BUDGET, EXIT_QUOTA
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Role, Usage
-from spec_kitty_orchestrator.core.quota import OnRateLimit, Patience
-from spec_kitty_orchestrator.driver.result import EXIT_BUDGET, EXIT_QUOTA, RunResult
+from spec_kitty_orchestrator.core.policy import Budget, Gate, OnRateLimit, Patience
+from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import HostError, HostRefusal, HostTimeout, WorkspaceError
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.scripted_agents import Play, report, verdict
@@ -222,7 +221,7 @@ def test_a_run_whose_agents_always_end_alike_ends_as_the_table_says(
     assert took_s < LONGEST_RUN_S
     assert len(mission.agents.requests) <= MOST_ATTEMPTS
     for wp in result.work_packages:
-        assert wp.rejected == ()
+        assert wp.review.rejected == ()
         assert wp.lane.complete == (outcome is Outcome.OK)
         assert wp.lane.complete or result.reasons[wp.id]
 

@@ -6,10 +6,11 @@ import anyio
 import pytest
 from tests.driver.builders import Stage, longer, scripted
 
-from spec_kitty_orchestrator.core.budget import Budget
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Role, Usage
-from spec_kitty_orchestrator.driver.engine import STOP_GRACE_S
-from spec_kitty_orchestrator.ports import RunEnded
+from spec_kitty_orchestrator.core.policy import Budget
+from spec_kitty_orchestrator.core.run_events import BudgetNearing
+from spec_kitty_orchestrator.driver.shutdown import STOP_GRACE_S
+from spec_kitty_orchestrator.ports import RunEnded, RunStarted
 from spec_kitty_orchestrator.testing.scripted_agents import Play, verdict
 
 pytestmark = pytest.mark.anyio
@@ -80,7 +81,7 @@ async def test_each_limit_is_warned_of_once(stage: Make) -> None:
     mission = stage(CHAIN, lambda r: DOLLAR)
     budget = Budget(max_cost_usd=6.5, max_tokens=6500, max_duration_s=7)
     assert (await mission.run(budget=budget)).exit_code == 0
-    said = [one for one in mission.watcher.messages if "nearly used up" in one]
+    said = [one.text for _, one in mission.watcher.events if isinstance(one, BudgetNearing)]
     assert len(said) == 3
     assert [sum(word in one for one in said) for word in ("$", "tokens", "minutes")] == [1, 1, 1]
 
@@ -166,3 +167,10 @@ async def test_an_agent_that_ends_at_the_limit_of_its_work_package_parks_it(
     assert len(mission.agents.requests) == 1
     assert mission.host.lanes == {"WP01": Lane.BLOCKED}
     assert "of $5.00, the most for one work package" in result.reasons["WP01"]
+
+
+async def test_the_budget_of_a_start_is_in_its_journal(stage: Make) -> None:
+    budget = Budget(max_cost_usd=5, max_tokens=7, hard=True)
+    mission = stage({"WP01": ()})
+    await mission.run(budget=budget)
+    assert [one.policy.budget for one in mission.journal.lines if isinstance(one, RunStarted)] == [budget]

@@ -7,7 +7,7 @@ import anyio
 import pytest
 from tests.driver.builders import LIMIT_S, Stage, closed, scripted
 
-from spec_kitty_orchestrator.core.events import Claimed, Queued, Scheduled, TimerFired
+from spec_kitty_orchestrator.core.events import Claimed, Deferred, Resolving, Scheduled, WorkspaceResolved
 from spec_kitty_orchestrator.core.model import Lane, Phase, PolicyMetadata, Workspace
 from spec_kitty_orchestrator.errors import HostRefusal
 from spec_kitty_orchestrator.ports import Entry
@@ -26,7 +26,9 @@ async def run_until(mission: Stage, moment: float, **changes: object) -> None:
 
 
 def kinds(mission: Stage, wp: str) -> list[type]:
-    return [type(one.event) for one in mission.journal.lines if isinstance(one, Entry) and one.wp_id == wp]
+    asked = (Resolving, WorkspaceResolved)
+    entries = [one for one in mission.journal.lines if isinstance(one, Entry) and one.wp_id == wp]
+    return [type(one.event) for one in entries if not isinstance(one.event, asked)]
 
 
 async def test_the_next_one_is_claimed_while_the_agents_work_and_only_one(stage: Make) -> None:
@@ -38,16 +40,15 @@ async def test_the_next_one_is_claimed_while_the_agents_work_and_only_one(stage:
         "WP03": Lane.PLANNED,
     }
     assert [one.wp_id for one in mission.agents.requests] == ["WP01"]
-    assert kinds(mission, "WP02") == [Scheduled, Claimed, Queued]
+    assert kinds(mission, "WP02") == [Scheduled, Claimed, Deferred]
 
 
 async def test_it_says_that_it_waits_for_a_slot(stage: Make) -> None:
     mission = stage(SLOW, lambda r: Play(seconds=100), max_concurrent=1)
-    engine = mission.orchestrator()
-    with anyio.move_on_after(50):
-        await engine.run()
-    wp = engine._progress.board.wps["WP02"]
-    assert (wp.phase, wp.rests) == (Phase.IMPLEMENTING, "claimed ahead, waits for a slot")
+    await run_until(mission, 50)
+    assert mission.watcher.state is not None
+    wp = mission.watcher.state.wps["WP02"]
+    assert (wp.phase, wp.turn.waits) == (Phase.IMPLEMENTING, "waits for a slot")
 
 
 async def test_its_agent_starts_without_a_call_of_the_host_when_a_slot_frees(stage: Make) -> None:
@@ -57,7 +58,7 @@ async def test_its_agent_starts_without_a_call_of_the_host_when_a_slot_frees(sta
     # Claim, work, submit, review (told meanwhile), record; then nothing but the same without the claim.
     first = 10 + 10 + 10 + 100 + 10 + 100 + 10
     assert anyio.current_time() - began == pytest.approx(first + 100 + 10 + 100 + 10 + 10, abs=11)
-    assert kinds(mission, "WP02")[:4] == [Scheduled, Claimed, Queued, TimerFired]
+    assert kinds(mission, "WP02")[:4] == [Scheduled, Claimed, Deferred, Scheduled]
     assert mission.calls()["start-implementation"] == 2
 
 
@@ -66,7 +67,7 @@ async def test_nobody_is_claimed_ahead_while_a_slot_is_free_or_somebody_waits_fo
 ) -> None:
     mission = stage({"WP01": (), "WP02": ()}, lambda r: Play(seconds=100), max_concurrent=2)
     assert (await mission.run()).exit_code == 0
-    assert Queued not in kinds(mission, "WP01") + kinds(mission, "WP02")
+    assert Deferred not in kinds(mission, "WP01") + kinds(mission, "WP02")
     slow_host = stage(SLOW, lambda r: Play(seconds=100), max_concurrent=2, latency_s=30.0)
     await run_until(slow_host, 85)
     assert slow_host.host.lanes["WP03"] is Lane.PLANNED

@@ -1,7 +1,4 @@
-"""The event loop stays free: no step of a run may use it for long, however large the mission is.
-
-The host itself cannot hold more than 99 work packages; these missions are up to ten times as large.
-"""
+"""The event loop stays free: no step of a run may use it for long, however large the mission is."""
 
 import asyncio
 import gc
@@ -13,8 +10,8 @@ import pytest
 from blockbuster import BlockingError
 from tests.driver.builders import REAL_LIMIT_S, Stage
 
-from spec_kitty_orchestrator.core.events import Event
-from spec_kitty_orchestrator.core.model import Lane, Role, WorkPackage
+from spec_kitty_orchestrator.core.model import Lane, Role
+from spec_kitty_orchestrator.core.run_state import RunState
 from spec_kitty_orchestrator.errors import HostRefusal
 from spec_kitty_orchestrator.ports import AttemptRequest, Entry
 from spec_kitty_orchestrator.testing.memory_journal import Watcher
@@ -23,6 +20,11 @@ from spec_kitty_orchestrator.testing.scripted_agents import Play, verdict
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)]
 
 Make = Callable[..., Stage]
+
+MOST = 99
+"""The host holds no more work packages in one mission."""
+
+NOT_YET = "DEPENDENCIES_NOT_SATISFIED"
 
 LONGEST_STEP_S = 0.1
 """What one step may take of this thread's own CPU time; what other processes take does not count."""
@@ -49,7 +51,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
 
 def wide(count: int, chain: int) -> dict[str, tuple[str, ...]]:
     """Return chains of work packages, all side by side."""
-    names = [f"WP{number:04d}" for number in range(1, count + 1)]
+    names = [f"WP{number:02d}" for number in range(1, count + 1)]
     return {name: (names[place - 1],) if place % chain else () for place, name in enumerate(names)}
 
 
@@ -59,51 +61,48 @@ def busy(request: AttemptRequest) -> Play:
     return Play(seconds=0.0)
 
 
-async def test_a_run_of_two_hundred_work_packages_leaves_the_loop_free(
-    stage: Make, steps: list[float]
-) -> None:
-    mission = stage(wide(200, chain=10), busy, max_concurrent=8, limit_s=REAL_LIMIT_S)
+async def test_a_run_of_the_largest_mission_leaves_the_loop_free(stage: Make, steps: list[float]) -> None:
+    mission = stage(wide(MOST, chain=10), busy, max_concurrent=8, limit_s=REAL_LIMIT_S)
     for _ in range(20):
-        mission.host.fail_next(
-            "start-implementation", HostRefusal("start-implementation", "DEPENDENCIES_NOT_SATISFIED", "no")
-        )
+        mission.host.fail_next("start-implementation", HostRefusal("start-implementation", NOT_YET, "no"))
     result = await mission.run()
     assert result.exit_code == 0
     assert len(steps) > 1000
     assert max(steps) < LONGEST_STEP_S
 
 
-async def test_a_run_of_a_thousand_work_packages_and_a_hundred_agents_leaves_the_loop_free(
-    stage: Make, steps: list[float]
-) -> None:
-    mission = stage(wide(1000, chain=10), busy, max_concurrent=100, limit_s=REAL_LIMIT_S)
+async def test_as_many_agents_as_work_packages_leave_the_loop_free(stage: Make, steps: list[float]) -> None:
+    def together(request: AttemptRequest) -> Play:
+        return Play(seconds=2.0 if request.role is Role.IMPLEMENT else 0.0)
+
+    mission = stage(wide(MOST, chain=1), together, max_concurrent=MOST, limit_s=REAL_LIMIT_S)
     result = await mission.run()
     assert result.exit_code == 0
-    assert mission.agents.most_at_once > 50
+    assert mission.agents.most_at_once > 10
     assert max(steps) < LONGEST_STEP_S
 
 
-@pytest.mark.parametrize("chain", [10, 1000])
-async def test_the_start_of_a_thousand_work_packages_leaves_the_loop_free(
+@pytest.mark.parametrize("chain", [10, MOST])
+async def test_the_start_of_the_largest_mission_leaves_the_loop_free(
     stage: Make, steps: list[float], chain: int
 ) -> None:
-    mission = stage(wide(1000, chain), busy, max_concurrent=8, limit_s=REAL_LIMIT_S)
-    for name in list(mission.host.lanes)[:970]:
+    mission = stage(wide(MOST, chain), busy, max_concurrent=8, limit_s=REAL_LIMIT_S)
+    for name in list(mission.host.lanes)[:90]:
         mission.host.lanes[name] = Lane.DONE
     assert (await mission.run()).exit_code == 0
     assert max(steps) < LONGEST_STEP_S
 
 
 async def test_going_on_from_thousands_of_lines_leaves_the_loop_free(stage: Make, steps: list[float]) -> None:
-    one = stage({"WP0001": ()}, busy, limit_s=REAL_LIMIT_S)
+    one = stage({"WP05": ()}, busy, limit_s=REAL_LIMIT_S)
     await one.run()
-    mission = stage(wide(400, chain=10), limit_s=REAL_LIMIT_S)
+    mission = stage(wide(MOST, chain=10), limit_s=REAL_LIMIT_S)
     for name in mission.host.lanes:
         mission.host.lanes[name] = Lane.DONE
         mission.journal.lines += [
-            replace(line, wp_id=name) for line in one.journal.lines if isinstance(line, Entry)
+            replace(line, wp_id=name) for line in one.journal.lines if isinstance(line, Entry) and line.wp_id
         ]
-    assert len(mission.journal.lines) >= 3000
+    assert len(mission.journal.lines) >= 2000
     steps.clear()
     assert (await mission.run()).exit_code == 0
     assert max(steps) < LONGEST_STEP_S
@@ -111,7 +110,7 @@ async def test_going_on_from_thousands_of_lines_leaves_the_loop_free(stage: Make
 
 async def test_a_blocking_call_in_a_run_is_found(stage: Make) -> None:
     class Slow(Watcher):
-        def saw(self, wp: WorkPackage, event: Event) -> None:
+        def saw(self, state: RunState, entry: Entry) -> None:
             time.sleep(0.001)
 
     mission = stage({"WP01": ()}, busy, limit_s=REAL_LIMIT_S)

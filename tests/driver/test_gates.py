@@ -8,8 +8,8 @@ import pytest
 from tests.driver.builders import POLICY, Stage, longer, scripted
 
 from spec_kitty_orchestrator.core.events import GateFailed, GatesPassed
-from spec_kitty_orchestrator.core.gates import Gate
 from spec_kitty_orchestrator.core.model import Lane, Phase, Role
+from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.core.prompts import Prompts
 from spec_kitty_orchestrator.ports import Entry
 from spec_kitty_orchestrator.testing.scripted_agents import Play, verdict

@@ -105,7 +105,7 @@ async def test_a_claim_whose_reply_was_lost_counts_only_its_own_commits(stage: M
     result = await mission.run()
     assert result.exit_code == 0
     first, second = result.work_packages
-    assert second.base == first.head
+    assert second.work.base == first.work.head
 
 
 async def test_a_broken_host_ends_the_run_and_stops_the_agents(stage: Make) -> None:

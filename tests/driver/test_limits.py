@@ -8,9 +8,11 @@ import anyio.lowlevel
 import pytest
 from tests.driver.builders import Stage, closed, longer, scripted
 
-from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened, Queued
+from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened, Deferred
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Lane, Outcome, Role
-from spec_kitty_orchestrator.driver.room import HEADROOM_PATIENCE_S, HEADROOM_POLL_S
+from spec_kitty_orchestrator.core.run_events import ResourcesShort
+from spec_kitty_orchestrator.core.scheduler import SHORTAGE_PATIENCE_S
+from spec_kitty_orchestrator.driver.engine import RESOURCES_POLL_S
 from spec_kitty_orchestrator.ports import AttemptRequest, Entry, RunStarted
 from spec_kitty_orchestrator.testing.scripted_agents import Play
 
@@ -40,7 +42,7 @@ def waits(mission: Stage) -> list[tuple[str, str]]:
     return [
         (one.wp_id, one.event.reason)
         for one in mission.journal.lines
-        if isinstance(one, Entry) and isinstance(one.event, Queued)
+        if isinstance(one, Entry) and isinstance(one.event, Deferred)
     ]
 
 
@@ -141,7 +143,7 @@ async def test_the_limits_and_the_settings_are_kept_in_the_journal(stage: Make) 
     await mission.run(max_per_agent={"ada": 2}, settings={"max_cost": None})
     first = mission.journal.lines[0]
     assert isinstance(first, RunStarted)
-    assert (first.limits_in_force, first.settings) == ({"ada": 2}, {"max_cost": None})
+    assert first.policy.max_per_agent == {"ada": 2}
 
 
 class Scarce:
@@ -163,12 +165,10 @@ async def test_nothing_new_starts_during_a_shortage_and_it_is_told_once(stage: M
     scarce = Scarce(5, 100)
     began = anyio.current_time()
     assert (await mission.run(headroom=scarce)).exit_code == 0
-    assert anyio.current_time() - began == pytest.approx(100 + 20, abs=HEADROOM_POLL_S)
-    assert mission.watcher.messages == [
-        "nothing new is started: only 1 GB is free",
-        "there is room again: work goes on",
-    ]
-    assert len(scarce.asked) == pytest.approx(2 + 80 / HEADROOM_POLL_S, abs=2)
+    assert anyio.current_time() - began == pytest.approx(100 + 20, abs=RESOURCES_POLL_S)
+    told = [one.reason for _, one in mission.watcher.events if isinstance(one, ResourcesShort)]
+    assert told == ["only 1 GB is free", ""]
+    assert len(scarce.asked) == pytest.approx(2 + 80 / RESOURCES_POLL_S, abs=2)
 
 
 async def test_who_holds_a_slot_goes_on_during_a_shortage(stage: Make) -> None:
@@ -199,7 +199,7 @@ async def test_agents_that_still_run_are_watched_again_at_once_during_a_shortage
     assert {one.wp_id for one in mission.agents.requests} == {"WP01", "WP02"}
     assert result.exit_code == 6
     assert result.reasons == {"WP03": "only 1 GB is free"}
-    assert anyio.current_time() - began == pytest.approx(190 + HEADROOM_PATIENCE_S, abs=HEADROOM_POLL_S)
+    assert anyio.current_time() - began == pytest.approx(190 + SHORTAGE_PATIENCE_S, abs=RESOURCES_POLL_S)
 
 
 async def test_nobody_is_asked_while_nothing_could_start(stage: Make) -> None:
@@ -214,17 +214,17 @@ async def test_a_shortage_that_does_not_end_stalls_the_run(stage: Make) -> None:
     began = anyio.current_time()
     result = await mission.run(headroom=Scarce(0, 1e9))
     assert result.exit_code == 6
-    assert anyio.current_time() - began == pytest.approx(HEADROOM_PATIENCE_S, abs=HEADROOM_POLL_S)
-    assert result.reasons == {"WP01": "only 1 GB is free", "WP02": "waits for WP01 (planned)"}
+    assert anyio.current_time() - began == pytest.approx(SHORTAGE_PATIENCE_S, abs=RESOURCES_POLL_S)
+    assert result.reasons == {"WP01": "only 1 GB is free", "WP02": "waits for WP01"}
     assert mission.host.events == []
 
 
 async def test_a_shortage_is_waited_for_as_long_as_something_is_at_work(stage: Make) -> None:
     mission = stage(
         {"WP01": (), "WP02": (), "WP03": ("WP01",)},
-        scripted(WP01_implement=Play(seconds=10), WP02_implement=Play(seconds=5 * HEADROOM_PATIENCE_S)),
+        scripted(WP01_implement=Play(seconds=10), WP02_implement=Play(seconds=5 * SHORTAGE_PATIENCE_S)),
     )
-    assert (await mission.run(headroom=Scarce(5, 4 * HEADROOM_PATIENCE_S))).exit_code == 0
+    assert (await mission.run(headroom=Scarce(5, 4 * SHORTAGE_PATIENCE_S))).exit_code == 0
 
 
 async def test_an_interrupt_ends_the_wait_for_room(stage: Make) -> None:

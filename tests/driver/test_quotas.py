@@ -8,11 +8,12 @@ import anyio
 import pytest
 from tests.driver.builders import Stage, longer
 
-from spec_kitty_orchestrator.core.events import AgentExited, Queued
+from spec_kitty_orchestrator.core.events import AgentExited, Deferred
+from spec_kitty_orchestrator.core.limits import PROBE_S
 from spec_kitty_orchestrator.core.model import Lane, Outcome, PolicyMetadata, Role
-from spec_kitty_orchestrator.core.quota import OnRateLimit, Patience
-from spec_kitty_orchestrator.driver.quotas import PROBE_S
-from spec_kitty_orchestrator.ports import AttemptRequest, Entry
+from spec_kitty_orchestrator.core.policy import OnRateLimit, Patience
+from spec_kitty_orchestrator.core.run_events import AgentBack, AgentSuspended
+from spec_kitty_orchestrator.ports import AttemptRequest, Entry, RunStarted
 from spec_kitty_orchestrator.testing.scripted_agents import Play, ScriptedAgents, verdict
 
 pytestmark = pytest.mark.anyio
@@ -158,7 +159,7 @@ async def test_to_stop_means_that_running_attempts_end_and_their_work_is_submitt
     mission = stage({"WP01": (), "WP02": (), "WP03": ("WP02",)}, script, policy=PAIR)
     result = await mission.run(patience=STOP)
     assert result.exit_code == 75
-    assert "ada rests: its quota is used up until" in result.ended
+    assert "waits for ada: its quota is used up until" in result.ended
     assert mission.host.lanes == {
         "WP01": Lane.IN_PROGRESS,
         "WP02": Lane.FOR_REVIEW,
@@ -232,9 +233,12 @@ async def test_a_start_in_the_middle_of_a_rest_keeps_the_reset(stage: Make) -> N
 async def test_a_rest_says_what_it_waits_for(stage: Make) -> None:
     mission = stage({"WP01": ()}, Limits({"ada": 10}, told(HOUR)))
     await mission.run()
-    said = [event.reason for _, event in mission.watcher.events if isinstance(event, Queued)]
+    said = [event.reason for _, event in mission.watcher.events if isinstance(event, Deferred)]
     assert said == ["waits for ada: its quota is used up until 2026-01-01 01:00 UTC"]
-    assert mission.watcher.messages == ["ada rests: its quota is used up until 2026-01-01 01:00 UTC"]
+    rests = [one for _, one in mission.watcher.events if isinstance(one, AgentSuspended | AgentBack)]
+    assert [(type(one), one.agent) for one in rests] == [(AgentSuspended, "ada"), (AgentBack, "ada")]
+    started = [one for one in mission.journal.lines if isinstance(one, RunStarted)]
+    assert started[0].policy.patience == Patience(OnRateLimit.FALLBACK, 6 * HOUR)
 
 
 async def test_the_host_is_told_of_the_agent_that_really_works(stage: Make) -> None:
@@ -286,7 +290,7 @@ async def test_a_reviewer_that_fails_judges_nothing_even_if_it_wrote_a_verdict(
     result = await mission.run()
     assert result.exit_code in (1, 75)
     wp = result.work_packages[0]
-    assert (wp.rejected, wp.verdict, wp.lane.complete) == ((), None, False)
+    assert (wp.review.rejected, wp.review.verdict, wp.lane.complete) == ((), None, False)
     assert Lane.IN_PROGRESS not in mission.lanes_of("WP01")[2:]
 
 

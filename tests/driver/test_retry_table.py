@@ -78,8 +78,8 @@ async def test_a_reviewer_without_a_successor_leaves_the_work_in_review_and_judg
     assert result.exit_code == 1
     assert len(mission.agents.requests) == 1 + TABLE[outcome][0]
     assert mission.host.lanes["WP01"] is Lane.IN_REVIEW
-    assert result.work_packages[0].rejected == ()
-    assert result.work_packages[0].verdict is None
+    assert result.work_packages[0].review.rejected == ()
+    assert result.work_packages[0].review.verdict is None
     assert f"rob ended {outcome}" in result.reasons["WP01"]
 
 
@@ -116,4 +116,4 @@ async def test_a_rejection_after_failures_of_the_reviewer_is_counted_once(stage:
     mission = stage({"WP01": ()}, script, policy=longer(max_review_cycles=2))
     result = await mission.run()
     assert result.exit_code == 0
-    assert len(result.work_packages[0].rejected) == 1
+    assert len(result.work_packages[0].review.rejected) == 1

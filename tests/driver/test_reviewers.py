@@ -7,7 +7,7 @@ from tests.driver.builders import Stage, longer, scripted
 
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Role, Workspace
 from spec_kitty_orchestrator.core.prompts import Prompts
-from spec_kitty_orchestrator.driver.opening import DIFF_LIMIT, DIFF_LIMIT_WITHOUT_SHELL
+from spec_kitty_orchestrator.driver.attempts import DIFF_LIMIT, DIFF_LIMIT_WITHOUT_SHELL
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.scripted_agents import Play, verdict
 

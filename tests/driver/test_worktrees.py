@@ -180,7 +180,7 @@ async def test_a_parked_work_package_tells_its_dependents_why_they_wait(stage: M
     assert result.exit_code == 1
     assert "ada ended invalid_request" in result.reasons["WP01"]
     assert result.reasons["WP02"] == "waits for WP01 (blocked)"
-    assert result.reasons["WP03"] == "waits for WP02 (planned)"
+    assert result.reasons["WP03"] == "waits for WP02"
 
 
 async def test_dependencies_on_each_other_stall_at_once(stage: Make) -> None:
@@ -188,8 +188,8 @@ async def test_dependencies_on_each_other_stall_at_once(stage: Make) -> None:
     result = await mission.run()
     assert result.exit_code == 6
     assert result.reasons == {
-        "WP01": "waits for WP02 (planned)",
-        "WP02": "waits for WP01 (planned)",
+        "WP01": "waits for WP02",
+        "WP02": "waits for WP01",
         "WP03": "waits for WP09 (not in the mission)",
     }
 

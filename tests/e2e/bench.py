@@ -17,14 +17,17 @@ from tests.e2e.model_api import ModelApi
 
 from spec_kitty_orchestrator.agents import find
 from spec_kitty_orchestrator.agents.spec import AgentSettings
-from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened, Event
-from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Policy, Role, WorkPackage, Workspace
+from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened
+from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Workspace
+from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.prompts import Prompts
+from spec_kitty_orchestrator.core.run_state import RunState
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.machine.process import MARKER
 from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
+from spec_kitty_orchestrator.ports import Entry
 from spec_kitty_orchestrator.testing.fake_host import FakeHost
 from spec_kitty_orchestrator.testing.memory_journal import MemoryJournal, StoppedClock, Watcher
 
@@ -52,8 +55,9 @@ class Ender(Watcher):
         self.outcomes = outcomes
         self.orchestrator: Orchestrator | None = None
 
-    def saw(self, wp: WorkPackage, event: Event) -> None:
-        super().saw(wp, event)
+    def saw(self, state: RunState, entry: Entry) -> None:
+        super().saw(state, entry)
+        event = entry.event
         if isinstance(event, AgentExited) and event.report.outcome in self.outcomes and self.orchestrator:
             self.orchestrator.drain(SIGTERM)
 
@@ -128,7 +132,7 @@ class Bench:
         ender.orchestrator = Orchestrator(
             "demo",
             "driver",
-            Policy((implementer,), (reviewer,), retry_base_s=0.01, stop_repeats=True, quota_breaker=True),
+            Policy((implementer,), (reviewer,), max_concurrent=1, retry_base_s=0.01),
             host=self.host,
             agents=self.agents(),
             workspaces=GitWorkspaces(self.repo, "demo"),
@@ -138,7 +142,6 @@ class Bench:
             prompts=Prompts(
                 **{role: (texts / f"{role}.md").read_text() for role in ("implement", "rework", "review")}
             ),
-            max_concurrent=1,
             version="0.2.0",
         )
 

@@ -72,8 +72,8 @@ def fail(
     result = bench.run(implementer, reviewer, ends_with)
     (wp,) = result.work_packages
     assert not {one.to_lane for one in bench.host.events} & {Lane.APPROVED, Lane.DONE}
-    assert wp.rejected == ()
-    assert wp.verdict is None
+    assert wp.review.rejected == ()
+    assert wp.review.verdict is None
     if not ends_with:
         assert (result.exit_code, wp.result) == (1, Result.PARKED)
         assert bench.host.lanes["WP01"] is (Lane.BLOCKED if role is Role.IMPLEMENT else Lane.IN_REVIEW)

@@ -141,7 +141,7 @@ def ranges(mission: Stage, result: RunResult) -> Mapping[str, tuple[str, int, in
     for wp in result.work_packages:
         assert wp.workspace is not None
         commits = mission.workspaces.tree(wp.workspace).commits
-        found[wp.id] = (wp.workspace.key, commits.index(wp.base), commits.index(wp.head))
+        found[wp.id] = (wp.workspace.key, commits.index(wp.work.base), commits.index(wp.work.head))
     return found
 
 

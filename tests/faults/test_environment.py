@@ -13,7 +13,8 @@ import pytest
 from tests.driver.builders import POLICY, PROMPTS
 
 from spec_kitty_orchestrator.core.events import AgentExited, Event, Submitted
-from spec_kitty_orchestrator.core.model import Lane, PolicyMetadata, Role, WorkPackage, Workspace
+from spec_kitty_orchestrator.core.model import Lane, PolicyMetadata, Role, Workspace
+from spec_kitty_orchestrator.core.run_state import RunState
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import JournalError
@@ -83,9 +84,9 @@ class CutOff(Watcher):
         self.at = at
         self.scope = anyio.CancelScope()
 
-    def saw(self, wp: WorkPackage, event: Event) -> None:
-        super().saw(wp, event)
-        if isinstance(event, self.at):
+    def saw(self, state: RunState, entry: Entry) -> None:
+        super().saw(state, entry)
+        if isinstance(entry.event, self.at):
             self.scope.cancel()
 
 
@@ -124,7 +125,6 @@ class Scene:
             clock=SystemClock(),
             observer=watcher or Watcher(),
             prompts=PROMPTS,
-            max_concurrent=2,
             version="1.0.0",
             new_id=lambda: f"attempt{next(self._ids):06d}",
         )

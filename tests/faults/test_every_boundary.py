@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tests.driver.builders import Stage, longer
 from tests.faults.power import Cut, attempts, commits, on_virtual_time, ranges, reports
 
-from spec_kitty_orchestrator.core.gates import Gate
 from spec_kitty_orchestrator.core.model import Lane, Role
+from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.scripted_agents import Play, report, verdict

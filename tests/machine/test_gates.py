@@ -24,8 +24,10 @@ from spec_kitty_orchestrator.core.events import (
     GatesStopped,
     HeadMoved,
 )
-from spec_kitty_orchestrator.core.gates import Gate, unproven
-from spec_kitty_orchestrator.core.model import WorkPackage, Workspace
+from spec_kitty_orchestrator.core.model import Workspace
+from spec_kitty_orchestrator.core.policy import Gate
+from spec_kitty_orchestrator.core.transitions import unproven
+from spec_kitty_orchestrator.core.work_package import Work, WorkPackage
 from spec_kitty_orchestrator.driver.gates import run_gates
 from spec_kitty_orchestrator.machine.gates import LocalGates
 from spec_kitty_orchestrator.machine.orphans import Orphan, find_orphans, stop_orphans
@@ -57,11 +59,17 @@ async def nothing_moved() -> str:
     return ""
 
 
+async def nothing_told(_name: str, _log: str) -> None:
+    pass
+
+
 async def run(
     gates: LocalGates, root: Path, head: str = HEAD, number: int = 3, turn: int = 1, tree: str = "tree"
 ) -> GateReport:
     with anyio.fail_after(LIMIT_S):
-        return await gates.run("WP01", Workspace(str(root), ""), head, number, turn, tree, nothing_moved)
+        return await gates.run(
+            "WP01", Workspace(str(root), ""), head, number, turn, tree, nothing_moved, nothing_told
+        )
 
 
 async def orphans(root: Path) -> list[Orphan]:
@@ -123,7 +131,7 @@ async def test_a_worktree_that_is_gone_makes_a_gate_broken(tmp_path: Path) -> No
     gates = local(tmp_path, shell("tests", "true"))
     with anyio.fail_after(LIMIT_S):
         report = await gates.run(
-            "WP01", Workspace(str(tmp_path / "gone"), ""), HEAD, 1, 1, "tree", nothing_moved
+            "WP01", Workspace(str(tmp_path / "gone"), ""), HEAD, 1, 1, "tree", nothing_moved, nothing_told
         )
     assert isinstance(report.event, GateBroken)
     assert "cannot be started" in report.event.reason
@@ -291,10 +299,10 @@ async def in_worktree(lane: Any, line: str) -> tuple[Event, str]:
     """Run a gate as the driver does, after a commit; return what happened and the commit."""
     lane.write("a.py", "a = 2\n")
     head = (await lane.committed()).head
-    wp = WorkPackage("WP01", workspace=lane.workspace, base=lane.base, head=head)
+    wp = WorkPackage("WP01", workspace=lane.workspace, work=Work(base=lane.base, head=head))
     gates = local(lane.root, shell("tests", line))
     with anyio.fail_after(LIMIT_S):
-        return await run_gates(gates, lane.git, wp, RunGates(head, 1, 1)), head
+        return await run_gates(gates, lane.git, wp, RunGates(head, 1, 1), nothing_told), head
 
 
 async def test_a_worktree_is_put_back_after_the_gates_and_ignored_files_stay(lane: Any) -> None:
@@ -316,7 +324,7 @@ async def test_a_gate_that_commits_is_undone_and_no_check_of_the_commit(lane: An
 
 
 def gated(lane: Any, head: str) -> WorkPackage:
-    return WorkPackage("WP01", workspace=lane.workspace, base=lane.base, head=head)
+    return WorkPackage("WP01", workspace=lane.workspace, work=Work(base=lane.base, head=head))
 
 
 async def test_gates_do_not_run_on_edits_that_no_commit_holds(lane: Any) -> None:
@@ -324,7 +332,7 @@ async def test_gates_do_not_run_on_edits_that_no_commit_holds(lane: Any) -> None
     lane.write("a.py", "a = 'mended by hand'\n")
     gates = local(lane.root, shell("tests", "true"))
     with anyio.fail_after(LIMIT_S):
-        event = await run_gates(gates, lane.git, gated(lane, head), RunGates(head, 1, 1))
+        event = await run_gates(gates, lane.git, gated(lane, head), RunGates(head, 1, 1), nothing_told)
     assert event == GateBroken("", "uncommitted changes: a.py")
     assert not home(lane.root).exists()
 
@@ -335,7 +343,7 @@ async def test_what_may_not_be_committed_and_ignored_files_hold_no_gate_up(lane:
     lane.write("cache.log")
     gates = local(lane.root, shell("tests", "test -e .env"))
     with anyio.fail_after(LIMIT_S):
-        event = await run_gates(gates, lane.git, gated(lane, head), RunGates(head, 1, 1))
+        event = await run_gates(gates, lane.git, gated(lane, head), RunGates(head, 1, 1), nothing_told)
     assert isinstance(event, GatesPassed)
     assert (lane.path / ".env").exists()
 
@@ -343,7 +351,7 @@ async def test_what_may_not_be_committed_and_ignored_files_hold_no_gate_up(lane:
 async def crashed_while_it_runs(lane: Any, head: str) -> None:
     gates = local(lane.root, shell("tests", "echo x >litter; touch begun; while :; do sleep 0.02; done"))
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(run_gates, gates, lane.git, gated(lane, head), RunGates(head, 1, 1))
+        tasks.start_soon(run_gates, gates, lane.git, gated(lane, head), RunGates(head, 1, 1), nothing_told)
         await wait_for(lane.path / "begun")
         tasks.cancel_scope.cancel()
 
@@ -353,7 +361,7 @@ async def test_a_gate_whose_command_was_changed_is_stopped_and_its_litter_remove
     await crashed_while_it_runs(lane, head)
     gates = LocalGates(lane.root, "034-demo", (shell("tests", "test ! -e litter"),))
     with anyio.fail_after(LIMIT_S):
-        event = await run_gates(gates, lane.git, gated(lane, head), RunGates(head, 1, 1))
+        event = await run_gates(gates, lane.git, gated(lane, head), RunGates(head, 1, 1), nothing_told)
     assert isinstance(event, GatesPassed)
     assert not await orphans(lane.root)
 
@@ -365,7 +373,7 @@ async def test_a_gate_is_stopped_when_the_branch_moved_while_we_were_gone(lane: 
     other = git(lane.path, "rev-parse", "HEAD")
     gates = local(lane.root, shell("tests", "true"))
     with anyio.fail_after(LIMIT_S):
-        event = await run_gates(gates, lane.git, gated(lane, head), RunGates(head, 1, 1))
+        event = await run_gates(gates, lane.git, gated(lane, head), RunGates(head, 1, 1), nothing_told)
     assert event == HeadMoved(other)
     assert not await orphans(lane.root)
     assert (await lane.git.state(lane.workspace)).dirty == ()
@@ -377,6 +385,6 @@ async def test_a_gate_that_commits_is_no_check_after_a_crash_either(lane: Any) -
     # The branch was put back, and the journal does not know it yet.
     gates = local(lane.root, shell("tests", line))
     with anyio.fail_after(LIMIT_S):
-        event = await run_gates(gates, lane.git, gated(lane, head), RunGates(head, 1, 1))
+        event = await run_gates(gates, lane.git, gated(lane, head), RunGates(head, 1, 1), nothing_told)
     assert isinstance(event, GateBroken)
     assert "moved the branch" in event.reason

@@ -16,20 +16,37 @@ from spec_kitty_orchestrator.core.events import (
     AttemptOpened,
     Claimed,
     Event,
+    GateBegun,
     GateBroken,
     HostRefused,
     Submitted,
-    TimerFired,
 )
-from spec_kitty_orchestrator.core.gates import GateResult
-from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Lane, Outcome, Policy, Role, Workspace
+from spec_kitty_orchestrator.core.model import (
+    AgentReport,
+    Attempt,
+    GateResult,
+    Lane,
+    MissionState,
+    Outcome,
+    Role,
+    Workspace,
+)
+from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.run_events import RunEvent
 from spec_kitty_orchestrator.errors import JournalError
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.ports import Entry, Line, RunEnded, RunStarted
 
 ROOT = Path("/root")
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
-RUN = RunStarted(NOW, "034-x", "me", Policy(("claude-code",), ("codex",)), "0.2.0")
+MISSION = MissionState(
+    "034-x",
+    lanes={"WP01": Lane.DONE, "WP02": Lane.PLANNED},
+    dependencies={"WP01": (), "WP02": ("WP01",)},
+    titles={"WP01": "Lay the ground", "WP02": "Build"},
+    subtasks={"WP01": ("T001", "T002"), "WP02": ()},
+)
+RUN = RunStarted(NOW, MISSION, "me", Policy(("claude-code",), ("codex",)), "0.2.0")
 END = RunEnded(NOW, 1, "two WPs are parked")
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -40,11 +57,19 @@ st.register_type_strategy(Workspace, st.builds(Workspace, path=PATH, prompt_path
 st.register_type_strategy(Attempt, st.builds(Attempt, directory=PATH))
 st.register_type_strategy(GateResult, st.builds(GateResult, log=PATH | st.just("")))
 st.register_type_strategy(GateBroken, st.builds(GateBroken, log=PATH | st.just("")))
-EVENTS: st.SearchStrategy[Event] = st.one_of(*(st.from_type(member) for member in Event.__args__))
+st.register_type_strategy(GateBegun, st.builds(GateBegun, log=PATH | st.just("")))
+st.register_type_strategy(datetime, TIMES)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=5,
+)
+KINDS: tuple[type[Event | RunEvent], ...] = (*Event.__args__, *RunEvent.__args__)
+EVENTS: st.SearchStrategy[Event | RunEvent] = st.one_of(*(st.from_type(kind) for kind in KINDS))
 LINES: st.SearchStrategy[Line] = st.one_of(
-    st.builds(Entry, at=TIMES, wp_id=TEXT, event=EVENTS),
-    st.builds(RunStarted, at=TIMES),
-    st.builds(RunEnded, at=TIMES),
+    st.builds(Entry, event=EVENTS, took_s=st.floats(0, 1e9)),
+    st.builds(RunStarted, settings=st.dictionaries(TEXT, JSON, max_size=3)),
+    st.builds(RunEnded),
 )
 
 
@@ -83,23 +108,41 @@ def test_every_line_reads_back_exactly(tmp_path_factory: pytest.TempPathFactory,
 
 def test_a_mapping_that_is_no_dict_is_kept_too(tmp_path: Path) -> None:
     at, families = datetime(2026, 1, 1, tzinfo=UTC), ChainMap({"codex": "openai"})
-    write(tmp_path, RunStarted(at, "m", "actor", Policy(("codex",), ("codex",), families=families), "1"))
+    write(tmp_path, RunStarted(at, MISSION, "actor", Policy(("codex",), ("codex",), families=families), "1"))
     (line,) = read(tmp_path)
     assert isinstance(line, RunStarted)
     assert line.policy.families == {"codex": "openai"}
 
 
-@pytest.mark.parametrize("kind", Event.__args__, ids=lambda kind: kind.kind)
-def test_every_kind_of_event_reads_back(tmp_path: Path, kind: type[Event]) -> None:
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
+def test_every_kind_of_event_reads_back(tmp_path: Path, kind: type[Event | RunEvent]) -> None:
     @settings(max_examples=5, deadline=None, database=None)
     @given(event=st.from_type(kind))
-    def check(event: Event) -> None:
+    def check(event: Event | RunEvent) -> None:
         path = tmp_path / "journal.jsonl"
         path.unlink(missing_ok=True)
         write(tmp_path, Entry(NOW, "WP01", event))
         assert read(tmp_path) == [Entry(NOW, "WP01", event)]
 
     check()
+
+
+def test_a_start_keeps_the_mission_as_it_was_found_and_all_it_was_started_with(tmp_path: Path) -> None:
+    limits: dict[str, object] = {"codex": 1}
+    given: dict[str, object] = {"max_concurrent": 3, "review_quorum": None, "max_per_agent": limits}
+    write(tmp_path, replace(RUN, settings=given, branch="feature/x"))
+    (line,) = read(tmp_path)
+    assert isinstance(line, RunStarted)
+    assert line.mission == MISSION
+    assert line.settings == given
+    assert line.branch == "feature/x"
+
+
+def test_an_entry_keeps_how_long_it_took(tmp_path: Path) -> None:
+    write(tmp_path, Entry(NOW, "WP01", Submitted(), took_s=12.25))
+    (line,) = read(tmp_path)
+    assert isinstance(line, Entry)
+    assert line.took_s == 12.25
 
 
 def test_lines_are_json_objects_with_their_type_and_the_schema(tmp_path: Path) -> None:
@@ -284,8 +327,8 @@ async def test_a_failed_append_does_not_spoil_the_next(tmp_path: Path) -> None:
     with pytest.raises(JournalError):
         await journal.append(RUN)
     (tmp_path / "mission").unlink()
-    await journal.append(Entry(NOW, "WP01", TimerFired()))
-    assert await journal.read() == [Entry(NOW, "WP01", TimerFired())]
+    await journal.append(Entry(NOW, "WP01", Submitted()))
+    assert await journal.read() == [Entry(NOW, "WP01", Submitted())]
 
 
 def test_the_clock_tells_utc_with_its_zone() -> None:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 
 from spec_kitty_orchestrator.agents.json_lines import (
     LONGEST_LINE,
-    LONGEST_TEXT,
     Event,
     amount,
     count,
@@ -29,7 +28,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Login,
     Permissions,
 )
-from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
+from spec_kitty_orchestrator.core.model import LONGEST_TEXT, AgentReport, Outcome, Role, Usage
 from spec_kitty_orchestrator.settings.declaration import (
     Condition,
     Declaration,

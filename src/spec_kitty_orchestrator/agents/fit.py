@@ -2,18 +2,9 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
-from spec_kitty_orchestrator.agents.json_lines import LONGEST_DETAIL, LONGEST_TEXT, MOST_TOKENS
 from spec_kitty_orchestrator.agents.spec import AgentCommand, Login, Permissions
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
-
-LONGEST_WAIT_S = 7 * 24 * 3600.0
-"""The longest limits of vendors are weekly; what says more is a mistake."""
-
-LONGEST_SESSION = 1_000
-
-MOST_COST_USD = 1e6
 
 _WANTED: Mapping[str, tuple[type, ...]] = {
     "name": (str,),
@@ -123,31 +114,6 @@ def report_misfits(report: object) -> list[str]:
     if not isinstance(retry_after_s, int | float | None):
         found.append(f"its retry_after_s is no number of seconds: {retry_after_s!r}"[:300])
     return found
-
-
-def bounded(report: AgentReport) -> AgentReport:
-    """Keep of a report no more than a journal can hold and a run can wait for; of texts, their ends."""
-    usage = report.usage
-    cost_usd = usage.cost_usd
-    if cost_usd is not None:
-        cost_usd = min(cost_usd, MOST_COST_USD) if cost_usd >= 0 else None
-    wait_s = report.retry_after_s
-    if wait_s is not None:
-        wait_s = float(min(wait_s, LONGEST_WAIT_S)) if 0 <= wait_s < math.inf else None
-    session = report.session
-    return replace(
-        report,
-        text=report.text[-LONGEST_TEXT:],
-        detail=report.detail[-LONGEST_DETAIL:],
-        # A part of it would name another session, or none.
-        session=session if session is not None and len(session) <= LONGEST_SESSION else None,
-        usage=Usage(_tokens(usage.input_tokens), _tokens(usage.output_tokens), cost_usd),
-        retry_after_s=wait_s,
-    )
-
-
-def _tokens(told: int) -> int:
-    return min(max(0, told), MOST_TOKENS)
 
 
 def _is_variable(pair: tuple[object, object]) -> bool:

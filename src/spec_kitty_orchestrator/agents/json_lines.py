@@ -5,18 +5,13 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+from spec_kitty_orchestrator.core.model import LONGEST_DETAIL, MOST_TOKENS
+
 Event = Mapping[str, object]
 
 LONGEST_LINE = 4 * 1024 * 1024
 """Bytes, and characters; a longer line is never a result, and parsing it would cost memory."""
 
-LONGEST_TEXT = 400_000
-"""Characters of an agent's last words that are kept, from their end: what we ask for stands there."""
-
-LONGEST_DETAIL = 2_000
-"""Characters of a message for people that are kept, from its end."""
-
-MOST_TOKENS = 10**15
 
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 

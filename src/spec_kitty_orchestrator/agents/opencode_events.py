@@ -18,8 +18,7 @@ from spec_kitty_orchestrator.agents.json_lines import (
     part,
     text,
 )
-from spec_kitty_orchestrator.core.budget import total
-from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Usage
+from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Usage, total
 
 _ERRORS: Mapping[str, Outcome] = {
     "ContextOverflowError": Outcome.INVALID_REQUEST,

@@ -16,8 +16,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Login,
     Permissions,
 )
-from spec_kitty_orchestrator.core.budget import total
-from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
+from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage, total
 
 _IMPLEMENT = ("--tools", "read,bash,edit,write,grep,find,ls")
 _REVIEW = (

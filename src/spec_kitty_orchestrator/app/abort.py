@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import signal
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,9 @@ from spec_kitty_orchestrator.app.runs import (
     orphans,
     spelled,
 )
-from spec_kitty_orchestrator.core.model import Policy, Result, WorkPackage
+from spec_kitty_orchestrator.core.model import Result
+from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.driver.recover import fold
 from spec_kitty_orchestrator.errors import UsageError, WorkspaceError
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
@@ -221,12 +224,12 @@ async def clean_up(root: Path, run: KnownRun, *, force: bool) -> list[Cleared]:
     """
     with MissionLock(run.directory, run.mission):
         lines = await JsonlJournal(run.directory, root).read()
-        wps = fold(lines, run.started.policy if run.started else Policy((), ()))
+        wps = fold(lines, run.started.policy if run.started else Policy((), ())).wps
         git = GitWorkspaces(root, run.mission)
         places: dict[str, list[WorkPackage]] = {}
         for wp in wps.values():
             # Only a claim of ours makes a worktree the run's.
-            if wp.workspace is not None and wp.base and await anyio.Path(wp.workspace.path).exists():
+            if wp.workspace is not None and wp.work.base and await anyio.Path(wp.workspace.path).exists():
                 places.setdefault(wp.workspace.path, []).append(wp)
         cleared = [await _clear(git, path, inside, wps, force=force) for path, inside in places.items()]
         try:
@@ -238,7 +241,7 @@ async def clean_up(root: Path, run: KnownRun, *, force: bool) -> list[Cleared]:
 
 
 async def _clear(
-    git: GitWorkspaces, path: str, inside: list[WorkPackage], wps: dict[str, WorkPackage], *, force: bool
+    git: GitWorkspaces, path: str, inside: list[WorkPackage], wps: Mapping[str, WorkPackage], *, force: bool
 ) -> Cleared:
     last, names = inside[-1], tuple(wp.id for wp in inside)
     assert last.workspace is not None

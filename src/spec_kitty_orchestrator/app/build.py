@@ -7,7 +7,6 @@ from pathlib import Path
 
 from spec_kitty_orchestrator.app.project import Project, find_agent
 from spec_kitty_orchestrator.app.repository import LOGS
-from spec_kitty_orchestrator.core.quota import OnRateLimit, Patience
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.host.client import HostClient
@@ -132,15 +131,11 @@ def build(
         clock=SystemClock(),
         observer=observer,
         prompts=project.prompts,
-        max_concurrent=run.max_concurrent,
         version=VERSION,
         tick_command=host.executable,
         # Also without gates: those of an earlier start may have to be stopped.
         gates=LocalGates(project.root, mission, policy.gates, project.redactor, run.pass_env),
         poll_interval_s=run.poll_interval,
-        max_per_agent=project.max_per_agent,
         settings=project.recorded,
         headroom=build_headroom(project),
-        patience=Patience(OnRateLimit(run.on_rate_limit), run.max_wait),
-        budget=project.budget,
     )

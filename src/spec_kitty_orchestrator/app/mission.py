@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -10,7 +10,13 @@ from anyio import to_thread
 
 from spec_kitty_orchestrator.app.checks import Finding, error, line
 from spec_kitty_orchestrator.app.project import Project
-from spec_kitty_orchestrator.app.repository import branch_of, current_branch, mission_files, missions
+from spec_kitty_orchestrator.app.repository import (
+    branch_of,
+    current_branch,
+    mission_files,
+    missions,
+    task_files,
+)
 from spec_kitty_orchestrator.config import nearest
 from spec_kitty_orchestrator.core.model import MissionState
 from spec_kitty_orchestrator.errors import HostRefusal, UsageError
@@ -71,7 +77,7 @@ async def locked_mission(
 
 
 async def read_mission(project: Project, host: Host, mission: str) -> MissionState:
-    """Read the mission from the host and check that there is something to run.
+    """Read the mission from the host, with titles and subtasks from its files: there is something to run.
 
     Raises:
         HostError: the host cannot be used.
@@ -81,7 +87,13 @@ async def read_mission(project: Project, host: Host, mission: str) -> MissionSta
     found = await find_mission(project, host, mission)
     if isinstance(found, Finding):
         raise found.error
-    return found
+    tasks = await to_thread.run_sync(task_files, project.root, found.slug)
+    tasks = {wp: one for wp, one in tasks.items() if wp in found.lanes}
+    return replace(
+        found,
+        titles={wp: one.title for wp, one in tasks.items() if one.title},
+        subtasks={wp: one.subtasks for wp, one in tasks.items() if one.subtasks},
+    )
 
 
 async def find_mission(project: Project, host: Host, mission: str) -> MissionState | Finding:

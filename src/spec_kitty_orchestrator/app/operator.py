@@ -14,10 +14,11 @@ from spec_kitty_orchestrator.config import nearest
 from spec_kitty_orchestrator.core.commands import Command, Finish
 from spec_kitty_orchestrator.core.events import Event, Retried, Skipped
 from spec_kitty_orchestrator.core.lifecycle import step
-from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase, Role, WorkPackage
-from spec_kitty_orchestrator.driver.mission import MissionView
-from spec_kitty_orchestrator.driver.recover import fitted, fold
-from spec_kitty_orchestrator.driver.work_package import Performer
+from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase, Role
+from spec_kitty_orchestrator.core.work_package import WorkPackage
+from spec_kitty_orchestrator.driver.mission import Mission
+from spec_kitty_orchestrator.driver.perform import Performer
+from spec_kitty_orchestrator.driver.recover import fold
 from spec_kitty_orchestrator.errors import RunActive, UsageError
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.logs import path_part
@@ -72,23 +73,29 @@ async def _locked(project: Project, mission: str, wp_id: str) -> AsyncIterator[_
             raise UsageError(f"{wp_id} is {lane} on the host: there is nothing left to decide about it")
         await _check_unattended(project, state.slug, wp_id)
         lines = journal(project, state.slug)
-        wp = fold(await lines.read(), project.policy).get(wp_id) or WorkPackage(wp_id)
-        wp = replace(fitted(wp, project.policy), lane=lane, dependencies=state.dependencies[wp_id])
-        view = MissionView(host, state.slug)
-        await view.begin(state)
+        wp = fold(await lines.read(), project.policy).wps.get(wp_id) or WorkPackage(wp_id)
+        wp = replace(wp, lane=lane, dependencies=state.dependencies[wp_id])
+        workspaces = GitWorkspaces(project.root, state.slug, project.traces)
+        lanes = Mission(host, state.slug, workspaces.primary_branch)
+        await lanes.begin(state, ())
         performer = Performer(
-            mission=state.slug,
+            slug=state.slug,
             actor=project.settings.run.actor,
             policy=project.policy,
             host=host,
             agents=build_agents(project),
-            workspaces=GitWorkspaces(project.root, state.slug, project.traces),
-            view=view,
+            workspaces=workspaces,
+            mission=lanes,
+            tell=_nothing,
             prompts=project.prompts,
             tick_command="",
             new_id=lambda: "",
         )
         yield _Operation(project, host, state, lines, performer, wp)
+
+
+async def _nothing(_wp_id: str, _event: Event) -> None:
+    """Take no notice: what a person does is one event."""
 
 
 async def _check_unattended(project: Project, mission: str, wp_id: str) -> None:
@@ -127,7 +134,7 @@ async def retry_work_package(project: Project, mission: str, wp_id: str, note: s
             why = note or "put back to work by a person"
             await operation.move(Lane.IN_PROGRESS, why)
             lane = Lane.IN_PROGRESS
-            if not wp.base:
+            if not wp.work.base:
                 # Nobody began it here, so it has no worktree, and its dependencies are to be checked.
                 await operation.move(Lane.PLANNED, why)
                 lane = Lane.PLANNED

@@ -8,10 +8,10 @@ import anyio
 
 from spec_kitty_orchestrator.app.checks.agents import dependent_reviews, policy_problems, roles
 from spec_kitty_orchestrator.app.project import Project
-from spec_kitty_orchestrator.core.gates import Gate
 from spec_kitty_orchestrator.core.model import Lane, MissionState, PolicyMetadata, Role, Workspace
-from spec_kitty_orchestrator.core.moves import PLANNING_LANE
+from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.core.scheduler import critical_path, waves
+from spec_kitty_orchestrator.core.transitions import PLANNING_LANE
 from spec_kitty_orchestrator.errors import HostError, HostRefusal
 from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.ports import Host

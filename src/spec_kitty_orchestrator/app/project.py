@@ -11,9 +11,8 @@ from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
 from spec_kitty_orchestrator.app.repository import JOURNALS, find_repo_root
 from spec_kitty_orchestrator.config import given_gates, load, record
-from spec_kitty_orchestrator.core.budget import Budget
-from spec_kitty_orchestrator.core.gates import Gate
-from spec_kitty_orchestrator.core.model import Lane, Policy, Role
+from spec_kitty_orchestrator.core.model import Lane, Role
+from spec_kitty_orchestrator.core.policy import Budget, Gate, OnRateLimit, Patience, Policy
 from spec_kitty_orchestrator.core.prompts import Prompts, checked
 from spec_kitty_orchestrator.errors import ConfigError, OrchestratorError, PreflightError
 from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
@@ -63,8 +62,10 @@ class Project:
             without_shell=tuple(
                 name for name, (agent, _) in self.agents.items() if not agent.shell_in_review
             ),
-            stop_repeats=True,
-            quota_breaker=True,
+            max_concurrent=run.max_concurrent,
+            max_per_agent=self.max_per_agent,
+            patience=Patience(OnRateLimit(run.on_rate_limit), run.max_wait),
+            budget=self.budget,
             gates=tuple(Gate(one.name, one.command, one.timeout) for one in self.settings.gates),
         )
 

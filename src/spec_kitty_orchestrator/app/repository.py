@@ -4,6 +4,9 @@ Reads explain and suggest; lanes are the host's to tell.
 """
 
 import json
+import re
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +17,11 @@ from spec_kitty_orchestrator.machine.logs import LOGS as LOGS
 GIT_LIMIT_S = 30.0
 MISSIONS = "kitty-specs"
 JOURNALS = Path(".kittify") / "orchestrator"
+
+LONGEST_FRONT_MATTER = 64 * 1024
+
+_KEY = re.compile(r"([A-Za-z_]\w*):(?:\s+(.*))?")
+_ITEM = re.compile(r"\s*-\s+(.*)")
 
 
 def find_repo_root(start: Path) -> Path:
@@ -120,6 +128,69 @@ def mission_files(root: Path, slug: str) -> MissionFiles:
         work_packages=files,
         has_lanes=(folder / "lanes.json").exists(),
     )
+
+
+@dataclass(frozen=True)
+class TaskFile:
+    """What a work package's file says of it, as far as it can be read: "" and () if it does not."""
+
+    title: str
+    subtasks: tuple[str, ...]
+
+
+def task_files(root: Path, slug: str) -> dict[str, TaskFile]:
+    """Read the front matter of a mission's `tasks/WP*.md`, by the id that a file's name begins with."""
+    found: dict[str, TaskFile] = {}
+    for path in sorted((root / MISSIONS / slug / "tasks").glob("WP*.md")):
+        wp = re.match(r"WP\d+", path.name)
+        if wp is not None and wp.group() not in found:
+            with suppress(OSError, ValueError):
+                found[wp.group()] = _task_file(path)
+    return found
+
+
+def _task_file(path: Path) -> TaskFile:
+    if not path.is_file():
+        return TaskFile("", ())
+    with path.open(encoding="utf-8") as file:
+        lines = _front_matter(file.read(LONGEST_FRONT_MATTER).splitlines())
+    title, subtasks = lines.get("title", []), lines.get("subtasks", [])
+    if len(subtasks) == 1 and subtasks[0].startswith("[") and subtasks[0].endswith("]"):
+        items = [_text(one) for one in subtasks[0][1:-1].split(",") if one.strip()]
+    else:
+        items = [_text(one[1] if (one := _ITEM.fullmatch(line)) else "") for line in subtasks[1:]]
+        items += [""] * bool(subtasks and subtasks[0])
+    # A part of a list would be told as the whole.
+    return TaskFile(_text(title[0]) if len(title) == 1 else "", tuple(items) if all(items) else ())
+
+
+def _front_matter(lines: Iterable[str]) -> dict[str, list[str]]:
+    """Return by key what stands behind it, and the lines that belong to it: YAML of the simplest form."""
+    found: dict[str, list[str]] = {}
+    belongs: list[str] = []
+    for number, line in enumerate(lines):
+        if (line.rstrip() == "---") is not (number == 0):
+            return found if number else {}
+        key = _KEY.fullmatch(line.rstrip())
+        if key is not None:
+            belongs = found[key[1]] = [(key[2] or "").strip()]
+        elif number and line.strip() and not line.lstrip().startswith("#"):
+            belongs.append(line.rstrip())
+    return {}
+
+
+def _text(value: str) -> str:
+    """Return what a plain or quoted text of one line says, "" if it is anything else."""
+    value = value.strip()
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        inner = value[1:-1]
+        if value[0] == "'":
+            plain = inner.replace("''", "")
+            return "" if "'" in plain else inner.replace("''", "'")
+        return "" if '"' in inner or "\\" in inner else inner
+    value = value.partition(" #")[0].rstrip()
+    odd = value.startswith(tuple("|>&*!%@`{}[]\"'#,?-:~")) or ": " in value or value.endswith(":")
+    return "" if odd or value in ("null", "Null", "NULL") else value
 
 
 def status_checkout(root: Path, files: MissionFiles) -> Path:

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from spec_kitty_orchestrator.app.repository import JOURNALS, LOGS, journaled
-from spec_kitty_orchestrator.core.model import Policy, WorkPackage
+from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.driver.recover import fold
 from spec_kitty_orchestrator.errors import JournalError, RunActive, UsageError
 from spec_kitty_orchestrator.machine.journal import JsonlJournal
@@ -79,8 +80,8 @@ def claimed_work(lines: Sequence[Line]) -> list[WorkPackage]:
     """Return from each worktree that a run claimed the work package that was last in it."""
     started, _ = last_start(lines)
     latest: dict[str, WorkPackage] = {}
-    for wp in fold(lines, started.policy if started else Policy((), ())).values():
-        if wp.workspace is not None and wp.base:
+    for wp in fold(lines, started.policy if started else Policy((), ())).wps.values():
+        if wp.workspace is not None and wp.work.base:
             latest[wp.workspace.path] = wp
     return list(latest.values())
 

@@ -12,7 +12,7 @@ from spec_kitty_orchestrator.app.checks.mission import check_free
 from spec_kitty_orchestrator.app.mission import read_mission
 from spec_kitty_orchestrator.app.plan import Plan, PlannedRole, PlannedWorkPackage, make_plan
 from spec_kitty_orchestrator.cli.running import Work
-from spec_kitty_orchestrator.core.gates import Gate
+from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.errors import OrchestratorError
 from spec_kitty_orchestrator.quantities import spelled_size
 from spec_kitty_orchestrator.views import words
@@ -89,7 +89,7 @@ def _limits(plan: Plan) -> list[str]:
 def _gates(plan: Plan) -> list[str]:
     if not plan.gates:
         return []
-    shown = [f"  {one.name}: {_shown(one)}, at most {words.elapsed(one.timeout_s)}" for one in plan.gates]
+    shown = [f"  {one.name}: {_shown(one)}, at most {words.duration(one.timeout_s)}" for one in plan.gates]
     return ["Gates: run on each commit, in its workspace, before a review is paid for", *shown, ""]
 
 

@@ -26,7 +26,7 @@ from spec_kitty_orchestrator.cli import summary
 from spec_kitty_orchestrator.cli.options import OnInterrupt, RunOptions
 from spec_kitty_orchestrator.core.model import MissionState
 from spec_kitty_orchestrator.driver.engine import Orchestrator
-from spec_kitty_orchestrator.driver.landing import land
+from spec_kitty_orchestrator.driver.finalize import finalize
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import OrchestratorError, WorkspaceError
 from spec_kitty_orchestrator.host.client import HostClient
@@ -267,6 +267,8 @@ async def _finalize(work: Work, host: HostClient, result: RunResult) -> tuple[bo
     """
     if not (work.chosen.merge or work.chosen.accept) or result.exit_code != 0:
         return True, ()
+    if result.interrupted is not None:
+        return False, ["not merged and not accepted: the run was interrupted"]
     root, slug = work.project.root, result.state.slug
     files = mission_files(root, slug)
     try:
@@ -278,10 +280,11 @@ async def _finalize(work: Work, host: HostClient, result: RunResult) -> tuple[bo
         return False, [
             f"not merged: the host's merge throws away what is not committed; commit or undo {names}"
         ]
-    done, lines = await land(
+    done, lines = await finalize(
         host,
         slug,
         work.project.settings.run.actor,
+        known=[one.id for one in result.work_packages],
         merge=work.chosen.merge,
         accept=work.chosen.accept,
         coordinated=files.coordinated,

@@ -16,7 +16,7 @@ from spec_kitty_orchestrator.app.project import open_project
 from spec_kitty_orchestrator.app.repository import journaled
 from spec_kitty_orchestrator.app.status import LiveAttempt, MissionStatus, mission_status
 from spec_kitty_orchestrator.cli import options
-from spec_kitty_orchestrator.core.quota import used_up
+from spec_kitty_orchestrator.core.limits import used_up
 from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.views import words
 from spec_kitty_orchestrator.views.console import SteadyConsole

@@ -12,8 +12,10 @@ from rich.console import Console
 
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import MissionFiles, mission_files, status_checkout, unsaved
-from spec_kitty_orchestrator.core.model import Lane, Ruling, WorkPackage
-from spec_kitty_orchestrator.core.quota import used_up
+from spec_kitty_orchestrator.core.limits import used_up
+from spec_kitty_orchestrator.core.model import Lane
+from spec_kitty_orchestrator.core.verdict import Ruling
+from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.views import words
@@ -61,9 +63,9 @@ def _work_package(wp: WorkPackage, result: RunResult, root: Path) -> list[str]:
     parts = [str(lane) if wp.result is None or wp.result.value == lane else f"{lane}, {wp.result}"]
     if wp.attempts:
         parts.append(words.count(len(wp.attempts), "attempt"))
-    if wp.rejected:
-        parts.append(words.count(len(wp.rejected), "rejection"))
-    verdict = wp.verdict
+    if wp.review.rejected:
+        parts.append(words.count(len(wp.review.rejected), "rejection"))
+    verdict = wp.review.verdict
     if lane.complete and verdict is not None and verdict.ruling is Ruling.APPROVED:
         parts.append(f"{verdict.reviewer} approved {words.short(verdict.head)}")
     elif lane.complete:
@@ -72,12 +74,11 @@ def _work_package(wp: WorkPackage, result: RunResult, root: Path) -> list[str]:
     reason = result.reasons.get(wp.id)
     if reason:
         lines.append(f"      why: {words.note(reason)}")
-    if wp.gates and wp.gates[0].head == wp.head:
-        lines.append(
-            f"      gates passed on {words.short(wp.head)}: {', '.join(one.name for one in wp.gates)}"
-        )
-    if wp.left_out:
-        lines.append(f"      not committed: {', '.join(wp.left_out)}")
+    if wp.work.gates and wp.work.gates[0].head == wp.work.head:
+        passed = ", ".join(one.name for one in wp.work.gates)
+        lines.append(f"      gates passed on {words.short(wp.work.head)}: {passed}")
+    if wp.work.left_out:
+        lines.append(f"      not committed: {', '.join(wp.work.left_out)}")
     lines += [
         f"      saved work: git -C {shlex.quote(str(root))} show {shlex.quote(ref)}" for ref in wp.rescued
     ]

@@ -1,30 +1,37 @@
-"""How attempts open and end, and what follows one that did not end `ok`, in either role."""
+"""How attempts are assigned, opened and ended, and what follows one that did not end `ok`, in either role."""
 
+import re
 from dataclasses import replace
 
 from spec_kitty_orchestrator.core.commands import Wait
-from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened, BudgetSpent, Event, StandIn
-from spec_kitty_orchestrator.core.model import Attempt, Outcome, Phase, Policy, Role, Usage, WorkPackage
-from spec_kitty_orchestrator.core.moves import Next, park, rework
-from spec_kitty_orchestrator.core.quorum import enough
+from spec_kitty_orchestrator.core.describe import ENDS
+from spec_kitty_orchestrator.core.events import AgentExited, Assigned, AttemptOpened, BudgetSpent, Event
+from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Phase, Role, Usage, total
+from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.retry import Fallback, Retry, next_move
-from spec_kitty_orchestrator.core.sessions import remember
+from spec_kitty_orchestrator.core.transitions import Next, enough_reviewers, park, rework
+from spec_kitty_orchestrator.core.work_package import Turn, WorkPackage, bounded, order, pass_over, worked
 
 MOST_CANCELED = 5
 """Stopped attempts within one start that are followed by another: a bound, as they are not charged."""
+
+_SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,199}")
+"""It comes from an agent's output and goes into an argv, where it must never be taken for an option."""
+
+
+def assigned(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
+    """Let an agent make the next attempt."""
+    assert isinstance(event, Assigned)
+    turn = Turn(wp.turn.grant, event.agent, assigned=True, max_cost_usd=event.max_cost_usd)
+    return replace(wp, turn=turn)
 
 
 def opened(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
     """Note that an attempt has an id and a directory."""
     assert isinstance(event, AttemptOpened)
     rescued = (*wp.rescued, event.rescued) if event.rescued else wp.rescued
-    return replace(wp, attempts=(*wp.attempts, event.attempt), rescued=rescued, stand_in=-1)
-
-
-def chosen(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
-    """Let another agent of the order make the next attempt, or the one whose turn it is after all."""
-    assert isinstance(event, StandIn)
-    return replace(wp, stand_in=event.position)
+    turn = replace(wp.turn, agent=event.attempt.agent, assigned=False)
+    return replace(wp, attempts=(*wp.attempts, event.attempt), rescued=rescued, turn=turn)
 
 
 def spent(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
@@ -41,17 +48,15 @@ def close(wp: WorkPackage, event: AgentExited) -> tuple[WorkPackage, Attempt]:
         told = {**told, report.session: used}
         if report.session in wp.told_usage:
             used = _since(wp.told_usage[report.session], used)
-    cost = (
-        None
-        if wp.usage.cost_usd is used.cost_usd is None
-        else (wp.usage.cost_usd or 0.0) + (used.cost_usd or 0.0)
-    )
-    total = Usage(
-        wp.usage.input_tokens + used.input_tokens, wp.usage.output_tokens + used.output_tokens, cost
-    )
-    wp = replace(wp, outcomes=(*wp.outcomes, report.outcome), usage=total, told_usage=told)
-    wp = replace(wp, stand_in_after=0) if report.outcome is Outcome.OK else wp
-    return remember(wp, attempt, report), attempt
+    wp = replace(wp, outcomes=(*wp.outcomes, report.outcome), usage=total((wp.usage, used)), told_usage=told)
+    if report.outcome is Outcome.BUDGET and attempt.max_cost_usd is not None:
+        # Its own agent says that the limit it was given is used up, whatever it told of the cost.
+        wp = replace(wp, capped_usd=wp.capped_usd + max(0.0, attempt.max_cost_usd - (used.cost_usd or 0.0)))
+    if report.outcome is Outcome.OK:
+        wp = replace(bounded(wp, skipped_fallbacks=()), note="")
+    if event.untouched:
+        wp = worked(wp, untouched=(*wp.work.untouched, attempt.id))
+    return _remember_session(wp, attempt, report), attempt
 
 
 def _since(before: Usage, now: Usage) -> Usage:
@@ -62,11 +67,29 @@ def _since(before: Usage, now: Usage) -> Usage:
     return Usage(now.input_tokens - before.input_tokens, now.output_tokens - before.output_tokens, cost)
 
 
+def _remember_session(wp: WorkPackage, attempt: Attempt, report: AgentReport) -> WorkPackage:
+    """Keep the session of an implementer that ended in order; any other end makes the next one begin anew."""
+    if attempt.role is not Role.IMPLEMENT:
+        return wp
+    sessions = {agent: one for agent, one in wp.work.sessions.items() if agent != attempt.agent}
+    # A session that was taken up again and failed is not taken up a second time.
+    sound = report.outcome is Outcome.OK or (report.outcome is Outcome.FAILED and not attempt.session)
+    if sound and report.session and _SESSION.fullmatch(report.session):
+        sessions[attempt.agent] = report.session
+    return worked(wp, sessions=sessions)
+
+
+def session_for(wp: WorkPackage, agent: str, policy: Policy) -> str:
+    """Return the session that an agent's next implement attempt goes on with, "" for a new one."""
+    if not policy.session_resume or agent not in policy.resuming:
+        return ""
+    return wp.work.sessions.get(agent, "")
+
+
 def after_failure(wp: WorkPackage, event: AgentExited, policy: Policy) -> Next:
     """Decide what follows an attempt that is closed and did not end `ok`."""
     attempt, report = wp.attempts[-1], event.report
     reviewing = attempt.role is Role.REVIEW
-    position, agents = wp.order(attempt.role, policy)
     if report.outcome is Outcome.CANCELED:
         return _canceled(wp)
     if attempt.session and report.outcome is Outcome.INVALID_REQUEST:
@@ -74,16 +97,16 @@ def after_failure(wp: WorkPackage, event: AgentExited, policy: Policy) -> Next:
         note = f"{attempt.agent} could not go on with its session: {report.detail}"
         return rework(replace(wp, note=note), None, policy)
     wp = replace(wp, note=f"{attempt.agent} ended {report.outcome}: {report.detail}".rstrip(": "))
-    if report.outcome is Outcome.RATE_LIMITED and policy.quota_breaker:
+    if report.outcome is Outcome.RATE_LIMITED:
         # Its agent rests for everybody; the work package is as ready for an attempt as before.
         return wp
     if report.outcome is Outcome.BUDGET and attempt.max_cost_usd is not None:
-        # The limit was ours: the agent has not failed, and who keeps the budget says whether it goes on.
+        # The limit was ours: the agent has not failed, and the budget says whether it goes on.
         return wp
-    more, told_s = position + 1 < len(agents), report.retry_after_s
-    move = next_move(report.outcome, _failures(wp, policy), more, policy, attempt.id, told_s)
-    if not isinstance(move, Retry) and stood_in(wp, attempt, policy):
-        wp, move = without_stand_in(wp, attempt, policy), Retry(0.0)
+    more = any(one != attempt.agent for one in order(wp, attempt.role, policy))
+    move = next_move(report.outcome, _failures(wp), more, policy, attempt.id)
+    if not isinstance(move, Retry) and is_fallback(wp, attempt, policy):
+        wp, move = skip_fallback(wp, attempt), Retry(0.0)
     if not isinstance(move, Retry | Fallback):
         return park(wp, f"{wp.note}; {move.reason}", blocks=not reviewing)
     if not reviewing:
@@ -91,44 +114,54 @@ def after_failure(wp: WorkPackage, event: AgentExited, policy: Policy) -> Next:
     if wp.phase is Phase.PARKING:
         return wp
     if isinstance(move, Fallback):
-        wp = replace(wp, stand_in_after=0)
-        if reviewing:
-            return enough(replace(wp, review_agent=position + 1, unusable=0), policy)
-        return replace(wp, impl_agent=position + 1)
-    return (wp, Wait(move.after_s, wp.note)) if move.after_s > 0 else wp
+        wp = pass_over(wp, attempt.role, attempt.agent)
+        return enough_reviewers(wp, policy) if reviewing else wp
+    return (wp, Wait(wp.note, move.after_s)) if move.after_s > 0 else wp
 
 
-def stood_in(wp: WorkPackage, attempt: Attempt, policy: Policy) -> bool:
+def is_fallback(wp: WorkPackage, attempt: Attempt, policy: Policy) -> bool:
     """Tell whether an attempt was made in the place of an agent that rests."""
-    position, agents = wp.order(attempt.role, policy)
-    return policy.quota_breaker and attempt.agent in agents[position + 1 :]
+    return attempt.agent in order(wp, attempt.role, policy)[1:]
 
 
-def without_stand_in(wp: WorkPackage, attempt: Attempt, policy: Policy) -> WorkPackage:
-    """Ask this stand-in no more, and keep the order: whose turn it is has not failed."""
-    _, agents = wp.order(attempt.role, policy)
-    return replace(wp, stand_in_after=agents.index(attempt.agent))
+def skip_fallback(wp: WorkPackage, attempt: Attempt) -> WorkPackage:
+    """Use this fallback no more before an attempt ends well; the agent whose turn it is has not failed."""
+    return bounded(wp, skipped_fallbacks=(*wp.bounds.skipped_fallbacks, attempt.agent))
 
 
 def _canceled(wp: WorkPackage) -> WorkPackage:
     """Open another attempt: whoever stopped this one usually ends the run before that."""
-    if wp.tries >= MOST_CANCELED:
-        return park(wp, f"{wp.attempts[-1].agent} was stopped {wp.tries + 1} times", blocks=False)
-    return replace(wp, tries=wp.tries + 1)
+    tries = wp.bounds.tries
+    if tries >= MOST_CANCELED:
+        return park(wp, f"{wp.attempts[-1].agent} was stopped {tries + 1} times", blocks=False)
+    return bounded(wp, tries=tries + 1)
 
 
-def _failures(wp: WorkPackage, policy: Policy) -> int:
-    """Count the failures of the last agent in its role since an attempt of that role ended `ok`.
-
-    Only where agents rest is another one's attempt between them a stand-in's, and a limit no failure.
-    """
-    no_failure = {Outcome.CANCELED, Outcome.RATE_LIMITED} if policy.quota_breaker else {Outcome.CANCELED}
+def _failures(wp: WorkPackage) -> int:
+    """Count the failures of the last agent in its role since an attempt of that role ended `ok`."""
     last, count = wp.attempts[-1], 0
-    ended = list(zip(wp.attempts, wp.outcomes, strict=False))[wp.counted_from :]
-    for attempt, outcome in reversed(ended):
+    for attempt, outcome in reversed(wp.ended_attempts):
         if attempt.role is not last.role or outcome is Outcome.OK:
             break
-        if attempt.agent != last.agent and not policy.quota_breaker:
-            break
-        count += attempt.agent == last.agent and outcome not in no_failure
+        failed = outcome not in (Outcome.CANCELED, Outcome.RATE_LIMITED)
+        count += attempt.agent == last.agent and failed
     return count
+
+
+def why_another(wp: WorkPackage, role: Role, agent: str) -> str:
+    """Say why a work package needs another attempt, and why by this agent; "" for the first of its role."""
+    made = [
+        (one, outcome) for one, outcome in zip(wp.attempts, wp.outcomes, strict=False) if one.role is role
+    ]
+    if not made:
+        return ""
+    last, outcome = made[-1]
+    if role is Role.IMPLEMENT and wp.work.feedback:
+        reason = f"rework: {wp.work.feedback[-1].source} asks for changes"
+    elif outcome is not Outcome.OK:
+        reason = f"again: {last.agent} {ENDS[outcome]}"
+    elif role is Role.REVIEW and last.head == wp.work.head:
+        reason = "another review of the same commit"
+    else:
+        reason = "a new commit" if role is Role.REVIEW else "rework"
+    return reason if agent == last.agent else f"{reason}; {agent} instead of {last.agent}"

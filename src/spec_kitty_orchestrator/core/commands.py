@@ -2,7 +2,13 @@
 
 from dataclasses import dataclass
 
-from spec_kitty_orchestrator.core.model import Attempt, Lane, Result, Role, Verdict
+from spec_kitty_orchestrator.core.model import Attempt, Lane, Result, Role
+from spec_kitty_orchestrator.core.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Resolve:
+    """Ask the host where the work package is worked on; gives `WorkspaceResolved` or `HostRefused`."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +25,7 @@ class OpenAttempt:
         agent: the configured name.
         number: the first number to try for the directory.
         session: of an earlier attempt, to go on with; "" for a new one.
-        max_cost_usd: what it may cost, in US dollars; None for any sum. The driver fills it in.
+        max_cost_usd: what it may cost, in US dollars; None for any sum.
     """
 
     role: Role
@@ -101,18 +107,24 @@ class Record:
 
 @dataclass(frozen=True)
 class Wait:
-    """Give the slot back for a while; gives `TimerFired`, after which the phase is taken up again."""
+    """Give the slot back, for so many seconds, or until something changes where that is None."""
 
-    seconds: float
-    reason: str
+    reason: str = ""
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
 class Park:
-    """Leave a clean workspace and tell the host, unless `block` is False; gives `Parked`."""
+    """Leave the work package to a person; gives `Parked`.
+
+    Attributes:
+        block: whether the host is told.
+        rescue: whether uncommitted work is put away, which leaves the workspace clean.
+    """
 
     reason: str
     block: bool
+    rescue: bool = True
 
 
 @dataclass(frozen=True)
@@ -124,7 +136,8 @@ class Finish:
 
 
 Command = (
-    Claim
+    Resolve
+    | Claim
     | OpenAttempt
     | RunAgent
     | Commit

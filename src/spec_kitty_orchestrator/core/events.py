@@ -1,22 +1,94 @@
-"""What happened: the only thing that changes a work package, and what the journal keeps.
+"""What happened: the only thing that changes the state of a run, and what the journal keeps.
 
-Each event has a `kind`, the discriminator under which it is read back from the journal.
+Each event has a `kind`, the discriminator under which it is read back from the journal. `Event` is of one
+work package; what happens to the run as a whole is in `core.run_events`.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
-from spec_kitty_orchestrator.core.gates import GateResult
-from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Evidence, Lane, Role, Workspace
+from spec_kitty_orchestrator.core.model import (
+    AgentReport,
+    Attempt,
+    Evidence,
+    GateResult,
+    Lane,
+    Role,
+    Workspace,
+)
+from spec_kitty_orchestrator.core.verdict import Verdict
+
+NO_REPLY = "NO_REPLY"
+"""The code of a `HostRefused` where the host crashed or did not answer."""
+
+
+@dataclass(frozen=True)
+class Resolving:
+    """The host is asked where the work package is worked on."""
+
+    kind: Literal["resolving"] = "resolving"
+
+
+@dataclass(frozen=True)
+class WorkspaceResolved:
+    """The host told where the work package is worked on; nothing was created."""
+
+    workspace: Workspace
+    kind: Literal["workspace_resolved"] = "workspace_resolved"
+
+
+@dataclass(frozen=True)
+class LaneSeen:
+    """The host has a work package that is not at work here in another lane, or with other dependencies."""
+
+    lane: Lane
+    dependencies: tuple[str, ...]
+    kind: Literal["lane_seen"] = "lane_seen"
 
 
 @dataclass(frozen=True)
 class Scheduled:
-    """The scheduler gave the work package a slot, with fresh knowledge of its lane and workspace."""
+    """The scheduler lets the work package go on from `lane`: in a slot, or `ahead` of one to be claimed."""
 
     lane: Lane
     workspace: Workspace
+    ahead: bool = False
     kind: Literal["scheduled"] = "scheduled"
+
+
+@dataclass(frozen=True)
+class Deferred:
+    """The work package gives its slot back.
+
+    Attributes:
+        reason: what it waits for.
+        until: when it may go on, None if something else ends the wait.
+        agent: the agent that has no place for it, "" if that is not the reason.
+        quota: whether it waits for a quota.
+    """
+
+    reason: str
+    until: datetime | None = None
+    agent: str = ""
+    quota: bool = False
+    kind: Literal["deferred"] = "deferred"
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """An agent is to make the next attempt.
+
+    Attributes:
+        why: why there is another attempt and why it is this agent's, "" for the first of the first.
+        max_cost_usd: what it may cost, in US dollars; None for any sum.
+    """
+
+    role: Role
+    agent: str
+    why: str = ""
+    max_cost_usd: float | None = None
+    kind: Literal["assigned"] = "assigned"
 
 
 @dataclass(frozen=True)
@@ -61,6 +133,16 @@ class CommitRefused:
 
     message: str
     kind: Literal["commit_refused"] = "commit_refused"
+
+
+@dataclass(frozen=True)
+class GateBegun:
+    """A gate runs on the commit; `log` is the directory with its output."""
+
+    name: str
+    head: str
+    log: str = ""
+    kind: Literal["gate_begun"] = "gate_begun"
 
 
 @dataclass(frozen=True)
@@ -145,10 +227,11 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Parked:
-    """The workspace is clean, what was not committed is under `rescued`, and the host knows."""
+    """The work package is left to a person for `reason`; what was put away is under `rescued`."""
 
     lane: Lane
     rescued: str = ""
+    reason: str = ""
     kind: Literal["parked"] = "parked"
 
 
@@ -179,40 +262,17 @@ class AgentExited:
     Attributes:
         tampered: what a review changed in the workspace; it was put back.
         refused: the host's answer where it was told of a review while the reviewer was at work, and refused.
+        untouched: whether an implementer that did not end `ok` is known to have changed nothing.
+        verdict: what a reviewer that ended `ok` said, as it was read; None of any other attempt.
     """
 
     attempt_id: str
     report: AgentReport
     tampered: tuple[str, ...] = ()
     refused: HostRefused | None = None
+    verdict: Verdict | None = None
+    untouched: bool = False
     kind: Literal["agent_exited"] = "agent_exited"
-
-
-@dataclass(frozen=True)
-class TimerFired:
-    """A wait is over."""
-
-    kind: Literal["timer_fired"] = "timer_fired"
-
-
-@dataclass(frozen=True)
-class Queued:
-    """It gave its slot back and waits its turn: for a slot, or for an agent that has no room."""
-
-    reason: str
-    kind: Literal["queued"] = "queued"
-
-
-@dataclass(frozen=True)
-class StandIn:
-    """The agent at this position of a role's order makes the next attempt, because an earlier one rests.
-
-    The order stays as it is: the attempt after that is for the agent whose turn it is, if it may work then.
-    """
-
-    role: Role
-    position: int
-    kind: Literal["stand_in"] = "stand_in"
 
 
 @dataclass(frozen=True)
@@ -249,12 +309,18 @@ class Skipped:
 
 
 Event = (
-    Scheduled
+    Resolving
+    | WorkspaceResolved
+    | LaneSeen
+    | Scheduled
+    | Deferred
+    | Assigned
     | Claimed
     | AttemptOpened
     | AgentExited
     | Committed
     | CommitRefused
+    | GateBegun
     | GatesPassed
     | GateFailed
     | GateBroken
@@ -266,13 +332,8 @@ Event = (
     | Recorded
     | Parked
     | HostRefused
-    | TimerFired
-    | Queued
-    | StandIn
     | BudgetSpent
     | WorkspaceFailed
     | Retried
     | Skipped
 )
-
-NO_REPLY = "NO_REPLY"

@@ -1,25 +1,21 @@
 """The edges of a work package on its way to a reviewer: claimed, implemented, committed, submitted."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 from spec_kitty_orchestrator.core.attempts import after_failure, close
 from spec_kitty_orchestrator.core.events import AgentExited, Claimed, CommitRefused, Committed, Event
-from spec_kitty_orchestrator.core.gates import told
-from spec_kitty_orchestrator.core.gating import gated
-from spec_kitty_orchestrator.core.model import (
-    Feedback,
-    FeedbackSource,
-    Lane,
-    Outcome,
-    Phase,
-    Policy,
-    Role,
-    WorkPackage,
-)
-from spec_kitty_orchestrator.core.moves import Next, implement, park, rework
-from spec_kitty_orchestrator.core.report import read_report
-from spec_kitty_orchestrator.core.reviewers import reviewers
-from spec_kitty_orchestrator.core.stuck import same_content
+from spec_kitty_orchestrator.core.json_text import objects, text_of
+from spec_kitty_orchestrator.core.model import ImplementReport, Lane, Outcome, Phase, Role, gates_told
+from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.transitions import Next, gated, implement, park, rework, same_content
+from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource
+from spec_kitty_orchestrator.core.work_package import WorkPackage, bounded, reviewed, worked
+
+_KEYS = ("subtasks_done", "summary", "no_change_reason")
+_SUBTASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+MOST_SUBTASKS = 200
 
 
 def claimed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
@@ -27,75 +23,104 @@ def claimed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     assert isinstance(event, Claimed)
     if wp.workspace is not None and wp.workspace.path != event.workspace.path:
         # A session belongs to the worktree in which it was begun.
-        wp = replace(wp, sessions={})
-    wp = replace(wp, lane=Lane.IN_PROGRESS, workspace=event.workspace, base=wp.base or event.head)
-    guided = any(one.source is FeedbackSource.OPERATOR for one in wp.feedback)
-    if wp.ungated == event.head and not guided:
+        wp = worked(wp, sessions={})
+    wp = replace(wp, lane=Lane.IN_PROGRESS, workspace=event.workspace)
+    wp = bounded(worked(wp, base=wp.work.base or event.head), tries=0)
+    guided = any(one.source is FeedbackSource.OPERATOR for one in wp.work.feedback)
+    if wp.work.ungated == event.head and not guided:
         # Its work is committed and waits for gates that could not run: nobody is paid before they did.
-        return gated(replace(wp, ungated="", review_claimed=False, tries=0), Phase.SUBMITTING, policy)
+        return gated(reviewed(worked(wp, ungated=""), claimed=False), Phase.SUBMITTING, policy)
     return implement(wp, wp.note, policy)
 
 
 def implemented(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     """Commit what a finished attempt left; any other end is a failure."""
     assert isinstance(event, AgentExited)
-    order = reviewers(wp, policy)
     wp, attempt = close(wp, event)
     if event.report.outcome is not Outcome.OK:
         return after_failure(wp, event, policy)
     report = read_report(event.report.text, attempt.id)
-    if reviewers(wp, policy) != order:
-        # Another family has a hand in it now, so others are independent.
-        wp = replace(wp, review_agent=0)
-    return replace(wp, phase=Phase.COMMITTING, report=report, ticked=False, to_tick=())
+    wp = worked(wp, report=report, ticked=False, to_tick=(), pending=Phase.COMMITTING)
+    return replace(wp, phase=Phase.COMMITTING)
 
 
 def committed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     """Let the gates look at the work and submit it, unless the attempt changed nothing and gave no reason."""
     assert isinstance(event, Committed)
-    found = event.evidence
+    found, work = event.evidence, wp.work
     # Work that the host did not take is still to be submitted, though ticking subtasks commits nothing.
-    unsent = any(one.source is FeedbackSource.HOST for one in wp.feedback)
-    changed = found.head != (wp.head or wp.base) or (unsent and found.head != found.base)
-    wp = replace(wp, left_out=found.left_out, tree=found.tree)
-    if not changed and not wp.report.no_change_reason:
+    unsent = any(one.source is FeedbackSource.HOST for one in work.feedback)
+    changed = found.head != (work.head or work.base) or (unsent and found.head != found.base)
+    wp = worked(wp, left_out=found.left_out, tree=found.tree, pending=None)
+    if not changed and not work.report.no_change_reason:
         text = "Your attempt changed nothing, and your report gives no `no_change_reason`."
         return rework(wp, Feedback(FeedbackSource.REPORT, text), policy)
-    repeated = same_content(wp, found, policy)
+    repeated = same_content(wp, found)
+    wp = worked(wp, head=found.head)
     if repeated:
-        return park(replace(wp, head=found.head), repeated, blocks=True)
-    return gated(replace(wp, head=found.head, review_claimed=False, tries=0), Phase.SUBMITTING, policy)
+        return park(wp, repeated, blocks=True)
+    return gated(bounded(reviewed(wp, claimed=False), tries=0), Phase.SUBMITTING, policy)
 
 
 def commit_refused(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     """Let the implementer mend what a hook or git refused."""
     assert isinstance(event, CommitRefused)
+    wp = worked(wp, pending=None)
     return rework(wp, Feedback(FeedbackSource.COMMIT, event.message), policy)
 
 
 def submitted(wp: WorkPackage, _event: Event, policy: Policy) -> Next:
     """Go on to the review; the host is told of it while the reviewer is at work."""
-    wp = replace(wp, lane=Lane.FOR_REVIEW, feedback=(), tries=0, review_claimed=False)
-    return gated(wp, Phase.REVIEWING, policy)
+    wp = reviewed(worked(wp, feedback=(), pending=None), claimed=False)
+    return gated(replace(bounded(wp, tries=0), lane=Lane.FOR_REVIEW), Phase.REVIEWING, policy)
 
 
 def ticked(wp: WorkPackage, _event: Event, _policy: Policy) -> Next:
     """Submit again, now that the subtasks are ticked."""
-    return replace(wp, to_tick=(), ticked=True)
+    return worked(wp, to_tick=(), ticked=True)
 
 
 def commit_message(wp: WorkPackage) -> str:
     """Name the commit by the implementer's own summary."""
-    subject = wp.report.summary.splitlines()[0][:60] if wp.report.summary else "work of the implementer"
-    return f"{wp.id}: {subject}"
+    summary = wp.work.report.summary
+    return f"{wp.id}: {summary.splitlines()[0][:60] if summary else 'work of the implementer'}"
 
 
 def submit_note(wp: WorkPackage) -> str:
     """Say on the host which commit is submitted and by whom."""
-    said = wp.report.no_change_reason or wp.report.summary
-    parts = (f"{wp.head} by {_agents(wp, Role.IMPLEMENT)}", said, told(wp.gates))
+    report = wp.work.report
+    by = dict.fromkeys(one.agent for one in wp.attempts if one.role is Role.IMPLEMENT)
+    parts = (
+        f"{wp.work.head} by {', '.join(by) or 'an earlier run'}",
+        report.no_change_reason or report.summary,
+        gates_told(wp.work.gates),
+    )
     return "\n\n".join(part for part in parts if part)
 
 
-def _agents(wp: WorkPackage, role: Role) -> str:
-    return ", ".join(dict.fromkeys(one.agent for one in wp.attempts if one.role is role)) or "an earlier run"
+def read_report(text: str, attempt_id: str) -> ImplementReport:
+    """Read the last report object of this attempt; an empty report when there is none.
+
+    Subtask ids go into a command line, so whatever does not look like one is dropped.
+    """
+    found = [
+        one.value
+        for one in objects(text)
+        if one.value.get("attempt") == attempt_id and any(key in one.value for key in _KEYS)
+    ]
+    if not found:
+        return ImplementReport()
+    last = found[-1]
+    return ImplementReport(
+        subtasks_done=_subtasks(last),
+        summary=text_of(last.get("summary"), 4_000),
+        no_change_reason=text_of(last.get("no_change_reason"), 2_000),
+    )
+
+
+def _subtasks(report: Mapping[str, object]) -> tuple[str, ...]:
+    named = report.get("subtasks_done")
+    if not isinstance(named, list):
+        return ()
+    ids = (one for one in named if isinstance(one, str) and _SUBTASK.fullmatch(one))
+    return tuple(dict.fromkeys(ids))[:MOST_SUBTASKS]

@@ -7,127 +7,129 @@ Every edge is a small function of frozen data. The command that follows is a fun
 from collections.abc import Callable
 from dataclasses import replace
 
-from spec_kitty_orchestrator.core import gating, implementing, reviewing
-from spec_kitty_orchestrator.core.attempts import chosen, opened, spent
-from spec_kitty_orchestrator.core.commands import (
-    Claim,
-    ClaimReview,
-    Command,
-    Commit,
-    Finish,
-    OpenAttempt,
-    Park,
-    RunAgent,
-    RunGates,
-    Submit,
-    TickSubtasks,
-    Wait,
-)
-from spec_kitty_orchestrator.core.events import (
-    AgentExited,
-    AttemptOpened,
-    BudgetSpent,
-    Claimed,
-    CommitRefused,
-    Committed,
-    Event,
-    GateBroken,
-    GateFailed,
-    GatesPassed,
-    GatesStopped,
-    HeadMoved,
-    HostRefused,
-    Parked,
-    Queued,
-    Recorded,
-    Retried,
-    ReviewClaimed,
-    Scheduled,
-    Skipped,
-    StandIn,
-    Submitted,
-    SubtasksTicked,
-    TimerFired,
-    WorkspaceFailed,
-)
-from spec_kitty_orchestrator.core.gating import gated
-from spec_kitty_orchestrator.core.model import (
-    Feedback,
-    FeedbackSource,
-    Lane,
-    Phase,
-    Policy,
-    Result,
-    Role,
-    WorkPackage,
-)
-from spec_kitty_orchestrator.core.moves import SETTLED, Next, enter, finish, park, reopen
+from spec_kitty_orchestrator.core import attempts, commands, events, gating, implementing, reviewing
+from spec_kitty_orchestrator.core.describe import tell
+from spec_kitty_orchestrator.core.model import Lane, Phase, Result, Role
+from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.refusals import answer
-from spec_kitty_orchestrator.core.sessions import session_for
-from spec_kitty_orchestrator.core.story import tell
-from spec_kitty_orchestrator.core.verdict import feedback_text
+from spec_kitty_orchestrator.core.transitions import SETTLED, Next, enter, finish, gated, park, reopen
+from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource, feedback_text
+from spec_kitty_orchestrator.core.work_package import Grant, WorkPackage, bounded, next_agent, unvoted, worked
 from spec_kitty_orchestrator.errors import InvalidTransition
 
 LONGEST_STORY = 60
 """Lines of a story that are kept: enough for every bug, and a bound for the journal's replay."""
 
-Edge = Callable[[WorkPackage, Event, Policy], Next]
+Edge = Callable[[WorkPackage, events.Event, Policy], Next]
 
 
-def step(wp: WorkPackage, event: Event, policy: Policy) -> tuple[WorkPackage, Command]:
+def step(wp: WorkPackage, event: events.Event, policy: Policy) -> tuple[WorkPackage, commands.Command]:
     """Return the work package after `event` and what to do next.
 
     Raises:
         InvalidTransition: the event fits no edge of the present phase.
     """
-    wp = replace(wp, rests="", story=(*wp.story, tell(wp.phase, event))[-LONGEST_STORY:])
-    if isinstance(event, AgentExited) and (wp.open_attempt is None or wp.open_attempt.id != event.attempt_id):
+    wp = replace(wp, story=(*wp.story, tell(wp, event))[-LONGEST_STORY:])
+    if isinstance(event, events.AgentExited) and (
+        wp.open_attempt is None or wp.open_attempt.id != event.attempt_id
+    ):
         return wp, resume(wp, policy)
     edge = EDGES.get((wp.phase, type(event))) or ANYWHERE.get(type(event))
     if edge is None:
         raise InvalidTransition(wp.id, f"{type(event).__name__} does not fit the phase {wp.phase}", wp.story)
     following = edge(wp, event, policy)
-    if isinstance(following, tuple):
-        wp, command = following
-        if isinstance(command, Wait):
-            wp = replace(wp, rests=f"rests for {command.seconds:.0f} s: {command.reason}")
-        return wp, command
-    return following, resume(following, policy)
+    return following if isinstance(following, tuple) else (following, resume(following, policy))
 
 
-def resume(wp: WorkPackage, policy: Policy) -> Command:
+def resume(wp: WorkPackage, policy: Policy) -> commands.Command:
     """Return the command that the present state calls for."""
     if wp.open_attempt is not None:
-        return RunAgent(wp.open_attempt)
+        return commands.RunAgent(wp.open_attempt)
     match wp.phase:
-        case Phase.WAITING | Phase.CLAIMING:
-            return Claim()
+        case Phase.WAITING:
+            return commands.Resolve() if wp.workspace is None else commands.Claim()
+        case Phase.CLAIMING:
+            return commands.Claim()
         case Phase.IMPLEMENTING:
-            agent = wp.agent(Role.IMPLEMENT, policy)
-            session = session_for(wp, agent, policy)
-            return OpenAttempt(Role.IMPLEMENT, agent, len(wp.attempts) + 1, session)
+            return _next_attempt(wp, Role.IMPLEMENT, policy)
         case Phase.COMMITTING:
-            return Commit(implementing.commit_message(wp), wp.report.no_change_reason)
+            return commands.Commit(implementing.commit_message(wp), wp.work.report.no_change_reason)
         case Phase.GATING:
-            return RunGates(wp.head, wp.attempts[-1].number if wp.attempts else 0, wp.gate_turns + 1)
+            number = wp.attempts[-1].number if wp.attempts else 0
+            return commands.RunGates(wp.work.head, number, wp.work.gate_turns + 1)
         case Phase.SUBMITTING:
-            return TickSubtasks(wp.to_tick) if wp.to_tick else Submit(implementing.submit_note(wp))
+            to_tick = wp.work.to_tick
+            return (
+                commands.TickSubtasks(to_tick) if to_tick else commands.Submit(implementing.submit_note(wp))
+            )
         case Phase.CLAIMING_REVIEW:
-            return ClaimReview()
+            return commands.ClaimReview()
         case Phase.REVIEWING:
-            return OpenAttempt(Role.REVIEW, wp.agent(Role.REVIEW, policy), len(wp.attempts) + 1)
+            return _next_attempt(wp, Role.REVIEW, policy)
         case Phase.RECORDING:
             return reviewing.record(wp, policy)
         case Phase.PARKING:
             # A person may have settled it meanwhile: what is approved must not be blocked.
-            return Park(wp.note, wp.blocks and wp.lane not in SETTLED)
+            return commands.Park(
+                wp.note, wp.blocks and wp.lane not in SETTLED, wp.work.pending is not Phase.COMMITTING
+            )
         case Phase.FINISHED:
-            return Finish(wp.result or Result.PARKED, wp.note)
+            return commands.Finish(wp.result or Result.PARKED, wp.note)
+
+
+def pending(wp: WorkPackage, policy: Policy) -> commands.Command:
+    """Return the command of a work package's turn."""
+    return commands.Resolve() if wp.turn.grant is Grant.RESOLVE else resume(wp, policy)
+
+
+def _next_attempt(wp: WorkPackage, role: Role, policy: Policy) -> commands.OpenAttempt:
+    agent = wp.turn.agent if wp.turn.assigned else next_agent(wp, role, policy)
+    session = attempts.session_for(wp, agent, policy) if role is Role.IMPLEMENT else ""
+    return commands.OpenAttempt(role, agent, len(wp.attempts) + 1, session, wp.turn.max_cost_usd)
+
+
+def agent_needed(wp: WorkPackage, policy: Policy) -> str:
+    """Return the agent whose attempt a work package runs or needs next; "" if it is far from one."""
+    match resume(wp, policy):
+        case commands.RunAgent(attempt=attempt):
+            return attempt.agent
+        case commands.OpenAttempt(agent=agent):
+            return agent
+        case commands.Claim() if wp.lane not in (Lane.FOR_REVIEW, Lane.IN_REVIEW):
+            return next_agent(wp, Role.IMPLEMENT, policy)
+        case commands.Claim() | commands.ClaimReview():
+            return next_agent(wp, Role.REVIEW, policy)
+        case _:
+            return ""
+
+
+def begins_something(command: commands.Command, event: events.Event) -> bool:
+    """Tell whether a run that only waits for its agents must leave this command to the next start."""
+    begun = commands.Claim | commands.ClaimReview | commands.OpenAttempt | commands.RunGates
+    return isinstance(event, events.AttemptOpened) or isinstance(command, begun)
+
+
+def seen(wp: WorkPackage, lane: Lane) -> WorkPackage:
+    """Bring a work package that is not at work into line with the lane that the host tells."""
+    wp = wp if wp.lane is lane else replace(wp, lane=lane)
+    if wp.phase is Phase.WAITING and (lane in SETTLED or (lane is Lane.IN_REVIEW and not wp.work.base)):
+        return enter(wp)
+    if wp.phase is Phase.FINISHED and lane.complete and not agrees(wp):
+        return enter(wp)
+    return wp
+
+
+def agrees(wp: WorkPackage) -> bool:
+    """Tell whether how a work package left the run is what its lane says."""
+    if wp.result is Result.PARKED:
+        return wp.lane is Lane.BLOCKED or (wp.skipped and not wp.lane.complete)
+    if wp.result in (Result.DONE, Result.APPROVED):
+        return wp.lane.complete
+    return wp.result is not None and wp.result.value == wp.lane.value
 
 
 ANSWERED_LATER = (Phase.COMMITTING, Phase.SUBMITTING, Phase.RECORDING, Phase.PARKING)
 """Phases that hold something to save or to tell: they go on, and the host's answer settles the lane."""
-
 
 GOES_ON = (
     (Phase.IMPLEMENTING, Lane.IN_PROGRESS),
@@ -135,24 +137,41 @@ GOES_ON = (
     (Phase.GATING, Lane.FOR_REVIEW),
     (Phase.GATING, Lane.IN_REVIEW),
     (Phase.REVIEWING, Lane.IN_REVIEW),
+    # The host is told of a review while the reviewer is at work.
+    (Phase.REVIEWING, Lane.FOR_REVIEW),
 )
-"""Where a new start goes on as it was, because the lane still is what the phase needs."""
+"""Where it goes on as it was, because the lane still is what the phase needs."""
 
 MAY_BE_BLOCKED = (Lane.PLANNED, Lane.CLAIMED, Lane.IN_PROGRESS, Lane.FOR_REVIEW)
 """Lanes from which the host takes `blocked` on anybody's word; in review it wants a reviewer's."""
 
 
-def _scheduled(wp: WorkPackage, event: Event, policy: Policy) -> Next:
-    assert isinstance(event, Scheduled)
+def _resolving(wp: WorkPackage, _event: events.Event, _policy: Policy) -> Next:
+    return wp, commands.Resolve()
+
+
+def _resolved(wp: WorkPackage, event: events.Event, _policy: Policy) -> Next:
+    assert isinstance(event, events.WorkspaceResolved)
+    return replace(bounded(wp, tries=0), workspace=event.workspace), commands.Wait()
+
+
+def _lane_seen(wp: WorkPackage, event: events.Event, _policy: Policy) -> Next:
+    assert isinstance(event, events.LaneSeen)
+    if wp.result is Result.FOREIGN and event.lane is Lane.PLANNED:
+        # Whoever held it gave it back.
+        wp = reopen(wp)
+    return seen(replace(wp, dependencies=event.dependencies), event.lane)
+
+
+def _scheduled(wp: WorkPackage, event: events.Event, policy: Policy) -> Next:
+    assert isinstance(event, events.Scheduled)
     if wp.phase is Phase.FINISHED:
         wp = reopen(wp)
-    # A new start has fresh patience; only a claim that waits for others goes on counting.
-    tries = wp.tries if wp.phase is Phase.WAITING else 0
-    ours = wp.ours or event.lane is Lane.PLANNED
-    wp = replace(wp, lane=event.lane, workspace=event.workspace, tries=tries, ours=ours)
+    wp = replace(wp, lane=event.lane, workspace=event.workspace)
+    wp = worked(wp, ours=wp.work.ours or event.lane is Lane.PLANNED)
     if wp.phase is Phase.WAITING and wp.lane is not Lane.IN_REVIEW:
         # A verdict that was never recorded serves only the review that it was given in.
-        wp = replace(wp, verdict=None, votes=())
+        wp = unvoted(wp)
     if wp.open_attempt is None and wp.phase is Phase.RECORDING:
         # Gates may have been added since the verdict.
         return reviewing.ready_to_record(wp, policy)
@@ -161,91 +180,98 @@ def _scheduled(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     if (wp.phase, wp.lane) in GOES_ON:
         return gated(wp, wp.phase, policy) if wp.phase is Phase.REVIEWING else wp
     entered = enter(wp)
-    if entered.phase is Phase.FINISHED and wp.base and not wp.lane.complete:
+    if entered.phase is Phase.FINISHED and wp.work.base and not wp.lane.complete:
         # It was taken from us in the middle of the work: what is not committed is saved first.
         return park(wp, entered.note, blocks=False)
     return entered
 
 
-def _parked(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
-    assert isinstance(event, Parked)
+def _deferred(wp: WorkPackage, event: events.Event, _policy: Policy) -> Next:
+    assert isinstance(event, events.Deferred)
+    return wp, commands.Wait(event.reason)
+
+
+def _parked(wp: WorkPackage, event: events.Event, _policy: Policy) -> Next:
+    assert isinstance(event, events.Parked)
     rescued = (*wp.rescued, event.rescued) if event.rescued else wp.rescued
     return finish(replace(wp, lane=event.lane, rescued=rescued), Result.PARKED, wp.note)
 
 
-def _refused(wp: WorkPackage, event: Event, policy: Policy) -> Next:
-    assert isinstance(event, HostRefused)
+def _refused(wp: WorkPackage, event: events.Event, policy: Policy) -> Next:
+    assert isinstance(event, events.HostRefused)
     return answer(replace(wp, lane=event.lane), event, policy)
 
 
-def _workspace_failed(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
-    assert isinstance(event, WorkspaceFailed)
+def _workspace_failed(wp: WorkPackage, event: events.Event, _policy: Policy) -> Next:
+    assert isinstance(event, events.WorkspaceFailed)
     if wp.phase is Phase.PARKING:
         return finish(wp, Result.PARKED, f"{wp.note}; {event.message}")
     return park(wp, event.message, blocks=False)
 
 
-def _retried(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
-    assert isinstance(event, Retried)
+def _retried(wp: WorkPackage, event: events.Event, _policy: Policy) -> Next:
+    assert isinstance(event, events.Retried)
+    rejected, feedback = wp.review.rejected, wp.work.feedback
+    # The rejection that parked it was never given to an implementer.
+    unheard = wp.phase in (Phase.FINISHED, Phase.PARKING) and rejected and rejected[-1].head == wp.work.head
     if wp.phase in (Phase.FINISHED, Phase.PARKING):
-        wp = reopen(wp)
-    feedback = wp.feedback
-    if wp.rejected and not feedback:
-        # The rejection that parked it was never given to an implementer.
-        feedback = (Feedback(FeedbackSource.REVIEW, feedback_text(wp.rejected[-1])),)
+        wp = reopen(replace(wp, untold=False))
+    if event.note and wp.work.pending is Phase.SUBMITTING:
+        # Guidance is for the implementer.
+        wp = replace(worked(wp, pending=None), phase=Phase.WAITING)
+    if unheard and not feedback:
+        feedback = (Feedback(FeedbackSource.REVIEW, feedback_text(rejected[-1])),)
     said = Feedback(FeedbackSource.OPERATOR, event.note)
-    return replace(wp, feedback=(*feedback, said) if event.note and said not in feedback else feedback)
+    return worked(wp, feedback=(*feedback, said) if event.note and said not in feedback else feedback)
 
 
-def _skipped(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
-    assert isinstance(event, Skipped)
-    wp = replace(wp, lane=event.lane, skipped=True)
+def _skipped(wp: WorkPackage, event: events.Event, _policy: Policy) -> Next:
+    assert isinstance(event, events.Skipped)
+    wp = replace(worked(wp, pending=None), lane=event.lane, skipped=True)
     return park(wp, event.note or "skipped by a person", blocks=event.lane in MAY_BE_BLOCKED)
 
 
-def _queued(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
-    assert isinstance(event, Queued)
-    return replace(wp, rests=event.reason)
-
-
-def _again(wp: WorkPackage, _event: Event, _policy: Policy) -> Next:
+def _unchanged(wp: WorkPackage, _event: events.Event, _policy: Policy) -> Next:
     return wp
 
 
-EDGES: dict[tuple[Phase, type[Event]], Edge] = {
-    (Phase.CLAIMING, Claimed): implementing.claimed,
-    (Phase.IMPLEMENTING, StandIn): chosen,
-    (Phase.IMPLEMENTING, BudgetSpent): spent,
-    (Phase.IMPLEMENTING, AttemptOpened): opened,
-    (Phase.IMPLEMENTING, AgentExited): implementing.implemented,
-    (Phase.COMMITTING, Committed): implementing.committed,
-    (Phase.COMMITTING, CommitRefused): implementing.commit_refused,
-    (Phase.GATING, GatesPassed): gating.passed,
-    (Phase.GATING, GateFailed): gating.failed,
-    (Phase.GATING, GateBroken): gating.broken,
-    (Phase.GATING, GatesStopped): gating.stopped,
-    (Phase.GATING, HeadMoved): gating.moved,
-    (Phase.SUBMITTING, Submitted): implementing.submitted,
-    (Phase.SUBMITTING, SubtasksTicked): implementing.ticked,
-    (Phase.CLAIMING_REVIEW, ReviewClaimed): reviewing.review_claimed,
-    (Phase.REVIEWING, ReviewClaimed): reviewing.head_moved,
-    (Phase.RECORDING, ReviewClaimed): reviewing.head_moved,
-    (Phase.REVIEWING, StandIn): chosen,
-    (Phase.REVIEWING, BudgetSpent): spent,
-    (Phase.REVIEWING, AttemptOpened): opened,
-    (Phase.REVIEWING, AgentExited): reviewing.reviewed,
-    (Phase.RECORDING, Recorded): reviewing.recorded,
-    (Phase.PARKING, Parked): _parked,
+EDGES: dict[tuple[Phase, type[events.Event]], Edge] = {
+    (Phase.CLAIMING, events.Claimed): implementing.claimed,
+    (Phase.IMPLEMENTING, events.Assigned): attempts.assigned,
+    (Phase.IMPLEMENTING, events.BudgetSpent): attempts.spent,
+    (Phase.IMPLEMENTING, events.AttemptOpened): attempts.opened,
+    (Phase.IMPLEMENTING, events.AgentExited): implementing.implemented,
+    (Phase.COMMITTING, events.Committed): implementing.committed,
+    (Phase.COMMITTING, events.CommitRefused): implementing.commit_refused,
+    (Phase.GATING, events.GateBegun): _unchanged,
+    (Phase.GATING, events.GatesPassed): gating.passed,
+    (Phase.GATING, events.GateFailed): gating.failed,
+    (Phase.GATING, events.GateBroken): gating.broken,
+    (Phase.GATING, events.GatesStopped): gating.stopped,
+    (Phase.GATING, events.HeadMoved): gating.moved,
+    (Phase.SUBMITTING, events.Submitted): implementing.submitted,
+    (Phase.SUBMITTING, events.SubtasksTicked): implementing.ticked,
+    (Phase.CLAIMING_REVIEW, events.ReviewClaimed): reviewing.review_claimed,
+    (Phase.REVIEWING, events.ReviewClaimed): reviewing.head_moved,
+    (Phase.RECORDING, events.ReviewClaimed): reviewing.head_moved,
+    (Phase.REVIEWING, events.Assigned): attempts.assigned,
+    (Phase.REVIEWING, events.BudgetSpent): attempts.spent,
+    (Phase.REVIEWING, events.AttemptOpened): attempts.opened,
+    (Phase.REVIEWING, events.AgentExited): reviewing.review_ended,
+    (Phase.RECORDING, events.Recorded): reviewing.recorded,
+    (Phase.PARKING, events.Parked): _parked,
 }
 """What each event does in each phase."""
 
-ANYWHERE: dict[type[Event], Edge] = {
-    Scheduled: _scheduled,
-    HostRefused: _refused,
-    TimerFired: _again,
-    Queued: _queued,
-    WorkspaceFailed: _workspace_failed,
-    Retried: _retried,
-    Skipped: _skipped,
+ANYWHERE: dict[type[events.Event], Edge] = {
+    events.Resolving: _resolving,
+    events.WorkspaceResolved: _resolved,
+    events.LaneSeen: _lane_seen,
+    events.Scheduled: _scheduled,
+    events.Deferred: _deferred,
+    events.HostRefused: _refused,
+    events.WorkspaceFailed: _workspace_failed,
+    events.Retried: _retried,
+    events.Skipped: _skipped,
 }
 """Events whose edge looks at the phase itself."""

@@ -1,23 +1,94 @@
 """The words of the domain as frozen data; nothing here decides or touches anything."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
-from spec_kitty_orchestrator.core.gates import GateResult
-from spec_kitty_orchestrator.core.judgement import APPROVED as APPROVED
-from spec_kitty_orchestrator.core.judgement import CHANGES_REQUESTED as CHANGES_REQUESTED
-from spec_kitty_orchestrator.core.judgement import Feedback as Feedback
-from spec_kitty_orchestrator.core.judgement import FeedbackSource as FeedbackSource
-from spec_kitty_orchestrator.core.judgement import Finding as Finding
-from spec_kitty_orchestrator.core.judgement import Ruling as Ruling
-from spec_kitty_orchestrator.core.judgement import Verdict as Verdict
-from spec_kitty_orchestrator.core.policy import Policy as Policy
-from spec_kitty_orchestrator.core.reviewers import remaining
-from spec_kitty_orchestrator.core.words import Lane as Lane
-from spec_kitty_orchestrator.core.words import Outcome as Outcome
-from spec_kitty_orchestrator.core.words import Phase as Phase
-from spec_kitty_orchestrator.core.words import Result as Result
-from spec_kitty_orchestrator.core.words import Role as Role
+LONGEST_WAIT_S = 7 * 24 * 3600.0
+"""The longest limits of vendors are weekly; what says more is a mistake."""
+
+LONGEST_TEXT = 400_000
+"""Characters of an agent's last words that are kept, from their end: what we ask for stands there."""
+
+LONGEST_DETAIL = 2_000
+"""Characters of a message for people that are kept, from its end."""
+
+LONGEST_SESSION = 1_000
+
+MOST_COST_USD = 1e6
+MOST_TOKENS = 10**15
+
+
+class Lane(StrEnum):
+    """The host's status of a work package. We read it and ask for changes; it is never ours to store."""
+
+    PLANNED = "planned"
+    CLAIMED = "claimed"
+    IN_PROGRESS = "in_progress"
+    FOR_REVIEW = "for_review"
+    IN_REVIEW = "in_review"
+    APPROVED = "approved"
+    DONE = "done"
+    BLOCKED = "blocked"
+    CANCELED = "canceled"
+
+    @property
+    def complete(self) -> bool:
+        """Whether the host lets dependents of a work package in this lane start."""
+        return self in (Lane.APPROVED, Lane.DONE)
+
+
+class Phase(StrEnum):
+    """Where a work package stands in this run; never to be confused with its lane."""
+
+    WAITING = "waiting"
+    CLAIMING = "claiming"
+    IMPLEMENTING = "implementing"
+    COMMITTING = "committing"
+    GATING = "gating"
+    SUBMITTING = "submitting"
+    CLAIMING_REVIEW = "claiming review"
+    REVIEWING = "reviewing"
+    RECORDING = "recording"
+    PARKING = "parking"
+    FINISHED = "finished"
+
+
+class Role(StrEnum):
+    """What an agent process is for; rework is an implement attempt with feedback."""
+
+    IMPLEMENT = "implement"
+    REVIEW = "review"
+
+
+class Outcome(StrEnum):
+    """How an attempt ended. Only `ok` says that the agent finished what it was asked."""
+
+    OK = "ok"
+    FAILED = "failed"
+    RATE_LIMITED = "rate_limited"
+    OVERLOADED = "overloaded"
+    AUTH = "auth"
+    INVALID_REQUEST = "invalid_request"
+    BUDGET = "budget"
+    TIMEOUT = "timeout"
+    STALLED = "stalled"
+    CRASHED = "crashed"
+    CANCELED = "canceled"
+    LOST = "lost"
+
+
+class Result(StrEnum):
+    """How a work package left the run."""
+
+    DONE = "done"
+    APPROVED = "approved"
+    PARKED = "parked"
+    BLOCKED = "blocked"
+    CANCELED = "canceled"
+    FOREIGN = "held by another actor"
+    UNREVIEWED = "completed by others"
 
 
 @dataclass(frozen=True)
@@ -76,6 +147,17 @@ class Usage:
     cost_usd: float | None = None
 
 
+def total(usages: Iterable[Usage]) -> Usage:
+    """Add up what was used; a cost is known as soon as one of them is."""
+    each = list(usages)
+    costs = [one.cost_usd for one in each if one.cost_usd is not None]
+    return Usage(
+        sum(one.input_tokens for one in each),
+        sum(one.output_tokens for one in each),
+        sum(costs) if costs else None,
+    )
+
+
 @dataclass(frozen=True)
 class AgentReport:
     """What an agent module made of one finished process.
@@ -105,6 +187,31 @@ class AgentReport:
     by_exit_code: bool = False
 
 
+def within_bounds(report: AgentReport) -> AgentReport:
+    """Keep of a report no more than a journal can hold and a run can wait for; of texts, their ends."""
+    usage = report.usage
+    cost_usd = usage.cost_usd
+    if cost_usd is not None:
+        cost_usd = min(cost_usd, MOST_COST_USD) if cost_usd >= 0 else None
+    wait_s = report.retry_after_s
+    if wait_s is not None:
+        wait_s = float(min(wait_s, LONGEST_WAIT_S)) if 0 <= wait_s < math.inf else None
+    session = report.session
+    return replace(
+        report,
+        text=report.text[-LONGEST_TEXT:],
+        detail=report.detail[-LONGEST_DETAIL:],
+        # A part of it would name another session, or none.
+        session=session if session is not None and len(session) <= LONGEST_SESSION else None,
+        usage=Usage(_tokens(usage.input_tokens), _tokens(usage.output_tokens), cost_usd),
+        retry_after_s=wait_s,
+    )
+
+
+def _tokens(told: int) -> int:
+    return min(max(0, told), MOST_TOKENS)
+
+
 @dataclass(frozen=True)
 class Attempt:
     """One agent process for one work package and one role.
@@ -114,7 +221,7 @@ class Attempt:
         number: counts the attempts of the work package from 1.
         agent: the name under which the agent is configured.
         directory: absolute path of the attempt's files.
-        head: for a review, the commit under review; "" for an implementation.
+        head: for a review, the commit under review; for an implementation, HEAD before it.
         tree: for a review, the fingerprint of HEAD, index and worktree before it; "" for an implementation.
         session: the session of an earlier attempt that this one goes on with, "" if it begins a new one.
         max_cost_usd: what the agent is told that it may cost, in US dollars; None if it is told of no limit.
@@ -161,130 +268,44 @@ class Evidence:
 
 @dataclass(frozen=True)
 class MissionState:
-    """One answer of the host's `mission-state`: lanes and dependencies by work package id, in its order."""
+    """One answer of the host's `mission-state`, by work package id, in its order.
+
+    Attributes:
+        titles: of the work packages, as far as their files tell.
+        subtasks: their ids, as far as the files tell.
+    """
 
     slug: str
     lanes: Mapping[str, Lane]
     dependencies: Mapping[str, tuple[str, ...]]
+    titles: Mapping[str, str] = field(default_factory=dict)
+    subtasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class WorkPackage:
-    """Everything that this run knows of one work package; `step` makes the next one from it.
+class GateResult:
+    """What one gate said of one commit.
 
     Attributes:
-        lane: as last seen or acknowledged; the host is the authority.
-        base: HEAD of the workspace before the first attempt, "" before the claim.
-        ours: whether it was planned when we asked for it, so that nobody else can have begun it.
-        head: the commit that was last made or found for review, "" before the first.
-        attempts: opened attempts, oldest first.
-        outcomes: how each of `attempts` ended; shorter by one while an attempt is open.
-        counted_from: attempts before this index belong to an earlier start that ended in parking.
-        feedback: what the next implement attempt must mend, oldest first.
-        report: the implementer's last report.
-        to_tick: subtasks that are to be ticked on the agent's word.
-        ticked: whether that was done since the last implement attempt.
-        gates: what the gates said of `head` when all of them passed.
-        gate_turns: how often the gates were run to an end.
-        ungated: the commit whose gates could not run: they come first when it is taken up again.
-        sessions: by agent, what its next implement attempt can go on with.
-        tree: the content of `head`, "" if unknown.
-        rejected_tree: the content that was rejected last, "" if unknown.
-        verdict: the verdict that is to be recorded on the host.
-        votes: approvals so far, of the commit that each names; only those of `head` count.
-        rejected: the usable `changes_requested` verdicts so far, oldest first.
-        rejected_from: like `counted_from`, for `rejected`.
-        unusable: reviews by the present reviewer without a usable verdict, since the last implement attempt.
-        moved: how often others moved it while we worked on it.
-        review_claimed: whether the host was told of the review of the present commit.
-        tries: how often the present call was repeated after a refusal, a lost reply or a stopped agent.
-        impl_agent: position in the implementers' fallback order.
-        review_agent: position in the order of reviewers.
-        stand_in: position of the agent that makes the next attempt while an earlier one rests, -1 for none.
-        stand_in_after: stand-ins up to this position are not asked again before an attempt ends well.
-        usage: over all attempts.
-        told_usage: by session, what was last told of those whose usage is cumulative.
-        rests: why it gave its slot back and for how long, "" while it is at work.
-        note: why it stands where it stands, for people.
-        blocks: while parking, whether the host is to be told `blocked`.
-        skipped: whether a person took it out of the run, so that a new start does not take it up.
-        result: set with the phase `finished`.
-        left_out: changed files that were not committed, each with the reason.
-        rescued: refs under which uncommitted work was saved.
-        story: one short line per event, oldest first.
+        name: the gate's.
+        command: what ran, so that a gate that was changed since has said nothing.
+        head: the commit.
+        ok: whether it passed.
+        seconds: how long it took.
+        log: absolute path of the directory with its output.
     """
 
-    id: str
-    dependencies: tuple[str, ...] = ()
-    lane: Lane = Lane.PLANNED
-    phase: Phase = Phase.WAITING
-    workspace: Workspace | None = None
-    base: str = ""
-    ours: bool = False
-    head: str = ""
-    attempts: tuple[Attempt, ...] = ()
-    outcomes: tuple[Outcome, ...] = ()
-    counted_from: int = 0
-    feedback: tuple[Feedback, ...] = ()
-    report: ImplementReport = field(default_factory=ImplementReport)
-    to_tick: tuple[str, ...] = ()
-    ticked: bool = False
-    gates: tuple[GateResult, ...] = ()
-    gate_turns: int = 0
-    ungated: str = ""
-    sessions: Mapping[str, str] = field(default_factory=dict)
-    tree: str = ""
-    rejected_tree: str = ""
-    verdict: Verdict | None = None
-    votes: tuple[Verdict, ...] = ()
-    rejected: tuple[Verdict, ...] = ()
-    rejected_from: int = 0
-    review_claimed: bool = False
-    unusable: int = 0
-    moved: int = 0
-    tries: int = 0
-    impl_agent: int = 0
-    review_agent: int = 0
-    stand_in: int = -1
-    stand_in_after: int = 0
-    usage: Usage = field(default_factory=Usage)
-    told_usage: Mapping[str, Usage] = field(default_factory=dict)
-    rests: str = ""
-    note: str = ""
-    blocks: bool = False
-    skipped: bool = False
-    result: Result | None = None
-    left_out: tuple[str, ...] = ()
-    rescued: tuple[str, ...] = ()
-    story: tuple[str, ...] = ()
+    name: str
+    command: tuple[str, ...]
+    head: str
+    ok: bool
+    seconds: float = 0.0
+    log: str = ""
 
-    @property
-    def open_attempt(self) -> Attempt | None:
-        """The attempt whose end is not yet known, if there is one."""
-        return self.attempts[-1] if len(self.attempts) > len(self.outcomes) else None
 
-    def rounds(self, role: Role) -> int:
-        """How many attempts of a role were opened so far."""
-        return sum(one.role is role for one in self.attempts)
-
-    def agent(self, role: Role, policy: Policy) -> str:
-        """Who is at work in a role, or makes its next attempt."""
-        if self.open_attempt is not None and self.open_attempt.role is role:
-            return self.open_attempt.agent
-        position, agents = self.order(role, policy)
-        if not agents:
-            # Nobody may; where the host wants to know the agent of a role, it is told the first of it.
-            return policy.review_agents[0]
-        return agents[self.stand_in if 0 <= self.stand_in < len(agents) else min(position, len(agents) - 1)]
-
-    def last_agent(self, role: Role, policy: Policy) -> str:
-        """Who made the last attempt in a role, if it is in the order; else who makes the next one."""
-        _, agents = self.order(role, policy)
-        made = (one.agent for one in reversed(self.attempts) if one.role is role and one.agent in agents)
-        return next(made, "") or self.agent(role, policy)
-
-    def order(self, role: Role, policy: Policy) -> tuple[int, tuple[str, ...]]:
-        """Return the present position in the order of a role, and the order: who has voted is not in it."""
-        if role is Role.REVIEW:
-            return self.review_agent, remaining(self, policy)
-        return self.impl_agent, policy.impl_agents
+def gates_told(results: Iterable[GateResult]) -> str:
+    """List the results for people and for reviewers, one a line; "" if there are none."""
+    return "\n".join(
+        f"- {one.name}: {'passed' if one.ok else 'failed'} on {one.head} in {one.seconds:.0f} s"
+        for one in results
+    )

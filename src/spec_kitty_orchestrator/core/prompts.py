@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from string import Template
 
-from spec_kitty_orchestrator.core.gates import told
-from spec_kitty_orchestrator.core.model import Role, Verdict, WorkPackage
-from spec_kitty_orchestrator.core.verdict import feedback_text
+from spec_kitty_orchestrator.core.model import Role, gates_told
+from spec_kitty_orchestrator.core.verdict import Verdict, feedback_text
+from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import ConfigError
 
 PLACEHOLDERS = {
@@ -134,7 +134,7 @@ def implement_prompt(
     parts = _common(wp, Role.IMPLEMENT, mission, attempt_id, task)
     parts["tick"] = tick or "You cannot tick subtasks yourself; name them in your report."
     parts["report"] = _report_object(attempt_id)
-    if not (wp.feedback or wp.rejected):
+    if not (wp.work.feedback or wp.review.rejected):
         return Template(prompts.implement).substitute(parts)
     parts["feedback"] = _feedback(wp)
     return Template(prompts.rework).substitute(parts)
@@ -158,8 +158,8 @@ def resumed_prompt(prompts: Prompts, wp: WorkPackage, *, mission: str, attempt_i
 
 
 def _feedback(wp: WorkPackage) -> str:
-    said = "\n\n".join(f"From {one.source}:\n\n{one.text}" for one in wp.feedback)
-    return said or _earlier(wp.rejected)
+    said = "\n\n".join(f"From {one.source}:\n\n{one.text}" for one in wp.work.feedback)
+    return said or _earlier(wp.review.rejected)
 
 
 def _report_object(attempt_id: str) -> str:
@@ -183,13 +183,18 @@ def review_prompt(
     `delta` is the diff since the commit that was rejected last; `shell` says whether it can run git.
     """
     parts = _common(wp, Role.REVIEW, mission, attempt_id, task)
-    parts |= {"head": wp.head, "stat": stat, "diff": diff, "earlier": _earlier(wp.rejected) or "none"}
+    parts |= {
+        "head": wp.work.head,
+        "stat": stat,
+        "diff": diff,
+        "earlier": _earlier(wp.review.rejected) or "none",
+    }
     parts["delta"] = delta or "none: no review has rejected this work, or nothing was changed since"
     parts["look"] = _WITH_SHELL if shell else _WITHOUT_SHELL
-    parts["gates"] = told(wp.gates) or "There are none."
+    parts["gates"] = gates_told(wp.work.gates) or "There are none."
     shown = {
         "attempt": attempt_id,
-        "head": wp.head,
+        "head": wp.work.head,
         "verdict": "<approved or changes_requested>",
         "summary": "",
         "findings": [{"severity": "", "file": "", "line": 0, "message": ""}],
@@ -207,7 +212,7 @@ def _common(wp: WorkPackage, role: Role, mission: str, attempt_id: str, task: st
         "round": str(wp.rounds(role) + 1),
         "workspace": wp.workspace.path,
         "branch": wp.workspace.branch or "the branch that is checked out",
-        "base": wp.base,
+        "base": wp.work.base,
         "task": task,
     }
 

@@ -6,19 +6,13 @@ there. A lost reply is settled by the lane too, so no transition is lost or doub
 
 from dataclasses import replace
 
-from spec_kitty_orchestrator.core.commands import Finish, Wait
+from spec_kitty_orchestrator.core.commands import Wait
 from spec_kitty_orchestrator.core.events import NO_REPLY, HostRefused
-from spec_kitty_orchestrator.core.model import (
-    Feedback,
-    FeedbackSource,
-    Lane,
-    Phase,
-    Policy,
-    Result,
-    Ruling,
-    WorkPackage,
-)
-from spec_kitty_orchestrator.core.moves import MOST_MOVES, Next, conclude, enter, finish, park, rework
+from spec_kitty_orchestrator.core.model import Lane, Phase, Result
+from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.transitions import MOST_MOVES, Next, conclude, enter, finish, park, rework
+from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource, Ruling
+from spec_kitty_orchestrator.core.work_package import WorkPackage, bounded, unvoted, worked
 
 MOST_TRIES = 5
 """Repeats of one host call before a work package is parked: racing allocations pass within one or two."""
@@ -26,13 +20,24 @@ MOST_TRIES = 5
 FIRST_WAIT_S = 2.0
 """Before the first repeat; doubles."""
 
+FOREIGN_WAIT_S = 60.0
+"""Before the host is asked again where a work package of another actor is worked on."""
+
 PERMANENT = ("uncommitted changes", "cannot auto-merge", "merge conflict")
 """Words of a LANE_ALLOCATION_FAILED that only a person can mend."""
+
+ABOUT_THE_WORK = "TRANSITION_REJECTED"
+"""The code with which the host refuses what its implementer can mend; every other one is about the call."""
+
+PASSING = (NO_REPLY, "WP_NOT_FOUND", "MISSION_NOT_FOUND")
+"""Codes of refusals that end by themselves: the host does not answer, or another branch is checked out."""
 
 
 def answer(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
     """Decide what follows a refusal; `wp.lane` is the lane read after it."""
     match wp.phase:
+        case Phase.WAITING:
+            return _resolve(wp, event)
         case Phase.CLAIMING:
             return _claim(wp, event)
         case Phase.SUBMITTING:
@@ -42,18 +47,19 @@ def answer(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
         case Phase.RECORDING:
             return _record(wp, event, policy)
         case Phase.PARKING:
-            return finish(wp, Result.PARKED, f"{wp.note}; the host was not told: {event.message}")
+            return _park(wp, event)
+        case Phase.FINISHED:
+            return bounded(wp, tries=wp.bounds.tries + 1), Wait(event.message, FOREIGN_WAIT_S)
         case _:
             return park(wp, f"the host refused {event.call}: {event.message}", blocks=False)
 
 
 def _again(wp: WorkPackage, event: HostRefused, *, blocks: bool = False) -> Next:
-    if wp.tries >= MOST_TRIES:
-        return park(
-            wp, f"{event.call} failed {wp.tries + 1} times: {event.code}: {event.message}", blocks=blocks
-        )
-    reason = f"{event.call}: {event.message}"
-    return replace(wp, tries=wp.tries + 1), Wait(FIRST_WAIT_S * 2.0**wp.tries, reason)
+    tries = wp.bounds.tries
+    if tries >= MOST_TRIES:
+        reason = f"{event.call} failed {tries + 1} times: {event.code}: {event.message}"
+        return park(wp, reason, blocks=blocks)
+    return bounded(wp, tries=tries + 1), Wait(f"{event.call}: {event.message}", FIRST_WAIT_S * 2.0**tries)
 
 
 def _elsewhere(wp: WorkPackage, event: HostRefused) -> WorkPackage:
@@ -61,30 +67,38 @@ def _elsewhere(wp: WorkPackage, event: HostRefused) -> WorkPackage:
     if wp.lane.complete and wp.attempts:
         reason = f"somebody else moved it to {wp.lane} while we worked on it; no review of ours approved it"
         return finish(wp, Result.UNREVIEWED, reason)
-    entered = enter(replace(wp, moved=wp.moved + 1, tries=0, to_tick=()))
-    if entered.phase is Phase.FINISHED or entered.moved <= MOST_MOVES:
+    entered = enter(bounded(worked(wp, to_tick=()), moved=wp.bounds.moved + 1, tries=0))
+    if entered.phase is Phase.FINISHED or entered.bounds.moved <= MOST_MOVES:
         return entered
     return park(wp, f"it is moved by others while we work on it: {event.message}", blocks=False)
 
 
+def _resolve(wp: WorkPackage, event: HostRefused) -> Next:
+    if event.code in PASSING:
+        following = _again(wp, event)
+        return following if isinstance(following, tuple) else finish(wp, Result.PARKED, following.note)
+    return finish(wp, Result.PARKED, f"the host does not say where it is worked on: {event.message}")
+
+
 def _claim(wp: WorkPackage, event: HostRefused) -> Next:
     if event.code != NO_REPLY and wp.lane is not Lane.PLANNED:
-        wp = replace(wp, ours=False)
+        wp = worked(wp, ours=False)
     if wp.lane not in (Lane.PLANNED, Lane.CLAIMED, Lane.IN_PROGRESS):
         return _elsewhere(wp, event)
     match event.code:
         case "WP_ALREADY_CLAIMED":
             return finish(wp, Result.FOREIGN, f"claimed by {event.claimed_by or 'another actor'}")
         case "DEPENDENCIES_NOT_SATISFIED":
-            if wp.tries >= MOST_TRIES:
+            if wp.bounds.tries >= MOST_TRIES:
                 return park(wp, event.message, blocks=False)
-            waiting = replace(wp, phase=Phase.WAITING, tries=wp.tries + 1, note=event.message)
-            return waiting, Finish(Result.REQUEUED, event.message)
+            following = _again(wp, event)
+            assert isinstance(following, tuple)
+            return replace(following[0], phase=Phase.WAITING), following[1]
         case "LANE_ALLOCATION_FAILED" if any(word in event.message for word in PERMANENT):
             return park(wp, event.message, blocks=False)
         case "LANE_ALLOCATION_FAILED" | "TRANSITION_REJECTED":
             return _again(wp, event)
-        case code if code == NO_REPLY:
+        case code if code in PASSING:
             return _again(wp, event)
         case _:
             return park(wp, f"the host refused the claim: {event.code}: {event.message}", blocks=False)
@@ -92,20 +106,19 @@ def _claim(wp: WorkPackage, event: HostRefused) -> Next:
 
 def _submit(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
     if wp.lane in (Lane.FOR_REVIEW, Lane.IN_REVIEW):
-        return replace(wp, phase=Phase.CLAIMING_REVIEW, feedback=(), to_tick=(), tries=0)
+        wp = bounded(worked(wp, feedback=(), to_tick=()), tries=0)
+        return replace(wp, phase=Phase.CLAIMING_REVIEW)
     if wp.lane is not Lane.IN_PROGRESS:
         return _elsewhere(wp, event)
-    if event.code == NO_REPLY:
+    if event.code in PASSING:
         return _again(wp, event, blocks=True)
-    named = wp.report.subtasks_done
-    if (
-        named
-        and policy.tick_subtasks
-        and not wp.ticked
-        and not wp.to_tick
-        and "subtask" in event.message.lower()
-    ):
-        return replace(wp, to_tick=named)
+    work = wp.work
+    named = work.report.subtasks_done if policy.tick_subtasks and not work.ticked and not work.to_tick else ()
+    if named and "subtask" in event.message.lower():
+        return worked(wp, to_tick=named)
+    if event.code != ABOUT_THE_WORK and event.call != "mark-status":
+        reason = f"the host refused {event.call}: {event.code}: {event.message}"
+        return park(worked(wp, pending=Phase.SUBMITTING), reason, blocks=False)
     text = f"The host refused to take the work for review: {event.message}"
     return rework(wp, Feedback(FeedbackSource.HOST, text), policy)
 
@@ -113,11 +126,11 @@ def _submit(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
 def _claim_review(wp: WorkPackage, event: HostRefused) -> Next:
     if wp.lane in (Lane.FOR_REVIEW, Lane.IN_REVIEW):
         return _again(wp, event)
-    return _elsewhere(replace(wp, verdict=None, votes=()), event)
+    return _elsewhere(unvoted(wp), event)
 
 
 def _record(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
-    verdict = wp.verdict
+    verdict = wp.review.verdict
     assert verdict is not None
     if wp.lane is Lane.IN_REVIEW:
         return _again(wp, event)
@@ -125,4 +138,13 @@ def _record(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
         recorded = wp.lane.complete
     else:
         recorded = wp.lane in (Lane.IN_PROGRESS, Lane.PLANNED, Lane.BLOCKED)
-    return conclude(wp, policy) if recorded else _elsewhere(replace(wp, verdict=None, votes=()), event)
+    return conclude(wp, policy) if recorded else _elsewhere(unvoted(wp), event)
+
+
+def _park(wp: WorkPackage, event: HostRefused) -> Next:
+    if wp.lane is Lane.BLOCKED or not wp.blocks:
+        return finish(wp, Result.PARKED, wp.note)
+    if event.code == NO_REPLY and wp.bounds.tries < MOST_TRIES:
+        return _again(wp, event)
+    untold = replace(wp, untold=event.code == NO_REPLY)
+    return finish(untold, Result.PARKED, f"{wp.note}; the host was not told: {event.message}")

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from zlib import crc32
 
-from spec_kitty_orchestrator.core.model import Outcome, Policy
+from spec_kitty_orchestrator.core.model import Outcome
+from spec_kitty_orchestrator.core.policy import Policy
 
 RETRIES: dict[Outcome, int] = {
     Outcome.OVERLOADED: 3,
@@ -18,19 +19,13 @@ RETRIES: dict[Outcome, int] = {
 }
 """How often one agent is tried again after outcomes in a row that are not `ok`; the last one decides.
 
-A rate limit is not among them: it says nothing about the work package, see `core.quota`.
+A rate limit is not among them: it says nothing about the work package, see `core.limits`.
 """
-
-LIMIT_RETRIES = 3
-"""The same for a rate limit, where the policy has no quota breaker."""
-
-PAUSED: frozenset[Outcome] = frozenset({Outcome.OVERLOADED, Outcome.RATE_LIMITED})
-"""Outcomes that pass with time: they wait before the retry."""
 
 JITTER = 0.2
 """The part of a back-off by which it varies, so that work packages that failed together do not return so."""
 
-UNCHARGED: frozenset[Outcome] = PAUSED | {Outcome.CANCELED}
+UNCHARGED = frozenset({Outcome.OVERLOADED, Outcome.RATE_LIMITED, Outcome.CANCELED})
 """Outcomes that say nothing about the work: they do not count towards `max_attempts`."""
 
 
@@ -54,34 +49,22 @@ class GiveUp:
 
 
 def next_move(
-    outcome: Outcome,
-    failures: int,
-    more_agents: bool,
-    policy: Policy,
-    attempt_id: str,
-    retry_after_s: float | None = None,
+    outcome: Outcome, failures: int, more_agents: bool, policy: Policy, attempt_id: str
 ) -> Retry | Fallback | GiveUp:
     """Decide what follows `outcome`.
 
     Args:
-        outcome: of the attempt that just ended; not `ok`; `rate_limited` only without a quota breaker.
+        outcome: of the attempt that just ended; neither `ok`, `rate_limited` nor `canceled`.
         failures: attempts of the same agent and role in a row that did not end `ok`, this one included.
         more_agents: whether the fallback order has a next agent.
         policy: gives the first back-off and its cap.
         attempt_id: of that attempt; the same one always gives the same jitter.
-        retry_after_s: what the CLI said about the end of a limit; it counts only without a quota breaker.
     """
-    if outcome is Outcome.CANCELED:
-        return Retry(0.0)
-    told_s = 0.0 if policy.quota_breaker else retry_after_s or 0.0
-    if outcome in PAUSED and more_agents and told_s > policy.retry_cap_s:
-        # A quota that is used up for hours is no reason to wait while another agent could work.
-        return Fallback()
-    if failures <= RETRIES.get(outcome, LIMIT_RETRIES):
-        if outcome not in PAUSED:
+    if failures <= RETRIES[outcome]:
+        if outcome is not Outcome.OVERLOADED:
             return Retry(0.0)
         backoff_s = policy.retry_base_s * 2.0 ** (failures - 1) * _jitter(attempt_id)
-        return Retry(max(min(backoff_s, policy.retry_cap_s), told_s))
+        return Retry(min(backoff_s, policy.retry_cap_s))
     if more_agents:
         return Fallback()
     return GiveUp(f"the agent ended {failures} times in a row without a result, at last: {outcome}")

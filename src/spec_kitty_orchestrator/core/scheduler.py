@@ -1,90 +1,294 @@
-"""Which work packages run next: a pure function of what is known.
+"""Which work package goes on next, and why the others wait: recomputed from all that is known, each time.
 
-Work packages that were begun come first, then the longest remaining chain, then the id; one work package
-per workspace at a time, never more than the limit, and no more attempts of an agent than it may run at once.
+What was begun comes first, then the longest remaining chain, then the id; one work package per workspace at
+a time, never more than the slots, and no more attempts of an agent than it may run at once.
 """
 
-from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
-from spec_kitty_orchestrator.core.board import Board
-from spec_kitty_orchestrator.core.commands import Claim, ClaimReview, OpenAttempt, RunAgent
-from spec_kitty_orchestrator.core.lifecycle import resume
-from spec_kitty_orchestrator.core.model import Lane, Policy, Role, WorkPackage, Workspace
-from spec_kitty_orchestrator.core.plans import Finished, Idle, Stalled, Start
+from spec_kitty_orchestrator.core import limits
+from spec_kitty_orchestrator.core.commands import OpenAttempt
+from spec_kitty_orchestrator.core.lifecycle import GOES_ON, agent_needed, resume
+from spec_kitty_orchestrator.core.limits import EXIT_QUOTA, Rest
+from spec_kitty_orchestrator.core.model import Lane, Phase
+from spec_kitty_orchestrator.core.policy import OnRateLimit
+from spec_kitty_orchestrator.core.refusals import MOST_TRIES
+from spec_kitty_orchestrator.core.run_events import Ending
+from spec_kitty_orchestrator.core.run_state import RunState
+from spec_kitty_orchestrator.core.work_package import AT_WORK, NOT_BEGUN, WORKSPACE_LANES, Grant, WorkPackage
 
-__all__ = [
-    "Finished",
-    "Idle",
-    "Snapshot",
-    "Stalled",
-    "Start",
-    "chains",
-    "critical_path",
-    "next_agent",
-    "plan",
-    "waves",
-]
+SHORTAGE_PATIENCE_S = 600.0
+"""How long a shortage of the machine is waited for while nothing of ours is at work that could end it."""
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """What is known when the scheduler is asked.
+class Start:
+    """This work package goes on now; `reasons` has a line for each one that waits, as in all answers."""
+
+    wp_id: str
+    grant: Grant
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Idle:
+    """Nothing to start before something changes, or before `until`.
+
+    `quotas` tells whether the run waits for nothing but quotas.
+    """
+
+    until: datetime | None = None
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    quotas: bool = False
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Every work package has left the run, or the run ends and nobody is at work any more."""
+
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stalled:
+    """Nothing runs and nothing can be started; `reasons` has a line for each work package left."""
+
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+Decision = Start | Idle | Finished | Stalled | Ending
+
+
+@dataclass(frozen=True)
+class Blocker:
+    """What a work package waits for.
 
     Attributes:
-        wps: every work package of the mission, with the lane last seen.
-        workspaces: those resolved so far; a work package without one cannot start yet.
-        active: ids that hold a slot.
-        resting: ids that wait, each with the time at which it may go on.
-        now: on the clock of `resting`.
+        reason: in words.
+        until: when it is over, None if no time ends it.
+        quota: whether it is a quota.
+    """
+
+    reason: str
+    until: datetime | None = None
+    quota: bool = False
+
+
+@dataclass(frozen=True)
+class _Overview:
+    """What a plan needs to know of all work packages at once.
+
+    Attributes:
         chains: see `chains`.
-        agents: see `next_agent`; only those that `per_agent` limits matter.
-        per_agent: how many attempts of an agent may run at once; an agent that is missing has no limit.
-        queue: ids that wait for an agent, who came first first.
+        holders: by the key of a workspace, who has it to itself: who works in it, else the first to hold it.
+        unknown: who holds a workspace of which nobody knows which it is, "" for nobody.
+        new_work: what new work waits for, None if somebody may implement it.
     """
 
-    wps: Mapping[str, WorkPackage]
-    workspaces: Mapping[str, Workspace]
-    active: AbstractSet[str]
-    resting: Mapping[str, float]
-    now: float
-    chains: Mapping[str, int] = field(default_factory=dict)
-    agents: Mapping[str, str] = field(default_factory=dict)
-    per_agent: Mapping[str, int] = field(default_factory=dict)
-    queue: Sequence[str] = ()
+    chains: Mapping[str, int]
+    holders: Mapping[str, str]
+    unknown: str
+    new_work: Rest | None
 
 
-def plan(snapshot: Snapshot, limit: int) -> Start | Idle | Finished | Stalled:
-    """Decide what the free slots are given to.
+def _look(state: RunState, now: datetime) -> _Overview:
+    holders: dict[str, str] = {}
+    wps = state.wps.values()
+    for wp in sorted(wps, key=lambda one: one.turn.grant not in AT_WORK):
+        at_work = wp.turn.grant in AT_WORK or wp.phase not in NOT_BEGUN
+        if wp.workspace is not None and (at_work or wp.lane in WORKSPACE_LANES):
+            holders.setdefault(wp.workspace.key, wp.id)
+    return _Overview(
+        chains({wp.id: wp.dependencies for wp in wps}),
+        holders,
+        next((wp.id for wp in wps if _holds_an_unknown_one(wp)), ""),
+        limits.rest_of_new_work(state, now),
+    )
 
-    A `Board` that is kept up to date gives the same answers without looking at every work package again.
+
+def plan(state: RunState, now: datetime) -> Decision:
+    """Decide what happens next in a run: who starts, what is waited for, or how it ends."""
+    seen = _look(state, now)
+    blocked = {wp.id: _blocker(state, seen, wp, now) for wp in state.left}
+    reasons = {one: blocker.reason if blocker else "waits for a slot" for one, blocker in blocked.items()}
+    if state.closing:
+        return _close(state, seen, reasons)
+    quota = next((one for one in blocked.values() if one is not None and one.quota), None)
+    stops = quota is not None and state.policy.patience.on_rate_limit is OnRateLimit.STOP
+    ending = Ending(EXIT_QUOTA, quota.reason) if quota and stops else limits.out_of_budget(state, now)
+    if ending is not None:
+        return ending
+    found = _start(state, seen, [wp for wp in state.left if blocked[wp.id] is None], now)
+    if found is None:
+        return _wait(state, list(filter(None, blocked.values())), reasons, now)
+    return Start(*found, {one: why for one, why in reasons.items() if one != found[0]})
+
+
+def _start(
+    state: RunState, seen: _Overview, ready: list[WorkPackage], now: datetime
+) -> tuple[str, Grant] | None:
+    to_resolve = _to_resolve(state, seen, now)
+    if to_resolve:
+        return to_resolve, Grant.RESOLVE
+    if not ready:
+        return None
+    first = min(ready, key=lambda wp: _urgency(seen, wp))
+    ahead = any(wp.turn.grant is Grant.CLAIM_AHEAD for wp in state.at_work)
+    if state.free_slots > 0:
+        # The last slot is for who is claimed ahead: it goes on without a stop.
+        kept = ahead and state.free_slots == 1 and not first.begun
+        return None if kept else (first.id, Grant.SLOT)
+    may = not first.begun and first.lane is Lane.PLANNED and not state.short_of
+    return (first.id, Grant.CLAIM_AHEAD) if may and not ahead and _host_is_idle(state) else None
+
+
+def _wait(state: RunState, blockers: list[Blocker], reasons: Mapping[str, str], now: datetime) -> Decision:
+    if not state.left and not state.at_work:
+        return Finished()
+    alone = not state.at_work and not any(wp.turn.grant is Grant.RESOLVE for wp in state.wps.values())
+    timed = [one for one in blockers if one.until is not None]
+    times = [one.until for one in timed if one.until is not None]
+    quotas = alone and bool(timed) and all(one.quota for one in timed)
+    if quotas:
+        ending = limits.out_of_patience(state, now, min(times))
+        if ending is not None:
+            return ending
+    if alone and any(one.reason == state.short_of for one in blockers):
+        since = max(one for one in (state.short_since, state.idle_since) if one is not None)
+        times.append(since + timedelta(seconds=SHORTAGE_PATIENCE_S))
+    later = [one for one in times if one > now]
+    if alone and not later:
+        return Stalled(reasons)
+    looks = [one for one in limits.budget_looks_at(state) if one > now]
+    return Idle(min((*later, *looks), default=None), reasons, quotas)
+
+
+def _close(state: RunState, seen: _Overview, reasons: Mapping[str, str]) -> Decision:
+    """Let what is at work end, and take up what an agent may still be at work on, unless all is stopped."""
+    for wp in state.left if not state.stopping and state.free_slots > 0 else ():
+        if wp.open_attempt is not None and _holder(seen, wp) == wp.id:
+            return Start(wp.id, Grant.SLOT, reasons)
+    if state.at_work:
+        return Idle(None, reasons)
+    why = limits.closing_reason(state)
+    return Finished({one: why if text == "waits for a slot" else text for one, text in reasons.items()})
+
+
+def _blocker(state: RunState, seen: _Overview, wp: WorkPackage, now: datetime) -> Blocker | None:
+    """Return what keeps a work package from going on, None if it only needs a slot."""
+    new = not wp.begun
+    unmet = [_unmet(state, one) for one in state.unmet(wp)]
+    if unmet and new and wp.lane in (Lane.PLANNED, Lane.CLAIMED):
+        return Blocker("waits for " + ", ".join(unmet))
+    if wp.turn.until is not None and now < wp.turn.until:
+        return Blocker(wp.turn.waits or wp.note, wp.turn.until, wp.turn.quota)
+    if wp.workspace is None:
+        return Blocker("its workspace is not known yet")
+    if new and seen.unknown:
+        holder = state.wps[seen.unknown]
+        until = holder.turn.until if holder.bounds.tries <= MOST_TRIES else None
+        return Blocker(f"waits to learn which workspace {holder.id} holds", until)
+    if new and seen.new_work is not None and wp.lane not in (Lane.FOR_REVIEW, Lane.IN_REVIEW):
+        return Blocker(seen.new_work.reason, seen.new_work.until, quota=True)
+    if wp.untried and state.short_of:
+        return Blocker(state.short_of)
+    held_by = _holder(seen, wp)
+    if held_by != wp.id:
+        return Blocker(f"its workspace is held by {held_by}")
+    return _waits_for_agent(state, wp, now)
+
+
+def _unmet(state: RunState, wp_id: str) -> str:
+    if wp_id not in state.wps:
+        return f"{wp_id} (not in the mission)"
+    wp = state.wps[wp_id]
+    return f"{wp_id} ({wp.lane})" if wp.phase is Phase.FINISHED else wp_id
+
+
+def _waits_for_agent(state: RunState, wp: WorkPackage, now: datetime) -> Blocker | None:
+    command = resume(wp, state.policy)
+    agent = agent_needed(wp, state.policy)
+    if isinstance(command, OpenAttempt) and (wp.phase, wp.lane) not in GOES_ON:
+        # Somebody moved it: it is taken up elsewhere, and needs no agent for that.
+        return None
+    if isinstance(command, OpenAttempt):
+        if limits.over(state.policy.budget, wp):
+            return None
+        found = limits.who(state, wp, command.role, now)
+        if isinstance(found, Rest):
+            return Blocker(found.reason, found.until, quota=True)
+        agent = found
+    if agent and wp.open_attempt is None and not limits.has_place(state, agent, wp):
+        return Blocker(limits.no_place(state, agent))
+    return None
+
+
+def _holds_an_unknown_one(wp: WorkPackage) -> bool:
+    left = wp.phase is not Phase.FINISHED or wp.foreign
+    return wp.workspace is None and wp.lane in WORKSPACE_LANES and left
+
+
+def _holder(seen: _Overview, wp: WorkPackage) -> str:
+    """Return who has the workspace of a work package to itself; its own id if nobody else has."""
+    return seen.holders.get(wp.workspace.key, wp.id) if wp.workspace is not None else wp.id
+
+
+def _urgency(seen: _Overview, wp: WorkPackage) -> tuple[int, float, int, str]:
+    """Order by kind, then who waited longest for an agent, then the longest chain, then the id."""
+    kind = 0 if wp.open_attempt is not None else 1 if not wp.untried else 2 if wp.begun else 3
+    queued = wp.turn.queued_at.timestamp() if wp.turn.queued_at is not None else math.inf
+    return kind, queued, -seen.chains[wp.id], wp.id
+
+
+def _host_is_idle(state: RunState) -> bool:
+    """Tell whether no work package waits for the host: its calls compete for the same cores."""
+    return all(wp.open_attempt is not None or wp.phase is Phase.GATING for wp in state.at_work)
+
+
+def _to_resolve(state: RunState, seen: _Overview, now: datetime) -> str:
+    """Return whose workspace is asked for next, "" for nobody's.
+
+    Those come first that could start in it or hold it already, several at once; the others one at a time,
+    while the host is idle.
     """
-    board = Board(snapshot.chains, snapshot.per_agent)
-    board.workspaces.update(snapshot.workspaces)
-    board.resting.update(snapshot.resting)
-    for one in snapshot.queue:
-        board.seats.enqueue(one, snapshot.agents[one])
-    for wp in snapshot.wps.values():
-        board.put(wp, snapshot.agents.get(wp.id, ""))
-    for one in snapshot.active:
-        board.begin(one)
-    return board.plan(limit, snapshot.now)
+    busy = sum(wp.turn.grant is Grant.RESOLVE for wp in state.wps.values())
+    wanted = [wp for wp in state.wps.values() if _wants_workspace(wp, now)]
+    if not wanted or busy >= state.policy.max_concurrent:
+        return ""
+    first = min(wanted, key=lambda wp: (_can_wait(state, wp), _urgency(seen, wp)[2:]))
+    may_wait = _can_wait(state, first)
+    return "" if may_wait and (busy or not _host_is_idle(state)) else first.id
 
 
-def next_agent(wp: WorkPackage, policy: Policy) -> str:
-    """Return the agent whose attempt a work package runs or needs next; "" if it is far from one."""
-    match resume(wp, policy):
-        case RunAgent(attempt=attempt):
-            return attempt.agent
-        case OpenAttempt(agent=agent):
-            return agent
-        case Claim() if wp.lane not in (Lane.FOR_REVIEW, Lane.IN_REVIEW):
-            return wp.agent(Role.IMPLEMENT, policy)
-        case Claim() | ClaimReview():
-            return wp.agent(Role.REVIEW, policy)
-        case _:
-            return ""
+def _wants_workspace(wp: WorkPackage, now: datetime) -> bool:
+    if wp.workspace is not None or wp.turn.grant is not None:
+        return False
+    rests = wp.turn.until is not None and now < wp.turn.until
+    return not rests and (wp.phase is not Phase.FINISHED or wp.foreign)
+
+
+def _can_wait(state: RunState, wp: WorkPackage) -> bool:
+    return any(True for _ in state.unmet(wp)) and not _holds_an_unknown_one(wp)
+
+
+def waits_for_others(state: RunState) -> bool:
+    """Tell whether a slot is free and somebody outside this run may bring about a use of it."""
+    left = state.left
+    if not left or state.now is None or state.free_slots <= 0 or state.closing or not state.at_work:
+        return False
+    seen = _look(state, state.now)
+    return any(_held_up_by_others(state, seen, wp) for wp in left)
+
+
+def _held_up_by_others(state: RunState, seen: _Overview, wp: WorkPackage) -> bool:
+    unmet = list(state.unmet(wp)) if not wp.begun and wp.lane is Lane.PLANNED else []
+    if unmet:
+        return any(one not in state.wps or state.wps[one].phase is Phase.FINISHED for one in unmet)
+    holder = _holder(seen, wp)
+    return holder != wp.id and state.wps[holder].phase is Phase.FINISHED
 
 
 def chains(dependencies: Mapping[str, tuple[str, ...]]) -> dict[str, int]:

@@ -1,53 +1,48 @@
-"""Runs a mission: one coroutine per work package that holds a slot, and one place that gives out slots.
+"""Runs a mission: one coroutine per work package, and one loop that asks the scheduler who goes on.
 
-Whatever changes wakes who has to act on it. Signals arrive as a call of `interrupt`.
+Whatever happens goes through `_apply`: decided, journaled, told. Nothing else changes the state of a run.
 """
 
+import math
 import secrets
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext, suppress
+from datetime import datetime
 
 import anyio
-from anyio.abc import TaskGroup
+import anyio.lowlevel
 
-from spec_kitty_orchestrator.core.budget import Budget
+from spec_kitty_orchestrator import ports
+from spec_kitty_orchestrator.core import events, limits, run_events, scheduler
 from spec_kitty_orchestrator.core.commands import Command, Finish, Wait
-from spec_kitty_orchestrator.core.events import AgentExited, Event, Queued, Scheduled, TimerFired
-from spec_kitty_orchestrator.core.lifecycle import step
-from spec_kitty_orchestrator.core.model import Lane, MissionState, Policy, Result, WorkPackage
-from spec_kitty_orchestrator.core.plans import Finished, Idle, Stalled, Start
+from spec_kitty_orchestrator.core.lifecycle import pending
+from spec_kitty_orchestrator.core.model import MissionState
+from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.prompts import Prompts
-from spec_kitty_orchestrator.core.quota import Patience
-from spec_kitty_orchestrator.driver.admission import Admission, Held
-from spec_kitty_orchestrator.driver.closing import HURRIED_GRACE_S, STOP_GRACE_S, Closing
-from spec_kitty_orchestrator.driver.lookout import Lookout
-from spec_kitty_orchestrator.driver.mission import MissionView
-from spec_kitty_orchestrator.driver.progress import Progress
-from spec_kitty_orchestrator.driver.quotas import Quotas
-from spec_kitty_orchestrator.driver.recover import fold_in_steps, start_in_steps
-from spec_kitty_orchestrator.driver.resolver import Resolver
-from spec_kitty_orchestrator.driver.result import RunResult, conclude
-from spec_kitty_orchestrator.driver.room import HEADROOM_POLL_S, Room
-from spec_kitty_orchestrator.driver.spending import Spending
-from spec_kitty_orchestrator.driver.work_package import Performer
-from spec_kitty_orchestrator.ports import (
-    AgentRunner,
-    Entry,
-    Gates,
-    Headroom,
-    Host,
-    Journal,
-    Observer,
-    RunEnded,
-    RunStarted,
-    WallClock,
-    Workspaces,
-)
+from spec_kitty_orchestrator.core.run import announcements, happened
+from spec_kitty_orchestrator.core.run_state import RunState
+from spec_kitty_orchestrator.core.work_package import Grant, WorkPackage
+from spec_kitty_orchestrator.driver.clock import RunClock
+from spec_kitty_orchestrator.driver.mission import Mission
+from spec_kitty_orchestrator.driver.perform import Performer
+from spec_kitty_orchestrator.driver.recover import replayed
+from spec_kitty_orchestrator.driver.result import RunResult, conclude, first_error
+from spec_kitty_orchestrator.driver.shutdown import Shutdown
+from spec_kitty_orchestrator.errors import HostError
 
-__all__ = ["HURRIED_GRACE_S", "STOP_GRACE_S", "Orchestrator", "RunResult", "new_attempt_id"]
+__all__ = ["Orchestrator", "RunResult", "new_attempt_id"]
 
 POLL_INTERVAL_S = 30.0
 """Between two looks at the mission while only others can free work."""
+
+RESOURCES_POLL_S = 5.0
+"""Between two looks at what the machine is short of."""
+
+LONGEST_WAIT_S = 60.0
+"""Between two looks at the clock: the machine may have slept."""
+
+LINES_AT_ONCE = 100
+"""Lines of a journal between two looks at the event loop: about 10 ms."""
 
 
 def new_attempt_id() -> str:
@@ -64,87 +59,78 @@ class Orchestrator:
         actor: str,
         policy: Policy,
         *,
-        host: Host,
-        agents: AgentRunner,
-        workspaces: Workspaces,
-        journal: Journal,
-        clock: WallClock,
-        observer: Observer,
+        host: ports.Host,
+        agents: ports.AgentRunner,
+        workspaces: ports.Workspaces,
+        journal: ports.Journal,
+        clock: ports.WallClock,
+        observer: ports.Observer,
         prompts: Prompts,
-        max_concurrent: int,
         version: str,
+        settings: Mapping[str, object] | None = None,
         tick_command: str = "",
-        stop_grace_s: float = STOP_GRACE_S,
         new_id: Callable[[], str] = new_attempt_id,
         poll_interval_s: float = POLL_INTERVAL_S,
-        max_per_agent: Mapping[str, int] | None = None,
-        settings: Mapping[str, object] | None = None,
-        headroom: Headroom | None = None,
-        gates: Gates | None = None,
-        patience: Patience | None = None,
-        budget: Budget | None = None,
+        headroom: ports.Headroom | None = None,
+        gates: ports.Gates | None = None,
     ) -> None:
-        """Take the parts.
+        """Take the parts; those that are ports are described in `spec_kitty_orchestrator.ports`.
 
         Args:
             mission: its slug.
             actor: the name under which the host knows us.
             policy: what decisions depend on.
-            host: and the other ports, see `spec_kitty_orchestrator.ports`.
+            host: talks to spec-kitty.
             agents: runs attempts.
             workspaces: git.
             journal: the record of the mission's runs.
-            clock: for the journal.
+            clock: the time of day.
             observer: is told of every event.
+            headroom: asked before new work starts; None if the machine always has room.
+            gates: runs what must pass before a review is paid for; None if there is nothing to run.
             prompts: the texts for agents.
-            max_concurrent: how many work packages hold a slot at once; no more agents run.
             version: ours, for the journal.
+            settings: those of the run, with which the next start goes on; for the journal.
             tick_command: how an implementer calls the host to tick subtasks.
-            stop_grace_s: seconds between the first signal to an agent and the kill.
             new_id: makes attempt ids.
             poll_interval_s: seconds between two looks at the mission while only others can free work.
-            max_per_agent: how many attempts of an agent run at once; one that is missing has no limit.
-            settings: what the journal keeps for a start that goes on with them, in values of JSON.
-            headroom: asked before work starts; None if the machine always has room.
-            gates: runs what must pass before a review is paid for; None if there is nothing to run.
-            patience: what to do about quotas that are used up; None for the default.
-            budget: what may be spent; None for no limits.
         """
-        self._mission, self._actor, self._policy = mission, actor, policy
-        self._agents, self._journal = agents, journal
-        self._clock, self._observer = clock, observer
-        self._limit, self._version = max_concurrent, version
-        self._settings = settings or {}
-        self._per_agent = dict(max_per_agent or {})
-        self._view = MissionView(host, mission)
-        self._progress = Progress(self._view, policy, max_concurrent, self._per_agent)
-        self._resolver = Resolver(host, mission, self._progress, observer)
-        self._lookout = Lookout(self._view, self._progress, observer, poll_interval_s)
-        self._room = Room(headroom, observer)
+        self._actor, self._policy, self._version = actor, policy, version
+        self._journal, self._observer, self._headroom = journal, observer, headroom
+        self._settings, self._poll_interval_s = settings or {}, poll_interval_s
+        self._clock = RunClock(clock)
+        self._mission = Mission(host, mission, workspaces.primary_branch)
+        self._shutdown = Shutdown([one for one in (agents, gates) if one], observer.said)
         self._performer = Performer(
-            mission, actor, policy, host, agents, workspaces, self._view, prompts, tick_command, new_id, gates
-        )
-        self._patience, self._budget = patience or Patience(), budget or Budget()
-        self._quotas = Quotas(policy, self._patience, clock)
-        self._closing = Closing(self._progress, [one for one in (agents, gates) if one], stop_grace_s)
-        self._admission = Admission(
+            mission,
+            actor,
             policy,
-            self._progress,
-            self._quotas,
-            Spending(self._budget, self._progress, observer),
-            self._closing,
-            self._lookout,
-            observer,
+            host,
+            agents,
+            workspaces,
+            self._mission,
+            self._happened,
+            prompts,
+            tick_command,
+            new_id,
+            gates,
         )
-        self._queued: dict[str, Lane] = {}
+        self._state = RunState(policy)
+        self._slots = anyio.CapacityLimiter(policy.max_concurrent)
+        self._one_event = anyio.Lock()
+        self._changed = anyio.Event()
+        self._signals: list[run_events.Signaled] = []
+        self._failures: list[Exception] = []
 
     def drain(self, signum: int) -> None:
         """Start nothing more, let running attempts end, save their work and return from `run`."""
-        self._closing.drain(signum)
+        self._signals.append(run_events.Signaled(signum, drain=True))
+        self._wake()
 
     def interrupt(self, signum: int) -> None:
         """Start nothing more, stop the agents and return from `run`; a second call hurries the stop."""
-        self._closing.interrupt(signum)
+        self._signals.append(run_events.Signaled(signum))
+        self._wake()
 
     async def run(self, state: MissionState | None = None) -> RunResult:
         """Drive the mission until nothing is left to do.
@@ -156,143 +142,259 @@ class Orchestrator:
             OrchestratorError: the host, the journal or the machine is broken; the agents are stopped then,
                 and a later start goes on from the journal.
         """
-        lines = await self._journal.read()
-        await self._view.begin(state)
-        await self._quotas.begin(lines)
-        folded = await fold_in_steps(lines, self._policy)
-        await self._progress.begin(await start_in_steps(self._view.state(), folded, self._policy))
-        await self._journal.append(self._start_line())
-        self._admission.begin()
-        end: Finished | Stalled | None = None
-        async with anyio.create_task_group() as tg:
-            tg.start_soon(self._closing.stop_agents_when_told)
-            tg.start_soon(self._closing.guarded, self._resolver.keep_resolving)
-            tg.start_soon(self._closing.guarded, self._lookout.keep_looking)
-            tg.start_soon(self._admission.keep_time)
-            try:
-                end = await self._give_out_slots(tg)
-            except Exception as error:  # noqa: BLE001 - raised below, once the agents are stopped
-                self._closing.fail(error)
-                while self._progress.board.active:
-                    await self._progress.to_slots.wait()
-            tg.cancel_scope.cancel()
-        if self._closing.failures:
-            raise self._closing.failures[0]
-        result = self._result(end)
-        complete = sum(one.lane.complete for one in result.work_packages)
-        ended = f"; {result.ended}" if result.ended else ""
-        summary = f"{complete} of {len(self._progress.board.wps)} complete{ended}"
-        await self._journal.append(RunEnded(self._clock.now(), result.exit_code, summary))
-        return result
+        await self._begin(state)
+        await self._take_signals()
+        async with anyio.create_task_group() as self._tasks:
+            for wp_id in self._state.wps:
+                self._employ(wp_id)
+            self._tasks.start_soon(self._guarded, "", self._poll)
+            self._tasks.start_soon(self._guarded, "", self._hear)
+            self._tasks.start_soon(self._shutdown.stop_when_told)
+            end: scheduler.Finished | scheduler.Stalled = scheduler.Finished()
+            with self._shutdown.bound():
+                end = await self._schedule()
+            self._tasks.cancel_scope.cancel()
+        return await self._conclude(end)
 
-    async def _give_out_slots(self, tg: TaskGroup) -> Finished | Stalled | None:
-        progress, board = self._progress, self._progress.board
-        while not progress.closing:
-            self._admission.hold_new_work()
-            # Of what was begun an agent may still run, and take the very room that is short.
-            for one in board.go_on(self._limit, anyio.current_time()):
-                self._start(tg, one)
-            if board.could_start(self._limit, anyio.current_time()):
-                if await self._room.is_short(at_work=bool(board.active)):
-                    if self._room.is_given_up:
-                        return Stalled(board.reasons(self._room.shortage))
-                    with anyio.move_on_after(HEADROOM_POLL_S):
-                        await progress.to_slots.wait()
-                    continue
-                if progress.closing:
-                    break
-            match board.plan(self._limit, anyio.current_time()):
-                case Start(ids=ids):
-                    for one in ids:
-                        self._start(tg, one)
-                case Idle(until=until):
-                    self._claim_ahead(tg)
-                    await self._admission.idle(until)
-                case end:
-                    if self._view.stale:
-                        await self._view.refresh()
-                    if not progress.adopt():
-                        return end
-        while board.active:
-            await progress.to_slots.wait()
-        return None
-
-    def _start(self, tg: TaskGroup, wp_id: str) -> None:
-        self._progress.started(wp_id)
-        tg.start_soon(self._closing.guarded, self._drive, wp_id)
-
-    def _claim_ahead(self, tg: TaskGroup) -> None:
-        """Let the host prepare the next work package while agents have every slot and the host is idle."""
-        if self._progress.lull and not self._room.shortage:
-            wp_id = self._progress.board.claim_ahead(self._limit)
-            if wp_id:
-                self._start(tg, wp_id)
+    def _employ(self, wp_id: str) -> None:
+        self._tasks.start_soon(self._guarded, wp_id, self._drive, wp_id)
 
     async def _drive(self, wp_id: str) -> None:
-        event, rests_until = self._taken_up(wp_id), None
+        """Take one work package through the run: in each turn it goes on until it waits or has left."""
+        while True:
+            grant, command = await self._turn(wp_id)
+            async with self._slots if grant is Grant.SLOT else nullcontext():
+                while not isinstance(command, Wait | Finish):
+                    began = anyio.current_time()
+                    event = await self._performer.perform(self._state.wps[wp_id], command)
+                    await self._see_lanes()
+                    command = await self._happened(wp_id, event, anyio.current_time() - began)
+
+    async def _turn(self, wp_id: str) -> tuple[Grant, Command]:
+        """Wait until the scheduler lets a work package go on; return how, and with what."""
+        while (grant := self._state.wps[wp_id].turn.grant) is None:
+            await self._changed.wait()
+        return grant, pending(self._state.wps[wp_id], self._policy)
+
+    async def _schedule(self) -> scheduler.Finished | scheduler.Stalled:
+        """Ask the scheduler whenever something changed who goes on; return its answer that ends the run."""
+        while True:
+            changed = self._changed
+            try:
+                jumped_s = self._clock.jump_s()
+                if jumped_s:
+                    await self._happened("", run_events.ClockJumped(jumped_s))
+                match await self._decide():
+                    case scheduler.Idle(until=until):
+                        await self._wait(changed, until)
+                    case scheduler.Finished() | scheduler.Stalled() as end:
+                        await self._look_again()
+                        if self._failures or not changed.is_set():
+                            return end
+            except Exception as error:  # noqa: BLE001 - `run` raises it, once nobody is at work
+                await self._fail("", error)
+                while self._state.at_work:
+                    await self._changed.wait()
+                return scheduler.Finished()
+
+    async def _hear(self) -> None:
+        """Let signals happen, whatever the run waits for."""
+        while True:
+            changed = self._changed
+            await self._take_signals()
+            await changed.wait()
+
+    async def _take_signals(self) -> None:
+        while self._signals:
+            await self._guarded("", self._happened, "", self._signals.pop(0))
+
+    async def _decide(self) -> scheduler.Decision:
+        """Make a scheduler.plan and begin to carry it out."""
+        decision = scheduler.plan(self._state, self._clock.now())
+        match decision:
+            case scheduler.Start(wp_id=one, grant=Grant.SLOT | Grant.CLAIM_AHEAD):
+                if self._state.wps[one].untried and await self._is_short():
+                    return decision
+        before = self._state
+        async with self._one_event:
+            if self._state is not before:
+                # Something happened meanwhile, and counts.
+                return scheduler.Idle(self._clock.now())
+            match decision:
+                case scheduler.Start(wp_id=wp_id, grant=grant):
+                    await self._apply(wp_id, self._granted(self._state.wps[wp_id], grant))
+                case run_events.Ending():
+                    await self._apply("", decision)
+                case scheduler.Idle(reasons=reasons, quotas=quotas) if not self._failures:
+                    await self._tell_waits(reasons, quotas=quotas)
+        return decision
+
+    def _granted(self, wp: WorkPackage, grant: Grant) -> events.Event:
+        if grant is Grant.RESOLVE or wp.workspace is None:
+            return events.Resolving()
+        return events.Scheduled(wp.lane, wp.workspace, ahead=grant is Grant.CLAIM_AHEAD)
+
+    async def _tell_waits(self, reasons: Mapping[str, str], *, quotas: bool) -> None:
+        """Journal why work packages wait, where that has changed."""
+        for warning in limits.warnings(self._state, self._clock.now()):
+            await self._apply("", warning)
+        told = {one.id: reasons.get(one.id, "") for one in self._state.left}
+        news = {one: why for one, why in told.items() if self._state.wps[one].turn.waits != why}
+        if news or quotas is not (self._state.waits_for_quotas_since is not None):
+            await self._apply("", run_events.Waiting(news, quotas))
+
+    async def _happened(self, wp_id: str, event: run_events.AnyEvent, took_s: float = 0.0) -> Command:
+        """Let an event happen, after those before it; return what its work package does next."""
+        async with self._one_event:
+            return await self._apply(wp_id, event, took_s)
+
+    async def _apply(self, wp_id: str, event: run_events.AnyEvent, took_s: float = 0.0) -> Command:
+        """Decide, journal, tell: an event, and those that follow from it."""
+        follows: run_events.AnyEvent | None = event
+        while follows is not None:
+            before, at = self._state, self._clock.now()
+            after, command = happened(before, at, wp_id, follows)
+            await self._record(after, ports.Entry(at, wp_id, follows, took_s))
+            for told in announcements(before, after):
+                await self._record(after, ports.Entry(at, "", told))
+            follows, took_s = limits.admission(after, wp_id, command, follows, at), 0.0
+        if self._state.signals or self._state.ending or self._state.failure:
+            self._shutdown.follow(self._state)
+        self._wake()
+        return command
+
+    async def _record(self, state: RunState, entry: ports.Entry) -> None:
+        await self._journal.append(entry)
+        self._state = state
+        self._observer.saw(state, entry)
+
+    def _wake(self) -> None:
+        """Let everybody look again who waits for a change."""
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
+
+    async def _wait(self, changed: anyio.Event, until: datetime | None) -> None:
+        """Wait for a change, or until then; look at the machine again while it is short of something."""
+        waits_s = [math.inf]
+        if until is not None:
+            waits_s.append(min(self._clock.seconds_until(until), LONGEST_WAIT_S))
+        if self._state.short_of:
+            waits_s.append(RESOURCES_POLL_S)
+        with anyio.move_on_after(max(min(waits_s), 0.0)) as waited:
+            await changed.wait()
+        if not waited.cancelled_caught:
+            return
+        if self._state.short_of:
+            await self._is_short()
+        idle_since, now = self._state.idle_since, self._clock.now()
+        idle_s = (now - idle_since).total_seconds() if idle_since is not None else 0.0
+        if until is not None and until <= now and idle_s >= self._poll_interval_s:
+            # Nobody looked for long what others did meanwhile.
+            await self._look()
+
+    async def _is_short(self) -> bool:
+        """Ask what the machine is short of, and tell it where that has changed."""
+        shortage = await self._headroom.shortage() if self._headroom is not None else ""
+        if shortage != self._state.short_of:
+            await self._happened("", run_events.ResourcesShort(shortage))
+        return bool(shortage)
+
+    async def _poll(self) -> None:
+        """Read the mission again, slowly, while only others can free work."""
+        due: float | None = None
+        while True:
+            changed = self._changed
+            if not scheduler.waits_for_others(self._state):
+                due = None
+                await changed.wait()
+                continue
+            due = due or anyio.current_time() + self._poll_interval_s
+            with anyio.move_on_after(due - anyio.current_time()) as waited:
+                await changed.wait()
+            if waited.cancelled_caught:
+                due = None
+                await self._look()
+
+    async def _look(self) -> None:
+        """Read the mission again and take over what others did; a host that cannot answer is only told."""
         try:
-            while True:
-                wp, command = await self._happened(wp_id, event)
-                if isinstance(command, Wait):
-                    rests_until = anyio.current_time() + command.seconds
-                    return
-                if isinstance(command, Finish):
-                    if command.result is Result.REQUEUED:
-                        await self._view.refresh()
-                        self._progress.adopt()
-                    return
-                if self._closing.forbids(event, command):
-                    return
-                answer = self._admission.ask(wp, command)
-                if isinstance(answer, Held):
-                    self._queued[wp_id], rests_until = wp.lane, answer.until
-                    await self._happened(wp_id, Queued(answer.reason))
-                    return
-                event = answer or await self._performer.perform(wp, self._admission.equipped(wp, command))
-        finally:
-            self._admission.leave(wp_id)
-            self._progress.stopped(wp_id, rests_until)
+            await self._mission.refresh()
+        except HostError as error:
+            # Whoever needs the host meets this too; a look is no reason to stop agents that are paid for.
+            self._observer.said(f"the mission could not be read again: {error}")
+        else:
+            await self._see_lanes()
 
-    def _taken_up(self, wp_id: str) -> Event:
-        board = self._progress.board
-        wp = board.wps[wp_id]
-        # A read for somebody else may have told that it was moved while it waited: no agent is paid for then.
-        lane = self._view.lanes.get(wp_id, wp.lane)
-        rested = board.resting.pop(wp_id, None) is not None
-        self._quotas.woke(wp_id)
-        if self._queued.pop(wp_id) is lane if wp_id in self._queued else rested:
-            return TimerFired()
-        return Scheduled(lane, wp.workspace or board.workspaces[wp_id])
+    async def _look_again(self) -> None:
+        """Read the mission before the run ends on what was only acknowledged."""
+        if self._state.closing:
+            return
+        if self._mission.stale:
+            await self._mission.refresh()
+        await self._see_lanes()
 
-    async def _happened(self, wp_id: str, event: Event) -> tuple[WorkPackage, Command]:
-        before = self._progress.board.wps[wp_id]
-        wp, command = step(before, event, self._policy)
+    async def _see_lanes(self) -> None:
+        """Take over the lanes last read; whoever is at work settles its own."""
+        for wp_id in self._mission.state.lanes:
+            known = self._state.wps.get(wp_id)
+            if self._mission.news(wp_id, known) is None:
+                continue
+            async with self._one_event:
+                # It may have been taken over, or be at work, meanwhile.
+                seen = self._mission.news(wp_id, self._state.wps.get(wp_id))
+                if seen is not None:
+                    await self._apply(wp_id, seen)
+                    if known is None:
+                        self._employ(wp_id)
+
+    async def _guarded(self, wp_id: str, work: Callable[..., Awaitable[object]], *args: object) -> None:
+        """Let a failure end the run in order: nothing starts any more, agents are stopped, `run` raises."""
+        try:
+            await work(*args)
+        except Exception as error:  # noqa: BLE001 - `run` raises it
+            await self._fail(wp_id, error)
+
+    async def _fail(self, wp_id: str, error: Exception) -> None:
+        """Note what broke; the journal may be what is broken, so the state is changed in any case."""
+        error = first_error(error)
+        self._failures.append(error)
         at = self._clock.now()
-        await self._journal.append(Entry(at, wp_id, event))
-        self._progress.put(wp)
-        if isinstance(event, AgentExited):
-            self._admission.ended(before, wp, event, at)
-        self._observer.saw(wp, event)
-        return wp, command
+        if wp_id:
+            self._state, _ = happened(self._state, at, wp_id, events.Deferred(f"the run ends: {error}"))
+        # An agent can do without the host; whoever needs it next meets the same.
+        failed = run_events.Failed(str(error), stop=not isinstance(error, HostError))
+        self._state, _ = happened(self._state, at, "", failed)
+        with suppress(Exception):
+            await self._journal.append(ports.Entry(at, "", failed))
+        self._shutdown.follow(self._state)
+        self._wake()
 
-    def _start_line(self) -> RunStarted:
-        return RunStarted(
+    async def _begin(self, state: MissionState | None) -> None:
+        """Take up what earlier starts left, and open this one in the journal."""
+        lines = await self._journal.read()
+        for place, line in enumerate(lines):
+            self._state = replayed(self._state, line)
+            if place % LINES_AT_ONCE == 0:
+                await anyio.lowlevel.checkpoint()
+        branch = await self._mission.begin(state, self._state.wps)
+        started = ports.RunStarted(
             self._clock.now(),
-            self._mission,
+            self._mission.state,
             self._actor,
             self._policy,
             self._version,
-            self._limit,
-            on_rate_limit=self._patience.on_rate_limit.value,
-            limits_in_force=self._per_agent,
-            settings=self._settings,
+            self._settings,
+            branch,
         )
+        await self._journal.append(started)
+        self._state = replayed(self._state, started)
 
-    def _result(self, end: Finished | Stalled | None) -> RunResult:
-        known, ending = self._progress.board.wps, self._closing.ending
-        wps = tuple(known[one] for one in self._view.lanes if one in known)
-        held = end.reasons if isinstance(end, Stalled) else {}
-        if ending is not None:
-            held = self._progress.board.reasons(ending.reason)
-        result = conclude(self._view.state(), wps, held, self._closing.received, ending)
-        return replace(result, resting=self._quotas.resting)
+    async def _conclude(self, end: scheduler.Finished | scheduler.Stalled) -> RunResult:
+        if self._failures:
+            raise self._failures[0]
+        result = conclude(self._state, self._mission.state, end.reasons, self._clock.now())
+        complete = sum(one.lane.complete for one in result.work_packages)
+        ended = f"; {result.ended}" if result.ended else ""
+        summary = f"{complete} of {len(result.work_packages)} complete{ended}"
+        await self._journal.append(ports.RunEnded(self._clock.now(), result.exit_code, summary))
+        return result

@@ -1,26 +1,28 @@
 """One turn of the gates: on the commit that they are for, and without a trace in the worktree."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from spec_kitty_orchestrator.core.commands import RunGates
-from spec_kitty_orchestrator.core.events import (
-    Event,
-    GateBroken,
-    GatesPassed,
-    HeadMoved,
-)
-from spec_kitty_orchestrator.core.model import WorkPackage, Workspace
+from spec_kitty_orchestrator.core.events import Event, GateBroken, GatesPassed, HeadMoved
+from spec_kitty_orchestrator.core.model import Workspace
+from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.ports import Gates, Workspaces
 
 MOST_NAMED = 10
 """Paths in a reason; who needs more looks at the worktree."""
 
 
-async def run_gates(gates: Gates | None, workspaces: Workspaces, wp: WorkPackage, command: RunGates) -> Event:
+async def run_gates(
+    gates: Gates | None,
+    workspaces: Workspaces,
+    wp: WorkPackage,
+    command: RunGates,
+    begun: Callable[[str, str], Awaitable[None]],
+) -> Event:
     """Run the gates and put the workspace back as it was before them.
 
     What a gate leaves (build output) must neither get into the next commit nor make the worktree dirty for
-    the host. Raises `WorkspaceError`.
+    the host; `begun` is told of each gate that begins. Raises `WorkspaceError`.
     """
     workspace = wp.workspace
     assert workspace is not None
@@ -51,7 +53,7 @@ async def run_gates(gates: Gates | None, workspaces: Workspaces, wp: WorkPackage
             return ""
         return f"it moved the branch from {before.head} to {after.head}, so it is no check of a commit"
 
-    report = await gates.run(wp.id, workspace, command.head, command.number, command.turn, tree, moved)
+    report = await gates.run(wp.id, workspace, command.head, command.number, command.turn, tree, moved, begun)
     await workspaces.restore(wp.id, workspace, report.tree, name)
     return report.event
 

@@ -1,74 +1,129 @@
-"""What we know of the host's lanes: reads are coalesced, and an acknowledged transition counts at once."""
+"""The mission as the host last told it.
+
+Reads are coalesced and repeated with patience; one that lacks work packages that the run knows is no answer.
+"""
+
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import replace
 
 import anyio
 
+from spec_kitty_orchestrator.core.events import LaneSeen
 from spec_kitty_orchestrator.core.model import Lane, MissionState
-from spec_kitty_orchestrator.errors import HostNoReply
+from spec_kitty_orchestrator.core.work_package import WorkPackage
+from spec_kitty_orchestrator.errors import HostError
 from spec_kitty_orchestrator.ports import Host
 
 PATIENCE_S = (2.0, 5.0, 15.0, 40.0)
 """Waits before the mission is read again: giving up stops agents that somebody pays for."""
 
 
-class MissionView:
-    """The last known lanes of one mission. The host stays the authority; this is only what it last said."""
+class Mission:
+    """The last known lanes of one mission. The host stays the authority; this is only what it last said.
 
-    def __init__(self, host: Host, mission: str) -> None:
-        self._host = host
-        self._mission = mission
+    Args:
+        host: the port.
+        slug: the mission's.
+        branch: tells which branch is checked out in the primary checkout.
+
+    Attributes:
+        state: as last read, with the lanes that were acknowledged since.
+        stale: whether a lane was acknowledged since the last read.
+    """
+
+    def __init__(self, host: Host, slug: str, branch: Callable[[], Awaitable[str]]) -> None:
+        self._host, self._branch = host, branch
         self._lock = anyio.Lock()
-        self._asked = 0
-        self._answered = 0
+        self._asked = self._answered = 0
         self._noted: dict[str, Lane] = {}
-        self.lanes: dict[str, Lane] = {}
-        self.dependencies: dict[str, tuple[str, ...]] = {}
+        self._began_on = ""
+        self.state = MissionState(slug, {}, {})
         self.stale = True
 
-    async def begin(self, state: MissionState | None) -> None:
-        """Start from a state that was just read, or read it. Raises `HostError`."""
-        if state is None:
-            await self.refresh()
-        else:
-            self.lanes, self.dependencies = dict(state.lanes), dict(state.dependencies)
-            self.stale = False
+    async def begin(self, state: MissionState | None, known: Collection[str]) -> str:
+        """Start from a state that was just read, or read it; return the branch that is checked out.
 
-    async def refresh(self) -> None:
-        """Read the mission's state; whoever asks while a read is waiting to begin shares that read.
+        Args:
+            state: what the caller has just read, None to read it here.
+            known: work packages that an earlier start knew.
 
         Raises:
-            HostError: the host cannot be asked.
+            HostError: the mission cannot be read.
+        """
+        self._began_on = await self._branch()
+        self.state = replace(state or self.state, lanes=dict.fromkeys(known, Lane.PLANNED), dependencies={})
+        if state is None or set(known) - set(state.lanes):
+            await self.refresh()
+        else:
+            self.state, self.stale = state, False
+        return self._began_on
+
+    async def refresh(self) -> MissionState:
+        """Read the mission; whoever asks while a read is waiting to begin shares that read.
+
+        Raises:
+            HostError: it cannot be read, or lacks work packages that the run knows.
         """
         self._asked += 1
         ticket = self._asked
         async with self._lock:
-            if self._answered >= ticket:
-                return
-            covers = self._asked
-            self._noted.clear()
-            state = await self._read()
-            self._answered = covers
-            # What was acknowledged while the read was under way may be newer than what it saw.
-            self.lanes = {
-                **state.lanes,
-                **{one: self._noted[one] for one in self._noted if one in state.lanes},
-            }
-            self.dependencies = dict(state.dependencies)
-            self.stale = self.lanes != state.lanes
+            if self._answered < ticket:
+                covers = self._asked
+                self._noted.clear()
+                found = await self._read()
+                self._answered = covers
+                # What was acknowledged while the read was under way may be newer than what it saw.
+                lanes = {**found.lanes, **self._noted}
+                self.stale = lanes != found.lanes
+                self.state = replace(
+                    found,
+                    lanes=lanes,
+                    titles=found.titles or self.state.titles,
+                    subtasks=found.subtasks or self.state.subtasks,
+                )
+        return self.state
 
     async def _read(self) -> MissionState:
-        for wait_s in PATIENCE_S:
+        for wait_s in (*PATIENCE_S, None):
             try:
-                return await self._host.mission_state(self._mission)
-            except HostNoReply:
-                await anyio.sleep(wait_s)
-        return await self._host.mission_state(self._mission)
+                state = await self._host.mission_state(self.state.slug)
+                missing = [one for one in self.state.lanes if one not in state.lanes]
+                if not missing and state.lanes:
+                    return state
+                error = HostError(await self._lacks(missing))
+            except HostError as raised:
+                error = raised
+            if wait_s is None:
+                raise error
+            await anyio.sleep(wait_s)
+        raise AssertionError("the last try returns or raises")
 
-    def note(self, wp: str, lane: Lane) -> None:
+    async def _lacks(self, missing: Collection[str]) -> str:
+        """Say what a state without known work packages most likely means."""
+        listed = (
+            f"{', '.join(missing)} of {self.state.slug}" if missing else f"work packages of {self.state.slug}"
+        )
+        branch = await self._branch()
+        if branch == self._began_on:
+            return f"the host no longer lists {listed}; restore their files, then `resume` goes on"
+        return (
+            f"the host does not list {listed}: the primary checkout was switched from the branch "
+            f"{self._began_on or '(none)'} to {branch or '(none)'}; `git switch {self._began_on}`, "
+            "then `resume` goes on"
+        )
+
+    def news(self, wp_id: str, wp: WorkPackage | None) -> LaneSeen | None:
+        """Return what was read of a work package and differs from what the run knows of it.
+
+        Whoever is at work settles its own lane: nothing is new about it.
+        """
+        lane, needs = self.state.lanes[wp_id], self.state.dependencies.get(wp_id, ())
+        if wp is not None and (wp.at_work or (wp.lane, wp.dependencies) == (lane, needs)):
+            return None
+        return LaneSeen(lane, needs)
+
+    def note(self, wp_id: str, lane: Lane) -> None:
         """Take notice of a lane that the host acknowledged."""
-        self._noted[wp] = lane
-        self.lanes[wp] = lane
+        self._noted[wp_id] = lane
+        self.state = replace(self.state, lanes={**self.state.lanes, wp_id: lane})
         self.stale = True
-
-    def state(self) -> MissionState:
-        """Return what is known, as the host's answer would be."""
-        return MissionState(self._mission, dict(self.lanes), dict(self.dependencies))

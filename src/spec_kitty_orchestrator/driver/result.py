@@ -4,24 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from spec_kitty_orchestrator.core.commands import Claim, ClaimReview, Command, OpenAttempt, RunGates
-from spec_kitty_orchestrator.core.events import AttemptOpened, Event
-from spec_kitty_orchestrator.core.model import MissionState, Phase, Result, WorkPackage
+from spec_kitty_orchestrator.core.limits import resting
+from spec_kitty_orchestrator.core.model import MissionState, Phase, Result
+from spec_kitty_orchestrator.core.run_state import RunState
+from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import OrchestratorError
-
-EXIT_BUDGET = 7
-"""What the run may spend is spent."""
-
-EXIT_QUOTA = 75
-"""The run waits for quotas longer than it may, or is to end at the first one that is used up."""
-
-
-@dataclass(frozen=True)
-class Ending:
-    """What ended a run before nothing was left to do, other than a signal."""
-
-    exit_code: int
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -33,7 +20,7 @@ class RunResult:
         work_packages: in the mission's order, each in its last state.
         reasons: for each work package that is not approved or done, why.
         state: the host's lanes at the end; after an interruption, the last ones that we know.
-        interrupted: the signal that ended the run, None if it ended by itself.
+        interrupted: the first signal that came, None if none did.
         ended: what ended it before nothing was left to do, "" if nothing did: a quota or a budget.
         resting: agents whose quota is used up, and until when.
     """
@@ -47,30 +34,32 @@ class RunResult:
     resting: Mapping[str, datetime] = field(default_factory=dict)
 
 
-def conclude(
-    state: MissionState,
-    wps: Sequence[WorkPackage],
-    held: Mapping[str, str],
-    interrupted: int | None,
-    ending: Ending | None = None,
-) -> RunResult:
+def conclude(state: RunState, mission: MissionState, waits: Mapping[str, str], now: datetime) -> RunResult:
     """Say what a run came to.
 
     Args:
-        state: the host's answer read last.
-        wps: every work package, in the mission's order, with the lane last seen or acknowledged.
-        held: why those that are left did not go on, if the run ended by itself.
-        interrupted: the signal that ended the run, if one did.
-        ending: what else ended it, if anything did.
+        state: the run's last.
+        mission: the host's answer read last.
+        waits: why those that are left did not go on, as the scheduler says.
+        now: when it ended.
     """
-    reasons = {one.id: held.get(one.id) or _why_open(one) for one in wps if not _well(one)}
-    known = replace(state, lanes={one.id: one.lane for one in wps})
-    code = _exit_code(wps) if interrupted is None else 128 + interrupted
-    if interrupted is not None or all(one.phase is Phase.FINISHED for one in wps):
-        ending = None
-    if ending is not None:
-        code = ending.exit_code
-    return RunResult(code, tuple(wps), reasons, known, interrupted, ending.reason if ending else "")
+    wps = tuple(state.wps[one] for one in mission.lanes if one in state.wps)
+    reasons = {one.id: _why(one, waits) for one in wps if not _well(one)}
+    known = replace(mission, lanes={one.id: one.lane for one in wps})
+    rests, signal = resting(state, now), next(iter(state.signals), None)
+    if all(one.phase is Phase.FINISHED for one in wps):
+        return RunResult(_exit_code(wps), wps, reasons, known, signal, resting=rests)
+    if signal is not None:
+        return RunResult(128 + signal, wps, reasons, known, signal, resting=rests)
+    code = state.ending.exit_code if state.ending is not None else _exit_code(wps)
+    ended = state.ending.reason if state.ending is not None else ""
+    return RunResult(code, wps, reasons, known, ended=ended, resting=rests)
+
+
+def _why(wp: WorkPackage, waits: Mapping[str, str]) -> str:
+    if wp.at_work:
+        return f"was {wp.phase} when the run ended; what the host made of that is not known"
+    return waits.get(wp.id) or _why_open(wp)
 
 
 def _well(wp: WorkPackage) -> bool:
@@ -90,15 +79,8 @@ def _exit_code(wps: Sequence[WorkPackage]) -> int:
     return 1 if any(one.result in ended for one in wps) else 6
 
 
-def begins_something(event: Event, command: Command) -> bool:
-    """Tell whether a run that only waits for its agents must leave this command to the next start."""
-    begun = Claim | ClaimReview | OpenAttempt | RunGates
-    return isinstance(event, AttemptOpened) or isinstance(command, begun)
-
-
-def first_error(group: ExceptionGroup[Exception]) -> Exception:
+def first_error(error: Exception) -> Exception:
     """Choose the exception to report: one of ours if there is one, as it says what to do."""
-    chosen: Exception = group.subgroup(OrchestratorError) or group
-    while isinstance(chosen, ExceptionGroup):
-        chosen = chosen.exceptions[0]
-    return chosen
+    while isinstance(error, ExceptionGroup):
+        error = (error.subgroup(OrchestratorError) or error).exceptions[0]
+    return error

@@ -12,9 +12,9 @@ from typing import Literal
 import anyio.to_thread
 from pydantic import TypeAdapter
 
-from spec_kitty_orchestrator.agents.fit import bounded, report_misfits
+from spec_kitty_orchestrator.agents.fit import report_misfits
 from spec_kitty_orchestrator.agents.spec import USAGE_FILE, Agent, AgentCommand
-from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role
+from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role, within_bounds
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine import files
 from spec_kitty_orchestrator.machine.redaction import REDACTED, Redactor, is_secret_name
@@ -90,7 +90,7 @@ def read_result(directory: Path, attempt: str) -> AgentReport | None:
         record = _RESULT.validate_json(files.read_record(directory / "result.json"))
     except (OSError, ValueError):
         return None
-    return bounded(record.report) if record.attempt == attempt else None
+    return within_bounds(record.report) if record.attempt == attempt else None
 
 
 def read_report(directory: Path, agent: Agent, exit_code: int | None, redactor: Redactor) -> AgentReport:
@@ -103,7 +103,9 @@ def read_report(directory: Path, agent: Agent, exit_code: int | None, redactor: 
         if wrong:
             detail = redactor.text(f"the agent's report cannot be used: {'; '.join(wrong)}")
             return AgentReport(Outcome.CRASHED, detail=detail)
-        return bounded(replace(report, text=redactor.text(report.text), detail=redactor.text(report.detail)))
+        return within_bounds(
+            replace(report, text=redactor.text(report.text), detail=redactor.text(report.detail))
+        )
     except Exception as error:  # noqa: BLE001 - agents can be plug-ins; their bugs must not end the run
         detail = redactor.text(f"the output could not be read: {error!r}")
         return AgentReport(Outcome.CRASHED, detail=detail)

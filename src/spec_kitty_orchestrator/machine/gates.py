@@ -15,8 +15,8 @@ import anyio
 import anyio.to_thread
 
 from spec_kitty_orchestrator.core.events import GateBroken, GateFailed, GatesPassed, GatesStopped
-from spec_kitty_orchestrator.core.gates import Gate, GateResult, GateStanding
-from spec_kitty_orchestrator.core.model import Workspace
+from spec_kitty_orchestrator.core.model import GateResult, Workspace
+from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine import gate_files, process
@@ -25,7 +25,7 @@ from spec_kitty_orchestrator.machine.gate_files import BROKEN, FAILED, PASSED, S
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.scrub import scrub_directory
 from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S, Grace, Running, stop, stop_running, sweep
-from spec_kitty_orchestrator.ports import GateReport
+from spec_kitty_orchestrator.ports import GateProgress, GateReport
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
 """What a shell exits with when it cannot run a command."""
@@ -62,7 +62,7 @@ class LocalGates:
         self._running: dict[Path, Running] = {}
         self._stop_grace_s: float | None = None
 
-    async def settle(self, wp_id: str, workspace: Workspace, head: str, turn: int) -> GateStanding:
+    async def settle(self, wp_id: str, workspace: Workspace, head: str, turn: int) -> GateProgress:
         """Stop every gate of the work package that is no part of this turn, and say how far the turn is."""
         begun = await anyio.to_thread.run_sync(gate_files.begun, self._root, self._mission, wp_id)
         tree, running, stopped = "", False, 0
@@ -82,7 +82,7 @@ class LocalGates:
                 await sweep(record.attempt)
             await self._record(directory, record, Ending(STOPPED, "it was no longer wanted"))
             stopped += 1
-        return GateStanding(tree, running, stopped)
+        return GateProgress(tree, running, stopped)
 
     async def run(
         self,
@@ -93,6 +93,7 @@ class LocalGates:
         turn: int,
         tree: str,
         moved: Callable[[], Awaitable[str]],
+        begun: Callable[[str, str], Awaitable[None]],
     ) -> GateReport:
         """Run the gates up to the first that does not pass, or go on with them after a crash.
 
@@ -112,7 +113,7 @@ class LocalGates:
             except OSError as error:
                 raise WorkspaceError(f"cannot prepare gate {gate.name} of {wp_id}: {error}") from error
             tree = record.tree
-            ending = await self._one(gate, directory, record, moved)
+            ending = await self._one(gate, directory, record, moved, begun)
             log = str(directory)
             result = GateResult(gate.name, gate.command, head, ending.kind == PASSED, ending.seconds, log)
             if ending.kind == STOPPED:
@@ -126,7 +127,12 @@ class LocalGates:
         return GateReport(GatesPassed(tuple(results)), tree)
 
     async def _one(
-        self, gate: Gate, directory: Path, record: GateRecord, moved: Callable[[], Awaitable[str]]
+        self,
+        gate: Gate,
+        directory: Path,
+        record: GateRecord,
+        moved: Callable[[], Awaitable[str]],
+        begun: Callable[[str, str], Awaitable[None]],
     ) -> Ending:
         saved = await anyio.to_thread.run_sync(gate_files.read_ending, directory)
         if saved is not None:
@@ -135,6 +141,7 @@ class LocalGates:
             case process.NeverStarted() if self._stop_grace_s is not None:
                 return Ending(STOPPED, "the run was stopped before it began")
             case process.NeverStarted():
+                await begun(gate.name, str(directory))
                 ending = await self._begin(gate, directory, record)
             case process.Alive(child):
                 _log.info("gate re-attached", gate=gate.name, directory=str(directory), pid=child.pid)

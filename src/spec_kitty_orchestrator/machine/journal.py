@@ -21,6 +21,7 @@ from anyio import to_thread
 from pydantic import Field, TypeAdapter, ValidationError
 
 from spec_kitty_orchestrator.core.events import Event
+from spec_kitty_orchestrator.core.run_events import RunEvent
 from spec_kitty_orchestrator.errors import JournalError
 from spec_kitty_orchestrator.machine.files import make_hidden_folder
 from spec_kitty_orchestrator.ports import Line
@@ -30,10 +31,12 @@ SCHEMA = 2
 
 Value = TypeVar("Value")
 
-_EVENT: Final = TypeAdapter[Event](Annotated[Event, Field(discriminator="kind")])
+_EVENT: Final = TypeAdapter[Event | RunEvent](Annotated[Event | RunEvent, Field(discriminator="kind")])
 _LINES: Final = {kind.line: TypeAdapter[Line](kind) for kind in Line.__args__}
 
-WORDS: Final = frozenset({"text", "detail", "message", "note", "summary", "reason", "output", "tail"})
+WORDS: Final = frozenset(
+    {"text", "detail", "message", "note", "summary", "reason", "reasons", "why", "output", "tail", "titles"}
+)
 """Fields that hold what somebody said, and are redacted; names, paths and commits are never touched."""
 
 PATHS: Final = frozenset({"path", "prompt_path", "directory", "log"})
@@ -249,7 +252,7 @@ def _cleaned(value: object, clean: Callable[[str], str], *, said: bool = False) 
     if isinstance(value, str):
         return clean(value) if said else value
     if isinstance(value, Mapping):
-        return {key: _cleaned(item, clean, said=key in WORDS) for key, item in value.items()}
+        return {key: _cleaned(item, clean, said=said or key in WORDS) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_cleaned(item, clean, said=said) for item in value]
     return value
@@ -269,7 +272,7 @@ def _with_paths(value: Value, change: Callable[[str], str]) -> Value:
     return replace(value, **new) if new != old else value
 
 
-def _event(record: object) -> Event:
+def _event(record: object) -> Event | RunEvent:
     try:
         return _EVENT.validate_python(record)
     except ValidationError as error:

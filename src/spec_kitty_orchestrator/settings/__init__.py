@@ -15,7 +15,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from spec_kitty_orchestrator.core.gates import LONGEST_TIMEOUT_S
+from spec_kitty_orchestrator.core.policy import LONGEST_GATE_S
 from spec_kitty_orchestrator.quantities import (
     dollars,
     many,
@@ -249,7 +249,7 @@ class GateSection(Section):
 
     name: Annotated[str, AfterValidator(_gate_name)]
     command: Command
-    timeout: Duration = LONGEST_TIMEOUT_S
+    timeout: Duration = LONGEST_GATE_S
 
 
 def _apart(gates: tuple[GateSection, ...]) -> tuple[GateSection, ...]:

@@ -9,9 +9,9 @@ from uuid import uuid4
 import anyio
 
 from spec_kitty_orchestrator.agents.spec import Agent
-from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role, Ruling, Workspace
-from spec_kitty_orchestrator.core.report import read_report
-from spec_kitty_orchestrator.core.verdict import read_verdict
+from spec_kitty_orchestrator.core.implementing import read_report
+from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role, Workspace
+from spec_kitty_orchestrator.core.verdict import Ruling, read_verdict
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.ports import AgentRunner, AttemptRequest

@@ -6,7 +6,8 @@ What the host would let by for evidence, a reference of feedback or force is ref
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from spec_kitty_orchestrator.core.model import APPROVED, CHANGES_REQUESTED, Lane, PolicyMetadata
+from spec_kitty_orchestrator.core.model import Lane, PolicyMetadata
+from spec_kitty_orchestrator.core.verdict import APPROVED, CHANGES_REQUESTED
 from spec_kitty_orchestrator.ports import ReviewResult
 
 EDGES: Mapping[Lane, frozenset[Lane]] = {

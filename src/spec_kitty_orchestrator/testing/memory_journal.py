@@ -7,9 +7,8 @@ from datetime import UTC, datetime, timedelta
 import anyio
 import anyio.lowlevel
 
-from spec_kitty_orchestrator.core.events import Event
-from spec_kitty_orchestrator.core.model import WorkPackage
-from spec_kitty_orchestrator.ports import Line, RunStarted
+from spec_kitty_orchestrator.core.run_state import RunState
+from spec_kitty_orchestrator.ports import Entry, Line, RunStarted
 
 
 class MemoryJournal:
@@ -56,15 +55,22 @@ class LoopClock:
 
 
 class Watcher:
-    """Implements the port `Observer` and keeps what it was told."""
+    """Implements the port `Observer` and keeps what it was told; `state` is the last one."""
 
     def __init__(self) -> None:
-        self.events: list[tuple[str, Event]] = []
+        self.entries: list[Entry] = []
         self.messages: list[str] = []
+        self.state: RunState | None = None
 
-    def saw(self, wp: WorkPackage, event: Event) -> None:
-        """Keep the event."""
-        self.events.append((wp.id, event))
+    @property
+    def events(self) -> list[tuple[str, object]]:
+        """The events, each with the id of its work package, "" for the run's."""
+        return [(one.wp_id, one.event) for one in self.entries]
+
+    def saw(self, state: RunState, entry: Entry) -> None:
+        """Keep the event, and the state that it led to."""
+        self.entries.append(entry)
+        self.state = state
 
     def said(self, message: str) -> None:
         """Keep the message."""

@@ -8,14 +8,7 @@ from dataclasses import dataclass, field
 import anyio
 import anyio.lowlevel
 
-from spec_kitty_orchestrator.core.model import (
-    AgentReport,
-    Attempt,
-    Outcome,
-    PolicyMetadata,
-    Role,
-    Usage,
-)
+from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, PolicyMetadata, Role, Usage
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.fake_workspaces import FakeWorkspaces
 

@@ -9,9 +9,9 @@ import anyio
 import anyio.lowlevel
 
 from spec_kitty_orchestrator.core.events import GateBroken, GateFailed, GatesPassed, GatesStopped
-from spec_kitty_orchestrator.core.gates import Gate, GateResult, GateStanding
-from spec_kitty_orchestrator.core.model import Workspace
-from spec_kitty_orchestrator.ports import GateReport
+from spec_kitty_orchestrator.core.model import GateResult, Workspace
+from spec_kitty_orchestrator.core.policy import Gate
+from spec_kitty_orchestrator.ports import GateProgress, GateReport
 from spec_kitty_orchestrator.testing.fake_workspaces import FakeWorkspaces
 
 
@@ -66,7 +66,7 @@ class ScriptedGates:
         self._reports: dict[tuple[str, str, int], GateReport] = {}
         self._stop = anyio.Event()
 
-    async def settle(self, wp_id: str, workspace: Workspace, head: str, turn: int) -> GateStanding:
+    async def settle(self, wp_id: str, workspace: Workspace, head: str, turn: int) -> GateProgress:
         """Say how far the turn is, and give up the others of the work package."""
         await anyio.lowlevel.checkpoint()
         key = (wp_id, head, turn)
@@ -74,7 +74,7 @@ class ScriptedGates:
         for one in stale:
             self._report(one, GateReport(GatesStopped(), self._started[one][2]))
         tree = self._started[key][2] if key in self._started else ""
-        return GateStanding(tree, bool(tree) and key not in self._reports, len(stale))
+        return GateProgress(tree, bool(tree) and key not in self._reports, len(stale))
 
     async def run(
         self,
@@ -85,6 +85,7 @@ class ScriptedGates:
         turn: int,
         tree: str,
         moved: Callable[[], Awaitable[str]],
+        begun: Callable[[str, str], Awaitable[None]],
     ) -> GateReport:
         """Start the turn, or wait for it if it was started before."""
         await anyio.lowlevel.checkpoint()
@@ -97,6 +98,8 @@ class ScriptedGates:
             self.runs[key] += 1
             self.running.append(wp_id)
             self._started[key] = (anyio.current_time(), self.script(*key), tree)
+            if self.gates:
+                await begun(self.gates[0].name, f"/logs/{wp_id}")
         began, check, tree = self._started[key]
         with anyio.move_on_after(max(0.0, began + check.seconds - anyio.current_time())):
             await self._stop.wait()

@@ -14,8 +14,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from spec_kitty_orchestrator.core.events import Event
-from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase, WorkPackage
+from spec_kitty_orchestrator.core.describe import describe
+from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase
+from spec_kitty_orchestrator.core.run_events import Waiting
+from spec_kitty_orchestrator.core.run_state import RunState
+from spec_kitty_orchestrator.core.work_package import WorkPackage
+from spec_kitty_orchestrator.ports import Entry
 from spec_kitty_orchestrator.views import words
 
 SHORTEST_PAUSE_S = 0.25
@@ -55,13 +59,18 @@ class LiveView:
             for wp, lane in state.lanes.items()
         }
 
-    def saw(self, wp: WorkPackage, event: Event) -> None:  # noqa: ARG002 - the state says it all
-        """Remember the work package; the timer draws it."""
-        before = self._rows.get(wp.id)
-        if before is None or (before.phase, before.open_attempt) != (wp.phase, wp.open_attempt):
+    def saw(self, state: RunState, entry: Entry) -> None:
+        """Remember the work packages; the timer draws them. What concerns the whole run is a line above."""
+        wp = state.wps.get(entry.wp_id)
+        before = self._rows.get(entry.wp_id)
+        if wp is not None and (
+            before is None or (before.phase, before.open_attempt) != (wp.phase, wp.open_attempt)
+        ):
             self._since[wp.id] = self._clock()
-        self._rows[wp.id] = wp
+        self._rows = dict(state.wps)
         self._stale.set()
+        if not entry.wp_id and not isinstance(entry.event, Waiting):
+            self.said(describe(entry.event))
 
     def said(self, message: str) -> None:
         """Print one line above the table."""
@@ -84,7 +93,7 @@ class LiveView:
     def table(self) -> Table:
         """Build the table as it stands."""
         complete = sum(wp.lane.complete for wp in self._rows.values())
-        spent = words.elapsed(self._clock() - self._started)
+        spent = words.duration(self._clock() - self._started)
         table = Table(
             title=Text(f"{self._mission}: {complete} of {len(self._rows)} approved or done, {spent}"),
             title_justify="left",
@@ -114,8 +123,8 @@ class LiveView:
             Text(wp.phase),
             Text(str(len(wp.attempts) or "")),
             Text(words.clean(attempt.agent) if attempt else ""),
-            Text(words.elapsed(self._clock() - since) if running and since is not None else ""),
-            Text(words.note(wp.rests or wp.note) or _waits_for(wp, self._rows)),
+            Text(words.duration(self._clock() - since) if running and since is not None else ""),
+            Text(words.note(wp.turn.waits or wp.note) or _waits_for(wp, self._rows)),
         )
 
 

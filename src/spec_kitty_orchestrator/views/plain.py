@@ -8,8 +8,12 @@ from datetime import UTC, datetime
 import anyio
 from rich.console import Console
 
-from spec_kitty_orchestrator.core.events import Event
-from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase, WorkPackage
+from spec_kitty_orchestrator.core.describe import describe
+from spec_kitty_orchestrator.core.events import Resolving, WorkspaceResolved
+from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase
+from spec_kitty_orchestrator.core.run_state import RunState
+from spec_kitty_orchestrator.core.work_package import WorkPackage
+from spec_kitty_orchestrator.ports import Entry
 from spec_kitty_orchestrator.views import words
 
 HEARTBEAT_S = 60.0
@@ -33,10 +37,13 @@ class PlainView:
         lanes = ", ".join(f"{counts[lane]} {lane}" for lane in Lane if counts[lane])
         self._print("run", f"{state.slug}: {words.count(len(state.lanes), 'work package')}: {lanes}")
 
-    def saw(self, wp: WorkPackage, event: Event) -> None:
-        """Print one line for the event."""
-        self._remember(wp)
-        self._print(wp.id, words.tell(wp, event))
+    def saw(self, state: RunState, entry: Entry) -> None:
+        """Print one line for the event; what the host is asked for every work package goes without one."""
+        wp = state.wps.get(entry.wp_id)
+        if wp is not None:
+            self._remember(wp)
+        if not isinstance(entry.event, Resolving | WorkspaceResolved):
+            self._print(entry.wp_id or "run", describe(entry.event, wp, entry.took_s))
 
     def said(self, message: str) -> None:
         """Print one line that concerns the whole run."""
@@ -52,7 +59,7 @@ class PlainView:
         """Print which agents run, and for how long."""
         now = self._now()
         running = [
-            f"{wp} {what} for {words.elapsed((now - since).total_seconds())}"
+            f"{wp} {what} for {words.duration((now - since).total_seconds())}"
             for wp, (what, since) in sorted(self._at_work.items())
         ]
         self._print("run", "in work: " + ", ".join(running) if running else "nothing is in work")
@@ -62,7 +69,7 @@ class PlainView:
             self._at_work.pop(wp.id, None)
             return
         attempt = wp.open_attempt
-        what = wp.rests or (f"{wp.phase} by {attempt.agent}" if attempt else str(wp.phase))
+        what = wp.turn.waits or (f"{wp.phase} by {attempt.agent}" if attempt else str(wp.phase))
         if self._at_work.get(wp.id, ("",))[0] != what:
             self._at_work[wp.id] = (what, self._now())
 

@@ -13,8 +13,8 @@ import pytest
 
 from spec_kitty_orchestrator.agents import find
 from spec_kitty_orchestrator.agents.spec import AgentSettings, Assignment
-from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Ruling, Verdict
-from spec_kitty_orchestrator.core.verdict import read_verdict
+from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role
+from spec_kitty_orchestrator.core.verdict import Ruling, Verdict, read_verdict
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "scenario.toml"
 HEAD = "0123456789abcdef0123456789abcdef01234567"

@@ -1,0 +1,244 @@
+"""One event -> one line of English: for people who watch, and for the story that a bug is reported with.
+
+Text of agents, the host and hooks can hold escape sequences, line breaks and markup: it passes `clean`.
+"""
+
+import re
+from collections.abc import Iterable
+
+from spec_kitty_orchestrator.core import events, run_events
+from spec_kitty_orchestrator.core.model import Attempt, GateResult, Lane, Outcome, Role, Usage
+from spec_kitty_orchestrator.core.verdict import Ruling, Verdict
+from spec_kitty_orchestrator.core.work_package import WorkPackage
+
+LONGEST_LINE = 400
+LONGEST_QUOTE = 160
+SHA_LENGTH = 10
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
+_SHA = re.compile(r"\b[0-9a-f]{40}\b")
+
+ENDS = {
+    Outcome.OK: "finished",
+    Outcome.FAILED: "failed",
+    Outcome.RATE_LIMITED: "hit its rate limit",
+    Outcome.OVERLOADED: "found its model overloaded",
+    Outcome.AUTH: "is not logged in",
+    Outcome.INVALID_REQUEST: "was refused its request",
+    Outcome.BUDGET: "reached its cost limit",
+    Outcome.TIMEOUT: "ran out of time and was stopped",
+    Outcome.STALLED: "showed no sign of life and was stopped",
+    Outcome.CRASHED: "crashed",
+    Outcome.CANCELED: "was stopped with the run",
+    Outcome.LOST: "was lost in an interruption; its work is kept",
+}
+
+
+def clean(text: str, limit: int = LONGEST_LINE) -> str:
+    """Make one printable line of at most `limit` characters out of anything."""
+    line = " ".join(_UNPRINTABLE.sub(" ", text).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def short(sha: str) -> str:
+    """Shorten a commit's name for people."""
+    return sha[:SHA_LENGTH]
+
+
+def duration(seconds: float) -> str:
+    """Write a span of time: ``9.9s``, ``12s``, ``3m 05s``, ``2h 10m``."""
+    if 0 < seconds < 10:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(int(max(seconds, 0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h {minutes:02}m"
+    return f"{minutes}m {rest:02}s" if minutes else f"{rest}s"
+
+
+def count(number: int, noun: str) -> str:
+    """Write ``1 file`` or ``2 files``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def last_line(text: str) -> str:
+    """Return the last line that is not empty, "" if there is none."""
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "")
+
+
+def tell(wp: WorkPackage, event: events.Event) -> str:
+    """Return `event` with the phase it met, for a story."""
+    return f"{wp.phase}: {describe(event, wp)}"
+
+
+def describe(event: run_events.AnyEvent, wp: WorkPackage | None = None, took_s: float = 0.0) -> str:
+    """Say in one bounded, printable line what happened.
+
+    Args:
+        event: of a work package or of the run.
+        wp: the work package that it happened to, None for an event of the run.
+        took_s: how long what led to it took, in seconds; 0 if that is not known.
+    """
+    words = _of_run(event) if isinstance(event, run_events.RunEvent) else _of_wp(event, wp, took_s)
+    return clean(_SHA.sub(lambda found: short(found.group()), words))
+
+
+def _of_run(event: run_events.RunEvent) -> str:
+    match event:
+        case run_events.Waiting(reasons=reasons):
+            return "; ".join(f"{wp_id} {why}" for wp_id, why in reasons.items() if why) or "nobody waits"
+        case run_events.ResourcesShort(reason=reason):
+            return f"nothing new starts: {reason}" if reason else "the machine has room again; work goes on"
+        case run_events.AgentSuspended(agent=agent, reason=reason):
+            return f"{agent} rests: {reason}"
+        case run_events.AgentBack(agent=agent):
+            return f"{agent} works again"
+        case run_events.BudgetNearing(text=text):
+            return f"the budget is nearly used up: {text}"
+        case run_events.ClockJumped(seconds=seconds):
+            return f"the machine slept, or its clock was set, for {duration(seconds)}"
+        case run_events.Signaled(number=number, drain=drain):
+            does = "running agents may end, nothing new starts" if drain else "agents are stopped"
+            return f"signal {number}: {does}"
+        case run_events.Ending(reason=reason):
+            return f"the run ends: {reason}"
+        case run_events.Failed(message=message):
+            return f"the run ends, because something is broken: {message}"
+
+
+def _of_wp(event: events.Event, wp: WorkPackage | None, took_s: float) -> str:
+    match event:
+        case events.Resolving():
+            return "spec-kitty is asked for its workspace"
+        case events.WorkspaceResolved(workspace=workspace):
+            return f"its workspace is {workspace.key}"
+        case events.LaneSeen(lane=lane):
+            return f"is {lane} on the host"
+        case events.Scheduled(workspace=workspace, ahead=ahead):
+            return f"{'is claimed ahead of a slot' if ahead else 'has a slot'}, in {workspace.key}"
+        case events.Deferred(reason=reason):
+            return f"gave its slot back: {reason}"
+        case events.Assigned(role=role, agent=agent, why=why):
+            return f"{agent} is to {role}" + (f" ({why})" if why else "")
+        case events.Claimed(head=head):
+            return f"claimed on the host; work begins at {short(head)}"
+        case events.AttemptOpened(attempt=attempt, rescued=rescued):
+            kept = f"; leftovers of the last attempt are saved as {rescued}" if rescued else ""
+            return _opened(attempt) + kept
+        case events.AgentExited():
+            return _exited(event, _attempt(wp, event.attempt_id), took_s)
+        case events.Committed(evidence=evidence):
+            return _committed(evidence.base, evidence.head, evidence.stat, evidence.left_out, wp)
+        case events.CommitRefused(message=message):
+            return f"the commit was refused, back to the implementer: {message}"
+        case events.GateBegun(name=name, head=head):
+            return f"gate {name} runs on {short(head)}"
+        case events.GatesPassed(results=results):
+            return f"gates green: {_seconds(results)}" if results else "there are no gates to pass"
+        case events.GateFailed(result=result, tail=tail):
+            after, said = duration(result.seconds), last_line(tail) or "(no output)"
+            return f"gate {result.name} is red after {after}: {said}; logs in {_below(result.log)}"
+        case events.GateBroken(who=who, reason=reason, log=log):
+            where = f"; logs in {_below(log)}" if log else ""
+            return f"{who} could not run, a person must look: {reason}{where}"
+        case events.GatesStopped():
+            return "the gates were stopped with the run; they run again at the next start"
+        case events.HeadMoved(head=head):
+            return f"the branch moved to {short(head)}; its gates run there"
+        case events.Submitted():
+            return "handed over for review"
+        case events.SubtasksTicked(ids=ids):
+            return f"ticked {', '.join(ids)}, as the implementer reported"
+        case events.ReviewClaimed(head=head):
+            return f"review of {short(head)} claimed on the host"
+        case events.Recorded(lane=lane, rescued=rescued):
+            return _recorded(lane) + (f"; files left out are saved as {rescued}" if rescued else "")
+        case events.Parked(rescued=rescued, reason=reason):
+            return f"needs you: {reason}" + (f"; uncommitted work is saved as {rescued}" if rescued else "")
+        case events.HostRefused():
+            return _refused(event)
+        case events.BudgetSpent(reason=reason):
+            return f"needs you: {reason}"
+        case events.WorkspaceFailed(message=message):
+            return f"git or the disk refused: {message}"
+        case events.Retried(note=note):
+            return f"put back to work by a person{f': {note}' if note else ''}"
+        case events.Skipped(note=note):
+            return f"left out by a person{f': {note}' if note else ''}"
+
+
+def _attempt(wp: WorkPackage | None, attempt_id: str) -> Attempt | None:
+    return next((one for one in wp.attempts if one.id == attempt_id), None) if wp is not None else None
+
+
+def _opened(attempt: Attempt) -> str:
+    logs = f"attempt {attempt.number}, logs in {_below(attempt.directory)}"
+    if attempt.role is Role.REVIEW:
+        return f"{attempt.agent} reviews {short(attempt.head)}, {logs}"
+    continued = ", continuing its session" if attempt.session else ""
+    return f"{attempt.agent} implements, {logs}{continued}"
+
+
+def _exited(event: events.AgentExited, attempt: Attempt | None, took_s: float) -> str:
+    report = event.report
+    agent = attempt.agent if attempt is not None else "an agent"
+    after = f" after {duration(took_s)}" if took_s else ""
+    used = f"{after}{_used(report.usage)}" + (f" (attempt {attempt.number})" if attempt is not None else "")
+    if event.tampered:
+        return f"{agent}'s review does not count: {', '.join(event.tampered)}"
+    if report.outcome is Outcome.OK and event.verdict is not None:
+        return _judged(agent, event.verdict, used)
+    said = f": {clean(report.detail, LONGEST_QUOTE)}" if report.detail else ""
+    return f"{agent} {ENDS[report.outcome]}{used}{said}"
+
+
+def _judged(agent: str, verdict: Verdict, used: str) -> str:
+    said = f": {clean(verdict.summary, LONGEST_QUOTE)}" if verdict.summary else ""
+    if verdict.ruling is Ruling.APPROVED:
+        return f"{agent} approved {short(verdict.head)}{used}"
+    if verdict.ruling is Ruling.UNUSABLE:
+        return f"{agent} gave no usable verdict{used}{said}"
+    findings = f" ({count(len(verdict.findings), 'finding')})" if verdict.findings else ""
+    return f"{agent} asks for changes of {short(verdict.head)}{used}{said}{findings}"
+
+
+def _used(usage: Usage) -> str:
+    if usage.cost_usd is not None:
+        return f", ${usage.cost_usd:.2f}"
+    tokens = usage.input_tokens + usage.output_tokens
+    return f", {tokens / 1000:.0f}k tokens" if tokens >= 1000 else f", {tokens} tokens" if tokens else ""
+
+
+def _committed(base: str, head: str, stat: str, left_out: Iterable[str], wp: WorkPackage | None) -> str:
+    unchanged = base == head or (wp is not None and wp.attempts and wp.attempts[-1].head == head)
+    summed = last_line(stat)
+    changed = f": {clean(summed, LONGEST_QUOTE)}" if "changed" in summed else ""
+    words = "nothing changed, so nothing to commit" if unchanged else f"committed {short(head)}{changed}"
+    listed = ", ".join(left_out)
+    return f"{words}; not committed: {listed}" if listed else words
+
+
+def _seconds(results: Iterable[GateResult]) -> str:
+    return ", ".join(f"{one.name} {duration(one.seconds)}" for one in results)
+
+
+def _recorded(lane: Lane) -> str:
+    if lane.complete:
+        return f"{lane}: approved, and recorded on the host"
+    if lane is Lane.BLOCKED:
+        return "blocked: the last rejection is recorded on the host"
+    return "back to its implementer, recorded on the host"
+
+
+def _refused(event: events.HostRefused) -> str:
+    if event.call == "transition" and "subtask" in event.message.lower():
+        return "subtasks are not ticked yet"
+    if event.code == events.NO_REPLY:
+        return f"the host gave no answer to {event.call} (the lane is {event.lane}): {event.message}"
+    return f"the host refused {event.call} (the lane is {event.lane}): {event.message}"
+
+
+def _below(directory: str) -> str:
+    """Shorten a path to what lies in the repository."""
+    _, found, rest = directory.rpartition("/.kittify/")
+    return f".kittify/{rest}" if found else directory

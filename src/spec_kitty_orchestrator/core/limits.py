@@ -1,0 +1,289 @@
+"""Quotas, places at agents and budgets, as folds: may this attempt start, with whom, and at which cost.
+
+A quota that is used up says nothing about the work, so it charges no attempt: its agent rests for everybody,
+then one attempt tries it before the others do.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from spec_kitty_orchestrator.core import commands, events, run_events
+from spec_kitty_orchestrator.core.attempts import why_another
+from spec_kitty_orchestrator.core.lifecycle import begins_something
+from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage, total
+from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit
+from spec_kitty_orchestrator.core.run_state import Probe, Quota, RunState
+from spec_kitty_orchestrator.core.work_package import Grant, WorkPackage, next_agent, order
+
+FIRST_REST_S = 60.0
+"""How long an agent rests that does not tell when its limit ends; it doubles with every limit in a row."""
+LONGEST_REST_S = 1800.0
+
+PROBE_S = 120.0
+"""How long an attempt must run without meeting the limit before others of its agent follow."""
+
+WARN_AT = 0.8
+"""The part of a budget at which people are warned."""
+
+NO_BUDGET = Budget()
+
+EXIT_BUDGET = 7
+"""What the run may spend is spent."""
+
+EXIT_QUOTA = 75
+"""The run waits for quotas longer than it may, or is to end at the first one that is used up."""
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Nobody may work before `until`, when `agent` may; `probing` if an attempt tries its quota then."""
+
+    agent: str
+    until: datetime
+    probing: bool = False
+
+    @property
+    def reason(self) -> str:
+        """Say what is waited for."""
+        if self.probing:
+            return f"waits for {self.agent}: an attempt tries whether its quota is back"
+        return f"waits for {self.agent}: {used_up(self.until)}"
+
+
+def used_up(until: datetime) -> str:
+    """Say until when a quota is used up."""
+    return f"its quota is used up until {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def resting(state: RunState, now: datetime) -> dict[str, datetime]:
+    """Return the agents that rest at this time, and until when."""
+    return {agent: one.until for agent, one in state.quotas.items() if now < one.until}
+
+
+def follow(
+    state: RunState, before: WorkPackage, wp: WorkPackage, event: events.Event, at: datetime
+) -> RunState:
+    """Return what is known of the quotas once `event` made `wp` of the work package that was `before`."""
+    quotas, probes = dict(state.quotas), dict(state.probes)
+    waited_s = state.waited_for_quotas_s
+    if isinstance(event, events.Assigned) and event.agent in quotas and not quotas[event.agent].back:
+        probes.setdefault(event.agent, Probe(wp.id, at + timedelta(seconds=PROBE_S)))
+    attempt = before.open_attempt
+    if isinstance(event, events.AgentExited) and attempt is not None and attempt.id == event.attempt_id:
+        _note(quotas, attempt.agent, event.report, at)
+        if event.report.outcome is not Outcome.RATE_LIMITED:
+            waited_s = 0.0
+    for agent, probe in list(probes.items()):
+        if probe.wp_id == wp.id and not _has_attempt(wp, agent):
+            del probes[agent]
+            if agent in quotas and at >= probe.ends:
+                quotas[agent] = replace(quotas[agent], back=quotas[agent].until <= at)
+    return replace(state, quotas=quotas, probes=probes, waited_for_quotas_s=waited_s)
+
+
+def _has_attempt(wp: WorkPackage, agent: str) -> bool:
+    open_one = wp.open_attempt
+    return open_one.agent == agent if open_one is not None else wp.turn.assigned and wp.turn.agent == agent
+
+
+def _note(quotas: dict[str, Quota], agent: str, report: AgentReport, at: datetime) -> None:
+    known = quotas.get(agent)
+    if report.outcome is Outcome.OK:
+        quotas.pop(agent, None)
+    if report.outcome is not Outcome.RATE_LIMITED:
+        return
+    told_s = report.retry_after_s or 0.0
+    if known is not None and at < known.until:
+        # Another attempt met the same limit; a longer time that it tells is the better knowledge.
+        until = max(known.until, at + timedelta(seconds=told_s))
+        quotas[agent] = replace(known, until=until, rest_s=max(known.rest_s, told_s))
+        return
+    strikes = known.strikes + 1 if known is not None else 1
+    rest_s = min(FIRST_REST_S * 2.0 ** min(strikes - 1, 10), LONGEST_REST_S)
+    # What the agent tells is believed, but not again once it was wrong.
+    rest_s = told_s if told_s and strikes == 1 else max(told_s, rest_s)
+    quotas[agent] = Quota(at + timedelta(seconds=rest_s), strikes, rest_s)
+
+
+def _rest(state: RunState, agent: str, wp_id: str, now: datetime) -> Rest | None:
+    quota, probe = state.quotas.get(agent), state.probes.get(agent)
+    if quota is None or quota.back:
+        return None
+    if now < quota.until:
+        return Rest(agent, quota.until)
+    if probe is not None and probe.wp_id != wp_id and now < probe.ends:
+        return Rest(agent, probe.ends, probing=True)
+    return None
+
+
+def _choose(state: RunState, agents: Iterable[str], wp_id: str, now: datetime) -> str | Rest:
+    rests: list[Rest] = []
+    for agent in agents:
+        rest = _rest(state, agent, wp_id, now)
+        if rest is None:
+            return agent
+        rests.append(rest)
+    return min(rests, key=lambda one: one.until)
+
+
+def who(state: RunState, wp: WorkPackage, role: Role, now: datetime) -> str | Rest:
+    """Return who makes the next attempt of a work package, or what is waited for."""
+    agents = order(wp, role, state.policy) or (next_agent(wp, role, state.policy),)
+    if state.policy.patience.on_rate_limit is not OnRateLimit.FALLBACK:
+        agents = agents[:1]
+    usable = [one for one in agents if one == agents[0] or one not in wp.bounds.skipped_fallbacks]
+    return _choose(state, usable, wp.id, now)
+
+
+def rest_of_new_work(state: RunState, now: datetime) -> Rest | None:
+    """Return what a work package that nobody has begun waits for, None if somebody may implement it."""
+    agents, fallback = state.policy.impl_agents, state.policy.patience.on_rate_limit is OnRateLimit.FALLBACK
+    found = _choose(state, agents if fallback else agents[:1], "", now)
+    return found if isinstance(found, Rest) else None
+
+
+def has_place(state: RunState, agent: str, wp: WorkPackage) -> bool:
+    """Tell whether an agent may run one more attempt; who waits for it longer comes first."""
+    most = state.policy.max_per_agent.get(agent)
+    if most is None or (wp.at_work and wp.turn.agent == agent):
+        return True
+    if state.places_taken(agent, wp.id) >= most:
+        return False
+    waiting = [
+        one.turn.queued_at
+        for one in state.left
+        if one.turn.queued_for == agent
+        and one.id != wp.id
+        and one.turn.queued_at is not None
+        # Who may not begin while the machine is short of something is in nobody's way.
+        and not (one.untried and state.short_of)
+    ]
+    free = most - state.places_taken(agent, wp.id)
+    if wp.turn.queued_for == agent and wp.turn.queued_at is not None:
+        waiting = [one for one in waiting if one < wp.turn.queued_at]
+    return len(waiting) < free
+
+
+def no_place(state: RunState, agent: str) -> str:
+    """Say that an agent has no place for another attempt."""
+    return f"waits for {agent}: at most {state.policy.max_per_agent[agent]} at once"
+
+
+def admission(
+    state: RunState, wp_id: str, command: commands.Command, event: run_events.AnyEvent, now: datetime
+) -> events.Event | None:
+    """Return what happens instead of `command`, which follows `event`; None if it may be performed."""
+    wp = state.wps.get(wp_id)
+    if wp is None or wp.turn.grant is None or isinstance(event, run_events.RunEvent):
+        return None
+    if isinstance(command, commands.Resolve):
+        return None
+    closes = state.signals or state.ending or state.failure
+    if closes and (state.stopping or begins_something(command, event)):
+        return events.Deferred(closing_reason(state))
+    if wp.turn.grant is Grant.CLAIM_AHEAD and not isinstance(command, commands.Claim | commands.Park):
+        return events.Deferred("is claimed ahead and waits for a slot")
+    if not isinstance(command, commands.OpenAttempt) or wp.turn.assigned:
+        return None
+    ending = out_of_budget(state, now)
+    if ending is not None:
+        return events.Deferred(ending.reason)
+    too_much = over(state.policy.budget, wp)
+    if too_much:
+        return events.BudgetSpent(too_much)
+    found = who(state, wp, command.role, now)
+    if isinstance(found, Rest):
+        return events.Deferred(found.reason, found.until, quota=True)
+    if not has_place(state, found, wp):
+        return events.Deferred(no_place(state, found), agent=found)
+    cap = left(state.policy.budget, state.spent, wp)
+    return events.Assigned(command.role, found, why_another(wp, command.role, found), cap)
+
+
+def closing_reason(state: RunState) -> str:
+    """Say why nothing new begins."""
+    if state.failure is not None:
+        return f"the run ends: {state.failure.message}"
+    return state.ending.reason if state.ending is not None else "the run was interrupted"
+
+
+def out_of_budget(state: RunState, now: datetime) -> run_events.Ending | None:
+    """Return how the run ends because of its budget, None if it goes on."""
+    for part in _parts(state, now):
+        if part.share >= 1.0:
+            reason = f"the budget is used up: {part.text}; a start with a higher limit goes on"
+            return run_events.Ending(EXIT_BUDGET, reason, state.policy.budget.hard)
+    return None
+
+
+def warnings(state: RunState, now: datetime) -> list[run_events.BudgetNearing]:
+    """Return the limits that are nearly used up and of which nobody was warned."""
+    return [
+        run_events.BudgetNearing(one.name, one.text)
+        for one in _parts(state, now)
+        if one.share >= WARN_AT and one.name not in state.nearing
+    ]
+
+
+def out_of_patience(state: RunState, now: datetime, until: datetime) -> run_events.Ending | None:
+    """Return how a run ends that waits for nothing but quotas, None if it may wait until then."""
+    max_wait_s = state.policy.patience.max_wait_s
+    since = state.waits_for_quotas_since or now
+    if state.waited_for_quotas_s + (until - since).total_seconds() <= max_wait_s:
+        return None
+    rests = "; ".join(f"{agent}: {used_up(one)}" for agent, one in sorted(resting(state, now).items()))
+    reason = (
+        f"waiting for quotas would take longer than {max_wait_s / 3600:.3g} h ({rests or 'none is back yet'})"
+    )
+    return run_events.Ending(EXIT_QUOTA, reason)
+
+
+def budget_looks_at(state: RunState) -> list[datetime]:
+    """Return when the time of the run is worth a look: near its end, and at its end."""
+    limit_s = state.policy.budget.max_duration_s
+    if limit_s is None or state.began_at is None:
+        return []
+    return [state.began_at + timedelta(seconds=limit_s * part) for part in (WARN_AT, 1.0)]
+
+
+def over(budget: Budget, wp: WorkPackage) -> str:
+    """Say why a work package may cost no more, "" if it may."""
+    limit, cost = budget.max_cost_per_wp_usd, (wp.usage.cost_usd or 0.0) + wp.capped_usd
+    if limit is None or cost + 1e-9 < limit:
+        return ""
+    return f"it has cost ${cost:.2f} of ${limit:.2f}, the most for one work package"
+
+
+def left(budget: Budget, spent: Usage, wp: WorkPackage) -> float | None:
+    """Return what the next attempt of a work package may cost, in US dollars; None for any sum."""
+    of_wp = (wp.usage.cost_usd or 0.0) + wp.capped_usd
+    limits = ((budget.max_cost_usd, spent.cost_usd or 0.0), (budget.max_cost_per_wp_usd, of_wp))
+    return min((max(0.0, limit - used) for limit, used in limits if limit is not None), default=None)
+
+
+@dataclass(frozen=True)
+class _Part:
+    name: str
+    share: float
+    text: str
+
+
+def _parts(state: RunState, now: datetime) -> list[_Part]:
+    budget, parts = state.policy.budget, []
+    if budget == NO_BUDGET:
+        return []
+    spent = state.spent
+    if budget.max_cost_usd is not None:
+        cost, told = spent.cost_usd or 0.0, total(one.usage for one in state.wps.values()).cost_usd or 0.0
+        text = f"${told:.2f} of ${budget.max_cost_usd:.2f} are spent"
+        parts.append(_Part("cost", (cost + 1e-9) / budget.max_cost_usd, text))
+    if budget.max_tokens is not None:
+        tokens = spent.input_tokens + spent.output_tokens
+        text = f"{tokens} of {budget.max_tokens} tokens are used"
+        parts.append(_Part("tokens", tokens / budget.max_tokens, text))
+    if budget.max_duration_s is not None and state.began_at is not None:
+        elapsed_s = (now - state.began_at).total_seconds()
+        text = f"{elapsed_s / 60:.0f} of {budget.max_duration_s / 60:.0f} minutes are over"
+        parts.append(_Part("duration", (elapsed_s + 1e-6) / budget.max_duration_s, text))
+    return parts

@@ -1,0 +1,322 @@
+"""What a run knows of one work package, and what follows from it without a decision: who is next in a role.
+
+`step` makes each from the one before. The parts that start anew together are records of their own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from spec_kitty_orchestrator.core.model import (
+    Attempt,
+    GateResult,
+    ImplementReport,
+    Lane,
+    Outcome,
+    Phase,
+    Result,
+    Role,
+    Usage,
+    Workspace,
+)
+from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.verdict import Feedback, Verdict
+
+WORKSPACE_LANES = frozenset({Lane.CLAIMED, Lane.IN_PROGRESS, Lane.FOR_REVIEW, Lane.IN_REVIEW})
+"""Lanes in which a work package has its workspace to itself, whoever works on it."""
+
+
+class Grant(StrEnum):
+    """What the scheduler lets a work package do: work in a slot, be claimed ahead of one, or be located."""
+
+    SLOT = "slot"
+    CLAIM_AHEAD = "claim ahead"
+    RESOLVE = "resolve"
+
+
+NOT_BEGUN = frozenset({Phase.WAITING, Phase.FINISHED})
+"""Phases of what this run has not taken up, or has left."""
+
+AT_WORK = frozenset({Grant.SLOT, Grant.CLAIM_AHEAD})
+"""The grants with which a work package goes on; to be located is none."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What implementers made of it.
+
+    Attributes:
+        base: HEAD of the workspace before the first attempt, "" before the claim.
+        ours: whether it was planned when we asked for it, so that nobody else can have begun it.
+        head: the commit that was last made or found for review, "" before the first.
+        tree: the content of `head`, "" if unknown.
+        pending: the phase in which finished work waits to be committed or submitted, None if there is none.
+        feedback: what the next implement attempt must mend, oldest first.
+        report: the implementer's last report.
+        to_tick: subtasks that are to be ticked on the agent's word.
+        ticked: whether that was done since the last implement attempt.
+        left_out: changed files that were not committed, each with the reason.
+        sessions: by agent, what its next implement attempt can go on with.
+        gates: what the gates said of `head` when all of them passed.
+        gate_turns: how often the gates were run to an end.
+        ungated: the commit whose gates could not run: they come first when it is taken up again.
+        untouched: ids of implement attempts that are known to have changed nothing.
+    """
+
+    base: str = ""
+    ours: bool = False
+    head: str = ""
+    tree: str = ""
+    pending: Phase | None = None
+    feedback: tuple[Feedback, ...] = ()
+    report: ImplementReport = field(default_factory=ImplementReport)
+    to_tick: tuple[str, ...] = ()
+    ticked: bool = False
+    left_out: tuple[str, ...] = ()
+    sessions: Mapping[str, str] = field(default_factory=dict)
+    gates: tuple[GateResult, ...] = ()
+    gate_turns: int = 0
+    ungated: str = ""
+    untouched: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Review:
+    """What reviewers said of it.
+
+    Attributes:
+        claimed: whether the host was told of the review of the present commit.
+        verdict: the verdict that is to be recorded on the host.
+        votes: approvals so far, of the commit that each names; only those of the present commit count.
+        rejected: the usable `changes_requested` verdicts so far, oldest first.
+        rejected_tree: the content that was rejected last, "" if unknown.
+    """
+
+    claimed: bool = False
+    verdict: Verdict | None = None
+    votes: tuple[Verdict, ...] = ()
+    rejected: tuple[Verdict, ...] = ()
+    rejected_tree: str = ""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What is counted until a person must look; a new chance begins with new ones.
+
+    Attributes:
+        attempts_from: attempts before this index do not count.
+        rejected_from: the same of rejections.
+        moved: how often others moved it while we worked on it.
+        tries: how often the present call was repeated after a refusal, a lost reply or a stopped agent.
+        unusable: reviews by the present reviewer without a usable verdict, since the last implement attempt.
+        passed_over: by role, the agents that are not asked again.
+        skipped_fallbacks: agents that are not asked as a fallback for one that rests, before an attempt ends
+            well.
+    """
+
+    attempts_from: int = 0
+    rejected_from: int = 0
+    moved: int = 0
+    tries: int = 0
+    unusable: int = 0
+    passed_over: Mapping[Role, tuple[str, ...]] = field(default_factory=dict)
+    skipped_fallbacks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Its place among the others in this start.
+
+    Attributes:
+        grant: what the scheduler lets it do now; None while it waits.
+        agent: whose place it takes: the agent of the attempt that it runs or needs next, "" for none.
+        assigned: whether that attempt may be opened.
+        max_cost_usd: what that attempt may cost, in US dollars; None for any sum.
+        waits: what it waits for, "" while it does not.
+        until: when it may go on, None if no time ends the wait.
+        queued_at: when it began to wait for `queued_for`.
+        queued_for: the agent that had no place for it, "" for none.
+        quota: whether it waits for a quota.
+    """
+
+    grant: Grant | None = None
+    agent: str = ""
+    assigned: bool = False
+    max_cost_usd: float | None = None
+    waits: str = ""
+    until: datetime | None = None
+    queued_at: datetime | None = None
+    queued_for: str = ""
+    quota: bool = False
+
+
+@dataclass(frozen=True)
+class WorkPackage:
+    """One work package.
+
+    Attributes:
+        lane: as last seen or acknowledged; the host is the authority.
+        workspace: where it is worked on, None before the host told.
+        attempts: opened attempts, oldest first.
+        outcomes: how each of `attempts` ended; shorter by one while an attempt is open.
+        usage: over all attempts.
+        capped_usd: what agents say that they have used up beyond what they told, because they ended at a
+            limit of ours.
+        told_usage: by session, what was last told of those whose usage is cumulative.
+        note: why it stands where it stands, for people.
+        blocks: while parking, whether the host is to be told `blocked`.
+        untold: whether the host could not be told that it is parked.
+        skipped: whether a person took it out of the run, so that a new start does not take it up.
+        result: set with the phase `finished`.
+        rescued: refs under which uncommitted work was saved.
+        story: one short line per event, oldest first.
+    """
+
+    id: str
+    dependencies: tuple[str, ...] = ()
+    lane: Lane = Lane.PLANNED
+    phase: Phase = Phase.WAITING
+    workspace: Workspace | None = None
+    work: Work = field(default_factory=Work)
+    review: Review = field(default_factory=Review)
+    bounds: Bounds = field(default_factory=Bounds)
+    turn: Turn = field(default_factory=Turn)
+    attempts: tuple[Attempt, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    capped_usd: float = 0.0
+    told_usage: Mapping[str, Usage] = field(default_factory=dict)
+    note: str = ""
+    blocks: bool = False
+    untold: bool = False
+    skipped: bool = False
+    result: Result | None = None
+    rescued: tuple[str, ...] = ()
+    story: tuple[str, ...] = ()
+
+    @property
+    def open_attempt(self) -> Attempt | None:
+        """The attempt whose end is not yet known, if there is one."""
+        return self.attempts[-1] if len(self.attempts) > len(self.outcomes) else None
+
+    @property
+    def begun(self) -> bool:
+        """Whether this run or an earlier one has taken it up and not yet left it."""
+        return self.phase not in NOT_BEGUN
+
+    @property
+    def untried(self) -> bool:
+        """Whether an agent is yet to begin with it: also if it was only claimed so far."""
+        return not self.begun or (self.phase is Phase.IMPLEMENTING and not self.attempts)
+
+    @property
+    def at_work(self) -> bool:
+        """Whether it goes on at present, in a slot or ahead of one."""
+        return self.turn.grant in AT_WORK
+
+    @property
+    def foreign(self) -> bool:
+        """Whether another actor works on it, so that its worktree must be left alone."""
+        return self.result is Result.FOREIGN and self.lane in WORKSPACE_LANES
+
+    @property
+    def ended_attempts(self) -> tuple[tuple[Attempt, Outcome], ...]:
+        """The attempts that count, with their outcomes, oldest first."""
+        return tuple(zip(self.attempts, self.outcomes, strict=False))[self.bounds.attempts_from :]
+
+    def rounds(self, role: Role) -> int:
+        """How many attempts of a role were opened so far."""
+        return sum(one.role is role for one in self.attempts)
+
+
+def worked(wp: WorkPackage, **changes: Any) -> WorkPackage:
+    """Return the work package with changes of its `work`."""
+    return replace(wp, work=replace(wp.work, **changes))
+
+
+def reviewed(wp: WorkPackage, **changes: Any) -> WorkPackage:
+    """Return the work package with changes of its `review`."""
+    return replace(wp, review=replace(wp.review, **changes))
+
+
+def bounded(wp: WorkPackage, **changes: Any) -> WorkPackage:
+    """Return the work package with changes of its `bounds`."""
+    return replace(wp, bounds=replace(wp.bounds, **changes))
+
+
+def unvoted(wp: WorkPackage) -> WorkPackage:
+    """Forget verdicts that are not recorded on the host."""
+    return reviewed(wp, verdict=None, votes=())
+
+
+def pass_over(wp: WorkPackage, role: Role, agent: str) -> WorkPackage:
+    """Ask an agent no more in a role; the next of the order has a fresh count of unusable reviews."""
+    passed = {**wp.bounds.passed_over, role: (*wp.bounds.passed_over.get(role, ()), agent)}
+    return bounded(wp, passed_over=passed, unusable=0, skipped_fallbacks=())
+
+
+def ask_all(wp: WorkPackage, role: Role) -> WorkPackage:
+    """Let every agent of a role be asked again."""
+    passed = {one: agents for one, agents in wp.bounds.passed_over.items() if one is not role}
+    return bounded(wp, passed_over=passed)
+
+
+def order(wp: WorkPackage, role: Role, policy: Policy) -> tuple[str, ...]:
+    """Return the agents of a role that may still be asked, the next one first.
+
+    Reviewers of another family than the implementers' come before the others; where the policy demands
+    independence nobody else is among them. Who has approved the present commit is not asked again.
+    """
+    passed = wp.bounds.passed_over.get(role, ())
+    if role is Role.IMPLEMENT:
+        return tuple(one for one in policy.impl_agents if one not in passed) or policy.impl_agents
+    voted = {one.reviewer for one in approvals(wp, policy)} if wp.phase is Phase.REVIEWING else set()
+    return tuple(one for one in reviewers(wp, policy) if one not in passed and one not in voted)
+
+
+def next_agent(wp: WorkPackage, role: Role, policy: Policy) -> str:
+    """Return who is at work in a role, or makes its next attempt by the order."""
+    if wp.open_attempt is not None and wp.open_attempt.role is role:
+        return wp.open_attempt.agent
+    agents = order(wp, role, policy)
+    # Where nobody may, the host that wants to know the agent of a role is told the first of it.
+    return agents[0] if agents else policy.review_agents[0]
+
+
+def last_agent(wp: WorkPackage, role: Role, policy: Policy) -> str:
+    """Return who made the last attempt in a role, if the policy still names it; else who makes the next."""
+    named = policy.impl_agents if role is Role.IMPLEMENT else policy.review_agents
+    made = (one.agent for one in reversed(wp.attempts) if one.role is role and one.agent in named)
+    return next(made, "") or next_agent(wp, role, policy)
+
+
+def reviewers(wp: WorkPackage, policy: Policy) -> tuple[str, ...]:
+    """Return who may review, in the order in which they are asked: those of another family first."""
+    independent = tuple(one for one in policy.review_agents if _independent(wp, one, policy))
+    if policy.independent_review:
+        return independent
+    return (*independent, *(one for one in policy.review_agents if one not in independent))
+
+
+def approvals(wp: WorkPackage, policy: Policy) -> tuple[Verdict, ...]:
+    """Return the approvals that count: of the present commit, by whoever may review it."""
+    return tuple(
+        one
+        for one in wp.review.votes
+        if one.head == wp.work.head
+        and (not policy.independent_review or _independent(wp, one.reviewer, policy))
+    )
+
+
+def _independent(wp: WorkPackage, agent: str, policy: Policy) -> bool:
+    """Tell whether an agent is of another family than whoever may have left edits, however it ended."""
+    if not policy.families:
+        return True
+    authors = {
+        policy.families.get(one.agent, one.agent)
+        for one in wp.attempts
+        if one.role is Role.IMPLEMENT and one.id not in wp.work.untouched
+    }
+    return policy.families.get(agent, agent) not in authors

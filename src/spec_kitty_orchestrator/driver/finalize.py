@@ -1,0 +1,78 @@
+"""The end of a mission, only when asked for: merge, then accept, each behind a fresh look at the lanes.
+
+The host merges whatever the lanes are, and accepting before the merge crashes on the coordination
+topologies and is thrown away by the merge on the others: so the merge comes first, and nothing happens
+before every work package is approved or done.
+"""
+
+from collections.abc import Collection, Sequence
+
+from spec_kitty_orchestrator.errors import HostNoReply, HostRefusal
+from spec_kitty_orchestrator.ports import Host
+
+
+async def finalize(
+    host: Host,
+    mission: str,
+    actor: str,
+    *,
+    known: Collection[str],
+    merge: bool,
+    accept: bool,
+    coordinated: bool,
+) -> tuple[bool, Sequence[str]]:
+    """Merge and accept a mission as asked.
+
+    Args:
+        host: the port.
+        mission: its slug.
+        actor: who accepts.
+        known: every work package that the run worked on.
+        merge: merge the lanes into the target branch.
+        accept: record the acceptance, after the merge if there is one.
+        coordinated: whether the mission keeps its status in a coordination worktree; accepting it before the
+            merge is not possible then.
+
+    Returns:
+        Whether everything that was asked for happened, and a line for people about each step.
+    """
+    lines: list[str] = []
+    open_wps = await _open(host, mission, known)
+    if open_wps:
+        return False, [f"not merged and not accepted: {', '.join(open_wps)} neither approved nor done"]
+    if merge:
+        refused = await _merge(host, mission)
+        if refused:
+            return False, [f"not merged: {refused}"]
+        lines.append("merged into the target branch")
+    if not accept:
+        return True, lines
+    if coordinated and not merge:
+        lines.append("not accepted: on this topology the host can accept a mission only after its merge")
+        return False, lines
+    try:
+        await host.accept_mission(mission, actor)
+    except (HostRefusal, HostNoReply) as error:
+        return False, [*lines, f"not accepted: {error}"]
+    return True, [*lines, "accepted"]
+
+
+async def _open(host: Host, mission: str, known: Collection[str]) -> list[str]:
+    lanes = (await host.mission_state(mission)).lanes
+    if not lanes:
+        return [f"the host lists no work packages of {mission}, of which none is"]
+    missing = [f"{wp} (not listed by the host)" for wp in known if wp not in lanes]
+    return [*missing, *(f"{wp} ({lane})" for wp, lane in lanes.items() if not lane.complete)]
+
+
+async def _merge(host: Host, mission: str) -> str:
+    """Merge; return why it did not happen, "" if it did."""
+    try:
+        await host.merge_mission(mission)
+    except HostRefusal as error:
+        reasons = error.data.get("errors")
+        listed = [str(one) for one in reasons] if isinstance(reasons, list) else []
+        return "; ".join([error.message, *listed])
+    except HostNoReply as error:
+        return f"no answer ({error.message}); look at `git log` of the target branch before trying again"
+    return ""

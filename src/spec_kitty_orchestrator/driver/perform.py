@@ -1,0 +1,315 @@
+"""Performs one command of one work package and says in an event what happened.
+
+Every command can be performed again after a crash. Refusals and lost replies become events with the lane
+read after them; only what is broken for the whole run is an exception.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+import anyio
+
+from spec_kitty_orchestrator.core import commands, events
+from spec_kitty_orchestrator.core.model import (
+    AgentReport,
+    Attempt,
+    Lane,
+    Outcome,
+    PolicyMetadata,
+    Role,
+    Workspace,
+    within_bounds,
+)
+from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.prompts import Prompts
+from spec_kitty_orchestrator.core.verdict import read_verdict
+from spec_kitty_orchestrator.core.work_package import WorkPackage, last_agent, next_agent
+from spec_kitty_orchestrator.driver.attempts import Opener
+from spec_kitty_orchestrator.driver.gates import run_gates
+from spec_kitty_orchestrator.driver.mission import Mission
+from spec_kitty_orchestrator.errors import HostError, HostMissing, HostNoReply, HostRefusal, WorkspaceError
+from spec_kitty_orchestrator.ports import (
+    AgentRunner,
+    CommitRefusal,
+    Gates,
+    Host,
+    ReviewResult,
+    Workspaces,
+)
+
+
+@dataclass(frozen=True)
+class Performer:
+    """The world as one work package sees it.
+
+    Attributes:
+        tell: takes an event that happens in the middle of a command.
+        tick_command: how an implementer calls the host to tick subtasks: the executable, absolute.
+        new_id: makes attempt ids, unguessable and unique.
+        gates: None where there are none to run.
+    """
+
+    slug: str
+    actor: str
+    policy: Policy
+    host: Host
+    agents: AgentRunner
+    workspaces: Workspaces
+    mission: Mission
+    tell: Callable[[str, events.Event], Awaitable[object]]
+    prompts: Prompts
+    tick_command: str
+    new_id: Callable[[], str]
+    gates: Gates | None = None
+
+    async def perform(self, wp: WorkPackage, command: commands.Command) -> events.Event:
+        """Do what `command` says.
+
+        Raises:
+            OrchestratorError: nothing can go on: the host is missing, the journal or a bug of ours.
+        """
+        try:
+            match command:
+                case commands.Resolve():
+                    return await self._resolve(wp)
+                case commands.Claim():
+                    return await self._claim(wp)
+                case commands.OpenAttempt():
+                    return await self._opener.open(wp, command)
+                case commands.RunAgent():
+                    return await self._run(wp, command)
+                case commands.Commit():
+                    return await self._commit(wp, command)
+                case commands.RunGates():
+                    return await run_gates(self.gates, self.workspaces, wp, command, self._gate_begun(wp))
+                case commands.Submit():
+                    return await self._submit(wp, command)
+                case commands.TickSubtasks():
+                    return await self._tick(wp, command)
+                case commands.ClaimReview():
+                    return await self._claim_review(wp)
+                case commands.Record():
+                    return await self._record(wp, command)
+                case commands.Park():
+                    return await self._park(wp, command)
+                case _:
+                    raise AssertionError(f"{command} is for the engine")
+        except WorkspaceError as error:
+            return events.WorkspaceFailed(str(error))
+
+    async def _told(self, wp: WorkPackage, call: Awaitable[object], lane: Lane) -> events.HostRefused | None:
+        """Await a mutation; None if the host acknowledged it, else what it said and the lane found after."""
+        refused = await self._refusal(wp, call)
+        if refused is None:
+            self.mission.note(wp.id, lane)
+            return None
+        found = (await self.mission.refresh()).lanes.get(wp.id, Lane.CANCELED)
+        return replace(refused, lane=found)
+
+    async def _refusal(self, wp: WorkPackage, call: Awaitable[object]) -> events.HostRefused | None:
+        """Await a call; None if the host did what was asked, else what it said."""
+        try:
+            await call
+        except HostRefusal as refusal:
+            holder = refusal.data.get("claimed_by")
+            by = holder if isinstance(holder, str) else ""
+            return events.HostRefused(refusal.call, refusal.code, refusal.message, wp.lane, by)
+        except HostNoReply as lost:
+            return events.HostRefused(lost.call, events.NO_REPLY, lost.message, wp.lane)
+        except HostMissing as missing:
+            # It may be gone for the minute that an upgrade takes.
+            return events.HostRefused("spec-kitty", events.NO_REPLY, str(missing), wp.lane)
+        return None
+
+    async def _resolve(self, wp: WorkPackage) -> events.Event:
+        found: list[Workspace] = []
+
+        async def ask() -> None:
+            found.append(await self.host.resolve_workspace(self.slug, wp.id))
+
+        refused = await self._refusal(wp, ask())
+        return refused or events.WorkspaceResolved(found[0])
+
+    async def _claim(self, wp: WorkPackage) -> events.Event:
+        # A claim of ours whose answer was lost is not adopted work: nobody else can have begun it.
+        adopted = wp.lane is not Lane.PLANNED and not wp.work.ours and not wp.work.base
+        policy = self.agents.policy(next_agent(wp, Role.IMPLEMENT, self.policy), Role.IMPLEMENT)
+        refused = await self._told(
+            wp, self.host.start_implementation(self.slug, wp.id, self.actor, policy), Lane.IN_PROGRESS
+        )
+        if refused is not None:
+            return refused
+        workspace = self._workspace(wp)
+        await self.workspaces.ensure(wp.id, workspace, wp.dependencies)
+        state = await self.workspaces.state(workspace)
+        workspace = replace(workspace, branch=workspace.branch or state.branch or None)
+        head = await self.workspaces.fork_point(workspace) if adopted else state.head
+        return events.Claimed(workspace, head)
+
+    async def _run(self, wp: WorkPackage, command: commands.RunAgent) -> events.Event:
+        attempt = command.attempt
+        if attempt.role is Role.IMPLEMENT:
+            report = within_bounds(await self.agents.run(attempt))
+            untouched = report.outcome is not Outcome.OK and await self._is_untouched(wp, attempt)
+            return events.AgentExited(attempt.id, report, untouched=untouched)
+        refused: events.HostRefused | None = None
+
+        async def tell() -> None:
+            nonlocal refused
+            try:
+                refused = await self._told_of_review(wp)
+            except HostError as error:
+                # A host that is broken is found out once more when the review is over; the reviewer goes on.
+                refused = events.HostRefused("start-review", events.NO_REPLY, str(error), wp.lane)
+
+        reports: list[AgentReport] = []
+        broken: list[WorkspaceError] = []
+        # The host takes seconds to note that the review has begun; the reviewer need not wait for that.
+        async with anyio.create_task_group() as tasks:
+            if not wp.review.claimed:
+                tasks.start_soon(tell)
+            try:
+                reports.append(within_bounds(await self.agents.run(attempt)))
+            except WorkspaceError as error:
+                broken.append(error)
+        if broken:
+            raise broken[0]
+        report, tampered = reports[0], await self._changes(wp, attempt)
+        verdict = None
+        if report.outcome is Outcome.OK:
+            verdict = read_verdict(
+                report.text, attempt_id=attempt.id, head=attempt.head, reviewer=attempt.agent
+            )
+        return events.AgentExited(attempt.id, report, tampered, refused, verdict)
+
+    async def _is_untouched(self, wp: WorkPackage, attempt: Attempt) -> bool:
+        """Tell whether the workspace surely is as an implementer found it, which makes it no author."""
+        try:
+            found = await self.workspaces.state(self._workspace(wp))
+        except WorkspaceError:
+            return False
+        return not found.dirty and bool(attempt.head) and found.head == attempt.head
+
+    async def _changes(self, wp: WorkPackage, attempt: Attempt) -> tuple[str, ...]:
+        """Return why a review is void: what it changed, or that nobody can tell; "()" if it is not."""
+        try:
+            changed = await self.workspaces.restore(wp.id, self._workspace(wp), attempt.tree, attempt.id)
+        except WorkspaceError as error:
+            return (f"whether it changed the workspace cannot be told: {error}",)
+        return tuple(f"it changed {one}" for one in changed)
+
+    async def _told_of_review(self, wp: WorkPackage) -> events.HostRefused | None:
+        policy = self.agents.policy(next_agent(wp, Role.REVIEW, self.policy), Role.REVIEW)
+        call = self.host.start_review(self.slug, wp.id, self.actor, policy)
+        return await self._told(wp, call, Lane.IN_REVIEW)
+
+    async def _commit(self, wp: WorkPackage, command: commands.Commit) -> events.Event:
+        found = await self.workspaces.commit(
+            wp.id, self._workspace(wp), wp.work.base, command.message, command.empty_reason
+        )
+        return (
+            events.CommitRefused(found.message)
+            if isinstance(found, CommitRefusal)
+            else events.Committed(found)
+        )
+
+    def _gate_begun(self, wp: WorkPackage) -> Callable[[str, str], Awaitable[None]]:
+        async def begun(name: str, log: str) -> None:
+            await self.tell(wp.id, events.GateBegun(name, wp.work.head, log))
+
+        return begun
+
+    async def _submit(self, wp: WorkPackage, command: commands.Submit) -> events.Event:
+        policy = self._metadata(wp, Role.IMPLEMENT)
+        call = self.host.transition(
+            self.slug, wp.id, Lane.FOR_REVIEW, self.actor, policy=policy, note=command.note
+        )
+        return await self._told(wp, call, Lane.FOR_REVIEW) or events.Submitted()
+
+    async def _tick(self, wp: WorkPackage, command: commands.TickSubtasks) -> events.Event:
+        task = await self.workspaces.task(self._workspace(wp))
+        # A report may name what it likes; other work packages' subtasks are not its to tick.
+        ids = tuple(one for one in command.ids if re.search(rf"(?<![\w.-]){re.escape(one)}(?![\w-])", task))
+        if not ids:
+            named = ", ".join(command.ids)
+            return events.HostRefused(
+                "mark-status", "SUBTASKS_NOT_FOUND", f"{wp.id} has no subtasks {named}", wp.lane
+            )
+        call = self.host.tick_subtasks(self.slug, wp.id, ids)
+        return await self._told(wp, call, wp.lane) or events.SubtasksTicked(ids)
+
+    async def _claim_review(self, wp: WorkPackage) -> events.Event:
+        refused = await self._told_of_review(wp)
+        if refused is not None:
+            return refused
+        workspace = self._workspace(wp)
+        await self.workspaces.ensure(wp.id, workspace, wp.dependencies)
+        base = wp.work.base or await self.workspaces.fork_point(workspace)
+        return events.ReviewClaimed(base, (await self.workspaces.state(workspace)).head)
+
+    async def _record(self, wp: WorkPackage, command: commands.Record) -> events.Event:
+        verdict = command.verdict
+        state = await self.workspaces.state(self._workspace(wp))
+        if state.head != verdict.head:
+            # The verdict is bound to a commit that is no longer what the branch holds.
+            return events.ReviewClaimed(wp.work.base, state.head)
+        rescued = ""
+        if command.to.complete:
+            # The host gives the worktree to the next work package of its lane only if it is clean.
+            rescued = await self.workspaces.rescue(wp.id, self._workspace(wp), f"left-{len(wp.attempts)}")
+        review = ReviewResult(
+            reviewer=verdict.reviewer,
+            verdict=verdict.ruling.value,
+            reference=f"{verdict.attempt_id}@{verdict.head}",
+            summary=verdict.summary or verdict.ruling.value,
+        )
+        call = self.host.transition(
+            self.slug,
+            wp.id,
+            command.to,
+            self.actor,
+            policy=self._metadata(wp, Role.REVIEW),
+            note=command.note,
+            review=review,
+        )
+        return await self._told(wp, call, command.to) or events.Recorded(command.to, rescued)
+
+    async def _park(self, wp: WorkPackage, command: commands.Park) -> events.Event:
+        rescued = ""
+        if command.rescue and wp.workspace is not None and wp.work.base:
+            rescued = await self.workspaces.rescue(wp.id, wp.workspace, f"parked-{len(wp.attempts)}")
+        if not command.block:
+            return events.Parked(wp.lane, rescued, command.reason)
+        note = command.reason + (f"\n\nuncommitted work is saved under {rescued}" if rescued else "")
+        call = self.host.transition(
+            self.slug,
+            wp.id,
+            Lane.BLOCKED,
+            self.actor,
+            policy=self._metadata(wp, Role.IMPLEMENT),
+            note=note,
+        )
+        refused = await self._told(wp, call, Lane.BLOCKED)
+        if refused is not None and refused.lane is not Lane.BLOCKED:
+            return refused
+        return events.Parked(Lane.BLOCKED, rescued, command.reason)
+
+    @property
+    def _opener(self) -> Opener:
+        return Opener(
+            self.slug,
+            self.agents,
+            self.workspaces,
+            self.prompts,
+            self.tick_command,
+            self.new_id,
+            self.policy.without_shell,
+        )
+
+    def _workspace(self, wp: WorkPackage) -> Workspace:
+        assert wp.workspace is not None
+        return wp.workspace
+
+    def _metadata(self, wp: WorkPackage, role: Role) -> PolicyMetadata:
+        return self.agents.policy(last_agent(wp, role, self.policy), role)

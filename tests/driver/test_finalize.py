@@ -1,0 +1,90 @@
+"""The end of a mission: merged and accepted only when it is complete, in the order that works."""
+
+import pytest
+
+from spec_kitty_orchestrator.core.model import Lane
+from spec_kitty_orchestrator.driver.finalize import finalize
+from spec_kitty_orchestrator.errors import HostCrash, HostRefusal, HostTimeout
+from spec_kitty_orchestrator.testing.fake_host import FakeHost
+
+pytestmark = pytest.mark.anyio
+
+WPS = ("WP01", "WP02")
+
+
+def complete(lane: Lane = Lane.DONE) -> FakeHost:
+    host = FakeHost({"WP01": (), "WP02": ()})
+    host.lanes = dict.fromkeys(host.lanes, lane)
+    return host
+
+
+@pytest.mark.parametrize("lane", [one for one in Lane if not one.complete])
+async def test_nothing_happens_while_a_work_package_is_open(lane: Lane) -> None:
+    host = complete()
+    host.lanes["WP02"] = lane
+    done, lines = await finalize(host, "demo", "me", known=WPS, merge=True, accept=True, coordinated=False)
+    assert not done
+    assert f"WP02 ({lane})" in lines[0]
+    assert host.calls == ["mission-state"]
+
+
+@pytest.mark.parametrize("coordinated", [False, True])
+@pytest.mark.parametrize("lane", [Lane.APPROVED, Lane.DONE])
+async def test_the_merge_comes_before_the_acceptance(lane: Lane, coordinated: bool) -> None:
+    host = complete(lane)
+    done, lines = await finalize(
+        host, "demo", "me", known=WPS, merge=True, accept=True, coordinated=coordinated
+    )
+    assert done
+    assert host.calls == ["mission-state", "merge-mission", "accept-mission"]
+    assert (host.merged, host.accepted_by) == (True, "me")
+    assert [line.partition(" ")[0].strip(";") for line in lines] == ["merged", "accepted"]
+
+
+async def test_only_what_was_asked_for_happens() -> None:
+    host = complete()
+    assert await finalize(host, "demo", "me", known=WPS, merge=True, accept=False, coordinated=True) == (
+        True,
+        ["merged into the target branch"],
+    )
+    assert host.accepted_by == ""
+    host = complete()
+    done, _ = await finalize(host, "demo", "me", known=WPS, merge=False, accept=True, coordinated=False)
+    assert (done, host.merged, host.accepted_by) == (True, False, "me")
+
+
+async def test_a_coordinated_mission_is_not_accepted_before_its_merge() -> None:
+    host = complete()
+    done, lines = await finalize(host, "demo", "me", known=WPS, merge=False, accept=True, coordinated=True)
+    assert (done, host.calls) == (False, ["mission-state"])
+    assert "only after its merge" in lines[0]
+
+
+async def test_a_refused_merge_is_told_and_nothing_is_accepted() -> None:
+    host = complete()
+    refusal = HostRefusal(
+        "merge-mission", "PREFLIGHT_FAILED", "preflight failed", {"errors": ["dirty: a.py"]}
+    )
+    host.fail_next("merge-mission", refusal)
+    done, lines = await finalize(host, "demo", "me", known=WPS, merge=True, accept=True, coordinated=False)
+    assert (done, host.accepted_by) == (False, "")
+    assert "preflight failed; dirty: a.py" in lines[0]
+
+
+@pytest.mark.parametrize("after_effect", [False, True])
+async def test_a_merge_without_an_answer_is_not_taken_for_one(after_effect: bool) -> None:
+    host = complete()
+    host.fail_next("merge-mission", HostTimeout("merge-mission", "120 s"), after_effect=after_effect)
+    done, lines = await finalize(host, "demo", "me", known=WPS, merge=True, accept=True, coordinated=False)
+    assert (done, host.accepted_by) == (False, "")
+    assert "git log" in lines[0]
+    assert host.calls.count("merge-mission") == 1
+
+
+async def test_a_refused_acceptance_leaves_the_merge_told() -> None:
+    host = complete()
+    host.fail_next("accept-mission", HostCrash("accept-mission", "Traceback"))
+    done, lines = await finalize(host, "demo", "me", known=WPS, merge=True, accept=True, coordinated=False)
+    assert not done
+    assert lines[0] == "merged into the target branch"
+    assert "not accepted" in lines[1]
