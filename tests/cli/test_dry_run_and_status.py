@@ -109,13 +109,15 @@ def test_status_as_json_is_one_document_with_the_hosts_lanes(project: Project) -
     ]
 
 
-def begin(project: Project, *events: tuple[str, dict[str, object]], **changes: object) -> Path:
-    """Write the journal of a start with these events, each of a work package, and return its folder."""
+def begin(project: Project, *events: tuple[str, dict[str, object]], **policy: object) -> Path:
+    """Write the journal of a start with these events, "" for one of the run's, and return its folder."""
     folder: Path = project.root / ".kittify" / "orchestrator" / SLUG
     folder.mkdir(parents=True)
-    policy = {"impl_agents": ["scripted"], "review_agents": ["codex"]}
-    run = {"line": "run", "schema": 2, "at": AT, "mission": SLUG, "actor": "me", "policy": policy}
-    lines = [{**run, "version": "0.2.0", "max_concurrent": 4, **changes}]
+    agents = {"impl_agents": ["scripted"], "review_agents": ["codex"]}
+    lanes = {wp: "planned" for wp, _ in events if wp}
+    mission = {"slug": SLUG, "lanes": lanes, "dependencies": {wp: [] for wp in lanes}}
+    run = {"line": "run", "schema": 2, "at": AT, "mission": mission, "actor": "me", "version": "0.2.0"}
+    lines: list[dict[str, object]] = [{**run, "policy": {**agents, **policy}}]
     lines += [{"line": "event", "at": AT, "wp_id": wp, "event": event} for wp, event in events]
     (folder / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
@@ -138,34 +140,25 @@ def notes(project: Project) -> dict[str, str]:
     return {wp["id"]: wp["note"] for wp in json.loads(done.stdout)["work_packages"]}
 
 
-def test_status_says_who_waits_for_an_agent_that_is_at_its_limit(project: Project) -> None:
-    project.lanes(
-        {"WP01": "in_progress", "WP02": "planned", "WP03": "planned", "WP04": "for_review"},
-        {"WP03": ["WP01"]},
-    )
-    folder = begin(project, *implementing("WP01"), limits_in_force={"scripted": 1, "codex": 1})
-    waits = "waits for scripted: at most 1 at once"
+def test_status_says_what_each_work_package_of_an_active_run_waits_for(project: Project) -> None:
+    project.lanes({"WP01": "in_progress", "WP02": "planned", "WP03": "planned"}, {"WP03": ["WP01"]})
+    reasons = {"WP02": "waits for scripted: at most 1 at once", "WP03": "waits for WP01"}
+    seen: dict[str, object] = {"kind": "lane_seen", "lane": "planned", "dependencies": []}
+    planned = [(wp, seen) for wp in reasons]
+    waiting: dict[str, object] = {"kind": "waiting", "reasons": reasons}
+    folder = begin(project, *implementing("WP01"), *planned, ("", waiting))
     with MissionLock(folder, SLUG):
-        assert notes(project) == {"WP01": "", "WP02": waits, "WP03": "", "WP04": ""}
+        assert notes(project) == {"WP01": "", **reasons}
     assert set(notes(project).values()) == {""}, "no run is active that would hold anything back"
 
 
-def test_status_says_who_waits_for_room_on_the_machine(project: Project) -> None:
-    project.configure("[run]\nmin_free_disk = '4000TB'\n")
-    project.lanes({"WP01": "in_progress", "WP02": "planned", "WP03": "planned"}, {"WP03": ["WP01"]})
-    folder = begin(project, *implementing("WP01"))
+def test_status_no_longer_names_a_wait_that_is_over(project: Project) -> None:
+    project.lanes({"WP01": "in_progress"})
+    waiting: dict[str, object] = {"kind": "waiting", "reasons": {"WP01": "waits for a slot"}}
+    seen: dict[str, object] = {"kind": "lane_seen", "lane": "planned", "dependencies": []}
+    folder = begin(project, ("WP01", seen), ("", waiting), *implementing("WP01"))
     with MissionLock(folder, SLUG):
-        found = notes(project)
-    assert found["WP02"].startswith("waits for room: only ")
-    assert found["WP02"].endswith("the floor is 4000000 GB (min_free_disk)")
-    assert (found["WP01"], found["WP03"]) == ("", "")
-
-
-def test_status_names_no_shortage_while_every_slot_is_taken(project: Project) -> None:
-    project.configure("[run]\nmin_free_disk = '4000TB'\n")
-    project.lanes({"WP01": "in_progress", "WP02": "planned"})
-    with MissionLock(begin(project, *implementing("WP01"), max_concurrent=1), SLUG):
-        assert notes(project)["WP02"] == ""
+        assert notes(project) == {"WP01": ""}
 
 
 def test_status_without_a_run_asks_for_a_mission(project: Project) -> None:
@@ -248,12 +241,11 @@ def test_a_dry_run_shows_the_gates(project: Project) -> None:
 
 def test_the_status_names_the_log_of_a_gate_that_runs(project: Project) -> None:
     gate = {"name": "tests", "command": ["pytest"], "timeout_s": 60.0}
-    policy = {"impl_agents": ["scripted"], "review_agents": ["scripted"], "gates": [gate]}
     ok = {"outcome": "ok"}
     ended: dict[str, object] = {"kind": "agent_exited", "attempt_id": "id-WP01", "report": ok}
     found = {"base": "0" * 40, "head": "a" * 40}
     committed: dict[str, object] = {"kind": "committed", "evidence": found}
-    begin(project, *implementing("WP01"), ("WP01", ended), ("WP01", committed), policy=policy)
+    begin(project, *implementing("WP01"), ("WP01", ended), ("WP01", committed), gates=[gate])
     logs = project.root / ".kittify" / "logs" / SLUG / "WP01" / "01-gate-tests"
     logs.mkdir(parents=True)
     (logs / "stdout.log").touch()

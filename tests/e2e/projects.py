@@ -227,6 +227,10 @@ class Run:
     def interrupt(self) -> int:
         """Interrupt it as Ctrl-C does, and return its exit code."""
         self._process.send_signal(signal.SIGINT)
+        return self.end()
+
+    def end(self) -> int:
+        """Wait until it ends by itself, and return its exit code."""
         self.heard += self._process.communicate(timeout=LIMIT_S)[0].decode()
         return self._process.returncode
 

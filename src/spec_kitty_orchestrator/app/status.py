@@ -102,6 +102,7 @@ async def mission_status(project: Project, mission: str) -> MissionStatus:
                 state.dependencies.get(wp, ()),
                 lines,
                 project.root / LOGS / path_part(state.slug) / path_part(wp),
+                active=owner is not None,
             )
             for wp, lane in state.lanes.items()
         ),
@@ -109,7 +110,13 @@ async def mission_status(project: Project, mission: str) -> MissionStatus:
 
 
 def _work_package(
-    wp: WorkPackage, lane: Lane, dependencies: tuple[str, ...], lines: Sequence[Line], logs: Path
+    wp: WorkPackage,
+    lane: Lane,
+    dependencies: tuple[str, ...],
+    lines: Sequence[Line],
+    logs: Path,
+    *,
+    active: bool,
 ) -> WorkPackageStatus:
     attempt = wp.open_attempt
     live = None
@@ -129,7 +136,7 @@ def _work_package(
         phase=wp.phase,
         attempts=len(wp.attempts),
         rejections=len(wp.review.rejected),
-        note=wp.turn.waits or wp.note,
+        note=(active and wp.turn.waits) or wp.note,
         attempt=live,
         gate_log=_gate_log(logs) if wp.phase is Phase.GATING else "",
     )

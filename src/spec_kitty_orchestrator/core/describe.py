@@ -36,7 +36,7 @@ ENDS = {
 
 def clean(text: str, limit: int = LONGEST_LINE) -> str:
     """Make one printable line of at most `limit` characters out of anything."""
-    line = " ".join(_UNPRINTABLE.sub(" ", text).split())
+    line = _UNPRINTABLE.sub(" ", text).strip()
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
@@ -80,7 +80,7 @@ def describe(event: run_events.AnyEvent, wp: WorkPackage | None = None, took_s: 
         took_s: how long what led to it took, in seconds; 0 if that is not known.
     """
     words = _of_run(event) if isinstance(event, run_events.RunEvent) else _of_wp(event, wp, took_s)
-    return clean(_SHA.sub(lambda found: short(found.group()), words))
+    return clean(" ".join(_SHA.sub(lambda found: short(found.group()), words).split()))
 
 
 def _of_run(event: run_events.RunEvent) -> str:
