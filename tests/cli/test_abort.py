@@ -13,11 +13,10 @@ from uuid import uuid4
 
 import psutil
 import pytest
+from tests.cli.journals import AT, SLUG, start_line
 
 from spec_kitty_orchestrator.machine.process import MARKER
 
-SLUG = "demo-01ABC"
-AT = "2026-01-02T03:04:05+00:00"
 BRANCH = "kitty/lane-a"
 LIMIT_S = 60
 Project = Any  # the class lives in conftest, which tests cannot import
@@ -51,10 +50,7 @@ def folder(project: Project) -> Path:
 
 def journal(project: Project, *lines: dict[str, object]) -> Path:
     file = folder(project) / "journal.jsonl"
-    policy = {"impl_agents": ["scripted"], "review_agents": ["scripted"]}
-    start = {"line": "run", "schema": 2, "at": AT, "mission": SLUG, "actor": "me", "policy": policy}
-    written = (start | {"version": "0.2.0"}, *lines)
-    file.write_text("".join(json.dumps(line) + "\n" for line in written))
+    file.write_text("".join(json.dumps(line) + "\n" for line in (start_line(), *lines)))
     return file
 
 

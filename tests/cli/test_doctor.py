@@ -10,25 +10,14 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.cli.journals import AT, SLUG, start_line
 
 from spec_kitty_orchestrator.app.checks import Finding, Level
 from spec_kitty_orchestrator.app.doctor import diagnose
 from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.process import MARKER
 
-SLUG = "demo-01ABC"
 SPAWN = '[host]\ntransport = "spawn"\n'
-AT = "2026-01-02T03:04:05+00:00"
-STARTED = {
-    "line": "run",
-    "schema": 2,
-    "at": AT,
-    "mission": SLUG,
-    "actor": "me",
-    "version": "0.2.0",
-    "policy": {"impl_agents": ["scripted"], "review_agents": ["scripted"]},
-    "max_concurrent": 4,
-}
 REFUSED = "--policy.dangerous_flags contains a banned flag: '--yolo'"
 Project = Any  # the class lives in conftest, which tests cannot import
 Found = Mapping[str, Finding]
@@ -492,7 +481,7 @@ def test_agents_of_an_earlier_run_that_are_still_at_work_are_warned_of(project: 
 
 
 def test_an_interrupted_run_is_told_of_with_the_command_that_goes_on(project: Project) -> None:
-    records(project, STARTED)
+    records(project, start_line())
     found = only(wrong(project), "run.earlier", "warning")
     assert "an earlier run was cut off" in found.text
     assert found.mend == f"spec-kitty-orchestrator resume --mission {SLUG}"
@@ -585,7 +574,7 @@ def test_uncommitted_work_of_an_interrupted_run_goes_on_and_is_only_warned_of(pr
     scheduled = {"kind": "scheduled", "lane": "planned", "workspace": place}
     claimed = {"kind": "claimed", "workspace": place, "head": "0" * 40}
     lines = [{"line": "event", "at": AT, "wp_id": "WP01", "event": one} for one in (scheduled, claimed)]
-    records(project, STARTED, *lines)
+    records(project, start_line(), *lines)
     found = wrong(project)
     assert set(found) == {"run.earlier", "worktree.clean"}
     assert found["worktree.clean"].level == "warning"

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tests.cli.journals import AT, POLICY, SLUG, start_line
+
 from spec_kitty_orchestrator.machine.lock import MissionLock
 
-AT = "2026-01-02T03:04:05+00:00"
-SLUG = "demo-01ABC"
 Project = Any  # the class lives in conftest, which tests cannot import
 
 
@@ -113,11 +113,7 @@ def begin(project: Project, *events: tuple[str, dict[str, object]], **policy: ob
     """Write the journal of a start with these events, "" for one of the run's, and return its folder."""
     folder: Path = project.root / ".kittify" / "orchestrator" / SLUG
     folder.mkdir(parents=True)
-    agents = {"impl_agents": ["scripted"], "review_agents": ["codex"]}
-    lanes = {wp: "planned" for wp, _ in events if wp}
-    mission = {"slug": SLUG, "lanes": lanes, "dependencies": {wp: [] for wp in lanes}}
-    run = {"line": "run", "schema": 2, "at": AT, "mission": mission, "actor": "me", "version": "0.2.0"}
-    lines: list[dict[str, object]] = [{**run, "policy": {**agents, **policy}}]
+    lines: list[dict[str, object]] = [start_line(policy={**POLICY, **policy})]
     lines += [{"line": "event", "at": AT, "wp_id": wp, "event": event} for wp, event in events]
     (folder / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder

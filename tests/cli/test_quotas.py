@@ -4,7 +4,8 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-SLUG = "demo-01ABC"
+from tests.cli.journals import POLICY, SLUG, start_line
+
 Project = Any  # the class lives in conftest, which tests cannot import
 TEN_HOURS_S = 36_000.0
 
@@ -14,8 +15,6 @@ def limited(project: Project, **changes: object) -> datetime:
     now = datetime.now(UTC).replace(microsecond=0)
     folder = project.root / ".kittify" / "orchestrator" / SLUG
     folder.mkdir(parents=True)
-    policy = {"impl_agents": ["scripted"], "review_agents": ["scripted"]}
-    run = {"line": "run", "schema": 2, "mission": SLUG, "actor": "me", "policy": policy, "version": "1"}
     place = {"path": "w", "prompt_path": "p", "lane_id": "a", "branch": "b", "base_ref": "c"}
     attempt = {"id": "id1", "number": 1, "role": "implement", "agent": "scripted", "directory": "d"}
     report = {"outcome": "rate_limited", "retry_after_s": TEN_HOURS_S}
@@ -25,7 +24,7 @@ def limited(project: Project, **changes: object) -> datetime:
         {"kind": "attempt_opened", "attempt": attempt},
         {"kind": "agent_exited", "attempt_id": "id1", "report": report},
     ]
-    lines: list[dict[str, object]] = [{**run, "settings": {**policy, **changes}}]
+    lines: list[dict[str, object]] = [start_line(settings={**POLICY, **changes})]
     lines += [{"line": "event", "wp_id": "WP09", "event": one} for one in events]
     text = "".join(json.dumps({**line, "at": now.isoformat()}) + "\n" for line in lines)
     (folder / "journal.jsonl").write_text(text)
@@ -43,7 +42,7 @@ def test_status_says_who_rests_until_when(project: Project) -> None:
 
 def test_a_run_that_could_only_wait_for_too_long_claims_nothing_and_ends_with_75(project: Project) -> None:
     until = limited(project)
-    project.lanes({"WP01": "planned"})
+    project.lanes({"WP01": "planned", "WP09": "canceled"})
     done = project.run("resume")
     assert done.returncode == 75, done.stderr
     rests = f"its quota is used up until {until:%Y-%m-%d %H:%M} UTC"
@@ -56,9 +55,9 @@ def test_a_run_that_could_only_wait_for_too_long_claims_nothing_and_ends_with_75
 
 def test_what_a_run_does_about_quotas_is_remembered(project: Project) -> None:
     limited(project, on_rate_limit="stop", max_wait=120.0)
-    project.lanes({"WP01": "done"})
+    project.lanes({"WP01": "done", "WP09": "done"})
     done = project.run("resume")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, "somebody else completed WP09"
     file = project.root / ".kittify" / "orchestrator" / SLUG / "journal.jsonl"
     last = [json.loads(line) for line in file.read_text().splitlines() if '"line":"run"' in line][-1]
     assert last["settings"].items() >= {"on_rate_limit": "stop", "max_wait": 120.0}.items()

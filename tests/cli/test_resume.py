@@ -11,12 +11,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from tests.cli.journals import AT, POLICY, SLUG, start_line
 
 from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.process import MARKER
 
-SLUG = "demo-01ABC"
-AT = "2026-01-02T03:04:05+00:00"
 Project = Any  # the class lives in conftest, which tests cannot import
 
 
@@ -34,10 +33,7 @@ def journal(project: Project, *lines: dict[str, object], slug: str = SLUG) -> Pa
 
 def started(slug: str = SLUG, /, **changes: object) -> dict[str, object]:
     """Write the start of a run, with changes of its settings."""
-    agents = {"impl_agents": ["scripted"], "review_agents": ["scripted"]}
-    line = {"line": "run", "schema": 2, "at": AT, "mission": slug, "actor": "me", "policy": agents}
-    settings = {**agents, "actor": "me", "max_attempts": 9, **changes}
-    return {**line, "version": "0.2.0", "settings": settings}
+    return start_line(slug, settings={**POLICY, "actor": "me", "max_attempts": 9, **changes})
 
 
 def ended(code: int) -> dict[str, object]:

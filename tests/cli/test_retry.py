@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.cli.journals import AT, POLICY, SLUG, start_line
 
 from spec_kitty_orchestrator.machine.lock import MissionLock
 
-SLUG = "demo-01ABC"
-AT = "2026-01-02T03:04:05+00:00"
 SPACE = {"path": "/nowhere", "prompt_path": "p", "lane_id": "lane-a", "branch": "b"}
 Project = Any  # the class lives in conftest, which tests cannot import
 
@@ -18,10 +17,7 @@ Project = Any  # the class lives in conftest, which tests cannot import
 def journal(project: Project, *events: dict[str, object]) -> Path:
     folder: Path = project.root / ".kittify" / "orchestrator" / SLUG
     folder.mkdir(parents=True, exist_ok=True)
-    policy = {"impl_agents": ["scripted"], "review_agents": ["scripted"]}
-    start = {"line": "run", "schema": 2, "at": AT, "mission": SLUG, "actor": "me", "policy": policy}
-    settings = {**policy, "actor": "me"}
-    lines: list[dict[str, object]] = [{**start, "version": "0.2.0", "settings": settings}]
+    lines: list[dict[str, object]] = [start_line(settings={**POLICY, "actor": "me"})]
     lines += [{"line": "event", "at": AT, "wp_id": "WP02", "event": one} for one in events]
     file = folder / "journal.jsonl"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))

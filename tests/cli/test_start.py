@@ -4,10 +4,9 @@ import json
 from typing import Any
 
 import pytest
+from tests.cli.journals import SLUG, start_line
 
 Project = Any  # the class lives in conftest, which tests cannot import
-
-SLUG = "demo-01ABC"
 
 
 def end_another_run_after_the_first_read(project: Project, lane: str) -> None:
@@ -16,10 +15,7 @@ def end_another_run_after_the_first_read(project: Project, lane: str) -> None:
     folder = project.bin / "spec-kitty.d"
     (folder / "mission-state").rename(folder / "later")
     project.lanes({"WP01": "blocked"})
-    policy = {"impl_agents": ["scripted"], "review_agents": ["scripted"]}
-    run = {"line": "run", "schema": 2, "at": "2026-01-02T03:04:05+00:00", "mission": SLUG, "actor": "me"}
-    run |= {"policy": policy, "version": "0", "max_concurrent": 1}
-    (folder / "journal.jsonl").write_text(json.dumps(run) + "\n")
+    (folder / "journal.jsonl").write_text(json.dumps(start_line()) + "\n")
     records = f".kittify/orchestrator/{SLUG}"
     (folder / "after").write_text(
         f"mkdir -p {records}; cp {folder}/journal.jsonl {records}; mv {folder}/later {folder}/mission-state\n"

@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.cli.journals import SLUG, start_line
 from tests.driver.builders import POLICY, PROMPTS
 
 from spec_kitty_orchestrator.core.events import AgentExited, Event, Submitted
@@ -26,17 +27,7 @@ from spec_kitty_orchestrator.testing.fake_host import FakeHost
 from spec_kitty_orchestrator.testing.memory_journal import Watcher
 from spec_kitty_orchestrator.testing.scripted_agents import Play, Script, ScriptedAgents, always_succeed
 
-SLUG = "demo-01ABC"
 BOUND_S = 60.0
-RUN = {
-    "line": "run",
-    "schema": 2,
-    "at": "2026-01-02T03:04:05+00:00",
-    "mission": SLUG,
-    "actor": "me",
-    "policy": {"impl_agents": ["scripted"], "review_agents": ["scripted"]},
-    "version": "0.2.0",
-}
 Command = Any  # the class lives in a conftest, which tests cannot import
 
 
@@ -281,7 +272,7 @@ async def test_a_lane_branch_that_was_rebased_before_its_review_is_reviewed_as_i
 def journal_of(project: Command) -> Path:
     folder: Path = project.root / ".kittify" / "orchestrator" / SLUG
     folder.mkdir(parents=True)
-    (folder / "journal.jsonl").write_text(json.dumps(RUN) + "\n")
+    (folder / "journal.jsonl").write_text(json.dumps(start_line()) + "\n")
     return folder / "journal.jsonl"
 
 
