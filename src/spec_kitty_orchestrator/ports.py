@@ -14,6 +14,7 @@ from spec_kitty_orchestrator.core.model import (
     AgentReport,
     Attempt,
     Evidence,
+    GateProgress,
     Lane,
     MissionState,
     PolicyMetadata,
@@ -225,21 +226,6 @@ class Workspaces(Protocol):
         Returns the ref. A missing worktree is clean.
         """
         ...
-
-
-@dataclass(frozen=True)
-class GateProgress:
-    """How far a turn of the gates is.
-
-    Attributes:
-        tree: the fingerprint of the workspace when the turn began, "" if it has not begun.
-        running: whether one of its gates still runs.
-        stopped: how many gates were stopped because they are no part of it.
-    """
-
-    tree: str = ""
-    running: bool = False
-    stopped: int = 0
 
 
 @dataclass(frozen=True)

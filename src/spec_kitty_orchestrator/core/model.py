@@ -309,3 +309,18 @@ def gates_told(results: Iterable[GateResult]) -> str:
         f"- {one.name}: {'passed' if one.ok else 'failed'} on {one.head} in {one.seconds:.0f} s"
         for one in results
     )
+
+
+@dataclass(frozen=True)
+class GateProgress:
+    """How far a turn of the gates is.
+
+    Attributes:
+        tree: the fingerprint of the workspace when the turn began, "" if it has not begun.
+        running: whether one of its gates still runs.
+        stopped: how many gates were stopped because they are no part of it.
+    """
+
+    tree: str = ""
+    running: bool = False
+    stopped: int = 0

@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 
 from spec_kitty_orchestrator.core.events import GateBroken, GateFailed, GatesPassed, GatesStopped
-from spec_kitty_orchestrator.core.model import GateResult, Workspace
+from spec_kitty_orchestrator.core.model import GateProgress, GateResult, Workspace
 from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.log import get_logger
@@ -25,7 +25,7 @@ from spec_kitty_orchestrator.machine.gate_files import BROKEN, FAILED, PASSED, S
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.scrub import scrub_directory
 from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S, Grace, Running, stop, stop_running, sweep
-from spec_kitty_orchestrator.ports import GateProgress, GateReport
+from spec_kitty_orchestrator.ports import GateReport
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
 """What a shell exits with when it cannot run a command."""

@@ -9,9 +9,9 @@ import anyio
 import anyio.lowlevel
 
 from spec_kitty_orchestrator.core.events import GateBroken, GateFailed, GatesPassed, GatesStopped
-from spec_kitty_orchestrator.core.model import GateResult, Workspace
+from spec_kitty_orchestrator.core.model import GateProgress, GateResult, Workspace
 from spec_kitty_orchestrator.core.policy import Gate
-from spec_kitty_orchestrator.ports import GateProgress, GateReport
+from spec_kitty_orchestrator.ports import GateReport
 from spec_kitty_orchestrator.testing.fake_workspaces import FakeWorkspaces
 
 
