@@ -13,13 +13,7 @@ import pytest
 from rich.console import Console
 from trio.testing import MockClock
 
-from spec_kitty_orchestrator.core.events import (
-    AgentExited,
-    AttemptOpened,
-    Event,
-    HostRefused,
-    Submitted,
-)
+from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened, Event, HostRefused, Submitted
 from spec_kitty_orchestrator.core.model import (
     AgentReport,
     Attempt,
