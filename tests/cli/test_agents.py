@@ -58,7 +58,7 @@ def test_a_missing_agent_comes_with_the_command_that_installs_it(project: Projec
     codex = listed(project)["codex"]
     assert (codex["installed"], codex["path"], codex["logged_in"]) == (False, None, None)
     found = finding(codex, "agent.installed")
-    assert (found["level"], found["mend"]) == ("error", "npm install -g @openai/codex")
+    assert (found["level"], found["fix"]) == ("error", "npm install -g @openai/codex")
     assert "  codex: npm install -g @openai/codex\n" in project.run("agents").stdout
 
 
@@ -68,7 +68,7 @@ def test_another_major_version_is_warned_of_with_the_one_that_was_tried(project:
     found = listed(project)
     told = finding(found["codex"], "agent.version")
     assert told["level"] == "warning"
-    assert told["mend"] == "npm install -g @openai/codex@0.169.0"
+    assert told["fix"] == "npm install -g @openai/codex@0.169.0"
     assert finding(found["claude-code"], "agent.version")["level"] == "ok"
     shown = project.run("agents").stdout
     assert "warning agent codex: version 0.170.0 is of another major than those that were tried" in shown
@@ -86,7 +86,7 @@ def test_a_cli_without_a_readable_version_is_warned_of(project: Project) -> None
     codex = listed(project)["codex"]
     assert codex["version"] is None
     told = finding(codex, "agent.version")
-    assert (told["level"], "names no version: 'hello" in told["text"]) == ("warning", True)
+    assert (told["level"], "reports no version: 'hello" in told["text"]) == ("warning", True)
     assert "\x1b" not in project.run("agents").stdout
 
 
@@ -100,7 +100,7 @@ def test_a_cli_is_asked_whether_somebody_is_logged_in(project: Project, exit_cod
     assert codex["logged_in"] == answer
     if answer == "no":
         told = finding(codex, "agent.login")
-        assert (told["level"], told["mend"]) == ("warning", "codex login")
+        assert (told["level"], told["fix"]) == ("warning", "codex login")
 
 
 def test_a_key_and_a_file_of_a_login_count_as_one(project: Project, tmp_path: Path) -> None:
@@ -119,8 +119,8 @@ def test_what_mends_a_login_is_a_command_that_can_be_copied(project: Project) ->
     install(project, "letta", "echo 0.25.9")
     install(project, "gemini", "echo 0.61.0")
     found = listed(project)
-    assert finding(found["letta"], "agent.login")["mend"] == "export LETTA_API_KEY='…'"
-    assert finding(found["gemini"], "agent.login")["mend"] == "gemini"
+    assert finding(found["letta"], "agent.login")["fix"] == "export LETTA_API_KEY='…'"
+    assert finding(found["gemini"], "agent.login")["fix"] == "gemini"
 
 
 def test_a_key_in_the_settings_of_an_agent_counts_too(project: Project) -> None:
@@ -148,7 +148,7 @@ def test_the_settings_of_the_project_apply(project: Project) -> None:
     assert codex["roles"]["review"]["sandbox"] == "custom"
     told = [one for one in codex["findings"] if one["id"] == "agent.extra_args"]
     assert [one["level"] for one in told] == ["error"]
-    assert str(project.root / ".kittify" / "orchestrator.toml") in told[0]["mend"]
+    assert str(project.root / ".kittify" / "orchestrator.toml") in told[0]["fix"]
 
 
 def test_agents_are_listed_outside_of_any_repository(project: Project, tmp_path: Path) -> None:

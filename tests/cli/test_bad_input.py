@@ -167,7 +167,7 @@ def test_bad_input_is_one_clear_message(
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (own_agent_without_the_role, ["agent my-bot is chosen to review, but it can only implement"]),
+        (own_agent_without_the_role, ["agent my-bot is selected to review, but it can only implement"]),
         (own_agent_not_installed, ["agent my-bot is not installed: no-such-program", "correct command in"]),
         (own_agent_with_a_banned_flag, ["[agents.my-bot] its command: bot --yolo allows what the host's"]),
         (variable_that_allows_everything, ["[agents.my-bot] env: bypassPermissions allows what the host's"]),

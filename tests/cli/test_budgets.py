@@ -31,7 +31,7 @@ def test_an_agent_that_tells_no_cost_is_named_and_refused_where_that_was_asked_f
     project.lanes({"WP01": "canceled"})
     (project.bin / "codex").write_text("#!/bin/sh\n")
     (project.bin / "codex").chmod(0o755)
-    named = "agent codex does not tell what it costs"
+    named = "agent codex does not report its cost"
     done = project.orchestrate("--max-cost", "5", agents="codex")
     assert (done.returncode, done.stdout.count(named)) == (1, 1)
     done = project.orchestrate("--max-cost", "5", "--strict-budget", agents="codex")

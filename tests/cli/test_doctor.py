@@ -96,11 +96,11 @@ def test_the_json_document_has_a_fixed_shape(project: Project) -> None:
     assert (document["repository"], document["mission"]) == (str(project.root), SLUG)
     assert document["exit_code"] == 5
     for one in document["findings"]:
-        assert list(one) == ["id", "level", "about", "text", "mend"]
+        assert list(one) == ["id", "level", "about", "text", "fix"]
         assert one["level"] in ("ok", "warning", "error")
     (missing,) = [one for one in document["findings"] if one["level"] == "error"]
     assert (missing["id"], missing["about"]) == ("agent.installed", "codex")
-    assert missing["mend"] == "npm install -g @openai/codex"
+    assert missing["fix"] == "npm install -g @openai/codex"
 
 
 def test_without_a_mission_the_rest_is_looked_at(project: Project) -> None:
@@ -133,10 +133,10 @@ def test_only_a_repository_of_somebody_else_is_to_be_declared_safe(
 ) -> None:
     (tmp_path / "broken" / ".git").mkdir(parents=True)
     (found,) = [one for one in examine(project, root=tmp_path / "broken") if one.level == "error"]
-    assert (found.id, found.mend) == ("git.repository", "")
+    assert (found.id, found.fix) == ("git.repository", "")
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     (found,) = [one for one in examine(project) if one.level == "error"]
-    assert found.mend == f"git config --global --add safe.directory {shlex.quote(str(project.root))}"
+    assert found.fix == f"git config --global --add safe.directory {shlex.quote(str(project.root))}"
 
 
 def test_a_wrong_setting_is_a_finding_and_the_rest_is_still_looked_at(project: Project) -> None:
@@ -144,9 +144,9 @@ def test_a_wrong_setting_is_a_finding_and_the_rest_is_still_looked_at(project: P
     (project.root / ".git" / "index.lock").touch()
     found = wrong(project)
     assert found["config"].text.startswith(f"{file}:2: [run] max: unknown key")
-    assert found["config"].mend == f"${{EDITOR:-vi}} {shlex.quote(str(file))}"
+    assert found["config"].fix == f"${{EDITOR:-vi}} {shlex.quote(str(file))}"
     assert "git.lock" in found
-    argv = ["/bin/sh", "-c", found["config"].mend]
+    argv = ["/bin/sh", "-c", found["config"].fix]
     shown = subprocess.run(
         argv, env={"EDITOR": "/bin/echo --wait"}, capture_output=True, text=True, check=True
     )
@@ -157,13 +157,13 @@ def test_a_wrong_variable_comes_with_the_command_that_unsets_it(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SKO_MAX", "1")
-    assert wrong(project)["config"].mend == "unset SKO_MAX"
+    assert wrong(project)["config"].fix == "unset SKO_MAX"
 
 
 def test_an_unknown_agent_is_a_finding(project: Project) -> None:
     found = wrong(project, agents="codec")["config"]
     assert "unknown agent 'codec'; did you mean codex?" in found.text
-    assert found.mend == "spec-kitty-orchestrator agents"
+    assert found.fix == "spec-kitty-orchestrator agents"
 
 
 def test_every_prompt_that_is_wrong_is_named(project: Project) -> None:
@@ -188,7 +188,7 @@ def install(project: Project, name: str, script: str) -> None:
 def test_an_agent_of_another_major_version_is_warned_of(project: Project) -> None:
     install(project, "codex", "echo 1.0.0")
     found = only(wrong(project, agents="codex"), "agent.version", "warning")
-    assert found.mend == "npm install -g @openai/codex@0.169.0"
+    assert found.fix == "npm install -g @openai/codex@0.169.0"
 
 
 def test_an_agent_that_cannot_run_fails_a_run(project: Project) -> None:
@@ -207,7 +207,7 @@ def test_an_agent_that_only_does_not_tell_its_version_is_warned_of(
 
 def test_an_agent_that_is_not_logged_in_is_warned_of(project: Project) -> None:
     install(project, "codex", "test $1 = login && exit 1; echo 0.169.0")
-    assert only(wrong(project, agents="codex"), "agent.login", "warning").mend == "codex login"
+    assert only(wrong(project, agents="codex"), "agent.login", "warning").fix == "codex login"
 
 
 def test_a_model_that_a_cli_does_not_name_is_warned_of(project: Project) -> None:
@@ -217,8 +217,8 @@ def test_a_model_that_a_cli_does_not_name_is_warned_of(project: Project) -> None
     assert "agent.model" not in wrong(project, agents="opencode")
     project.configure(f'{settings}"mock/gone"\n')
     found = wrong(project, agents="opencode")["agent.model"]
-    assert (found.level, found.mend) == ("warning", "opencode models")
-    assert "does not name its model mock/gone" in found.text
+    assert (found.level, found.fix) == ("warning", "opencode models")
+    assert "does not list its model mock/gone" in found.text
 
 
 def test_a_banned_flag_is_found_by_us_and_refused_by_the_host(project: Project) -> None:
@@ -227,7 +227,7 @@ def test_a_banned_flag_is_found_by_us_and_refused_by_the_host(project: Project) 
     found = wrong(project)
     assert set(found) == {"agent.extra_args", "host.policy"}
     assert found["host.policy"].text.endswith(f"POLICY_VALIDATION_FAILED: {REFUSED}")
-    assert str(file) in found["host.policy"].mend
+    assert str(file) in found["host.policy"].fix
     (asked, *_) = project.calls("start-review")
     assert '"dangerous_flags": ["--yolo"]' in asked
 
@@ -287,12 +287,12 @@ def test_a_scenario_that_is_missing_fails_a_run(project: Project) -> None:
 
 def test_a_missing_host_comes_with_the_command_that_installs_it(project: Project) -> None:
     (project.bin / "spec-kitty").unlink()
-    assert only(wrong(project), "host", "error").mend == "pipx install spec-kitty-cli"
+    assert only(wrong(project), "host", "error").fix == "pipx install spec-kitty-cli"
 
 
 def test_a_host_that_the_settings_name_wrongly_comes_with_the_file_to_correct(project: Project) -> None:
     file = project.configure('[host]\nexecutable = "/missing"\n')
-    assert only(wrong(project), "host", "error").mend == f"${{EDITOR:-vi}} {shlex.quote(str(file))}"
+    assert only(wrong(project), "host", "error").fix == f"${{EDITOR:-vi}} {shlex.quote(str(file))}"
 
 
 def test_a_host_that_the_settings_name_is_the_one_to_be_asked_again(project: Project) -> None:
@@ -301,11 +301,11 @@ def test_a_host_that_the_settings_name_is_the_one_to_be_asked_again(project: Pro
     project.configure(f'[host]\nexecutable = "{named}"\ntransport = "spawn"\n')
     project.answer("contract-version", "", 1, "ImportError: no module named typer")
     found = only(wrong(project), "host", "error")
-    assert found.mend == f"{shlex.quote(str(named))} orchestrator-api contract-version"
+    assert found.fix == f"{shlex.quote(str(named))} orchestrator-api contract-version"
 
 
 @pytest.mark.parametrize(
-    ("api", "needed", "mend"),
+    ("api", "needed", "fix"),
     [
         ("1.2.0", "0.1.0", "pipx upgrade spec-kitty-cli"),
         # In a newer checkout: the package index has another program of our name.
@@ -314,11 +314,11 @@ def test_a_host_that_the_settings_name_is_the_one_to_be_asked_again(project: Pro
     ],
 )
 def test_of_two_sides_that_do_not_fit_the_older_is_to_be_upgraded(
-    project: Project, api: str, needed: str, mend: str
+    project: Project, api: str, needed: str, fix: str
 ) -> None:
     data = {"api_version": api, "min_supported_provider_version": needed}
     project.answer("contract-version", json.dumps({"success": True, "data": data}))
-    assert only(wrong(project), "host", "error").mend == mend
+    assert only(wrong(project), "host", "error").fix == fix
 
 
 def test_a_host_that_crashes_is_told_of_with_its_last_words(project: Project) -> None:
@@ -339,7 +339,7 @@ def test_a_host_that_cannot_be_served_warm_is_warned_of(project: Project) -> Non
 def test_an_unknown_mission_comes_with_the_nearest_one(project: Project) -> None:
     project.answer("mission-state", refusal("MISSION_NOT_FOUND", "no"), 1)
     found = only(wrong(project, "demo"), "mission.exists", "error")
-    assert found.mend == f"spec-kitty-orchestrator doctor --mission {SLUG}"
+    assert found.fix == f"spec-kitty-orchestrator doctor --mission {SLUG}"
 
 
 def test_tasks_that_are_not_finalized_fail_a_run(project: Project) -> None:
@@ -347,20 +347,20 @@ def test_tasks_that_are_not_finalized_fail_a_run(project: Project) -> None:
     data = {"mission_slug": SLUG, "summary": {"planned": 0}, "work_packages": wps}
     project.answer("mission-state", json.dumps({"success": True, "data": data}))
     found = only(wrong(project), "mission.tasks", "error")
-    assert found.mend == f"spec-kitty agent mission finalize-tasks --mission {SLUG}"
+    assert found.fix == f"spec-kitty agent mission finalize-tasks --mission {SLUG}"
 
 
 def test_a_mission_without_visible_work_packages_is_on_another_branch(project: Project) -> None:
     project.lanes({})
     project.git("switch", "-qc", "other branch".replace(" ", "-"))
     found = only(wrong(project), "mission.branch", "error")
-    assert found.mend == f"git -C {shlex.quote(str(project.root))} switch feature/demo"
+    assert found.fix == f"git -C {shlex.quote(str(project.root))} switch feature/demo"
 
 
 def test_another_branch_than_the_missions_is_warned_of_where_the_host_sees_work(project: Project) -> None:
     project.git("switch", "-qc", "other")
     found = only(wrong(project), "git.branch", "warning")
-    assert found.mend == f"git -C {shlex.quote(str(project.root))} switch feature/demo"
+    assert found.fix == f"git -C {shlex.quote(str(project.root))} switch feature/demo"
     project.git("switch", "-q", "--detach")
     assert "a detached HEAD" in only(wrong(project), "git.branch", "warning").text
 
@@ -368,7 +368,7 @@ def test_another_branch_than_the_missions_is_warned_of_where_the_host_sees_work(
 def test_a_branch_without_the_missions_folder_is_told_of_even_if_the_host_knows_it(project: Project) -> None:
     project.git("switch", "-q", "--orphan", "empty")
     project.answer("resolve-workspace", refusal("WP_NOT_FOUND", "no"), 1)
-    assert only(wrong(project), "git.branch", "error").mend.endswith("switch feature/demo")
+    assert only(wrong(project), "git.branch", "error").fix.endswith("switch feature/demo")
 
 
 def test_a_mission_on_a_protected_branch_fails_a_run(project: Project) -> None:
@@ -376,7 +376,7 @@ def test_a_mission_on_a_protected_branch_fails_a_run(project: Project) -> None:
     meta.write_text(json.dumps({"target_branch": "main", "topology": "lanes"}))
     project.git("commit", "-qam", "main")
     project.git("branch", "-qm", "main")
-    assert str(meta) in only(wrong(project), "mission.target", "error").mend
+    assert str(meta) in only(wrong(project), "mission.target", "error").fix
 
 
 def test_a_mission_without_lanes_is_warned_of(project: Project) -> None:
@@ -389,7 +389,7 @@ def test_uncommitted_changes_that_a_merge_would_lose_are_warned_of(project: Proj
     (project.root / "kitty-specs" / SLUG / "tasks" / "WP01-a.md").write_text("changed")
     found = only(wrong(project), "git.clean", "warning")
     assert "WP01-a.md" in found.text
-    assert found.mend == f"git -C {shlex.quote(str(project.root))} commit --all"
+    assert found.fix == f"git -C {shlex.quote(str(project.root))} commit --all"
 
 
 def test_a_dependency_cycle_fails_a_run(project: Project) -> None:
@@ -405,7 +405,7 @@ def test_work_packages_that_nobody_takes_further_are_named_with_those_that_need_
     found = {one.about: one for one in examine(project) if one.id == "mission.stuck"}
     assert set(found) == {"WP02", "WP03", "WP04"}
     assert found["WP03"].text == "WP03 cannot start: it needs WP02"
-    assert {one.mend for one in found.values()} == {f"spec-kitty-orchestrator retry WP02 --mission {SLUG}"}
+    assert {one.fix for one in found.values()} == {f"spec-kitty-orchestrator retry WP02 --mission {SLUG}"}
     assert set(wrong(project)) == {"mission.stuck"}
 
 
@@ -414,7 +414,7 @@ def test_of_several_dependencies_the_one_that_is_stuck_is_to_be_freed(project: P
     project.lanes(lanes, {"WP03": ["WP01", "WP02"]})
     found = {one.about: one for one in examine(project) if one.id == "mission.stuck"}
     assert set(found) == {"WP02", "WP03"}
-    assert found["WP03"].mend == f"spec-kitty-orchestrator retry WP02 --mission {SLUG}"
+    assert found["WP03"].fix == f"spec-kitty-orchestrator retry WP02 --mission {SLUG}"
 
 
 def test_a_cycle_that_waits_for_a_stuck_one_too_is_told_of(project: Project) -> None:
@@ -425,7 +425,7 @@ def test_a_cycle_that_waits_for_a_stuck_one_too_is_told_of(project: Project) -> 
         "doctor", "-m", SLUG, "--impl-agent", "scripted", "--review-agent", "scripted", "--json"
     )
     stuck = [one for one in json.loads(done.stdout)["findings"] if one["id"] == "mission.stuck"]
-    assert {one["mend"] for one in stuck} == {f"spec-kitty-orchestrator retry WP03 --mission {SLUG}"}
+    assert {one["fix"] for one in stuck} == {f"spec-kitty-orchestrator retry WP03 --mission {SLUG}"}
     assert len(stuck) == 3
 
 
@@ -456,7 +456,7 @@ def test_a_run_that_is_active_fails_another(project: Project) -> None:
     with MissionLock(records(project), SLUG):
         found = only(wrong(project), "lock", "error")
     assert f"process {os.getpid()} on " in found.text
-    assert found.mend == f"spec-kitty-orchestrator abort --mission {SLUG}"
+    assert found.fix == f"spec-kitty-orchestrator abort --mission {SLUG}"
 
 
 def test_what_is_uncommitted_while_a_run_works_is_its_own(project: Project) -> None:
@@ -477,25 +477,25 @@ def test_agents_of_an_earlier_run_that_are_still_at_work_are_warned_of(project: 
         left.kill()
         left.wait()
     assert f"(processes {left.pid})" in found.text
-    assert found.mend == f"spec-kitty-orchestrator abort --mission {SLUG}"
+    assert found.fix == f"spec-kitty-orchestrator abort --mission {SLUG}"
 
 
 def test_an_interrupted_run_is_told_of_with_the_command_that_goes_on(project: Project) -> None:
     records(project, start_line())
     found = only(wrong(project), "run.earlier", "warning")
     assert "an earlier run was cut off" in found.text
-    assert found.mend == f"spec-kitty-orchestrator resume --mission {SLUG}"
+    assert found.fix == f"spec-kitty-orchestrator resume --mission {SLUG}"
 
 
 def test_a_damaged_journal_fails_a_run(project: Project) -> None:
     records(project, {"type": "nonsense"}, {"type": "nonsense"})
     found = only(wrong(project), "run.journal", "error")
-    assert found.mend == f"spec-kitty-orchestrator orchestrate --mission {SLUG} --fresh"
+    assert found.fix == f"spec-kitty-orchestrator orchestrate --mission {SLUG} --fresh"
 
 
 def test_records_that_cannot_be_written_fail_a_run(project: Project) -> None:
     (project.root / ".kittify" / "logs").write_text("a file")
-    assert only(wrong(project), "records.writable", "error").mend.startswith("mv -- ")
+    assert only(wrong(project), "records.writable", "error").fix.startswith("mv -- ")
 
 
 # Git
@@ -507,7 +507,7 @@ def test_git_without_an_identity_fails_a_run(project: Project, monkeypatch: pyte
             monkeypatch.delenv(f"GIT_{role}_{part}")
     project.git("config", "user.useConfigOnly", "true")
     found = only(wrong(project), "git.identity", "error")
-    assert f"git -C {shlex.quote(str(project.root))} config user.name 'Your Name' && " in found.mend
+    assert f"git -C {shlex.quote(str(project.root))} config user.name 'Your Name' && " in found.fix
 
 
 def test_commits_that_cannot_be_signed_where_nobody_is_asked_fail_a_run(project: Project) -> None:
@@ -515,19 +515,19 @@ def test_commits_that_cannot_be_signed_where_nobody_is_asked_fail_a_run(project:
     project.git("config", "gpg.program", "false")
     found = only(wrong(project), "git.signature", "error")
     assert "failed to sign" in found.text
-    assert found.mend == f"git -C {shlex.quote(str(project.root))} config commit.gpgsign false"
+    assert found.fix == f"git -C {shlex.quote(str(project.root))} config commit.gpgsign false"
 
 
 def test_a_merge_that_is_under_way_fails_a_run(project: Project) -> None:
     head = project.git("rev-parse", "HEAD")
     (project.root / ".git" / "MERGE_HEAD").write_text(head)
-    assert only(wrong(project), "git.operation", "error").mend.endswith("merge --continue")
+    assert only(wrong(project), "git.operation", "error").fix.endswith("merge --continue")
 
 
 def test_a_locked_index_fails_a_run(project: Project) -> None:
     lock = project.root / ".git" / "index.lock"
     lock.touch()
-    assert only(wrong(project), "git.lock", "error").mend == f"rm -- {shlex.quote(str(lock))}"
+    assert only(wrong(project), "git.lock", "error").fix == f"rm -- {shlex.quote(str(lock))}"
 
 
 def test_a_worktree_whose_folder_is_gone_is_warned_of(project: Project, tmp_path: Path) -> None:
@@ -535,12 +535,12 @@ def test_a_worktree_whose_folder_is_gone_is_warned_of(project: Project, tmp_path
     (tmp_path / "gone").rename(tmp_path / "elsewhere")
     found = only(wrong(project), "git.worktrees", "warning")
     assert str(tmp_path / "gone") in found.text
-    assert found.mend.endswith("worktree prune")
+    assert found.fix.endswith("worktree prune")
 
 
 def test_a_remote_whose_default_branch_is_unknown_is_warned_of(project: Project) -> None:
     project.git("remote", "add", "origin", "https://example.test/x.git")
-    assert only(wrong(project), "git.remote_head", "warning").mend.endswith("remote set-head origin --auto")
+    assert only(wrong(project), "git.remote_head", "warning").fix.endswith("remote set-head origin --auto")
 
 
 def test_a_git_that_is_too_old_fails_a_run(project: Project) -> None:
@@ -561,7 +561,7 @@ def test_uncommitted_work_in_a_worktree_keeps_the_host_from_starting_there(
     (project.root / "w" / "WP01" / "left.txt").touch()
     found = only(wrong(project), "worktree.clean", "error")
     assert (found.about, "left.txt" in found.text) == ("WP01", True)
-    subprocess.run(found.mend, shell=True, check=True, capture_output=True)
+    subprocess.run(found.fix, shell=True, check=True, capture_output=True)
     assert wrong(project) == {}
 
 
@@ -583,7 +583,7 @@ def test_uncommitted_work_of_an_interrupted_run_goes_on_and_is_only_warned_of(pr
 def test_a_folder_in_the_place_of_a_worktree_fails_a_run(project: Project) -> None:
     (project.root / ".git" / "info" / "exclude").write_text("/w/\n")
     (project.root / "w" / "WP01").mkdir(parents=True)
-    assert only(wrong(project), "worktree.works", "error").mend.startswith("mv -- ")
+    assert only(wrong(project), "worktree.works", "error").fix.startswith("mv -- ")
 
 
 # The machine

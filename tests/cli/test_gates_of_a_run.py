@@ -17,6 +17,6 @@ def test_a_run_remembers_the_gates_that_it_was_given_and_takes_the_others_from_t
     file.write_text('[[gates]]\nname = "lint"\ncommand = "wrong"\n[[gates]]\nname = "old"\ncommand = "x"\n')
     first = open_project(tmp_path, os.environ, {"gate": ["make docs"]})
     assert [one.name for one in first.policy.gates] == ["lint", "old", "make"]
-    file.write_text('[[gates]]\nname = "lint"\ncommand = "mended"\n')
+    file.write_text('[[gates]]\nname = "lint"\ncommand = "fixed"\n')
     found = open_project(tmp_path, os.environ, {}, first.recorded).policy.gates
-    assert [(one.name, one.command[-1]) for one in found] == [("lint", "mended"), ("make", "make docs")]
+    assert [(one.name, one.command[-1]) for one in found] == [("lint", "fixed"), ("make", "make docs")]

@@ -88,7 +88,7 @@ def test_an_agent_of_a_plug_in_is_chosen_like_any_other(plugins: Project) -> Non
         ),
         (
             "bad",
-            "agent bad cannot build its command to implement: KeyError('model'); mend or uninstall the",
+            "agent bad cannot build its command to implement: KeyError('model'); fix or uninstall the",
         ),
     ],
 )
@@ -134,7 +134,7 @@ def test_the_plan_shows_the_words_of_an_agent_of_ones_own_and_what_the_host_is_t
 def test_a_faulty_answer_of_a_plug_in_names_its_distribution(plugins: Project) -> None:
     done = plugins.run("agents", "--json")
     told = {one["about"]: one["text"] for one in json.loads(done.stdout)["unusable_plugins"]}
-    end = "; mend or uninstall the distribution acme-bots 1.2"
+    end = "; fix or uninstall the distribution acme-bots 1.2"
     assert told["empty"].startswith("agent empty cannot build its command to implement: its argv is not")
     assert told["bare"].startswith("agent bare cannot build its command to implement: its env does not map")
     assert told["mute"].startswith(

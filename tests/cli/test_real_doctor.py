@@ -66,5 +66,5 @@ def test_the_real_host_refuses_a_policy_with_a_banned_flag_and_nothing_changes(
         assert one["level"] == "error"
         assert "POLICY_VALIDATION_FAILED" in one["text"]
         assert "--yolo" in one["text"]
-        assert str(settings) in one["mend"]
+        assert str(settings) in one["fix"]
     assert contents(mission.root) == before

@@ -82,7 +82,7 @@ def test_a_run_killed_in_the_middle_is_resumed_and_no_agent_runs_twice(
             agent.sendall(b".")
         done = command(mission, host_env, "resume")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "goes on with the run that was cut off" in done.stdout
+    assert "continues the run that was cut off" in done.stdout
     assert len(list(logs(mission).glob("WP01/*-implement-*"))) == 1
     assert find_orphans(logs(mission)) == []
 

@@ -92,7 +92,7 @@ def test_a_run_goes_on_with_its_own_settings(project: Project) -> None:
     journal(project, started(**given))
     done = project.run("resume")
     assert done.returncode == 0, done.stderr
-    assert f"{SLUG}: goes on with the run that was cut off" in done.stdout
+    assert f"{SLUG}: continues the run that was cut off" in done.stdout
     now = last_start(project)
     assert now["at"] != AT
     assert now["settings"].items() >= {**given, "actor": "me", "impl_agents": ["scripted"]}.items()
@@ -268,9 +268,7 @@ def test_orchestrate_goes_on_and_says_so(project: Project) -> None:
     project.lanes({"WP01": "done"})
     journal(project, started(), ended(130))
     done = project.orchestrate()
-    assert (
-        f"{SLUG}: goes on with the run that ended 2026-01-02 03:04:05 UTC with exit code 130" in done.stdout
-    )
+    assert f"{SLUG}: continues the run that ended 2026-01-02 03:04:05 UTC with exit code 130" in done.stdout
     assert "goes on with" not in project.orchestrate().stdout
 
 

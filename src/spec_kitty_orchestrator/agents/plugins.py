@@ -37,18 +37,18 @@ def load(name: str) -> Agent:
         )
     offer = offers[0]
     who = f"agent {name} of the distribution {_distribution(offer)} ({offer.value})"
-    mend = "mend or uninstall that distribution, or choose another agent"
+    fix = "fix or uninstall that distribution, or choose another agent"
     try:
         found = offer.load()
         agent: Agent = found() if isinstance(found, type) else found
         wrong = misfits(agent)
     except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise PreflightError(f"{who} cannot be loaded: {reason}; {mend}") from error
+        raise PreflightError(f"{who} cannot be loaded: {reason}; {fix}") from error
     if not wrong and agent.name != name:
         wrong = [f"it calls itself {agent.name!r}"]
     if wrong:
-        raise PreflightError(f"{who} is no agent of this version: {'; '.join(wrong)}; {mend}")
+        raise PreflightError(f"{who} is no agent of this version: {'; '.join(wrong)}; {fix}")
     return agent
 
 

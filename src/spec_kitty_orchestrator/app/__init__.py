@@ -1,1 +1,1 @@
-"""Puts the parts together: settings and a repository become an `Orchestrator` with the default parts."""
+"""Puts the parts together: makes an `Orchestrator` with the default parts from settings and a repository."""

@@ -1,6 +1,6 @@
-"""Ends a run for good: its process, its agents, and if that is wanted our records and worktrees of it.
+"""Ends a run for good: its process, its agents, and on request our records and worktrees of it.
 
-What is not committed is never deleted unsaved; branches and everything of the host's stay as they are.
+Uncommitted work is never deleted without a copy; branches and the host's files stay as they are.
 """
 
 import os
@@ -44,10 +44,10 @@ FIRST_WAIT_S = 15.0
 """For the run's own stop after SIGTERM: its agents' grace is 8 s. One that drains needs a second signal."""
 
 SECOND_WAIT_S = 30.0
-"""After the second SIGTERM: the agents' kill and sweep, and a call of the host's that is under way."""
+"""After the second SIGTERM: the agents are killed and swept, and a host call may be in progress."""
 
 KILL_WAIT_S = 5.0
-"""After SIGKILL; what the run had recorded is on disk, and its agents are stopped by us."""
+"""After SIGKILL; the run's records are on disk, and we stop its agents."""
 
 EXIT_WAIT_S = 5.0
 """From the release of the lock to the end of the process."""
@@ -76,12 +76,12 @@ class Stopped:
 
 
 async def find_run_to_abort(root: Path, mission: str | None, *, cleanup: bool) -> KnownRun | None:
-    """Choose the run to end: the one that was named, the one at work, or the only unfinished one.
+    """Find the run to end: the one that was named, the active one, or the only unfinished one.
 
     Args:
         root: the primary checkout.
-        mission: its slug, if it was named.
-        cleanup: whether a run that ended counts too, since its records can be removed.
+        mission: its slug, None if none was given.
+        cleanup: whether a run that has ended counts too, because its records can be removed.
 
     Returns:
         None if there is nothing to abort.
@@ -105,10 +105,10 @@ async def find_run_to_abort(root: Path, mission: str | None, *, cleanup: bool) -
 
 
 async def stop_run(root: Path, run: KnownRun) -> Stopped:
-    """Stop the process of a run, then whatever is left of its agents; every wait is bounded.
+    """Stop the process of a run, then whatever remains of its agents; every wait is bounded.
 
     Raises:
-        WorkspaceError: it runs on another machine, or something of it is still there at the end.
+        WorkspaceError: it runs on another machine, or one of its processes does not end.
     """
     owner, killed = run.owner, False
     if owner is not None:
@@ -124,7 +124,7 @@ async def stop_run(root: Path, run: KnownRun) -> Stopped:
         if left:
             pids = ", ".join(str(one.child.pid) for one in left)
             raise WorkspaceError(f"these processes of {run.mission} could not be ended: {pids}")
-        # Nobody will read the reports of what was cut off here, and so nobody else takes their secrets out.
+        # No run will read the reports of these attempts, so nobody else removes the secrets in them.
         redactor = await anyio.to_thread.run_sync(lambda: Redactor(secret_values(os.environ)))
         try:
             await anyio.to_thread.run_sync(scrub_unreported, logs, redactor)
@@ -136,7 +136,7 @@ async def stop_run(root: Path, run: KnownRun) -> Stopped:
 
 
 async def _stop_owner(run: KnownRun, owner: Owner) -> bool:
-    """End the process that holds the lock; tell whether it had to be killed."""
+    """End the process that holds the lock; return whether it had to be killed."""
     process = owner.process
     steps = (
         (signal.SIGTERM, FIRST_WAIT_S),
@@ -150,7 +150,7 @@ async def _stop_owner(run: KnownRun, owner: Owner) -> bool:
         with anyio.move_on_after(limit_s):
             while _holds(run, owner):  # noqa: ASYNC110 - another process releases it
                 await anyio.sleep(POLL_S)
-            # It has still to print its summary; a program that imports us may go on with other things.
+            # It still prints its summary; a program that imports us may continue with other things.
             with anyio.move_on_after(EXIT_WAIT_S):
                 await wait(process)
             return number == signal.SIGKILL
@@ -163,19 +163,19 @@ def _holds(run: KnownRun, owner: Owner) -> bool:
 
 
 async def record_abort(root: Path, run: KnownRun, stopped: Stopped, *, save: bool = True) -> tuple[str, ...]:
-    """Write into the journal that the run was ended for good.
+    """Record in the journal that the run was aborted.
 
     Args:
         root: the primary checkout.
         run: it must have been stopped.
         stopped: what was ended.
-        save: keep a copy of what is uncommitted in the worktrees of the run.
+        save: keep a copy of uncommitted work in the worktrees of the run.
 
     Returns:
         The refs of the copies.
 
     Raises:
-        RunActive: somebody started it again meanwhile.
+        RunActive: it was started again meanwhile.
         JournalError: the journal cannot be read or written.
         WorkspaceError: uncommitted work could not be saved; nothing was changed.
     """
@@ -210,16 +210,16 @@ class Cleared:
 
 
 async def clean_up(root: Path, run: KnownRun, *, force: bool) -> list[Cleared]:
-    """Remove the run's worktrees as far as nothing is lost with them, then our records of the run.
+    """Remove those worktrees of the run that hold nothing unsaved, then our records of the run.
 
     Args:
         root: the primary checkout.
         run: it must have been stopped.
-        force: save what is uncommitted under a ref, then remove those worktrees too.
+        force: save uncommitted work under a ref, then remove those worktrees too.
 
     Raises:
-        RunActive: somebody started it again meanwhile.
-        JournalError: the journal is damaged, so that it is unknown which worktrees are the run's.
+        RunActive: it was started again meanwhile.
+        JournalError: the journal is damaged, so the worktrees of the run are unknown.
         WorkspaceError: the records cannot be removed.
     """
     with MissionLock(run.directory, run.mission):
@@ -263,7 +263,7 @@ async def _clear(
 
 
 def _users(path: Path) -> list[int]:
-    """Find processes whose current directory is in the folder: a person's shell or editor, for example."""
+    """Find processes whose current directory is in the folder, such as a shell or an editor."""
     found = []
     for process in psutil.process_iter(["pid", "cwd"]):
         cwd = process.info["cwd"]
@@ -287,4 +287,4 @@ def _remove_lock(directory: Path) -> None:
     try:
         directory.rmdir()
     except OSError:
-        return  # a run that began meanwhile uses it
+        return  # a new run uses it

@@ -1,4 +1,4 @@
-"""Tells the author of an agent what would go wrong with it, by its contract and, if asked, by trying it."""
+"""Checks an agent for its author: by the contract of agents and, on request, by a trial run."""
 
 import shutil
 import tempfile
@@ -85,7 +85,7 @@ async def check_agent(
     folder = Path(tempfile.mkdtemp(prefix="agent-trial-"))
     place = folder / "project"
     place.mkdir()
-    # A program that is named by a path from the repository is to be found from the trial's, too.
+    # A program that is given by a path relative to the repository must be found from the trial's folder too.
     own = replace(own, executable=program)
     checks += await Trial(place, name, agent, _runner(place, name, agent, own, settings, redactor)).run()
     found = CheckedAgent(name, checks, redactor, tried=True, kept=folder)

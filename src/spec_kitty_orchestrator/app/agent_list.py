@@ -1,4 +1,4 @@
-"""Every agent that can be chosen here, with what it may do and what is wrong with it."""
+"""All available agents, with what each may do and what is wrong with it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class ListedAgent:
 
 @dataclass(frozen=True)
 class Listing:
-    """All agents that can be chosen.
+    """All available agents.
 
     Attributes:
         broken: what is wrong with plug-ins that cannot be used.
@@ -50,7 +50,7 @@ class Listing:
 
 
 async def list_agents(start: Path, environ: Mapping[str, str], *, anywhere: bool) -> Listing:
-    """Look at every agent that can be chosen, with the settings of the repository around `start`.
+    """Examine every available agent, with the settings of the repository around `start`.
 
     Args:
         start: any folder.

@@ -42,7 +42,7 @@ def build_host(
     settings = project.settings.host
     executable = settings.executable
     if executable is not None and ("/" in executable or executable.startswith("~")):
-        # Ours may be started in a folder below the one that the path in the file is meant from.
+        # A relative path in the file starts at the repository, wherever we were started.
         executable = str(project.root / Path(executable).expanduser())
     transport: Transport = SpawnTransport()
     if say is not None and settings.transport != "spawn":
@@ -74,7 +74,7 @@ async def connect(project: Project) -> HostClient:
 
 
 def build_agents(project: Project, say: Callable[[str], None] = lambda _: None) -> LocalAgents:
-    """Make the runner of the configured agents on this machine; `say` is told of agents that do not move."""
+    """Make the runner of the agents on this machine; `say` gets a line about an agent without activity."""
     return LocalAgents(
         project.root,
         project.agents,
@@ -83,19 +83,19 @@ def build_agents(project: Project, say: Callable[[str], None] = lambda _: None) 
         redactor=project.redactor,
         stall_timeout_s=project.settings.run.stall_timeout,
         say=say,
-        # An earlier start may have left an attempt of an agent that is not chosen now.
+        # An earlier start may have left an attempt of an agent that this one does not use.
         others=cache(lambda name: find_agent(project.root, project.settings, name)),
     )
 
 
 def build_headroom(project: Project) -> MachineHeadroom:
-    """Make the part that knows whether this machine has room for one more agent."""
+    """Make the part that knows whether the machine has memory and disk for one more agent."""
     run = project.settings.run
     return MachineHeadroom(project.root, min_free_memory=run.min_free_memory, min_free_disk=run.min_free_disk)
 
 
 def run_log(project: Project, mission: str) -> Path:
-    """Return the file of the run's own log; the folder it will be in is made, and hidden from git.
+    """Return the path of the run's own log; make its folder, and hide that from git.
 
     Raises:
         WorkspaceError: the folder cannot be made.
@@ -105,7 +105,7 @@ def run_log(project: Project, mission: str) -> Path:
     except OSError as error:
         where = project.root / LOGS
         raise WorkspaceError(
-            f"nothing can be written to {where}: {error.strerror}; mend that first"
+            f"nothing can be written to {where}: {error.strerror}; fix that first"
         ) from error
     return logs / path_part(mission) / "orchestrator.log"
 
@@ -133,7 +133,7 @@ def build(
         prompts=project.prompts,
         version=VERSION,
         tick_command=host.executable,
-        # Also without gates: those of an earlier start may have to be stopped.
+        # Needed even without gates: those of an earlier start may have to be stopped.
         gates=LocalGates(project.root, mission, policy.gates, project.redactor, run.pass_env),
         poll_interval_s=run.poll_interval,
         settings=project.recorded,

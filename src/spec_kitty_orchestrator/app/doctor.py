@@ -1,4 +1,4 @@
-"""Everything that would go wrong in a run, gathered before it; nothing is changed."""
+"""Runs all checks before a run, and changes nothing."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,9 +39,9 @@ from spec_kitty_orchestrator.errors import (
 from spec_kitty_orchestrator.host.client import HostClient
 
 WOULD_FAIL = 5
-"""The exit code where a run would fail."""
+"""The exit code if a run would fail."""
 SLOWEST_CALL_S = 10.0
-"""Of a cold host on a loaded machine, to find where a work package is worked on."""
+"""Of a cold host on a busy machine, to resolve one workspace."""
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Diagnosis:
 
     Attributes:
         root: the repository, None if there is none.
-        mission: its slug as the host spells it; as it was given if the host does not know it.
+        mission: its slug as the host spells it; as given if the host does not know it.
         seconds: how long it took.
     """
 
@@ -69,13 +69,13 @@ class Diagnosis:
 async def diagnose(
     start: Path, environ: Mapping[str, str], flags: Mapping[str, object], mission: str | None
 ) -> Diagnosis:
-    """Look at everything that a run needs, as far as it is there to be looked at.
+    """Check everything that a run needs, as far as possible.
 
     Args:
         start: any folder of the repository.
         environ: of this process.
         flags: as of `open_project`.
-        mission: its slug; None to look at what every mission needs.
+        mission: its slug; None to check what every mission needs.
     """
     began = monotonic()
     found = Diagnosis(mission=mission)
@@ -92,15 +92,15 @@ async def diagnose(
 
 
 def _no_repository(start: Path, failure: OrchestratorError) -> Finding:
-    mend = line("git", "config", "--global", "--add", "safe.directory", start.absolute())
+    fix = line("git", "config", "--global", "--add", "safe.directory", start.absolute())
     unsafe = not isinstance(failure, WorkspaceError) and distrusted(start)
-    return error("git.repository", str(failure), mend if unsafe else "", kind=type(failure))
+    return error("git.repository", str(failure), fix if unsafe else "", kind=type(failure))
 
 
 def _open(
     found: Diagnosis, root: Path, environ: Mapping[str, str], flags: Mapping[str, object]
 ) -> tuple[Project, bool]:
-    """Open the project, or one without settings where they are wrong; tell whether they are right."""
+    """Open the project, with defaults if its settings are wrong; return whether they are right."""
     prompts = check_prompts(root)
     wrong = [*map(str, prompts)]
     try:
@@ -118,7 +118,7 @@ def _open(
 
 
 def _where(root: Path, problem: str) -> str:
-    """Return the command that mends a setting, by where the message says that it comes from."""
+    """Return the command that fixes a setting, according to the place that the message names."""
     if problem.startswith("environment variable "):
         return line("unset", problem.split(" ")[2].rstrip(":"))
     file, _, _ = problem.partition(": ")
@@ -129,7 +129,7 @@ def _where(root: Path, problem: str) -> str:
 
 
 async def _look(found: Diagnosis, project: Project, mission: str | None, *, configured: bool) -> None:
-    """Run every check; those that wait run at the same time, and are told in a fixed order."""
+    """Run all checks concurrently, and report them in a fixed order."""
     parts: dict[int, Sequence[Finding]] = {}
 
     async def part(place: int, check: Callable[[], Awaitable[Sequence[Finding]]]) -> None:
@@ -151,7 +151,7 @@ async def _look(found: Diagnosis, project: Project, mission: str | None, *, conf
         tasks.start_soon(part, 2, lambda: check_repository(project.root))
         tasks.start_soon(part, 3, machine)
     told = [one for place in sorted(parts) for one in parts[place]]
-    # Where the host has refused an agent itself, what we know of its rules for policies adds nothing.
+    # If the host itself has refused an agent, our own knowledge of its rules adds nothing.
     refused = {
         one.about for one in told if one.id == "host.policy" and one.level is Level.ERROR and one.about
     }
@@ -200,7 +200,7 @@ async def _host(
 
 
 def _finding(failures: ExceptionGroup[OrchestratorError], project: Project) -> Finding:
-    """Tell one failure of several: those of calls that were made at once are seldom different."""
+    """Report one of several failures: concurrent calls seldom fail for different reasons."""
     one: Exception = failures
     while isinstance(one, ExceptionGroup):
         one = one.exceptions[0]
@@ -212,7 +212,7 @@ def _finding(failures: ExceptionGroup[OrchestratorError], project: Project) -> F
 async def _mission(
     told: list[Finding], found: Diagnosis, project: Project, host: HostClient, mission: str
 ) -> None:
-    """Add what is found of the mission to `told`, as far as the host answers."""
+    """Add findings about the mission to `told`, as far as the host answers."""
     limit_s = project.settings.host.call_timeout
     with anyio.fail_after(limit_s):
         state = await find_mission(project, host, mission)
@@ -227,11 +227,11 @@ async def _mission(
     told += await check_earlier_run(root, state.slug)
     told += check_dependencies(state)
     if not (root / MISSIONS / state.slug).is_dir():
-        return  # it lives on another branch, as was told, and the host cannot say where its work is done
+        return  # it is on another branch, as reported, and the host cannot resolve its workspaces
     with anyio.fail_after(limit_s + SLOWEST_CALL_S * len(state.lanes)):
         planned = await plan_work_packages(project, host, state)
     told += check_fates(state, planned)
     if lock.level is not Level.OK:
-        return  # what is uncommitted while a run works is its own
+        return  # an active run has uncommitted work of its own
     told += await to_thread.run_sync(check_saved, root, state.slug)
     told += await check_worktrees(planned, await begun_here(root, state.slug))

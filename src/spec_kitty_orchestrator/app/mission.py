@@ -1,4 +1,4 @@
-"""One mission of the repository: found by the host, and locked for whoever changes it."""
+"""One mission of the repository: read from the host, and locked before it is changed."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -34,7 +34,7 @@ class Records:
 
 
 def look_at_records(project: Project, mission: str) -> Records:
-    """Look whether the mission is idle, and how far its journal goes."""
+    """Return whether the mission is idle, and where its journal ends."""
     directory = project.directory(mission)
     return Records(directory, MissionLock(directory, mission).holder() is None, _end_of_journal(directory))
 
@@ -122,20 +122,20 @@ def _no_mission(root: Path, mission: str) -> Finding:
     hint = nearest(mission, found) or ";"
     text = f"there is no mission {mission!r}{hint} missions here: {', '.join(found)}"
     (close,) = get_close_matches(mission, found, n=1, cutoff=0) or found[:1]
-    mend = line("spec-kitty-orchestrator", "doctor", "--mission", close)
-    return error("mission.exists", text, mend, kind=UsageError)
+    fix = line("spec-kitty-orchestrator", "doctor", "--mission", close)
+    return error("mission.exists", text, fix, kind=UsageError)
 
 
 def _no_work_packages(root: Path, slug: str) -> Finding:
     files = mission_files(root, slug)
     home = files.target_branch or branch_of(root, slug)
     if home and current_branch(root) != home:
-        mend = line("git", "-C", root, "switch", home)
+        fix = line("git", "-C", root, "switch", home)
         text = (
             f"the host sees no work packages of {slug}: {root} is on {_on(root)}, but the mission "
-            f"lives on {home}; run: {mend}"
+            f"lives on {home}; run: {fix}"
         )
-        return error("mission.branch", text, mend)
+        return error("mission.branch", text, fix)
     if files.work_packages:
         text = (
             f"the host sees no work packages of {slug}, although there are "
@@ -155,5 +155,5 @@ def _on(root: Path) -> str:
 
 
 def finalize_command(slug: str) -> str:
-    """Write the command with which the host finalizes the tasks of a mission."""
+    """Return the command with which the host finalizes the tasks of a mission."""
     return line("spec-kitty", "agent", "mission", "finalize-tasks", "--mission", slug)

@@ -1,4 +1,4 @@
-"""What a person decides about one work package between two runs: to try it again, or to leave it out."""
+"""Operator commands for one work package between two runs: retry it, or leave it out."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,7 +28,7 @@ from spec_kitty_orchestrator.ports import Entry, Host
 
 @dataclass(frozen=True)
 class Decided:
-    """What became of the work package; `lane` is where the host has it now."""
+    """The work package after the command; `lane` is its lane on the host now."""
 
     mission: str
     wp: WorkPackage
@@ -37,7 +37,7 @@ class Decided:
 
 @dataclass
 class _Operation:
-    """One work package in a person's hands, while nothing else runs the mission."""
+    """A command on one work package, under the lock of its mission."""
 
     project: Project
     host: Host
@@ -47,14 +47,14 @@ class _Operation:
     wp: WorkPackage
 
     async def record(self, event: Event) -> Command:
-        """Write an event into the journal and step on."""
+        """Journal an event and return the next command."""
         following, command = step(self.wp, event, self.project.policy)
         await self.journal.append(Entry(SystemClock().now(), self.wp.id, event))
         self.wp = following
         return command
 
     async def move(self, to: Lane, note: str) -> None:
-        """Let the host move it along one edge."""
+        """Ask the host for one transition."""
         run = self.project.settings.run
         policy = self.performer.agents.policy(run.impl_agents[0], Role.IMPLEMENT)
         await self.host.transition(self.state.slug, self.wp.id, to, run.actor, policy=policy, note=note)
@@ -114,13 +114,13 @@ async def retry_work_package(project: Project, mission: str, wp_id: str, note: s
     Args:
         project: with the settings of the run.
         mission: its slug.
-        wp_id: of the work package.
+        wp_id: the id of the work package.
         note: guidance for the implementer, "" for none.
 
     Raises:
         UsageError: there is no such work package, or it is not parked or blocked.
         RunActive: a run of the mission is active, or an agent of the work package still works.
-        HostError: the host cannot be used, or refused the move; to try again is harmless.
+        HostError: the host cannot be used, or refused the transition; repeating the command is harmless.
         JournalError: the journal cannot be read or written.
     """
     async with _locked(project, mission, wp_id) as operation:
@@ -147,7 +147,7 @@ async def skip_work_package(project: Project, mission: str, wp_id: str, note: st
     Args:
         project: with the settings of the run.
         mission: its slug.
-        wp_id: of the work package.
+        wp_id: the id of the work package.
         note: why, for people; "" for no reason.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a run would do, worked out without changing anything."""
+"""The plan of a run, made without changing anything."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ class PlannedWorkPackage:
     Attributes:
         workspace: where it is worked on, None if the host refuses to say.
         shares: other work packages in the same workspace; they take turns.
-        fate: what a run would do with it, in words.
-        left: whether a run leaves it as it is, although it is not complete.
+        fate: what a run would do with it, for people.
+        left: whether a run leaves it alone although it is not complete.
     """
 
     id: str
@@ -42,7 +42,7 @@ class PlannedWorkPackage:
 
 @dataclass(frozen=True)
 class PlannedRole:
-    """One agent in one role: its exact argv in a workspace, and what the host is told of it.
+    """One agent in one role: its exact argv in a workspace, and the policy that the host is told.
 
     `prompt` says how it is delivered, as in `AgentCommand`.
     """
@@ -62,10 +62,10 @@ class Plan:
     """The plan of one mission.
 
     Attributes:
-        cyclic: work packages that no wave can hold.
-        min_free_memory: bytes; below that nothing is started. 0 for no such floor.
-        min_free_disk: the same of the disk.
-        warnings: what is allowed and may not be meant.
+        cyclic: work packages that fit in no wave.
+        min_free_memory: bytes below which nothing starts; 0 for no floor.
+        min_free_disk: the same for the disk.
+        warnings: what is allowed but may be a mistake.
         review_quorum: how many reviewers must approve a commit.
         gates: what must pass on a commit before it is reviewed.
     """
@@ -88,7 +88,7 @@ class Plan:
 async def make_plan(
     project: Project, host: Host, runner: LocalAgents, state: MissionState, warnings: Sequence[str] = ()
 ) -> Plan:
-    """Work out the plan; asks the host where each work package is worked on, and adds to what it warns of.
+    """Make the plan; asks the host for each workspace, and adds to `warnings`.
 
     Raises:
         HostError: the host cannot be used.
@@ -113,7 +113,7 @@ async def make_plan(
 
 
 def cyclic(state: MissionState) -> tuple[str, ...]:
-    """Return the work packages that depend on each other, or on such ones."""
+    """Return the work packages in a dependency cycle, and those that depend on one."""
     placed = {wp for wave in waves(state.dependencies) for wp in wave}
     return tuple(wp for wp in state.lanes if wp not in placed)
 
@@ -121,7 +121,7 @@ def cyclic(state: MissionState) -> tuple[str, ...]:
 async def plan_work_packages(
     project: Project, host: Host, state: MissionState
 ) -> tuple[PlannedWorkPackage, ...]:
-    """Ask the host where each work package is worked on, and say what a run would do with it.
+    """Ask the host for the workspace of each work package, and say what a run would do with it.
 
     Raises:
         HostError: the host cannot be used.
@@ -150,7 +150,7 @@ async def plan_work_packages(
 
 
 async def _resolve(host: Host, state: MissionState) -> tuple[Mapping[str, Workspace], Mapping[str, str]]:
-    """Ask where each work package is worked on; return the answers, and why others got none."""
+    """Return the workspace of each work package, and the reasons of those that the host refuses."""
     found: dict[str, Workspace] = {}
     refused: dict[str, str] = {}
     failures: list[HostError] = []
@@ -178,7 +178,7 @@ def _example_workspace(project: Project, planned: Sequence[PlannedWorkPackage]) 
 
 
 def _fate(lane: Lane, workspace: Workspace | None, refusal: str, actor: str) -> tuple[str, bool]:
-    """Say what a run would do with a work package, and whether it leaves it although it is not complete."""
+    """Return what a run would do with a work package, and whether it leaves an incomplete one alone."""
     match lane:
         case Lane.APPROVED | Lane.DONE:
             return "nothing to do", False

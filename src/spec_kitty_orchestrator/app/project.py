@@ -27,7 +27,7 @@ _ROLES = ("implement", "rework", "review", "resumed")
 
 @dataclass(frozen=True)
 class Project:
-    """What a run needs to know of the repository.
+    """What a run needs to know about the repository.
 
     Attributes:
         root: the primary checkout, absolute.
@@ -45,7 +45,7 @@ class Project:
 
     @property
     def policy(self) -> Policy:
-        """The settings that decisions depend on."""
+        """The settings on which decisions depend."""
         run = self.settings.run
         return Policy(
             impl_agents=run.impl_agents,
@@ -71,19 +71,19 @@ class Project:
 
     @property
     def recorded(self) -> Mapping[str, object]:
-        """What the journal keeps of the settings, for a start that goes on with them."""
+        """The settings as the journal keeps them, for a start that resumes with them."""
         return record(self.settings, self.given_gates)
 
     @property
     def _families(self) -> Mapping[str, str]:
-        """The vendor of each agent, also of one that is not chosen: it may have written what is reviewed."""
+        """The vendor of each agent, selected or not: it may have written what is reviewed."""
         own = {name: section.family or name for name, section in self.settings.agents.items()}
         built_in = {name: agent.family for name, agent in BUILT_IN.items()}
         return own | built_in | {name: agent.family for name, (agent, _) in self.agents.items()}
 
     @property
     def traces(self) -> frozenset[str]:
-        """What agents write for themselves at the top of a worktree."""
+        """Files and folders that agents write for themselves at the top of a worktree."""
         return TRACES.union(*(agent.traces for agent, _ in self.agents.values()))
 
     @property
@@ -101,12 +101,12 @@ class Project:
 
     @property
     def timeouts(self) -> Mapping[Role, float]:
-        """The longest that an attempt of each role may take, in seconds."""
+        """The time limit of an attempt in each role, in seconds."""
         return {Role.IMPLEMENT: self.settings.run.timeout, Role.REVIEW: self.settings.run.review_timeout}
 
     @property
     def max_per_agent(self) -> Mapping[str, int]:
-        """How many attempts of an agent run at once: the smaller of its own limit and that of the run."""
+        """The most attempts of each agent at once: the smaller of its own limit and the run's."""
         limits = dict(self.settings.run.max_per_agent)
         for name, section in self.settings.agents.items():
             if section.max_concurrent is not None:
@@ -114,7 +114,7 @@ class Project:
         return limits
 
     def directory(self, mission: str) -> Path:
-        """Return the folder of our own records of a mission."""
+        """Return the folder of our records of a mission."""
         return self.root / JOURNALS / mission
 
 
@@ -154,7 +154,7 @@ def open_project(
 
 
 def kept_options(project: Project, environ: Mapping[str, str], given: Collection[str]) -> tuple[str, ...]:
-    """Return, as options, the settings that a run keeps though the file and variables have others.
+    """Return, as options, the settings that a run keeps although the file and variables differ now.
 
     Args:
         project: opened with what the run recorded.
@@ -170,7 +170,7 @@ def kept_options(project: Project, environ: Mapping[str, str], given: Collection
 
 
 def bare_project(root: Path, environ: Mapping[str, str]) -> Project:
-    """Return what is known of a repository whose settings are wrong: the defaults, and no agents."""
+    """Return a project with default settings and no agents, for a repository whose settings are wrong."""
     packaged = Prompts(**{role: _packaged(role) for role in _ROLES})
     return Project(root, Settings(), packaged, {}, Redactor(secret_values(environ)))
 
@@ -192,7 +192,7 @@ def _prompts(root: Path) -> Prompts:
 
 
 def _prompt(file: Path, role: str) -> str:
-    """Read the project's own prompt, or the packaged one where it has none."""
+    """Read the project's own prompt, or the packaged one if it has none."""
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -214,7 +214,7 @@ def settings_around(start: Path, environ: Mapping[str, str], *, anywhere: bool) 
     Args:
         start: any folder.
         environ: of this process; `SKO_*` are settings.
-        anywhere: whether `start` may lie outside of any repository; then it is the root, without settings.
+        anywhere: whether `start` may be outside of any repository; then it is the root, without settings.
 
     Raises:
         UsageError: `start` is in no repository, and must be.
@@ -230,18 +230,18 @@ def settings_around(start: Path, environ: Mapping[str, str], *, anywhere: bool) 
 
 
 def all_names(settings: Settings) -> tuple[str, ...]:
-    """Return the names of all agents: built-in ones, those of plug-ins, then one's own."""
+    """Return the names of all agents: built-in ones, plug-ins, then those of the settings."""
     own = (name for name, section in settings.agents.items() if section.command is not None)
     return (*names(), *own)
 
 
 def redactor_of(environ: Mapping[str, str], settings: Settings) -> Redactor:
-    """Return what knows the secrets of our environment and of every agent's in the settings."""
+    """Return the redactor for the secrets in our environment and in the settings of all agents."""
     return Redactor(secret_values(environ, *(section.env for section in settings.agents.values())))
 
 
 def find_agent(root: Path, settings: Settings, name: str) -> tuple[Agent, AgentSettings]:
-    """Return an agent with what the settings say of it; a file that they name is looked for from `root`.
+    """Return an agent with its settings; relative paths in them start at `root`.
 
     Raises:
         UsageError: there is no such agent.
@@ -256,12 +256,12 @@ def find_agent(root: Path, settings: Settings, name: str) -> tuple[Agent, AgentS
             alone.policy(name, role)
     except PreflightError as problem:
         known = ", ".join(plugins.distributions(name))
-        raise PreflightError(f"{problem}; mend or uninstall the distribution {known}") from problem
+        raise PreflightError(f"{problem}; fix or uninstall the distribution {known}") from problem
     return agent, own
 
 
 def load_agent(root: Path, settings: Settings, name: str) -> tuple[Agent, AgentSettings]:
-    """Return the same, of a plug-in without asking whether its methods work.
+    """Return the same, without checking that the methods of a plug-in work.
 
     Raises:
         UsageError: there is no such agent.

@@ -1,6 +1,6 @@
-"""What is read from the repository without asking the host: where it is, its missions, its checkout.
+"""What we read from the repository without the host: its root, its missions, its checkout.
 
-Reads explain and suggest; lanes are the host's to tell.
+This serves explanations and suggestions; only the host knows lanes.
 """
 
 import json
@@ -52,7 +52,7 @@ def find_repo_root(start: Path) -> Path:
 
 
 def distrusted(start: Path) -> bool:
-    """Tell whether git refuses a repository because somebody else owns it."""
+    """Return whether git refuses the repository because another user owns it."""
     return (
         start.is_dir()
         and b"dubious ownership" in Git(start).ask_now("rev-parse", timeout_s=GIT_LIMIT_S).stderr
@@ -72,14 +72,14 @@ def current_branch(root: Path) -> str:
 
 
 def _git(directory: Path, *args: str) -> str:
-    """Return what git says on stdout, "" if it said no."""
+    """Return git's output, "" if it failed."""
     reply = Git(directory).ask_now(*args, timeout_s=GIT_LIMIT_S)
     return reply.text if reply.rc == 0 else ""
 
 
 @dataclass(frozen=True)
 class MissionFiles:
-    """What a mission's folder says, as far as it can be read.
+    """What a mission's folder says, as far as it is readable.
 
     Attributes:
         target_branch: where the mission's planning lives and its work is merged; "" if unknown.
@@ -207,7 +207,7 @@ def unsaved(root: Path, files: MissionFiles) -> list[Path]:
     """
     status = [f"{MISSIONS}/{files.slug}/status.events.jsonl", f"{MISSIONS}/{files.slug}/status.json"]
     coordination = status_checkout(root, files)
-    # Where a coordination worktree keeps the status, the copy in the primary checkout is nobody's record.
+    # If a coordination worktree keeps the status, the copy in the primary checkout does not count.
     changed = [root / path for path in _changed(root) if not (files.coordinated and path in status)]
     if coordination != root:
         changed += [coordination / path for path in _changed(coordination)]

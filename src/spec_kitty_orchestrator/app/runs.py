@@ -1,4 +1,4 @@
-"""The runs that this repository's journals know: which are unfinished, and with which settings they ran."""
+"""The runs in this repository's journals: which are unfinished, and how they ended."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from spec_kitty_orchestrator.ports import Line, RunAborted, RunEnded, RunStarted
 
 @dataclass(frozen=True)
 class KnownRun:
-    """What a mission's journal says of its last start.
+    """What a mission's journal says about its last start.
 
     Attributes:
         directory: of our own records of the mission.
@@ -38,18 +38,18 @@ class KnownRun:
 
     @property
     def aborted(self) -> bool:
-        """Whether a person ended it for good."""
+        """Whether it was aborted."""
         return isinstance(self.end, RunAborted)
 
     @property
     def unfinished(self) -> bool:
-        """Whether there may be something left to do: it was begun and did not end with everything done."""
+        """Whether something may be left to do: it was begun and did not end with everything done."""
         complete = isinstance(self.end, RunEnded) and self.end.exit_code == 0
         return self.damage is not None or (self.started is not None and not complete)
 
 
 async def known_run(root: Path, mission: str) -> KnownRun:
-    """Read what the journal of one mission says of its last start."""
+    """Read what the journal of one mission says about its last start."""
     directory = root / JOURNALS / mission
     owner = MissionLock(directory, mission).holder()
     try:
@@ -77,7 +77,7 @@ def last_start(lines: Sequence[Line]) -> tuple[RunStarted | None, RunEnded | Run
 
 
 def claimed_work(lines: Sequence[Line]) -> list[WorkPackage]:
-    """Return from each worktree that a run claimed the work package that was last in it."""
+    """Return the last work package in each worktree that a run claimed."""
     started, _ = last_start(lines)
     latest: dict[str, WorkPackage] = {}
     for wp in fold(lines, started.policy if started else Policy((), ())).wps.values():
@@ -87,7 +87,7 @@ def claimed_work(lines: Sequence[Line]) -> list[WorkPackage]:
 
 
 async def begun_here(root: Path, mission: str) -> set[str]:
-    """Return the work packages whose worktrees earlier runs have claimed; none, if the journal is damaged."""
+    """Return the work packages whose worktrees earlier runs claimed; none if the journal is damaged."""
     try:
         lines = await JsonlJournal(root / JOURNALS / mission, root).read()
     except JournalError:
@@ -110,11 +110,11 @@ def spelled(root: Path, mission: str) -> str:
 
 
 async def find_unfinished(root: Path, mission: str | None) -> KnownRun:
-    """Choose the run to go on with: the one that was named, or the only unfinished one.
+    """Find the run to resume: the one that was named, or the only unfinished one.
 
     Raises:
         UsageError: there is none, or several.
-        RunActive: it goes on already.
+        RunActive: it is active.
         JournalError: its journal is damaged.
     """
     chosen = await _choose(root, mission)
@@ -144,7 +144,7 @@ async def _choose(root: Path, mission: str | None) -> KnownRun:
 
 
 def describe_run(run: KnownRun) -> str:
-    """Say in some words where a run stands."""
+    """Describe the state of a run."""
     if run.damage is not None:
         return f"journal damaged: {run.damage}"
     begun = f"began {_time(run.started.at)}" if run.started else "never began"
@@ -154,7 +154,7 @@ def describe_run(run: KnownRun) -> str:
 
 
 def describe_end(run: KnownRun) -> str:
-    """Say in some words how a run ended that is not active."""
+    """Describe how a run that is not active ended."""
     match run.end:
         case RunEnded(at=at, exit_code=code, summary=summary):
             return f"ended {_time(at)} with exit code {code}: {summary}"
@@ -170,10 +170,10 @@ def orphans(root: Path, mission: str) -> list[Orphan]:
 
 
 def archive_journal(root: Path, mission: str) -> Path | None:
-    """Put a mission's journal aside so that a run starts over; the caller holds the lock.
+    """Rename a mission's journal so that a run starts over; the caller holds the lock.
 
     Returns:
-        Where it is now; None if there was none.
+        Its new path; None if there was none.
 
     Raises:
         RunActive: an agent of the old run still works.
@@ -183,8 +183,8 @@ def archive_journal(root: Path, mission: str) -> Path | None:
     if alive:
         pids = ", ".join(str(one.child.pid) for one in alive)
         raise RunActive(
-            f"agents of the old run of {mission} are still at work (processes {pids}): "
-            f"go on without --fresh, or stop them with `spec-kitty-orchestrator abort --mission {mission}`"
+            f"agents of the old run of {mission} are still running (processes {pids}): "
+            f"continue without --fresh, or stop them with `spec-kitty-orchestrator abort --mission {mission}`"
         )
     if not journal.exists():
         return None

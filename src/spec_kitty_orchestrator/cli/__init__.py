@@ -126,7 +126,7 @@ def main() -> None:
 
 
 def _fail(error: Exception) -> int:
-    """Tell people what went wrong and return the exit code."""
+    """Print what went wrong and return the exit code."""
     from spec_kitty_orchestrator.cli import crash
     from spec_kitty_orchestrator.views import words
     from spec_kitty_orchestrator.views.console import SteadyConsole

@@ -1,4 +1,4 @@
-"""`agents`: what can implement and review here, and whether an agent keeps its contract."""
+"""`agents`: lists the available agents, and checks that one keeps the contract of agents."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def overview(
 
 
 def _is_wrong(found: Finding) -> bool:
-    """Tell whether something is to be shown; that nobody installed an agent is no fault."""
+    """Return whether a finding is worth showing; an agent that is not installed is no fault."""
     return found.level is not Level.OK and found.id != "agent.installed"
 
 

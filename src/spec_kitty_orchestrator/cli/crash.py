@@ -1,4 +1,4 @@
-"""The report of a bug: a private file with the whole story, so that no terminal need show a traceback."""
+"""The report of a bug: a private file with the whole story, so that no terminal shows a traceback."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
 
 
 def write_report(error: BaseException) -> Path | None:
-    """Write what is known of `error` below `.kittify/logs/`, or else into the temporary folder.
+    """Write a report of `error` below `.kittify/logs/`, or else into the temporary folder.
 
     Returns:
         The file, or None if neither place can be written.

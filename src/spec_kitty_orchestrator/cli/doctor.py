@@ -1,4 +1,4 @@
-"""`doctor`: says before a run what would go wrong in it, with the commands that mend it."""
+"""`doctor`: shows what would go wrong in a run, with the commands that fix it."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Makes and shows the plan of a dry run; the argv are written so that they can be pasted into a shell."""
+"""Makes and shows the plan of a dry run; commands can be pasted into a shell."""
 
 import shlex
 
@@ -20,7 +20,7 @@ from spec_kitty_orchestrator.views.console import SteadyConsole
 
 
 async def run(work: Work) -> int:
-    """Say what a run would do, or all that would stop it; return the exit code."""
+    """Show what a run would do, or everything that would stop it; return the exit code."""
     problems = find_problems(work.project, work.agents)
     try:
         async with build_host(work.project, work.say) as host:
@@ -39,7 +39,7 @@ async def run(work: Work) -> int:
 
 
 def show(plan: Plan, console: Console) -> None:
-    """Print the whole plan. Nothing was changed, and the last line says so."""
+    """Print the whole plan; the last line says that nothing was changed."""
 
     def line(text: str = "") -> None:
         indent = len(text) - len(text.lstrip(" "))

@@ -1,4 +1,4 @@
-"""Shows findings: for people one line each and the command that mends it below, for programs an object."""
+"""Shows findings: one line each with the command that fixes it below, or objects of JSON."""
 
 from collections.abc import Iterable, Mapping
 
@@ -16,20 +16,20 @@ _WIDTH = max(len(level) for level in Level)
 
 
 def show(found: Iterable[Finding], console: Console) -> None:
-    """Print them; a command stands alone on its line, to be copied."""
+    """Print findings; each command has a line of its own, to be copied."""
     for one in found:
         text = Text(f"{one.level:<{_WIDTH}}", style=_STYLES[one.level])
         console.print(text, Text(words.clean(one.text, LONGEST)))
-        if one.mend:
-            console.print(Text(f"{'':<{_WIDTH}}   {words.clean(one.mend, LONGEST)}"))
+        if one.fix:
+            console.print(Text(f"{'':<{_WIDTH}}   {words.clean(one.fix, LONGEST)}"))
 
 
 def document(one: Finding) -> Mapping[str, object]:
-    """Write one as the fields of an object of JSON."""
+    """Return a finding as a JSON object."""
     return {
         "id": one.id,
         "level": one.level.value,
         "about": one.about or None,
         "text": one.text,
-        "mend": one.mend or None,
+        "fix": one.fix or None,
     }

@@ -1,4 +1,4 @@
-"""`retry`, `skip` and `abort`: what a person decides about a work package, or about a whole run."""
+"""The operator commands `retry`, `skip` and `abort`."""
 
 import os
 from pathlib import Path
@@ -64,14 +64,14 @@ def skip(
 
 
 def _project(repo_root: Path | None, mission: str | None) -> tuple[Project, str]:
-    """Open the project with the settings of the run that is meant, and return its mission."""
+    """Open the project with the settings of the run in question, and return its mission."""
     root = find_repo_root(options.project_folder(repo_root))
     try:
         run = anyio.run(find_unfinished, root, mission)
     except UsageError:
         if mission is None:
             raise
-        return open_project(root, os.environ, {}), mission  # the host may know it, though no run does
+        return open_project(root, os.environ, {}), mission  # the host may know it although there is no run
     recorded = run.started.settings if run.started else {}
     return open_project(root, os.environ, {}, recorded), run.mission
 
@@ -129,7 +129,7 @@ async def _abort(root: Path, mission: str | None, cleanup: bool, force: bool) ->
         return
     if run.damage is not None:
         raise run.damage
-    # What is removed by force is saved when that happens.
+    # With force, work is saved when its worktree is removed.
     copies = await record_abort(root, run, stopped, save=not force)
     for ref in copies:
         _say(f"a copy of uncommitted work is saved: {ref}")

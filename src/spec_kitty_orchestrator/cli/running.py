@@ -1,4 +1,4 @@
-"""What `orchestrate` and `resume` share: signals, and a run from its lock to its summary."""
+"""A run from preflight to summary, as `orchestrate` and `resume` share it, and what signals do to it."""
 
 import signal
 import sys
@@ -40,11 +40,11 @@ from spec_kitty_orchestrator.views.plain import PlainView
 NOT_FINALIZED = 1
 
 LAST_WORDS_S = 1.0
-"""For what is still to be printed when a signal ends the command at once."""
+"""For output that is still unread when a signal ends the command at once."""
 
 
 def stopping_signals() -> list[signal.Signals]:
-    """Return the signals that stop a run: an inherited choice to ignore one, as of `nohup`, is kept.
+    """Return the signals that stop a run, without those that we were started to ignore, as by `nohup`.
 
     SIGTERM always counts, because `abort` sends it.
     """
@@ -53,7 +53,7 @@ def stopping_signals() -> list[signal.Signals]:
 
 
 class Work:
-    """One call of a command: what was asked, and who is told of signals."""
+    """One call of a command: what was asked, and who handles signals."""
 
     def __init__(self, project: Project, mission: str, chosen: RunOptions, *, fresh: bool = False) -> None:
         self.project = project
@@ -85,7 +85,7 @@ class Work:
             self.interrupt(received)
 
     def _leave(self, received: signal.Signals) -> None:
-        """Stop at once: nothing that must be saved runs yet."""
+        """Stop at once: there is nothing to save yet."""
         self._exit_code = 128 + _asked(received)
         if self._scope is not None:
             self._scope.cancel()
@@ -100,20 +100,20 @@ class Work:
         return dict(self._calls)
 
     def say(self, message: str) -> None:
-        """Tell people something of the whole run, as soon as there is a view of it."""
+        """Show a line about the whole run, as soon as there is a view."""
         if self._view is None:
             self._unsaid.append(message)
         else:
             self._view.said(message)
 
     def show(self, view: LiveView | PlainView) -> None:
-        """Tell people in this view, from now on, what there is to say."""
+        """Show lines in this view from now on, and those that waited for it."""
         self._view = view
         for message in self._unsaid:
             view.said(message)
 
     def interrupts(self, orchestrator: Orchestrator) -> None:
-        """Let the orchestrator hear of signals from now on."""
+        """Pass signals to the orchestrator from now on."""
 
         def interrupt(received: signal.Signals) -> None:
             if self._drains:
@@ -130,7 +130,7 @@ class Work:
         self.interrupt = interrupt
 
     def interrupts_finalizing(self) -> None:
-        """Let a signal stop a merge or an acceptance only when it is repeated: half of one helps nobody."""
+        """Let only a second signal stop a merge or an acceptance, because half of one is worse than none."""
 
         def interrupt(received: signal.Signals) -> None:
             self.say(f"{received.name}: the host still merges or accepts; a second signal stops it")
@@ -139,7 +139,7 @@ class Work:
         self.interrupt = interrupt
 
     async def finish_output(self, output: PatientFile) -> None:
-        """Wait until the reader has everything, a signal ends that, or the reader has paused for too long."""
+        """Wait until the reader has read everything, a signal arrives, or the reader pauses for too long."""
         limit_s = None if self._exit_code is None else LAST_WORDS_S
         with anyio.move_on_after(limit_s, shield=True) as scope:
             self.interrupt = lambda _: scope.cancel()
@@ -147,13 +147,13 @@ class Work:
 
 
 def _asked(received: signal.Signals) -> signal.Signals:
-    """Return what a signal asks for: a terminal that is closed wants the same as `kill`."""
+    """Return the signal that counts: closing the terminal means the same as `kill`."""
     return signal.SIGTERM if received is signal.SIGHUP else received
 
 
 @asynccontextmanager
 async def prepared(work: Work) -> AsyncIterator[tuple[HostClient, MissionState]]:
-    """Lock and read the mission; whatever stands in the way of a run is raised at once."""
+    """Read and lock the mission; raise everything that prevents a run as one error."""
     problems = find_problems(work.project, work.agents)
     for reason in uncounted_costs(work.project):
         work.say(reason)
@@ -181,7 +181,7 @@ async def prepared(work: Work) -> AsyncIterator[tuple[HostClient, MissionState]]
     async with host:
         work.say(f"asking spec-kitty for the mission {work.mission}")
         before = look_at_records(work.project, work.mission)
-        # A call of the host takes seconds, and neither needs the other's answer.
+        # A host call takes seconds, and neither needs the other's answer.
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(check)
             tasks.start_soon(read)
@@ -191,7 +191,7 @@ async def prepared(work: Work) -> AsyncIterator[tuple[HostClient, MissionState]]
 
 
 async def run(work: Work) -> int:
-    """Run the mission, from where it was left or from the start; return the exit code."""
+    """Run the mission from where it is; return the exit code."""
     redactor = work.project.redactor
     output = PatientFile(sys.stdout)
     console = SteadyConsole(file=output, highlight=False, redactor=redactor)
@@ -202,7 +202,7 @@ async def run(work: Work) -> int:
         result, finalized, told = await _run(work, view)
         console = SteadyConsole(file=output, highlight=False, soft_wrap=True, redactor=redactor)
         complete = bool(told) and finalized
-        # It asks git, which may be slow, and signals are heard meanwhile.
+        # It asks git, which may be slow; signals must be handled meanwhile.
         await to_thread.run_sync(summary.show, result, work.project, told, console, complete)
     finally:
         await work.finish_output(output)
@@ -210,7 +210,7 @@ async def run(work: Work) -> int:
 
 
 async def _run(work: Work, view: LiveView | PlainView) -> tuple[RunResult, bool, Sequence[str]]:
-    """Run the mission and finalize it as asked; return what `_finalize` does, behind the result."""
+    """Run the mission and finalize it; return the result, then what `_finalize` returns."""
     async with AsyncExitStack() as stack:
         host, state = await stack.enter_async_context(prepared(work))
         project, mission = work.project, state.slug
@@ -236,7 +236,7 @@ async def _run(work: Work, view: LiveView | PlainView) -> tuple[RunResult, bool,
 
 
 async def tell_versions(work: Work) -> None:
-    """Log the version of each agent's CLI, and warn of those that were never tried; the run does not wait."""
+    """Log the version of each agent's CLI, and warn of untried ones; the run does not wait for this."""
     try:
         installed = await find_installed(work.agents, work.project.agents, thorough=False)
     except OSError as error:
@@ -249,18 +249,18 @@ async def tell_versions(work: Work) -> None:
 
 
 async def _begin(work: Work, mission: str) -> list[str]:
-    """Archive the journal of an earlier run if asked, or say that this start goes on with that run."""
+    """Archive the journal of an earlier run for `--fresh`; return what people are told about that run."""
     root = work.project.root
     if work.fresh:
         archived = archive_journal(root, mission)
         kept = f"; the earlier journal is kept as {archived.relative_to(root)}" if archived else ""
         return [f"{mission}: a fresh start{kept}"]
     earlier = await known_run(root, mission)
-    return [f"{mission}: goes on with the run that {describe_end(earlier)}"] if earlier.unfinished else []
+    return [f"{mission}: continues the run that {describe_end(earlier)}"] if earlier.unfinished else []
 
 
 async def _finalize(work: Work, host: HostClient, result: RunResult) -> tuple[bool, Sequence[str]]:
-    """Merge and accept the mission, if that was asked for and every work package is approved or done.
+    """Merge and accept the mission as requested, if every work package is approved or done.
 
     Returns:
         Whether all that was asked for was done, and a line for people about each step.
@@ -278,7 +278,7 @@ async def _finalize(work: Work, host: HostClient, result: RunResult) -> tuple[bo
     if lost:
         names = ", ".join(str(path) for path in lost)
         return False, [
-            f"not merged: the host's merge throws away what is not committed; commit or undo {names}"
+            f"not merged: the host's merge discards what is not committed; commit or undo {names}"
         ]
     done, lines = await finalize(
         host,

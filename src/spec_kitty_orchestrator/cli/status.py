@@ -1,4 +1,4 @@
-"""`status`: the host's lanes joined with what the journal and the lock know of the run on this machine."""
+"""`status`: the host's lanes, joined with what this machine knows about the run."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from spec_kitty_orchestrator.views.console import SteadyConsole
 from spec_kitty_orchestrator.views.live import STYLES
 
 WIDTH_OF_FILES = 200
-"""Columns of the table where no terminal says how wide it is."""
+"""Width of the table in columns when no terminal defines it."""
 
 
 def status(

@@ -1,6 +1,6 @@
-"""The end of a run in words: what became of each work package, and what to run next.
+"""The summary of a run: the result of each work package, and what to run next.
 
-It claims no more than the host's lanes and the run's own record show, and never that done means merged.
+It claims only what the host's lanes and the run's own record show, and never that done means merged.
 """
 
 import shlex
@@ -26,9 +26,9 @@ _STATUS_COPIES = (
 
 
 def show(
-    result: RunResult, project: Project, landed: Sequence[str], console: Console, all_landed: bool
+    result: RunResult, project: Project, finalized: Sequence[str], console: Console, complete: bool
 ) -> None:
-    """Print the summary; `landed` says what merging and accepting came to, if they were asked for."""
+    """Print the summary; `finalized` has a line about each step of a merge and an acceptance."""
     files = mission_files(project.root, result.state.slug)
     lines = [_headline(result), *_why_ended(result), ""]
     for wp in result.work_packages:
@@ -36,9 +36,9 @@ def show(
     lines += [
         "",
         _totals(result),
-        *landed,
+        *finalized,
         *_uncommitted(project.root, files),
-        *_next(result, project, files, all_landed=all_landed),
+        *_next(result, project, files, complete=complete),
     ]
     for line in lines:
         indent = len(line) - len(line.lstrip(" "))
@@ -95,19 +95,19 @@ def _totals(result: RunResult) -> str:
     used = [wp.usage for wp in result.work_packages]
     attempts = sum(len(wp.attempts) for wp in result.work_packages)
     costs = [one.cost_usd for one in used if one.cost_usd is not None]
-    told = f", ${sum(costs):.2f} as far as the agents tell" if costs else ""
+    told = f", ${sum(costs):.2f} as reported by the agents" if costs else ""
     return (
         f"In all: {words.count(attempts, 'attempt')}, {sum(one.input_tokens for one in used)} tokens in, "
         f"{sum(one.output_tokens for one in used)} out{told}"
     )
 
 
-def _next(result: RunResult, project: Project, files: MissionFiles, *, all_landed: bool) -> list[str]:
+def _next(result: RunResult, project: Project, files: MissionFiles, *, complete: bool) -> list[str]:
     if not result.state.lanes or not all(lane.complete for lane in result.state.lanes.values()):
         return ["", *_go_on(result)]
-    if all_landed:
+    if complete:
         return []
-    return ["", *_land(result, project, files)]
+    return ["", *_merge_and_accept(result, project, files)]
 
 
 def _go_on(result: RunResult) -> list[str]:
@@ -116,11 +116,9 @@ def _go_on(result: RunResult) -> list[str]:
     blocked = [wp for wp in result.work_packages if result.state.lanes.get(wp.id, wp.lane) is Lane.BLOCKED]
     canceled = [wp for wp in result.work_packages if result.state.lanes.get(wp.id, wp.lane) is Lane.CANCELED]
     if blocked:
-        lines.append("Blocked work packages need a person. Once its reason is mended, this puts one back:")
+        lines.append("Blocked work packages need a person. Once its reason is fixed, this puts one back:")
         lines += [
-            _command(
-                "spec-kitty-orchestrator", "retry", wp.id, "--mission", slug, "--note", "what was mended"
-            )
+            _command("spec-kitty-orchestrator", "retry", wp.id, "--mission", slug, "--note", "what was fixed")
             for wp in blocked
         ]
     if canceled:
@@ -128,11 +126,11 @@ def _go_on(result: RunResult) -> list[str]:
             f"Canceled for good: {', '.join(wp.id for wp in canceled)}. What depends on them cannot start, "
             "and the host does not accept the mission."
         )
-    lines.append("To go on where this run stopped, with the same settings:")
+    lines.append("To continue this run with the same settings:")
     return [*lines, _command("spec-kitty-orchestrator", "resume", "--mission", slug)]
 
 
-def _land(result: RunResult, project: Project, files: MissionFiles) -> list[str]:
+def _merge_and_accept(result: RunResult, project: Project, files: MissionFiles) -> list[str]:
     slug, actor = result.state.slug, project.settings.run.actor
     accept = _command("spec-kitty", "orchestrator-api", "accept-mission", "--mission", slug, "--actor", actor)
     target = files.target_branch or "the target branch"
@@ -147,32 +145,32 @@ def _land(result: RunResult, project: Project, files: MissionFiles) -> list[str]
         ]
     return [
         *lines,
-        f"To land it on {target}, with nothing uncommitted in {project.root}, in this order:",
+        f"To merge it into {target}, with nothing uncommitted in {project.root}, in this order:",
         _command("spec-kitty", "orchestrator-api", "merge-mission", "--mission", slug),
         accept,
-        "Accept after the merge: before it, the host fails or its merge throws the acceptance away.",
+        "Accept after the merge: before it, the host fails or its merge discards the acceptance.",
         *after_acceptance(project.root, files),
         *([_STATUS_COPIES] if files.coordinated else []),
     ]
 
 
 def _uncommitted(root: Path, files: MissionFiles) -> list[str]:
-    """Name what the host's merge would throw away: a host that was killed leaves its last record so."""
+    """Name what the host's merge would discard, such as the last record of a host that was killed."""
     try:
         lost = unsaved(root, files)
     except WorkspaceError as error:
-        # Advice: what was done is told whether or not git answers.
+        # This is advice: the summary does not depend on git's answer.
         return [f"What is uncommitted is not known: {error}. Look at it before you merge."]
     if not lost:
         return []
     return [
-        "Not committed, and the host's merge would throw it away; commit it before you merge:",
+        "Not committed, and the host's merge would discard it; commit it before you merge:",
         *[f"  {path}" for path in lost],
     ]
 
 
 def after_acceptance(root: Path, files: MissionFiles) -> list[str]:
-    """Say what is left to do once a mission is accepted."""
+    """Say what remains to do after a mission was accepted."""
     place = shlex.quote(str(status_checkout(root, files)))
     return [f"The host leaves the record of the acceptance uncommitted: `git -C {place} status` shows it."]
 

@@ -1,1 +1,1 @@
-"""Shows: what becomes of a run's events for people; fed by events alone, it asks nobody."""
+"""Shows a run to people; views get events and ask nobody."""

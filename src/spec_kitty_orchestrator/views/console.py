@@ -1,4 +1,4 @@
-"""A console that shows no secret, and whose reader may go away or pause: neither ends nor delays a run."""
+"""A console that shows no secrets; its reader can disappear or pause without ending or delaying a run."""
 
 import os
 import select
@@ -14,19 +14,19 @@ from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
 
 
 class SteadyConsole(Console):
-    """A `Console` that does not end the process when its pipe is closed, as rich's own does.
+    """A `Console` that, unlike rich's own, does not end the process when its pipe is closed.
 
-    Whatever it writes is redacted: what we say ourselves of settings and errors, too.
+    Everything that it writes is redacted, including our own messages about settings and errors.
     """
 
     def __init__(self, *, redactor: Redactor | None = None, **options: Any) -> None:
-        """Take rich's own options, and what must not be seen; without it, the secrets of the environment."""
+        """Take rich's own options and a redactor, by default for the secrets of the environment."""
         self._redactor = redactor or Redactor(secret_values(os.environ))
         super().__init__(**options)
 
     @property
     def file(self) -> IO[str]:
-        """Where it writes to, behind the redaction."""
+        """The file that it writes to, after redaction."""
         return _Discreet(super().file, self._redactor)  # type: ignore[return-value]
 
     @file.setter
@@ -34,7 +34,7 @@ class SteadyConsole(Console):
         self._file = new_file
 
     def on_broken_pipe(self) -> None:
-        """Go on in silence; the descriptor is replaced so that Python's own flush at exit succeeds."""
+        """Be quiet from now on; the descriptor is replaced so that Python's own flush at exit succeeds."""
         self.quiet = True
         try:
             descriptor = self.file.fileno()
@@ -46,13 +46,13 @@ class SteadyConsole(Console):
 
 
 def say(line: str, redactor: Redactor | None = None) -> None:
-    """Print one line for people on stdout as it is, but for secrets; see `SteadyConsole`."""
+    """Print one line on stdout without markup or secrets; see `SteadyConsole`."""
     console = SteadyConsole(highlight=False, soft_wrap=True, emoji=False, redactor=redactor)
     console.print(line, markup=False)
 
 
 class _Discreet:
-    """A file for text that never shows a secret; rich writes what belongs together in one go."""
+    """A redacting text file; rich writes coherent text in one call, so no secret is split."""
 
     def __init__(self, file: IO[str], redactor: Redactor) -> None:
         self._file = file
@@ -66,10 +66,10 @@ class _Discreet:
 
 
 MOST_UNREAD_BYTES = 4 * 1024 * 1024
-"""What is kept for a reader that pauses, such as `less`; a long run writes less than that in all."""
+"""What is kept for a paused reader such as `less`; a long run writes less than that in total."""
 
 READER_PATIENCE_S = 60.0
-"""At the end: how long a reader may take nothing before what is left is given up."""
+"""At the end: how long a reader may pause before the rest is given up."""
 
 _LOOK_S = 0.05
 _WRITE_BYTES = 64 * 1024
@@ -78,8 +78,8 @@ _WRITE_BYTES = 64 * 1024
 class PatientFile:
     """A file for text whose writes return at once, while a thread writes to the real one.
 
-    What does not fit because nobody reads is dropped and counted. A file without a descriptor, such as one in
-    memory, is written directly.
+    What does not fit in memory because nobody reads is dropped and counted. A file without a descriptor, such
+    as one in memory, is written to directly.
     """
 
     def __init__(self, file: TextIO) -> None:
@@ -95,11 +95,11 @@ class PatientFile:
 
     @property
     def behind(self) -> bool:
-        """Whether the reader has still to take something."""
+        """Whether there is something unread."""
         return self._size > 0
 
     def write(self, text: str) -> int:
-        """Take text, to be written as soon as the reader lets us."""
+        """Queue text, to be written as soon as the reader allows it."""
         if self._descriptor is None:
             return self._file.write(text)
         data = text.encode(self._file.encoding or "utf-8", "replace")
@@ -113,7 +113,7 @@ class PatientFile:
                     self._lost = 0
                 self._take(data)
         if self._thread is None:
-            # It must not keep the process alive while the reader pauses.
+            # A daemon: it must not keep the process alive while the reader pauses.
             self._thread = Thread(target=self._write_on, name="output", daemon=True)
             self._thread.start()
         return len(text)
@@ -129,7 +129,7 @@ class PatientFile:
             self._file.flush()
 
     async def drain(self) -> None:
-        """Wait until the reader has taken everything, or took nothing for `READER_PATIENCE_S`."""
+        """Wait until everything is read, or nothing was read for `READER_PATIENCE_S`."""
         written, since = self._written, anyio.current_time()
         while self.behind and anyio.current_time() - since < READER_PATIENCE_S:
             await anyio.sleep(_LOOK_S)
@@ -137,7 +137,7 @@ class PatientFile:
                 written, since = self._written, anyio.current_time()
 
     def _write_on(self) -> None:
-        # The descriptor itself: a thread that is stuck in `sys.stdout` would crash the interpreter's end.
+        # It writes to the descriptor: a thread stuck in `sys.stdout` would crash the interpreter at exit.
         assert self._descriptor is not None
         while True:
             with self._changed:

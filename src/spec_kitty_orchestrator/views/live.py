@@ -1,6 +1,6 @@
-"""A run shown as a table that is redrawn in place, on a terminal.
+"""The live table of a run on a terminal.
 
-Drawing costs CPU time that the agents want too: events only mark the table as stale, and a timer draws it.
+Drawing costs CPU time that agents need: events only mark the table as stale, and a timer draws it.
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ from spec_kitty_orchestrator.views import words
 
 SHORTEST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 3.0
-"""Elapsed times move so often when nothing happens: a picture takes some milliseconds, over many hours."""
+"""How often elapsed times are updated when nothing happens: drawing takes milliseconds, over many hours."""
 
 STYLES: Mapping[Lane, str] = {
     Lane.DONE: "green",
@@ -78,12 +78,12 @@ class LiveView:
             self._console.print(Text(words.clean(message)))
 
     async def keep_showing(self) -> None:
-        """Draw the table until canceled, then take it away: the summary follows."""
+        """Draw the table until canceled, then remove it: the summary follows."""
         # A terminal that is gone ends the view, not the run.
         with suppress(OSError), self._live:
             while True:
                 self._stale = anyio.Event()
-                # Pictures that wait for the terminal would all be shown, one after the other.
+                # A terminal that was paused would show every queued table, one after the other.
                 if not getattr(self._console.file, "behind", False):
                     self._live.update(self.table(), refresh=True)
                 await anyio.sleep(SHORTEST_PAUSE_S)
@@ -105,7 +105,7 @@ class LiveView:
         table.add_column("note", ratio=1, no_wrap=True, overflow="ellipsis")
         rows = sorted(self._rows.values(), key=_importance)
         most = max(self._console.height - 4, 4)
-        # The last line is for what has none of its own.
+        # The last line summarizes the rows that do not fit.
         shown = rows if len(rows) <= most else rows[: most - 1]
         for wp in shown:
             table.add_row(*self._row(wp))
@@ -129,7 +129,7 @@ class LiveView:
 
 
 def _importance(wp: WorkPackage) -> tuple[int, str]:
-    """Order rows: agents at work, what else is under way, what waits or needs a person, what is complete."""
+    """Order rows: agents at work, others in progress, failed ones, waiting ones, complete ones."""
     if wp.open_attempt is not None:
         return 0, wp.id
     if wp.phase not in (Phase.WAITING, Phase.FINISHED):

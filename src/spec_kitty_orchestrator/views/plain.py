@@ -1,4 +1,4 @@
-"""A run shown as lines, for logs and pipes: one for each event, and each minute one that says it is alive."""
+"""A run as plain lines, for logs and pipes: one per event, and a heartbeat each minute."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def _now() -> datetime:
 
 
 class PlainView:
-    """An observer that prints lines beginning with the time in UTC and the work package."""
+    """An observer that prints lines with the time in UTC and the work package."""
 
     def __init__(self, console: Console, now: Callable[[], datetime] = _now) -> None:
         self._console = console
@@ -32,7 +32,7 @@ class PlainView:
         self._at_work: dict[str, tuple[str, datetime]] = {}
 
     def began(self, state: MissionState) -> None:
-        """Print how many work packages are in which lane."""
+        """Print the number of work packages in each lane."""
         counts = Counter(state.lanes.values())
         lanes = ", ".join(f"{counts[lane]} {lane}" for lane in Lane if counts[lane])
         self._print("run", f"{state.slug}: {words.count(len(state.lanes), 'work package')}: {lanes}")
@@ -75,7 +75,7 @@ class PlainView:
 
     def _print(self, who: str, line: str) -> None:
         stamp = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
-        # If whoever read our lines is gone, the run is not.
+        # The run continues without a reader.
         with suppress(OSError):
             # `out` neither wraps lines nor interprets markup, and flushes each one.
             self._console.out(f"{stamp} {who:<5} {words.clean(line)}", highlight=False)

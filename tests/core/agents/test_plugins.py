@@ -71,9 +71,9 @@ def test_what_is_not_asked_for_is_not_loaded(install: Install) -> None:
 @pytest.mark.parametrize(
     ("source", "told"),
     [
-        ("raise RuntimeError('no licence\\nat all')", "RuntimeError: no licence; mend or uninstall"),
+        ("raise RuntimeError('no licence\\nat all')", "RuntimeError: no licence; fix or uninstall"),
         ("import nonsense_that_is_not_there", "ModuleNotFoundError: No module named"),
-        ("import sys; sys.exit(0)", "SystemExit: 0; mend"),
+        ("import sys; sys.exit(0)", "SystemExit: 0; fix"),
         ("def", "SyntaxError"),
         ("x = 1", "AttributeError"),
         ("class Bot:\n    def __init__(self, key): pass", "TypeError"),

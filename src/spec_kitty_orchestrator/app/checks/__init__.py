@@ -1,6 +1,6 @@
-"""What is found out about a run before it begins: one thing each, and the command that mends it.
+"""Findings of the checks before a run, each with a command that fixes it.
 
-A check stands in one place and gives findings; a run raises the errors among them, and `doctor` tells all.
+Each check exists once: a run raises the errors among its findings, and `doctor` shows all of them.
 """
 
 import shlex
@@ -18,7 +18,7 @@ from spec_kitty_orchestrator.errors import (
 
 
 class Level(StrEnum):
-    """How bad it is; with an error, a run would fail or not start."""
+    """The severity; with an error, a run would fail or not start."""
 
     OK = "ok"
     WARNING = "warning"
@@ -27,12 +27,12 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of checking one thing.
 
     Attributes:
-        id: what was looked at, a stable name such as ``agent.version``.
+        id: what was checked, a stable name such as ``agent.version``.
         text: one sentence without a full stop.
-        mend: a command for a shell that mends it, "" if none does or nothing is wrong.
+        fix: a command for a shell that fixes it, "" if none does or nothing is wrong.
         about: the agent, work package or gate that it concerns, "" for the whole run.
         kind: the error that a run stops with.
     """
@@ -40,7 +40,7 @@ class Finding:
     id: str
     level: Level
     text: str
-    mend: str = ""
+    fix: str = ""
     about: str = ""
     kind: type[OrchestratorError] = PreflightError
 
@@ -55,20 +55,20 @@ def ok(identity: str, text: str, about: str = "") -> Finding:
     return Finding(identity, Level.OK, text, about=about)
 
 
-def warning(identity: str, text: str, mend: str = "", about: str = "") -> Finding:
+def warning(identity: str, text: str, fix: str = "", about: str = "") -> Finding:
     """Make a finding of something that a run survives."""
-    return Finding(identity, Level.WARNING, text, mend, about)
+    return Finding(identity, Level.WARNING, text, fix, about)
 
 
 def error(
     identity: str,
     text: str,
-    mend: str = "",
+    fix: str = "",
     about: str = "",
     kind: type[OrchestratorError] = PreflightError,
 ) -> Finding:
     """Make a finding of something that would fail a run."""
-    return Finding(identity, Level.ERROR, text, mend, about, kind)
+    return Finding(identity, Level.ERROR, text, fix, about, kind)
 
 
 def errors(found: Iterable[Finding]) -> list[OrchestratorError]:

@@ -1,4 +1,4 @@
-"""The CLIs of agents as they are on this machine: where, which version, logged in or not; nothing is spent.
+"""The agents' CLIs on this machine: path, version and login; nothing is spent.
 
 What they print is not trusted: it is read for a version and for nothing else.
 """
@@ -20,16 +20,16 @@ from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
 from spec_kitty_orchestrator.machine.probe import Answer, ask
 
 MOST_AT_ONCE = 2
-"""CLIs that are asked at once: starting one takes a core for a second or two."""
+"""CLIs that are asked at once: starting one occupies a core for a second or two."""
 ANSWER_LIMIT_S = 20.0
-"""The slowest one seen needs 2.5 s; a loaded machine several times that."""
+"""The slowest one seen needs 2.5 s; a busy machine needs several times that."""
 
 _CANNOT_RUN = (126, 127)
-"""What a shell ends with that cannot start a program; other CLIs may only not know `--version`."""
+"""The exit codes of a shell that cannot start a program; other failures may mean an unknown `--version`."""
 
 
 class LoginState(StrEnum):
-    """Whether a CLI can use an account, as far as it shows without a request."""
+    """Whether a CLI is logged in, as far as that is visible without a request."""
 
     YES = "yes"
     NO = "no"
@@ -64,7 +64,7 @@ class Installed:
 async def find_installed(
     runner: ConfiguredAgents, names: Iterable[str], *, thorough: bool = True
 ) -> Mapping[str, Installed]:
-    """Look at the CLIs of agents, some at once.
+    """Examine the CLIs of agents, a few at once.
 
     Args:
         runner: knows the agents, and the environment that each gets.
@@ -95,7 +95,7 @@ async def _look(runner: ConfiguredAgents, name: str, *, thorough: bool) -> Insta
         return Installed(program, None)
     version = trouble = ""
     broken = False
-    # One that names no versions is somebody's own: it might take the word for work to do.
+    # A program without tried versions is the user's own: it might take the argument for a task.
     if agent.versions:
         answer = await ask([path, "--version"], env, ANSWER_LIMIT_S)
         version = read_version(answer.stdout) or read_version(answer.stderr)
@@ -113,7 +113,7 @@ def _trouble(answer: Answer) -> str:
         return answer.failure
     said = next((one for one in (answer.stderr + answer.stdout).splitlines() if one.strip()), "")
     if answer.exit_code == 0:
-        return f"names no version: {said[:200]!r}"
+        return f"reports no version: {said[:200]!r}"
     return f"ended with exit code {answer.exit_code}: {said[:200]!r}"
 
 
@@ -142,13 +142,13 @@ async def _model(agent: Agent, model: str | None, path: str, env: Mapping[str, s
     answer = await ask([path, *agent.models_command], env, ANSWER_LIMIT_S)
     if answer.exit_code != 0 or model in answer.stdout.split():
         return ""
-    return f"`{' '.join((agent.executable, *agent.models_command))}` does not name its model {model}"
+    return f"`{' '.join((agent.executable, *agent.models_command))}` does not list its model {model}"
 
 
 def _expanded(name: str, env: Mapping[str, str]) -> str | None:
-    """Return the path that a name of a file means, None where a variable in it is not set."""
+    """Expand the path of a file; return None if a variable in it is not set."""
     known = {variable: value for variable, value in env.items() if value}
-    # Whoever has no home has no files there either.
+    # Without a home there are no files in it either.
     with suppress(RuntimeError):
         known.setdefault("HOME", str(Path.home()))
     try:

@@ -28,7 +28,7 @@ from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
 from spec_kitty_orchestrator.machine.runner import LocalAgents
 
 _OTHERS = "spec-kitty-orchestrator agents"
-"""Shows who else can be chosen."""
+"""Lists the other agents."""
 _RUN = re.compile(r"run `([^`]+)`(?! with)")
 _SET = re.compile(r"set ([A-Z][A-Z0-9_]+)")
 
@@ -65,11 +65,11 @@ def roles(project: Project) -> Mapping[Role, tuple[str, ...]]:
 
 
 def uncounted_costs(project: Project) -> list[str]:
-    """Say of each agent that does not tell what it costs that a limited cost does not hold for it."""
+    """Return a warning for each agent that does not report its cost while there is a cost limit."""
     if not project.budget.limits_cost:
         return []
     return [
-        f"agent {name} does not tell what it costs: the limit of the cost does not count it; "
+        f"agent {name} does not report its cost, so the cost limit does not count it; "
         "--max-tokens and --max-duration do"
         for name, (agent, _) in project.agents.items()
         if not agent.reports_cost
@@ -77,7 +77,7 @@ def uncounted_costs(project: Project) -> list[str]:
 
 
 def dependent_reviews(project: Project) -> list[str]:
-    """Name each implementer of whose work no reviewer, or too few of them, is independent."""
+    """Return a warning for each implementer without enough independent reviewers."""
     run = project.settings.run
     needed = run.needed_approvals if run.require_independent_review else 1
     found = []
@@ -122,7 +122,7 @@ def refused(name: str, role: Role, policy: PolicyMetadata, file: Path) -> list[F
 
 
 def scenario(name: str, settings: AgentSettings, file: Path) -> list[Finding]:
-    """Check that the scenario of a scripted agent is there."""
+    """Check that the scenario of a scripted agent exists."""
     if settings.scenario is None or settings.scenario.is_file():
         return []
     text = f"[agents.{name}] scenario: there is no file {settings.scenario}"
@@ -130,9 +130,9 @@ def scenario(name: str, settings: AgentSettings, file: Path) -> list[Finding]:
 
 
 def banned(name: str, runner: ConfiguredAgents, file: Path) -> list[Finding]:
-    """Find words of a person's own that the host does not allow, whatever they are called."""
+    """Find arguments from the settings that the host does not allow, under whatever name."""
     agent, settings = runner.agent(name)
-    # Our own paths can stand inside a word; these two are in nobody's way.
+    # Our own paths can be part of an argument; these two match no rule.
     workspace, directory = Path("/w"), Path("/a")
     commands = [runner.command(name, role, workspace, "attempt", directory) for role in sorted(agent.roles)]
     words = {word: "its command" for one in commands for word in one.argv[1:] if not is_path(word)}
@@ -159,7 +159,7 @@ def banned(name: str, runner: ConfiguredAgents, file: Path) -> list[Finding]:
 
 def _without_role(name: str, agent: Agent, role: Role) -> Finding:
     has = " and ".join(sorted(agent.roles))
-    text = f"agent {name} is chosen to {role}, but it can only {has}; choose another one for that"
+    text = f"agent {name} is selected to {role}, but it can only {has}; select another one for that"
     return error("agent.roles", text, about=name)
 
 
@@ -174,7 +174,7 @@ def untried_versions(runner: ConfiguredAgents, found: Mapping[str, Installed]) -
 
 
 def check_installed(name: str, agent: Agent, found: Installed) -> list[Finding]:
-    """Say what is right and wrong with an agent's CLI."""
+    """Report what is right and wrong with an agent's CLI."""
     if found.path is None:
         return [missing(name, found.program, agent)]
     told = [_version_finding(name, agent, found)]
@@ -182,7 +182,7 @@ def check_installed(name: str, agent: Agent, found: Installed) -> list[Finding]:
         return told
     told.append(_login_finding(name, agent.login, found))
     if found.model and isinstance(agent, ListsModels):
-        # Settings of the project's own may add models, and are not read from the folder where it was asked.
+        # The project's own settings may add models, and were not read where the CLI was asked.
         text = f"agent {name}: {found.model}: unless the project's own settings add it, attempts fail"
         told.append(warning("agent.model", text, line(agent.executable, *agent.models_command), name))
     return told
@@ -211,7 +211,7 @@ def _older(agent: Agent) -> str:
 
 
 def missing(name: str, executable: str, agent: Agent) -> Finding:
-    """Say that an agent's program is not there."""
+    """Report that an agent's program is missing."""
     where = "is not an executable file" if os.sep in executable else "is not on PATH"
     how = f"install it ({agent.install})" if agent.install else "install it"
     return error(
@@ -223,7 +223,7 @@ def missing(name: str, executable: str, agent: Agent) -> Finding:
 
 
 def correction(name: str, agent: Agent) -> str:
-    """Say where a person names the program of an agent."""
+    """Say which setting names the program of an agent."""
     key = "correct command" if isinstance(agent, Declared) else "set executable"
     return f"{key} in [agents.{name}]"
 
@@ -231,14 +231,14 @@ def correction(name: str, agent: Agent) -> str:
 def _login_finding(name: str, login: Login, found: Installed) -> Finding:
     if found.login is LoginState.YES:
         return ok("agent.login", f"agent {name} is logged in: {found.login_by}", name)
-    mend = _way_to_log_in(login.how)
+    fix = _way_to_log_in(login.how)
     if found.login is LoginState.NO:
         unless = "unless a provider of your own needs none"
         text = f"agent {name} is not logged in: {found.login_by}; {login.how}, {unless}"
     else:
         seen = f" ({found.login_by})" if found.login_by else ""
         text = f"agent {name}: nothing shows that it is logged in{seen}; if it is not, {login.how}"
-    return warning("agent.login", text, mend, name)
+    return warning("agent.login", text, fix, name)
 
 
 def _way_to_log_in(how: str) -> str:

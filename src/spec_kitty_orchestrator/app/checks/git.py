@@ -1,4 +1,4 @@
-"""Whether git and the worktrees of a mission would let a run work; nothing in them is changed."""
+"""Checks of git and of a mission's worktrees; nothing in them is changed."""
 
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -15,14 +15,14 @@ from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.machine.worktree import is_worktree
 
 OLDEST_GIT = (2, 31)
-"""The first with `rev-parse --path-format`, by which worktrees are told from the primary checkout."""
+"""The first with `rev-parse --path-format`, which distinguishes worktrees from the primary checkout."""
 GIT_LIMIT_S = 60.0
 _SHOWN = 3
 _UNDER_WAY = {"merge": "merge", "rebase": "rebase", "cherry-pick": "cherry-pick", "revert": "revert"}
 
 
 async def check_repository(root: Path) -> list[Finding]:
-    """Look at git itself and at the primary checkout."""
+    """Check git itself and the primary checkout."""
     git = Git(root)
     checks = (_version, _identity, _signature, _operation, _lock, _stale_worktrees, _remote_head)
     found: list[Finding] = []
@@ -47,13 +47,13 @@ async def _version(git: Git) -> list[Finding]:
 
 
 async def _identity(git: Git) -> list[Finding]:
-    # The host commits its status as whoever git says; without anybody it tells of conflicts instead.
+    # The host commits its status with git's identity; without one it reports conflicts instead.
     for variable in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
         if (await git.ask("var", variable)).rc != 0:
             settings = (("user.name", "Your Name"), ("user.email", "you@example.com"))
-            mend = " && ".join(line("git", "-C", git.path, "config", *pair) for pair in settings)
+            fix = " && ".join(line("git", "-C", git.path, "config", *pair) for pair in settings)
             return [
-                error("git.identity", "git does not know who commits, so the host cannot commit either", mend)
+                error("git.identity", "git does not know who commits, so the host cannot commit either", fix)
             ]
     return [ok("git.identity", "git knows who commits")]
 
@@ -63,23 +63,23 @@ async def _signature(git: Git) -> list[Finding]:
     if not reason:
         return []
     text = f"git cannot sign commits while nobody is asked for a passphrase: {reason}; unlock the key, or:"
-    mend = line("git", "-C", git.path, "config", "commit.gpgsign", "false")
-    return [error("git.signature", text, mend)]
+    fix = line("git", "-C", git.path, "config", "commit.gpgsign", "false")
+    return [error("git.signature", text, fix)]
 
 
 async def _operation(git: Git) -> list[Finding]:
     name = await git.operation()
     if not name:
-        return [ok("git.operation", f"no merge or rebase is under way in {git.path}")]
-    mend = line("git", "-C", git.path, name, "--continue")
-    return [error("git.operation", f"a {name} is under way in {git.path}: finish or abort it", mend)]
+        return [ok("git.operation", f"no merge or rebase is in progress in {git.path}")]
+    fix = line("git", "-C", git.path, name, "--continue")
+    return [error("git.operation", f"a {name} is in progress in {git.path}: finish or abort it", fix)]
 
 
 async def _lock(git: Git) -> list[Finding]:
     lock = git.path / (await git.run("rev-parse", "--git-path", "index.lock")).text
     if not await anyio.Path(lock).exists():
         return []
-    text = f"git's index is locked in {git.path}: a git works there, or one was killed and left {lock}"
+    text = f"git's index is locked in {git.path}: a git is running, or one was killed and left {lock}"
     return [error("git.lock", text, line("rm", "--", lock))]
 
 
@@ -112,7 +112,7 @@ async def _remote_head(git: Git) -> list[Finding]:
 
 
 async def check_worktrees(planned: Iterable[PlannedWorkPackage], begun: Collection[str]) -> list[Finding]:
-    """Look for what stands in the way in the worktrees of work packages that are not complete.
+    """Check the worktrees of work packages that are not complete.
 
     Args:
         planned: all of the mission.
@@ -139,10 +139,10 @@ async def _worktree(path: Path, wps: Sequence[PlannedWorkPackage], begun: Collec
     if not await anyio.Path(path).exists():
         return []
     if not await is_worktree(path):
-        text = f"{path} is in the way of the worktree of {about}: it is no worktree"
+        text = f"{path} is in the way of the worktree of {about}: it is not a worktree"
         return [error("worktree.works", text, line("mv", "--", path, f"{path}.aside"), about)]
     git = Git(path)
-    found = [one for one in (*await _operation(git), *await _lock(git)) if one.mend]
+    found = [one for one in (*await _operation(git), *await _lock(git)) if one.fix]
     changed = [change.path for change in await git.changes()]
     if changed and not found:
         ours = any(wp.id in begun and wp.lane is not Lane.PLANNED for wp in wps)

@@ -19,25 +19,25 @@ NO_MISSION = "no-such-mission-policy-check"
 
 
 def host_finding(failure: HostError, project: Project, identity: str = "host") -> Finding:
-    """Turn a failure of the host into a finding, with the command that mends it or shows more of it."""
+    """Turn a failure of the host into a finding, with the command that fixes it or shows more of it."""
     wanted = project.settings.host.executable
     if wanted and ("/" in wanted or wanted.startswith("~")):
         wanted = str(project.root / Path(wanted).expanduser())
     match failure:
         case HostMissing() if wanted:
-            mend = edit(project.root / CONFIG_FILE)
+            fix = edit(project.root / CONFIG_FILE)
         case HostMissing():
-            mend = "pipx install spec-kitty-cli"
+            fix = "pipx install spec-kitty-cli"
         case HostIncompatible() if "upgrade this side" in str(failure):
-            mend = "pipx install --force ."
+            fix = "pipx install --force ."
         case HostIncompatible() if wanted:
             # How that one was installed is not known.
-            mend = line(wanted, "--version")
+            fix = line(wanted, "--version")
         case HostIncompatible():
-            mend = "pipx upgrade spec-kitty-cli"
+            fix = "pipx upgrade spec-kitty-cli"
         case _:
-            mend = line(wanted or HOST_NAME, "orchestrator-api", "contract-version")
-    return error(identity, str(failure).replace("\n", "; "), mend, kind=type(failure))
+            fix = line(wanted or HOST_NAME, "orchestrator-api", "contract-version")
+    return error(identity, str(failure).replace("\n", "; "), fix, kind=type(failure))
 
 
 async def check_contract(project: Project, host: HostClient) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""Whether this machine would let a run work: its room, the programs of gates, the folders of our records."""
+"""Checks of the machine: memory, disk, the programs of gates, the folders of our records."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ from spec_kitty_orchestrator.machine.gates import missing_program, of_shell
 
 
 def check_program() -> Finding:
-    """Say what runs."""
+    """Report our version and that of Python."""
     return ok("program", f"spec-kitty-orchestrator {VERSION} on Python {platform.python_version()}")
 
 
@@ -58,11 +58,11 @@ async def check_gates(project: Project) -> list[Finding]:
         if lacks is None:
             found.append(ok("gate.program", f"gate {gate.name}: its program is there", gate.name))
         elif os.sep in lacks:
-            # It may be made by the work packages themselves, or be part of another branch.
+            # A work package may create it, or another branch may have it.
             text = f"gate {gate.name}: there is no executable file {lacks} in this checkout"
             found.append(warning("gate.program", text, edit(file), gate.name))
         elif of_shell(gate.command):
-            # What a line comes to without one of its programs, only a shell can tell.
+            # Only a shell can tell what a line does without one of its programs.
             text = f"gate {gate.name}: {lacks} is not on PATH"
             found.append(warning("gate.program", text, edit(file), gate.name))
         else:

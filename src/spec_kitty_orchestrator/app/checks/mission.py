@@ -1,4 +1,4 @@
-"""Whether a mission can be run: what its work packages would come to, and what an earlier run has left."""
+"""Checks of a mission: its branch, the fate of its work packages, and what an earlier run left."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,7 +43,7 @@ def check_branch(root: Path, slug: str) -> list[Finding]:
     if target and target != here:
         at = f"the branch {here}" if here else "a detached HEAD"
         text = f"{root} is on {at}, but the mission lives on {target}"
-        # The host has shown work packages before this is asked; with the mission's files, a run goes on.
+        # The host does show work packages, so if the mission's files are here, a run works.
         make = warning if meta.exists() else error
         found.append(make("git.branch", text, line("git", "-C", root, "switch", target)))
     elif target:
@@ -65,12 +65,12 @@ def check_saved(root: Path, slug: str) -> list[Finding]:
     names = [str(one) for one in lost]
     text = f"uncommitted changes would be lost in a merge: {', '.join(names[:3])}"
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    mend = " && ".join(line("git", "-C", one, "commit", "--all") for one in checkouts)
-    return [warning("git.clean", text + more, mend)]
+    fix = " && ".join(line("git", "-C", one, "commit", "--all") for one in checkouts)
+    return [warning("git.clean", text + more, fix)]
 
 
 def check_dependencies(state: MissionState) -> list[Finding]:
-    """Find work packages that wait for each other."""
+    """Find dependency cycles."""
     never = cyclic(state)
     if not never:
         return [ok("mission.cycle", "the work packages can be put in an order")]
@@ -79,7 +79,7 @@ def check_dependencies(state: MissionState) -> list[Finding]:
 
 
 def check_fates(state: MissionState, planned: Sequence[PlannedWorkPackage]) -> list[Finding]:
-    """Say which work packages a run would not take further, and which wait for those."""
+    """Name the work packages that a run would leave alone, and those that wait for them."""
     by_id = {wp.id: wp for wp in planned}
     open_ones = [wp for wp in planned if not wp.lane.complete]
     stuck = _stuck(by_id)
@@ -114,7 +114,7 @@ def _stuck(by_id: Mapping[str, PlannedWorkPackage]) -> Mapping[str, str]:
 def _way_on(
     slug: str, wp: PlannedWorkPackage, by_id: Mapping[str, PlannedWorkPackage], stuck: Mapping[str, str]
 ) -> str:
-    """Return the command that frees what a stuck work package waits for."""
+    """Return the command that unblocks what a stuck work package waits for."""
     waiting, seen = [wp], {wp.id}
     while waiting:
         wp = waiting.pop(0)
@@ -125,33 +125,33 @@ def _way_on(
         waiting += [by_id[one] for one in needed]
     if wp.lane is Lane.BLOCKED:
         return line(PROGRAM, "retry", wp.id, "--mission", slug)
-    # A canceled one stays so: those that need it must be told to need another.
+    # A canceled one stays canceled: the dependencies on it must be changed.
     if wp.lane is Lane.CANCELED or wp.workspace is None:
         return finalize_command(slug)
     return edit(wp.workspace.prompt_path)
 
 
 async def check_earlier_run(root: Path, slug: str) -> list[Finding]:
-    """Say what an earlier run of the mission has left."""
+    """Report what an earlier run of the mission left."""
     run = await known_run(root, slug)
     alive = await to_thread.run_sync(orphans, root, slug)
     found = []
     if run.damage is not None:
         text = f"the journal of the earlier run is damaged: {run.damage}"
-        mend = line(PROGRAM, "orchestrate", "--mission", slug, "--fresh")
-        found.append(error("run.journal", text.replace("\n", "; "), mend, kind=JournalError))
+        fix = line(PROGRAM, "orchestrate", "--mission", slug, "--fresh")
+        found.append(error("run.journal", text.replace("\n", "; "), fix, kind=JournalError))
     elif run.unfinished and run.owner is None:
         text = f"an earlier run {describe_end(run)}; a run goes on with it, unless it is told `--fresh`"
         found.append(warning("run.earlier", text, line(PROGRAM, "resume", "--mission", slug)))
     if alive and run.owner is None:
         pids = ", ".join(str(one.child.pid) for one in alive)
-        text = f"agents of an earlier run are still at work (processes {pids}); a run picks them up"
+        text = f"agents of an earlier run are still running (processes {pids}); a run picks them up"
         found.append(warning("run.agents", text, line(PROGRAM, "abort", "--mission", slug)))
     return found or [ok("run.earlier", "no earlier run is left unfinished")]
 
 
 def check_free(project: Project, mission: str) -> list[OrchestratorError]:
-    """Check without taking it that nobody holds the mission's lock."""
+    """Check that nobody holds the mission's lock, without taking it."""
     return errors([check_lock(project, mission)])
 
 
@@ -161,5 +161,5 @@ def check_lock(project: Project, mission: str) -> Finding:
     if owner is None:
         return ok("lock", "no other run of the mission is active")
     text = f"another run of {mission} is active: process {owner.pid} on {owner.host}"
-    mend = line("spec-kitty-orchestrator", "abort", "--mission", mission)
-    return error("lock", text, mend, kind=RunActive)
+    fix = line("spec-kitty-orchestrator", "abort", "--mission", mission)
+    return error("lock", text, fix, kind=RunActive)
