@@ -3,6 +3,8 @@
 import io
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import anyio
@@ -61,7 +63,8 @@ def test_a_signal_before_the_run_ends_the_command_and_a_closed_terminal_is_sigte
             await anyio.sleep_forever()
         return 0
 
-    assert anyio.run(work(project).main, waits) == code
+    with disposition(signum, signal.SIG_DFL):
+        assert anyio.run(work(project).main, waits) == code
 
 
 @pytest.mark.parametrize(
@@ -93,19 +96,23 @@ def test_a_closed_terminal_is_told_by_its_own_name_and_asks_for_what_kill_asks(
     assert "SIGHUP: " in shown.getvalue()
 
 
+@contextmanager
+def disposition(signum: signal.Signals, action: signal.Handlers) -> Iterator[None]:
+    before = signal.signal(signum, action)
+    try:
+        yield
+    finally:
+        signal.signal(signum, before)
+
+
 @pytest.mark.parametrize("ignored", [signal.SIGHUP, signal.SIGINT])
 def test_an_inherited_choice_to_ignore_a_signal_is_kept(ignored: signal.Signals) -> None:
-    assert ignored in stopping_signals()
-    before = signal.signal(ignored, signal.SIG_IGN)
-    try:
+    with disposition(ignored, signal.SIG_DFL):
+        assert ignored in stopping_signals()
+    with disposition(ignored, signal.SIG_IGN):
         assert ignored not in stopping_signals()
-    finally:
-        signal.signal(ignored, before)
 
 
-def test_abort_is_heard_by_a_run_that_was_told_to_ignore_sigterm() -> None:
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    try:
+def test_abort_is_heard_by_a_run_that_was_started_to_ignore_sigterm() -> None:
+    with disposition(signal.SIGTERM, signal.SIG_IGN):
         assert signal.SIGTERM in stopping_signals()
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,6 +1,7 @@
 """A mission of one work package whose host keeps lanes, and a run whose agent waits for the test's word."""
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -110,13 +111,19 @@ def configure(project: Project, port: int, run: str = "") -> None:
     project.configure(f"[run]\nmin_free_memory = 0\nmin_free_disk = 0\n{run}\n" + "\n".join(sections))
 
 
+def default_signals() -> None:
+    """Undo what whoever runs the tests ignores, as under `nohup`."""
+    for signum in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(signum, signal.SIG_DFL)
+
+
 @contextmanager
 def at_work(
     project: Project,
     *args: str,
     run: str = "",
     stdout: IO[bytes] | int | None = None,
-    prepare: Callable[[], None] | None = None,
+    prepare: Callable[[], None] = default_signals,
 ) -> Iterator[AtWork]:
     """Run the mission until its implementer is at work; whatever a test leaves is ended.
 

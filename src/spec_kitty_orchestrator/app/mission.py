@@ -1,14 +1,17 @@
 """One mission of the repository: read from the host, and locked before it is changed."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
+import anyio
 from anyio import to_thread
 
-from spec_kitty_orchestrator.app.checks import Finding, error, line
+from spec_kitty_orchestrator.app.build import build_host
+from spec_kitty_orchestrator.app.checks import Finding, error, line, stop_at
+from spec_kitty_orchestrator.app.checks.agents import dependent_reviews, find_problems, uncounted_costs
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import (
     branch_of,
@@ -17,10 +20,13 @@ from spec_kitty_orchestrator.app.repository import (
     missions,
     task_files,
 )
+from spec_kitty_orchestrator.app.runs import archive_journal, describe_end, known_run
 from spec_kitty_orchestrator.config import nearest
 from spec_kitty_orchestrator.core.model import MissionState
-from spec_kitty_orchestrator.errors import HostRefusal, UsageError
+from spec_kitty_orchestrator.errors import HostRefusal, OrchestratorError, UsageError
+from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.machine.lock import MissionLock
+from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.ports import Host
 
 
@@ -74,6 +80,86 @@ async def locked_mission(
         yield state
     finally:
         lock.release()
+
+
+@asynccontextmanager
+async def open_mission(
+    project: Project,
+    mission: str,
+    agents: LocalAgents,
+    *,
+    fresh: bool,
+    say: Callable[[str], None],
+    note_call: Callable[[str], None],
+) -> AsyncIterator[tuple[HostClient, MissionState]]:
+    """Check what a run needs, then lock the mission and yield the host and the mission's state.
+
+    Args:
+        project: the repository with its settings.
+        mission: its slug, or the id at the end of that.
+        agents: the runner of the selected agents.
+        fresh: whether the journal of an earlier run is archived.
+        say: gets lines for people.
+        note_call: gets the name of each host call.
+
+    Raises:
+        OrchestratorError: everything that prevents the run, as one error.
+    """
+    problems = find_problems(project, agents)
+    for reason in uncounted_costs(project):
+        say(reason)
+    try:
+        host = build_host(project, say, note_call)
+    except OrchestratorError as failure:
+        stop_at([*problems, failure])
+        raise
+    async with host:
+        say(f"asking spec-kitty for the mission {mission}")
+        before = look_at_records(project, mission)
+        read = await _read_and_check(project, host, mission, problems)
+        async with locked_mission(project, host, read, before) as state:
+            for told in await _about_earlier_run(project.root, state.slug, fresh=fresh):
+                say(told)
+            for warning in dependent_reviews(project):
+                say(f"warning: {warning}")
+            yield host, state
+
+
+async def _read_and_check(
+    project: Project, host: HostClient, mission: str, problems: Sequence[OrchestratorError]
+) -> MissionState:
+    """Read the mission while the host's contract is checked, since a host call takes seconds."""
+    states: list[MissionState] = []
+    incompatible: list[OrchestratorError] = []
+    unreadable: list[OrchestratorError] = []
+
+    async def check() -> None:
+        try:
+            await host.check_contract()
+        except OrchestratorError as failure:
+            incompatible.append(failure)
+
+    async def read() -> None:
+        try:
+            states.append(await read_mission(project, host, mission))
+        except OrchestratorError as failure:
+            unreadable.append(failure)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(check)
+        tasks.start_soon(read)
+    stop_at([*problems, *(incompatible or unreadable)])
+    return states[0]
+
+
+async def _about_earlier_run(root: Path, mission: str, *, fresh: bool) -> list[str]:
+    """Archive the journal of an earlier run for a fresh start; return what people are told about that run."""
+    if fresh:
+        archived = archive_journal(root, mission)
+        kept = f"; the earlier journal is kept as {archived.relative_to(root)}" if archived else ""
+        return [f"{mission}: a fresh start{kept}"]
+    earlier = await known_run(root, mission)
+    return [f"{mission}: continues the run that {describe_end(earlier)}"] if earlier.unfinished else []
 
 
 async def read_mission(project: Project, host: Host, mission: str) -> MissionState:

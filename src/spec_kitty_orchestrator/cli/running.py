@@ -4,31 +4,23 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 
 import anyio
 from anyio import to_thread
 
-from spec_kitty_orchestrator.app.build import build, build_agents, build_host, run_log
-from spec_kitty_orchestrator.app.checks import stop_at
+from spec_kitty_orchestrator.app.build import build, build_agents, run_log
 from spec_kitty_orchestrator.app.checks.agent_programs import find_installed
-from spec_kitty_orchestrator.app.checks.agents import (
-    dependent_reviews,
-    find_problems,
-    uncounted_costs,
-    untried_versions,
-)
-from spec_kitty_orchestrator.app.mission import locked_mission, look_at_records, read_mission
+from spec_kitty_orchestrator.app.checks.agents import untried_versions
+from spec_kitty_orchestrator.app.mission import open_mission
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import mission_files, unsaved
-from spec_kitty_orchestrator.app.runs import archive_journal, describe_end, known_run
 from spec_kitty_orchestrator.cli import summary
 from spec_kitty_orchestrator.cli.options import OnInterrupt, RunOptions
-from spec_kitty_orchestrator.core.model import MissionState
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.finalize import finalize
 from spec_kitty_orchestrator.driver.result import RunResult
-from spec_kitty_orchestrator.errors import OrchestratorError, WorkspaceError
+from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine.logs import configure_logging
@@ -151,45 +143,6 @@ def _asked(received: signal.Signals) -> signal.Signals:
     return signal.SIGTERM if received is signal.SIGHUP else received
 
 
-@asynccontextmanager
-async def prepared(work: Work) -> AsyncIterator[tuple[HostClient, MissionState]]:
-    """Read and lock the mission; raise everything that prevents a run as one error."""
-    problems = find_problems(work.project, work.agents)
-    for reason in uncounted_costs(work.project):
-        work.say(reason)
-    try:
-        host = build_host(work.project, work.say, work.note_call)
-    except OrchestratorError as error:
-        stop_at([*problems, error])
-        raise
-    states: list[MissionState] = []
-    incompatible: list[OrchestratorError] = []
-    unreadable: list[OrchestratorError] = []
-
-    async def check() -> None:
-        try:
-            await host.check_contract()
-        except OrchestratorError as error:
-            incompatible.append(error)
-
-    async def read() -> None:
-        try:
-            states.append(await read_mission(work.project, host, work.mission))
-        except OrchestratorError as error:
-            unreadable.append(error)
-
-    async with host:
-        work.say(f"asking spec-kitty for the mission {work.mission}")
-        before = look_at_records(work.project, work.mission)
-        # A host call takes seconds, and neither needs the other's answer.
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(check)
-            tasks.start_soon(read)
-        stop_at(problems + (incompatible or unreadable))
-        async with locked_mission(work.project, host, states[0], before) as state:
-            yield host, state
-
-
 async def run(work: Work) -> int:
     """Run the mission from where it is; return the exit code."""
     redactor = work.project.redactor
@@ -212,17 +165,16 @@ async def run(work: Work) -> int:
 async def _run(work: Work, view: LiveView | PlainView) -> tuple[RunResult, bool, Sequence[str]]:
     """Run the mission and finalize it; return the result, then what `_finalize` returns."""
     async with AsyncExitStack() as stack:
-        host, state = await stack.enter_async_context(prepared(work))
-        project, mission = work.project, state.slug
-        stack.enter_context(configure_logging(run_log(project, mission), project.redactor))
+        project = work.project
+        opened = open_mission(
+            project, work.mission, work.agents, fresh=work.fresh, say=work.say, note_call=work.note_call
+        )
+        host, state = await stack.enter_async_context(opened)
+        stack.enter_context(configure_logging(run_log(project, state.slug), project.redactor))
         if not work.chosen.no_caffeinate:
             stack.enter_context(kept_awake())
-        for line in await _begin(work, mission):
-            view.said(line)
         view.began(state)
-        for warning in dependent_reviews(project):
-            view.said(f"warning: {warning}")
-        orchestrator = build(project, mission, host=host, agents=work.agents, observer=view)
+        orchestrator = build(project, state.slug, host=host, agents=work.agents, observer=view)
         work.interrupts(orchestrator)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(view.keep_showing)
@@ -248,17 +200,6 @@ async def tell_versions(work: Work) -> None:
         work.say(f"warning: {warning}")
 
 
-async def _begin(work: Work, mission: str) -> list[str]:
-    """Archive the journal of an earlier run for `--fresh`; return what people are told about that run."""
-    root = work.project.root
-    if work.fresh:
-        archived = archive_journal(root, mission)
-        kept = f"; the earlier journal is kept as {archived.relative_to(root)}" if archived else ""
-        return [f"{mission}: a fresh start{kept}"]
-    earlier = await known_run(root, mission)
-    return [f"{mission}: continues the run that {describe_end(earlier)}"] if earlier.unfinished else []
-
-
 async def _finalize(work: Work, host: HostClient, result: RunResult) -> tuple[bool, Sequence[str]]:
     """Merge and accept the mission as requested, if every work package is approved or done.
 
@@ -277,9 +218,7 @@ async def _finalize(work: Work, host: HostClient, result: RunResult) -> tuple[bo
         return False, [f"not merged: what is uncommitted is not known: {error}"]
     if lost:
         names = ", ".join(str(path) for path in lost)
-        return False, [
-            f"not merged: the host's merge discards what is not committed; commit or undo {names}"
-        ]
+        return False, [f"not merged: the host's merge discards what is not committed; commit or undo {names}"]
     done, lines = await finalize(
         host,
         slug,
