@@ -10,7 +10,16 @@ from spec_kitty_orchestrator.core.commands import Wait
 from spec_kitty_orchestrator.core.events import NO_REPLY, HostRefused
 from spec_kitty_orchestrator.core.model import Lane, Phase, Result
 from spec_kitty_orchestrator.core.policy import Policy
-from spec_kitty_orchestrator.core.transitions import MOST_MOVES, Next, conclude, enter, finish, park, rework
+from spec_kitty_orchestrator.core.transitions import (
+    MOST_MOVES,
+    UNTOLD,
+    Next,
+    conclude,
+    enter,
+    finish,
+    park,
+    rework,
+)
 from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource, Ruling
 from spec_kitty_orchestrator.core.work_package import WorkPackage, bounded, unvoted, worked
 
@@ -147,4 +156,4 @@ def _park(wp: WorkPackage, event: HostRefused) -> Next:
     if event.code == NO_REPLY and wp.bounds.tries < MOST_TRIES:
         return _again(wp, event)
     untold = replace(wp, untold=event.code == NO_REPLY)
-    return finish(untold, Result.PARKED, f"{wp.note}; the host was not told: {event.message}")
+    return finish(untold, Result.PARKED, f"{wp.note}{UNTOLD}{event.message}")

@@ -28,6 +28,9 @@ Next = WorkPackage | tuple[WorkPackage, Wait | Resolve]
 MOST_MOVES = 5
 """Moves of a lane or branch by others that one start follows: each may cost another agent run."""
 
+UNTOLD = "; the host was not told: "
+"""Between why a work package is parked and why the host could not be told."""
+
 SETTLED = (Lane.APPROVED, Lane.DONE, Lane.BLOCKED, Lane.CANCELED)
 """Lanes in which a work package needs nothing of us."""
 
@@ -180,7 +183,7 @@ def reopen(wp: WorkPackage) -> WorkPackage:
     bounds = Bounds(attempts_from=len(wp.attempts), rejected_from=len(wp.review.rejected))
     wp = replace(wp, result=None, skipped=False, bounds=bounds)
     if wp.untold:
-        return replace(wp, phase=Phase.PARKING, untold=False)
+        return replace(wp, phase=Phase.PARKING, untold=False, note=wp.note.partition(UNTOLD)[0])
     # Finished work goes on where it waits: nobody pays for it again.
     return replace(wp, phase=wp.work.pending or Phase.WAITING, note="")
 
