@@ -168,6 +168,18 @@ async def test_the_command_on_record_is_the_one_that_ran(tmp_path: Path, attempt
     assert record["argv"] == [sys.executable, "-c", SAY_OK, "--new"]
 
 
+async def test_an_attempt_names_the_model_and_the_version_that_are_known_of_its_agent(
+    tmp_path: Path, attempt_id: str
+) -> None:
+    agent = PythonAgent("")
+    runner = agents_of(tmp_path, agent, AgentSettings(model="large"))
+    first = await runner.open(request_of(tmp_path, attempt_id))
+    runner.versions["py"] = "1.2.3"
+    second = await runner.open(request_of(tmp_path, attempt_id, number=2))
+    assert [(one.model, one.version) for one in (first, second)] == [("large", ""), ("large", "1.2.3")]
+    assert first.tells_cost is agent.reports_cost
+
+
 @pytest.mark.parametrize("able", [True, False])
 async def test_an_attempt_goes_on_with_a_session_and_is_told_its_limit_where_the_agent_can(
     tmp_path: Path, attempt_id: str, able: bool

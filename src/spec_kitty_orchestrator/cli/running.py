@@ -195,6 +195,7 @@ async def tell_versions(work: Work) -> None:
         work.say(f"warning: the versions of the agents are not known: {error}")
         return
     for name, found in installed.items():
+        work.agents.versions[name] = found.version
         get_logger().info("agent", agent=name, version=found.version, path=found.path)
     for warning in untried_versions(work.agents, installed):
         work.say(f"warning: {warning}")

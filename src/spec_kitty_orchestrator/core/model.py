@@ -225,6 +225,9 @@ class Attempt:
         tree: for a review, the fingerprint of HEAD, index and worktree before it; "" for an implementation.
         session: the session of an earlier attempt that this one goes on with, "" if it begins a new one.
         max_cost_usd: what the agent is told that it may cost, in US dollars; None if it is told of no limit.
+        model: that is set for the agent, "" if its CLI chooses.
+        version: of its CLI, "" if it is not known yet.
+        tells_cost: whether its reports say what it cost; a cost of none may else be either.
     """
 
     id: str
@@ -236,6 +239,9 @@ class Attempt:
     tree: str = ""
     session: str = ""
     max_cost_usd: float | None = None
+    model: str = ""
+    version: str = ""
+    tells_cost: bool = True
 
 
 @dataclass(frozen=True)

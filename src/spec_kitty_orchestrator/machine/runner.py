@@ -51,6 +51,9 @@ class LocalAgents(ConfiguredAgents):
     `timeouts` are in seconds, for agents without one of their own, and what agents say is told and kept
     without what `redactor` finds. An agent that does not move for `stall_timeout_s` (0: for as long as it
     likes) is stopped; `say` is told at half.
+
+    Attributes:
+        versions: of the agents' CLIs, by the agents' names, as far as somebody has looked.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class LocalAgents(ConfiguredAgents):
         self._tables = Tables()
         self._running: dict[str, _Running] = {}
         self._turns: dict[str, anyio.Lock] = {}
+        self.versions: dict[str, str] = {}
         self._stop_grace_s: float | None = None
 
     async def open(self, request: AttemptRequest) -> Attempt:
@@ -83,15 +87,27 @@ class LocalAgents(ConfiguredAgents):
             WorkspaceError: the disk refuses.
             PreflightError: the agent is not configured.
         """
-        spec, _ = self.agent(request.agent)
+        spec, settings = self.agent(request.agent)
         session = request.session if spec.resumes else ""
         max_cost_usd = request.max_cost_usd if spec.caps_cost else None
         try:
             number, directory = await anyio.to_thread.run_sync(self._prepare, request, session, max_cost_usd)
         except OSError as error:
             raise WorkspaceError(f"cannot prepare an attempt of {request.wp_id}: {error}") from error
-        role, agent, head, tree = request.role, request.agent, request.head, request.tree
-        return Attempt(request.id, number, role, agent, str(directory), head, tree, session, max_cost_usd)
+        return Attempt(
+            request.id,
+            number,
+            request.role,
+            request.agent,
+            str(directory),
+            request.head,
+            request.tree,
+            session,
+            max_cost_usd,
+            settings.model or "",
+            self.versions.get(request.agent, ""),
+            spec.reports_cost,
+        )
 
     def _prepare(self, request: AttemptRequest, session: str, max_cost_usd: float | None) -> tuple[int, Path]:
         number, directory = logs.open_directory(
