@@ -25,6 +25,8 @@ from spec_kitty_orchestrator.machine.logs import was_started
 
 MARKER = "SPEC_KITTY_ORCHESTRATOR_ATTEMPT"
 """The environment variable that every process of an attempt inherits; its value is the attempt's id."""
+REAP_S = 1.0
+"""How long a wrapper that has recorded the exit status may take to end itself."""
 POLL_S = 0.2
 """How often we look where the kernel cannot wake us; a look costs some microseconds."""
 
@@ -181,10 +183,11 @@ def _open_pidfd(pid: int) -> int | None:
     return None
 
 
-def _reap(pid: int) -> None:
-    process = _children.get(pid)
-    if process is not None and process.poll() is not None:
-        del _children[pid]
+def _reap(pid: int, limit_s: float = 0.0) -> None:
+    if pid in _children:
+        with suppress(subprocess.TimeoutExpired):
+            _children[pid].wait(limit_s)
+            del _children[pid]
 
 
 def is_running(child: Child) -> bool:
@@ -236,9 +239,12 @@ async def state(directory: Path, marker: str) -> State:
 def _state(directory: Path, marker: str) -> State:
     if not was_started(directory):
         return NeverStarted()
-    if (code := read_exit(directory)) is not None:
-        return Finished(code)
     child = _recorded(directory)
+    if (code := read_exit(directory)) is not None:
+        if child is not None:
+            # Where it is a child of ours, it writes its exit status and ends at once.
+            _reap(child.pid, REAP_S)
+        return Finished(code)
     if child is not None and is_running(child):
         return Alive(child)
     # Not recorded in time.
