@@ -3,11 +3,11 @@
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from spec_kitty_orchestrator.errors import OrchestratorError
+from spec_kitty_orchestrator.machine.child import run_now
 from spec_kitty_orchestrator.testing.mission_files import MissionSpec, WorkPackageSpec, write_plan
 
 __all__ = [
@@ -205,23 +205,14 @@ class _Steps:
     def _run(self, argv: Sequence[str]) -> str:
         step = " ".join(argv[:4])
         try:
-            done = subprocess.run(
-                argv,
-                cwd=self._directory,
-                env=self._env,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-                timeout=STEP_LIMIT_S,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
+            reply = run_now(argv, cwd=self._directory, env=self._env, limit_s=STEP_LIMIT_S)
+        except OSError as error:
             raise MissionError(f"{step}: {error}") from error
-        if done.returncode:
-            said = f"{done.stdout[-1500:]}\n{done.stderr[-1500:]}".strip()
-            raise MissionError(f"{step} ended with exit code {done.returncode}:\n{said}")
-        return done.stdout
+        out, err = (data.decode("utf-8", "replace") for data in (reply.stdout, reply.stderr))
+        if reply.rc:
+            said = f"{out[-1500:]}\n{err[-1500:]}".strip()
+            raise MissionError(f"{step} ended with exit code {reply.rc}:\n{said}")
+        return out
 
 
 def _module(
