@@ -113,7 +113,7 @@ def test_a_workspace_that_always_breaks_under_a_running_attempt_is_left_within_a
     assert command == Finish(Result.PARKED, "disk full")
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(answers(), policies(), st.sampled_from(Lane))
 def test_a_world_that_always_answers_the_same_is_left_within_a_bound(
     always: Answers, policy: Policy, lane: Lane

@@ -2,15 +2,34 @@
 
 import pytest
 
-from spec_kitty_orchestrator.core.commands import Claim, ClaimReview, Finish, OpenAttempt, Park
-from spec_kitty_orchestrator.core.events import Event, Parked, Recorded, Retried, Scheduled, Skipped
+from spec_kitty_orchestrator.core.commands import (
+    Claim,
+    ClaimReview,
+    Command,
+    Finish,
+    OpenAttempt,
+    Park,
+    Submit,
+)
+from spec_kitty_orchestrator.core.events import Claimed, Event, Parked, Recorded, Retried, Scheduled, Skipped
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import Lane, Phase, Result
 from spec_kitty_orchestrator.core.transitions import charged, cycles
 from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 
-from .builders import IMPLEMENTING, REJECTING, RUNNING, SPACE, begun, drive, one_agent
+from .builders import (
+    HEAD,
+    IMPLEMENTING,
+    REJECTING,
+    RUNNING,
+    SPACE,
+    SUBMITTING,
+    begun,
+    drive,
+    one_agent,
+    refused,
+)
 
 ONE_REJECTION = one_agent(max_review_cycles=1)
 PARKED: tuple[Event, ...] = (*REJECTING, Recorded(Lane.BLOCKED), Parked(Lane.BLOCKED, "refs/x"))
@@ -58,6 +77,17 @@ def test_work_that_somebody_else_blocked_goes_on_where_it_was() -> None:
     assert (wp.phase, wp.work.feedback) == (Phase.IMPLEMENTING, (ADVICE,))
     _, command = step(wp, Scheduled(Lane.IN_PROGRESS, SPACE), ONE_REJECTION)
     assert isinstance(command, OpenAttempt)
+
+
+@pytest.mark.parametrize(("note", "expected"), [("", Submit), ("use a dict", OpenAttempt)])
+def test_guidance_for_work_that_waits_to_be_submitted_goes_to_its_implementer(
+    note: str, expected: type[Command]
+) -> None:
+    parked = (*SUBMITTING, refused(Lane.IN_PROGRESS, "USAGE_ERROR"), Parked(Lane.IN_PROGRESS), Retried(note))
+    wp, command = drive((Scheduled(Lane.IN_PROGRESS, SPACE),), wp=taken_up(Lane.IN_PROGRESS, *parked))
+    if isinstance(command, Claim):
+        wp, command = drive((Claimed(SPACE, HEAD),), wp=wp)
+    assert type(command) is expected
 
 
 @pytest.mark.parametrize("lane", [Lane.PLANNED, Lane.CLAIMED, Lane.IN_PROGRESS, Lane.FOR_REVIEW])

@@ -4,14 +4,24 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spec_kitty_orchestrator.core.commands import Claim, ClaimReview, Commit, OpenAttempt, RunAgent
+from spec_kitty_orchestrator.core.commands import (
+    Claim,
+    ClaimReview,
+    Commit,
+    OpenAttempt,
+    Park,
+    RunAgent,
+    Submit,
+)
 from spec_kitty_orchestrator.core.events import (
+    NO_REPLY,
     AttemptOpened,
     Deferred,
     Event,
+    LaneSeen,
     Parked,
     Recorded,
     Scheduled,
@@ -21,9 +31,17 @@ from spec_kitty_orchestrator.core.lifecycle import resume, seen, step
 from spec_kitty_orchestrator.core.limits import EXIT_QUOTA
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Outcome, Phase, Result, Workspace
 from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit, Patience, Policy
-from spec_kitty_orchestrator.core.run import begin
-from spec_kitty_orchestrator.core.run_events import AgentSuspended, Ending, ResourcesShort, Signaled, Waiting
-from spec_kitty_orchestrator.core.run_state import Quota, RunState
+from spec_kitty_orchestrator.core.refusals import MOST_TRIES
+from spec_kitty_orchestrator.core.run import begin, happened
+from spec_kitty_orchestrator.core.run_events import (
+    AgentSuspended,
+    ClockJumped,
+    Ending,
+    ResourcesShort,
+    Signaled,
+    Waiting,
+)
+from spec_kitty_orchestrator.core.run_state import Probe, Quota, RunState
 from spec_kitty_orchestrator.core.scheduler import Finished
 from spec_kitty_orchestrator.core.work_package import Turn, WorkPackage
 from spec_kitty_orchestrator.driver.recover import fold
@@ -49,6 +67,7 @@ from .builders import (
     exited,
     journal,
     one_agent,
+    refused,
     started,
 )
 from .loop import Loop, assert_bounds
@@ -87,6 +106,11 @@ GOES_ON = {
         Lane.IN_PROGRESS,
         Commit,
     ),
+    "work that the host would not take for a reason of ours is submitted": (
+        (*SUBMITTING, refused(Lane.IN_PROGRESS, "POLICY_VALIDATION_FAILED"), Parked(Lane.IN_PROGRESS)),
+        Lane.IN_PROGRESS,
+        Submit,
+    ),
 }
 
 
@@ -117,6 +141,20 @@ def test_what_was_parked_gets_a_new_chance_at_a_new_start() -> None:
     assert (wp.phase, wp.result, wp.note) == (Phase.WAITING, None, "")
     _, command = step(wp, Scheduled(Lane.IN_REVIEW, SPACE), POLICY)
     assert isinstance(command, ClaimReview)
+
+
+def test_a_parking_that_the_host_was_not_told_is_told_at_the_next_start_with_its_own_reason() -> None:
+    lost = [refused(Lane.IN_PROGRESS, NO_REPLY)] * (MOST_TRIES + 1)
+    wp = begun(
+        Lane.IN_PROGRESS, *RUNNING, *[exited("i1", Outcome.CRASHED)], *lost, policy=one_agent(max_attempts=1)
+    )
+    assert resume(wp, POLICY) == Park("not finished in 1 attempts: alice ended crashed", block=True)
+
+
+def test_what_another_actor_gave_back_is_ours_to_begin_and_what_was_canceled_is_left() -> None:
+    foreign, _ = drive([Scheduled(Lane.IN_REVIEW, SPACE)])
+    for lane, phase in ((Lane.PLANNED, Phase.WAITING), (Lane.IN_PROGRESS, Phase.FINISHED)):
+        assert step(foreign, LaneSeen(lane, ()), POLICY)[0].phase is phase
 
 
 def test_what_is_blocked_on_the_host_stays_parked_with_its_reason() -> None:
@@ -234,6 +272,26 @@ def test_signals_shortages_and_the_end_of_one_start_are_not_those_of_the_next() 
     assert (now.began_at, now.idle_since) == (after(60), after(60))
 
 
+def test_a_clock_that_jumped_shortens_no_wait_but_that_for_a_quota() -> None:
+    wps = {
+        one.id: one
+        for one in (
+            WorkPackage("WP01", turn=Turn(waits="x", until=after(60))),
+            WorkPackage("WP02", turn=Turn(waits="x", until=after(60), quota=True)),
+            WorkPackage("WP03", turn=Turn(queued_at=NOON, queued_for="alice")),
+        )
+    }
+    state = RunState(POLICY, wps, probes={"ada": Probe("WP01", after(9))}, began_at=NOON, idle_since=NOON)
+    jumped, _ = happened(state, after(3600), "", ClockJumped(3600.0))
+    assert [one.turn.until for one in jumped.wps.values()] == [after(3660), after(60), None]
+    assert jumped.wps["WP03"].turn.queued_at == after(3600)
+    assert (jumped.began_at, jumped.idle_since, jumped.probes["ada"].ends) == (
+        after(3600),
+        after(3600),
+        after(3609),
+    )
+
+
 MISSION = {"WP01": (), "WP02": ("WP01",), "WP03": (), "WP04": ("WP02", "WP03"), "WP05": ("WP03",)}
 SHARED = {"WP03": "lane-a", "WP05": "lane-a"}
 LIMITED = replace(GOOD, outcome=Outcome.RATE_LIMITED)
@@ -259,7 +317,7 @@ def limited_policies() -> st.SearchStrategy[Policy]:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(answers(), min_size=0, max_size=3), st.integers(), limited_policies(), st.integers(0, 5000))
 def test_a_crash_is_a_replay_and_the_next_start_goes_on_to_an_end(
     some: list[Answers], seed: int, policy: Policy, cut: int

@@ -517,7 +517,7 @@ def situation(seed: int) -> RunState:
     )
 
 
-SEEDS = range(300)
+SEEDS = range(100)
 
 
 def assert_start_is_allowed(state: RunState, start: Start) -> None:
