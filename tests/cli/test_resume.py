@@ -96,11 +96,10 @@ def test_a_run_goes_on_with_its_own_settings(project: Project) -> None:
     now = last_start(project)
     assert now["at"] != AT
     assert now["settings"].items() >= {**given, "actor": "me", "impl_agents": ["scripted"]}.items()
-    assert (now["actor"], now["max_concurrent"]) == ("me", 3)
+    assert (now["actor"], now["policy"]["max_concurrent"]) == ("me", 3)
     assert now["policy"]["impl_agents"] == ["scripted"]
     assert [one["name"] for one in now["policy"]["gates"]] == ["make"]
     assert now["policy"]["max_attempts"] == 9
-    assert (now["policy"]["stop_repeats"], now["policy"]["quota_breaker"]) == (True, True)
 
 
 def test_flags_given_now_win_and_are_remembered(project: Project) -> None:
@@ -108,7 +107,8 @@ def test_flags_given_now_win_and_are_remembered(project: Project) -> None:
     journal(project, started(max_concurrent=3))
     done = project.run("resume", "--max-concurrent", "7", "--actor", "someone")
     assert done.returncode == 0, done.stderr
-    assert (last_start(project)["max_concurrent"], last_start(project)["actor"]) == (7, "someone")
+    now = last_start(project)
+    assert (now["policy"]["max_concurrent"], now["actor"]) == (7, "someone")
 
 
 def test_the_limits_per_agent_of_a_run_are_those_of_the_next_start(project: Project) -> None:
@@ -140,7 +140,7 @@ def test_the_limit_of_an_agents_section_is_that_of_the_file_at_each_start(projec
         done = project.run("resume", "--mission", SLUG)
         assert done.returncode == 0, done.stderr
         assert last_start(project)["settings"]["max_per_agent"] == {"scripted": 3}
-        assert last_start(project)["limits_in_force"]["scripted"] == in_force
+        assert last_start(project)["policy"]["max_per_agent"]["scripted"] == in_force
         journal(project, last_start(project))
 
 
