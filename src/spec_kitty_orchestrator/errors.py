@@ -16,6 +16,7 @@
     ├── PreflightError               5  an agent is missing, the policy or the mission is not acceptable
     ├── JournalError                 3  the record of the run cannot be read or written
     ├── WorkspaceError               3  git, a worktree or the disk is broken
+    │   └── WorkspaceMissing         3  a worktree is no longer there
     └── InvalidTransition            3  a bug: an event that fits no edge of the lifecycle
 """
 
@@ -104,6 +105,10 @@ class JournalError(OrchestratorError):
 
 class WorkspaceError(OrchestratorError):
     """Git, a worktree or the disk does not do what it must."""
+
+
+class WorkspaceMissing(WorkspaceError):
+    """A worktree is no longer there, and what was not committed went with it."""
 
 
 class InvalidTransition(OrchestratorError):

@@ -285,9 +285,13 @@ class BudgetSpent:
 
 @dataclass(frozen=True)
 class WorkspaceFailed:
-    """Git or the disk refused; a person must look at the workspace."""
+    """Git or the disk refused; a person must look at the workspace.
+
+    `missing` tells that the worktree is no longer there, and what was not committed with it.
+    """
 
     message: str
+    missing: bool = False
     kind: Literal["workspace_failed"] = "workspace_failed"
 
 

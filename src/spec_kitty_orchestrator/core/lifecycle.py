@@ -206,6 +206,9 @@ def _workspace_failed(wp: WorkPackage, event: events.Event, _policy: Policy) -> 
     assert isinstance(event, events.WorkspaceFailed)
     if wp.phase is Phase.PARKING:
         return finish(wp, Result.PARKED, f"{wp.note}; {event.message}")
+    if event.missing and wp.work.pending is Phase.COMMITTING:
+        # There is nothing left to commit: the next start has the work done again.
+        wp = worked(wp, pending=None)
     return park(wp, event.message, blocks=False)
 
 

@@ -28,7 +28,14 @@ from spec_kitty_orchestrator.core.work_package import WorkPackage, last_agent, n
 from spec_kitty_orchestrator.driver.attempts import Opener
 from spec_kitty_orchestrator.driver.gates import run_gates
 from spec_kitty_orchestrator.driver.mission import Mission
-from spec_kitty_orchestrator.errors import HostError, HostMissing, HostNoReply, HostRefusal, WorkspaceError
+from spec_kitty_orchestrator.errors import (
+    HostError,
+    HostMissing,
+    HostNoReply,
+    HostRefusal,
+    WorkspaceError,
+    WorkspaceMissing,
+)
 from spec_kitty_orchestrator.ports import (
     AgentRunner,
     CommitRefusal,
@@ -96,7 +103,7 @@ class Performer:
                 case _:
                     raise AssertionError(f"{command} is for the engine")
         except WorkspaceError as error:
-            return events.WorkspaceFailed(str(error))
+            return events.WorkspaceFailed(str(error), missing=isinstance(error, WorkspaceMissing))
 
     async def _told(self, wp: WorkPackage, call: Awaitable[object], lane: Lane) -> events.HostRefused | None:
         """Await a mutation; None if the host acknowledged it, else what it said and the lane found after."""

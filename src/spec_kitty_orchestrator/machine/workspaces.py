@@ -6,7 +6,7 @@ from pathlib import Path
 import anyio
 
 from spec_kitty_orchestrator.core.model import Evidence, Workspace
-from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.errors import WorkspaceError, WorkspaceMissing
 from spec_kitty_orchestrator.machine import commit, diff, rescue, worktree
 from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.machine.rescue import Snapshot
@@ -219,7 +219,7 @@ class GitWorkspaces:
     async def _git(self, workspace: Workspace) -> Git:
         path = Path(workspace.path)
         if not await worktree.is_worktree(path):
-            raise WorkspaceError(f"{path} is not a git worktree; see `git worktree list`")
+            raise WorkspaceMissing(f"{path} is not a git worktree; see `git worktree list`")
         return Git(path)
 
     def _branch(self, wp: str) -> str:
