@@ -160,7 +160,7 @@ class Stage:
             "new_id": self._new_id,
             "gates": self.gates,
         }
-        named = {one.name for one in fields(Policy)} & set(changes)
+        named = {one.name for one in fields(Policy)} & (set(changes) - set(parts))
         policy = replace(
             self.policy,
             max_concurrent=self.max_concurrent,
