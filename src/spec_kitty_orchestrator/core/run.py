@@ -51,7 +51,7 @@ def happened(
         return _of_run(state, event, at), commands.Wait()
     before = state.wps.get(wp_id) or WorkPackage(wp_id)
     wp, command = step(before, event, state.policy)
-    wp = replace(wp, turn=_turn(before, wp, event, command, state.policy, at))
+    wp = replace(wp, turn=_turn(state, wp, event, command, at))
     state = replace(state, wps={**state.wps, wp_id: wp})
     if not state.at_work:
         state = replace(state, idle_since=state.idle_since or at)
@@ -61,12 +61,7 @@ def happened(
 
 
 def _turn(
-    before: WorkPackage,
-    wp: WorkPackage,
-    event: events.Event,
-    command: commands.Command,
-    policy: Policy,
-    at: datetime,
+    state: RunState, wp: WorkPackage, event: events.Event, command: commands.Command, at: datetime
 ) -> Turn:
     """Return a work package's turn after `event`; the place at an agent is kept from the claim on."""
     turn = wp.turn
@@ -78,10 +73,9 @@ def _turn(
         return turn if asked else Turn()
     if isinstance(event, events.Scheduled):
         grant = Grant.CLAIM_AHEAD if event.ahead else Grant.SLOT
-        agent = agent_needed(wp, policy)
-        if event.ahead or agent != agent_needed(before, policy):
-            # Nobody has looked whether this agent has a place.
-            agent = ""
+        agent = "" if event.ahead else agent_needed(wp, state.policy)
+        # Others may have moved its lane: then nobody has looked whether whom it needs now has a place.
+        agent = agent if limits.has_place(state, agent, wp) else ""
         return Turn(grant, agent, queued_at=turn.queued_at, queued_for=turn.queued_for)
     if isinstance(event, events.Deferred):
         queued_at = at if event.agent else None
