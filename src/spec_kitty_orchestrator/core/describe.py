@@ -15,7 +15,7 @@ LONGEST_LINE = 400
 LONGEST_QUOTE = 160
 SHA_LENGTH = 10
 
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
 _SHA = re.compile(r"\b[0-9a-f]{40}\b")
 
 ENDS = {
