@@ -148,6 +148,25 @@ def test_status_says_what_each_work_package_of_an_active_run_waits_for(project: 
     assert set(notes(project).values()) == {""}, "no run is active that would hold anything back"
 
 
+def test_status_comes_from_the_journal_and_asks_the_host_only_if_told(project: Project) -> None:
+    seen: dict[str, object] = {"kind": "lane_seen", "lane": "for_review", "dependencies": []}
+    begin(project, ("WP01", seen))
+    project.lanes({"WP01": "done"})
+    shown = project.run("status", "--mission", "01ABC").stdout
+    assert "WP01  for_review" in shown
+    assert "Lanes as of 2026-01-02 03:04:05 UTC; --host asks spec-kitty" in shown
+    assert not (project.bin / "spec-kitty.d" / "calls").exists()
+    shown = project.run("status", "--mission", SLUG, "--host").stdout
+    assert "WP01  done" in shown
+    assert "Lanes as of" not in shown
+
+
+def test_status_of_a_mission_that_was_never_run_asks_the_host(project: Project) -> None:
+    document = json.loads(project.run("status", "--mission", SLUG, "--json").stdout)
+    assert [wp["lane"] for wp in document["work_packages"]] == ["planned"] * 4
+    assert document["lanes_at"] is None
+
+
 def test_status_no_longer_names_a_wait_that_is_over(project: Project) -> None:
     project.lanes({"WP01": "in_progress"})
     waiting: dict[str, object] = {"kind": "waiting", "reasons": {"WP01": "waits for a slot"}}

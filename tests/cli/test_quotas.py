@@ -35,7 +35,7 @@ def test_status_says_who_rests_until_when(project: Project) -> None:
     until = limited(project)
     project.lanes({"WP01": "planned"})
     done = project.run("status", "--mission", SLUG)
-    assert f"scripted rests: its quota is used up until {until:%Y-%m-%d %H:%M} UTC" in done.stdout
+    assert f"scripted is paused: its quota is used up until {until:%Y-%m-%d %H:%M} UTC" in done.stdout
     document = json.loads(project.run("status", "--mission", SLUG, "--json").stdout)
     assert document["agents_resting"] == {"scripted": until.isoformat()}
 
@@ -47,7 +47,7 @@ def test_a_run_that_could_only_wait_for_too_long_claims_nothing_and_ends_with_75
     assert done.returncode == 75, done.stderr
     rests = f"its quota is used up until {until:%Y-%m-%d %H:%M} UTC"
     assert "It ended before its work was done: waiting for quotas would take longer than 6 h" in done.stdout
-    assert f"scripted rests: {rests}" in done.stdout
+    assert f"scripted is paused: {rests}" in done.stdout
     assert f"why: waits for scripted: {rests}" in done.stdout
     assert "spec-kitty-orchestrator resume --mission" in done.stdout
     assert project.calls("start-implementation") == []

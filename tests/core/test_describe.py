@@ -170,7 +170,7 @@ LINES: dict[str, Event | RunEvent] = {
     "nobody waits": Waiting({"WP01": ""}),
     "nothing new starts: 100 MB of memory are left": ResourcesShort("100 MB of memory are left"),
     "the machine has room again; work goes on": ResourcesShort(""),
-    "bob rests: its quota is used up": AgentSuspended("bob", NOON, "its quota is used up"),
+    "bob is paused: its quota is used up": AgentSuspended("bob", NOON, "its quota is used up"),
     "bob works again": AgentBack("bob"),
     "the budget is nearly used up: $8.00 of $10.00 are spent": BudgetNearing(
         "cost", "$8.00 of $10.00 are spent"

@@ -95,18 +95,25 @@ async def begun_here(root: Path, mission: str) -> set[str]:
     return {wp.id for wp in claimed_work(lines)}
 
 
+def find_journal(root: Path, mission: str) -> str | None:
+    """Return the slug of a mission with a journal here, also for the id at its end; None without one."""
+    known = journaled(root)
+    found = [one for one in known if one == mission] or [one for one in known if one.endswith(f"-{mission}")]
+    return found[0] if len(found) == 1 else None
+
+
 def spelled(root: Path, mission: str) -> str:
     """Return the slug of a mission that was run here, also for the id at its end.
 
     Raises:
         UsageError: it was not run here.
     """
-    known = journaled(root)
-    found = [one for one in known if one == mission] or [one for one in known if one.endswith(f"-{mission}")]
-    if len(found) != 1:
+    found = find_journal(root, mission)
+    if found is None:
+        known = journaled(root)
         listed = f"; run here: {', '.join(known)}" if known else ""
         raise UsageError(f"{mission} was not run here{listed}; `orchestrate` starts it")
-    return found[0]
+    return found
 
 
 async def find_unfinished(root: Path, mission: str | None) -> KnownRun:

@@ -1,21 +1,23 @@
-"""The status of a mission: the host's lanes, the journal's fold and the lock, joined for people."""
+"""The status of a mission: the fold of its journal, the lock and, if asked, the host's lanes.
+
+Without the host it takes no longer than reading the journal.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from spec_kitty_orchestrator.app.build import connect, journal
-from spec_kitty_orchestrator.app.mission import read_mission
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import LOGS
-from spec_kitty_orchestrator.app.runs import last_start
+from spec_kitty_orchestrator.app.runs import find_journal, last_start
 from spec_kitty_orchestrator.core.events import AttemptOpened
 from spec_kitty_orchestrator.core.limits import resting
-from spec_kitty_orchestrator.core.model import Lane, Phase, Role
+from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase, Role
+from spec_kitty_orchestrator.core.run_state import RunState
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.driver.recover import fold
-from spec_kitty_orchestrator.machine.journal import SystemClock
+from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
 from spec_kitty_orchestrator.machine.logs import path_part
 from spec_kitty_orchestrator.ports import Entry, Line, RunAborted, RunEnded
@@ -58,6 +60,7 @@ class MissionStatus:
     Attributes:
         owner: the process that runs it now, None if none does.
         started: whether it was ever run here.
+        lanes_at: when the journal last heard of the lanes; None if the host was asked for them now.
         last_exit: the exit code of the last run, None if it has not ended or was cut off.
         aborted: whether the last run was aborted.
         resting: agents whose quota is used up, and until when.
@@ -65,6 +68,7 @@ class MissionStatus:
 
     mission: str
     owner: Owner | None
+    lanes_at: datetime | None
     started: bool
     last_exit: int | None
     work_packages: tuple[WorkPackageStatus, ...]
@@ -72,8 +76,8 @@ class MissionStatus:
     resting: Mapping[str, datetime] = field(default_factory=dict)
 
 
-async def mission_status(project: Project, mission: str) -> MissionStatus:
-    """Ask the host and read the journal; nothing is changed.
+async def mission_status(project: Project, mission: str, *, ask_host: bool) -> MissionStatus:
+    """Read the journal, and ask the host if wanted, or if no run of the mission is known; change nothing.
 
     Raises:
         HostError: the host cannot be used.
@@ -81,43 +85,49 @@ async def mission_status(project: Project, mission: str) -> MissionStatus:
         PreflightError: the host sees no work packages.
         JournalError: the journal is damaged.
     """
-    host = await connect(project)
-    state = await read_mission(project, host, mission)
-    directory = project.directory(state.slug)
-    lines = await journal(project, state.slug).read()
-    run = fold(lines, project.policy)
+    slug = find_journal(project.root, mission)
+    state = await _ask_host(project, mission) if ask_host or slug is None else None
+    slug = state.slug if state else slug or mission
+    directory = project.directory(slug)
+    lines = await JsonlJournal(directory, project.root).read()
     started, end = last_start(lines)
-    owner = MissionLock(directory, state.slug).holder()
+    if state is None and started is None:
+        state = await _ask_host(project, mission)
+    run = fold(lines, project.policy)
+    known = list(run.wps.values()) if state is None else _seen_by_host(run, state)
+    owner = MissionLock(directory, slug).holder()
+    logs = project.root / LOGS / path_part(slug)
     return MissionStatus(
-        mission=state.slug,
+        mission=slug,
         owner=owner,
+        lanes_at=run.now if state is None else None,
         started=started is not None,
         last_exit=end.exit_code if isinstance(end, RunEnded) else None,
         aborted=isinstance(end, RunAborted),
         resting=resting(run, SystemClock().now()),
         work_packages=tuple(
-            _work_package(
-                run.wps.get(wp) or WorkPackage(wp),
-                lane,
-                state.dependencies.get(wp, ()),
-                lines,
-                project.root / LOGS / path_part(state.slug) / path_part(wp),
-                active=owner is not None,
-            )
-            for wp, lane in state.lanes.items()
+            _work_package(wp, lines, logs / path_part(wp.id), active=owner is not None) for wp in known
         ),
     )
 
 
-def _work_package(
-    wp: WorkPackage,
-    lane: Lane,
-    dependencies: tuple[str, ...],
-    lines: Sequence[Line],
-    logs: Path,
-    *,
-    active: bool,
-) -> WorkPackageStatus:
+def _seen_by_host(run: RunState, state: MissionState) -> list[WorkPackage]:
+    """Return the work packages with the lanes and dependencies that the host has now."""
+    return [
+        replace(run.wps.get(wp) or WorkPackage(wp), lane=lane, dependencies=state.dependencies.get(wp, ()))
+        for wp, lane in state.lanes.items()
+    ]
+
+
+async def _ask_host(project: Project, mission: str) -> MissionState:
+    # Loaded only when it is needed, because a status from the journal should be instant.
+    from spec_kitty_orchestrator.app.build import connect
+    from spec_kitty_orchestrator.app.mission import read_mission
+
+    return await read_mission(project, await connect(project), mission)
+
+
+def _work_package(wp: WorkPackage, lines: Sequence[Line], logs: Path, *, active: bool) -> WorkPackageStatus:
     attempt = wp.open_attempt
     live = None
     if attempt is not None:
@@ -131,8 +141,8 @@ def _work_package(
         )
     return WorkPackageStatus(
         id=wp.id,
-        lane=lane,
-        dependencies=dependencies,
+        lane=wp.lane,
+        dependencies=wp.dependencies,
         phase=wp.phase,
         attempts=len(wp.attempts),
         rejections=len(wp.review.rejected),

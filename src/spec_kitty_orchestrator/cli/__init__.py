@@ -127,9 +127,8 @@ def main() -> None:
 
 def _fail(error: Exception) -> int:
     """Print what went wrong and return the exit code."""
-    from spec_kitty_orchestrator.cli import crash
-    from spec_kitty_orchestrator.views import words
-    from spec_kitty_orchestrator.views.console import SteadyConsole
+    from spec_kitty_orchestrator.core.describe import clean
+    from spec_kitty_orchestrator.views.console import LONGEST_LINE, SteadyConsole
 
     known = [one for one in _leaves(error) if isinstance(one, OrchestratorError)]
     bugs = [one for one in _leaves(error) if not isinstance(one, OrchestratorError)]
@@ -139,10 +138,12 @@ def _fail(error: Exception) -> int:
         for number, line in enumerate(str(one).splitlines() or [type(one).__name__]):
             prefix = "error: " if number == 0 else "       "
             console.print(f"[bold red]{prefix}[/]" if number == 0 else prefix, end="")
-            console.print(words.clean(line, 4000), markup=False)
+            console.print(clean(line, LONGEST_LINE), markup=False)
     if bugs:
+        from spec_kitty_orchestrator.cli import crash
+
         console.print("[bold red]error:[/] ", end="")
-        console.print(words.clean(f"this should not happen: {bugs[0]!r}"), markup=False)
+        console.print(clean(f"this should not happen: {bugs[0]!r}"), markup=False)
         report = crash.write_report(error)
         console.print(f"       the details are in {report}" if report else "", markup=False)
     return min((one.exit_code for one in known), default=BUG) if not bugs else BUG

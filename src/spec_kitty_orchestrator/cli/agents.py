@@ -19,9 +19,9 @@ from spec_kitty_orchestrator.app.checks.agents import correction
 from spec_kitty_orchestrator.cli.findings import document, show
 from spec_kitty_orchestrator.cli.options import project_folder
 from spec_kitty_orchestrator.cli.status import WIDTH_OF_FILES
+from spec_kitty_orchestrator.core.describe import clean
 from spec_kitty_orchestrator.errors import PreflightError
-from spec_kitty_orchestrator.views import words
-from spec_kitty_orchestrator.views.console import SteadyConsole
+from spec_kitty_orchestrator.views.console import LONGEST_LINE, SteadyConsole
 
 agents = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -61,7 +61,7 @@ def overview(
         console.print("\nNot installed")
         for one in absent:
             how = one.agent.install or correction(one.name, one.agent)
-            console.print(Text(f"  {one.name}: {words.clean(how)}"))
+            console.print(Text(f"  {one.name}: {clean(how)}"))
     wrong = [*broken, *(found for one in listed for found in one.findings if _is_wrong(found))]
     if wrong:
         console.print()
@@ -81,13 +81,13 @@ def _overview(listed: Sequence[ListedAgent]) -> Table:
         cost = "told, limited" if spec.caps_cost else "told"
         table.add_row(
             Text(one.name, style="bold"),
-            Text(words.clean(found.version, 40) or ("unknown" if spec.versions else "-"))
+            Text(clean(found.version, 40) or ("unknown" if spec.versions else "-"))
             if there
             else Text("not installed", style="red"),
             Text(cost if spec.reports_cost else "not told"),
             Text("resumed" if spec.resumes else "new each time"),
             Text(_LOGINS[found.login] if there else "-"),
-            Text(words.clean(found.path or found.program, 300)),
+            Text(clean(found.path or found.program, 300)),
         )
     return table
 
@@ -99,8 +99,8 @@ def _permissions(listed: Sequence[ListedAgent]) -> Table:
             table.add_row(
                 Text("" if number else one.name, style="bold"),
                 Text(role.value),
-                *(Text(words.clean(each)) for each in (policy.sandbox_mode, policy.network_mode)),
-                Text(words.clean(policy.approval_mode)),
+                *(Text(clean(each)) for each in (policy.sandbox_mode, policy.network_mode)),
+                Text(clean(policy.approval_mode)),
             )
     return table
 
@@ -183,7 +183,7 @@ def _show_check(found: CheckedAgent, console: SteadyConsole, *, trial: bool) -> 
     for one in found.checks:
         state = "[green]ok    [/]" if one.ok else "[red]failed[/]"
         console.print(f"{state}  ", end="")
-        console.print(words.clean(f"{one.name}: {one.text}", words.LONGEST_LINE), markup=False)
+        console.print(clean(f"{one.name}: {one.text}", LONGEST_LINE), markup=False)
     if found.kept:
         console.print(f"The trial is kept in {found.kept}", markup=False)
     if trial and not found.tried:

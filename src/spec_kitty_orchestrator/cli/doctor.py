@@ -13,8 +13,8 @@ from spec_kitty_orchestrator.app.checks import Level
 from spec_kitty_orchestrator.app.doctor import Diagnosis, diagnose
 from spec_kitty_orchestrator.cli import findings
 from spec_kitty_orchestrator.cli.options import Gate, ImplAgent, RepoRoot, ReviewAgent, project_folder
+from spec_kitty_orchestrator.core.describe import count
 from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
-from spec_kitty_orchestrator.views import words
 from spec_kitty_orchestrator.views.console import SteadyConsole
 
 
@@ -47,7 +47,7 @@ def doctor(
 
 def _summary(found: Diagnosis) -> str:
     levels = Counter(one.level for one in found.findings)
-    counted = f"{words.count(levels[Level.ERROR], 'error')}, {words.count(levels[Level.WARNING], 'warning')}"
+    counted = f"{count(levels[Level.ERROR], 'error')}, {count(levels[Level.WARNING], 'warning')}"
     verdict = "a run would fail" if found.exit_code else "nothing stands in the way of a run"
     return f"{counted}: {verdict}. Nothing was changed."
 

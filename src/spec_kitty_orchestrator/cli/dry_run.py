@@ -12,11 +12,11 @@ from spec_kitty_orchestrator.app.checks.mission import check_free
 from spec_kitty_orchestrator.app.mission import read_mission
 from spec_kitty_orchestrator.app.plan import Plan, PlannedRole, PlannedWorkPackage, make_plan
 from spec_kitty_orchestrator.cli.running import Work
+from spec_kitty_orchestrator.core.describe import clean, count, duration
 from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.errors import OrchestratorError
 from spec_kitty_orchestrator.quantities import spelled_size
-from spec_kitty_orchestrator.views import words
-from spec_kitty_orchestrator.views.console import SteadyConsole
+from spec_kitty_orchestrator.views.console import LONGEST_LINE, SteadyConsole
 
 
 async def run(work: Work) -> int:
@@ -43,9 +43,9 @@ def show(plan: Plan, console: Console) -> None:
 
     def line(text: str = "") -> None:
         indent = len(text) - len(text.lstrip(" "))
-        console.print(" " * indent + words.clean(text, words.LONGEST_LINE), markup=False)
+        console.print(" " * indent + clean(text, LONGEST_LINE), markup=False)
 
-    size = words.count(len(plan.work_packages), "work package")
+    size = count(len(plan.work_packages), "work package")
     line(f"Mission {plan.mission}: {size}, at most {plan.max_concurrent} at once")
     for text in _limits(plan):
         line(text)
@@ -67,7 +67,7 @@ def show(plan: Plan, console: Console) -> None:
         for text in _role(role):
             line(text)
     if plan.review_quorum > 1:
-        line(f"  each commit needs {words.count(plan.review_quorum, 'approval')}")
+        line(f"  each commit needs {count(plan.review_quorum, 'approval')}")
     for text in plan.warnings:
         line(f"  warning: {text}")
     line()
@@ -78,8 +78,7 @@ def show(plan: Plan, console: Console) -> None:
 
 def _limits(plan: Plan) -> list[str]:
     lines = [
-        f"  at most {words.count(most, 'attempt')} of {agent} at once"
-        for agent, most in plan.max_per_agent.items()
+        f"  at most {count(most, 'attempt')} of {agent} at once" for agent, most in plan.max_per_agent.items()
     ]
     floors = {"memory": plan.min_free_memory, "disk": plan.min_free_disk}
     kept = [f"{spelled_size(floor)} of {what}" for what, floor in floors.items() if floor]
@@ -89,7 +88,7 @@ def _limits(plan: Plan) -> list[str]:
 def _gates(plan: Plan) -> list[str]:
     if not plan.gates:
         return []
-    shown = [f"  {one.name}: {_shown(one)}, at most {words.duration(one.timeout_s)}" for one in plan.gates]
+    shown = [f"  {one.name}: {_shown(one)}, at most {duration(one.timeout_s)}" for one in plan.gates]
     return ["Gates: run on each commit, in its workspace, before a review is paid for", *shown, ""]
 
 

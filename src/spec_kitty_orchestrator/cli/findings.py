@@ -6,10 +6,8 @@ from rich.console import Console
 from rich.text import Text
 
 from spec_kitty_orchestrator.app.checks import Finding, Level
-from spec_kitty_orchestrator.views import words
-
-LONGEST = 4000
-"""Characters: a command must be seen whole."""
+from spec_kitty_orchestrator.core.describe import clean
+from spec_kitty_orchestrator.views.console import LONGEST_LINE
 
 _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "bold red"}
 _WIDTH = max(len(level) for level in Level)
@@ -19,9 +17,9 @@ def show(found: Iterable[Finding], console: Console) -> None:
     """Print findings; each command has a line of its own, to be copied."""
     for one in found:
         text = Text(f"{one.level:<{_WIDTH}}", style=_STYLES[one.level])
-        console.print(text, Text(words.clean(one.text, LONGEST)))
+        console.print(text, Text(clean(one.text, LONGEST_LINE)))
         if one.fix:
-            console.print(Text(f"{'':<{_WIDTH}}   {words.clean(one.fix, LONGEST)}"))
+            console.print(Text(f"{'':<{_WIDTH}}   {clean(one.fix, LONGEST_LINE)}"))
 
 
 def document(one: Finding) -> Mapping[str, object]:

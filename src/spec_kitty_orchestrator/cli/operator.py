@@ -13,9 +13,9 @@ from spec_kitty_orchestrator.app.project import Project, open_project
 from spec_kitty_orchestrator.app.repository import find_repo_root
 from spec_kitty_orchestrator.app.runs import describe_run, find_unfinished, known_run
 from spec_kitty_orchestrator.cli import options
+from spec_kitty_orchestrator.core.describe import clean
 from spec_kitty_orchestrator.errors import UsageError
-from spec_kitty_orchestrator.views import words
-from spec_kitty_orchestrator.views.console import say
+from spec_kitty_orchestrator.views.console import LONGEST_LINE, say
 
 WorkPackageId = Annotated[
     str, typer.Argument(metavar="WP", help="Id of the work package, for example WP03.", show_default=False)
@@ -83,7 +83,7 @@ def _next(project: Project, mission: str) -> None:
 
 
 def _tell(project: Project, line: str) -> None:
-    say(words.clean(line, words.LONGEST_LINE), project.redactor)
+    say(clean(line, LONGEST_LINE), project.redactor)
 
 
 def abort(
@@ -163,4 +163,4 @@ def _told(stopped: Stopped) -> list[str]:
 
 
 def _say(line: str) -> None:
-    say(words.clean(line, words.LONGEST_LINE))
+    say(clean(line, LONGEST_LINE))

@@ -16,11 +16,10 @@ from spec_kitty_orchestrator.app.project import open_project
 from spec_kitty_orchestrator.app.repository import journaled
 from spec_kitty_orchestrator.app.status import LiveAttempt, MissionStatus, mission_status
 from spec_kitty_orchestrator.cli import options
+from spec_kitty_orchestrator.core.describe import clean, note
 from spec_kitty_orchestrator.core.limits import used_up
 from spec_kitty_orchestrator.errors import UsageError
-from spec_kitty_orchestrator.views import words
-from spec_kitty_orchestrator.views.console import SteadyConsole
-from spec_kitty_orchestrator.views.live import STYLES
+from spec_kitty_orchestrator.views.console import LANE_STYLES, SteadyConsole
 
 WIDTH_OF_FILES = 200
 """Width of the table in columns when no terminal defines it."""
@@ -33,13 +32,19 @@ def status(
     ] = None,
     repo_root: options.RepoRoot = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    host: Annotated[
+        bool, typer.Option("--host", help="Ask spec-kitty for the lanes, too, which takes seconds.")
+    ] = False,
 ) -> None:
-    """Show where every work package stands, and what runs now."""
+    """Show where every work package stands, and what runs now.
+
+    This comes from the journal, at once; a mission that was never run here is asked for at spec-kitty.
+    """
     project = open_project(options.project_folder(repo_root), os.environ, {})
     known = journaled(project.root)
     if mission is None and not known:
         raise UsageError("no mission was run here yet; name one with --mission")
-    found = anyio.run(mission_status, project, mission or known[0])
+    found = anyio.run(lambda: mission_status(project, mission or known[0], ask_host=host))
     if as_json:
         document = project.redactor.value(_document(found, known))
         typer.echo(json.dumps(document, indent=2, ensure_ascii=True))
@@ -49,12 +54,14 @@ def status(
         console.width = WIDTH_OF_FILES
     if mission is None and len(known) > 1:
         others = ", ".join(known[1:])
-        console.print(f"also run here: {words.clean(others, 2000)}", markup=False)
+        console.print(f"also run here: {clean(others, 2000)}", markup=False)
     _show(found, console)
 
 
 def _show(found: MissionStatus, console: Console) -> None:
     console.print(_headline(found), markup=False)
+    if found.lanes_at is not None:
+        console.print(f"Lanes as of {_time(found.lanes_at)} UTC; --host asks spec-kitty for those of now.")
     table = Table(box=None, pad_edge=False)
     for heading in ("WP", "lane", "phase", "attempt", "agent", "since (UTC)"):
         table.add_column(heading, no_wrap=True)
@@ -63,20 +70,20 @@ def _show(found: MissionStatus, console: Console) -> None:
         live = row.attempt
         table.add_row(
             Text(row.id, style="bold"),
-            Text(row.lane, style=STYLES.get(row.lane, "")),
+            Text(row.lane, style=LANE_STYLES.get(row.lane, "")),
             Text(row.phase),
             Text(str(row.attempts or "")),
-            Text(words.clean(live.agent) if live else ""),
+            Text(clean(live.agent) if live else ""),
             Text(_time(live.since) if live and live.since else ""),
-            Text(words.note(row.note)),
+            Text(note(row.note)),
         )
     console.print(table)
     for agent, until in found.resting.items():
-        console.print(words.clean(f"{agent} rests: {used_up(until)}"), markup=False)
+        console.print(clean(f"{agent} is paused: {used_up(until)}"), markup=False)
     for row in found.work_packages:
         logs = row.attempt.directory if row.attempt else row.gate_log
         if logs:
-            console.print(f"{row.id} logs: {words.clean(logs, 2000)}", markup=False)
+            console.print(f"{row.id} logs: {clean(logs, 2000)}", markup=False)
 
 
 def _headline(found: MissionStatus) -> str:
@@ -88,10 +95,10 @@ def _headline(found: MissionStatus) -> str:
     elif found.aborted:
         run = "no run is active; the last one was aborted"
     elif found.started:
-        run = "no run is active; the last one was cut off: `resume` goes on from there"
+        run = "no run is active; the last one was cut off: `resume` continues it"
     else:
         run = "it was not run here yet"
-    return words.clean(f"Mission {found.mission}: {run}")
+    return clean(f"Mission {found.mission}: {run}")
 
 
 def _time(moment: datetime) -> str:
@@ -110,6 +117,7 @@ def _document(found: MissionStatus, known: Sequence[str]) -> Mapping[str, object
             "last_exit_code": found.last_exit,
             "aborted": found.aborted,
         },
+        "lanes_at": found.lanes_at.isoformat() if found.lanes_at else None,
         "work_packages": [
             {
                 "id": row.id,

@@ -12,13 +12,14 @@ from rich.console import Console
 
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import MissionFiles, mission_files, status_checkout, unsaved
+from spec_kitty_orchestrator.core.describe import clean, count, note, short
 from spec_kitty_orchestrator.core.limits import used_up
 from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.core.verdict import Ruling
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import WorkspaceError
-from spec_kitty_orchestrator.views import words
+from spec_kitty_orchestrator.views.console import LONGEST_LINE
 
 _STATUS_COPIES = (
     "Do not commit status.json and status.events.jsonl before: these are copies, and the merge conflicts."
@@ -42,7 +43,7 @@ def show(
     ]
     for line in lines:
         indent = len(line) - len(line.lstrip(" "))
-        console.print(" " * indent + words.clean(line, words.LONGEST_LINE), markup=False)
+        console.print(" " * indent + clean(line, LONGEST_LINE), markup=False)
 
 
 def _headline(result: RunResult) -> str:
@@ -55,28 +56,28 @@ def _headline(result: RunResult) -> str:
 
 def _why_ended(result: RunResult) -> list[str]:
     ended = [f"It ended before its work was done: {result.ended}"] if result.ended else []
-    return ended + [f"{agent} rests: {used_up(until)}" for agent, until in result.resting.items()]
+    return ended + [f"{agent} is paused: {used_up(until)}" for agent, until in result.resting.items()]
 
 
 def _work_package(wp: WorkPackage, result: RunResult, root: Path) -> list[str]:
     lane = result.state.lanes.get(wp.id, wp.lane)
     parts = [str(lane) if wp.result is None or wp.result.value == lane else f"{lane}, {wp.result}"]
     if wp.attempts:
-        parts.append(words.count(len(wp.attempts), "attempt"))
+        parts.append(count(len(wp.attempts), "attempt"))
     if wp.review.rejected:
-        parts.append(words.count(len(wp.review.rejected), "rejection"))
+        parts.append(count(len(wp.review.rejected), "rejection"))
     verdict = wp.review.verdict
     if lane.complete and verdict is not None and verdict.ruling is Ruling.APPROVED:
-        parts.append(f"{verdict.reviewer} approved {words.short(verdict.head)}")
+        parts.append(f"{verdict.reviewer} approved {short(verdict.head)}")
     elif lane.complete:
         parts.append("not approved by a review of this orchestrator")
     lines = [f"{wp.id}  {', '.join(parts)}"]
     reason = result.reasons.get(wp.id)
     if reason:
-        lines.append(f"      why: {words.note(reason)}")
+        lines.append(f"      why: {note(reason)}")
     if wp.work.gates and wp.work.gates[0].head == wp.work.head:
         passed = ", ".join(one.name for one in wp.work.gates)
-        lines.append(f"      gates passed on {words.short(wp.work.head)}: {passed}")
+        lines.append(f"      gates passed on {short(wp.work.head)}: {passed}")
     if wp.work.left_out:
         lines.append(f"      not committed: {', '.join(wp.work.left_out)}")
     lines += [
@@ -97,7 +98,7 @@ def _totals(result: RunResult) -> str:
     costs = [one.cost_usd for one in used if one.cost_usd is not None]
     told = f", ${sum(costs):.2f} as reported by the agents" if costs else ""
     return (
-        f"In all: {words.count(attempts, 'attempt')}, {sum(one.input_tokens for one in used)} tokens in, "
+        f"In all: {count(attempts, 'attempt')}, {sum(one.input_tokens for one in used)} tokens in, "
         f"{sum(one.output_tokens for one in used)} out{told}"
     )
 

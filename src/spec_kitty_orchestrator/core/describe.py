@@ -61,6 +61,11 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def note(text: str) -> str:
+    """Make one printable line of a note, with the names of commits shortened."""
+    return clean(_SHA.sub(lambda found: short(found.group()), text))
+
+
 def last_line(text: str) -> str:
     """Return the last line that is not empty, "" if there is none."""
     return next((line for line in reversed(text.splitlines()) if line.strip()), "")
@@ -80,7 +85,7 @@ def describe(event: run_events.AnyEvent, wp: WorkPackage | None = None, took_s: 
         took_s: how long what led to it took, in seconds; 0 if that is not known.
     """
     words = _of_run(event) if isinstance(event, run_events.RunEvent) else _of_wp(event, wp, took_s)
-    return clean(" ".join(_SHA.sub(lambda found: short(found.group()), words).split()))
+    return note(" ".join(words.split()))
 
 
 def _of_run(event: run_events.RunEvent) -> str:
@@ -90,7 +95,7 @@ def _of_run(event: run_events.RunEvent) -> str:
         case run_events.ResourcesShort(reason=reason):
             return f"nothing new starts: {reason}" if reason else "the machine has room again; work goes on"
         case run_events.AgentSuspended(agent=agent, reason=reason):
-            return f"{agent} rests: {reason}"
+            return f"{agent} is paused: {reason}"
         case run_events.AgentBack(agent=agent):
             return f"{agent} works again"
         case run_events.BudgetNearing(text=text):

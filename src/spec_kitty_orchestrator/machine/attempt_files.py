@@ -128,7 +128,6 @@ _TOLD = frozenset(
     }
 )
 """Classes of failure that only the output shows; they say more than that we had to stop the process."""
-_log = get_logger()
 
 
 async def harvest(
@@ -166,7 +165,7 @@ async def harvest(
     report = replace(report, text=said, exit_code=exit_code, leftovers=leftovers)
     await save(attempt, report)
     await scrub(attempt, redactor)
-    _log.info("attempt ended", attempt=attempt.id, outcome=report.outcome.value, exit_code=exit_code)
+    get_logger().info("attempt ended", attempt=attempt.id, outcome=report.outcome.value, exit_code=exit_code)
     return report
 
 
@@ -181,7 +180,7 @@ async def save(attempt: Attempt, report: AgentReport) -> None:
             review = Path(attempt.directory) / "review.md"
             await anyio.to_thread.run_sync(files.write_private, review, report.text)
     except OSError as error:
-        _log.error("the result could not be saved", attempt=attempt.id, error=str(error))
+        get_logger().error("the result could not be saved", attempt=attempt.id, error=str(error))
 
 
 async def scrub(attempt: Attempt, redactor: Redactor) -> None:
@@ -189,7 +188,7 @@ async def scrub(attempt: Attempt, redactor: Redactor) -> None:
     try:
         await anyio.to_thread.run_sync(scrub_directory, Path(attempt.directory), _sparing(attempt, redactor))
     except OSError as error:
-        _log.error("secrets may be left in the logs", attempt=attempt.id, error=str(error))
+        get_logger().error("secrets may be left in the logs", attempt=attempt.id, error=str(error))
 
 
 def _sparing(attempt: Attempt, redactor: Redactor) -> Redactor:

@@ -12,8 +12,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.log import LOGGER_NAME
@@ -76,6 +74,8 @@ def configure_logging(path: Path, redactor: Redactor | None = None) -> Iterator[
     Raises:
         WorkspaceError: the file cannot be written.
     """
+    import structlog
+
     try:
         make_private_folder(path.parent)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600))

@@ -3,6 +3,7 @@
 import os
 import select
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from threading import Condition, Thread
 from typing import IO, Any, TextIO
@@ -10,7 +11,22 @@ from typing import IO, Any, TextIO
 import anyio
 from rich.console import Console
 
+from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
+
+LONGEST_LINE = 4000
+"""Characters of a line that a person asked for, or has to act on."""
+
+LANE_STYLES: Mapping[Lane, str] = {
+    Lane.DONE: "green",
+    Lane.APPROVED: "green",
+    Lane.IN_REVIEW: "cyan",
+    Lane.FOR_REVIEW: "cyan",
+    Lane.IN_PROGRESS: "yellow",
+    Lane.CLAIMED: "yellow",
+    Lane.BLOCKED: "red",
+    Lane.CANCELED: "red",
+}
 
 
 class SteadyConsole(Console):

@@ -4,7 +4,7 @@ Drawing costs CPU time that agents need: events only mark the table as stale, an
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
 
@@ -14,28 +14,17 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from spec_kitty_orchestrator.core.describe import describe
-from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase
+from spec_kitty_orchestrator.core.describe import clean, describe, duration, note
+from spec_kitty_orchestrator.core.model import MissionState, Phase
 from spec_kitty_orchestrator.core.run_events import Waiting
 from spec_kitty_orchestrator.core.run_state import RunState
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.ports import Entry
-from spec_kitty_orchestrator.views import words
+from spec_kitty_orchestrator.views.console import LANE_STYLES
 
 SHORTEST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 3.0
 """How often elapsed times are updated when nothing happens: drawing takes milliseconds, over many hours."""
-
-STYLES: Mapping[Lane, str] = {
-    Lane.DONE: "green",
-    Lane.APPROVED: "green",
-    Lane.IN_REVIEW: "cyan",
-    Lane.FOR_REVIEW: "cyan",
-    Lane.IN_PROGRESS: "yellow",
-    Lane.CLAIMED: "yellow",
-    Lane.BLOCKED: "red",
-    Lane.CANCELED: "red",
-}
 
 
 class LiveView:
@@ -75,7 +64,7 @@ class LiveView:
     def said(self, message: str) -> None:
         """Print one line above the table."""
         with suppress(OSError):
-            self._console.print(Text(words.clean(message)))
+            self._console.print(Text(clean(message)))
 
     async def keep_showing(self) -> None:
         """Draw the table until canceled, then remove it: the summary follows."""
@@ -93,7 +82,7 @@ class LiveView:
     def table(self) -> Table:
         """Build the table as it stands."""
         complete = sum(wp.lane.complete for wp in self._rows.values())
-        spent = words.duration(self._clock() - self._started)
+        spent = duration(self._clock() - self._started)
         table = Table(
             title=Text(f"{self._mission}: {complete} of {len(self._rows)} approved or done, {spent}"),
             title_justify="left",
@@ -119,12 +108,12 @@ class LiveView:
         running = since is not None and wp.phase not in (Phase.WAITING, Phase.FINISHED)
         return (
             Text(wp.id, style="bold"),
-            Text(wp.lane, style=STYLES.get(wp.lane, "")),
+            Text(wp.lane, style=LANE_STYLES.get(wp.lane, "")),
             Text(wp.phase),
             Text(str(len(wp.attempts) or "")),
-            Text(words.clean(attempt.agent) if attempt else ""),
-            Text(words.duration(self._clock() - since) if running and since is not None else ""),
-            Text(words.note(wp.turn.waits or wp.note) or _waits_for(wp, self._rows)),
+            Text(clean(attempt.agent) if attempt else ""),
+            Text(duration(self._clock() - since) if running and since is not None else ""),
+            Text(note(wp.turn.waits or wp.note)),
         )
 
 
@@ -142,10 +131,3 @@ def _importance(wp: WorkPackage) -> tuple[int, str]:
 def _counted(rows: Sequence[WorkPackage]) -> tuple[Text, ...]:
     counts = Counter(str(wp.lane) for wp in rows)
     return (*[Text("")] * 5, Text(", ".join(f"{number} {lane}" for lane, number in counts.items())))
-
-
-def _waits_for(wp: WorkPackage, rows: Mapping[str, WorkPackage]) -> str:
-    if wp.phase is not Phase.WAITING or wp.lane.complete:
-        return ""
-    open_ones = [one for one in wp.dependencies if one in rows and not rows[one].lane.complete]
-    return f"after {', '.join(open_ones)}" if open_ones else ""

@@ -8,13 +8,12 @@ from datetime import UTC, datetime
 import anyio
 from rich.console import Console
 
-from spec_kitty_orchestrator.core.describe import describe
+from spec_kitty_orchestrator.core.describe import clean, count, describe, duration
 from spec_kitty_orchestrator.core.events import Resolving, WorkspaceResolved
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase
 from spec_kitty_orchestrator.core.run_state import RunState
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.ports import Entry
-from spec_kitty_orchestrator.views import words
 
 HEARTBEAT_S = 60.0
 
@@ -35,7 +34,7 @@ class PlainView:
         """Print the number of work packages in each lane."""
         counts = Counter(state.lanes.values())
         lanes = ", ".join(f"{counts[lane]} {lane}" for lane in Lane if counts[lane])
-        self._print("run", f"{state.slug}: {words.count(len(state.lanes), 'work package')}: {lanes}")
+        self._print("run", f"{state.slug}: {count(len(state.lanes), 'work package')}: {lanes}")
 
     def saw(self, state: RunState, entry: Entry) -> None:
         """Print one line for the event; what the host is asked for every work package goes without one."""
@@ -47,7 +46,7 @@ class PlainView:
 
     def said(self, message: str) -> None:
         """Print one line that concerns the whole run."""
-        self._print("run", words.clean(message))
+        self._print("run", clean(message))
 
     async def keep_showing(self) -> None:
         """Print a heartbeat each minute until canceled."""
@@ -59,7 +58,7 @@ class PlainView:
         """Print which agents run, and for how long."""
         now = self._now()
         running = [
-            f"{wp} {what} for {words.duration((now - since).total_seconds())}"
+            f"{wp} {what} for {duration((now - since).total_seconds())}"
             for wp, (what, since) in sorted(self._at_work.items())
         ]
         self._print("run", "in work: " + ", ".join(running) if running else "nothing is in work")
@@ -78,4 +77,4 @@ class PlainView:
         # The run continues without a reader.
         with suppress(OSError):
             # `out` neither wraps lines nor interprets markup, and flushes each one.
-            self._console.out(f"{stamp} {who:<5} {words.clean(line)}", highlight=False)
+            self._console.out(f"{stamp} {who:<5} {clean(line)}", highlight=False)
