@@ -1,8 +1,6 @@
 """Processes of a mission's attempts, found by their marker even when nobody remembers having started them."""
 
 import json
-import os
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,12 +8,11 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
-import psutil
 
 from spec_kitty_orchestrator.machine import process
 from spec_kitty_orchestrator.machine.attempt_files import read_command
 from spec_kitty_orchestrator.machine.files import read_record
-from spec_kitty_orchestrator.machine.process import MARKER, Child, known
+from spec_kitty_orchestrator.machine.process import Child, marked
 from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S, Grace, stop, sweep
 
 
@@ -34,18 +31,7 @@ def find_orphans(logs: Path) -> list[Orphan]:
     Not for the event loop.
     """
     attempts = _attempts(logs)
-    if not attempts:
-        return []
-    found = []
-    for pid in psutil.pids():
-        # Processes end while we look, and those of other users cannot be looked at.
-        with suppress(psutil.Error, OSError):
-            marker = _marker(pid) if pid != os.getpid() else ""
-            if marker in attempts:
-                running = psutil.Process(pid)
-                if running.uids().real == os.getuid() and running.status() != psutil.STATUS_ZOMBIE:
-                    found.append(Orphan(known(pid), marker, attempts[marker]))
-    return found
+    return [Orphan(child, one, attempts[one]) for child, one in marked() if one in attempts]
 
 
 def _attempts(logs: Path) -> Mapping[str, Path]:
@@ -55,16 +41,6 @@ def _attempts(logs: Path) -> Mapping[str, Path]:
         with suppress(OSError, ValueError, TypeError, KeyError):
             found[str(json.loads(read_record(record))["attempt"])] = record.parent
     return found
-
-
-def _marker(pid: int) -> str:
-    if sys.platform == "linux":
-        for variable in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-            name, _, value = variable.partition(b"=")
-            if name == MARKER.encode():
-                return value.decode("utf-8", "replace")
-        return ""
-    return psutil.Process(pid).environ().get(MARKER, "")
 
 
 async def stop_orphans(logs: Path, grace_s: float = STOP_GRACE_S) -> list[Orphan]:
