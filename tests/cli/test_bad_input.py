@@ -270,6 +270,19 @@ def test_a_current_directory_that_is_gone_is_a_usage_error(
     assert done.stderr.startswith("error: the current directory is gone; change into the project")
 
 
+def test_of_many_missions_the_nearest_are_named(project: Project) -> None:
+    for number in range(40):
+        folder = project.root / "kitty-specs" / f"{number:03}-other"
+        folder.mkdir()
+        (folder / "meta.json").write_text("{}")
+    no_such_mission(project)
+    done = project.orchestrate()
+    assert done.returncode == 2
+    assert "did you mean demo-01ABC? missions here: demo-01ABC, " in done.stderr
+    assert " and 36 more" in done.stderr
+    assert done.stderr.count("-other") == 4
+
+
 @pytest.mark.parametrize("mode", [(), ("--dry-run",)], ids=["run", "dry run"])
 def test_another_active_run_is_named(project: Project, mode: tuple[str, ...]) -> None:
     with MissionLock(project.root / ".kittify" / "orchestrator" / SLUG, SLUG):

@@ -7,16 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spec_kitty_orchestrator.agents.scripted import Scripted
-from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
-from spec_kitty_orchestrator.app.build import VERSION
+from spec_kitty_orchestrator.app.build import build_agents
 from spec_kitty_orchestrator.app.checks.agents import banned, missing
-from spec_kitty_orchestrator.app.project import load_agent, redactor_of, settings_around
+from spec_kitty_orchestrator.app.project import bare_project, load_agent, redactor_of, settings_around
 from spec_kitty_orchestrator.config import CONFIG_FILE
-from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.machine.redaction import Redactor
-from spec_kitty_orchestrator.machine.runner import LocalAgents
-from spec_kitty_orchestrator.settings import Settings
 from spec_kitty_orchestrator.testing.agent_contract import Checked, check_contract
 from spec_kitty_orchestrator.testing.agent_trial import Trial
 
@@ -49,15 +45,11 @@ async def check_agent(
 ) -> CheckedAgent:
     """Check an agent, with the settings of the repository around `start`.
 
-    Args:
-        start: any folder.
-        environ: of this process; `SKO_*` are settings.
-        name: of a built-in agent, one of a plug-in or one of one's own.
-        anywhere: whether `start` may lie outside of any repository; then there are no settings.
-        trial: whether it is run too, if nothing else is wrong with it.
+    A `trial` run follows if nothing is wrong with it.
 
     Raises:
-        UsageError: there is no such agent, it cannot be tried, or `start` is in no repository and must be.
+        UsageError: there is no such agent, it cannot be tried, or `start` is in no repository and `anywhere`
+            does not allow that.
         ConfigError: a setting is wrong.
         PreflightError: the agent is that of a plug-in, which cannot be loaded.
     """
@@ -72,7 +64,10 @@ async def check_agent(
     checks = check_contract(agent, own)
     if not all(one.ok for one in checks):
         return CheckedAgent(name, checks, redactor)
-    runner = _runner(root, name, agent, own, settings, redactor)
+    alone = replace(
+        bare_project(root, environ), settings=settings, redactor=redactor, agents={name: (agent, own)}
+    )
+    runner = build_agents(alone)
     program = runner.executable(name)
     if program is None:
         absent = missing(name, own.executable or agent.executable, agent)
@@ -86,29 +81,10 @@ async def check_agent(
     place = folder / "project"
     place.mkdir()
     # A program that is given by a path relative to the repository must be found from the trial's folder too.
-    own = replace(own, executable=program)
-    checks += await Trial(place, name, agent, _runner(place, name, agent, own, settings, redactor)).run()
+    tried = replace(alone, root=place, agents={name: (agent, replace(own, executable=program))})
+    checks += await Trial(place, name, agent, build_agents(tried)).run()
     found = CheckedAgent(name, checks, redactor, tried=True, kept=folder)
     if found.ok:
         shutil.rmtree(folder, ignore_errors=True)
         return replace(found, kept=None)
     return found
-
-
-def _runner(
-    root: Path,
-    name: str,
-    agent: Agent,
-    own: AgentSettings,
-    settings: Settings,
-    redactor: Redactor,
-) -> LocalAgents:
-    run = settings.run
-    return LocalAgents(
-        root,
-        {name: (agent, own)},
-        timeouts={Role.IMPLEMENT: run.timeout, Role.REVIEW: run.review_timeout},
-        version=VERSION,
-        redactor=redactor,
-        stall_timeout_s=run.stall_timeout,
-    )

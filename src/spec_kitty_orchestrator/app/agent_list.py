@@ -52,13 +52,8 @@ class Listing:
 async def list_agents(start: Path, environ: Mapping[str, str], *, anywhere: bool) -> Listing:
     """Examine every available agent, with the settings of the repository around `start`.
 
-    Args:
-        start: any folder.
-        environ: of this process; `SKO_*` are settings.
-        anywhere: whether `start` may lie outside of any repository; then there are no settings.
-
     Raises:
-        UsageError: `start` is in no repository, and must be.
+        UsageError: `start` is in no repository, and `anywhere` does not allow that.
         ConfigError: a setting is wrong.
     """
     root, settings = settings_around(start, environ, anywhere=anywhere)

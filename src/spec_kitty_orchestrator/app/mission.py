@@ -16,6 +16,7 @@ from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import (
     branch_of,
     current_branch,
+    listed,
     mission_files,
     missions,
     task_files,
@@ -206,7 +207,7 @@ def _no_mission(root: Path, mission: str) -> Finding:
         text = f"there is no mission {mission!r}: {root} has no missions in kitty-specs/ on {_on(root)}"
         return error("mission.exists", text, line("git", "-C", root, "branch", "--all"), kind=UsageError)
     hint = nearest(mission, found) or ";"
-    text = f"there is no mission {mission!r}{hint} missions here: {', '.join(found)}"
+    text = f"there is no mission {mission!r}{hint} missions here: {listed(found, mission)}"
     (close,) = get_close_matches(mission, found, n=1, cutoff=0) or found[:1]
     fix = line("spec-kitty-orchestrator", "doctor", "--mission", close)
     return error("mission.exists", text, fix, kind=UsageError)

@@ -111,11 +111,7 @@ async def _check_unattended(project: Project, mission: str, wp_id: str) -> None:
 async def retry_work_package(project: Project, mission: str, wp_id: str, note: str) -> Decided:
     """Put a parked or blocked work package back to work, with fresh bounds.
 
-    Args:
-        project: with the settings of the run.
-        mission: its slug.
-        wp_id: the id of the work package.
-        note: guidance for the implementer, "" for none.
+    The implementer gets the note.
 
     Raises:
         UsageError: there is no such work package, or it is not parked or blocked.
@@ -143,12 +139,6 @@ async def retry_work_package(project: Project, mission: str, wp_id: str, note: s
 
 async def skip_work_package(project: Project, mission: str, wp_id: str, note: str) -> Decided:
     """Park a work package so that the rest can go on; later starts leave it alone until it is retried.
-
-    Args:
-        project: with the settings of the run.
-        mission: its slug.
-        wp_id: the id of the work package.
-        note: why, for people; "" for no reason.
 
     Raises:
         UsageError: there is no such work package, or nothing is left to do for it.

@@ -211,10 +211,7 @@ def _packaged(role: str) -> str:
 def settings_around(start: Path, environ: Mapping[str, str], *, anywhere: bool) -> tuple[Path, Settings]:
     """Return the root of the repository around `start` and its settings.
 
-    Args:
-        start: any folder.
-        environ: of this process; `SKO_*` are settings.
-        anywhere: whether `start` may be outside of any repository; then it is the root, without settings.
+    With `anywhere`, `start` may be outside of any repository; then it is the root, without settings.
 
     Raises:
         UsageError: `start` is in no repository, and must be.

@@ -5,9 +5,10 @@ This serves explanations and suggestions; only the host knows lanes.
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from spec_kitty_orchestrator.errors import UsageError
@@ -15,6 +16,8 @@ from spec_kitty_orchestrator.machine.git import Git, failure
 from spec_kitty_orchestrator.machine.logs import LOGS as LOGS
 
 GIT_LIMIT_S = 30.0
+MOST_NAMES = 5
+"""In a message: a repository can have hundreds of missions."""
 MISSIONS = "kitty-specs"
 JOURNALS = Path(".kittify") / "orchestrator"
 
@@ -104,6 +107,13 @@ def missions(root: Path) -> list[str]:
     """Return the slugs of the missions in the checkout, sorted."""
     folder = root / MISSIONS
     return sorted(path.parent.name for path in folder.glob("*/meta.json")) if folder.is_dir() else []
+
+
+def listed(known: Sequence[str], wanted: str) -> str:
+    """List names for people, those most like `wanted` first, and count the rest."""
+    shown = get_close_matches(wanted, known, n=MOST_NAMES, cutoff=0.0)
+    more = len(known) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def journaled(root: Path) -> list[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from spec_kitty_orchestrator.app.repository import JOURNALS, LOGS, journaled
+from spec_kitty_orchestrator.app.repository import JOURNALS, LOGS, journaled, listed
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.driver.recover import fold
@@ -111,8 +111,8 @@ def spelled(root: Path, mission: str) -> str:
     found = find_journal(root, mission)
     if found is None:
         known = journaled(root)
-        listed = f"; run here: {', '.join(known)}" if known else ""
-        raise UsageError(f"{mission} was not run here{listed}; `orchestrate` starts it")
+        runs = f"; run here: {listed(known, mission)}" if known else ""
+        raise UsageError(f"{mission} was not run here{runs}; `orchestrate` starts it")
     return found
 
 

@@ -39,7 +39,7 @@ class LiveAttempt:
 class WorkPackageStatus:
     """One work package: the host's lane, and what this machine knows of it.
 
-    `note` says what it waits for, `gate_log` is the directory of the gate that runs, "" if none does.
+    `note` says what it waits for, `gate_log` is the directory of the gate that runs, None if none does.
     """
 
     id: str
@@ -50,7 +50,7 @@ class WorkPackageStatus:
     rejections: int
     note: str
     attempt: LiveAttempt | None
-    gate_log: str = ""
+    gate_log: str | None = None
 
 
 @dataclass(frozen=True)
@@ -148,14 +148,14 @@ def _work_package(wp: WorkPackage, lines: Sequence[Line], logs: Path, *, active:
         rejections=len(wp.review.rejected),
         note=(active and wp.turn.waits) or wp.note,
         attempt=live,
-        gate_log=_gate_log(logs) if wp.phase is Phase.GATING else "",
+        gate_log=_gate_log(logs) if wp.phase is Phase.GATING else None,
     )
 
 
-def _gate_log(logs: Path) -> str:
+def _gate_log(logs: Path) -> str | None:
     """Return the directory of the gate that was begun last."""
     begun = [one.parent for one in logs.glob("*-gate-*/stdout.log")]
-    return str(max(begun, key=lambda one: one.stat().st_mtime, default=""))
+    return str(max(begun, key=lambda one: one.stat().st_mtime)) if begun else None
 
 
 def _opened_at(attempt_id: str, lines: Sequence[Line]) -> datetime | None:

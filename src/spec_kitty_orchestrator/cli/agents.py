@@ -1,6 +1,5 @@
 """`agents`: lists the available agents, and checks that one keeps the contract of agents."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from spec_kitty_orchestrator.cli.options import project_folder
 from spec_kitty_orchestrator.cli.status import WIDTH_OF_FILES
 from spec_kitty_orchestrator.core.describe import clean
 from spec_kitty_orchestrator.errors import PreflightError
-from spec_kitty_orchestrator.views.console import LONGEST_LINE, SteadyConsole
+from spec_kitty_orchestrator.views.console import LONGEST_LINE, SteadyConsole, print_json
 
 agents = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -47,8 +46,7 @@ def overview(
     listed, broken, redactor = found.agents, found.broken, found.redactor
     if as_json:
         plugins = {"unusable_plugins": [document(one) for one in broken]} if broken else {}
-        shown = redactor.value({"agents": [_document(one) for one in listed], **plugins})
-        typer.echo(json.dumps(shown, indent=2, ensure_ascii=True))
+        print_json({"agents": [_document(one) for one in listed], **plugins}, redactor)
         return
     console = SteadyConsole(highlight=False, soft_wrap=True, redactor=redactor)
     if not console.is_terminal:
@@ -172,7 +170,7 @@ def check(
     found = anyio.run(look)
     redactor = found.redactor
     if as_json:
-        typer.echo(json.dumps(redactor.value(_check_document(found)), indent=2, ensure_ascii=True))
+        print_json(_check_document(found), redactor)
     else:
         _show_check(found, SteadyConsole(highlight=False, soft_wrap=True, redactor=redactor), trial=trial)
     if not found.ok:

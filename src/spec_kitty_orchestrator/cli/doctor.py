@@ -1,6 +1,5 @@
 """`doctor`: shows what would go wrong in a run, with the commands that fix it."""
 
-import json
 import os
 from collections import Counter
 from typing import Annotated
@@ -15,7 +14,7 @@ from spec_kitty_orchestrator.cli import findings
 from spec_kitty_orchestrator.cli.options import Gate, ImplAgent, RepoRoot, ReviewAgent, project_folder
 from spec_kitty_orchestrator.core.describe import count
 from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
-from spec_kitty_orchestrator.views.console import SteadyConsole
+from spec_kitty_orchestrator.views.console import SteadyConsole, print_json
 
 
 def doctor(
@@ -37,7 +36,7 @@ def doctor(
     found = anyio.run(diagnose, project_folder(repo_root), os.environ, flags, mission)
     redactor = found.project.redactor if found.project else Redactor(secret_values(os.environ))
     if as_json:
-        typer.echo(json.dumps(redactor.value(_document(found)), indent=2, ensure_ascii=True))
+        print_json(_document(found), redactor)
     else:
         console = SteadyConsole(highlight=False, soft_wrap=True, redactor=redactor)
         findings.show(found.findings, console)

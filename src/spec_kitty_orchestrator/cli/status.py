@@ -1,8 +1,8 @@
 """`status`: the host's lanes, joined with what this machine knows about the run."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated
 
@@ -14,12 +14,12 @@ from rich.text import Text
 
 from spec_kitty_orchestrator.app.project import open_project
 from spec_kitty_orchestrator.app.repository import journaled
-from spec_kitty_orchestrator.app.status import LiveAttempt, MissionStatus, mission_status
+from spec_kitty_orchestrator.app.status import MissionStatus, mission_status
 from spec_kitty_orchestrator.cli import options
 from spec_kitty_orchestrator.core.describe import clean, note
 from spec_kitty_orchestrator.core.limits import used_up
 from spec_kitty_orchestrator.errors import UsageError
-from spec_kitty_orchestrator.views.console import LANE_STYLES, SteadyConsole
+from spec_kitty_orchestrator.views.console import LANE_STYLES, SteadyConsole, print_json
 
 WIDTH_OF_FILES = 200
 """Width of the table in columns when no terminal defines it."""
@@ -46,8 +46,7 @@ def status(
         raise UsageError("no mission was run here yet; name one with --mission")
     found = anyio.run(lambda: mission_status(project, mission or known[0], ask_host=host))
     if as_json:
-        document = project.redactor.value(_document(found, known))
-        typer.echo(json.dumps(document, indent=2, ensure_ascii=True))
+        print_json(_document(found, known), project.redactor)
         return
     console = SteadyConsole(highlight=False, soft_wrap=True, redactor=project.redactor)
     if not console.is_terminal:
@@ -113,38 +112,12 @@ def _document(found: MissionStatus, known: Sequence[str]) -> Mapping[str, object
             "active": owner is not None,
             "pid": owner.pid if owner else None,
             "host": owner.host if owner else None,
-            "since": owner.started_at.isoformat() if owner else None,
+            "since": owner.started_at if owner else None,
             "last_exit_code": found.last_exit,
             "aborted": found.aborted,
         },
-        "lanes_at": found.lanes_at.isoformat() if found.lanes_at else None,
-        "work_packages": [
-            {
-                "id": row.id,
-                "lane": row.lane.value,
-                "dependencies": list(row.dependencies),
-                "phase": row.phase.value,
-                "attempts": row.attempts,
-                "rejections": row.rejections,
-                "note": row.note,
-                "attempt": _attempt(row.attempt),
-                "gate_log": row.gate_log or None,
-            }
-            for row in found.work_packages
-        ],
-        "agents_resting": {agent: until.isoformat() for agent, until in found.resting.items()},
-        "missions_run_here": list(known),
-    }
-
-
-def _attempt(live: LiveAttempt | None) -> Mapping[str, object] | None:
-    if live is None:
-        return None
-    return {
-        "id": live.id,
-        "number": live.number,
-        "role": live.role.value,
-        "agent": live.agent,
-        "since": live.since.isoformat() if live.since else None,
-        "directory": live.directory,
+        "lanes_at": found.lanes_at,
+        "work_packages": [asdict(row) for row in found.work_packages],
+        "agents_resting": found.resting,
+        "missions_run_here": known,
     }

@@ -1,10 +1,12 @@
 """A console that shows no secrets; its reader can disappear or pause without ending or delaying a run."""
 
+import json
 import os
 import select
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import datetime
 from threading import Condition, Thread
 from typing import IO, Any, TextIO
 
@@ -65,6 +67,11 @@ def say(line: str, redactor: Redactor | None = None) -> None:
     """Print one line on stdout without markup or secrets; see `SteadyConsole`."""
     console = SteadyConsole(highlight=False, soft_wrap=True, emoji=False, redactor=redactor)
     console.print(line, markup=False)
+
+
+def print_json(document: object, redactor: Redactor) -> None:
+    """Print one JSON document on stdout, without secrets; times are in ISO format."""
+    print(json.dumps(redactor.value(document), indent=2, default=datetime.isoformat))  # noqa: T201 - for programs
 
 
 class _Discreet:
