@@ -116,7 +116,7 @@ def test_all_that_is_wrong_is_gathered(project: Project) -> None:
     (project.root / ".git" / "index.lock").touch()
     project.answer("contract-version", "", 1)
     found = wrong(project, agents="codex")
-    assert {"agent.installed", "host", "room.disk", "gate.program", "git.lock"} <= set(found)
+    assert {"agent.installed", "host", "machine.disk", "gate.program", "git.lock"} <= set(found)
 
 
 # Where it runs
@@ -589,10 +589,10 @@ def test_a_folder_in_the_place_of_a_worktree_fails_a_run(project: Project) -> No
 # The machine
 
 
-@pytest.mark.parametrize("room", ["memory", "disk"])
-def test_a_machine_below_a_floor_fails_a_run(project: Project, room: str) -> None:
-    project.configure(f'{SPAWN}[run]\nmin_free_{room} = "4000TB"\n')
-    assert f"(min_free_{room})" in only(wrong(project), f"room.{room}", "error").text
+@pytest.mark.parametrize("what", ["memory", "disk"])
+def test_a_machine_below_a_floor_fails_a_run(project: Project, what: str) -> None:
+    project.configure(f'{SPAWN}[run]\nmin_free_{what} = "4000TB"\n')
+    assert f"(min_free_{what})" in only(wrong(project), f"machine.{what}", "error").text
 
 
 def test_a_gate_whose_program_is_missing_fails_a_run_and_is_not_run(project: Project) -> None:

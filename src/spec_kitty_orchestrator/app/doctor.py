@@ -14,7 +14,12 @@ from spec_kitty_orchestrator.app.checks.agent_programs import find_installed
 from spec_kitty_orchestrator.app.checks.agents import check_agents, check_installed
 from spec_kitty_orchestrator.app.checks.git import check_repository, check_worktrees
 from spec_kitty_orchestrator.app.checks.host import check_contract, check_policies, host_finding
-from spec_kitty_orchestrator.app.checks.machine import check_gates, check_program, check_records, check_room
+from spec_kitty_orchestrator.app.checks.machine import (
+    check_gates,
+    check_program,
+    check_records,
+    check_resources,
+)
 from spec_kitty_orchestrator.app.checks.mission import (
     check_branch,
     check_dependencies,
@@ -142,7 +147,7 @@ async def _look(found: Diagnosis, project: Project, mission: str | None, *, conf
         return await _agents(project) if configured else ()
 
     async def machine() -> Sequence[Finding]:
-        told = [*await check_room(project), *check_records(project.root)]
+        told = [*await check_resources(project), *check_records(project.root)]
         return told + await check_gates(project)
 
     async with anyio.create_task_group() as tasks:

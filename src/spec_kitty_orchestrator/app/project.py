@@ -140,8 +140,8 @@ def open_project(
     """
     root = find_repo_root(start)
     settings = load(root, environ, flags, names(), recorded)
-    chosen = dict.fromkeys((*settings.run.impl_agents, *settings.run.review_agents))
-    agents = {name: find_agent(root, settings, name) for name in chosen}
+    selected = dict.fromkeys((*settings.run.impl_agents, *settings.run.review_agents))
+    agents = {name: find_agent(root, settings, name) for name in selected}
     redactor = redactor_of(environ, settings)
     for gate in settings.gates:
         shown = json.dumps(gate.command)

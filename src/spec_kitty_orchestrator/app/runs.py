@@ -124,13 +124,13 @@ async def find_unfinished(root: Path, mission: str | None) -> KnownRun:
         RunActive: it is active.
         JournalError: its journal is damaged.
     """
-    chosen = await _choose(root, mission)
-    if chosen.damage is not None:
-        raise chosen.damage
-    return chosen
+    run = await _named_or_only(root, mission)
+    if run.damage is not None:
+        raise run.damage
+    return run
 
 
-async def _choose(root: Path, mission: str | None) -> KnownRun:
+async def _named_or_only(root: Path, mission: str | None) -> KnownRun:
     if mission is not None:
         return await known_run(root, spelled(root, mission))
     runs = [one for one in await known_runs(root) if one.unfinished]

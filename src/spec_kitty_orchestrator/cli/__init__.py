@@ -33,7 +33,7 @@ COMMANDS = {
     "skip": Place("operator", "Leave a work package out, so that the rest can go on."),
     "status": Place("status", "Show where every work package stands, and what runs now."),
     "doctor": Place("doctor", "Say what would go wrong in a run; nothing is changed."),
-    "agents": Place("agents", "List the agents that can be chosen, or check one."),
+    "agents": Place("agents", "List the available agents, or check one."),
 }
 
 

@@ -35,7 +35,7 @@ def overview(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """List the agents that can be chosen, or check one.
+    """List the available agents, or check one.
 
     The list says whether each is installed, what it may do, and what is wrong with it; nothing is spent.
     Outside of a repository the settings of none apply.

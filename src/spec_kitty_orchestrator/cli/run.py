@@ -12,7 +12,7 @@ from spec_kitty_orchestrator.errors import UsageError
 
 @options.runs_a_mission
 def orchestrate(
-    chosen: RunOptions,
+    given: RunOptions,
     mission: Annotated[str, typer.Option("--mission", "-m", help="Slug of the mission.", show_default=False)],
     plan_only: Annotated[bool, typer.Option("--dry-run", help="Change nothing; show the plan.")] = False,
     fresh: Annotated[
@@ -29,14 +29,14 @@ def orchestrate(
     from spec_kitty_orchestrator.app.project import open_project
     from spec_kitty_orchestrator.cli import dry_run, running
 
-    project = open_project(options.project_folder(chosen.repo_root), os.environ, chosen.settings)
-    work = running.Work(project, mission, chosen, fresh=fresh)
+    project = open_project(options.project_folder(given.repo_root), os.environ, given.settings)
+    work = running.Work(project, mission, given, fresh=fresh)
     raise typer.Exit(anyio.run(work.main, dry_run.run if plan_only else running.run))
 
 
 @options.runs_a_mission
 def resume(
-    chosen: RunOptions,
+    given: RunOptions,
     mission: Annotated[
         str | None,
         typer.Option("--mission", "-m", help="Slug; else the only unfinished run's.", show_default=False),
@@ -55,13 +55,13 @@ def resume(
     from spec_kitty_orchestrator.app.runs import find_unfinished
     from spec_kitty_orchestrator.cli import running
 
-    root = find_repo_root(options.project_folder(chosen.repo_root))
+    root = find_repo_root(options.project_folder(given.repo_root))
     earlier = anyio.run(find_unfinished, root, mission)
     if earlier.started is None:
         raise UsageError(f"the journal of {earlier.mission} holds no run; `orchestrate` starts one")
-    project = open_project(root, os.environ, chosen.settings, earlier.started.settings)
-    work = running.Work(project, earlier.mission, chosen)
-    kept = " ".join(kept_options(project, os.environ, chosen.settings))
+    project = open_project(root, os.environ, given.settings, earlier.started.settings)
+    work = running.Work(project, earlier.mission, given)
+    kept = " ".join(kept_options(project, os.environ, given.settings))
     if kept:
         work.say(f"{earlier.mission}: keeps its own {kept}; the file and variables say otherwise now")
     raise typer.Exit(anyio.run(work.main, running.run))

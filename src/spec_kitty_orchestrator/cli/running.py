@@ -47,16 +47,16 @@ def stopping_signals() -> list[signal.Signals]:
 class Work:
     """One call of a command: what was asked, and who handles signals."""
 
-    def __init__(self, project: Project, mission: str, chosen: RunOptions, *, fresh: bool = False) -> None:
+    def __init__(self, project: Project, mission: str, given: RunOptions, *, fresh: bool = False) -> None:
         self.project = project
         self.mission = mission
-        self.chosen = chosen
+        self.given = given
         self.fresh = fresh
         self.agents = build_agents(project, self.say)
         self._view: LiveView | PlainView | None = None
         self._unsaid: list[str] = []
         self.interrupt: Callable[[signal.Signals], None] = self._leave
-        self._drains = chosen.on_interrupt is OnInterrupt.DRAIN
+        self._drains = given.on_interrupt is OnInterrupt.DRAIN
         self._exit_code: int | None = None
         self._scope: anyio.CancelScope | None = None
         self._calls: Counter[str] = Counter()
@@ -171,7 +171,7 @@ async def _run(work: Work, view: LiveView | PlainView) -> tuple[RunResult, bool,
         )
         host, state = await stack.enter_async_context(opened)
         stack.enter_context(configure_logging(run_log(project, state.slug), project.redactor))
-        if not work.chosen.no_caffeinate:
+        if not work.given.no_caffeinate:
             stack.enter_context(kept_awake())
         view.began(state)
         orchestrator = build(project, state.slug, host=host, agents=work.agents, observer=view)
@@ -207,14 +207,14 @@ async def _finalize(work: Work, host: HostClient, result: RunResult) -> tuple[bo
     Returns:
         Whether all that was asked for was done, and a line for people about each step.
     """
-    if not (work.chosen.merge or work.chosen.accept) or result.exit_code != 0:
+    if not (work.given.merge or work.given.accept) or result.exit_code != 0:
         return True, ()
     if result.interrupted is not None:
         return False, ["not merged and not accepted: the run was interrupted"]
     root, slug = work.project.root, result.state.slug
     files = mission_files(root, slug)
     try:
-        lost = await to_thread.run_sync(unsaved, root, files) if work.chosen.merge else []
+        lost = await to_thread.run_sync(unsaved, root, files) if work.given.merge else []
     except WorkspaceError as error:
         return False, [f"not merged: what is uncommitted is not known: {error}"]
     if lost:
@@ -225,8 +225,8 @@ async def _finalize(work: Work, host: HostClient, result: RunResult) -> tuple[bo
         slug,
         work.project.settings.run.actor,
         known=[one.id for one in result.work_packages],
-        merge=work.chosen.merge,
-        accept=work.chosen.accept,
+        merge=work.given.merge,
+        accept=work.given.accept,
         coordinated=files.coordinated,
     )
-    return done, [*lines, *summary.after_acceptance(root, files)] if done and work.chosen.accept else lines
+    return done, [*lines, *summary.after_acceptance(root, files)] if done and work.given.accept else lines

@@ -20,17 +20,17 @@ def check_program() -> Finding:
     return ok("program", f"spec-kitty-orchestrator {VERSION} on Python {platform.python_version()}")
 
 
-async def check_room(project: Project) -> list[Finding]:
+async def check_resources(project: Project) -> list[Finding]:
     """Compare free memory and disk with the floors."""
     memory, disk = await build_headroom(project).shortages()
     found = []
     if memory:
         largest = "ps aux | sort -rnk 4 | head"
-        found.append(error("room.memory", f"{memory}: nothing would be started", largest))
+        found.append(error("machine.memory", f"{memory}: nothing would be started", largest))
     if disk:
         large = line("du", "-sh", "--", project.root / LOGS, project.root / ".worktrees")
-        found.append(error("room.disk", f"{disk}: nothing would be started", large))
-    return found or [ok("room", "memory and disk have more free than their floors")]
+        found.append(error("machine.disk", f"{disk}: nothing would be started", large))
+    return found or [ok("machine.resources", "memory and disk have more free than their floors")]
 
 
 def check_records(root: Path) -> list[Finding]:
