@@ -296,7 +296,7 @@ class RunStarted:
     """Opens each start of a run in the journal; what follows was decided by this policy.
 
     Attributes:
-        mission: as the host told it: ids, titles, subtasks, dependencies and lanes of its work packages.
+        mission: lanes and dependencies as the host told them, titles and subtasks as far as they are known.
         version: ours.
         settings: the effective `[run]` table, which the next start goes on with.
         branch: checked out in the primary checkout then, "" if none was.
