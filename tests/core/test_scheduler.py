@@ -529,7 +529,7 @@ def assert_start_is_allowed(state: RunState, start: Start) -> None:
     assert one.workspace is not None
     assert one.phase is not Phase.FINISHED
     assert one.workspace.key not in {other.workspace.key for other in state.at_work if other.workspace}
-    assert one.turn.until is None or one.turn.until <= NOON or state.closing
+    assert one.turn.until is None or one.turn.until <= NOON or one.turn.quota or state.closing
     if start.grant is Grant.SLOT:
         assert state.free_slots > 0
     if one.phase is Phase.WAITING and one.lane is Lane.PLANNED:

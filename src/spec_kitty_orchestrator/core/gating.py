@@ -9,6 +9,7 @@ from dataclasses import replace
 from spec_kitty_orchestrator.core.events import Event, GateBroken, GateFailed, GatesPassed, HeadMoved
 from spec_kitty_orchestrator.core.model import Lane, Phase
 from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.reviewing import ready_to_record
 from spec_kitty_orchestrator.core.transitions import MOST_MOVES, Next, gated, park, rework, unproven
 from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource, Ruling, Verdict
 from spec_kitty_orchestrator.core.work_package import WorkPackage, bounded, reviewed, worked
@@ -28,7 +29,7 @@ def passed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
         return _left_to_a_person(wp, f"gate {missing[0]} gave no result for {wp.work.head}")
     wp = bounded(worked(wp, gates=event.results), tries=0)
     if wp.review.verdict is not None and wp.review.verdict.head == wp.work.head:
-        return replace(wp, phase=Phase.RECORDING)
+        return ready_to_record(wp, policy)
     if wp.lane not in _UNDER_REVIEW:
         return replace(wp, phase=Phase.SUBMITTING)
     wp = worked(wp, feedback=(), to_tick=())

@@ -12,7 +12,16 @@ from spec_kitty_orchestrator.core.describe import tell
 from spec_kitty_orchestrator.core.model import Lane, Phase, Result, Role
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.refusals import answer
-from spec_kitty_orchestrator.core.transitions import SETTLED, Next, enter, finish, gated, park, reopen
+from spec_kitty_orchestrator.core.transitions import (
+    NOT_OURS,
+    SETTLED,
+    Next,
+    enter,
+    finish,
+    gated,
+    park,
+    reopen,
+)
 from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource, feedback_text
 from spec_kitty_orchestrator.core.work_package import Grant, WorkPackage, bounded, next_agent, unvoted, worked
 from spec_kitty_orchestrator.errors import InvalidTransition
@@ -123,7 +132,7 @@ def agrees(wp: WorkPackage) -> bool:
     """Tell whether how a work package left the run is what its lane says."""
     if wp.result is Result.PARKED:
         return wp.lane is Lane.BLOCKED or (wp.skipped and not wp.lane.complete)
-    if wp.result in (Result.DONE, Result.APPROVED):
+    if wp.result in (Result.DONE, Result.APPROVED, Result.UNREVIEWED):
         return wp.lane.complete
     return wp.result is not None and wp.result.value == wp.lane.value
 
@@ -180,9 +189,9 @@ def _scheduled(wp: WorkPackage, event: events.Event, policy: Policy) -> Next:
     if (wp.phase, wp.lane) in GOES_ON:
         return gated(wp, wp.phase, policy) if wp.phase is Phase.REVIEWING else wp
     entered = enter(wp)
-    if entered.phase is Phase.FINISHED and wp.work.base and not wp.lane.complete:
+    if entered.phase is Phase.FINISHED and wp.work.base and (wp.attempts or not wp.lane.complete):
         # It was taken from us in the middle of the work: what is not committed is saved first.
-        return park(wp, entered.note, blocks=False)
+        return park(wp, NOT_OURS.format(wp.lane) if wp.lane.complete else entered.note, blocks=False)
     return entered
 
 
@@ -194,7 +203,8 @@ def _deferred(wp: WorkPackage, event: events.Event, _policy: Policy) -> Next:
 def _parked(wp: WorkPackage, event: events.Event, _policy: Policy) -> Next:
     assert isinstance(event, events.Parked)
     rescued = (*wp.rescued, event.rescued) if event.rescued else wp.rescued
-    return finish(replace(wp, lane=event.lane, rescued=rescued), Result.PARKED, wp.note)
+    result = Result.UNREVIEWED if event.lane.complete else Result.PARKED
+    return finish(replace(wp, lane=event.lane, rescued=rescued), result, wp.note)
 
 
 def _refused(wp: WorkPackage, event: events.Event, policy: Policy) -> Next:

@@ -177,7 +177,8 @@ def admission(
     wp = state.wps.get(wp_id)
     if wp is None or wp.turn.grant is None or isinstance(event, run_events.RunEvent):
         return None
-    if isinstance(command, commands.Resolve):
+    if isinstance(command, commands.Resolve) or isinstance(event, events.GateBegun):
+        # What it is about is under way.
         return None
     closes = state.signals or state.ending or state.failure
     if closes and (state.stopping or begins_something(command, event)):

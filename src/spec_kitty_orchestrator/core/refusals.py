@@ -12,6 +12,7 @@ from spec_kitty_orchestrator.core.model import Lane, Phase, Result
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.transitions import (
     MOST_MOVES,
+    NOT_OURS,
     UNTOLD,
     Next,
     conclude,
@@ -74,8 +75,7 @@ def _again(wp: WorkPackage, event: HostRefused, *, blocks: bool = False) -> Next
 def _elsewhere(wp: WorkPackage, event: HostRefused) -> WorkPackage:
     """Take the work package up where somebody else put it; bounded, as somebody may go on moving it."""
     if wp.lane.complete and wp.attempts:
-        reason = f"somebody else moved it to {wp.lane} while we worked on it; no review of ours approved it"
-        return finish(wp, Result.UNREVIEWED, reason)
+        return finish(wp, Result.UNREVIEWED, NOT_OURS.format(wp.lane))
     entered = enter(bounded(worked(wp, to_tick=()), moved=wp.bounds.moved + 1, tries=0))
     if entered.phase is Phase.FINISHED or entered.bounds.moved <= MOST_MOVES:
         return entered

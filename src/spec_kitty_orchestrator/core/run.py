@@ -12,6 +12,9 @@ from spec_kitty_orchestrator.core.run_state import Quota, RunState
 from spec_kitty_orchestrator.core.transitions import reopen
 from spec_kitty_orchestrator.core.work_package import Grant, Turn, WorkPackage, bounded
 
+LONGEST_BACK_OFF_S = 600.0
+"""What a later start still waits of the back-off of an earlier one, at most."""
+
 
 def begin(state: RunState, policy: Policy, mission: MissionState, at: datetime) -> RunState:
     """Join what earlier starts knew with the mission's lanes; what was parked gets a new chance."""
@@ -27,7 +30,10 @@ def begin(state: RunState, policy: Policy, mission: MissionState, at: datetime) 
 
 def _still_resting(turn: Turn, at: datetime) -> Turn:
     rests = turn.until is not None and at < turn.until and not turn.quota
-    return Turn(waits=turn.waits, until=turn.until) if rests else Turn()
+    if not rests or turn.until is None:
+        return Turn()
+    # The clock may have been set meanwhile.
+    return Turn(waits=turn.waits, until=min(turn.until, at + timedelta(seconds=LONGEST_BACK_OFF_S)))
 
 
 def _bounded_rests(quotas: Mapping[str, Quota], at: datetime) -> dict[str, Quota]:
@@ -85,7 +91,11 @@ def _turn(
             queued_at=queued_at,
             queued_for=event.agent,
             quota=event.quota,
+            unspawned=wp.open_attempt is not None,
         )
+    if isinstance(event, events.ReviewClaimed):
+        # Another commit is under review: who makes the next attempt is decided anew.
+        turn = replace(turn, assigned=False)
     if isinstance(command, commands.Wait):
         until = None if command.seconds is None else at + timedelta(seconds=command.seconds)
         return Turn(waits=command.reason, until=until)
@@ -101,7 +111,7 @@ def _of_run(state: RunState, event: run_events.RunEvent, at: datetime) -> RunSta
         case run_events.Waiting():
             return _waiting(state, event, at)
         case run_events.ResourcesShort(reason=reason):
-            return replace(state, short_of=reason, short_since=at if reason else None)
+            return replace(state, short_of=reason, short_since=(state.short_since or at) if reason else None)
         case run_events.BudgetNearing(name=name):
             return replace(state, nearing=state.nearing | {name})
         case run_events.ClockJumped(seconds=seconds):

@@ -97,7 +97,7 @@ class _Overview:
 def _look(state: RunState, now: datetime) -> _Overview:
     holders: dict[str, str] = {}
     wps = state.wps.values()
-    for wp in sorted(wps, key=lambda one: one.turn.grant not in AT_WORK):
+    for wp in sorted(wps, key=lambda one: (one.turn.grant not in AT_WORK, not (one.begun or one.foreign))):
         at_work = wp.turn.grant in AT_WORK or wp.phase not in NOT_BEGUN
         if wp.workspace is not None and (at_work or wp.lane in WORKSPACE_LANES):
             holders.setdefault(wp.workspace.key, wp.id)
@@ -169,7 +169,7 @@ def _wait(state: RunState, blockers: list[Blocker], reasons: Mapping[str, str], 
 def _close(state: RunState, seen: _Overview, reasons: Mapping[str, str]) -> Decision:
     """Let what is at work end, and take up what an agent may still be at work on, unless all is stopped."""
     for wp in state.left if not state.stopping and state.free_slots > 0 else ():
-        if wp.open_attempt is not None and _holder(seen, wp) == wp.id:
+        if wp.open_attempt is not None and not wp.turn.unspawned and _holder(seen, wp) == wp.id:
             return Start(wp.id, Grant.SLOT, reasons)
     if state.at_work:
         return Idle(None, reasons)
@@ -183,8 +183,8 @@ def _blocker(state: RunState, seen: _Overview, wp: WorkPackage, now: datetime) -
     unmet = [_unmet(state, one) for one in state.unmet(wp)]
     if unmet and new and wp.lane in (Lane.PLANNED, Lane.CLAIMED):
         return Blocker("waits for " + ", ".join(unmet))
-    if wp.turn.until is not None and now < wp.turn.until:
-        return Blocker(wp.turn.waits or wp.note, wp.turn.until, wp.turn.quota)
+    if wp.turn.until is not None and now < wp.turn.until and not wp.turn.quota:
+        return Blocker(wp.turn.waits or wp.note, wp.turn.until)
     if wp.workspace is None:
         return Blocker("its workspace is not known yet")
     if new and seen.unknown:

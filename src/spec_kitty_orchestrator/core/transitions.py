@@ -31,6 +31,9 @@ MOST_MOVES = 5
 UNTOLD = "; the host was not told: "
 """Between why a work package is parked and why the host could not be told."""
 
+NOT_OURS = "somebody else moved it to {} while we worked on it; no review of ours approved it"
+"""Why a work package in a complete lane is not taken for reviewed."""
+
 SETTLED = (Lane.APPROVED, Lane.DONE, Lane.BLOCKED, Lane.CANCELED)
 """Lanes in which a work package needs nothing of us."""
 

@@ -139,6 +139,7 @@ class Turn:
         queued_at: when it began to wait for `queued_for`.
         queued_for: the agent that had no place for it, "" for none.
         quota: whether it waits for a quota.
+        unspawned: whether its open attempt was put off by the end of the run before its agent began.
     """
 
     grant: Grant | None = None
@@ -150,6 +151,7 @@ class Turn:
     queued_at: datetime | None = None
     queued_for: str = ""
     quota: bool = False
+    unspawned: bool = False
 
 
 @dataclass(frozen=True)

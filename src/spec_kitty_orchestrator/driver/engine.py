@@ -32,14 +32,11 @@ from spec_kitty_orchestrator.errors import HostError
 
 __all__ = ["Orchestrator", "RunResult", "new_attempt_id"]
 
+# Between two looks at the mission while only others can free work, at what the machine is short of, and at
+# the clock: the machine may have slept.
 POLL_INTERVAL_S = 30.0
-"""Between two looks at the mission while only others can free work."""
-
 RESOURCES_POLL_S = 5.0
-"""Between two looks at what the machine is short of."""
-
 LONGEST_WAIT_S = 60.0
-"""Between two looks at the clock: the machine may have slept."""
 
 LINES_AT_ONCE = 100
 """Lines of a journal between two looks at the event loop: about 10 ms."""
@@ -209,13 +206,11 @@ class Orchestrator:
             await self._guarded("", self._happened, "", self._signals.pop(0))
 
     async def _decide(self) -> scheduler.Decision:
-        """Make a scheduler.plan and begin to carry it out."""
-        decision = scheduler.plan(self._state, self._clock.now())
-        match decision:
-            case scheduler.Start(wp_id=one, grant=Grant.SLOT | Grant.CLAIM_AHEAD):
-                if self._state.wps[one].untried and await self._is_short():
-                    return decision
+        """Make a plan and begin to carry it out."""
         before = self._state
+        decision = scheduler.plan(before, self._clock.now())
+        if isinstance(decision, scheduler.Start) and self._is_new(decision) and await self._is_short():
+            return decision
         async with self._one_event:
             if self._state is not before:
                 # Something happened meanwhile, and counts.
@@ -228,6 +223,9 @@ class Orchestrator:
                 case scheduler.Idle(reasons=reasons, quotas=quotas) if not self._failures:
                     await self._tell_waits(reasons, quotas=quotas)
         return decision
+
+    def _is_new(self, start: scheduler.Start) -> bool:
+        return start.grant is not Grant.RESOLVE and self._state.wps[start.wp_id].untried
 
     def _granted(self, wp: WorkPackage, grant: Grant) -> events.Event:
         if grant is Grant.RESOLVE or wp.workspace is None:
@@ -269,7 +267,6 @@ class Orchestrator:
         self._observer.saw(state, entry)
 
     def _wake(self) -> None:
-        """Let everybody look again who waits for a change."""
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
 
@@ -295,7 +292,7 @@ class Orchestrator:
     async def _is_short(self) -> bool:
         """Ask what the machine is short of, and tell it where that has changed."""
         shortage = await self._headroom.shortage() if self._headroom is not None else ""
-        if shortage != self._state.short_of:
+        if bool(shortage) != bool(self._state.short_of):
             await self._happened("", run_events.ResourcesShort(shortage))
         return bool(shortage)
 
@@ -336,12 +333,12 @@ class Orchestrator:
     async def _see_lanes(self) -> None:
         """Take over the lanes last read; whoever is at work settles its own."""
         for wp_id in self._mission.state.lanes:
-            known = self._state.wps.get(wp_id)
-            if self._mission.news(wp_id, known) is None:
+            if self._mission.news(wp_id, self._state.wps.get(wp_id)) is None:
                 continue
             async with self._one_event:
                 # It may have been taken over, or be at work, meanwhile.
-                seen = self._mission.news(wp_id, self._state.wps.get(wp_id))
+                known = self._state.wps.get(wp_id)
+                seen = self._mission.news(wp_id, known)
                 if seen is not None:
                     await self._apply(wp_id, seen)
                     if known is None:
@@ -358,15 +355,18 @@ class Orchestrator:
         """Note what broke; the journal may be what is broken, so the state is changed in any case."""
         error = first_error(error)
         self._failures.append(error)
-        at = self._clock.now()
-        if wp_id:
-            self._state, _ = happened(self._state, at, wp_id, events.Deferred(f"the run ends: {error}"))
         # An agent can do without the host; whoever needs it next meets the same.
         failed = run_events.Failed(str(error), stop=not isinstance(error, HostError))
-        self._state, _ = happened(self._state, at, "", failed)
-        with suppress(Exception):
-            await self._journal.append(ports.Entry(at, "", failed))
-        self._shutdown.follow(self._state)
+        noted: list[tuple[str, run_events.AnyEvent]] = [("", failed)]
+        if wp_id:
+            noted.insert(0, (wp_id, events.Deferred(f"the run ends: {error}")))
+        async with self._one_event:
+            for one, event in noted:
+                at = self._clock.now()
+                self._state, _ = happened(self._state, at, one, event)
+                with suppress(Exception):
+                    await self._journal.append(ports.Entry(at, one, event))
+            self._shutdown.follow(self._state)
         self._wake()
 
     async def _begin(self, state: MissionState | None) -> None:
