@@ -25,7 +25,7 @@ def check_review(mission: Project, wp: str) -> None:
     """Check that the approval names the commit on the lane's branch, and that nothing was left beside it."""
     place = mission.journal(wp, "claimed")[-1]["workspace"]
     assert mission.approved(wp) == mission.git("rev-parse", place["branch"])
-    assert mission.git("status", "--porcelain", cwd=place["path"]) == ""
+    assert mission.git("status", "--porcelain", cwd=mission.root / place["path"]) == ""
 
 
 def uncommitted(mission: Project) -> list[str]:

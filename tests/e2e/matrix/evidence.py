@@ -67,7 +67,7 @@ class Ran:
                 Role(opened["role"]),
                 opened["agent"],
                 opened["session"],
-                Path(opened["directory"]),
+                self.project.root / opened["directory"],
                 ended[opened["id"]]["report"],
                 ended[opened["id"]]["tampered"],
             )
