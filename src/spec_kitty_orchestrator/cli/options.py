@@ -120,26 +120,17 @@ class RunOptions:
     ] = False
 
 
-def runs_a_mission(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of the settings and of `RunOptions`; they reach it as its first argument."""
-    _, *own = inspect.signature(command).parameters.values()
+def of_this_start() -> list[inspect.Parameter]:
+    """Make the options that concern one start alone."""
     hints = get_type_hints(RunOptions, include_extras=True)
-    starts = [
+    return [
         inspect.Parameter(one.name, one.KEYWORD_ONLY, default=one.default, annotation=hints[one.name])
         for one in inspect.signature(RunOptions).parameters.values()
         if one.name != "settings"
     ]
+
+
+def of_settings() -> list[inspect.Parameter]:
+    """Make the options of all settings, and `--gate`."""
     gate = inspect.Parameter("gate", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Gate)
-    settings = [*_SETTINGS.values(), gate]
-
-    def called(**given: Any) -> None:
-        # An option that can be repeated and was not given is an empty list in some versions of typer.
-        found = {one.name: value for one in settings if (value := given.pop(one.name)) not in (None, [])}
-        command(RunOptions(settings=found, **{one.name: given.pop(one.name) for one in starts}), **given)
-
-    parameters = [*(one.replace(kind=one.KEYWORD_ONLY) for one in own), *starts, *settings]
-    # typer reads the options from these.
-    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    called.__annotations__ = {one.name: one.annotation for one in parameters}
-    called.__name__, called.__doc__ = command.__name__, command.__doc__
-    return called
+    return [*_SETTINGS.values(), gate]

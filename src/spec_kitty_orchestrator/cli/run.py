@@ -1,7 +1,9 @@
 """`orchestrate` and `resume`, the commands that run a mission; what they use is loaded when they do."""
 
+import inspect
 import os
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -10,7 +12,25 @@ from spec_kitty_orchestrator.cli.options import RunOptions
 from spec_kitty_orchestrator.errors import UsageError
 
 
-@options.runs_a_mission
+def _runs_a_mission(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of the settings and of `RunOptions`; they reach it as its first argument."""
+    _, *own = inspect.signature(command).parameters.values()
+    starts, settings = options.of_this_start(), options.of_settings()
+
+    def called(**given: Any) -> None:
+        # An option that can be repeated and was not given is an empty list in some versions of typer.
+        found = {one.name: value for one in settings if (value := given.pop(one.name)) not in (None, [])}
+        command(RunOptions(settings=found, **{one.name: given.pop(one.name) for one in starts}), **given)
+
+    parameters = [*(one.replace(kind=one.KEYWORD_ONLY) for one in own), *starts, *settings]
+    # typer reads the options from these.
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {one.name: one.annotation for one in parameters}
+    called.__name__, called.__doc__ = command.__name__, command.__doc__
+    return called
+
+
+@_runs_a_mission
 def orchestrate(
     given: RunOptions,
     mission: Annotated[str, typer.Option("--mission", "-m", help="Slug of the mission.", show_default=False)],
@@ -34,7 +54,7 @@ def orchestrate(
     raise typer.Exit(anyio.run(work.main, dry_run.run if plan_only else running.run))
 
 
-@options.runs_a_mission
+@_runs_a_mission
 def resume(
     given: RunOptions,
     mission: Annotated[
