@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-import anyio.to_thread
+from anyio import to_thread
 
 from spec_kitty_orchestrator.app.build import build_agents, connect, journal
 from spec_kitty_orchestrator.app.mission import locked_mission, look_at_records, read_mission
 from spec_kitty_orchestrator.app.project import Project
-from spec_kitty_orchestrator.app.runs import orphans
+from spec_kitty_orchestrator.app.runs import known_run, orphans, pids
 from spec_kitty_orchestrator.config import nearest
 from spec_kitty_orchestrator.core.commands import Command, Finish
 from spec_kitty_orchestrator.core.events import Event, Retried, Skipped
@@ -24,15 +24,6 @@ from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.logs import path_part
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 from spec_kitty_orchestrator.ports import Entry, Host
-
-
-@dataclass(frozen=True)
-class Decided:
-    """The work package after the command; `lane` is its lane on the host now."""
-
-    mission: str
-    wp: WorkPackage
-    lane: Lane
 
 
 @dataclass
@@ -99,19 +90,25 @@ async def _nothing(_wp_id: str, _event: Event) -> None:
 
 
 async def _check_unattended(project: Project, mission: str, wp_id: str) -> None:
-    alive = await anyio.to_thread.run_sync(orphans, project.root, mission)
-    pids = [str(one.child.pid) for one in alive if one.directory.parent.name == path_part(wp_id)]
-    if pids:
+    alive = await to_thread.run_sync(orphans, project.root, mission)
+    if own := [one for one in alive if one.directory.parent.name == path_part(wp_id)]:
         raise RunActive(
-            f"an agent of {wp_id} still works (processes {', '.join(pids)}): "
+            f"an agent of {wp_id} still works (processes {pids(own)}): "
             f"`resume --mission {mission}` goes on with it, `abort --mission {mission}` stops it"
         )
 
 
-async def retry_work_package(project: Project, mission: str, wp_id: str, note: str) -> Decided:
-    """Put a parked or blocked work package back to work, with fresh bounds.
+async def _way_on(operation: _Operation) -> str:
+    run = await known_run(operation.project.root, operation.state.slug)
+    command = "resume" if run.started else "orchestrate"
+    return f"To go on: spec-kitty-orchestrator {command} --mission {run.mission}"
 
-    The implementer gets the note.
+
+async def retry_work_package(project: Project, mission: str, wp_id: str, note: str) -> list[str]:
+    """Put a parked or blocked work package back to work, with fresh bounds; the implementer gets the note.
+
+    Returns:
+        Lines for people.
 
     Raises:
         UsageError: there is no such work package, or it is not parked or blocked.
@@ -127,18 +124,18 @@ async def retry_work_package(project: Project, mission: str, wp_id: str, note: s
             )
         await operation.record(Retried(note))
         if lane is Lane.BLOCKED:
-            why = note or "put back to work by a person"
-            await operation.move(Lane.IN_PROGRESS, why)
-            lane = Lane.IN_PROGRESS
-            if not wp.work.base:
-                # Nobody began it here, so it has no worktree, and its dependencies are to be checked.
-                await operation.move(Lane.PLANNED, why)
-                lane = Lane.PLANNED
-        return Decided(operation.state.slug, operation.wp, lane)
+            # What nobody began here has no worktree, and its dependencies are to be checked.
+            for lane in (Lane.IN_PROGRESS,) if wp.work.base else (Lane.IN_PROGRESS, Lane.PLANNED):
+                await operation.move(lane, note or "put back to work by a person")
+        told = f"{wp_id} is back to work: {lane} on the host, with fresh limits of attempts and rejections"
+        return [told, await _way_on(operation)]
 
 
-async def skip_work_package(project: Project, mission: str, wp_id: str, note: str) -> Decided:
+async def skip_work_package(project: Project, mission: str, wp_id: str, note: str) -> list[str]:
     """Park a work package so that the rest can go on; later starts leave it alone until it is retried.
+
+    Returns:
+        Lines for people.
 
     Raises:
         UsageError: there is no such work package, or nothing is left to do for it.
@@ -150,4 +147,7 @@ async def skip_work_package(project: Project, mission: str, wp_id: str, note: st
         command = await operation.record(Skipped(operation.wp.lane, note))
         while not isinstance(command, Finish):
             command = await operation.record(await operation.performer.perform(operation.wp, command))
-        return Decided(operation.state.slug, operation.wp, operation.wp.lane)
+        wp = operation.wp
+        told = [f"{wp_id} is left out: {wp.lane} on the host; {wp.note}"]
+        told += [f"saved work: {ref}" for ref in wp.rescued[-1:]]
+        return [*told, await _way_on(operation)]

@@ -1,18 +1,19 @@
 """The runs in this repository's journals: which are unfinished, and how they ended."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from spec_kitty_orchestrator.app.repository import JOURNALS, LOGS, journaled, listed
+from spec_kitty_orchestrator.app.repository import JOURNALS, journaled, listed
 from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.run_state import RunState
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.driver.recover import fold
 from spec_kitty_orchestrator.errors import JournalError, RunActive, UsageError
 from spec_kitty_orchestrator.machine.journal import JsonlJournal
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
-from spec_kitty_orchestrator.machine.logs import path_part
+from spec_kitty_orchestrator.machine.logs import mission_logs
 from spec_kitty_orchestrator.machine.orphans import Orphan, find_orphans
 from spec_kitty_orchestrator.ports import Line, RunAborted, RunEnded, RunStarted
 
@@ -76,23 +77,24 @@ def last_start(lines: Sequence[Line]) -> tuple[RunStarted | None, RunEnded | Run
     return started, end
 
 
-def claimed_work(lines: Sequence[Line]) -> list[WorkPackage]:
-    """Return the last work package in each worktree that a run claimed."""
+def claims(lines: Sequence[Line]) -> tuple[RunState, Mapping[str, Sequence[WorkPackage]]]:
+    """Return the state of a journal's run, and the work packages in each worktree that a run claimed."""
     started, _ = last_start(lines)
-    latest: dict[str, WorkPackage] = {}
-    for wp in fold(lines, started.policy if started else Policy((), ())).wps.values():
+    state = fold(lines, started.policy if started else Policy((), ()))
+    places: dict[str, list[WorkPackage]] = {}
+    for wp in state.wps.values():
         if wp.workspace is not None and wp.work.base:
-            latest[wp.workspace.path] = wp
-    return list(latest.values())
+            places.setdefault(wp.workspace.path, []).append(wp)
+    return state, places
 
 
 async def begun_here(root: Path, mission: str) -> set[str]:
     """Return the work packages whose worktrees earlier runs claimed; none if the journal is damaged."""
     try:
-        lines = await JsonlJournal(root / JOURNALS / mission, root).read()
+        _, claimed = claims(await JsonlJournal(root / JOURNALS / mission, root).read())
     except JournalError:
         return set()
-    return {wp.id for wp in claimed_work(lines)}
+    return {wp.id for wps in claimed.values() for wp in wps}
 
 
 def find_journal(root: Path, mission: str) -> str | None:
@@ -124,30 +126,33 @@ async def find_unfinished(root: Path, mission: str | None) -> KnownRun:
         RunActive: it is active.
         JournalError: its journal is damaged.
     """
-    run = await _named_or_only(root, mission)
+    if mission is not None:
+        run = await known_run(root, spelled(root, mission))
+    else:
+        run = _only_unfinished(await known_runs(root))
     if run.damage is not None:
         raise run.damage
     return run
 
 
-async def _named_or_only(root: Path, mission: str | None) -> KnownRun:
-    if mission is not None:
-        return await known_run(root, spelled(root, mission))
-    runs = [one for one in await known_runs(root) if one.unfinished]
-    resting = [one for one in runs if one.owner is None and not one.aborted]
-    if len(resting) == 1:
-        return resting[0]
-    if resting:
-        raise UsageError(
-            "several runs are unfinished; choose one with --mission:\n"
-            + "\n".join(f"  {one.mission}  {describe_run(one)}" for one in resting)
-        )
+def _only_unfinished(known: Sequence[KnownRun]) -> KnownRun:
+    runs = [one for one in known if one.unfinished]
+    if found := only([one for one in runs if not (one.owner or one.aborted)], "choose the run to resume"):
+        return found
     for one in runs:
         if one.owner is not None:
             raise RunActive(f"nothing to resume: {one.mission} {describe_run(one)}")
-    aborted = [one.mission for one in runs if one.aborted]
-    hint = f"; aborted, resumed only by name: --mission {', '.join(aborted)}" if aborted else ""
-    raise UsageError(f"there is no unfinished run here{hint or '; `orchestrate` starts one'}")
+    aborted = ", ".join(one.mission for one in runs if one.aborted)
+    hint = f"aborted, resumed only by name: --mission {aborted}" if aborted else "`orchestrate` starts one"
+    raise UsageError(f"there is no unfinished run here; {hint}")
+
+
+def only(runs: Sequence[KnownRun], choose: str) -> KnownRun | None:
+    """Return the only one of some runs, None of none. Raises `UsageError` if there are several."""
+    if len(runs) > 1:
+        listing = "\n".join(f"  {one.mission}  {describe_run(one)}" for one in runs)
+        raise UsageError(f"{choose} with --mission:\n{listing}")
+    return runs[0] if runs else None
 
 
 def describe_run(run: KnownRun) -> str:
@@ -173,7 +178,12 @@ def describe_end(run: KnownRun) -> str:
 
 def orphans(root: Path, mission: str) -> list[Orphan]:
     """Find the running processes of a mission's attempts, whoever started them."""
-    return find_orphans(root / LOGS / path_part(mission))
+    return find_orphans(mission_logs(root, mission))
+
+
+def pids(found: Iterable[Orphan]) -> str:
+    """List the numbers of processes for people."""
+    return ", ".join(str(one.child.pid) for one in found)
 
 
 def archive_journal(root: Path, mission: str) -> Path | None:
@@ -186,11 +196,9 @@ def archive_journal(root: Path, mission: str) -> Path | None:
         RunActive: an agent of the old run still works.
     """
     journal = root / JOURNALS / mission / "journal.jsonl"
-    alive = orphans(root, mission)
-    if alive:
-        pids = ", ".join(str(one.child.pid) for one in alive)
+    if alive := orphans(root, mission):
         raise RunActive(
-            f"agents of the old run of {mission} are still running (processes {pids}): "
+            f"agents of the old run of {mission} are still running (processes {pids(alive)}): "
             f"continue without --fresh, or stop them with `spec-kitty-orchestrator abort --mission {mission}`"
         )
     if not journal.exists():

@@ -9,7 +9,6 @@ from datetime import datetime
 from pathlib import Path
 
 from spec_kitty_orchestrator.app.project import Project
-from spec_kitty_orchestrator.app.repository import LOGS
 from spec_kitty_orchestrator.app.runs import find_journal, last_start
 from spec_kitty_orchestrator.core.events import AttemptOpened
 from spec_kitty_orchestrator.core.limits import resting
@@ -19,7 +18,7 @@ from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.driver.recover import fold
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
-from spec_kitty_orchestrator.machine.logs import path_part
+from spec_kitty_orchestrator.machine.logs import mission_logs, path_part
 from spec_kitty_orchestrator.ports import Entry, Line, RunAborted, RunEnded
 
 
@@ -96,7 +95,7 @@ async def mission_status(project: Project, mission: str, *, ask_host: bool) -> M
     run = fold(lines, project.policy)
     known = list(run.wps.values()) if state is None else _seen_by_host(run, state)
     owner = MissionLock(directory, slug).holder()
-    logs = project.root / LOGS / path_part(slug)
+    logs = mission_logs(project.root, slug)
     return MissionStatus(
         mission=slug,
         owner=owner,

@@ -127,26 +127,23 @@ def main() -> None:
 
 def _fail(error: Exception) -> int:
     """Print what went wrong and return the exit code."""
-    from spec_kitty_orchestrator.core.describe import clean
-    from spec_kitty_orchestrator.views.console import LONGEST_LINE, SteadyConsole
+    from spec_kitty_orchestrator.views.console import SteadyConsole
 
     known = [one for one in _leaves(error) if isinstance(one, OrchestratorError)]
     bugs = [one for one in _leaves(error) if not isinstance(one, OrchestratorError)]
     bugs += [one for one in known if isinstance(one, InvalidTransition)]
-    console = SteadyConsole(stderr=True, highlight=False, soft_wrap=True)
+    console = SteadyConsole(stderr=True)
     for one in known:
         for number, line in enumerate(str(one).splitlines() or [type(one).__name__]):
-            prefix = "error: " if number == 0 else "       "
-            console.print(f"[bold red]{prefix}[/]" if number == 0 else prefix, end="")
-            console.print(clean(line, LONGEST_LINE), markup=False)
+            console.tell(line, "       " if number else "error: ", "bold red")
     if bugs:
         from spec_kitty_orchestrator.cli import crash
 
-        console.print("[bold red]error:[/] ", end="")
-        console.print(clean(f"this should not happen: {bugs[0]!r}"), markup=False)
+        console.tell(f"this should not happen: {bugs[0]!r}", "error: ", "bold red")
         report = crash.write_report(error)
-        console.print(f"       the details are in {report}" if report else "", markup=False)
-    return min((one.exit_code for one in known), default=BUG) if not bugs else BUG
+        console.tell(f"       the details are in {report}" if report else "")
+        return BUG
+    return min(one.exit_code for one in known)
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated
 
 import anyio
@@ -16,11 +15,10 @@ from spec_kitty_orchestrator.app.checks import Finding, Level
 from spec_kitty_orchestrator.app.checks.agent_programs import LoginState
 from spec_kitty_orchestrator.app.checks.agents import correction
 from spec_kitty_orchestrator.cli.findings import document, show
-from spec_kitty_orchestrator.cli.options import project_folder
-from spec_kitty_orchestrator.cli.status import WIDTH_OF_FILES
+from spec_kitty_orchestrator.cli.options import Json, RepoRoot, project_folder
 from spec_kitty_orchestrator.core.describe import clean
 from spec_kitty_orchestrator.errors import PreflightError
-from spec_kitty_orchestrator.views.console import LONGEST_LINE, SteadyConsole, print_json
+from spec_kitty_orchestrator.views.console import SteadyConsole, print_json
 
 agents = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -30,10 +28,8 @@ _LOGINS = {LoginState.YES: "yes", LoginState.NO: "no", LoginState.UNKNOWN: "unkn
 @agents.callback(invoke_without_command=True)
 def overview(
     context: typer.Context,
-    repo_root: Annotated[
-        Path | None, typer.Option(help="The project; else the current directory's.", show_default=False)
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    repo_root: RepoRoot = None,
+    as_json: Json = False,
 ) -> None:
     """List the available agents, or check one.
 
@@ -48,9 +44,7 @@ def overview(
         plugins = {"unusable_plugins": [document(one) for one in broken]} if broken else {}
         print_json({"agents": [_document(one) for one in listed], **plugins}, redactor)
         return
-    console = SteadyConsole(highlight=False, soft_wrap=True, redactor=redactor)
-    if not console.is_terminal:
-        console.width = WIDTH_OF_FILES
+    console = SteadyConsole(redactor=redactor)
     console.print(_overview(listed))
     console.print()
     console.print(_permissions(listed))
@@ -59,7 +53,7 @@ def overview(
         console.print("\nNot installed")
         for one in absent:
             how = one.agent.install or correction(one.name, one.agent)
-            console.print(Text(f"  {one.name}: {clean(how)}"))
+            console.tell(f"  {one.name}: {how}")
     wrong = [*broken, *(found for one in listed for found in one.findings if _is_wrong(found))]
     if wrong:
         console.print()
@@ -148,10 +142,8 @@ def check(
             "--run", help="Run it too, on a harmless task in a temporary repository. This can cost money."
         ),
     ] = False,
-    repo_root: Annotated[
-        Path | None, typer.Option(help="The project; else the current directory's.", show_default=False)
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    repo_root: RepoRoot = None,
+    as_json: Json = False,
 ) -> None:
     """Check that an agent keeps the contract of agents.
 
@@ -172,22 +164,21 @@ def check(
     if as_json:
         print_json(_check_document(found), redactor)
     else:
-        _show_check(found, SteadyConsole(highlight=False, soft_wrap=True, redactor=redactor), trial=trial)
+        _show_check(found, SteadyConsole(redactor=redactor), trial=trial)
     if not found.ok:
         raise typer.Exit(PreflightError.exit_code)
 
 
 def _show_check(found: CheckedAgent, console: SteadyConsole, *, trial: bool) -> None:
     for one in found.checks:
-        state = "[green]ok    [/]" if one.ok else "[red]failed[/]"
-        console.print(f"{state}  ", end="")
-        console.print(clean(f"{one.name}: {one.text}", LONGEST_LINE), markup=False)
+        label, style = ("ok      ", "green") if one.ok else ("failed  ", "red")
+        console.tell(f"{one.name}: {one.text}", label, style)
     if found.kept:
-        console.print(f"The trial is kept in {found.kept}", markup=False)
+        console.tell(f"The trial is kept in {found.kept}")
     if trial and not found.tried:
-        console.print("It was not run: what failed comes first", markup=False)
+        console.tell("It was not run: what failed comes first")
     if not trial and found.ok:
-        console.print("It was not run; --run tries it on a harmless task, which can cost money", markup=False)
+        console.tell("It was not run; --run tries it on a harmless task, which can cost money")
 
 
 def _check_document(found: CheckedAgent) -> dict[str, object]:

@@ -11,22 +11,27 @@ from spec_kitty_orchestrator.app.build import VERSION
 from spec_kitty_orchestrator.app.checks import Level
 from spec_kitty_orchestrator.app.doctor import Diagnosis, diagnose
 from spec_kitty_orchestrator.cli import findings
-from spec_kitty_orchestrator.cli.options import Gate, ImplAgent, RepoRoot, ReviewAgent, project_folder
+from spec_kitty_orchestrator.cli.options import (
+    Gate,
+    ImplAgent,
+    Json,
+    RepoRoot,
+    ReviewAgent,
+    mission_option,
+    project_folder,
+)
 from spec_kitty_orchestrator.core.describe import count
 from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
 from spec_kitty_orchestrator.views.console import SteadyConsole, print_json
 
 
 def doctor(
-    mission: Annotated[
-        str | None,
-        typer.Option("--mission", "-m", help="Slug; else what every mission needs.", show_default=False),
-    ] = None,
+    mission: Annotated[str | None, mission_option("Slug; else what every mission needs.")] = None,
     impl_agent: ImplAgent = None,
     review_agent: ReviewAgent = None,
     gate: Gate = None,
     repo_root: RepoRoot = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Say what would go wrong in a run; nothing is changed.
 
@@ -38,9 +43,9 @@ def doctor(
     if as_json:
         print_json(_document(found), redactor)
     else:
-        console = SteadyConsole(highlight=False, soft_wrap=True, redactor=redactor)
+        console = SteadyConsole(redactor=redactor)
         findings.show(found.findings, console)
-        console.print(_summary(found), markup=False)
+        console.tell(_summary(found))
     raise typer.Exit(found.exit_code)
 
 

@@ -2,8 +2,6 @@
 
 import shlex
 
-from rich.console import Console
-
 from spec_kitty_orchestrator.app.build import build_host
 from spec_kitty_orchestrator.app.checks import stop_at
 from spec_kitty_orchestrator.app.checks.agent_programs import find_installed
@@ -12,11 +10,11 @@ from spec_kitty_orchestrator.app.checks.mission import check_free
 from spec_kitty_orchestrator.app.mission import read_mission
 from spec_kitty_orchestrator.app.plan import Plan, PlannedRole, PlannedWorkPackage, make_plan
 from spec_kitty_orchestrator.cli.running import Work
-from spec_kitty_orchestrator.core.describe import clean, count, duration
+from spec_kitty_orchestrator.core.describe import count, duration
 from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.errors import OrchestratorError
 from spec_kitty_orchestrator.quantities import spelled_size
-from spec_kitty_orchestrator.views.console import LONGEST_LINE, SteadyConsole
+from spec_kitty_orchestrator.views.console import SteadyConsole
 
 
 async def run(work: Work) -> int:
@@ -33,18 +31,14 @@ async def run(work: Work) -> int:
     except OrchestratorError as error:
         problems.append(error)
     else:
-        show(plan, SteadyConsole(highlight=False, soft_wrap=True, redactor=work.project.redactor))
+        show(plan, SteadyConsole(redactor=work.project.redactor))
     stop_at(problems)
     return 0
 
 
-def show(plan: Plan, console: Console) -> None:
+def show(plan: Plan, console: SteadyConsole) -> None:
     """Print the whole plan; the last line says that nothing was changed."""
-
-    def line(text: str = "") -> None:
-        indent = len(text) - len(text.lstrip(" "))
-        console.print(" " * indent + clean(text, LONGEST_LINE), markup=False)
-
+    line = console.tell
     size = count(len(plan.work_packages), "work package")
     line(f"Mission {plan.mission}: {size}, at most {plan.max_concurrent} at once")
     for text in _limits(plan):

@@ -26,6 +26,13 @@ RepoRoot = Annotated[
     Path | None, typer.Option(help="The project; else the current directory's.", show_default=False)
 ]
 
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def mission_option(words: str) -> Any:
+    """Make the option that names a mission."""
+    return typer.Option("--mission", "-m", help=words, show_default=False)
+
 
 def project_folder(repo_root: Path | None) -> Path:
     """Return the folder in which the project is looked for. Raises `UsageError` if we stand in none."""

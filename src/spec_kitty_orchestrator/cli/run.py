@@ -33,7 +33,7 @@ def _runs_a_mission(command: Callable[..., None]) -> Callable[..., None]:
 @_runs_a_mission
 def orchestrate(
     given: RunOptions,
-    mission: Annotated[str, typer.Option("--mission", "-m", help="Slug of the mission.", show_default=False)],
+    mission: Annotated[str, options.mission_option("Slug of the mission.")],
     plan_only: Annotated[bool, typer.Option("--dry-run", help="Change nothing; show the plan.")] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Put the journal of an earlier run aside and start over.")
@@ -57,10 +57,7 @@ def orchestrate(
 @_runs_a_mission
 def resume(
     given: RunOptions,
-    mission: Annotated[
-        str | None,
-        typer.Option("--mission", "-m", help="Slug; else the only unfinished run's.", show_default=False),
-    ] = None,
+    mission: Annotated[str | None, options.mission_option("Slug; else the only unfinished run's.")] = None,
 ) -> None:
     """Go on with a run that was interrupted, with its own settings.
 

@@ -147,13 +147,13 @@ async def run(work: Work) -> int:
     """Run the mission from where it is; return the exit code."""
     redactor = work.project.redactor
     output = PatientFile(sys.stdout)
-    console = SteadyConsole(file=output, highlight=False, redactor=redactor)
+    console = SteadyConsole(file=output, soft_wrap=False, redactor=redactor)
     live = console.is_terminal and not console.is_dumb_terminal
     view = LiveView(console) if live else PlainView(console)
     work.show(view)
     try:
         result, finalized, told = await _run(work, view)
-        console = SteadyConsole(file=output, highlight=False, soft_wrap=True, redactor=redactor)
+        console = SteadyConsole(file=output, redactor=redactor)
         complete = bool(told) and finalized
         # It asks git, which may be slow; signals must be handled meanwhile.
         await to_thread.run_sync(summary.show, result, work.project, told, console, complete)

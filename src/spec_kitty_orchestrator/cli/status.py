@@ -8,7 +8,6 @@ from typing import Annotated
 
 import anyio
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -21,17 +20,11 @@ from spec_kitty_orchestrator.core.limits import used_up
 from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.views.console import LANE_STYLES, SteadyConsole, print_json
 
-WIDTH_OF_FILES = 200
-"""Width of the table in columns when no terminal defines it."""
-
 
 def status(
-    mission: Annotated[
-        str | None,
-        typer.Option("--mission", "-m", help="Slug; else the most recent run's.", show_default=False),
-    ] = None,
+    mission: Annotated[str | None, options.mission_option("Slug; else the most recent run's.")] = None,
     repo_root: options.RepoRoot = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: options.Json = False,
     host: Annotated[
         bool, typer.Option("--host", help="Ask spec-kitty for the lanes, too, which takes seconds.")
     ] = False,
@@ -48,19 +41,16 @@ def status(
     if as_json:
         print_json(_document(found, known), project.redactor)
         return
-    console = SteadyConsole(highlight=False, soft_wrap=True, redactor=project.redactor)
-    if not console.is_terminal:
-        console.width = WIDTH_OF_FILES
+    console = SteadyConsole(redactor=project.redactor)
     if mission is None and len(known) > 1:
-        others = ", ".join(known[1:])
-        console.print(f"also run here: {clean(others, 2000)}", markup=False)
+        console.tell(f"also run here: {', '.join(known[1:])}")
     _show(found, console)
 
 
-def _show(found: MissionStatus, console: Console) -> None:
-    console.print(_headline(found), markup=False)
+def _show(found: MissionStatus, console: SteadyConsole) -> None:
+    console.tell(_headline(found))
     if found.lanes_at is not None:
-        console.print(f"Lanes as of {_time(found.lanes_at)} UTC; --host asks spec-kitty for those of now.")
+        console.tell(f"Lanes as of {_time(found.lanes_at)} UTC; --host asks spec-kitty for those of now.")
     table = Table(box=None, pad_edge=False)
     for heading in ("WP", "lane", "phase", "attempt", "agent", "since (UTC)"):
         table.add_column(heading, no_wrap=True)
@@ -78,11 +68,11 @@ def _show(found: MissionStatus, console: Console) -> None:
         )
     console.print(table)
     for agent, until in found.resting.items():
-        console.print(clean(f"{agent} is paused: {used_up(until)}"), markup=False)
+        console.tell(f"{agent} is paused: {used_up(until)}")
     for row in found.work_packages:
         logs = row.attempt.directory if row.attempt else row.gate_log
         if logs:
-            console.print(f"{row.id} logs: {clean(logs, 2000)}", markup=False)
+            console.tell(f"{row.id} logs: {logs}")
 
 
 def _headline(found: MissionStatus) -> str:
@@ -97,7 +87,7 @@ def _headline(found: MissionStatus) -> str:
         run = "no run is active; the last one was cut off: `resume` continues it"
     else:
         run = "it was not run here yet"
-    return clean(f"Mission {found.mission}: {run}")
+    return f"Mission {found.mission}: {run}"
 
 
 def _time(moment: datetime) -> str:

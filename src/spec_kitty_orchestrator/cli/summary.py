@@ -8,18 +8,16 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import MissionFiles, mission_files, status_checkout, unsaved
-from spec_kitty_orchestrator.core.describe import clean, count, note, short
+from spec_kitty_orchestrator.core.describe import count, note, short
 from spec_kitty_orchestrator.core.limits import used_up
 from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.core.verdict import Ruling
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import WorkspaceError
-from spec_kitty_orchestrator.views.console import LONGEST_LINE
+from spec_kitty_orchestrator.views.console import SteadyConsole
 
 _STATUS_COPIES = (
     "Do not commit status.json and status.events.jsonl before: these are copies, and the merge conflicts."
@@ -27,7 +25,7 @@ _STATUS_COPIES = (
 
 
 def show(
-    result: RunResult, project: Project, finalized: Sequence[str], console: Console, complete: bool
+    result: RunResult, project: Project, finalized: Sequence[str], console: SteadyConsole, complete: bool
 ) -> None:
     """Print the summary; `finalized` has a line about each step of a merge and an acceptance."""
     files = mission_files(project.root, result.state.slug)
@@ -42,8 +40,7 @@ def show(
         *_next(result, project, files, complete=complete),
     ]
     for line in lines:
-        indent = len(line) - len(line.lstrip(" "))
-        console.print(" " * indent + clean(line, LONGEST_LINE), markup=False)
+        console.tell(line)
 
 
 def _headline(result: RunResult) -> str:

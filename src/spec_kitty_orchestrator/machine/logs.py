@@ -26,6 +26,11 @@ def logs_root(repo_root: Path) -> Path:
     return repo_root / LOGS
 
 
+def mission_logs(repo_root: Path, mission: str) -> Path:
+    """Name the folder of a mission's attempts."""
+    return logs_root(repo_root) / path_part(mission)
+
+
 def path_part(name: str) -> str:
     """Turn a name into one harmless part of a path; different names stay different."""
     safe = re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip(".")[:80]

@@ -12,12 +12,17 @@ from typing import IO, Any, TextIO
 
 import anyio
 from rich.console import Console
+from rich.text import Text
 
+from spec_kitty_orchestrator.core.describe import clean
 from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
 
 LONGEST_LINE = 4000
 """Characters of a line that a person asked for, or has to act on."""
+
+WIDTH_OF_FILES = 200
+"""Width of tables in columns when no terminal defines it."""
 
 LANE_STYLES: Mapping[Lane, str] = {
     Lane.DONE: "green",
@@ -40,7 +45,14 @@ class SteadyConsole(Console):
     def __init__(self, *, redactor: Redactor | None = None, **options: Any) -> None:
         """Take rich's own options and a redactor, by default for the secrets of the environment."""
         self._redactor = redactor or Redactor(secret_values(os.environ))
-        super().__init__(**options)
+        super().__init__(**{"highlight": False, "soft_wrap": True, **options})
+        if not self.is_terminal and "width" not in options:
+            self.width = WIDTH_OF_FILES
+
+    def tell(self, text: str = "", label: str = "", style: str = "") -> None:
+        """Print one line as it is, without escape sequences, behind a label; its indent is kept."""
+        indent = len(text) - len(text.lstrip(" "))
+        self.print(Text.assemble((label, style), " " * indent, clean(text, LONGEST_LINE)))
 
     @property
     def file(self) -> IO[str]:
@@ -61,12 +73,6 @@ class SteadyConsole(Console):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, descriptor)
         os.close(nowhere)
-
-
-def say(line: str, redactor: Redactor | None = None) -> None:
-    """Print one line on stdout without markup or secrets; see `SteadyConsole`."""
-    console = SteadyConsole(highlight=False, soft_wrap=True, emoji=False, redactor=redactor)
-    console.print(line, markup=False)
 
 
 def print_json(document: object, redactor: Redactor) -> None:

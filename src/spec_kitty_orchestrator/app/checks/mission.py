@@ -17,7 +17,7 @@ from spec_kitty_orchestrator.app.repository import (
     status_checkout,
     unsaved,
 )
-from spec_kitty_orchestrator.app.runs import describe_end, known_run, orphans
+from spec_kitty_orchestrator.app.runs import describe_end, known_run, orphans, pids
 from spec_kitty_orchestrator.core.model import Lane, MissionState
 from spec_kitty_orchestrator.errors import (
     JournalError,
@@ -144,8 +144,7 @@ async def check_earlier_run(root: Path, slug: str) -> list[Finding]:
         text = f"an earlier run {describe_end(run)}; a run goes on with it, unless it is told `--fresh`"
         found.append(warning("run.earlier", text, line(PROGRAM, "resume", "--mission", slug)))
     if alive and run.owner is None:
-        pids = ", ".join(str(one.child.pid) for one in alive)
-        text = f"agents of an earlier run are still running (processes {pids}); a run picks them up"
+        text = f"agents of an earlier run are still running (processes {pids(alive)}); a run picks them up"
         found.append(warning("run.agents", text, line(PROGRAM, "abort", "--mission", slug)))
     return found or [ok("run.earlier", "no earlier run is left unfinished")]
 
