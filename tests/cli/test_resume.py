@@ -233,7 +233,7 @@ def test_of_several_unfinished_runs_one_must_be_named(project: Project) -> None:
     journal(project, started("other-01XYZ"), slug="other-01XYZ")
     done = project.run("resume")
     assert done.returncode == 2
-    assert "choose one with --mission" in done.stderr
+    assert "choose the run to resume with --mission" in done.stderr
     assert f"{SLUG}  began 2026-01-02 03:04:05 UTC, ended" in done.stderr
     assert "other-01XYZ  began 2026-01-02 03:04:05 UTC, was cut off" in done.stderr
     assert project.run("resume", "--mission", SLUG).returncode == 0

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 from spec_kitty_orchestrator.app.repository import JOURNALS, journaled, listed
 from spec_kitty_orchestrator.core.policy import Policy
@@ -30,12 +31,22 @@ class KnownRun:
         damage: why the journal cannot be read, None if it can.
     """
 
-    mission: str
     directory: Path
     started: RunStarted | None
     end: RunEnded | RunAborted | None
     owner: Owner | None
     damage: JournalError | None = None
+
+    @classmethod
+    def told_by(cls, directory: Path, lines: Sequence[Line], damage: JournalError | None = None) -> Self:
+        """Make it of the lines of a journal in its directory."""
+        owner = MissionLock(directory, directory.name).holder()
+        return cls(directory, *last_start(lines), owner, damage)
+
+    @property
+    def mission(self) -> str:
+        """The slug."""
+        return self.directory.name
 
     @property
     def aborted(self) -> bool:
@@ -52,12 +63,10 @@ class KnownRun:
 async def known_run(root: Path, mission: str) -> KnownRun:
     """Read what the journal of one mission says about its last start."""
     directory = root / JOURNALS / mission
-    owner = MissionLock(directory, mission).holder()
     try:
-        started, end = last_start(await JsonlJournal(directory, root).read())
+        return KnownRun.told_by(directory, await JsonlJournal(directory, root).read())
     except JournalError as damage:
-        return KnownRun(mission, directory, None, None, owner, damage)
-    return KnownRun(mission, directory, started, end, owner)
+        return KnownRun.told_by(directory, (), damage)
 
 
 async def known_runs(root: Path) -> list[KnownRun]:
@@ -159,7 +168,7 @@ def describe_run(run: KnownRun) -> str:
     """Describe the state of a run."""
     if run.damage is not None:
         return f"journal damaged: {run.damage}"
-    begun = f"began {_time(run.started.at)}" if run.started else "never began"
+    begun = f"began {when(run.started.at)}" if run.started else "never began"
     if run.owner is not None:
         return f"{begun}, active: process {run.owner.pid} on {run.owner.host}"
     return f"{begun}, {describe_end(run)}"
@@ -169,9 +178,9 @@ def describe_end(run: KnownRun) -> str:
     """Describe how a run that is not active ended."""
     match run.end:
         case RunEnded(at=at, exit_code=code, summary=summary):
-            return f"ended {_time(at)} with exit code {code}: {summary}"
+            return f"ended {when(at)} with exit code {code}: {summary}"
         case RunAborted(at=at):
-            return f"was aborted {_time(at)}"
+            return f"was aborted {when(at)}"
         case None:
             return "was cut off"
 
@@ -207,5 +216,6 @@ def archive_journal(root: Path, mission: str) -> Path | None:
     return journal.rename(journal.with_name(f"journal-{stamp}.jsonl"))
 
 
-def _time(moment: datetime) -> str:
+def when(moment: datetime) -> str:
+    """Write a time for people."""
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

@@ -2,23 +2,21 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from datetime import datetime
 from typing import Annotated
 
 import anyio
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from spec_kitty_orchestrator.app.project import open_project
 from spec_kitty_orchestrator.app.repository import journaled
-from spec_kitty_orchestrator.app.status import MissionStatus, mission_status
+from spec_kitty_orchestrator.app.runs import KnownRun, describe_end, when
+from spec_kitty_orchestrator.app.status import MissionStatus, WorkPackageStatus, mission_status
 from spec_kitty_orchestrator.cli import options
-from spec_kitty_orchestrator.core.describe import clean, note
 from spec_kitty_orchestrator.core.limits import used_up
 from spec_kitty_orchestrator.errors import UsageError
-from spec_kitty_orchestrator.views.console import LANE_STYLES, SteadyConsole, print_json
+from spec_kitty_orchestrator.ports import RunEnded
+from spec_kitty_orchestrator.views.console import SteadyConsole, print_json
+from spec_kitty_orchestrator.views.table import columns, row
 
 
 def status(
@@ -48,66 +46,63 @@ def status(
 
 
 def _show(found: MissionStatus, console: SteadyConsole) -> None:
-    console.tell(_headline(found))
+    console.tell(f"Mission {found.run.mission}: {_run(found.run)}")
     if found.lanes_at is not None:
-        console.tell(f"Lanes as of {_time(found.lanes_at)} UTC; --host asks spec-kitty for those of now.")
-    table = Table(box=None, pad_edge=False)
-    for heading in ("WP", "lane", "phase", "attempt", "agent", "since (UTC)"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("note", overflow="fold")
-    for row in found.work_packages:
-        live = row.attempt
-        table.add_row(
-            Text(row.id, style="bold"),
-            Text(row.lane, style=LANE_STYLES.get(row.lane, "")),
-            Text(row.phase),
-            Text(str(row.attempts or "")),
-            Text(clean(live.agent) if live else ""),
-            Text(_time(live.since) if live and live.since else ""),
-            Text(note(row.note)),
-        )
+        console.tell(f"Lanes as of {when(found.lanes_at)}; --host asks spec-kitty for those of now.")
+    table = columns("since (UTC)", {"overflow": "fold"}, pad_edge=False)
+    for one in found.work_packages:
+        table.add_row(*row(one.wp, f"{one.since:%Y-%m-%d %H:%M:%S}" if one.since else "", one.note))
     console.print(table)
     for agent, until in found.resting.items():
         console.tell(f"{agent} is paused: {used_up(until)}")
-    for row in found.work_packages:
-        logs = row.attempt.directory if row.attempt else row.gate_log
-        if logs:
-            console.tell(f"{row.id} logs: {logs}")
+    for one in found.work_packages:
+        attempt = one.wp.open_attempt
+        if logs := attempt.directory if attempt else one.gate_log:
+            console.tell(f"{one.wp.id} logs: {logs}")
 
 
-def _headline(found: MissionStatus) -> str:
-    owner = found.owner
-    if owner is not None:
-        run = f"a run is active: process {owner.pid} on {owner.host} since {_time(owner.started_at)} UTC"
-    elif found.last_exit is not None:
-        run = f"no run is active; the last one ended with exit code {found.last_exit}"
-    elif found.aborted:
-        run = "no run is active; the last one was aborted"
-    elif found.started:
-        run = "no run is active; the last one was cut off: `resume` continues it"
-    else:
-        run = "it was not run here yet"
-    return f"Mission {found.mission}: {run}"
-
-
-def _time(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%d %H:%M:%S")
+def _run(run: KnownRun) -> str:
+    if run.owner is not None:
+        owner = run.owner
+        return f"a run is active: process {owner.pid} on {owner.host} since {when(owner.started_at)}"
+    if run.started is None:
+        return "it was not run here yet"
+    go_on = "" if run.end else ": `resume` continues it"
+    return f"no run is active; the last one {describe_end(run)}{go_on}"
 
 
 def _document(found: MissionStatus, known: Sequence[str]) -> Mapping[str, object]:
-    owner = found.owner
+    run, owner = found.run, found.run.owner
     return {
-        "mission": found.mission,
+        "mission": run.mission,
         "run": {
             "active": owner is not None,
             "pid": owner.pid if owner else None,
             "host": owner.host if owner else None,
             "since": owner.started_at if owner else None,
-            "last_exit_code": found.last_exit,
-            "aborted": found.aborted,
+            "last_exit_code": run.end.exit_code if isinstance(run.end, RunEnded) else None,
+            "aborted": run.aborted,
         },
         "lanes_at": found.lanes_at,
-        "work_packages": [asdict(row) for row in found.work_packages],
+        "work_packages": [_work_package(one) for one in found.work_packages],
         "agents_resting": found.resting,
         "missions_run_here": known,
+    }
+
+
+def _work_package(one: WorkPackageStatus) -> Mapping[str, object]:
+    wp, attempt = one.wp, one.wp.open_attempt
+    told = ("id", "number", "role", "agent", "directory")
+    return {
+        "id": wp.id,
+        "lane": wp.lane,
+        "dependencies": wp.dependencies,
+        "phase": wp.phase,
+        "attempts": len(wp.attempts),
+        "rejections": len(wp.review.rejected),
+        "note": one.note,
+        "attempt": {name: getattr(attempt, name) for name in told} | {"since": one.since}
+        if attempt
+        else None,
+        "gate_log": one.gate_log,
     }

@@ -4,7 +4,6 @@ import json
 import os
 import select
 from collections import deque
-from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from threading import Condition, Thread
@@ -15,7 +14,6 @@ from rich.console import Console
 from rich.text import Text
 
 from spec_kitty_orchestrator.core.describe import clean
-from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
 
 LONGEST_LINE = 4000
@@ -23,17 +21,6 @@ LONGEST_LINE = 4000
 
 WIDTH_OF_FILES = 200
 """Width of tables in columns when no terminal defines it."""
-
-LANE_STYLES: Mapping[Lane, str] = {
-    Lane.DONE: "green",
-    Lane.APPROVED: "green",
-    Lane.IN_REVIEW: "cyan",
-    Lane.FOR_REVIEW: "cyan",
-    Lane.IN_PROGRESS: "yellow",
-    Lane.CLAIMED: "yellow",
-    Lane.BLOCKED: "red",
-    Lane.CANCELED: "red",
-}
 
 
 class SteadyConsole(Console):

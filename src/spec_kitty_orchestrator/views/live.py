@@ -4,7 +4,7 @@ Drawing costs CPU time that agents need: events only mark the table as stale, an
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 
@@ -14,17 +14,19 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from spec_kitty_orchestrator.core.describe import clean, describe, duration, note
+from spec_kitty_orchestrator.core.describe import clean, describe, duration
 from spec_kitty_orchestrator.core.model import MissionState, Phase
 from spec_kitty_orchestrator.core.run_events import Waiting
 from spec_kitty_orchestrator.core.run_state import RunState
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.ports import Entry
-from spec_kitty_orchestrator.views.console import LANE_STYLES
+from spec_kitty_orchestrator.views.table import columns, row
 
 SHORTEST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 3.0
 """How often elapsed times are updated when nothing happens: drawing takes milliseconds, over many hours."""
+
+RESTING = (Phase.WAITING, Phase.FINISHED)
 
 
 class LiveView:
@@ -83,51 +85,30 @@ class LiveView:
         """Build the table as it stands."""
         complete = sum(wp.lane.complete for wp in self._rows.values())
         spent = duration(self._clock() - self._started)
-        table = Table(
-            title=Text(f"{self._mission}: {complete} of {len(self._rows)} approved or done, {spent}"),
-            title_justify="left",
-            expand=True,
-            box=None,
-        )
-        for heading in ("WP", "lane", "phase", "attempt", "agent", "for"):
-            table.add_column(heading, no_wrap=True)
-        table.add_column("note", ratio=1, no_wrap=True, overflow="ellipsis")
+        title = Text(f"{self._mission}: {complete} of {len(self._rows)} approved or done, {spent}")
+        last = {"ratio": 1, "no_wrap": True, "overflow": "ellipsis"}
+        table = columns("for", last, title=title, title_justify="left", expand=True)
         rows = sorted(self._rows.values(), key=_importance)
         most = max(self._console.height - 4, 4)
         # The last line summarizes the rows that do not fit.
         shown = rows if len(rows) <= most else rows[: most - 1]
         for wp in shown:
-            table.add_row(*self._row(wp))
-        if len(shown) < len(rows):
-            table.add_row(Text(f"+{len(rows) - len(shown)}", style="bold"), *_counted(rows[len(shown) :]))
+            at_work = wp.id in self._since and wp.phase not in RESTING
+            time = duration(self._clock() - self._since[wp.id]) if at_work else ""
+            table.add_row(*row(wp, time, wp.turn.waits or wp.note))
+        if left := rows[len(shown) :]:
+            counts = Counter(str(wp.lane) for wp in left)
+            lanes = ", ".join(f"{number} {lane}" for lane, number in counts.items())
+            table.add_row(Text(f"+{len(left)}", style="bold"), *[""] * 5, lanes)
         return table
-
-    def _row(self, wp: WorkPackage) -> tuple[Text, ...]:
-        attempt = wp.open_attempt
-        since = self._since.get(wp.id)
-        running = since is not None and wp.phase not in (Phase.WAITING, Phase.FINISHED)
-        return (
-            Text(wp.id, style="bold"),
-            Text(wp.lane, style=LANE_STYLES.get(wp.lane, "")),
-            Text(wp.phase),
-            Text(str(len(wp.attempts) or "")),
-            Text(clean(attempt.agent) if attempt else ""),
-            Text(duration(self._clock() - since) if running and since is not None else ""),
-            Text(note(wp.turn.waits or wp.note)),
-        )
 
 
 def _importance(wp: WorkPackage) -> tuple[int, str]:
     """Order rows: agents at work, others in progress, failed ones, waiting ones, complete ones."""
     if wp.open_attempt is not None:
         return 0, wp.id
-    if wp.phase not in (Phase.WAITING, Phase.FINISHED):
+    if wp.phase not in RESTING:
         return 1, wp.id
     if wp.phase is Phase.FINISHED and not wp.lane.complete:
         return 2, wp.id
     return (4 if wp.lane.complete else 3), wp.id
-
-
-def _counted(rows: Sequence[WorkPackage]) -> tuple[Text, ...]:
-    counts = Counter(str(wp.lane) for wp in rows)
-    return (*[Text("")] * 5, Text(", ".join(f"{number} {lane}" for lane, number in counts.items())))

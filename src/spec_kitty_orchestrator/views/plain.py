@@ -18,14 +18,10 @@ from spec_kitty_orchestrator.ports import Entry
 HEARTBEAT_S = 60.0
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class PlainView:
     """An observer that prints lines with the time in UTC and the work package."""
 
-    def __init__(self, console: Console, now: Callable[[], datetime] = _now) -> None:
+    def __init__(self, console: Console, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._console = console
         self._now = now
         self._at_work: dict[str, tuple[str, datetime]] = {}
