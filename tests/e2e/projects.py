@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import psutil
+from tests.cli.working import default_signals
 
 from spec_kitty_orchestrator.machine.process import MARKER
 from spec_kitty_orchestrator.testing.missions import MissionSpec, WorkPackageSpec
@@ -202,7 +203,14 @@ class Run:
 
     def __init__(self, argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
-            argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            argv,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            # A run heeds no signal that whoever runs the tests ignores, as `nohup` and `&` do.
+            preexec_fn=default_signals,
         )
         self.pid = self._process.pid
         self.heard = ""

@@ -17,7 +17,7 @@ from pathlib import Path
 from spec_kitty_orchestrator.host import merge_driver, zygote
 from spec_kitty_orchestrator.host.console_script import PROBE_ARGV, ConsoleScript
 from spec_kitty_orchestrator.host.locate import HOST_NAME
-from spec_kitty_orchestrator.machine.child import Reply, run_now
+from spec_kitty_orchestrator.machine.child import KILL_S, Reply, run_now
 
 START_LIMIT_S = 120.0
 """How long it may take to import the host: some seconds, a minute on a machine that is busy."""
@@ -131,7 +131,8 @@ class WarmProcess:
             self._process.wait(wait_s)
         except subprocess.TimeoutExpired:
             self.kill()
-            self._process.wait()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(KILL_S)
         assert self._process.stdout is not None
         self._process.stdout.close()
         shutil.rmtree(self._folder, ignore_errors=True)
