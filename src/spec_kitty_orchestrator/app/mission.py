@@ -10,8 +10,8 @@ import anyio
 from anyio import to_thread
 
 from spec_kitty_orchestrator.app.build import build_host
-from spec_kitty_orchestrator.app.checks import Finding, error, line, stop_at
-from spec_kitty_orchestrator.app.checks.agents import dependent_reviews, find_problems, uncounted_costs
+from spec_kitty_orchestrator.app.checks import Finding, Level, error, errors, line, stop_at
+from spec_kitty_orchestrator.app.checks.agents import preflight
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import (
     branch_of,
@@ -106,9 +106,8 @@ async def open_mission(
     Raises:
         OrchestratorError: everything that prevents the run, as one error.
     """
-    problems = find_problems(project, agents)
-    for reason in uncounted_costs(project):
-        say(reason)
+    found = preflight(project, agents)
+    problems = errors(found)
     try:
         host = build_host(project, say, note_call)
     except OrchestratorError as failure:
@@ -121,8 +120,9 @@ async def open_mission(
         async with locked_mission(project, host, read, before) as state:
             for told in await _about_earlier_run(project.root, state.slug, fresh=fresh):
                 say(told)
-            for warning in dependent_reviews(project):
-                say(f"warning: {warning}")
+            for one in found:
+                if one.level is Level.WARNING:
+                    say(f"warning: {one.text}")
             yield host, state
 
 

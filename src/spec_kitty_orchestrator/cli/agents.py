@@ -1,7 +1,9 @@
 """`agents`: lists the available agents, and checks that one keeps the contract of agents."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from typing import Annotated
 
 import anyio
@@ -9,11 +11,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from spec_kitty_orchestrator.app.agent_check import CheckedAgent, check_agent
-from spec_kitty_orchestrator.app.agent_list import ListedAgent, list_agents
-from spec_kitty_orchestrator.app.checks import Finding, Level
-from spec_kitty_orchestrator.app.checks.agent_programs import LoginState
-from spec_kitty_orchestrator.app.checks.agents import correction
+from spec_kitty_orchestrator.app.agents import CheckedAgent, ListedAgent, list_agents, try_agent
+from spec_kitty_orchestrator.app.checks import Level
 from spec_kitty_orchestrator.cli.findings import document, show
 from spec_kitty_orchestrator.cli.options import Json, RepoRoot, project_folder
 from spec_kitty_orchestrator.core.describe import clean
@@ -21,8 +20,6 @@ from spec_kitty_orchestrator.errors import PreflightError
 from spec_kitty_orchestrator.views.console import SteadyConsole, print_json
 
 agents = typer.Typer(add_completion=False, rich_markup_mode=None)
-
-_LOGINS = {LoginState.YES: "yes", LoginState.NO: "no", LoginState.UNKNOWN: "unknown"}
 
 
 @agents.callback(invoke_without_command=True)
@@ -38,70 +35,50 @@ def overview(
     """
     if context.invoked_subcommand is not None:
         return
-    found = anyio.run(lambda: list_agents(project_folder(repo_root), os.environ, anywhere=repo_root is None))
-    listed, broken, redactor = found.agents, found.broken, found.redactor
+    look = partial(list_agents, project_folder(repo_root), os.environ, anywhere=repo_root is None)
+    listed, broken, redactor = anyio.run(look)
     if as_json:
         plugins = {"unusable_plugins": [document(one) for one in broken]} if broken else {}
         print_json({"agents": [_document(one) for one in listed], **plugins}, redactor)
         return
     console = SteadyConsole(redactor=redactor)
-    console.print(_overview(listed))
-    console.print()
-    console.print(_permissions(listed))
-    absent = [one for one in listed if one.installed.path is None]
-    if absent:
-        console.print("\nNot installed")
-        for one in absent:
-            how = one.agent.install or correction(one.name, one.agent)
-            console.tell(f"  {one.name}: {how}")
-    wrong = [*broken, *(found for one in listed for found in one.findings if _is_wrong(found))]
-    if wrong:
+    for headings, rows in (_OVERVIEW, map(_overview, listed)), (_PERMISSIONS, _permissions(listed)):
+        table = Table(box=None, pad_edge=False)
+        for heading in headings:
+            table.add_column(heading, overflow="fold")
+        for name, *cells in rows:
+            table.add_row(Text(name, style="bold"), *(Text(clean(cell, 300)) for cell in cells))
+        console.print(table)
         console.print()
-        show(wrong, console)
+    findings = [found for one in listed for found in one.findings]
+    absent = [found for found in findings if found.id == "agent.installed"]
+    if absent:
+        console.print("Not installed")
+        for found in absent:
+            console.tell(f"  {found.about}: {found.fix or found.text}")
+        console.print()
+    show([*broken, *(one for one in findings if one.level is not Level.OK and one not in absent)], console)
 
 
-def _is_wrong(found: Finding) -> bool:
-    """Return whether a finding is worth showing; an agent that is not installed is no fault."""
-    return found.level is not Level.OK and found.id != "agent.installed"
+_OVERVIEW = ("agent", "version", "cost", "session", "logged in", "program")
+_PERMISSIONS = ("agent", "role", "sandbox", "network", "approval")
 
 
-def _overview(listed: Sequence[ListedAgent]) -> Table:
-    table = _table("agent", "version", "cost", "session", "logged in", "program")
-    for one in listed:
-        found, spec = one.installed, one.agent
-        there = found.path is not None
-        cost = "told, limited" if spec.caps_cost else "told"
-        table.add_row(
-            Text(one.name, style="bold"),
-            Text(clean(found.version, 40) or ("unknown" if spec.versions else "-"))
-            if there
-            else Text("not installed", style="red"),
-            Text(cost if spec.reports_cost else "not told"),
-            Text("resumed" if spec.resumes else "new each time"),
-            Text(_LOGINS[found.login] if there else "-"),
-            Text(clean(found.path or found.program, 300)),
-        )
-    return table
+def _overview(one: ListedAgent) -> Sequence[str]:
+    found, agent = one.installed, one.agent
+    cost = ("told, limited" if agent.caps_cost else "told") if agent.reports_cost else "not told"
+    session = "resumed" if agent.resumes else "new each time"
+    if found.path is None:
+        return one.name, "not installed", cost, session, "-", found.program
+    version = clean(found.version, 40) or ("unknown" if agent.versions else "-")
+    return one.name, version, cost, session, found.login, found.path
 
 
-def _permissions(listed: Sequence[ListedAgent]) -> Table:
-    table = _table("agent", "role", "sandbox", "network", "approval")
+def _permissions(listed: Sequence[ListedAgent]) -> Iterator[Sequence[str]]:
     for one in listed:
         for number, (role, policy) in enumerate(one.policies.items()):
-            table.add_row(
-                Text("" if number else one.name, style="bold"),
-                Text(role.value),
-                *(Text(clean(each)) for each in (policy.sandbox_mode, policy.network_mode)),
-                Text(clean(policy.approval_mode)),
-            )
-    return table
-
-
-def _table(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    return table
+            modes = (policy.sandbox_mode, policy.network_mode, policy.approval_mode)
+            yield "" if number else one.name, role.value, *modes
 
 
 def _document(one: ListedAgent) -> Mapping[str, object]:
@@ -126,7 +103,7 @@ def _document(one: ListedAgent) -> Mapping[str, object]:
         "reports_cost": spec.reports_cost,
         "caps_cost": spec.caps_cost,
         "resumes": spec.resumes,
-        "logged_in": found.login.value if found.path else None,
+        "logged_in": found.login if found.path else None,
         "logged_in_by": found.login_by or None,
         "findings": [document(each) for each in one.findings],
     }
@@ -155,16 +132,13 @@ def check(
     before = context.parent.params if context.parent else {}
     repo_root, as_json = repo_root or before.get("repo_root"), as_json or before.get("as_json", False)
 
-    async def look() -> CheckedAgent:
-        start = project_folder(repo_root)
-        return await check_agent(start, os.environ, agent, anywhere=repo_root is None, trial=trial)
-
-    found = anyio.run(look)
-    redactor = found.redactor
+    place, anywhere = project_folder(repo_root), repo_root is None
+    found = anyio.run(partial(try_agent, place, os.environ, agent, anywhere=anywhere, trial=trial))
     if as_json:
-        print_json(_check_document(found), redactor)
+        print_json(_check_document(agent, found), found.redactor)
     else:
-        _show_check(found, SteadyConsole(redactor=redactor), trial=trial)
+        console = SteadyConsole(redactor=found.redactor)
+        _show_check(found, console, trial=trial)
     if not found.ok:
         raise typer.Exit(PreflightError.exit_code)
 
@@ -181,11 +155,11 @@ def _show_check(found: CheckedAgent, console: SteadyConsole, *, trial: bool) -> 
         console.tell("It was not run; --run tries it on a harmless task, which can cost money")
 
 
-def _check_document(found: CheckedAgent) -> dict[str, object]:
+def _check_document(name: str, found: CheckedAgent) -> Mapping[str, object]:
     return {
-        "agent": found.name,
+        "agent": name,
         "ok": found.ok,
         "tried": found.tried,
         "kept": str(found.kept) if found.kept else None,
-        "checks": [{"name": one.name, "ok": one.ok, "text": one.text} for one in found.checks],
+        "checks": [asdict(one) for one in found.checks],
     }

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from time import monotonic
 from typing import Annotated
 
 import anyio
@@ -9,7 +10,7 @@ import typer
 
 from spec_kitty_orchestrator.app.build import VERSION
 from spec_kitty_orchestrator.app.checks import Level
-from spec_kitty_orchestrator.app.doctor import Diagnosis, diagnose
+from spec_kitty_orchestrator.app.doctor import diagnose
 from spec_kitty_orchestrator.cli import findings
 from spec_kitty_orchestrator.cli.options import (
     Gate,
@@ -21,6 +22,7 @@ from spec_kitty_orchestrator.cli.options import (
     project_folder,
 )
 from spec_kitty_orchestrator.core.describe import count
+from spec_kitty_orchestrator.errors import PreflightError
 from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
 from spec_kitty_orchestrator.views.console import SteadyConsole, print_json
 
@@ -37,31 +39,26 @@ def doctor(
 
     Nothing is spent either. The exit code is 5 if a run would fail.
     """
+    began = monotonic()
     flags = {"impl_agents": impl_agent, "review_agents": review_agent, "gate": gate or None}
     found = anyio.run(diagnose, project_folder(repo_root), os.environ, flags, mission)
+    levels = Counter(one.level for one in found.findings)
+    code = PreflightError.exit_code if levels[Level.ERROR] else 0
     redactor = found.project.redactor if found.project else Redactor(secret_values(os.environ))
     if as_json:
-        print_json(_document(found), redactor)
+        document = {
+            "version": VERSION,
+            "repository": str(found.project.root) if found.project else None,
+            "mission": found.mission,
+            "exit_code": code,
+            "seconds": round(monotonic() - began, 3),
+            "findings": [findings.document(one) for one in found.findings],
+        }
+        print_json(document, redactor)
     else:
         console = SteadyConsole(redactor=redactor)
         findings.show(found.findings, console)
-        console.tell(_summary(found))
-    raise typer.Exit(found.exit_code)
-
-
-def _summary(found: Diagnosis) -> str:
-    levels = Counter(one.level for one in found.findings)
-    counted = f"{count(levels[Level.ERROR], 'error')}, {count(levels[Level.WARNING], 'warning')}"
-    verdict = "a run would fail" if found.exit_code else "nothing stands in the way of a run"
-    return f"{counted}: {verdict}. Nothing was changed."
-
-
-def _document(found: Diagnosis) -> dict[str, object]:
-    return {
-        "version": VERSION,
-        "repository": str(found.root) if found.root else None,
-        "mission": found.mission,
-        "exit_code": found.exit_code,
-        "seconds": round(found.seconds, 3),
-        "findings": [findings.document(one) for one in found.findings],
-    }
+        counted = f"{count(levels[Level.ERROR], 'error')}, {count(levels[Level.WARNING], 'warning')}"
+        verdict = "a run would fail" if code else "nothing stands in the way of a run"
+        console.tell(f"{counted}: {verdict}. Nothing was changed.")
+    raise typer.Exit(code)

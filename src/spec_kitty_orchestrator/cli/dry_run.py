@@ -1,17 +1,19 @@
 """Makes and shows the plan of a dry run; commands can be pasted into a shell."""
 
 import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from spec_kitty_orchestrator.app.build import build_host
-from spec_kitty_orchestrator.app.checks import stop_at
-from spec_kitty_orchestrator.app.checks.agent_programs import find_installed
-from spec_kitty_orchestrator.app.checks.agents import find_problems, untried_versions
-from spec_kitty_orchestrator.app.checks.mission import check_free
+from spec_kitty_orchestrator.app.checks import Level, errors, stop_at
+from spec_kitty_orchestrator.app.checks.agents import find_installed, preflight, selected, why_refused
+from spec_kitty_orchestrator.app.checks.mission import check_lock
 from spec_kitty_orchestrator.app.mission import read_mission
-from spec_kitty_orchestrator.app.plan import Plan, PlannedRole, PlannedWorkPackage, make_plan
+from spec_kitty_orchestrator.app.plan import PlannedWorkPackage, cyclic, plan_work_packages
 from spec_kitty_orchestrator.cli.running import Work
 from spec_kitty_orchestrator.core.describe import count, duration
-from spec_kitty_orchestrator.core.policy import Gate
+from spec_kitty_orchestrator.core.model import MissionState, Role
+from spec_kitty_orchestrator.core.scheduler import critical_path, waves
 from spec_kitty_orchestrator.errors import OrchestratorError
 from spec_kitty_orchestrator.quantities import spelled_size
 from spec_kitty_orchestrator.views.console import SteadyConsole
@@ -19,99 +21,94 @@ from spec_kitty_orchestrator.views.console import SteadyConsole
 
 async def run(work: Work) -> int:
     """Show what a run would do, or everything that would stop it; return the exit code."""
-    problems = find_problems(work.project, work.agents)
+    project = work.project
+    found = preflight(project, work.agents)
+    problems = errors(found)
     try:
-        async with build_host(work.project, work.say) as host:
+        async with build_host(project, work.say) as host:
             await host.check_contract()
-            state = await read_mission(work.project, host, work.mission)
-            problems += check_free(work.project, state.slug)
-            installed = await find_installed(work.agents, work.project.agents, thorough=False)
-            versions = untried_versions(work.agents, installed)
-            plan = await make_plan(work.project, host, work.agents, state, versions)
+            state = await read_mission(project, host, work.mission)
+            problems += errors([check_lock(project, state.slug)])
+            installed = await find_installed(work.agents, project.agents, thorough=False)
+            planned = await plan_work_packages(host, state, project.settings.run.actor)
     except OrchestratorError as error:
         problems.append(error)
     else:
-        show(plan, SteadyConsole(redactor=work.project.redactor))
+        warnings = [one.text for one in found if one.level is Level.WARNING]
+        warnings += [text for one in installed.values() for text in one.untried]
+        console = SteadyConsole(redactor=project.redactor)
+        for line in _lines(work, state, planned, warnings):
+            console.tell(line)
     stop_at(problems)
     return 0
 
 
-def show(plan: Plan, console: SteadyConsole) -> None:
-    """Print the whole plan; the last line says that nothing was changed."""
-    line = console.tell
-    size = count(len(plan.work_packages), "work package")
-    line(f"Mission {plan.mission}: {size}, at most {plan.max_concurrent} at once")
-    for text in _limits(plan):
-        line(text)
-    line()
-    line("Waves (each needs only what stands above it)")
-    for number, wave in enumerate(plan.waves, start=1):
-        line(f"  {number}  {', '.join(wave)}")
-    if plan.cyclic:
-        line(f"  never: {', '.join(plan.cyclic)} depend on each other")
-    line(f"Critical path: {' -> '.join(plan.critical_path)}")
-    line()
-    line("Work packages")
-    for wp in plan.work_packages:
-        for text in _work_package(wp):
-            line(text)
-    line()
-    line("Agents, in the order of fallback")
-    for role in plan.roles:
-        for text in _role(role):
-            line(text)
-    if plan.review_quorum > 1:
-        line(f"  each commit needs {count(plan.review_quorum, 'approval')}")
-    for text in plan.warnings:
-        line(f"  warning: {text}")
-    line()
-    for text in _gates(plan):
-        line(text)
-    line("This was a dry run: nothing was changed.")
-
-
-def _limits(plan: Plan) -> list[str]:
-    lines = [
-        f"  at most {count(most, 'attempt')} of {agent} at once" for agent, most in plan.max_per_agent.items()
-    ]
-    floors = {"memory": plan.min_free_memory, "disk": plan.min_free_disk}
+def _lines(
+    work: Work, state: MissionState, planned: Sequence[PlannedWorkPackage], warnings: Sequence[str]
+) -> Iterator[str]:
+    """Write the whole plan; the last line says that nothing was changed."""
+    run = work.project.settings.run
+    yield f"Mission {state.slug}: {count(len(planned), 'work package')}, at most {run.max_concurrent} at once"
+    for agent, most in work.project.max_per_agent.items():
+        yield f"  at most {count(most, 'attempt')} of {agent} at once"
+    floors = {"memory": run.min_free_memory, "disk": run.min_free_disk}
     kept = [f"{spelled_size(floor)} of {what}" for what, floor in floors.items() if floor]
-    return [*lines, f"  nothing is started with less free than {' or '.join(kept)}"] if kept else lines
+    if kept:
+        yield f"  nothing is started with less free than {' or '.join(kept)}"
+    yield ""
+    yield "Waves (each needs only what stands above it)"
+    for number, wave in enumerate(waves(state.dependencies), start=1):
+        yield f"  {number}  {', '.join(wave)}"
+    if never := cyclic(state):
+        yield f"  never: {', '.join(never)} depend on each other"
+    yield f"Critical path: {' -> '.join(critical_path(state.dependencies))}"
+    yield ""
+    yield "Work packages"
+    for wp in planned:
+        yield from _work_package(wp)
+    yield ""
+    yield "Agents, in the order of fallback"
+    workspace = next((Path(wp.workspace.path) for wp in planned if wp.workspace), work.project.root)
+    for role, names in selected(work.project).items():
+        for name in names:
+            yield from _agent(work, name, role, workspace)
+    if run.needed_approvals > 1:
+        yield f"  each commit needs {count(run.needed_approvals, 'approval')}"
+    for text in warnings:
+        yield f"  warning: {text}"
+    yield ""
+    if gates := work.project.policy.gates:
+        yield "Gates: run on each commit, in its workspace, before a review is paid for"
+        for gate in gates:
+            of_shell = gate.command[:2] == ("/bin/sh", "-c")
+            shown = gate.command[2] if of_shell else shlex.join(gate.command)
+            yield f"  {gate.name}: {shown}, at most {duration(gate.timeout_s)}"
+        yield ""
+    yield "This was a dry run: nothing was changed."
 
 
-def _gates(plan: Plan) -> list[str]:
-    if not plan.gates:
-        return []
-    shown = [f"  {one.name}: {_shown(one)}, at most {duration(one.timeout_s)}" for one in plan.gates]
-    return ["Gates: run on each commit, in its workspace, before a review is paid for", *shown, ""]
-
-
-def _shown(gate: Gate) -> str:
-    return gate.command[2] if gate.command[:2] == ("/bin/sh", "-c") else shlex.join(gate.command)
-
-
-def _work_package(wp: PlannedWorkPackage) -> list[str]:
+def _work_package(wp: PlannedWorkPackage) -> Iterator[str]:
     needs = f", needs {', '.join(wp.dependencies)}" if wp.dependencies else ""
-    lines = [f"  {wp.id}  {wp.lane}{needs}: {wp.fate}"]
-    if wp.workspace is None:
-        return lines
-    shares = f", shared with {', '.join(wp.shares)}: they take turns" if wp.shares else ""
-    lines.append(f"    workspace {wp.workspace.path}{shares}")
-    if wp.workspace.branch:
-        lines.append(f"    branch {wp.workspace.branch} from {wp.workspace.base_ref or 'its base'}")
-    return lines
+    yield f"  {wp.id}  {wp.lane}{needs}: {wp.fate}"
+    if wp.workspace is not None:
+        shares = f", shared with {', '.join(wp.shares)}: they take turns" if wp.shares else ""
+        yield f"    workspace {wp.workspace.path}{shares}"
+        if wp.workspace.branch:
+            yield f"    branch {wp.workspace.branch} from {wp.workspace.base_ref or 'its base'}"
 
 
-def _role(role: PlannedRole) -> list[str]:
-    missing = "" if role.installed else "  NOT INSTALLED"
-    policy = role.policy
-    allowed = f"approval {policy.approval_mode}, sandbox {policy.sandbox_mode}, network {policy.network_mode}"
-    answer = "refused by the host" if role.refused else "acceptable to the host"
-    lines = [
-        f"  {role.role}: {role.agent}{missing}",
-        f"    {shlex.join(role.argv)}{' < prompt.md' if role.prompt == 'stdin' else ''}",
-        f"    policy: {policy.agent_family}, {allowed}: {answer}",
-    ]
-    if role.env:
-        lines.append(f"    environment: {', '.join(role.env)}")
-    return lines + [f"    {reason}" for reason in role.refused]
+def _agent(work: Work, name: str, role: Role, workspace: Path) -> Iterator[str]:
+    """Write an agent's exact command in a role, and the policy that the host is told."""
+    command = work.agents.command(name, role, workspace, "<attempt>", Path("<attempt>"))
+    policy = work.agents.policy(name, role)
+    refused = why_refused(policy)
+    yield f"  {role}: {name}{'' if work.agents.executable(name) else '  NOT INSTALLED'}"
+    yield f"    {shlex.join(command.argv)}{' < prompt.md' if command.prompt == 'stdin' else ''}"
+    yield (
+        f"    policy: {policy.agent_family}, approval {policy.approval_mode}, sandbox {policy.sandbox_mode}, "
+        f"network {policy.network_mode}: {'refused by' if refused else 'acceptable to'} the host"
+    )
+    if command.env:
+        yield f"    environment: {', '.join(sorted(command.env))}"
+    for reason in refused:
+        yield f"    {reason}"

@@ -10,8 +10,7 @@ import anyio
 from anyio import to_thread
 
 from spec_kitty_orchestrator.app.build import build, build_agents, run_log
-from spec_kitty_orchestrator.app.checks.agent_programs import find_installed
-from spec_kitty_orchestrator.app.checks.agents import untried_versions
+from spec_kitty_orchestrator.app.checks.agents import find_installed
 from spec_kitty_orchestrator.app.mission import open_mission
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import mission_files, unsaved
@@ -197,8 +196,8 @@ async def tell_versions(work: Work) -> None:
     for name, found in installed.items():
         work.agents.versions[name] = found.version
         get_logger().info("agent", agent=name, version=found.version, path=found.path)
-    for warning in untried_versions(work.agents, installed):
-        work.say(f"warning: {warning}")
+        for warning in found.untried:
+            work.say(f"warning: {warning}")
 
 
 async def _finalize(work: Work, host: HostClient, result: RunResult) -> tuple[bool, Sequence[str]]:

@@ -4,9 +4,11 @@ Each check exists once: a run raises the errors among its findings, and `doctor`
 """
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from spec_kitty_orchestrator.errors import (
     HostError,
@@ -15,6 +17,8 @@ from spec_kitty_orchestrator.errors import (
     RunActive,
     UsageError,
 )
+
+_SHOWN = 3
 
 
 class Level(StrEnum):
@@ -37,8 +41,8 @@ class Finding:
         kind: the error that a run stops with.
     """
 
-    id: str
     level: Level
+    id: str
     text: str
     fix: str = ""
     about: str = ""
@@ -50,30 +54,30 @@ class Finding:
         return self.kind(self.text)
 
 
-def ok(identity: str, text: str, about: str = "") -> Finding:
-    """Make a finding of something that is as it should be."""
-    return Finding(identity, Level.OK, text, about=about)
-
-
-def warning(identity: str, text: str, fix: str = "", about: str = "") -> Finding:
-    """Make a finding of something that a run survives."""
-    return Finding(identity, Level.WARNING, text, fix, about)
-
-
-def error(
-    identity: str,
-    text: str,
-    fix: str = "",
-    about: str = "",
-    kind: type[OrchestratorError] = PreflightError,
-) -> Finding:
-    """Make a finding of something that would fail a run."""
-    return Finding(identity, Level.ERROR, text, fix, about, kind)
+ok = partial(Finding, Level.OK)
+warning = partial(Finding, Level.WARNING)
+error = partial(Finding, Level.ERROR)
 
 
 def errors(found: Iterable[Finding]) -> list[OrchestratorError]:
     """Return what a run stops with."""
     return [one.error for one in found if one.level is Level.ERROR]
+
+
+@contextmanager
+def noted(
+    told: list[Finding],
+    identity: str,
+    about: str = "",
+    who: str = "the host",
+    fix: Callable[[Exception], str] = lambda _: "",
+) -> Iterator[None]:
+    """Turn what ends the checks in this context, or that `who` takes too long, into one more finding."""
+    try:
+        yield
+    except (OrchestratorError, TimeoutError) as failure:
+        text = str(failure).replace("\n", "; ") or f"{who} did not answer in time"
+        told.append(error(identity, text, fix(failure), about))
 
 
 def line(*words: object) -> str:
@@ -87,14 +91,17 @@ def edit(file: object) -> str:
     return f"${{EDITOR:-vi}} {shlex.quote(str(file))}"
 
 
+def some(names: Sequence[object]) -> str:
+    """List the first few, and count the rest."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(str(name) for name in names[:_SHOWN]) + more
+
+
 def stop_at(problems: Iterable[OrchestratorError]) -> None:
     """Raise all problems as one error with the exit code of the gravest: usage, host, lock, preflight."""
     found = sorted(problems, key=lambda problem: problem.exit_code)
-    if not found:
-        return
     if len(found) == 1:
         raise found[0]
-    kinds: Mapping[int, type[OrchestratorError]] = {
-        kind.exit_code: kind for kind in (UsageError, HostError, RunActive, PreflightError)
-    }
-    raise kinds[found[0].exit_code]("\n".join(str(problem) for problem in found))
+    for kind in (UsageError, HostError, RunActive, PreflightError):
+        if found and kind.exit_code == found[0].exit_code:
+            raise kind("\n".join(str(problem) for problem in found))

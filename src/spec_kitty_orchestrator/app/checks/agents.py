@@ -1,15 +1,24 @@
-"""Whether the selected agents can do their work: their flags and policies, their cost, their CLIs here."""
+"""Whether agents can do their work: their flags and policies, their cost, their CLIs on this machine.
+
+Nothing is spent. What a CLI prints is not trusted: it is read for a version and for nothing else.
+"""
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from string import Template
+from typing import Literal
+
+import anyio
+import anyio.to_thread
 
 from spec_kitty_orchestrator.agents.declared import Declared
-from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings, ListsModels, Login
-from spec_kitty_orchestrator.agents.versions import tried
-from spec_kitty_orchestrator.app.checks import Finding, Level, edit, error, errors, line, ok, warning
-from spec_kitty_orchestrator.app.checks.agent_programs import Installed, LoginState
+from spec_kitty_orchestrator.agents.spec import Agent, ListsModels, Login
+from spec_kitty_orchestrator.agents.versions import read_version, tried
+from spec_kitty_orchestrator.app.checks import Finding, Level, edit, error, line, ok, warning
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.core.host_rules import (
@@ -20,64 +29,70 @@ from spec_kitty_orchestrator.core.host_rules import (
     other_name,
 )
 from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
-from spec_kitty_orchestrator.errors import (
-    ConfigError,
-    OrchestratorError,
-)
+from spec_kitty_orchestrator.errors import ConfigError
 from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
-from spec_kitty_orchestrator.machine.runner import LocalAgents
+from spec_kitty_orchestrator.machine.probe import ask
 
-_OTHERS = "spec-kitty-orchestrator agents"
-"""Lists the other agents."""
-_RUN = re.compile(r"run `([^`]+)`(?! with)")
-_SET = re.compile(r"set ([A-Z][A-Z0-9_]+)")
+MOST_AT_ONCE = 2
+"""CLIs that are asked at once: starting one occupies a core for a second or two."""
+ANSWER_LIMIT_S = 20.0
+"""The slowest one seen needs 2.5 s; a busy machine needs several times that."""
 
-
-def check_agents(project: Project, runner: ConfiguredAgents) -> list[Finding]:
-    """Check the flags, policies, families and costs of the agents that a run may use."""
-    file = project.root / CONFIG_FILE
-    found: list[Finding] = []
-    for name, (_, settings) in project.agents.items():
-        found += [*scenario(name, settings, file), *banned(name, runner, file)]
-    run, budget = project.settings.run, project.budget
-    level = Level.ERROR if run.require_independent_review else Level.WARNING
-    said = "--require-independent-review: " if run.require_independent_review else ""
-    found += [
-        Finding("review.independent", level, f"{said}{one}", _OTHERS) for one in dependent_reviews(project)
-    ]
-    level = Level.ERROR if budget.strict else Level.WARNING
-    said = " (--strict-budget)" if budget.strict else ""
-    found += [Finding("budget.counted", level, f"{one}{said}", _OTHERS) for one in uncounted_costs(project)]
-    for role, names in roles(project).items():
-        for name in names:
-            agent, _ = project.agents[name]
-            if role in agent.roles:
-                found += refused(name, role, runner.policy(name, role), file)
-            else:
-                found.append(_without_role(name, agent, role))
-    return found
+_CANNOT_RUN = (126, 127)
+"""The exit codes of a shell that cannot start a program; other failures may mean an unknown `--version`."""
+LoginState = Literal["yes", "no", "unknown"]
+_WAY_TO_LOG_IN = re.compile(r"run `([^`]+)`(?! with)|set ([A-Z][A-Z0-9_]+)")
 
 
-def roles(project: Project) -> Mapping[Role, tuple[str, ...]]:
+def selected(project: Project) -> Mapping[Role, tuple[str, ...]]:
     """Return the agents of each role, in the order of fallback."""
     run = project.settings.run
     return {Role.IMPLEMENT: run.impl_agents, Role.REVIEW: run.review_agents}
 
 
-def uncounted_costs(project: Project) -> list[str]:
-    """Return a warning for each agent that does not report its cost while there is a cost limit."""
-    if not project.budget.limits_cost:
-        return []
+def preflight(project: Project, runner: ConfiguredAgents) -> list[Finding]:
+    """Check the selected agents before a run: nothing is asked of the host, and no CLI is started."""
+    absent = (missing(name, runner) for name in project.agents if runner.executable(name) is None)
+    return [*check_agents(project, runner), *absent]
+
+
+def check_agents(project: Project, runner: ConfiguredAgents) -> list[Finding]:
+    """Check the flags, policies, families and costs of the agents that a run may use."""
+    found: list[Finding] = []
+    for name, (agent, _) in project.agents.items():
+        roles = [role for role, names in selected(project).items() if name in names]
+        found += check_agent(name, runner, project.root, agent.roles.intersection(roles))
+        has = " and ".join(sorted(agent.roles))
+        found += [
+            error(
+                "agent.roles",
+                f"agent {name} is selected to {role}, but it can only {has}; select another one for that",
+                about=name,
+            )
+            for role in roles
+            if role not in agent.roles
+        ]
+    demands = (
+        ("review.independent", "--require-independent-review", project.policy.independent_review, _dependent),
+        ("budget.counted", "--strict-budget", project.budget.strict, _uncounted),
+    )
+    for identity, option, strict, reasons in demands:
+        make, said = (error, f"{option}: ") if strict else (warning, "")
+        found += [make(identity, said + one, "spec-kitty-orchestrator agents") for one in reasons(project)]
+    return found
+
+
+def _uncounted(project: Project) -> list[str]:
     return [
         f"agent {name} does not report its cost, so the cost limit does not count it; "
         "--max-tokens and --max-duration do"
         for name, (agent, _) in project.agents.items()
-        if not agent.reports_cost
+        if project.budget.limits_cost and not agent.reports_cost
     ]
 
 
-def dependent_reviews(project: Project) -> list[str]:
-    """Return a warning for each implementer without enough independent reviewers."""
+def _dependent(project: Project) -> list[str]:
+    """Name each implementer without enough independent reviewers."""
     run = project.settings.run
     needed = run.needed_approvals if run.require_independent_review else 1
     found = []
@@ -85,25 +100,61 @@ def dependent_reviews(project: Project) -> list[str]:
         family = project.agents[name][0].family
         others = [one for one in run.review_agents if project.agents[one][0].family != family]
         if len(others) < needed:
-            reviewers = ", ".join(run.review_agents)
             short = f"only {len(others)} of the reviewers" if others else "no reviewer"
             found.append(
-                f"{short} ({reviewers}) is of another family than the implementer {name} ({family}): "
-                "its review is not independent"
+                f"{short} ({', '.join(run.review_agents)}) is of another family than the implementer "
+                f"{name} ({family}): its review is not independent"
             )
     return found
 
 
-def policy_problems(policy: PolicyMetadata) -> list[str]:
+def check_agent(name: str, runner: ConfiguredAgents, root: Path, roles: Collection[Role]) -> list[Finding]:
+    """Check one agent's scenario, the words of its command, and its policies in some of its roles."""
+    _, settings = runner.agent(name)
+    fix = edit(root / CONFIG_FILE)
+    found = []
+    if settings.scenario is not None and not settings.scenario.is_file():
+        text = f"[agents.{name}] scenario: there is no file {settings.scenario}"
+        found.append(error("agent.scenario", text, fix, name, ConfigError))
+    found += [
+        error("agent.extra_args", f"[agents.{name}] {text}; remove it", fix, name)
+        for text in _banned(name, runner)
+    ]
+    found += [
+        error("agent.policy", f"agent {name}, role {role}: {reason}", fix, name)
+        for role in sorted(roles)
+        for reason in why_refused(runner.policy(name, role))
+    ]
+    return found
+
+
+def _banned(name: str, runner: ConfiguredAgents) -> list[str]:
+    """Find words of a command and of its settings that the host does not allow, under whatever name."""
+    agent, settings = runner.agent(name)
+    # Our own paths can be part of an argument; these two match no rule.
+    commands = [runner.command(name, role, Path("/w"), "attempt", Path("/a")) for role in sorted(agent.roles)]
+    words = {word: "its command" for one in commands for word in one.argv[1:] if not is_path(word)}
+    words |= {value: "env" for value in settings.env.values() if not is_path(value)}
+    words |= dict.fromkeys(settings.extra_args, "extra_args")
+    found = []
+    for word, place in words.items():
+        flag = word.partition("=")[0]
+        if flag.lower() in BANNED_FLAGS:
+            found.append(
+                f"{place}: {flag} is banned by the host: it refuses every policy that declares it, "
+                "and we declare what we use"
+            )
+        elif banned_part(word) or other_name(agent.name, word):
+            found.append(
+                f"{place}: {word} allows what the host's banned flags allow, "
+                "so the policy that we declare would be untrue"
+            )
+    return found
+
+
+def why_refused(policy: PolicyMetadata) -> list[str]:
     """Apply the host's rules for policies, so that a refusal is known before the first claim."""
-    values = {
-        "orchestrator_id": policy.orchestrator_id,
-        "orchestrator_version": policy.orchestrator_version,
-        "agent_family": policy.agent_family,
-        "approval_mode": policy.approval_mode,
-        "sandbox_mode": policy.sandbox_mode,
-        "network_mode": policy.network_mode,
-    }
+    values = {name: value for name, value in asdict(policy).items() if isinstance(value, str)}
     found = [
         f"the host refuses a policy whose {name} contains {forbidden_word(value)!r}: {value!r}"
         for name, value in values.items()
@@ -113,146 +164,161 @@ def policy_problems(policy: PolicyMetadata) -> list[str]:
     return found + [f"the host refuses a policy with {flag}" for flag in policy.dangerous_flags]
 
 
-def refused(name: str, role: Role, policy: PolicyMetadata, file: Path) -> list[Finding]:
-    """Say why the host would refuse the policy of an agent in a role."""
-    return [
-        error("agent.policy", f"agent {name}, role {role}: {reason}", edit(file), name)
-        for reason in policy_problems(policy)
-    ]
-
-
-def scenario(name: str, settings: AgentSettings, file: Path) -> list[Finding]:
-    """Check that the scenario of a scripted agent exists."""
-    if settings.scenario is None or settings.scenario.is_file():
-        return []
-    text = f"[agents.{name}] scenario: there is no file {settings.scenario}"
-    return [error("agent.scenario", text, edit(file), name, ConfigError)]
-
-
-def banned(name: str, runner: ConfiguredAgents, file: Path) -> list[Finding]:
-    """Find arguments from the settings that the host does not allow, under whatever name."""
+def missing(name: str, runner: ConfiguredAgents) -> Finding:
+    """Report that an agent's program is missing."""
     agent, settings = runner.agent(name)
-    # Our own paths can be part of an argument; these two match no rule.
-    workspace, directory = Path("/w"), Path("/a")
-    commands = [runner.command(name, role, workspace, "attempt", directory) for role in sorted(agent.roles)]
-    words = {word: "its command" for one in commands for word in one.argv[1:] if not is_path(word)}
-    words |= {value: "env" for value in settings.env.values() if not is_path(value)}
-    words |= dict.fromkeys(settings.extra_args, "extra_args")
-    found: list[Finding] = []
-    for word, place in words.items():
-        flag = word.partition("=")[0]
-        if flag.lower() in BANNED_FLAGS:
-            text = (
-                f"[agents.{name}] {place}: {flag} is banned by the host: it refuses every policy that "
-                "declares it, and we declare what we use; remove it"
-            )
-        elif banned_part(word) or other_name(agent.name, word):
-            text = (
-                f"[agents.{name}] {place}: {word} allows what the host's banned flags allow, "
-                "so the policy that we declare would be untrue; remove it"
-            )
-        else:
-            continue
-        found.append(error("agent.extra_args", text, edit(file), name))
-    return found
+    program = settings.executable or agent.executable
+    where = "is not an executable file" if os.sep in program else "is not on PATH"
+    how = f"install it ({agent.install})" if agent.install else "install it"
+    key = "correct command" if isinstance(agent, Declared) else "set executable"
+    text = f"agent {name} is not installed: {program} {where}; {how} or {key} in [agents.{name}]"
+    return error("agent.installed", text, agent.install, name)
 
 
-def _without_role(name: str, agent: Agent, role: Role) -> Finding:
-    has = " and ".join(sorted(agent.roles))
-    text = f"agent {name} is selected to {role}, but it can only {has}; select another one for that"
-    return error("agent.roles", text, about=name)
+@dataclass(frozen=True)
+class Installed:
+    """One agent's CLI.
+
+    Attributes:
+        program: the name or path that is looked for.
+        path: where it is, None if it is not installed.
+        findings: what is right and wrong with it.
+        version: "" if it is not known.
+        login: whether it is logged in, as far as that is visible without a request; "yes" if it need not be.
+        login_by: what shows it.
+    """
+
+    program: str
+    path: str | None
+    findings: tuple[Finding, ...]
+    version: str = ""
+    login: LoginState = "unknown"
+    login_by: str = ""
+
+    @property
+    def untried(self) -> list[str]:
+        """Why its version is not known to work."""
+        told = self.findings if self.path else ()
+        return [one.text for one in told if one.id == "agent.version" and one.level is not Level.OK]
 
 
-def untried_versions(runner: ConfiguredAgents, found: Mapping[str, Installed]) -> list[str]:
-    """Warn of each installed agent whose version is not known to work."""
-    warnings = []
-    for name, one in found.items():
-        if one.path is not None:
-            told = _version_finding(name, runner.agent(name)[0], one)
-            warnings += [told.text] if told.level is not Level.OK else []
-    return warnings
+async def find_installed(
+    runner: ConfiguredAgents, names: Iterable[str], *, thorough: bool = True
+) -> Mapping[str, Installed]:
+    """Examine the CLIs of agents, a few at once.
+
+    Args:
+        runner: knows the agents, and the environment that each gets.
+        names: of agents that it knows.
+        thorough: whether it is found out who is logged in, and whether the model of the settings is there.
+    """
+    found: dict[str, Installed] = {}
+    limiter = anyio.CapacityLimiter(MOST_AT_ONCE)
+
+    async def one(name: str) -> None:
+        async with limiter:
+            found[name] = await _look(runner, name, thorough=thorough)
+
+    wanted = list(dict.fromkeys(names))
+    async with anyio.create_task_group() as tasks:
+        for name in wanted:
+            tasks.start_soon(one, name)
+    return {name: found[name] for name in wanted}
 
 
-def check_installed(name: str, agent: Agent, found: Installed) -> list[Finding]:
-    """Report what is right and wrong with an agent's CLI."""
-    if found.path is None:
-        return [missing(name, found.program, agent)]
-    told = [_version_finding(name, agent, found)]
-    if found.broken:
-        return told
-    told.append(_login_finding(name, agent.login, found))
-    if found.model and isinstance(agent, ListsModels):
-        # The project's own settings may add models, and were not read where the CLI was asked.
-        text = f"agent {name}: {found.model}: unless the project's own settings add it, attempts fail"
-        told.append(warning("agent.model", text, line(agent.executable, *agent.models_command), name))
-    return told
+async def _look(runner: ConfiguredAgents, name: str, *, thorough: bool) -> Installed:
+    agent, settings = runner.agent(name)
+    command = runner.command(name, min(agent.roles), Path.cwd(), "version", Path.cwd())
+    env = runner.environment(name, command, "")
+    program = command.argv[0]
+    path = await anyio.to_thread.run_sync(runner.locate, program, env)
+    if path is None:
+        return Installed(program, None, (missing(name, runner),))
+    version, told = await _version(name, agent, path, env)
+    if not thorough or told.level is Level.ERROR:
+        return Installed(program, path, (told,), version)
+    login, by = await _login(agent.login, path, env)
+    findings: tuple[Finding, ...] = (told, _login_finding(name, agent.login, login, by))
+    if settings.model and isinstance(agent, ListsModels):
+        listing = (agent.executable, *agent.models_command)
+        findings += await _model(name, settings.model, listing, path, env)
+    return Installed(program, path, findings, version, login, by)
 
 
-def _version_finding(name: str, agent: Agent, found: Installed) -> Finding:
-    if found.trouble:
-        make = error if found.broken else warning
-        return make(
-            "agent.version", f"agent {name}: `{found.path} --version` {found.trouble}", agent.install, name
-        )
-    if found.version and not tried(found.version, agent.versions):
-        text = (
-            f"agent {name}: version {found.version} is of another major than those that were tried "
-            f"({', '.join(agent.versions)}): its arguments or its output may have changed"
-        )
-        return warning("agent.version", text, _older(agent), name)
-    version = f" {found.version}" if found.version else ""
-    return ok("agent.version", f"agent {name}:{version} at {found.path}", name)
-
-
-def _older(agent: Agent) -> str:
+async def _version(name: str, agent: Agent, path: str, env: Mapping[str, str]) -> tuple[str, Finding]:
+    # A program without tried versions is the user's own: it might take the argument for a task.
+    if not agent.versions:
+        return "", ok("agent.version", f"agent {name}: at {path}", about=name)
+    answer = await ask([path, "--version"], env, ANSWER_LIMIT_S)
+    version = read_version(answer.stdout) or read_version(answer.stderr)
+    if not version or answer.exit_code != 0:
+        said = next((one for one in (answer.stderr + answer.stdout).splitlines() if one.strip()), "")
+        ended = f"ended with exit code {answer.exit_code}" if answer.exit_code else "reports no version"
+        text = f"agent {name}: `{path} --version` {answer.failure or f'{ended}: {said[:200]!r}'}"
+        make = warning if answer.started and answer.exit_code not in _CANNOT_RUN else error
+        return version, make("agent.version", text, agent.install, name)
+    if tried(version, agent.versions):
+        return version, ok("agent.version", f"agent {name}: {version} at {path}", about=name)
     package = agent.install.removeprefix("npm install -g ")
     alone = package != agent.install and " " not in package and "@" not in package[1:]
-    return f"{agent.install}@{agent.versions[-1]}" if alone else ""
-
-
-def missing(name: str, executable: str, agent: Agent) -> Finding:
-    """Report that an agent's program is missing."""
-    where = "is not an executable file" if os.sep in executable else "is not on PATH"
-    how = f"install it ({agent.install})" if agent.install else "install it"
-    return error(
-        "agent.installed",
-        f"agent {name} is not installed: {executable} {where}; {how} or {correction(name, agent)}",
-        agent.install,
-        name,
+    text = (
+        f"agent {name}: version {version} is of another major than those that were tried "
+        f"({', '.join(agent.versions)}): its arguments or its output may have changed"
     )
+    older = f"{agent.install}@{agent.versions[-1]}" if alone else ""
+    return version, warning("agent.version", text, older, name)
 
 
-def correction(name: str, agent: Agent) -> str:
-    """Say which setting names the program of an agent."""
-    key = "correct command" if isinstance(agent, Declared) else "set executable"
-    return f"{key} in [agents.{name}]"
+async def _login(login: Login, path: str, env: Mapping[str, str]) -> tuple[LoginState, str]:
+    if login == Login():
+        return "yes", "none is needed"
+    for variable in login.variables:
+        if env.get(variable):
+            return "yes", f"{variable} is set"
+    for name in login.files:
+        file = _expanded(name, env)
+        if file is not None and await anyio.Path(file).exists():
+            return "yes", f"{name} exists"
+    if not login.command:
+        return "unknown", ""
+    shown = " ".join((Path(path).name, *login.command))
+    answer = await ask([path, *login.command], env, ANSWER_LIMIT_S)
+    if answer.exit_code is None:
+        return "unknown", f"`{shown}` {answer.failure}"
+    return ("no" if answer.exit_code else "yes"), f"`{shown}` says so"
 
 
-def _login_finding(name: str, login: Login, found: Installed) -> Finding:
-    if found.login is LoginState.YES:
-        return ok("agent.login", f"agent {name} is logged in: {found.login_by}", name)
-    fix = _way_to_log_in(login.how)
-    if found.login is LoginState.NO:
-        unless = "unless a provider of your own needs none"
-        text = f"agent {name} is not logged in: {found.login_by}; {login.how}, {unless}"
-    else:
-        seen = f" ({found.login_by})" if found.login_by else ""
+def _expanded(name: str, env: Mapping[str, str]) -> str | None:
+    """Expand the path of a file; return None if a variable in it is not set."""
+    known = {variable: value for variable, value in env.items() if value}
+    # Without a home there are no files in it either.
+    with suppress(RuntimeError):
+        known.setdefault("HOME", str(Path.home()))
+    try:
+        return Template(re.sub(r"^~(?=/)", "$HOME", name)).substitute(known)
+    except (KeyError, ValueError):
+        return None
+
+
+def _login_finding(name: str, login: Login, state: LoginState, by: str) -> Finding:
+    if state == "yes":
+        return ok("agent.login", f"agent {name} is logged in: {by}", about=name)
+    way = _WAY_TO_LOG_IN.match(login.how)
+    fix = (way[1] or f"export {way[2]}='…'") if way else ""
+    text = f"agent {name} is not logged in: {by}; {login.how}, unless a provider of your own needs none"
+    if state == "unknown":
+        seen = f" ({by})" if by else ""
         text = f"agent {name}: nothing shows that it is logged in{seen}; if it is not, {login.how}"
     return warning("agent.login", text, fix, name)
 
 
-def _way_to_log_in(how: str) -> str:
-    """Return the command that `Login.how` begins with."""
-    run, variable = _RUN.match(how), _SET.match(how)
-    if run:
-        return run[1]
-    return f"export {variable[1]}='…'" if variable else ""
-
-
-def find_problems(project: Project, runner: LocalAgents) -> list[OrchestratorError]:
-    """Check agents and policies without asking the host."""
-    found = check_agents(project, runner)
-    for name, (agent, settings) in project.agents.items():
-        if runner.executable(name) is None:
-            found.append(missing(name, settings.executable or agent.executable, agent))
-    return errors(found)
+async def _model(
+    name: str, model: str, listing: tuple[str, ...], path: str, env: Mapping[str, str]
+) -> tuple[Finding, ...]:
+    answer = await ask([path, *listing[1:]], env, ANSWER_LIMIT_S)
+    if answer.exit_code != 0 or model in answer.stdout.split():
+        return ()
+    fix = line(*listing)
+    # The project's own settings may add models, and were not read where the CLI was asked.
+    text = f"`{fix}` does not list its model {model}: unless the project's own settings add it, attempts fail"
+    return (warning("agent.model", f"agent {name}: {text}", fix, name),)

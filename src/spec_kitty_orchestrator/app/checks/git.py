@@ -6,10 +6,9 @@ from pathlib import Path
 
 import anyio
 
-from spec_kitty_orchestrator.app.checks import Finding, error, line, ok, warning
+from spec_kitty_orchestrator.app.checks import Finding, error, line, noted, ok, some, warning
 from spec_kitty_orchestrator.app.plan import PlannedWorkPackage
 from spec_kitty_orchestrator.core.model import Lane
-from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.commit import why_not_signed
 from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.machine.worktree import is_worktree
@@ -17,23 +16,14 @@ from spec_kitty_orchestrator.machine.worktree import is_worktree
 OLDEST_GIT = (2, 31)
 """The first with `rev-parse --path-format`, which distinguishes worktrees from the primary checkout."""
 GIT_LIMIT_S = 60.0
-_SHOWN = 3
-_UNDER_WAY = {"merge": "merge", "rebase": "rebase", "cherry-pick": "cherry-pick", "revert": "revert"}
 
 
 async def check_repository(root: Path) -> list[Finding]:
     """Check git itself and the primary checkout."""
-    git = Git(root)
-    checks = (_version, _identity, _signature, _operation, _lock, _stale_worktrees, _remote_head)
     found: list[Finding] = []
-    for check in checks:
-        try:
-            with anyio.fail_after(GIT_LIMIT_S):
-                found += await check(git)
-        except WorkspaceError as failure:
-            found.append(error("git.works", str(failure).replace("\n", "; "), kind=WorkspaceError))
-        except TimeoutError:
-            found.append(error("git.works", f"git did not answer within {GIT_LIMIT_S:g} s in {root}"))
+    for check in (_version, _identity, _signature, _operation, _lock, _stale_worktrees, _remote_head):
+        with noted(found, "git.works", who=f"git in {root}"), anyio.fail_after(GIT_LIMIT_S):
+            found += await check(Git(root))
     return found
 
 
@@ -52,9 +42,8 @@ async def _identity(git: Git) -> list[Finding]:
         if (await git.ask("var", variable)).rc != 0:
             settings = (("user.name", "Your Name"), ("user.email", "you@example.com"))
             fix = " && ".join(line("git", "-C", git.path, "config", *pair) for pair in settings)
-            return [
-                error("git.identity", "git does not know who commits, so the host cannot commit either", fix)
-            ]
+            text = "git does not know who commits, so the host cannot commit either"
+            return [error("git.identity", text, fix)]
     return [ok("git.identity", "git knows who commits")]
 
 
@@ -63,8 +52,7 @@ async def _signature(git: Git) -> list[Finding]:
     if not reason:
         return []
     text = f"git cannot sign commits while nobody is asked for a passphrase: {reason}; unlock the key, or:"
-    fix = line("git", "-C", git.path, "config", "commit.gpgsign", "false")
-    return [error("git.signature", text, fix)]
+    return [error("git.signature", text, line("git", "-C", git.path, "config", "commit.gpgsign", "false"))]
 
 
 async def _operation(git: Git) -> list[Finding]:
@@ -84,16 +72,12 @@ async def _lock(git: Git) -> list[Finding]:
 
 
 async def _stale_worktrees(git: Git) -> list[Finding]:
-    listed = (await git.run("worktree", "list", "--porcelain")).text
-    stale, at = [], ""
-    for one in listed.split("\n"):
-        word, _, rest = one.partition(" ")
-        at = rest if word == "worktree" else at
-        if word == "prunable":
-            stale.append(at)
+    listed = (await git.run("worktree", "list", "--porcelain")).text.split("\n\n")
+    gone = [one.splitlines()[0] for one in listed if "\nprunable" in one]
+    stale = [one.removeprefix("worktree ") for one in gone]
     if not stale:
         return [ok("git.worktrees", "every worktree that git knows is there")]
-    text = f"git knows worktrees whose folders are gone: {_some(stale)}"
+    text = f"git knows worktrees whose folders are gone: {some(stale)}"
     return [warning("git.worktrees", text, line("git", "-C", git.path, "worktree", "prune"))]
 
 
@@ -102,13 +86,9 @@ async def _remote_head(git: Git) -> list[Finding]:
     head = await git.ask("rev-parse", "--quiet", "--verify", "refs/remotes/origin/HEAD")
     if remote.rc != 0 or head.rc == 0:
         return []
-    return [
-        warning(
-            "git.remote_head",
-            "git does not know the default branch of origin, so the host asks the network at each change",
-            line("git", "-C", git.path, "remote", "set-head", "origin", "--auto"),
-        )
-    ]
+    text = "git does not know the default branch of origin, so the host asks the network at each change"
+    fix = line("git", "-C", git.path, "remote", "set-head", "origin", "--auto")
+    return [warning("git.remote_head", text, fix)]
 
 
 async def check_worktrees(planned: Iterable[PlannedWorkPackage], begun: Collection[str]) -> list[Finding]:
@@ -124,13 +104,8 @@ async def check_worktrees(planned: Iterable[PlannedWorkPackage], begun: Collecti
             by_path.setdefault(wp.workspace.path, []).append(wp)
     found: list[Finding] = []
     for path, wps in by_path.items():
-        try:
-            with anyio.fail_after(GIT_LIMIT_S):
-                found += await _worktree(Path(path), wps, begun)
-        except WorkspaceError as failure:
-            found.append(error("worktree.works", str(failure).replace("\n", "; "), about=wps[0].id))
-        except TimeoutError:
-            found.append(error("worktree.works", f"git did not answer within {GIT_LIMIT_S:g} s in {path}"))
+        with noted(found, "worktree.works", wps[0].id, f"git in {path}"), anyio.fail_after(GIT_LIMIT_S):
+            found += await _worktree(Path(path), wps, begun)
     return found or [ok("worktree.clean", "no worktree of the mission stands in the way")]
 
 
@@ -148,11 +123,6 @@ async def _worktree(path: Path, wps: Sequence[PlannedWorkPackage], begun: Collec
         ours = any(wp.id in begun and wp.lane is not Lane.PLANNED for wp in wps)
         make, effect = (warning, "goes into the next commit") if ours else (error, "keeps the host from it")
         saved = line("git", "-C", path, "stash", "push", "--include-untracked")
-        text = f"the worktree of {about} holds uncommitted work, which {effect}: {_some(changed)} in {path}"
+        text = f"the worktree of {about} holds uncommitted work, which {effect}: {some(changed)} in {path}"
         found.append(make("worktree.clean", text, saved, about))
     return found
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

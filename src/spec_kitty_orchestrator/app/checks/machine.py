@@ -1,12 +1,11 @@
 """Checks of the machine: memory, disk, the programs of gates, the folders of our records."""
 
 import os
-import platform
 from pathlib import Path
 
 from anyio import to_thread
 
-from spec_kitty_orchestrator.app.build import VERSION, build_headroom
+from spec_kitty_orchestrator.app.build import build_headroom
 from spec_kitty_orchestrator.app.checks import Finding, edit, error, line, ok, warning
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import JOURNALS, LOGS
@@ -15,21 +14,16 @@ from spec_kitty_orchestrator.machine.environment import environment
 from spec_kitty_orchestrator.machine.gates import missing_program, of_shell
 
 
-def check_program() -> Finding:
-    """Report our version and that of Python."""
-    return ok("program", f"spec-kitty-orchestrator {VERSION} on Python {platform.python_version()}")
-
-
 async def check_resources(project: Project) -> list[Finding]:
     """Compare free memory and disk with the floors."""
     memory, disk = await build_headroom(project).shortages()
-    found = []
-    if memory:
-        largest = "ps aux | sort -rnk 4 | head"
-        found.append(error("machine.memory", f"{memory}: nothing would be started", largest))
-    if disk:
-        large = line("du", "-sh", "--", project.root / LOGS, project.root / ".worktrees")
-        found.append(error("machine.disk", f"{disk}: nothing would be started", large))
+    large = line("du", "-sh", "--", project.root / LOGS, project.root / ".worktrees")
+    short = {"memory": (memory, "ps aux | sort -rnk 4 | head"), "disk": (disk, large)}
+    found = [
+        error(f"machine.{what}", f"{reason}: nothing would be started", largest)
+        for what, (reason, largest) in short.items()
+        if reason
+    ]
     return found or [ok("machine.resources", "memory and disk have more free than their floors")]
 
 
@@ -42,30 +36,26 @@ def check_records(root: Path) -> list[Finding]:
             text = f"{there} is in the way of our records: it is no folder"
             found.append(error("records.writable", text, line("mv", "--", there, f"{there}.aside")))
         elif not os.access(there, os.W_OK | os.X_OK):
-            found.append(
-                error("records.writable", f"{there} cannot be written", line("chmod", "u+rwx", "--", there))
-            )
+            fix = line("chmod", "u+rwx", "--", there)
+            found.append(error("records.writable", f"{there} cannot be written", fix))
     return found or [ok("records.writable", f"logs can be written below {root / LOGS}")]
 
 
 async def check_gates(project: Project) -> list[Finding]:
     """Check that the program of each gate is there; no gate is run."""
     env = environment({}, "", passed=project.settings.run.pass_env)
-    file = project.root / CONFIG_FILE
     found = []
     for gate in project.policy.gates:
         lacks = await to_thread.run_sync(missing_program, gate.command, project.root, env)
+        make, text = warning, f"{lacks} is not on PATH"
         if lacks is None:
-            found.append(ok("gate.program", f"gate {gate.name}: its program is there", gate.name))
+            make, text = ok, "its program is there"
         elif os.sep in lacks:
             # A work package may create it, or another branch may have it.
-            text = f"gate {gate.name}: there is no executable file {lacks} in this checkout"
-            found.append(warning("gate.program", text, edit(file), gate.name))
-        elif of_shell(gate.command):
+            text = f"there is no executable file {lacks} in this checkout"
+        elif not of_shell(gate.command):
             # Only a shell can tell what a line does without one of its programs.
-            text = f"gate {gate.name}: {lacks} is not on PATH"
-            found.append(warning("gate.program", text, edit(file), gate.name))
-        else:
-            text = f"gate {gate.name}: {lacks} is not on PATH, so each work package would be parked"
-            found.append(error("gate.program", text, edit(file), gate.name))
+            make, text = error, f"{text}, so each work package would be parked"
+        fix = "" if lacks is None else edit(project.root / CONFIG_FILE)
+        found.append(make("gate.program", f"gate {gate.name}: {text}", fix, gate.name))
     return found

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from spec_kitty_orchestrator.app.checks import Finding, edit, error, errors, line, ok, warning
+from spec_kitty_orchestrator.app.checks import Finding, edit, error, line, ok, some, warning
 from spec_kitty_orchestrator.app.mission import finalize_command
 from spec_kitty_orchestrator.app.plan import PlannedWorkPackage, cyclic
 from spec_kitty_orchestrator.app.project import Project
@@ -19,11 +19,7 @@ from spec_kitty_orchestrator.app.repository import (
 )
 from spec_kitty_orchestrator.app.runs import describe_end, known_run, orphans, pids
 from spec_kitty_orchestrator.core.model import Lane, MissionState
-from spec_kitty_orchestrator.errors import (
-    JournalError,
-    OrchestratorError,
-    RunActive,
-)
+from spec_kitty_orchestrator.errors import RunActive
 from spec_kitty_orchestrator.machine.lock import MissionLock
 
 PROGRAM = "spec-kitty-orchestrator"
@@ -62,11 +58,8 @@ def check_saved(root: Path, slug: str) -> list[Finding]:
         return []
     coordination = status_checkout(root, files)
     checkouts = dict.fromkeys(coordination if one.is_relative_to(coordination) else root for one in lost)
-    names = [str(one) for one in lost]
-    text = f"uncommitted changes would be lost in a merge: {', '.join(names[:3])}"
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     fix = " && ".join(line("git", "-C", one, "commit", "--all") for one in checkouts)
-    return [warning("git.clean", text + more, fix)]
+    return [warning("git.clean", f"uncommitted changes would be lost in a merge: {some(lost)}", fix)]
 
 
 def check_dependencies(state: MissionState) -> list[Finding]:
@@ -78,51 +71,37 @@ def check_dependencies(state: MissionState) -> list[Finding]:
     return [error("mission.cycle", text, finalize_command(state.slug))]
 
 
-def check_fates(state: MissionState, planned: Sequence[PlannedWorkPackage]) -> list[Finding]:
+def check_fates(slug: str, planned: Sequence[PlannedWorkPackage]) -> list[Finding]:
     """Name the work packages that a run would leave alone, and those that wait for them."""
-    by_id = {wp.id: wp for wp in planned}
-    open_ones = [wp for wp in planned if not wp.lane.complete]
-    stuck = _stuck(by_id)
+    blockers = _blockers(planned)
     found = []
     for wp in planned:
-        reason = stuck.get(wp.id)
-        if reason is not None:
-            found.append(
-                warning("mission.stuck", f"{wp.id} {reason}", _way_on(state.slug, wp, by_id, stuck), wp.id)
-            )
-    if open_ones and all(wp.id in stuck for wp in open_ones):
-        text = "nothing can be scheduled: every work package that is not done is stuck"
-        found.append(error("mission.stalled", text, line(PROGRAM, "status", "--mission", state.slug)))
-    if not open_ones:
+        if wp.id in blockers:
+            needed = ", ".join(one for one in wp.dependencies if one in blockers)
+            reason = f"is {wp.lane}: {wp.fate}" if wp.left else f"cannot start: it needs {needed}"
+            way_on = _way_on(slug, blockers[wp.id])
+            found.append(warning("mission.stuck", f"{wp.id} {reason}", way_on, wp.id))
+    left_to_do = [wp.id for wp in planned if not wp.lane.complete]
+    if not left_to_do:
         found.append(ok("mission.open", "every work package is approved or done: there is nothing to run"))
-    return found or [ok("mission.open", f"{len(open_ones)} work packages can be worked on")]
+    elif blockers.keys() >= set(left_to_do):
+        text = "nothing can be scheduled: every work package that is not done is stuck"
+        found.append(error("mission.stalled", text, line(PROGRAM, "status", "--mission", slug)))
+    return found or [ok("mission.open", f"{len(left_to_do)} work packages can be worked on")]
 
 
-def _stuck(by_id: Mapping[str, PlannedWorkPackage]) -> Mapping[str, str]:
-    stuck = {wp.id: f"is {wp.lane}: {wp.fate}" for wp in by_id.values() if wp.left}
-    grown = True
-    while grown:
-        grown = False
-        for wp in by_id.values():
-            needed = [one for one in wp.dependencies if one in stuck]
-            if wp.lane is Lane.PLANNED and needed and wp.id not in stuck:
-                stuck[wp.id] = f"cannot start: it needs {', '.join(needed)}"
-                grown = True
-    return stuck
+def _blockers(planned: Sequence[PlannedWorkPackage]) -> Mapping[str, PlannedWorkPackage]:
+    """Return for each stuck work package the one that a person must unblock: itself, or what it waits for."""
+    found = {wp.id: wp for wp in planned if wp.left}
+    for _ in planned:  # no chain of dependencies is longer
+        for wp in planned:
+            needed = [found[one] for one in wp.dependencies if one in found]
+            if needed and wp.lane is Lane.PLANNED:
+                found.setdefault(wp.id, needed[0])
+    return found
 
 
-def _way_on(
-    slug: str, wp: PlannedWorkPackage, by_id: Mapping[str, PlannedWorkPackage], stuck: Mapping[str, str]
-) -> str:
-    """Return the command that unblocks what a stuck work package waits for."""
-    waiting, seen = [wp], {wp.id}
-    while waiting:
-        wp = waiting.pop(0)
-        if wp.left:
-            break
-        needed = [one for one in wp.dependencies if one in stuck and one not in seen]
-        seen.update(needed)
-        waiting += [by_id[one] for one in needed]
+def _way_on(slug: str, wp: PlannedWorkPackage) -> str:
     if wp.lane is Lane.BLOCKED:
         return line(PROGRAM, "retry", wp.id, "--mission", slug)
     # A canceled one stays canceled: the dependencies on it must be changed.
@@ -139,7 +118,7 @@ async def check_earlier_run(root: Path, slug: str) -> list[Finding]:
     if run.damage is not None:
         text = f"the journal of the earlier run is damaged: {run.damage}"
         fix = line(PROGRAM, "orchestrate", "--mission", slug, "--fresh")
-        found.append(error("run.journal", text.replace("\n", "; "), fix, kind=JournalError))
+        found.append(error("run.journal", text.replace("\n", "; "), fix))
     elif run.unfinished and run.owner is None:
         text = f"an earlier run {describe_end(run)}; a run goes on with it, unless it is told `--fresh`"
         found.append(warning("run.earlier", text, line(PROGRAM, "resume", "--mission", slug)))
@@ -149,16 +128,11 @@ async def check_earlier_run(root: Path, slug: str) -> list[Finding]:
     return found or [ok("run.earlier", "no earlier run is left unfinished")]
 
 
-def check_free(project: Project, mission: str) -> list[OrchestratorError]:
-    """Check that nobody holds the mission's lock, without taking it."""
-    return errors([check_lock(project, mission)])
-
-
 def check_lock(project: Project, mission: str) -> Finding:
     """Say who holds the mission's lock, without taking it."""
     owner = MissionLock(project.directory(mission), mission).holder()
     if owner is None:
         return ok("lock", "no other run of the mission is active")
     text = f"another run of {mission} is active: process {owner.pid} on {owner.host}"
-    fix = line("spec-kitty-orchestrator", "abort", "--mission", mission)
+    fix = line(PROGRAM, "abort", "--mission", mission)
     return error("lock", text, fix, kind=RunActive)
