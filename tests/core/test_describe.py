@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spec_kitty_orchestrator.core.describe import LONGEST_LINE, clean, count, describe, duration, tell
+from spec_kitty_orchestrator.core.describe import LONGEST_LINE, clean, count, describe, duration
 from spec_kitty_orchestrator.core.events import (
     NO_REPLY,
     AgentExited,
@@ -39,7 +39,7 @@ from spec_kitty_orchestrator.core.events import (
     WorkspaceFailed,
     WorkspaceResolved,
 )
-from spec_kitty_orchestrator.core.lifecycle import LONGEST_STORY
+from spec_kitty_orchestrator.core.lifecycle import LONGEST_STORY, told
 from spec_kitty_orchestrator.core.model import AgentReport, Evidence, Lane, Outcome, Role, Usage
 from spec_kitty_orchestrator.core.run_events import (
     AgentBack,
@@ -61,7 +61,6 @@ from .builders import (
     HEAD,
     NOON,
     PASSED,
-    RUNNING,
     SPACE,
     attempt,
     drive,
@@ -260,9 +259,9 @@ def test_one_is_not_many() -> None:
 
 
 def test_a_line_of_a_story_begins_with_the_phase_that_the_event_met() -> None:
-    assert tell(drive(RUNNING)[0], Submitted()) == "implementing: handed over for review"
+    assert told(drive((*CLAIMING, Deferred("x")))[0])[-1] == "claiming: gave its slot back: x"
 
 
 def test_a_story_keeps_its_last_lines() -> None:
     wp, _ = drive((*CLAIMING, *[Deferred("x")] * 200))
-    assert wp.story == ("claiming: gave its slot back: x",) * LONGEST_STORY
+    assert told(wp) == ("claiming: gave its slot back: x",) * LONGEST_STORY

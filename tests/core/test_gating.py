@@ -24,7 +24,7 @@ from spec_kitty_orchestrator.core.events import (
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import Evidence, Lane, Phase, Role, gates_told
 from spec_kitty_orchestrator.core.policy import Gate
-from spec_kitty_orchestrator.core.transitions import unproven
+from spec_kitty_orchestrator.core.reviewing import unproven
 from spec_kitty_orchestrator.core.verdict import FeedbackSource
 
 from .builders import (

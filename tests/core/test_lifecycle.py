@@ -479,7 +479,7 @@ def test_a_planning_artifact_is_left_to_a_person(lane: Lane) -> None:
     _, command = drive([Scheduled(lane, replace(SPACE, lane_id=PLANNING_LANE))])
     assert isinstance(command, Finish)
     assert command.result is Result.PARKED
-    assert "by hand" in command.reason
+    assert "yourself" in command.reason
 
 
 def test_a_planning_artifact_that_is_done_is_done() -> None:

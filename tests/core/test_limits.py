@@ -367,7 +367,7 @@ def admitted(
     return admission(state, wp.id, command, event or IMPLEMENTING[-1], NOON)
 
 
-SPENT = replace(IMPLEMENTS, usage=Usage(90, 9, 4.0))
+SPENT = replace(IMPLEMENTS, used=(Usage(90, 9, 4.0),))
 GOES = RunState(POLICY)
 ADMISSIONS: dict[str, tuple[RunState, WorkPackage, Event]] = {
     "an attempt begins": (GOES, IMPLEMENTS, Assigned(Role.IMPLEMENT, "alice")),
@@ -471,7 +471,7 @@ def test_work_is_committed_though_the_run_ends_unless_it_is_stopped(
 
 
 def run_of(budget: Budget, cost: float | None = None, tokens: int = 0, **parts: object) -> RunState:
-    wp = WorkPackage("WP01", usage=Usage(tokens, 0, cost))
+    wp = WorkPackage("WP01", used=(Usage(tokens, 0, cost),))
     return replace(RunState(replace(POLICY, budget=budget), {"WP01": wp}, began_at=NOON), **parts)  # type: ignore[arg-type]
 
 
@@ -523,7 +523,7 @@ def test_input_and_output_count_and_costs_that_nobody_tells_do_not() -> None:
 
 
 def test_an_attempt_may_cost_what_is_left_of_the_smaller_budget() -> None:
-    both, wp = Budget(max_cost_usd=10, max_cost_per_wp_usd=3), WorkPackage("WP01", usage=Usage(0, 0, 1.0))
+    both, wp = Budget(max_cost_usd=10, max_cost_per_wp_usd=3), WorkPackage("WP01", used=(Usage(0, 0, 1.0),))
     assert left(both, Usage(0, 0, 2), wp) == 2
     assert left(both, Usage(0, 0, 9), wp) == 1
     assert left(both, Usage(0, 0, 99), wp) == 0
@@ -532,7 +532,7 @@ def test_an_attempt_may_cost_what_is_left_of_the_smaller_budget() -> None:
 
 def test_a_work_package_is_over_its_own_limit_at_the_limit() -> None:
     def over_at(cost: float, capped_usd: float = 0.0, limit: float | None = 3.0) -> str:
-        wp = WorkPackage("WP01", usage=Usage(0, 0, cost), capped_usd=capped_usd)
+        wp = WorkPackage("WP01", used=(Usage(0, 0, cost),), capped_usd=capped_usd)
         return over(Budget(max_cost_per_wp_usd=limit), wp)
 
     assert over_at(2.99) == ""

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from spec_kitty_orchestrator.core.commands import Command, Finish, OpenAttempt, Record, RunAgent
 from spec_kitty_orchestrator.core.events import NO_REPLY, Event, Scheduled, WorkspaceFailed
-from spec_kitty_orchestrator.core.lifecycle import step
+from spec_kitty_orchestrator.core.lifecycle import step, told
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Phase, Result, Role
 from spec_kitty_orchestrator.core.policy import Policy
-from spec_kitty_orchestrator.core.transitions import charged, unproven
+from spec_kitty_orchestrator.core.reviewing import unproven
+from spec_kitty_orchestrator.core.transitions import charged
 from spec_kitty_orchestrator.core.verdict import Ruling
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 
@@ -40,7 +41,7 @@ def run(world: World, policy: Policy, lane: Lane, bound: int) -> tuple[list[Even
         if isinstance(command, Finish):
             return events, wp, command
         event = world.perform(wp, command)
-    raise AssertionError("it did not end:\n" + "\n".join(wp.story))
+    raise AssertionError("it did not end:\n" + "\n".join(told(wp)))
 
 
 def assert_agreed(wp: WorkPackage, policy: Policy, world: World) -> None:

@@ -14,7 +14,8 @@ from spec_kitty_orchestrator.core.commands import (
 from spec_kitty_orchestrator.core.events import Claimed, Event, Parked, Recorded, Retried, Scheduled, Skipped
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import Lane, Phase, Result
-from spec_kitty_orchestrator.core.transitions import charged, cycles
+from spec_kitty_orchestrator.core.reviewing import cycles
+from spec_kitty_orchestrator.core.transitions import charged
 from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 

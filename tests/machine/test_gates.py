@@ -27,7 +27,7 @@ from spec_kitty_orchestrator.core.events import (
 )
 from spec_kitty_orchestrator.core.model import Workspace
 from spec_kitty_orchestrator.core.policy import Gate
-from spec_kitty_orchestrator.core.transitions import unproven
+from spec_kitty_orchestrator.core.reviewing import unproven
 from spec_kitty_orchestrator.core.work_package import Work, WorkPackage
 from spec_kitty_orchestrator.driver.gates import run_gates
 from spec_kitty_orchestrator.machine.gates import LocalGates

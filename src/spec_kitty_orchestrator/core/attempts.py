@@ -1,22 +1,18 @@
-"""How attempts are assigned, opened and ended, and what follows one that did not end `ok`, in either role."""
+"""How attempts are assigned and opened, and what follows one that did not end `ok`, in either role."""
 
-import re
 from dataclasses import replace
 
 from spec_kitty_orchestrator.core.commands import Wait
 from spec_kitty_orchestrator.core.describe import ENDS
 from spec_kitty_orchestrator.core.events import AgentExited, Assigned, AttemptOpened, BudgetSpent, Event
-from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Phase, Role, Usage, total
+from spec_kitty_orchestrator.core.model import Attempt, Outcome, Phase, Role
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.retry import Fallback, Retry, next_move
-from spec_kitty_orchestrator.core.transitions import Next, enough_reviewers, park, rework
-from spec_kitty_orchestrator.core.work_package import Turn, WorkPackage, bounded, order, pass_over, worked
+from spec_kitty_orchestrator.core.transitions import Next, park, rework
+from spec_kitty_orchestrator.core.work_package import Turn, WorkPackage, bounded, order, pass_over
 
 MOST_CANCELED = 5
 """Stopped attempts within one start that are followed by another: a bound, as they are not charged."""
-
-_SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,199}")
-"""It comes from an agent's output and goes into an argv, where it must never be taken for an option."""
 
 
 def assigned(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
@@ -38,45 +34,6 @@ def spent(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
     """Leave a work package that may cost no more to a person; its work is committed or saved."""
     assert isinstance(event, BudgetSpent)
     return park(wp, event.reason, blocks=wp.phase is Phase.IMPLEMENTING)
-
-
-def close(wp: WorkPackage, event: AgentExited) -> tuple[WorkPackage, Attempt]:
-    """Note how the open attempt ended and what it used."""
-    report, attempt = event.report, wp.attempts[-1]
-    used, told = report.usage, wp.told_usage
-    if report.usage_is_cumulative and report.session and used != Usage():
-        told = {**told, report.session: used}
-        if report.session in wp.told_usage:
-            used = _since(wp.told_usage[report.session], used)
-    wp = replace(wp, outcomes=(*wp.outcomes, report.outcome), usage=total((wp.usage, used)), told_usage=told)
-    if report.outcome is Outcome.BUDGET and attempt.max_cost_usd is not None:
-        # Its own agent says that the limit it was given is used up, whatever it told of the cost.
-        wp = replace(wp, capped_usd=wp.capped_usd + max(0.0, attempt.max_cost_usd - (used.cost_usd or 0.0)))
-    if report.outcome is Outcome.OK:
-        wp = replace(bounded(wp, skipped_fallbacks=()), note="")
-    if event.untouched:
-        wp = worked(wp, untouched=(*wp.work.untouched, attempt.id))
-    return _remember_session(wp, attempt, report), attempt
-
-
-def _since(before: Usage, now: Usage) -> Usage:
-    """Tell what was used between two readings of one counter; one that went back has begun anew."""
-    if now.input_tokens < before.input_tokens or now.output_tokens < before.output_tokens:
-        return now
-    cost = None if now.cost_usd is None else max(0.0, now.cost_usd - (before.cost_usd or 0.0))
-    return Usage(now.input_tokens - before.input_tokens, now.output_tokens - before.output_tokens, cost)
-
-
-def _remember_session(wp: WorkPackage, attempt: Attempt, report: AgentReport) -> WorkPackage:
-    """Keep the session of an implementer that ended in order; any other end makes the next one begin anew."""
-    if attempt.role is not Role.IMPLEMENT:
-        return wp
-    sessions = {agent: one for agent, one in wp.work.sessions.items() if agent != attempt.agent}
-    # A session that was taken up again and failed is not taken up a second time.
-    sound = report.outcome is Outcome.OK or (report.outcome is Outcome.FAILED and not attempt.session)
-    if sound and report.session and _SESSION.fullmatch(report.session):
-        sessions[attempt.agent] = report.session
-    return worked(wp, sessions=sessions)
 
 
 def session_for(wp: WorkPackage, agent: str, policy: Policy) -> str:
@@ -114,8 +71,7 @@ def after_failure(wp: WorkPackage, event: AgentExited, policy: Policy) -> Next:
     if wp.phase is Phase.PARKING:
         return wp
     if isinstance(move, Fallback):
-        wp = pass_over(wp, attempt.role, attempt.agent)
-        return enough_reviewers(wp, policy) if reviewing else wp
+        return pass_over(wp, attempt.role, attempt.agent)
     return (wp, Wait(wp.note, move.after_s)) if move.after_s > 0 else wp
 
 

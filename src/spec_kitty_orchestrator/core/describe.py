@@ -71,11 +71,6 @@ def last_line(text: str) -> str:
     return next((line for line in reversed(text.splitlines()) if line.strip()), "")
 
 
-def tell(wp: WorkPackage, event: events.Event) -> str:
-    """Return `event` with the phase it met, for a story."""
-    return f"{wp.phase}: {describe(event, wp)}"
-
-
 def describe(event: run_events.AnyEvent, wp: WorkPackage | None = None, took_s: float = 0.0) -> str:
     """Say in one bounded, printable line what happened.
 

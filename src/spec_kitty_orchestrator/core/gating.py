@@ -9,8 +9,8 @@ from dataclasses import replace
 from spec_kitty_orchestrator.core.events import Event, GateBroken, GateFailed, GatesPassed, HeadMoved
 from spec_kitty_orchestrator.core.model import Lane, Phase
 from spec_kitty_orchestrator.core.policy import Policy
-from spec_kitty_orchestrator.core.reviewing import ready_to_record
-from spec_kitty_orchestrator.core.transitions import MOST_MOVES, Next, gated, park, rework, unproven
+from spec_kitty_orchestrator.core.reviewing import gated, ready_to_record, unproven
+from spec_kitty_orchestrator.core.transitions import MOST_MOVES, Next, park, rework
 from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource, Ruling, Verdict
 from spec_kitty_orchestrator.core.work_package import WorkPackage, bounded, reviewed, worked
 

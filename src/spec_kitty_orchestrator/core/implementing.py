@@ -4,12 +4,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from spec_kitty_orchestrator.core.attempts import after_failure, close
+from spec_kitty_orchestrator.core.attempts import after_failure
 from spec_kitty_orchestrator.core.events import AgentExited, Claimed, CommitRefused, Committed, Event
 from spec_kitty_orchestrator.core.json_text import objects, text_of
 from spec_kitty_orchestrator.core.model import ImplementReport, Lane, Outcome, Phase, Role, gates_told
 from spec_kitty_orchestrator.core.policy import Policy
-from spec_kitty_orchestrator.core.transitions import Next, gated, implement, park, rework, same_content
+from spec_kitty_orchestrator.core.reviewing import gated, same_content
+from spec_kitty_orchestrator.core.transitions import Next, implement, park, rework
 from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource
 from spec_kitty_orchestrator.core.work_package import WorkPackage, bounded, reviewed, worked
 
@@ -36,10 +37,9 @@ def claimed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
 def implemented(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     """Commit what a finished attempt left; any other end is a failure."""
     assert isinstance(event, AgentExited)
-    wp, attempt = close(wp, event)
     if event.report.outcome is not Outcome.OK:
         return after_failure(wp, event, policy)
-    report = read_report(event.report.text, attempt.id)
+    report = read_report(event.report.text, event.attempt_id)
     wp = worked(wp, report=report, ticked=False, to_tick=(), pending=Phase.COMMITTING)
     return replace(wp, phase=Phase.COMMITTING)
 

@@ -4,30 +4,34 @@ Every edge is a small function of frozen data. The command that follows is a fun
 (`resume`), so a crash is a replay and a wait is nothing but the same state taken up later.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
 from spec_kitty_orchestrator.core import attempts, commands, events, gating, implementing, reviewing
-from spec_kitty_orchestrator.core.describe import tell
-from spec_kitty_orchestrator.core.model import Lane, Phase, Result, Role
+from spec_kitty_orchestrator.core.describe import describe
+from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Lane, Outcome, Phase, Result, Role, Usage
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.refusals import answer
-from spec_kitty_orchestrator.core.transitions import (
-    NOT_OURS,
-    SETTLED,
-    Next,
-    enter,
-    finish,
-    gated,
-    park,
-    reopen,
-)
+from spec_kitty_orchestrator.core.reviewing import gated
+from spec_kitty_orchestrator.core.transitions import NOT_OURS, SETTLED, Next, enter, finish, park, reopen
 from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource, feedback_text
-from spec_kitty_orchestrator.core.work_package import Grant, WorkPackage, bounded, next_agent, unvoted, worked
+from spec_kitty_orchestrator.core.work_package import (
+    Grant,
+    WorkPackage,
+    bounded,
+    next_agent,
+    reviewed,
+    unvoted,
+    worked,
+)
 from spec_kitty_orchestrator.errors import InvalidTransition
 
 LONGEST_STORY = 60
 """Lines of a story that are kept: enough for every bug, and a bound for the journal's replay."""
+
+_SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,199}")
+"""It comes from an agent's output and goes into an argv, where it must never be taken for an option."""
 
 Edge = Callable[[WorkPackage, events.Event, Policy], Next]
 
@@ -38,16 +42,30 @@ def step(wp: WorkPackage, event: events.Event, policy: Policy) -> tuple[WorkPack
     Raises:
         InvalidTransition: the event fits no edge of the present phase.
     """
-    wp = replace(wp, story=(*wp.story, tell(wp, event))[-LONGEST_STORY:])
-    if isinstance(event, events.AgentExited) and (
-        wp.open_attempt is None or wp.open_attempt.id != event.attempt_id
-    ):
+    wp = replace(wp, story=(*wp.story, (wp.phase, _bare(event)))[-LONGEST_STORY:])
+    attempt = wp.open_attempt
+    if isinstance(event, events.AgentExited) and (attempt is None or attempt.id != event.attempt_id):
         return wp, resume(wp, policy)
     edge = EDGES.get((wp.phase, type(event))) or ANYWHERE.get(type(event))
     if edge is None:
-        raise InvalidTransition(wp.id, f"{type(event).__name__} does not fit the phase {wp.phase}", wp.story)
+        reason = f"{type(event).__name__} does not fit the phase {wp.phase}"
+        raise InvalidTransition(wp.id, reason, told(wp))
+    if isinstance(event, events.AgentExited):
+        wp = _closed(wp, event)
     following = edge(wp, event, policy)
     return following if isinstance(following, tuple) else (following, resume(following, policy))
+
+
+def told(wp: WorkPackage) -> tuple[str, ...]:
+    """Return the story of a work package as short lines, oldest first, each with the phase it was in."""
+    return tuple(f"{phase}: {describe(event, wp)}" for phase, event in wp.story)
+
+
+def _bare(event: events.Event) -> events.Event:
+    """Return an event without an agent's whole text, which no story needs."""
+    if isinstance(event, events.AgentExited) and event.report.text:
+        return replace(event, report=replace(event.report, text=""))
+    return event
 
 
 def resume(wp: WorkPackage, policy: Policy) -> commands.Command:
@@ -89,6 +107,45 @@ def resume(wp: WorkPackage, policy: Policy) -> commands.Command:
 def pending(wp: WorkPackage, policy: Policy) -> commands.Command:
     """Return the command of a work package's turn."""
     return commands.Resolve() if wp.turn.grant is Grant.RESOLVE else resume(wp, policy)
+
+
+def _closed(wp: WorkPackage, event: events.AgentExited) -> WorkPackage:
+    """Note how the open attempt ended and what it used."""
+    report, attempt = event.report, wp.attempts[-1]
+    used, told = report.usage, wp.told_usage
+    if report.usage_is_cumulative and report.session and used != Usage():
+        told = {**told, report.session: used}
+        if report.session in wp.told_usage:
+            used = _since(wp.told_usage[report.session], used)
+    wp = replace(wp, outcomes=(*wp.outcomes, report.outcome), used=(*wp.used, used), told_usage=told)
+    if report.outcome is Outcome.BUDGET and attempt.max_cost_usd is not None:
+        # Its own agent says that the limit it was given is used up, whatever it told of the cost.
+        wp = replace(wp, capped_usd=wp.capped_usd + max(0.0, attempt.max_cost_usd - (used.cost_usd or 0.0)))
+    if report.outcome is Outcome.OK:
+        wp = replace(bounded(wp, skipped_fallbacks=()), note="")
+    if event.untouched:
+        wp = worked(wp, untouched=(*wp.work.untouched, attempt.id))
+    return _remember_session(wp, attempt, report)
+
+
+def _since(before: Usage, now: Usage) -> Usage:
+    """Tell what was used between two readings of one counter; one that went back has begun anew."""
+    if now.input_tokens < before.input_tokens or now.output_tokens < before.output_tokens:
+        return now
+    cost = None if now.cost_usd is None else max(0.0, now.cost_usd - (before.cost_usd or 0.0))
+    return Usage(now.input_tokens - before.input_tokens, now.output_tokens - before.output_tokens, cost)
+
+
+def _remember_session(wp: WorkPackage, attempt: Attempt, report: AgentReport) -> WorkPackage:
+    """Keep the session of an implementer that ended in order; any other end makes the next one begin anew."""
+    if attempt.role is not Role.IMPLEMENT:
+        return wp
+    sessions = {agent: one for agent, one in wp.work.sessions.items() if agent != attempt.agent}
+    # A session that was taken up again and failed is not taken up a second time.
+    sound = report.outcome is Outcome.OK or (report.outcome is Outcome.FAILED and not attempt.session)
+    if sound and report.session and _SESSION.fullmatch(report.session):
+        sessions[attempt.agent] = report.session
+    return worked(wp, sessions=sessions)
 
 
 def _next_attempt(wp: WorkPackage, role: Role, policy: Policy) -> commands.OpenAttempt:
@@ -248,6 +305,29 @@ def _unchanged(wp: WorkPackage, _event: events.Event, _policy: Policy) -> Next:
     return wp
 
 
+def _review_ended(wp: WorkPackage, event: events.Event, policy: Policy) -> Next:
+    """Take the verdict of a finished review; it waits where the host refused to be told of the review."""
+    assert isinstance(event, events.AgentExited)
+    refused = event.refused
+    if refused is None or refused.lane is Lane.IN_REVIEW:
+        wp = replace(reviewed(wp, claimed=True), lane=Lane.IN_REVIEW)
+        return reviewing.review_ended(wp, event, policy)
+    following = reviewing.review_ended(replace(wp, lane=refused.lane), event, policy)
+    wp = following[0] if isinstance(following, tuple) else following
+    if wp.phase is Phase.PARKING:
+        return wp
+    answered = answer(replace(wp, phase=Phase.CLAIMING_REVIEW), refused, policy)
+    waits = [
+        one[1]
+        for one in (following, answered)
+        if isinstance(one, tuple) and isinstance(one[1], commands.Wait)
+    ]
+    if not waits:
+        return answered
+    longest = max(waits, key=lambda one: one.seconds or 0.0)
+    return (answered[0] if isinstance(answered, tuple) else answered), longest
+
+
 EDGES: dict[tuple[Phase, type[events.Event]], Edge] = {
     (Phase.CLAIMING, events.Claimed): implementing.claimed,
     (Phase.IMPLEMENTING, events.Assigned): attempts.assigned,
@@ -270,7 +350,7 @@ EDGES: dict[tuple[Phase, type[events.Event]], Edge] = {
     (Phase.REVIEWING, events.Assigned): attempts.assigned,
     (Phase.REVIEWING, events.BudgetSpent): attempts.spent,
     (Phase.REVIEWING, events.AttemptOpened): attempts.opened,
-    (Phase.REVIEWING, events.AgentExited): reviewing.review_ended,
+    (Phase.REVIEWING, events.AgentExited): _review_ended,
     (Phase.RECORDING, events.Recorded): reviewing.recorded,
     (Phase.PARKING, events.Parked): _parked,
 }

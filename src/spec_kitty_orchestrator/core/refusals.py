@@ -10,12 +10,12 @@ from spec_kitty_orchestrator.core.commands import Wait
 from spec_kitty_orchestrator.core.events import NO_REPLY, HostRefused
 from spec_kitty_orchestrator.core.model import Lane, Phase, Result
 from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.reviewing import conclude
 from spec_kitty_orchestrator.core.transitions import (
     MOST_MOVES,
     NOT_OURS,
     UNTOLD,
     Next,
-    conclude,
     enter,
     finish,
     park,

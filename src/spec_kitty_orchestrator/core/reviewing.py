@@ -1,24 +1,26 @@
 """The edges of a work package under review: only a usable verdict for the commit under review leaves here."""
 
+import re
+from collections.abc import Iterable
 from dataclasses import replace
 
-from spec_kitty_orchestrator.core.attempts import after_failure, close, is_fallback, skip_fallback
-from spec_kitty_orchestrator.core.commands import Record, Wait
+from spec_kitty_orchestrator.core.attempts import after_failure, is_fallback, skip_fallback
+from spec_kitty_orchestrator.core.commands import Record
 from spec_kitty_orchestrator.core.events import AgentExited, Event, Recorded, ReviewClaimed
-from spec_kitty_orchestrator.core.model import Attempt, Lane, Outcome, Phase, Role, gates_told
-from spec_kitty_orchestrator.core.policy import Policy
-from spec_kitty_orchestrator.core.refusals import answer
-from spec_kitty_orchestrator.core.transitions import (
-    MOST_MOVES,
-    Next,
-    conclude,
-    cycles,
-    enough_reviewers,
-    gated,
-    park,
-    same_findings,
+from spec_kitty_orchestrator.core.model import (
+    Attempt,
+    Evidence,
+    GateResult,
+    Lane,
+    Outcome,
+    Phase,
+    Result,
+    Role,
+    gates_told,
 )
-from spec_kitty_orchestrator.core.verdict import Ruling, feedback_text
+from spec_kitty_orchestrator.core.policy import Gate, Policy
+from spec_kitty_orchestrator.core.transitions import MOST_MOVES, Next, finish, park, rework
+from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource, Ruling, Verdict, feedback_text
 from spec_kitty_orchestrator.core.work_package import (
     WorkPackage,
     approvals,
@@ -28,9 +30,15 @@ from spec_kitty_orchestrator.core.work_package import (
     order,
     pass_over,
     reviewed,
+    reviewers,
     unvoted,
     worked,
 )
+
+LONGEST_QUOTE = 300
+
+_POSITION = re.compile(r"\blines?\s+\d+(\s*[-\u2013]\s*\d+)?|:\d+")
+"""Where in a file something is, which changes when anything above it does."""
 
 
 def review_claimed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
@@ -56,32 +64,16 @@ def ready_to_record(wp: WorkPackage, policy: Policy) -> WorkPackage:
 
 
 def review_ended(wp: WorkPackage, event: Event, policy: Policy) -> Next:
-    """Take the verdict of a finished review; it waits where the host refused to be told of the review."""
+    """Take the verdict of a finished review."""
     assert isinstance(event, AgentExited)
-    refused = event.refused
-    if refused is None or refused.lane is Lane.IN_REVIEW:
-        return _judged(replace(reviewed(wp, claimed=True), lane=Lane.IN_REVIEW), event, policy)
-    following = _judged(replace(wp, lane=refused.lane), event, policy)
-    wp = following[0] if isinstance(following, tuple) else following
-    if wp.phase is Phase.PARKING:
-        return wp
-    answered = answer(replace(wp, phase=Phase.CLAIMING_REVIEW), refused, policy)
-    rests = [one[1] for one in (following, answered) if isinstance(one, tuple) and isinstance(one[1], Wait)]
-    if len(rests) < 2 or not isinstance(answered, tuple):
-        return (answered, rests[0]) if rests and isinstance(answered, WorkPackage) else answered
-    return answered[0], max(rests, key=lambda one: one.seconds or 0.0)
-
-
-def _judged(wp: WorkPackage, event: AgentExited, policy: Policy) -> Next:
-    wp, attempt = close(wp, event)
-    if event.report.outcome is Outcome.CANCELED:
-        return after_failure(wp, event, policy)
-    if event.tampered:
-        void = after_failure(wp, event, policy) if event.report.outcome is Outcome.RATE_LIMITED else None
-        return void or _useless(wp, attempt, "the review is void: " + ", ".join(event.tampered[:5]), policy)
-    if event.report.outcome is not Outcome.OK:
-        return after_failure(wp, event, policy)
-    verdict = event.verdict
+    attempt, outcome, verdict = wp.attempts[-1], event.report.outcome, event.verdict
+    if event.tampered and outcome not in (Outcome.CANCELED, Outcome.RATE_LIMITED):
+        return _useless(wp, attempt, "the review is void: " + ", ".join(event.tampered[:5]), policy)
+    if outcome is not Outcome.OK:
+        following = after_failure(wp, event, policy)
+        if isinstance(following, tuple) or following.phase is Phase.PARKING:
+            return following
+        return enough_reviewers(following, policy)
     if verdict is None or (verdict.attempt_id, verdict.head) != (attempt.id, attempt.head):
         return _useless(wp, attempt, f"{attempt.agent} gave no verdict of {attempt.head}", policy)
     if verdict.ruling is Ruling.UNUSABLE:
@@ -94,8 +86,8 @@ def _judged(wp: WorkPackage, event: AgentExited, policy: Policy) -> Next:
         # What the last reviewers failed at is not counted against the next one.
         wp = bounded(wp, unusable=0)
     # The gates are asked last: an approval is recorded only of a commit that every one of them has passed.
-    following = enough_reviewers(wp, policy)
-    return ready_to_record(following, policy) if following.phase is Phase.RECORDING else following
+    wp = enough_reviewers(wp, policy)
+    return ready_to_record(wp, policy) if wp.phase is Phase.RECORDING else wp
 
 
 def head_moved(wp: WorkPackage, event: Event, policy: Policy) -> Next:
@@ -157,3 +149,114 @@ def recorded(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     assert isinstance(event, Recorded)
     rescued = (*wp.rescued, event.rescued) if event.rescued else wp.rescued
     return conclude(replace(bounded(wp, tries=0), lane=event.lane, rescued=rescued), policy)
+
+
+def unproven(gates: Iterable[Gate], results: Iterable[GateResult], head: str) -> tuple[str, ...]:
+    """Name the gates that have not passed on this very commit as they are now."""
+    green = {(one.name, one.command) for one in results if one.ok and one.head == head}
+    return tuple(one.name for one in gates if (one.name, one.command) not in green)
+
+
+def gated(wp: WorkPackage, phase: Phase, policy: Policy) -> WorkPackage:
+    """Go on to `phase`, unless the gates have yet to pass on the commit that it is about."""
+    if unproven(policy.gates, wp.work.gates, wp.work.head):
+        return replace(wp, phase=Phase.GATING)
+    wp = replace(wp, phase=phase)
+    return enough_reviewers(wp, policy) if phase is Phase.REVIEWING else wp
+
+
+def enough_reviewers(wp: WorkPackage, policy: Policy) -> WorkPackage:
+    """Record the approval if enough reviewers gave theirs; else go on to review if enough are left."""
+    votes, left = approvals(wp, policy), len(order(wp, Role.REVIEW, policy))
+    have, quorum = len(votes), policy.review_quorum
+    if have >= quorum:
+        phase = Phase.RECORDING if wp.lane is Lane.IN_REVIEW else Phase.CLAIMING_REVIEW
+        return replace(reviewed(wp, verdict=joined(votes)), phase=phase)
+    if left > 0 and have + left >= quorum:
+        return wp
+    if not reviewers(wp, policy):
+        reason = f"no reviewer is of another family than the implementer of {wp.work.head}"
+    else:
+        reason = f"{have} of {quorum} reviewers approved {wp.work.head}, and {left} are left to ask"
+    why = f" ({wp.note})" if wp.note else ""
+    return park(wp, f"{reason}; a person must review it{why}", blocks=False)
+
+
+def joined(votes: tuple[Verdict, ...]) -> Verdict:
+    """Return the approval of several reviewers as one, bound to the last one's attempt."""
+    last = votes[-1]
+    if len(votes) == 1:
+        return last
+    names = ", ".join(one.reviewer for one in votes)
+    summary = "\n\n".join(f"{one.reviewer}: {one.summary}" for one in votes if one.summary)
+    return Verdict(Ruling.APPROVED, last.head, last.attempt_id, names, summary)
+
+
+def cycles(wp: WorkPackage) -> int:
+    """Count the rejections that `max_review_cycles` bounds."""
+    return len(wp.review.rejected) - wp.bounds.rejected_from
+
+
+def conclude(wp: WorkPackage, policy: Policy) -> WorkPackage:
+    """Act on a verdict that the host has recorded; `wp.lane` is where that put the work package."""
+    verdict = wp.review.verdict
+    assert verdict is not None
+    if verdict.ruling is Ruling.APPROVED:
+        return finish(wp, Result(wp.lane.value), f"{verdict.reviewer} approved {verdict.head}")
+    repeated = same_findings(wp, verdict)
+    rejected = (*wp.review.rejected, verdict)
+    wp = reviewed(wp, rejected=rejected, verdict=None, rejected_tree=wp.work.tree)
+    if repeated:
+        return park(wp, repeated, blocks=True)
+    if wp.lane is Lane.BLOCKED or cycles(wp) >= policy.max_review_cycles:
+        # A reviewer that moves lanes itself may have put it elsewhere: then the host is told now.
+        return park(wp, f"rejected {cycles(wp)} times, last by {verdict.reviewer}", blocks=True)
+    wp = rework(wp, Feedback(FeedbackSource.REVIEW, feedback_text(verdict)), policy)
+    if wp.lane is Lane.PLANNED and wp.phase is Phase.IMPLEMENTING:
+        return replace(wp, phase=Phase.CLAIMING)
+    return wp
+
+
+def same_findings(wp: WorkPackage, verdict: Verdict) -> str:
+    """Say that the last review of this start asked for just the same, "" if it did not.
+
+    Reviews without findings are never the same: a summary often says no more than "changes are needed".
+    """
+    rejected = wp.review.rejected[wp.bounds.rejected_from :]
+    if not rejected or not verdict.findings or _asked(rejected[-1]) != _asked(verdict):
+        return ""
+    last = rejected[-1]
+    return (
+        f"two reviews in a row ask for the same: {last.reviewer} of {last.head} and {verdict.reviewer} of "
+        f"{verdict.head}: {_quote(verdict)}"
+    )
+
+
+def same_content(wp: WorkPackage, found: Evidence) -> str:
+    """Say that the commit holds just what the last review of this start rejected, "" if it does not."""
+    rejected = wp.review.rejected[wp.bounds.rejected_from :]
+    if not rejected or not found.tree or found.tree != wp.review.rejected_tree:
+        return ""
+    last = rejected[-1]
+    reason = wp.work.report.no_change_reason or wp.work.report.summary or "nothing"
+    return (
+        f"the same content twice in a row: {found.head} holds what {last.reviewer} rejected in {last.head}; "
+        f"the reviewer asks: {_quote(last)}; the implementer says: {_line(reason)}"
+    )
+
+
+def _asked(verdict: Verdict) -> frozenset[tuple[str, str, str]]:
+    """Reduce what is asked for to what stays the same when lines move and words are set otherwise."""
+    return frozenset((one.severity.lower(), one.file, _words(one.message)) for one in verdict.findings)
+
+
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"\w+", _POSITION.sub(" ", text.lower())))
+
+
+def _quote(verdict: Verdict) -> str:
+    return _line(feedback_text(verdict))
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:LONGEST_QUOTE]

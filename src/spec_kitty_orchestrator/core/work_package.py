@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from spec_kitty_orchestrator.core.events import Event
 from spec_kitty_orchestrator.core.model import (
     Attempt,
     GateResult,
@@ -20,6 +21,7 @@ from spec_kitty_orchestrator.core.model import (
     Role,
     Usage,
     Workspace,
+    total,
 )
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.verdict import Feedback, Verdict
@@ -163,7 +165,7 @@ class WorkPackage:
         workspace: where it is worked on, None before the host told.
         attempts: opened attempts, oldest first.
         outcomes: how each of `attempts` ended; shorter by one while an attempt is open.
-        usage: over all attempts.
+        used: by each of `outcomes`.
         capped_usd: what agents say that they have used up beyond what they told, because they ended at a
             limit of ours.
         told_usage: by session, what was last told of those whose usage is cumulative.
@@ -173,7 +175,7 @@ class WorkPackage:
         skipped: whether a person took it out of the run, so that a new start does not take it up.
         result: set with the phase `finished`.
         rescued: refs under which uncommitted work was saved.
-        story: one short line per event, oldest first.
+        story: the last events, oldest first, each with the phase that it met.
     """
 
     id: str
@@ -187,7 +189,7 @@ class WorkPackage:
     turn: Turn = field(default_factory=Turn)
     attempts: tuple[Attempt, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
-    usage: Usage = field(default_factory=Usage)
+    used: tuple[Usage, ...] = ()
     capped_usd: float = 0.0
     told_usage: Mapping[str, Usage] = field(default_factory=dict)
     note: str = ""
@@ -196,12 +198,17 @@ class WorkPackage:
     skipped: bool = False
     result: Result | None = None
     rescued: tuple[str, ...] = ()
-    story: tuple[str, ...] = ()
+    story: tuple[tuple[Phase, Event], ...] = ()
 
     @property
     def open_attempt(self) -> Attempt | None:
         """The attempt whose end is not yet known, if there is one."""
         return self.attempts[-1] if len(self.attempts) > len(self.outcomes) else None
+
+    @property
+    def usage(self) -> Usage:
+        """What all attempts used."""
+        return total(self.used)
 
     @property
     def begun(self) -> bool:
