@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     )
     from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit, Patience, Policy
     from spec_kitty_orchestrator.core.prompts import Prompts
-    from spec_kitty_orchestrator.core.run import begin, happened
-    from spec_kitty_orchestrator.core.run_state import RunState
+    from spec_kitty_orchestrator.core.run import RunState, begin, fold, happened
     from spec_kitty_orchestrator.core.scheduler import Finished, Idle, Stalled, Start, plan
     from spec_kitty_orchestrator.core.verdict import Ruling, Verdict, read_verdict
     from spec_kitty_orchestrator.core.work_package import WorkPackage
@@ -93,6 +92,7 @@ __all__ = [
     "build",
     "build_agents",
     "connect",
+    "fold",
     "happened",
     "open_project",
     "plan",
@@ -110,8 +110,7 @@ _HOMES = {
     """,
     "core.policy": "Budget OnRateLimit Patience Policy",
     "core.prompts": "Prompts",
-    "core.run": "begin happened",
-    "core.run_state": "RunState",
+    "core.run": "RunState begin fold happened",
     "core.scheduler": "Finished Idle Stalled Start plan",
     "core.verdict": "Ruling Verdict read_verdict",
     "core.work_package": "WorkPackage",

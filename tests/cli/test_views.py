@@ -26,11 +26,10 @@ from spec_kitty_orchestrator.core.model import (
     Usage,
 )
 from spec_kitty_orchestrator.core.policy import Policy
-from spec_kitty_orchestrator.core.run_events import ResourcesShort, Waiting
-from spec_kitty_orchestrator.core.run_state import RunState
+from spec_kitty_orchestrator.core.run import RunState
+from spec_kitty_orchestrator.core.run_events import Entry, ResourcesShort, Waiting
 from spec_kitty_orchestrator.core.verdict import Ruling, Verdict
 from spec_kitty_orchestrator.core.work_package import Turn, WorkPackage
-from spec_kitty_orchestrator.ports import Entry
 from spec_kitty_orchestrator.views import console as consoles
 from spec_kitty_orchestrator.views.console import PatientFile, SteadyConsole
 from spec_kitty_orchestrator.views.live import LiveView

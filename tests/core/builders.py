@@ -31,10 +31,10 @@ from spec_kitty_orchestrator.core.model import (
     Workspace,
 )
 from spec_kitty_orchestrator.core.policy import Gate, Policy
+from spec_kitty_orchestrator.core.run import fold
+from spec_kitty_orchestrator.core.run_events import Entry, Line, RunStarted
 from spec_kitty_orchestrator.core.verdict import read_verdict
 from spec_kitty_orchestrator.core.work_package import WorkPackage
-from spec_kitty_orchestrator.driver.recover import fold
-from spec_kitty_orchestrator.ports import Entry, Line, RunStarted
 
 BASE = "b" * 40
 HEAD = "a" * 40

@@ -6,16 +6,13 @@ from random import Random
 
 from spec_kitty_orchestrator.core.events import Assigned, AttemptOpened, Claimed, Event, Resolving, Scheduled
 from spec_kitty_orchestrator.core.lifecycle import pending
-from spec_kitty_orchestrator.core.limits import admission, out_of_budget
+from spec_kitty_orchestrator.core.limits import admission, announcements, limits
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase
 from spec_kitty_orchestrator.core.policy import Policy
-from spec_kitty_orchestrator.core.run import announcements, happened
-from spec_kitty_orchestrator.core.run_events import Ending, RunEvent, Waiting
-from spec_kitty_orchestrator.core.run_state import RunState
+from spec_kitty_orchestrator.core.run import RunState, fold, happened, replayed
+from spec_kitty_orchestrator.core.run_events import Ending, Entry, Line, RunEvent, RunStarted, Waiting
 from spec_kitty_orchestrator.core.scheduler import Finished, Idle, Stalled, Start, plan
 from spec_kitty_orchestrator.core.work_package import Grant
-from spec_kitty_orchestrator.driver.recover import fold, replayed
-from spec_kitty_orchestrator.ports import Entry, Line, RunStarted
 
 from .builders import NOON
 from .world import World
@@ -100,7 +97,7 @@ class Loop:
             case Assigned(agent=agent):
                 most = state.policy.max_per_agent.get(agent, 99)
                 assert state.places_taken(agent, besides=wp_id) < most
-                assert out_of_budget(state, now) is None
+                assert limits(state, now).ending is None
             case AttemptOpened():
                 assert state.wps[wp_id].phase in (Phase.IMPLEMENTING, Phase.REVIEWING)
 

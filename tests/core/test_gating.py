@@ -22,10 +22,11 @@ from spec_kitty_orchestrator.core.events import (
     Submitted,
 )
 from spec_kitty_orchestrator.core.lifecycle import step
-from spec_kitty_orchestrator.core.model import Evidence, Lane, Phase, Role, gates_told
+from spec_kitty_orchestrator.core.model import Evidence, Lane, Phase, Role
 from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.core.reviewing import unproven
 from spec_kitty_orchestrator.core.verdict import FeedbackSource
+from spec_kitty_orchestrator.core.work_package import Work
 
 from .builders import (
     APPROVING,
@@ -77,7 +78,7 @@ def test_the_host_is_told_what_the_gates_said() -> None:
     _, command = drive((Submitted(), *REVIEW), GATED, wp)
     assert isinstance(command, Record)
     assert f"- lint: passed on {HEAD}" in command.note
-    assert gates_told(()) == ""
+    assert Work().gates_told == ""
 
 
 def test_the_tail_of_a_red_gate_reaches_the_implementer_and_counts_as_an_attempt() -> None:

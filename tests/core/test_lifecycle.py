@@ -61,8 +61,7 @@ from spec_kitty_orchestrator.core.model import (
     Role,
     Usage,
 )
-from spec_kitty_orchestrator.core.run import begin
-from spec_kitty_orchestrator.core.run_state import RunState
+from spec_kitty_orchestrator.core.run import RunState, begin
 from spec_kitty_orchestrator.core.transitions import PLANNING_LANE, charged
 from spec_kitty_orchestrator.core.verdict import FeedbackSource
 from spec_kitty_orchestrator.core.work_package import WorkPackage

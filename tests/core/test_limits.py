@@ -17,25 +17,28 @@ from spec_kitty_orchestrator.core.events import (
     Scheduled,
 )
 from spec_kitty_orchestrator.core.limits import (
-    FIRST_REST_S,
-    LONGEST_REST_S,
-    PROBE_S,
     Rest,
     admission,
-    budget_looks_at,
-    follow,
-    has_place,
+    announcements,
     left,
-    out_of_budget,
+    limits,
     out_of_patience,
     over,
-    rest_of_new_work,
-    warnings,
     who,
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Lane, Outcome, Phase, Role, Usage, total
 from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit, Patience, Policy
-from spec_kitty_orchestrator.core.run import announcements, happened
+from spec_kitty_orchestrator.core.run import (
+    FIRST_REST_S,
+    LONGEST_REST_S,
+    PROBE_S,
+    Probe,
+    Quota,
+    RunState,
+    follow_quotas,
+    happened,
+    has_place,
+)
 from spec_kitty_orchestrator.core.run_events import (
     AgentBack,
     AgentSuspended,
@@ -44,7 +47,6 @@ from spec_kitty_orchestrator.core.run_events import (
     Failed,
     Signaled,
 )
-from spec_kitty_orchestrator.core.run_state import Probe, Quota, RunState
 from spec_kitty_orchestrator.core.work_package import Bounds, Grant, Turn, WorkPackage, bounded, last_agent
 
 from .builders import (
@@ -81,7 +83,7 @@ def known(*reports: tuple[float, AgentReport], quotas: Mapping[str, Quota] | Non
         one = attempt(f"i{number}", agent="ada")
         before = WorkPackage("WP01", attempts=(one,))
         ended = replace(before, outcomes=(report.outcome,))
-        state = follow(state, before, ended, AgentExited(one.id, report), after(at))
+        state = follow_quotas(state, before, ended, AgentExited(one.id, report), after(at))
     return dict(state.quotas)
 
 
@@ -173,7 +175,7 @@ def test_the_most_wanted_agent_that_may_work_makes_the_next_attempt(
     wp = bounded(IMPLEMENTS, skipped_fallbacks=skipped)
     assert who(state, wp, Role.IMPLEMENT, NOON) == expected
     if not skipped:
-        assert rest_of_new_work(state, NOON) == (expected if isinstance(expected, Rest) else None)
+        assert limits(state, NOON).new_work == (expected if isinstance(expected, Rest) else None)
 
 
 def test_a_rest_says_until_when() -> None:
@@ -490,7 +492,7 @@ def run_of(budget: Budget, cost: float | None = None, tokens: int = 0, **parts: 
     ],
 )
 def test_a_limit_is_reached_when_all_of_it_is_used(state: RunState, elapsed_s: float, text: str) -> None:
-    ending = out_of_budget(state, after(elapsed_s))
+    ending = limits(state, after(elapsed_s)).ending
     assert (ending is not None) is bool(text)
     if ending is not None:
         assert (ending.exit_code, ending.stop) == (7, False)
@@ -498,22 +500,22 @@ def test_a_limit_is_reached_when_all_of_it_is_used(state: RunState, elapsed_s: f
 
 
 def test_a_hard_budget_stops_what_runs() -> None:
-    ending = out_of_budget(run_of(Budget(max_tokens=1, hard=True), tokens=2), NOON)
+    ending = limits(run_of(Budget(max_tokens=1, hard=True), tokens=2), NOON).ending
     assert ending is not None
     assert ending.stop
 
 
 def test_each_limit_is_near_at_four_fifths_and_told_once() -> None:
     budget = Budget(max_cost_usd=10, max_tokens=1000, max_duration_s=100)
-    assert warnings(run_of(budget, 7.9, 799), after(79)) == []
+    assert limits(run_of(budget, 7.9, 799), after(79)).warnings == ()
     state = run_of(budget, 8, 800)
-    told_ones = warnings(state, after(80))
+    told_ones = limits(state, after(80)).warnings
     assert [one.name for one in told_ones] == ["cost", "tokens", "duration"]
     for one in told_ones:
         state, _ = happened(state, NOON, "", one)
-    assert warnings(state, after(80)) == []
+    assert limits(state, after(80)).warnings == ()
     assert BudgetNearing("cost", "$8.00 of $10.00 are spent") in told_ones
-    assert budget_looks_at(state) == [after(80), after(100)]
+    assert limits(state, NOON).looks == (after(80), after(100))
 
 
 def test_input_and_output_count_and_costs_that_nobody_tells_do_not() -> None:

@@ -32,21 +32,21 @@ from spec_kitty_orchestrator.core.limits import EXIT_QUOTA
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Outcome, Phase, Result, Workspace
 from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit, Patience, Policy
 from spec_kitty_orchestrator.core.refusals import MOST_TRIES
-from spec_kitty_orchestrator.core.run import begin, happened
+from spec_kitty_orchestrator.core.run import Probe, Quota, RunState, begin, fold, happened
 from spec_kitty_orchestrator.core.run_events import (
     AgentSuspended,
     ClockJumped,
     Ending,
+    Entry,
     ResourcesShort,
+    RunEnded,
+    RunStarted,
     Signaled,
     Waiting,
 )
-from spec_kitty_orchestrator.core.run_state import Probe, Quota, RunState
 from spec_kitty_orchestrator.core.scheduler import Finished
 from spec_kitty_orchestrator.core.work_package import Turn, WorkPackage
-from spec_kitty_orchestrator.driver.recover import fold
 from spec_kitty_orchestrator.errors import InvalidTransition
-from spec_kitty_orchestrator.ports import Entry, RunEnded, RunStarted
 
 from .builders import (
     APPROVING,

@@ -6,9 +6,8 @@ from datetime import timedelta
 from spec_kitty_orchestrator.core.events import AttemptOpened, Deferred, GateBegun, ReviewClaimed
 from spec_kitty_orchestrator.core.limits import admission
 from spec_kitty_orchestrator.core.model import Attempt, Lane, MissionState, Outcome, Phase, Result, Role
-from spec_kitty_orchestrator.core.run import LONGEST_BACK_OFF_S, begin, happened
+from spec_kitty_orchestrator.core.run import LONGEST_BACK_OFF_S, RunState, begin, happened
 from spec_kitty_orchestrator.core.run_events import ResourcesShort, Signaled
-from spec_kitty_orchestrator.core.run_state import RunState
 from spec_kitty_orchestrator.core.scheduler import Finished, Start, plan
 from spec_kitty_orchestrator.core.work_package import Grant, Turn, Work, WorkPackage
 

@@ -15,9 +15,8 @@ from spec_kitty_orchestrator.core.events import Resolving, Scheduled
 from spec_kitty_orchestrator.core.limits import EXIT_BUDGET, EXIT_QUOTA
 from spec_kitty_orchestrator.core.model import Attempt, Lane, Outcome, Phase, Result, Role, Usage, Workspace
 from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit, Patience
-from spec_kitty_orchestrator.core.run import happened
+from spec_kitty_orchestrator.core.run import Quota, RunState, happened
 from spec_kitty_orchestrator.core.run_events import Ending
-from spec_kitty_orchestrator.core.run_state import Quota, RunState
 from spec_kitty_orchestrator.core.scheduler import (
     SHORTAGE_PATIENCE_S,
     Decision,
@@ -28,7 +27,6 @@ from spec_kitty_orchestrator.core.scheduler import (
     chains,
     critical_path,
     plan,
-    waits_for_others,
     waves,
 )
 from spec_kitty_orchestrator.core.verdict import Ruling, Verdict
@@ -379,7 +377,7 @@ def test_a_review_waits_for_its_own_agents_only() -> None:
 
 
 def test_a_budget_that_is_used_up_ends_the_run_and_lets_work_go_on_that_begins_nothing() -> None:
-    costly = wp("A", usage=Usage(0, 0, 5.0))
+    costly = wp("A", used=(Usage(0, 0, 5.0),))
     found = plan(mission(costly, policy={"budget": Budget(max_cost_usd=5.0)}), NOON)
     assert isinstance(found, Ending)
     assert found.exit_code == EXIT_BUDGET
@@ -441,6 +439,11 @@ def test_the_last_slot_is_kept_for_who_is_claimed_but_not_from_what_was_begun() 
     assert starts(mission(ahead, begun("C"), slots=1)) == "C"
 
 
+def others_can_help(state: RunState) -> bool:
+    decision = plan(state, NOON)
+    return isinstance(decision, Idle) and decision.others
+
+
 @pytest.mark.parametrize("lane", Lane)
 @pytest.mark.parametrize("ended", [True, False])
 def test_others_are_waited_for_only_while_a_slot_is_free_and_only_they_can_help(
@@ -448,17 +451,17 @@ def test_others_are_waited_for_only_while_a_slot_is_free_and_only_they_can_help(
 ) -> None:
     first = left_in(lane, Result.PARKED) if ended else begun("A", SLOT, lane=lane)
     state = carried_out(mission(first, wp("B", "A"), running("C")))[2]
-    assert waits_for_others(state) == (ended and not lane.complete)
+    assert others_can_help(state) == (ended and not lane.complete)
     full = replace(state, policy=replace(state.policy, max_concurrent=len(state.at_work)))
-    assert not waits_for_others(full)
+    assert not others_can_help(full)
 
 
 def test_who_holds_a_worktree_outside_this_run_is_waited_for_too() -> None:
     foreign = left_in(Lane.IN_PROGRESS, Result.FOREIGN, space="l")
     state = mission(foreign, wp("B", space="l"), running("C"))
-    assert waits_for_others(state)
+    assert others_can_help(state)
     moved = replace(state, wps={**state.wps, "A": replace(foreign, lane=Lane.DONE)})
-    assert not waits_for_others(moved)
+    assert not others_can_help(moved)
 
 
 NAMES = tuple("ABCDEF")

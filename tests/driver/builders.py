@@ -13,11 +13,12 @@ from spec_kitty_orchestrator.core.events import AgentExited
 from spec_kitty_orchestrator.core.model import Lane, Outcome, PolicyMetadata, Role, Workspace
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.prompts import Prompts
+from spec_kitty_orchestrator.core.run import fold
+from spec_kitty_orchestrator.core.run_events import Entry, Line
 from spec_kitty_orchestrator.core.verdict import APPROVED, Ruling, read_verdict
 from spec_kitty_orchestrator.driver.engine import Orchestrator
-from spec_kitty_orchestrator.driver.recover import fold
 from spec_kitty_orchestrator.driver.result import RunResult
-from spec_kitty_orchestrator.ports import AttemptRequest, Entry, Line, ReviewResult
+from spec_kitty_orchestrator.ports import AttemptRequest, ReviewResult
 from spec_kitty_orchestrator.testing.fake_host import FakeHost
 from spec_kitty_orchestrator.testing.fake_workspaces import FakeWorkspaces
 from spec_kitty_orchestrator.testing.lane_rules import Transition

@@ -8,9 +8,8 @@ from tests.driver.builders import Stage, longer, scripted
 
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Role, Usage
 from spec_kitty_orchestrator.core.policy import Budget
-from spec_kitty_orchestrator.core.run_events import BudgetNearing
+from spec_kitty_orchestrator.core.run_events import BudgetNearing, RunEnded, RunStarted
 from spec_kitty_orchestrator.driver.shutdown import STOP_GRACE_S
-from spec_kitty_orchestrator.ports import RunEnded, RunStarted
 from spec_kitty_orchestrator.testing.scripted_agents import Play, verdict
 
 pytestmark = pytest.mark.anyio

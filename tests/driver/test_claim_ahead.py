@@ -9,8 +9,8 @@ from tests.driver.builders import LIMIT_S, Stage, closed, scripted
 
 from spec_kitty_orchestrator.core.events import Claimed, Deferred, Resolving, Scheduled, WorkspaceResolved
 from spec_kitty_orchestrator.core.model import Lane, Phase, PolicyMetadata, Workspace
+from spec_kitty_orchestrator.core.run_events import Entry
 from spec_kitty_orchestrator.errors import HostRefusal
-from spec_kitty_orchestrator.ports import Entry
 from spec_kitty_orchestrator.testing.scripted_agents import Play
 
 pytestmark = pytest.mark.anyio

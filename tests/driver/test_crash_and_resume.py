@@ -8,8 +8,9 @@ import pytest
 from tests.driver.builders import Power, Stage
 
 from spec_kitty_orchestrator.core.model import Lane, Role
+from spec_kitty_orchestrator.core.run_events import Line
 from spec_kitty_orchestrator.errors import JournalError
-from spec_kitty_orchestrator.ports import AttemptRequest, Line
+from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.scripted_agents import Play, report, verdict
 
 pytestmark = pytest.mark.anyio

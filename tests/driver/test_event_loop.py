@@ -11,9 +11,10 @@ from blockbuster import BlockingError
 from tests.driver.builders import REAL_LIMIT_S, Stage
 
 from spec_kitty_orchestrator.core.model import Lane, Role
-from spec_kitty_orchestrator.core.run_state import RunState
+from spec_kitty_orchestrator.core.run import RunState
+from spec_kitty_orchestrator.core.run_events import Entry
 from spec_kitty_orchestrator.errors import HostRefusal
-from spec_kitty_orchestrator.ports import AttemptRequest, Entry
+from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.memory_journal import Watcher
 from spec_kitty_orchestrator.testing.scripted_agents import Play, verdict
 

@@ -11,7 +11,7 @@ from spec_kitty_orchestrator.core.events import GateFailed, GatesPassed
 from spec_kitty_orchestrator.core.model import Lane, Phase, Role
 from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.core.prompts import Prompts
-from spec_kitty_orchestrator.ports import Entry
+from spec_kitty_orchestrator.core.run_events import Entry
 from spec_kitty_orchestrator.testing.scripted_agents import Play, verdict
 from spec_kitty_orchestrator.testing.scripted_gates import Check
 

@@ -10,8 +10,9 @@ from tests.driver.troubles import HOUR_S, at, beside, refused, replayed, seen, t
 
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Usage
 from spec_kitty_orchestrator.core.policy import Budget
+from spec_kitty_orchestrator.core.run_events import RunStarted
 from spec_kitty_orchestrator.driver.result import RunResult
-from spec_kitty_orchestrator.ports import AttemptRequest, RunStarted
+from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.scripted_agents import Play, verdict
 
 pytestmark = pytest.mark.anyio

@@ -10,10 +10,10 @@ from tests.driver.builders import Stage, closed, longer, scripted
 
 from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened, Deferred
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Lane, Outcome, Role
-from spec_kitty_orchestrator.core.run_events import ResourcesShort
+from spec_kitty_orchestrator.core.run_events import Entry, ResourcesShort, RunStarted
 from spec_kitty_orchestrator.core.scheduler import SHORTAGE_PATIENCE_S
 from spec_kitty_orchestrator.driver.engine import RESOURCES_POLL_S
-from spec_kitty_orchestrator.ports import AttemptRequest, Entry, RunStarted
+from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.scripted_agents import Play
 
 pytestmark = pytest.mark.anyio

@@ -9,11 +9,11 @@ import pytest
 from tests.driver.builders import Stage, longer
 
 from spec_kitty_orchestrator.core.events import AgentExited, Deferred
-from spec_kitty_orchestrator.core.limits import PROBE_S
 from spec_kitty_orchestrator.core.model import Lane, Outcome, PolicyMetadata, Role
 from spec_kitty_orchestrator.core.policy import OnRateLimit, Patience
-from spec_kitty_orchestrator.core.run_events import AgentBack, AgentSuspended
-from spec_kitty_orchestrator.ports import AttemptRequest, Entry, RunStarted
+from spec_kitty_orchestrator.core.run import PROBE_S
+from spec_kitty_orchestrator.core.run_events import AgentBack, AgentSuspended, Entry, RunStarted
+from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.scripted_agents import Play, ScriptedAgents, verdict
 
 pytestmark = pytest.mark.anyio

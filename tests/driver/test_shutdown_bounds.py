@@ -11,9 +11,9 @@ from tests.driver.troubles import events, wrapped
 
 from spec_kitty_orchestrator.core.events import AgentExited
 from spec_kitty_orchestrator.core.model import Lane, Outcome
+from spec_kitty_orchestrator.core.run_events import RunEnded
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import HostTimeout
-from spec_kitty_orchestrator.ports import RunEnded
 from spec_kitty_orchestrator.testing.scripted_agents import Play
 
 pytestmark = pytest.mark.anyio

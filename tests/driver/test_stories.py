@@ -7,9 +7,10 @@ import pytest
 from tests.driver.builders import DIAMOND, REAL_LIMIT_S, Stage, longer, scripted
 
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Phase, Role
+from spec_kitty_orchestrator.core.run_events import Entry
 from spec_kitty_orchestrator.core.verdict import FeedbackSource
 from spec_kitty_orchestrator.errors import HostError, HostRefusal, WorkspaceError
-from spec_kitty_orchestrator.ports import AttemptRequest, Entry
+from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.scripted_agents import Play, report, verdict
 
 pytestmark = pytest.mark.anyio

@@ -12,8 +12,9 @@ from tests.driver.troubles import attempts, events, wrapped
 
 from spec_kitty_orchestrator.core.events import AgentExited, Retried
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Role
+from spec_kitty_orchestrator.core.run_events import Entry, RunEnded
 from spec_kitty_orchestrator.errors import HostCrash, HostTimeout
-from spec_kitty_orchestrator.ports import AttemptRequest, Entry, RunEnded
+from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.scripted_agents import Play, verdict
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ from tests.driver.builders import Stage, scripted
 from tests.driver.troubles import SwitchedHost, at, attempts, beside, exit_code, merged, story_of
 
 from spec_kitty_orchestrator.core.model import Lane
-from spec_kitty_orchestrator.ports import RunEnded
+from spec_kitty_orchestrator.core.run_events import RunEnded
 from spec_kitty_orchestrator.testing.scripted_agents import Play
 
 pytestmark = pytest.mark.anyio

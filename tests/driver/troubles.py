@@ -14,12 +14,12 @@ from tests.driver.builders import Stage, WitnessedHost
 
 from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened, Event
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Result, Role
+from spec_kitty_orchestrator.core.run import fold
+from spec_kitty_orchestrator.core.run_events import Entry
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.driver.finalize import finalize
-from spec_kitty_orchestrator.driver.recover import fold
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import HostRefusal, OrchestratorError
-from spec_kitty_orchestrator.ports import Entry
 from spec_kitty_orchestrator.testing.memory_journal import LoopClock
 
 Found = TypeVar("Found", bound=Event)

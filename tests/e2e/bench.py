@@ -21,13 +21,13 @@ from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Workspace
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.prompts import Prompts
-from spec_kitty_orchestrator.core.run_state import RunState
+from spec_kitty_orchestrator.core.run import RunState
+from spec_kitty_orchestrator.core.run_events import Entry
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.machine.process import MARKER
 from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
-from spec_kitty_orchestrator.ports import Entry
 from spec_kitty_orchestrator.testing.fake_host import FakeHost
 from spec_kitty_orchestrator.testing.memory_journal import MemoryJournal, StoppedClock, Watcher
 

@@ -22,9 +22,9 @@ from spec_kitty_orchestrator.agents.spec import AgentSettings, Assignment
 from spec_kitty_orchestrator.core.events import AgentExited, SubtasksTicked
 from spec_kitty_orchestrator.core.host_rules import BANNED_FLAGS
 from spec_kitty_orchestrator.core.model import Outcome, Role
+from spec_kitty_orchestrator.core.run_events import Entry
 from spec_kitty_orchestrator.machine.journal import JsonlJournal
 from spec_kitty_orchestrator.machine.process import MARKER
-from spec_kitty_orchestrator.ports import Entry
 from spec_kitty_orchestrator.testing.missions import MissionSpec, chain
 
 pytestmark = [pytest.mark.real_host, pytest.mark.real_agents]

@@ -11,8 +11,8 @@ from trio.testing import MockClock
 
 from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt
+from spec_kitty_orchestrator.core.run_events import Entry
 from spec_kitty_orchestrator.driver.result import RunResult
-from spec_kitty_orchestrator.ports import Entry
 
 BOUND_S = 10_000.0
 """Bound of one start on virtual time, far above any mission here."""

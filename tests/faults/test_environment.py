@@ -15,14 +15,15 @@ from tests.driver.builders import POLICY, PROMPTS
 
 from spec_kitty_orchestrator.core.events import AgentExited, Event, Submitted
 from spec_kitty_orchestrator.core.model import Lane, PolicyMetadata, Role, Workspace
-from spec_kitty_orchestrator.core.run_state import RunState
+from spec_kitty_orchestrator.core.run import RunState
+from spec_kitty_orchestrator.core.run_events import Entry, Line
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import JournalError
 from spec_kitty_orchestrator.machine import journal as journal_module
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
-from spec_kitty_orchestrator.ports import AttemptRequest, Entry, Line
+from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.fake_host import FakeHost
 from spec_kitty_orchestrator.testing.memory_journal import Watcher
 from spec_kitty_orchestrator.testing.scripted_agents import Play, Script, ScriptedAgents, always_succeed

@@ -32,10 +32,9 @@ from spec_kitty_orchestrator.core.model import (
     Workspace,
 )
 from spec_kitty_orchestrator.core.policy import Policy
-from spec_kitty_orchestrator.core.run_events import RunEvent
+from spec_kitty_orchestrator.core.run_events import Entry, Line, RunEnded, RunEvent, RunStarted
 from spec_kitty_orchestrator.errors import JournalError
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
-from spec_kitty_orchestrator.ports import Entry, Line, RunEnded, RunStarted
 
 ROOT = Path("/root")
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)

@@ -9,10 +9,10 @@ import pytest
 from spec_kitty_orchestrator.agents.scripted import Scripted
 from spec_kitty_orchestrator.core.events import AgentExited
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Usage
+from spec_kitty_orchestrator.core.run_events import Entry
 from spec_kitty_orchestrator.machine.attempt_files import read_report, read_result, write_result
 from spec_kitty_orchestrator.machine.journal import JsonlJournal
 from spec_kitty_orchestrator.machine.redaction import Redactor
-from spec_kitty_orchestrator.ports import Entry
 
 WEEK_S = 7 * 24 * 3600.0
 

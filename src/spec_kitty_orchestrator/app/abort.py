@@ -27,6 +27,7 @@ from spec_kitty_orchestrator.app.runs import (
     spelled,
 )
 from spec_kitty_orchestrator.core.model import Result
+from spec_kitty_orchestrator.core.run_events import RunAborted
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
@@ -38,7 +39,6 @@ from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
 from spec_kitty_orchestrator.machine.scrub import scrub_unreported
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 from spec_kitty_orchestrator.machine.worktree import Removal
-from spec_kitty_orchestrator.ports import RunAborted
 
 STEPS = ((signal.SIGTERM, 15.0), (signal.SIGTERM, 30.0), (signal.SIGKILL, 5.0))
 """What a run's process gets, each with the seconds for which we then wait.

@@ -15,15 +15,16 @@ from spec_kitty_orchestrator.core.commands import Command, Finish
 from spec_kitty_orchestrator.core.events import Event, Retried, Skipped
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase, Role
+from spec_kitty_orchestrator.core.run import fold
+from spec_kitty_orchestrator.core.run_events import Entry
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.driver.mission import Mission
 from spec_kitty_orchestrator.driver.perform import Performer
-from spec_kitty_orchestrator.driver.recover import fold
 from spec_kitty_orchestrator.errors import RunActive, UsageError
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.logs import path_part
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
-from spec_kitty_orchestrator.ports import Entry, Host
+from spec_kitty_orchestrator.ports import Host
 
 
 @dataclass

@@ -8,15 +8,14 @@ from typing import Self
 
 from spec_kitty_orchestrator.app.repository import JOURNALS, journaled, listed
 from spec_kitty_orchestrator.core.policy import Policy
-from spec_kitty_orchestrator.core.run_state import RunState
+from spec_kitty_orchestrator.core.run import RunState, fold
+from spec_kitty_orchestrator.core.run_events import Line, RunAborted, RunEnded, RunStarted
 from spec_kitty_orchestrator.core.work_package import WorkPackage
-from spec_kitty_orchestrator.driver.recover import fold
 from spec_kitty_orchestrator.errors import JournalError, RunActive, UsageError
 from spec_kitty_orchestrator.machine.journal import JsonlJournal
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
 from spec_kitty_orchestrator.machine.logs import mission_logs
 from spec_kitty_orchestrator.machine.orphans import Orphan, find_orphans
-from spec_kitty_orchestrator.ports import Line, RunAborted, RunEnded, RunStarted
 
 
 @dataclass(frozen=True)

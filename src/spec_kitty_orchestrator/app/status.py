@@ -13,11 +13,11 @@ from spec_kitty_orchestrator.app.runs import KnownRun, find_journal
 from spec_kitty_orchestrator.core.events import AttemptOpened
 from spec_kitty_orchestrator.core.limits import resting
 from spec_kitty_orchestrator.core.model import MissionState, Phase
+from spec_kitty_orchestrator.core.run import fold
+from spec_kitty_orchestrator.core.run_events import Entry
 from spec_kitty_orchestrator.core.work_package import WorkPackage
-from spec_kitty_orchestrator.driver.recover import fold
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.logs import mission_logs, path_part
-from spec_kitty_orchestrator.ports import Entry
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from spec_kitty_orchestrator.app.runs import KnownRun, describe_end, when
 from spec_kitty_orchestrator.app.status import MissionStatus, WorkPackageStatus, mission_status
 from spec_kitty_orchestrator.cli import options
 from spec_kitty_orchestrator.core.limits import used_up
+from spec_kitty_orchestrator.core.run_events import RunEnded
 from spec_kitty_orchestrator.errors import UsageError
-from spec_kitty_orchestrator.ports import RunEnded
 from spec_kitty_orchestrator.views.console import SteadyConsole, print_json
 from spec_kitty_orchestrator.views.table import columns, row
 

@@ -4,13 +4,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from spec_kitty_orchestrator.core.attempts import after_failure
 from spec_kitty_orchestrator.core.events import AgentExited, Claimed, CommitRefused, Committed, Event
 from spec_kitty_orchestrator.core.json_text import objects, text_of
-from spec_kitty_orchestrator.core.model import ImplementReport, Lane, Outcome, Phase, Role, gates_told
+from spec_kitty_orchestrator.core.model import ImplementReport, Lane, Outcome, Phase, Role
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.reviewing import gated, same_content
-from spec_kitty_orchestrator.core.transitions import Next, implement, park, rework
+from spec_kitty_orchestrator.core.transitions import Next, after_failure, implement, park, rework
 from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource
 from spec_kitty_orchestrator.core.work_package import WorkPackage, bounded, reviewed, worked
 
@@ -93,7 +92,7 @@ def submit_note(wp: WorkPackage) -> str:
     parts = (
         f"{wp.work.head} by {', '.join(by) or 'an earlier run'}",
         report.no_change_reason or report.summary,
-        gates_told(wp.work.gates),
+        wp.work.gates_told,
     )
     return "\n\n".join(part for part in parts if part)
 

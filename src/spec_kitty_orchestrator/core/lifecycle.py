@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from spec_kitty_orchestrator.core import attempts, commands, events, gating, implementing, reviewing
+from spec_kitty_orchestrator.core import commands, events, gating, implementing, reviewing, transitions
 from spec_kitty_orchestrator.core.describe import describe
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Lane, Outcome, Phase, Result, Role, Usage
 from spec_kitty_orchestrator.core.policy import Policy
@@ -150,7 +150,7 @@ def _remember_session(wp: WorkPackage, attempt: Attempt, report: AgentReport) ->
 
 def _next_attempt(wp: WorkPackage, role: Role, policy: Policy) -> commands.OpenAttempt:
     agent = wp.turn.agent if wp.turn.assigned else next_agent(wp, role, policy)
-    session = attempts.session_for(wp, agent, policy) if role is Role.IMPLEMENT else ""
+    session = transitions.session_for(wp, agent, policy) if role is Role.IMPLEMENT else ""
     return commands.OpenAttempt(role, agent, len(wp.attempts) + 1, session, wp.turn.max_cost_usd)
 
 
@@ -330,9 +330,9 @@ def _review_ended(wp: WorkPackage, event: events.Event, policy: Policy) -> Next:
 
 EDGES: dict[tuple[Phase, type[events.Event]], Edge] = {
     (Phase.CLAIMING, events.Claimed): implementing.claimed,
-    (Phase.IMPLEMENTING, events.Assigned): attempts.assigned,
-    (Phase.IMPLEMENTING, events.BudgetSpent): attempts.spent,
-    (Phase.IMPLEMENTING, events.AttemptOpened): attempts.opened,
+    (Phase.IMPLEMENTING, events.Assigned): transitions.assigned,
+    (Phase.IMPLEMENTING, events.BudgetSpent): transitions.spent,
+    (Phase.IMPLEMENTING, events.AttemptOpened): transitions.opened,
     (Phase.IMPLEMENTING, events.AgentExited): implementing.implemented,
     (Phase.COMMITTING, events.Committed): implementing.committed,
     (Phase.COMMITTING, events.CommitRefused): implementing.commit_refused,
@@ -347,9 +347,9 @@ EDGES: dict[tuple[Phase, type[events.Event]], Edge] = {
     (Phase.CLAIMING_REVIEW, events.ReviewClaimed): reviewing.review_claimed,
     (Phase.REVIEWING, events.ReviewClaimed): reviewing.head_moved,
     (Phase.RECORDING, events.ReviewClaimed): reviewing.head_moved,
-    (Phase.REVIEWING, events.Assigned): attempts.assigned,
-    (Phase.REVIEWING, events.BudgetSpent): attempts.spent,
-    (Phase.REVIEWING, events.AttemptOpened): attempts.opened,
+    (Phase.REVIEWING, events.Assigned): transitions.assigned,
+    (Phase.REVIEWING, events.BudgetSpent): transitions.spent,
+    (Phase.REVIEWING, events.AttemptOpened): transitions.opened,
     (Phase.REVIEWING, events.AgentExited): _review_ended,
     (Phase.RECORDING, events.Recorded): reviewing.recorded,
     (Phase.PARKING, events.Parked): _parked,

@@ -5,23 +5,16 @@ then one attempt tries it before the others do.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from spec_kitty_orchestrator.core import commands, events, run_events
-from spec_kitty_orchestrator.core.attempts import why_another
 from spec_kitty_orchestrator.core.lifecycle import begins_something
-from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage, total
+from spec_kitty_orchestrator.core.model import Role, Usage, total
 from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit
-from spec_kitty_orchestrator.core.run_state import Probe, Quota, RunState
+from spec_kitty_orchestrator.core.run import RunState, has_place
+from spec_kitty_orchestrator.core.transitions import why_another
 from spec_kitty_orchestrator.core.work_package import Grant, WorkPackage, next_agent, order
-
-FIRST_REST_S = 60.0
-"""How long an agent rests that does not tell when its limit ends; it doubles with every limit in a row."""
-LONGEST_REST_S = 1800.0
-
-PROBE_S = 120.0
-"""How long an attempt must run without meeting the limit before others of its agent follow."""
 
 WARN_AT = 0.8
 """The part of a budget at which people are warned."""
@@ -61,49 +54,15 @@ def resting(state: RunState, now: datetime) -> dict[str, datetime]:
     return {agent: one.until for agent, one in state.quotas.items() if now < one.until}
 
 
-def follow(
-    state: RunState, before: WorkPackage, wp: WorkPackage, event: events.Event, at: datetime
-) -> RunState:
-    """Return what is known of the quotas once `event` made `wp` of the work package that was `before`."""
-    quotas, probes = dict(state.quotas), dict(state.probes)
-    waited_s = state.waited_for_quotas_s
-    if isinstance(event, events.Assigned) and event.agent in quotas and not quotas[event.agent].back:
-        probes.setdefault(event.agent, Probe(wp.id, at + timedelta(seconds=PROBE_S)))
-    attempt = before.open_attempt
-    if isinstance(event, events.AgentExited) and attempt is not None and attempt.id == event.attempt_id:
-        _note(quotas, attempt.agent, event.report, at)
-        if event.report.outcome is not Outcome.RATE_LIMITED:
-            waited_s = 0.0
-    for agent, probe in list(probes.items()):
-        if probe.wp_id == wp.id and not _has_attempt(wp, agent):
-            del probes[agent]
-            if agent in quotas and at >= probe.ends:
-                quotas[agent] = replace(quotas[agent], back=quotas[agent].until <= at)
-    return replace(state, quotas=quotas, probes=probes, waited_for_quotas_s=waited_s)
-
-
-def _has_attempt(wp: WorkPackage, agent: str) -> bool:
-    open_one = wp.open_attempt
-    return open_one.agent == agent if open_one is not None else wp.turn.assigned and wp.turn.agent == agent
-
-
-def _note(quotas: dict[str, Quota], agent: str, report: AgentReport, at: datetime) -> None:
-    known = quotas.get(agent)
-    if report.outcome is Outcome.OK:
-        quotas.pop(agent, None)
-    if report.outcome is not Outcome.RATE_LIMITED:
-        return
-    told_s = report.retry_after_s or 0.0
-    if known is not None and at < known.until:
-        # Another attempt met the same limit; a longer time that it tells is the better knowledge.
-        until = max(known.until, at + timedelta(seconds=told_s))
-        quotas[agent] = replace(known, until=until, rest_s=max(known.rest_s, told_s))
-        return
-    strikes = known.strikes + 1 if known is not None else 1
-    rest_s = min(FIRST_REST_S * 2.0 ** min(strikes - 1, 10), LONGEST_REST_S)
-    # What the agent tells is believed, but not again once it was wrong.
-    rest_s = told_s if told_s and strikes == 1 else max(told_s, rest_s)
-    quotas[agent] = Quota(at + timedelta(seconds=rest_s), strikes, rest_s)
+def announcements(before: RunState, after: RunState) -> list[run_events.RunEvent]:
+    """Return what a change of the quotas means to people."""
+    told: list[run_events.RunEvent] = []
+    for agent, quota in after.quotas.items():
+        known = before.quotas.get(agent)
+        if known is None or known.until != quota.until:
+            told.append(run_events.AgentSuspended(agent, quota.until, used_up(quota.until)))
+    told += [run_events.AgentBack(agent) for agent in before.quotas if agent not in after.quotas]
+    return told
 
 
 def _rest(state: RunState, agent: str, wp_id: str, now: datetime) -> Rest | None:
@@ -136,131 +95,9 @@ def who(state: RunState, wp: WorkPackage, role: Role, now: datetime) -> str | Re
     return _choose(state, usable, wp.id, now)
 
 
-def rest_of_new_work(state: RunState, now: datetime) -> Rest | None:
-    """Return what a work package that nobody has begun waits for, None if somebody may implement it."""
-    agents, fallback = state.policy.impl_agents, state.policy.patience.on_rate_limit is OnRateLimit.FALLBACK
-    found = _choose(state, agents if fallback else agents[:1], "", now)
-    return found if isinstance(found, Rest) else None
-
-
-def has_place(state: RunState, agent: str, wp: WorkPackage) -> bool:
-    """Tell whether an agent may run one more attempt; who waits for it longer comes first."""
-    most = state.policy.max_per_agent.get(agent)
-    if most is None or (wp.at_work and wp.turn.agent == agent):
-        return True
-    if state.places_taken(agent, wp.id) >= most:
-        return False
-    waiting = [
-        one.turn.queued_at
-        for one in state.left
-        if one.turn.queued_for == agent
-        and one.id != wp.id
-        and one.turn.queued_at is not None
-        # Who may not begin while the machine is short of something is in nobody's way.
-        and not (one.untried and state.short_of)
-    ]
-    free = most - state.places_taken(agent, wp.id)
-    if wp.turn.queued_for == agent and wp.turn.queued_at is not None:
-        waiting = [one for one in waiting if one < wp.turn.queued_at]
-    return len(waiting) < free
-
-
 def no_place(state: RunState, agent: str) -> str:
     """Say that an agent has no place for another attempt."""
     return f"waits for {agent}: at most {state.policy.max_per_agent[agent]} at once"
-
-
-def admission(
-    state: RunState, wp_id: str, command: commands.Command, event: run_events.AnyEvent, now: datetime
-) -> events.Event | None:
-    """Return what happens instead of `command`, which follows `event`; None if it may be performed."""
-    wp = state.wps.get(wp_id)
-    if wp is None or wp.turn.grant is None or isinstance(event, run_events.RunEvent):
-        return None
-    if isinstance(command, commands.Resolve) or isinstance(event, events.GateBegun):
-        # What it is about is under way.
-        return None
-    closes = state.signals or state.ending or state.failure
-    if closes and (state.stopping or begins_something(command, event)):
-        return events.Deferred(closing_reason(state))
-    if wp.turn.grant is Grant.CLAIM_AHEAD and not isinstance(command, commands.Claim | commands.Park):
-        return events.Deferred("is claimed ahead and waits for a slot")
-    if not isinstance(command, commands.OpenAttempt) or wp.turn.assigned:
-        return None
-    ending = out_of_budget(state, now)
-    if ending is not None:
-        return events.Deferred(ending.reason)
-    too_much = over(state.policy.budget, wp)
-    if too_much:
-        return events.BudgetSpent(too_much)
-    found = who(state, wp, command.role, now)
-    if isinstance(found, Rest):
-        return events.Deferred(found.reason, found.until, quota=True)
-    if not has_place(state, found, wp):
-        return events.Deferred(no_place(state, found), agent=found)
-    cap = left(state.policy.budget, state.spent, wp)
-    return events.Assigned(command.role, found, why_another(wp, command.role, found), cap)
-
-
-def closing_reason(state: RunState) -> str:
-    """Say why nothing new begins."""
-    if state.failure is not None:
-        return f"the run ends: {state.failure.message}"
-    return state.ending.reason if state.ending is not None else "the run was interrupted"
-
-
-def out_of_budget(state: RunState, now: datetime) -> run_events.Ending | None:
-    """Return how the run ends because of its budget, None if it goes on."""
-    for part in _parts(state, now):
-        if part.share >= 1.0:
-            reason = f"the budget is used up: {part.text}; a start with a higher limit goes on"
-            return run_events.Ending(EXIT_BUDGET, reason, state.policy.budget.hard)
-    return None
-
-
-def warnings(state: RunState, now: datetime) -> list[run_events.BudgetNearing]:
-    """Return the limits that are nearly used up and of which nobody was warned."""
-    return [
-        run_events.BudgetNearing(one.name, one.text)
-        for one in _parts(state, now)
-        if one.share >= WARN_AT and one.name not in state.nearing
-    ]
-
-
-def out_of_patience(state: RunState, now: datetime, until: datetime) -> run_events.Ending | None:
-    """Return how a run ends that waits for nothing but quotas, None if it may wait until then."""
-    max_wait_s = state.policy.patience.max_wait_s
-    since = state.waits_for_quotas_since or now
-    if state.waited_for_quotas_s + (until - since).total_seconds() <= max_wait_s:
-        return None
-    rests = "; ".join(f"{agent}: {used_up(one)}" for agent, one in sorted(resting(state, now).items()))
-    reason = (
-        f"waiting for quotas would take longer than {max_wait_s / 3600:.3g} h ({rests or 'none is back yet'})"
-    )
-    return run_events.Ending(EXIT_QUOTA, reason)
-
-
-def budget_looks_at(state: RunState) -> list[datetime]:
-    """Return when the time of the run is worth a look: near its end, and at its end."""
-    limit_s = state.policy.budget.max_duration_s
-    if limit_s is None or state.began_at is None:
-        return []
-    return [state.began_at + timedelta(seconds=limit_s * part) for part in (WARN_AT, 1.0)]
-
-
-def over(budget: Budget, wp: WorkPackage) -> str:
-    """Say why a work package may cost no more, "" if it may."""
-    limit, cost = budget.max_cost_per_wp_usd, (wp.usage.cost_usd or 0.0) + wp.capped_usd
-    if limit is None or cost + 1e-9 < limit:
-        return ""
-    return f"it has cost ${cost:.2f} of ${limit:.2f}, the most for one work package"
-
-
-def left(budget: Budget, spent: Usage, wp: WorkPackage) -> float | None:
-    """Return what the next attempt of a work package may cost, in US dollars; None for any sum."""
-    of_wp = (wp.usage.cost_usd or 0.0) + wp.capped_usd
-    limits = ((budget.max_cost_usd, spent.cost_usd or 0.0), (budget.max_cost_per_wp_usd, of_wp))
-    return min((max(0.0, limit - used) for limit, used in limits if limit is not None), default=None)
 
 
 @dataclass(frozen=True)
@@ -288,3 +125,110 @@ def _parts(state: RunState, now: datetime) -> list[_Part]:
         text = f"{elapsed_s / 60:.0f} of {budget.max_duration_s / 60:.0f} minutes are over"
         parts.append(_Part("duration", (elapsed_s + 1e-6) / budget.max_duration_s, text))
     return parts
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How a run stands to its limits at a moment.
+
+    Attributes:
+        ending: how it ends because of its budget, None if it goes on.
+        warnings: limits of the budget that are nearly used up and of which nobody was warned.
+        looks: when its time is worth a look: near its end, and at its end.
+        new_work: what a work package that nobody has begun waits for, None if somebody may implement it.
+    """
+
+    ending: run_events.Ending | None
+    warnings: tuple[run_events.BudgetNearing, ...]
+    looks: tuple[datetime, ...]
+    new_work: Rest | None
+
+
+def limits(state: RunState, now: datetime) -> Limits:
+    """Hold a run against its budget and its agents' quotas."""
+    agents, fallback = state.policy.impl_agents, state.policy.patience.on_rate_limit is OnRateLimit.FALLBACK
+    found = _choose(state, agents if fallback else agents[:1], "", now) if state.quotas else None
+    near = [one for one in _parts(state, now) if one.share >= WARN_AT]
+    limit_s = state.policy.budget.max_duration_s
+    looks = [] if limit_s is None or state.began_at is None else [limit_s * WARN_AT, limit_s]
+    return Limits(
+        _ending(state, near),
+        tuple(run_events.BudgetNearing(one.name, one.text) for one in near if one.name not in state.nearing),
+        tuple(state.began_at + timedelta(seconds=one) for one in looks if state.began_at is not None),
+        found if isinstance(found, Rest) else None,
+    )
+
+
+def _ending(state: RunState, near: Iterable[_Part]) -> run_events.Ending | None:
+    for part in near:
+        if part.share >= 1.0:
+            reason = f"the budget is used up: {part.text}; a start with a higher limit goes on"
+            return run_events.Ending(EXIT_BUDGET, reason, state.policy.budget.hard)
+    return None
+
+
+def admission(
+    state: RunState, wp_id: str, command: commands.Command, event: run_events.AnyEvent, now: datetime
+) -> events.Event | None:
+    """Return what happens instead of `command`, which follows `event`; None if it may be performed."""
+    wp = state.wps.get(wp_id)
+    if wp is None or wp.turn.grant is None or isinstance(event, run_events.RunEvent):
+        return None
+    if isinstance(command, commands.Resolve) or isinstance(event, events.GateBegun):
+        # What it is about is under way.
+        return None
+    closes = state.signals or state.ending or state.failure
+    if closes and (state.stopping or begins_something(command, event)):
+        return events.Deferred(closing_reason(state))
+    if wp.turn.grant is Grant.CLAIM_AHEAD and not isinstance(command, commands.Claim | commands.Park):
+        return events.Deferred("is claimed ahead and waits for a slot")
+    if not isinstance(command, commands.OpenAttempt) or wp.turn.assigned:
+        return None
+    ending = _ending(state, _parts(state, now))
+    if ending is not None:
+        return events.Deferred(ending.reason)
+    too_much = over(state.policy.budget, wp)
+    if too_much:
+        return events.BudgetSpent(too_much)
+    found = who(state, wp, command.role, now)
+    if isinstance(found, Rest):
+        return events.Deferred(found.reason, found.until, quota=True)
+    if not has_place(state, found, wp):
+        return events.Deferred(no_place(state, found), agent=found)
+    cap = left(state.policy.budget, state.spent, wp)
+    return events.Assigned(command.role, found, why_another(wp, command.role, found), cap)
+
+
+def closing_reason(state: RunState) -> str:
+    """Say why nothing new begins."""
+    if state.failure is not None:
+        return f"the run ends: {state.failure.message}"
+    return state.ending.reason if state.ending is not None else "the run was interrupted"
+
+
+def out_of_patience(state: RunState, now: datetime, until: datetime) -> run_events.Ending | None:
+    """Return how a run ends that waits for nothing but quotas, None if it may wait until then."""
+    max_wait_s = state.policy.patience.max_wait_s
+    since = state.waits_for_quotas_since or now
+    if state.waited_for_quotas_s + (until - since).total_seconds() <= max_wait_s:
+        return None
+    rests = "; ".join(f"{agent}: {used_up(one)}" for agent, one in sorted(resting(state, now).items()))
+    reason = (
+        f"waiting for quotas would take longer than {max_wait_s / 3600:.3g} h ({rests or 'none is back yet'})"
+    )
+    return run_events.Ending(EXIT_QUOTA, reason)
+
+
+def over(budget: Budget, wp: WorkPackage) -> str:
+    """Say why a work package may cost no more, "" if it may."""
+    limit, cost = budget.max_cost_per_wp_usd, (wp.usage.cost_usd or 0.0) + wp.capped_usd
+    if limit is None or cost + 1e-9 < limit:
+        return ""
+    return f"it has cost ${cost:.2f} of ${limit:.2f}, the most for one work package"
+
+
+def left(budget: Budget, spent: Usage, wp: WorkPackage) -> float | None:
+    """Return what the next attempt of a work package may cost, in US dollars; None for any sum."""
+    of_wp = (wp.usage.cost_usd or 0.0) + wp.capped_usd
+    limits = ((budget.max_cost_usd, spent.cost_usd or 0.0), (budget.max_cost_per_wp_usd, of_wp))
+    return min((max(0.0, limit - used) for limit, used in limits if limit is not None), default=None)

@@ -309,14 +309,6 @@ class GateResult:
     log: str = ""
 
 
-def gates_told(results: Iterable[GateResult]) -> str:
-    """List the results for people and for reviewers, one a line; "" if there are none."""
-    return "\n".join(
-        f"- {one.name}: {'passed' if one.ok else 'failed'} on {one.head} in {one.seconds:.0f} s"
-        for one in results
-    )
-
-
 @dataclass(frozen=True)
 class GateProgress:
     """How far a turn of the gates is.

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from string import Template
 
-from spec_kitty_orchestrator.core.model import Role, gates_told
+from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.core.verdict import Verdict, feedback_text
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import ConfigError
@@ -191,7 +191,7 @@ def review_prompt(
     }
     parts["delta"] = delta or "none: no review has rejected this work, or nothing was changed since"
     parts["look"] = _WITH_SHELL if shell else _WITHOUT_SHELL
-    parts["gates"] = gates_told(wp.work.gates) or "There are none."
+    parts["gates"] = wp.work.gates_told or "There are none."
     shown = {
         "attempt": attempt_id,
         "head": wp.work.head,

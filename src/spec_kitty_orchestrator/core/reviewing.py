@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
-from spec_kitty_orchestrator.core.attempts import after_failure, is_fallback, skip_fallback
 from spec_kitty_orchestrator.core.commands import Record
 from spec_kitty_orchestrator.core.events import AgentExited, Event, Recorded, ReviewClaimed
 from spec_kitty_orchestrator.core.model import (
@@ -16,10 +15,18 @@ from spec_kitty_orchestrator.core.model import (
     Phase,
     Result,
     Role,
-    gates_told,
 )
 from spec_kitty_orchestrator.core.policy import Gate, Policy
-from spec_kitty_orchestrator.core.transitions import MOST_MOVES, Next, finish, park, rework
+from spec_kitty_orchestrator.core.transitions import (
+    MOST_MOVES,
+    Next,
+    after_failure,
+    finish,
+    is_fallback,
+    park,
+    rework,
+    skip_fallback,
+)
 from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource, Ruling, Verdict, feedback_text
 from spec_kitty_orchestrator.core.work_package import (
     WorkPackage,
@@ -127,9 +134,7 @@ def record(wp: WorkPackage, policy: Policy) -> Record:
     verdict = wp.review.verdict
     assert verdict is not None
     if verdict.ruling is Ruling.APPROVED:
-        note = "\n\n".join(
-            filter(None, (f"{verdict.reviewer} approved {verdict.head}", gates_told(wp.work.gates)))
-        )
+        note = "\n\n".join(filter(None, (f"{verdict.reviewer} approved {verdict.head}", wp.work.gates_told)))
         return Record(verdict, policy.finish_lane, note)
     used_up = cycles(wp) + 1 >= policy.max_review_cycles
     note = f"{verdict.reviewer} requests changes of {verdict.head}\n\n{feedback_text(verdict)}"

@@ -1,11 +1,13 @@
-"""What happens to a run as a whole; see `core.events` for what happens to one work package."""
+"""What happens to a run as a whole, and the lines in which a journal keeps that and every `core.events`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
 from spec_kitty_orchestrator.core.events import Event
+from spec_kitty_orchestrator.core.model import MissionState
+from spec_kitty_orchestrator.core.policy import Policy
 
 
 @dataclass(frozen=True)
@@ -105,3 +107,75 @@ RunEvent = (
 )
 
 AnyEvent = Event | RunEvent
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One event as the journal keeps it.
+
+    Attributes:
+        wp_id: the work package that it happened to, "" for an event of the run.
+        took_s: how long what led to it took, in seconds; 0 if nothing was waited for.
+        seq: numbers the lines of a journal from 1; the journal gives it.
+    """
+
+    at: datetime
+    wp_id: str
+    event: AnyEvent
+    took_s: float = 0.0
+    seq: int = field(default=0, compare=False)
+    line: Literal["event"] = "event"
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """Opens each start of a run in the journal; what follows was decided by this policy.
+
+    Attributes:
+        mission: lanes and dependencies as the host told them, titles and subtasks as far as they are known.
+        version: ours.
+        settings: the effective `[run]` table, which the next start goes on with.
+        branch: checked out in the primary checkout then, "" if none was.
+        number: counts the starts of a journal from 1; the journal gives it, and `seq`, as for every line.
+    """
+
+    at: datetime
+    mission: MissionState
+    actor: str
+    policy: Policy
+    version: str
+    settings: Mapping[str, object] = field(default_factory=dict)
+    branch: str = ""
+    number: int = field(default=0, compare=False)
+    seq: int = field(default=0, compare=False)
+    line: Literal["run"] = "run"
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    """Closes a start: the exit code that was given, and the summary's first line."""
+
+    at: datetime
+    exit_code: int
+    summary: str
+    seq: int = field(default=0, compare=False)
+    line: Literal["end"] = "end"
+
+
+@dataclass(frozen=True)
+class RunAborted:
+    """A person ended the run for good: it is resumed only by name.
+
+    Attributes:
+        summary: what was stopped.
+        saved: refs with a copy of what was uncommitted then; the worktrees were left as they were.
+    """
+
+    at: datetime
+    summary: str
+    saved: tuple[str, ...] = ()
+    seq: int = field(default=0, compare=False)
+    line: Literal["aborted"] = "aborted"
+
+
+Line = RunStarted | Entry | RunEnded | RunAborted

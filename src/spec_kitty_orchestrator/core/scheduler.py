@@ -9,15 +9,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from spec_kitty_orchestrator.core import limits
 from spec_kitty_orchestrator.core.commands import OpenAttempt
 from spec_kitty_orchestrator.core.lifecycle import GOES_ON, agent_needed, resume
-from spec_kitty_orchestrator.core.limits import EXIT_QUOTA, Rest
+from spec_kitty_orchestrator.core.limits import (
+    EXIT_QUOTA,
+    Limits,
+    Rest,
+    closing_reason,
+    limits,
+    no_place,
+    out_of_patience,
+    over,
+    who,
+)
 from spec_kitty_orchestrator.core.model import Lane, Phase
 from spec_kitty_orchestrator.core.policy import OnRateLimit
 from spec_kitty_orchestrator.core.refusals import MOST_TRIES
-from spec_kitty_orchestrator.core.run_events import Ending
-from spec_kitty_orchestrator.core.run_state import RunState
+from spec_kitty_orchestrator.core.run import RunState, has_place
+from spec_kitty_orchestrator.core.run_events import BudgetNearing, Ending
 from spec_kitty_orchestrator.core.work_package import AT_WORK, NOT_BEGUN, WORKSPACE_LANES, Grant, WorkPackage
 
 SHORTAGE_PATIENCE_S = 600.0
@@ -37,12 +46,18 @@ class Start:
 class Idle:
     """Nothing to start before something changes, or before `until`.
 
-    `quotas` tells whether the run waits for nothing but quotas.
+    Attributes:
+        reasons: for each work package that waits.
+        quotas: whether the run waits for nothing but quotas.
+        others: whether a slot is free that somebody outside this run may bring about a use of.
+        warnings: of the budget, which are new.
     """
 
     until: datetime | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
     quotas: bool = False
+    others: bool = False
+    warnings: tuple[BudgetNearing, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,13 +100,13 @@ class _Overview:
         chains: see `chains`.
         holders: by the key of a workspace, who has it to itself: who works in it, else the first to hold it.
         unknown: who holds a workspace of which nobody knows which it is, "" for nobody.
-        new_work: what new work waits for, None if somebody may implement it.
+        limits: how the run stands to them.
     """
 
     chains: Mapping[str, int]
     holders: Mapping[str, str]
     unknown: str
-    new_work: Rest | None
+    limits: Limits
 
 
 def _look(state: RunState, now: datetime) -> _Overview:
@@ -105,7 +120,7 @@ def _look(state: RunState, now: datetime) -> _Overview:
         chains({wp.id: wp.dependencies for wp in wps}),
         holders,
         next((wp.id for wp in wps if _holds_an_unknown_one(wp)), ""),
-        limits.rest_of_new_work(state, now),
+        limits(state, now),
     )
 
 
@@ -118,12 +133,12 @@ def plan(state: RunState, now: datetime) -> Decision:
         return _close(state, seen, reasons)
     quota = next((one for one in blocked.values() if one is not None and one.quota), None)
     stops = quota is not None and state.policy.patience.on_rate_limit is OnRateLimit.STOP
-    ending = Ending(EXIT_QUOTA, quota.reason) if quota and stops else limits.out_of_budget(state, now)
+    ending = Ending(EXIT_QUOTA, quota.reason) if quota and stops else seen.limits.ending
     if ending is not None:
         return ending
     found = _start(state, seen, [wp for wp in state.left if blocked[wp.id] is None], now)
     if found is None:
-        return _wait(state, list(filter(None, blocked.values())), reasons, now)
+        return _wait(state, seen, list(filter(None, blocked.values())), reasons, now)
     return Start(*found, {one: why for one, why in reasons.items() if one != found[0]})
 
 
@@ -145,7 +160,9 @@ def _start(
     return (first.id, Grant.CLAIM_AHEAD) if may and not ahead and _host_is_idle(state) else None
 
 
-def _wait(state: RunState, blockers: list[Blocker], reasons: Mapping[str, str], now: datetime) -> Decision:
+def _wait(
+    state: RunState, seen: _Overview, blockers: list[Blocker], reasons: Mapping[str, str], now: datetime
+) -> Decision:
     if not state.left and not state.at_work:
         return Finished()
     alone = not state.at_work and not any(wp.turn.grant is Grant.RESOLVE for wp in state.wps.values())
@@ -153,7 +170,7 @@ def _wait(state: RunState, blockers: list[Blocker], reasons: Mapping[str, str], 
     times = [one.until for one in timed if one.until is not None]
     quotas = alone and bool(timed) and all(one.quota for one in timed)
     if quotas:
-        ending = limits.out_of_patience(state, now, min(times))
+        ending = out_of_patience(state, now, min(times))
         if ending is not None:
             return ending
     if alone and any(one.reason == state.short_of for one in blockers):
@@ -162,8 +179,10 @@ def _wait(state: RunState, blockers: list[Blocker], reasons: Mapping[str, str], 
     later = [one for one in times if one > now]
     if alone and not later:
         return Stalled(reasons)
-    looks = [one for one in limits.budget_looks_at(state) if one > now]
-    return Idle(min((*later, *looks), default=None), reasons, quotas)
+    looks = [one for one in seen.limits.looks if one > now]
+    can_help = bool(state.at_work) and state.free_slots > 0
+    others = can_help and any(_held_up_by_others(state, seen, wp) for wp in state.left)
+    return Idle(min((*later, *looks), default=None), reasons, quotas, others, seen.limits.warnings)
 
 
 def _close(state: RunState, seen: _Overview, reasons: Mapping[str, str]) -> Decision:
@@ -173,7 +192,7 @@ def _close(state: RunState, seen: _Overview, reasons: Mapping[str, str]) -> Deci
             return Start(wp.id, Grant.SLOT, reasons)
     if state.at_work:
         return Idle(None, reasons)
-    why = limits.closing_reason(state)
+    why = closing_reason(state)
     return Finished({one: why if text == "waits for a slot" else text for one, text in reasons.items()})
 
 
@@ -191,8 +210,9 @@ def _blocker(state: RunState, seen: _Overview, wp: WorkPackage, now: datetime) -
         holder = state.wps[seen.unknown]
         until = holder.turn.until if holder.bounds.tries <= MOST_TRIES else None
         return Blocker(f"waits to learn which workspace {holder.id} holds", until)
-    if new and seen.new_work is not None and wp.lane not in (Lane.FOR_REVIEW, Lane.IN_REVIEW):
-        return Blocker(seen.new_work.reason, seen.new_work.until, quota=True)
+    rest = seen.limits.new_work
+    if new and rest is not None and wp.lane not in (Lane.FOR_REVIEW, Lane.IN_REVIEW):
+        return Blocker(rest.reason, rest.until, quota=True)
     if wp.untried and state.short_of:
         return Blocker(state.short_of)
     held_by = _holder(seen, wp)
@@ -215,14 +235,14 @@ def _waits_for_agent(state: RunState, wp: WorkPackage, now: datetime) -> Blocker
         # Somebody moved it: it is taken up elsewhere, and needs no agent for that.
         return None
     if isinstance(command, OpenAttempt):
-        if limits.over(state.policy.budget, wp):
+        if over(state.policy.budget, wp):
             return None
-        found = limits.who(state, wp, command.role, now)
+        found = who(state, wp, command.role, now)
         if isinstance(found, Rest):
             return Blocker(found.reason, found.until, quota=True)
         agent = found
-    if agent and wp.open_attempt is None and not limits.has_place(state, agent, wp):
-        return Blocker(limits.no_place(state, agent))
+    if agent and wp.open_attempt is None and not has_place(state, agent, wp):
+        return Blocker(no_place(state, agent))
     return None
 
 
@@ -272,15 +292,6 @@ def _wants_workspace(wp: WorkPackage, now: datetime) -> bool:
 
 def _can_wait(state: RunState, wp: WorkPackage) -> bool:
     return any(True for _ in state.unmet(wp)) and not _holds_an_unknown_one(wp)
-
-
-def waits_for_others(state: RunState) -> bool:
-    """Tell whether a slot is free and somebody outside this run may bring about a use of it."""
-    left = state.left
-    if not left or state.now is None or state.free_slots <= 0 or state.closing or not state.at_work:
-        return False
-    seen = _look(state, state.now)
-    return any(_held_up_by_others(state, seen, wp) for wp in left)
 
 
 def _held_up_by_others(state: RunState, seen: _Overview, wp: WorkPackage) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from spec_kitty_orchestrator.core.events import Event
@@ -82,6 +83,14 @@ class Work:
     gate_turns: int = 0
     ungated: str = ""
     untouched: tuple[str, ...] = ()
+
+    @property
+    def gates_told(self) -> str:
+        """What its gates said, for people and reviewers, one a line; "" if nothing."""
+        return "\n".join(
+            f"- {one.name}: {'passed' if one.ok else 'failed'} on {one.head} in {one.seconds:.0f} s"
+            for one in self.gates
+        )
 
 
 @dataclass(frozen=True)
@@ -200,7 +209,7 @@ class WorkPackage:
     rescued: tuple[str, ...] = ()
     story: tuple[tuple[Phase, Event], ...] = ()
 
-    @property
+    @cached_property
     def open_attempt(self) -> Attempt | None:
         """The attempt whose end is not yet known, if there is one."""
         return self.attempts[-1] if len(self.attempts) > len(self.outcomes) else None
@@ -210,22 +219,22 @@ class WorkPackage:
         """What all attempts used."""
         return total(self.used)
 
-    @property
+    @cached_property
     def begun(self) -> bool:
         """Whether this run or an earlier one has taken it up and not yet left it."""
         return self.phase not in NOT_BEGUN
 
-    @property
+    @cached_property
     def untried(self) -> bool:
         """Whether an agent is yet to begin with it: also if it was only claimed so far."""
         return not self.begun or (self.phase is Phase.IMPLEMENTING and not self.attempts)
 
-    @property
+    @cached_property
     def at_work(self) -> bool:
         """Whether it goes on at present, in a slot or ahead of one."""
         return self.turn.grant in AT_WORK
 
-    @property
+    @cached_property
     def foreign(self) -> bool:
         """Whether another actor works on it, so that its worktree must be left alone."""
         return self.result is Result.FOREIGN and self.lane in WORKSPACE_LANES

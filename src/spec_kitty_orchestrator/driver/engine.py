@@ -7,25 +7,23 @@ import math
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext, suppress
-from datetime import datetime
 
 import anyio
 import anyio.lowlevel
 
 from spec_kitty_orchestrator import ports
-from spec_kitty_orchestrator.core import events, limits, run_events, scheduler
+from spec_kitty_orchestrator.core import events, run_events, scheduler
 from spec_kitty_orchestrator.core.commands import Command, Finish, Wait
 from spec_kitty_orchestrator.core.lifecycle import pending
+from spec_kitty_orchestrator.core.limits import admission, announcements
 from spec_kitty_orchestrator.core.model import MissionState
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.prompts import Prompts
-from spec_kitty_orchestrator.core.run import announcements, happened
-from spec_kitty_orchestrator.core.run_state import RunState
+from spec_kitty_orchestrator.core.run import RunState, happened, replayed
 from spec_kitty_orchestrator.core.work_package import Grant, WorkPackage
 from spec_kitty_orchestrator.driver.clock import RunClock
 from spec_kitty_orchestrator.driver.mission import Mission
 from spec_kitty_orchestrator.driver.perform import Performer
-from spec_kitty_orchestrator.driver.recover import replayed
 from spec_kitty_orchestrator.driver.result import RunResult, conclude, first_error
 from spec_kitty_orchestrator.driver.shutdown import Shutdown
 from spec_kitty_orchestrator.errors import HostError
@@ -118,6 +116,7 @@ class Orchestrator:
         self._changed = anyio.Event()
         self._signals: list[run_events.Signaled] = []
         self._failures: list[Exception] = []
+        self._poll_due_s = math.inf
 
     def drain(self, signum: int) -> None:
         """Start nothing more, let running attempts end, save their work and return from `run`."""
@@ -144,7 +143,6 @@ class Orchestrator:
         async with anyio.create_task_group() as self._tasks:
             for wp_id in self._state.wps:
                 self._employ(wp_id)
-            self._tasks.start_soon(self._guarded, "", self._poll)
             self._tasks.start_soon(self._guarded, "", self._hear)
             self._tasks.start_soon(self._shutdown.stop_when_told)
             end: scheduler.Finished | scheduler.Stalled = scheduler.Finished()
@@ -178,12 +176,9 @@ class Orchestrator:
         while True:
             changed = self._changed
             try:
-                jumped_s = self._clock.jump_s()
-                if jumped_s:
-                    await self._happened("", run_events.ClockJumped(jumped_s))
                 match await self._decide():
-                    case scheduler.Idle(until=until):
-                        await self._wait(changed, until)
+                    case scheduler.Idle() as idle:
+                        await self._wait(changed, idle)
                     case scheduler.Finished() | scheduler.Stalled() as end:
                         await self._look_again()
                         if self._failures or not changed.is_set():
@@ -220,8 +215,8 @@ class Orchestrator:
                     await self._apply(wp_id, self._granted(self._state.wps[wp_id], grant))
                 case run_events.Ending():
                     await self._apply("", decision)
-                case scheduler.Idle(reasons=reasons, quotas=quotas) if not self._failures:
-                    await self._tell_waits(reasons, quotas=quotas)
+                case scheduler.Idle() if not self._failures:
+                    await self._tell_waits(decision)
         return decision
 
     def _is_new(self, start: scheduler.Start) -> bool:
@@ -232,14 +227,14 @@ class Orchestrator:
             return events.Resolving()
         return events.Scheduled(wp.lane, wp.workspace, ahead=grant is Grant.CLAIM_AHEAD)
 
-    async def _tell_waits(self, reasons: Mapping[str, str], *, quotas: bool) -> None:
+    async def _tell_waits(self, idle: scheduler.Idle) -> None:
         """Journal why work packages wait, where that has changed."""
-        for warning in limits.warnings(self._state, self._clock.now()):
+        for warning in idle.warnings:
             await self._apply("", warning)
-        told = {one.id: reasons.get(one.id, "") for one in self._state.left}
+        told = {one.id: idle.reasons.get(one.id, "") for one in self._state.left}
         news = {one: why for one, why in told.items() if self._state.wps[one].turn.waits != why}
-        if news or quotas is not (self._state.waits_for_quotas_since is not None):
-            await self._apply("", run_events.Waiting(news, quotas))
+        if news or idle.quotas is not (self._state.waits_for_quotas_since is not None):
+            await self._apply("", run_events.Waiting(news, idle.quotas))
 
     async def _happened(self, wp_id: str, event: run_events.AnyEvent, took_s: float = 0.0) -> Command:
         """Let an event happen, after those before it; return what its work package does next."""
@@ -252,16 +247,17 @@ class Orchestrator:
         while follows is not None:
             before, at = self._state, self._clock.now()
             after, command = happened(before, at, wp_id, follows)
-            await self._record(after, ports.Entry(at, wp_id, follows, took_s))
-            for told in announcements(before, after):
-                await self._record(after, ports.Entry(at, "", told))
-            follows, took_s = limits.admission(after, wp_id, command, follows, at), 0.0
+            await self._record(after, run_events.Entry(at, wp_id, follows, took_s))
+            if after.quotas is not before.quotas:
+                for told in announcements(before, after):
+                    await self._record(after, run_events.Entry(at, "", told))
+            follows, took_s = admission(after, wp_id, command, follows, at), 0.0
         if self._state.signals or self._state.ending or self._state.failure:
             self._shutdown.follow(self._state)
         self._wake()
         return command
 
-    async def _record(self, state: RunState, entry: ports.Entry) -> None:
+    async def _record(self, state: RunState, entry: run_events.Entry) -> None:
         await self._journal.append(entry)
         self._state = state
         self._observer.saw(state, entry)
@@ -270,17 +266,25 @@ class Orchestrator:
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
 
-    async def _wait(self, changed: anyio.Event, until: datetime | None) -> None:
-        """Wait for a change, or until then; look at the machine again while it is short of something."""
-        waits_s = [math.inf]
+    async def _wait(self, changed: anyio.Event, idle: scheduler.Idle) -> None:
+        """Wait for a change, or for what is due: to go on, to look at the machine, or at the mission."""
+        until, now_s = idle.until, anyio.current_time()
+        self._poll_due_s = min(self._poll_due_s, now_s + self._poll_interval_s) if idle.others else math.inf
+        waits_s = [self._poll_due_s - now_s]
         if until is not None:
             waits_s.append(min(self._clock.seconds_until(until), LONGEST_WAIT_S))
         if self._state.short_of:
             waits_s.append(RESOURCES_POLL_S)
         with anyio.move_on_after(max(min(waits_s), 0.0)) as waited:
             await changed.wait()
+        jumped_s = self._clock.jump_s()
+        if jumped_s:
+            await self._happened("", run_events.ClockJumped(jumped_s))
         if not waited.cancelled_caught:
             return
+        if self._poll_due_s <= anyio.current_time():
+            self._poll_due_s = math.inf
+            self._tasks.start_soon(self._guarded, "", self._look)
         if self._state.short_of:
             await self._is_short()
         idle_since, now = self._state.idle_since, self._clock.now()
@@ -295,22 +299,6 @@ class Orchestrator:
         if bool(shortage) != bool(self._state.short_of):
             await self._happened("", run_events.ResourcesShort(shortage))
         return bool(shortage)
-
-    async def _poll(self) -> None:
-        """Read the mission again, slowly, while only others can free work."""
-        due: float | None = None
-        while True:
-            changed = self._changed
-            if not scheduler.waits_for_others(self._state):
-                due = None
-                await changed.wait()
-                continue
-            due = due or anyio.current_time() + self._poll_interval_s
-            with anyio.move_on_after(due - anyio.current_time()) as waited:
-                await changed.wait()
-            if waited.cancelled_caught:
-                due = None
-                await self._look()
 
     async def _look(self) -> None:
         """Read the mission again and take over what others did; a host that cannot answer is only told."""
@@ -365,7 +353,7 @@ class Orchestrator:
                 at = self._clock.now()
                 self._state, _ = happened(self._state, at, one, event)
                 with suppress(Exception):
-                    await self._journal.append(ports.Entry(at, one, event))
+                    await self._journal.append(run_events.Entry(at, one, event))
             self._shutdown.follow(self._state)
         self._wake()
 
@@ -377,7 +365,7 @@ class Orchestrator:
             if place % LINES_AT_ONCE == 0:
                 await anyio.lowlevel.checkpoint()
         branch = await self._mission.begin(state, self._state.wps)
-        started = ports.RunStarted(
+        started = run_events.RunStarted(
             self._clock.now(),
             self._mission.state,
             self._actor,
@@ -396,5 +384,5 @@ class Orchestrator:
         complete = sum(one.lane.complete for one in result.work_packages)
         ended = f"; {result.ended}" if result.ended else ""
         summary = f"{complete} of {len(result.work_packages)} complete{ended}"
-        await self._journal.append(ports.RunEnded(self._clock.now(), result.exit_code, summary))
+        await self._journal.append(run_events.RunEnded(self._clock.now(), result.exit_code, summary))
         return result

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from spec_kitty_orchestrator.core.limits import resting
 from spec_kitty_orchestrator.core.model import MissionState, Phase, Result
-from spec_kitty_orchestrator.core.run_state import RunState
+from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import OrchestratorError
 

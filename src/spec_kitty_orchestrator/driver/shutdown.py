@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import anyio
 
-from spec_kitty_orchestrator.core.run_state import RunState
+from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.ports import AgentRunner, Gates
 
 STOP_GRACE_S = 8.0

@@ -21,10 +21,9 @@ from anyio import to_thread
 from pydantic import Field, TypeAdapter, ValidationError
 
 from spec_kitty_orchestrator.core.events import Event
-from spec_kitty_orchestrator.core.run_events import RunEvent
+from spec_kitty_orchestrator.core.run_events import Line, RunEvent
 from spec_kitty_orchestrator.errors import JournalError
 from spec_kitty_orchestrator.machine.files import make_hidden_folder
-from spec_kitty_orchestrator.ports import Line
 
 SCHEMA = 2
 """Written on each run line; a reader refuses any other."""

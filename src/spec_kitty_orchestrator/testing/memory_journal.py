@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import anyio
 import anyio.lowlevel
 
-from spec_kitty_orchestrator.core.run_state import RunState
-from spec_kitty_orchestrator.ports import Entry, Line, RunStarted
+from spec_kitty_orchestrator.core.run import RunState
+from spec_kitty_orchestrator.core.run_events import Entry, Line, RunStarted
 
 
 class MemoryJournal:

@@ -16,10 +16,9 @@ from rich.text import Text
 
 from spec_kitty_orchestrator.core.describe import clean, describe, duration
 from spec_kitty_orchestrator.core.model import MissionState, Phase
-from spec_kitty_orchestrator.core.run_events import Waiting
-from spec_kitty_orchestrator.core.run_state import RunState
+from spec_kitty_orchestrator.core.run import RunState
+from spec_kitty_orchestrator.core.run_events import Entry, Waiting
 from spec_kitty_orchestrator.core.work_package import WorkPackage
-from spec_kitty_orchestrator.ports import Entry
 from spec_kitty_orchestrator.views.table import columns, row
 
 SHORTEST_PAUSE_S = 0.25

@@ -11,9 +11,9 @@ from rich.console import Console
 from spec_kitty_orchestrator.core.describe import clean, count, describe, duration
 from spec_kitty_orchestrator.core.events import Resolving, WorkspaceResolved
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase
-from spec_kitty_orchestrator.core.run_state import RunState
+from spec_kitty_orchestrator.core.run import RunState
+from spec_kitty_orchestrator.core.run_events import Entry
 from spec_kitty_orchestrator.core.work_package import WorkPackage
-from spec_kitty_orchestrator.ports import Entry
 
 HEARTBEAT_S = 60.0
 
