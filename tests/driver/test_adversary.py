@@ -12,7 +12,7 @@ from tests.driver.builders import Stage, WitnessedHost, longer
 from trio.testing import MockClock
 
 from spec_kitty_orchestrator.core.limits import EXIT_BUDGET, EXIT_QUOTA
-from spec_kitty_orchestrator.core.model import Lane, Outcome, Role, Usage
+from spec_kitty_orchestrator.core.model import Lane, Outcome, Result, Role, Usage
 from spec_kitty_orchestrator.core.policy import Budget, Gate, OnRateLimit, Patience
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import HostError, HostRefusal, HostTimeout, WorkspaceError
@@ -135,7 +135,9 @@ async def end_of_run(mission: Stage, host: StubbornHost, mode: OnRateLimit, budg
         assert budget != Budget() or result.exit_code != EXIT_BUDGET
         assert all(result.reasons[one.id] for one in result.work_packages if not one.lane.complete)
         if not result.ended:
-            assert (result.exit_code == 0) == all(lane.complete for lane in host.lanes.values())
+            unreviewed = any(one.result is Result.UNREVIEWED for one in result.work_packages)
+            complete = all(lane.complete for lane in host.lanes.values())
+            assert (result.exit_code == 0) == (complete and not unreviewed)
     assert trio.current_time() - began < LONGEST_RUN_S
     assert len(mission.agents.requests) <= MOST_ATTEMPTS
     mission.assert_sound()
