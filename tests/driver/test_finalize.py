@@ -2,14 +2,22 @@
 
 import pytest
 
-from spec_kitty_orchestrator.core.model import Lane
+from spec_kitty_orchestrator.core.model import Lane, MissionState
+from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.driver.finalize import finalize
+from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import HostCrash, HostRefusal, HostTimeout
 from spec_kitty_orchestrator.testing.fake_host import FakeHost
 
 pytestmark = pytest.mark.anyio
 
 WPS = ("WP01", "WP02")
+RESULT = RunResult(
+    0,
+    tuple(map(WorkPackage, WPS)),
+    {},
+    MissionState("demo", dict.fromkeys(WPS, Lane.DONE), dict.fromkeys(WPS, ())),
+)
 
 
 def complete(lane: Lane = Lane.DONE) -> FakeHost:
@@ -22,7 +30,7 @@ def complete(lane: Lane = Lane.DONE) -> FakeHost:
 async def test_nothing_happens_while_a_work_package_is_open(lane: Lane) -> None:
     host = complete()
     host.lanes["WP02"] = lane
-    done, lines = await finalize(host, "demo", "me", known=WPS, merge=True, accept=True, coordinated=False)
+    done, lines = await finalize(host, RESULT, "me", merge=True, accept=True, coordinated=False)
     assert not done
     assert f"WP02 ({lane})" in lines[0]
     assert host.calls == ["mission-state"]
@@ -32,9 +40,7 @@ async def test_nothing_happens_while_a_work_package_is_open(lane: Lane) -> None:
 @pytest.mark.parametrize("lane", [Lane.APPROVED, Lane.DONE])
 async def test_the_merge_comes_before_the_acceptance(lane: Lane, coordinated: bool) -> None:
     host = complete(lane)
-    done, lines = await finalize(
-        host, "demo", "me", known=WPS, merge=True, accept=True, coordinated=coordinated
-    )
+    done, lines = await finalize(host, RESULT, "me", merge=True, accept=True, coordinated=coordinated)
     assert done
     assert host.calls == ["mission-state", "merge-mission", "accept-mission"]
     assert (host.merged, host.accepted_by) == (True, "me")
@@ -43,19 +49,19 @@ async def test_the_merge_comes_before_the_acceptance(lane: Lane, coordinated: bo
 
 async def test_only_what_was_asked_for_happens() -> None:
     host = complete()
-    assert await finalize(host, "demo", "me", known=WPS, merge=True, accept=False, coordinated=True) == (
+    assert await finalize(host, RESULT, "me", merge=True, accept=False, coordinated=True) == (
         True,
         ["merged into the target branch"],
     )
     assert host.accepted_by == ""
     host = complete()
-    done, _ = await finalize(host, "demo", "me", known=WPS, merge=False, accept=True, coordinated=False)
+    done, _ = await finalize(host, RESULT, "me", merge=False, accept=True, coordinated=False)
     assert (done, host.merged, host.accepted_by) == (True, False, "me")
 
 
 async def test_a_coordinated_mission_is_not_accepted_before_its_merge() -> None:
     host = complete()
-    done, lines = await finalize(host, "demo", "me", known=WPS, merge=False, accept=True, coordinated=True)
+    done, lines = await finalize(host, RESULT, "me", merge=False, accept=True, coordinated=True)
     assert (done, host.calls) == (False, ["mission-state"])
     assert "only after its merge" in lines[0]
 
@@ -66,7 +72,7 @@ async def test_a_refused_merge_is_told_and_nothing_is_accepted() -> None:
         "merge-mission", "PREFLIGHT_FAILED", "preflight failed", {"errors": ["dirty: a.py"]}
     )
     host.fail_next("merge-mission", refusal)
-    done, lines = await finalize(host, "demo", "me", known=WPS, merge=True, accept=True, coordinated=False)
+    done, lines = await finalize(host, RESULT, "me", merge=True, accept=True, coordinated=False)
     assert (done, host.accepted_by) == (False, "")
     assert "preflight failed; dirty: a.py" in lines[0]
 
@@ -75,7 +81,7 @@ async def test_a_refused_merge_is_told_and_nothing_is_accepted() -> None:
 async def test_a_merge_without_an_answer_is_not_taken_for_one(after_effect: bool) -> None:
     host = complete()
     host.fail_next("merge-mission", HostTimeout("merge-mission", "120 s"), after_effect=after_effect)
-    done, lines = await finalize(host, "demo", "me", known=WPS, merge=True, accept=True, coordinated=False)
+    done, lines = await finalize(host, RESULT, "me", merge=True, accept=True, coordinated=False)
     assert (done, host.accepted_by) == (False, "")
     assert "git log" in lines[0]
     assert host.calls.count("merge-mission") == 1
@@ -84,7 +90,7 @@ async def test_a_merge_without_an_answer_is_not_taken_for_one(after_effect: bool
 async def test_a_refused_acceptance_leaves_the_merge_told() -> None:
     host = complete()
     host.fail_next("accept-mission", HostCrash("accept-mission", "Traceback"))
-    done, lines = await finalize(host, "demo", "me", known=WPS, merge=True, accept=True, coordinated=False)
+    done, lines = await finalize(host, RESULT, "me", merge=True, accept=True, coordinated=False)
     assert not done
     assert lines[0] == "merged into the target branch"
     assert "not accepted" in lines[1]

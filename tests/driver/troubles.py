@@ -6,6 +6,7 @@ the journal, the observer and the result.
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -200,17 +201,9 @@ def replayed(mission: Stage) -> dict[str, Seen]:
 
 async def merged(mission: Stage, result: RunResult) -> bool:
     """Ask for the merge at the end of a run, as `--merge` does; tell whether the host was asked."""
+    well = replace(result, exit_code=0, interrupted=None)
     with suppress(OrchestratorError):
-        known = [one.id for one in result.work_packages]
-        await finalize(
-            mission.host,
-            result.state.slug,
-            "me",
-            known=known,
-            merge=True,
-            accept=False,
-            coordinated=False,
-        )
+        await finalize(mission.host, well, "me", merge=True, accept=False, coordinated=False)
     return mission.host.merged
 
 

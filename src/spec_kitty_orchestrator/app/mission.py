@@ -226,7 +226,7 @@ def _no_work_packages(root: Path, slug: str) -> Finding:
     if files.work_packages:
         text = (
             f"the host sees no work packages of {slug}, although there are "
-            f"{len(files.work_packages)} files in tasks/; run: {finalize_command(slug)}"
+            f"{files.work_packages} files in tasks/; run: {finalize_command(slug)}"
         )
         return error("mission.tasks", text, finalize_command(slug))
     text = (

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from spec_kitty_orchestrator.errors import UsageError
+from spec_kitty_orchestrator.machine.child import Reply
 from spec_kitty_orchestrator.machine.git import Git, failure
 from spec_kitty_orchestrator.machine.logs import LOGS as LOGS
 
@@ -40,26 +41,21 @@ def find_repo_root(start: Path) -> Path:
         raise UsageError(f"{start} cannot be looked at: {error.strerror}; give another --repo-root") from None
     if not known:
         raise UsageError(f"{start} is not a directory; give the repository with --repo-root")
-    top = _git(start, "rev-parse", "--show-toplevel")
+    words = ("--path-format=absolute", "--show-toplevel", "--git-dir", "--git-common-dir")
+    top, *folders = _git(start, "rev-parse", *words).split("\n")
     if not top:
         raise UsageError(
             f"{start.resolve()} is not in a git repository; "
             "change into the project or give it with --repo-root"
         )
-    if _git(start, "rev-parse", "--path-format=absolute", "--git-common-dir") == _git(
-        start, "rev-parse", "--path-format=absolute", "--git-dir"
-    ):
-        return Path(top).resolve()
-    first = _git(start, "worktree", "list", "--porcelain").splitlines()[0]
-    return Path(first.removeprefix("worktree ")).resolve()
+    if len(set(folders)) > 1:  # a worktree
+        top = _git(start, "worktree", "list", "--porcelain").split("\n")[0].removeprefix("worktree ")
+    return Path(top).resolve()
 
 
 def distrusted(start: Path) -> bool:
     """Return whether git refuses the repository because another user owns it."""
-    return (
-        start.is_dir()
-        and b"dubious ownership" in Git(start).ask_now("rev-parse", timeout_s=GIT_LIMIT_S).stderr
-    )
+    return start.is_dir() and b"dubious ownership" in _ask(start, "rev-parse").stderr
 
 
 def branch_of(root: Path, slug: str) -> str:
@@ -76,31 +72,77 @@ def current_branch(root: Path) -> str:
 
 def _git(directory: Path, *args: str) -> str:
     """Return git's output, "" if it failed."""
-    reply = Git(directory).ask_now(*args, timeout_s=GIT_LIMIT_S)
+    reply = _ask(directory, *args)
     return reply.text if reply.rc == 0 else ""
+
+
+def _ask(directory: Path, *args: str) -> Reply:
+    return Git(directory).ask_now(*args, timeout_s=GIT_LIMIT_S)
 
 
 @dataclass(frozen=True)
 class MissionFiles:
-    """What a mission's folder says, as far as it is readable.
+    """What a mission's folder in the primary checkout `root` says, as far as it is readable.
 
     Attributes:
         target_branch: where the mission's planning lives and its work is merged; "" if unknown.
-        topology: one of the host's four, "" if unknown.
-        work_packages: files `tasks/WP*.md`.
+        coordinated: whether the mission keeps its status on a coordination branch.
+        work_packages: how many files `tasks/WP*.md` there are.
         has_lanes: whether the host gives branches to its work packages, and can merge them.
     """
 
+    root: Path
     slug: str
     target_branch: str
-    topology: str
-    work_packages: tuple[str, ...]
+    coordinated: bool
+    work_packages: int
     has_lanes: bool
 
     @property
-    def coordinated(self) -> bool:
-        """Whether the mission keeps its status on a coordination branch."""
-        return "coord" in self.topology
+    def status_checkout(self) -> Path:
+        """Where the host writes the mission's status, and the record of its acceptance."""
+        coordination = self.root / ".worktrees" / f"{self.slug}-coord"
+        return coordination if self.coordinated and coordination.is_dir() else self.root
+
+    def unsaved(self) -> list[Path]:
+        """Find uncommitted changes that the host's merge throws away when it resets the target's checkout.
+
+        Raises:
+            WorkspaceError: git cannot be run.
+        """
+        status = [f"{MISSIONS}/{self.slug}/status.{suffix}" for suffix in ("events.jsonl", "json")]
+        # If a coordination worktree keeps the status, the copy in the primary checkout does not count.
+        kept = [path for path in _changed(self.root) if not (self.coordinated and path in status)]
+        changed = [self.root / path for path in kept]
+        if self.status_checkout != self.root:
+            changed += [self.status_checkout / path for path in _changed(self.status_checkout)]
+        return changed
+
+
+def _changed(checkout: Path) -> list[str]:
+    words = ("status", "--porcelain=v1", "-z", "--untracked-files=no", "--no-renames")
+    reply = _ask(checkout, *words)
+    if reply.rc != 0:
+        # Silence would read as "nothing is uncommitted", and a merge would throw it away.
+        raise failure(checkout, words, reply, what="`git status`")
+    return [line[3:] for line in reply.paths]
+
+
+def mission_files(root: Path, slug: str) -> MissionFiles:
+    """Read a mission's folder; whatever is missing or broken is left empty."""
+    folder = root / MISSIONS / slug
+    meta: object = None
+    with suppress(OSError, ValueError):
+        meta = json.loads((folder / "meta.json").read_bytes())
+    found = meta if isinstance(meta, dict) else {}
+    return MissionFiles(
+        root,
+        slug,
+        target_branch=str(found.get("target_branch") or ""),
+        coordinated="coord" in str(found.get("topology")),
+        work_packages=len(list((folder / "tasks").glob("WP*.md"))),
+        has_lanes=(folder / "lanes.json").exists(),
+    )
 
 
 def missions(root: Path) -> list[str]:
@@ -120,24 +162,6 @@ def journaled(root: Path) -> list[str]:
     """Return the missions that have a journal here, the most recent first."""
     journals = (root / JOURNALS).glob("*/journal.jsonl")
     return [path.parent.name for path in sorted(journals, key=lambda path: -path.stat().st_mtime)]
-
-
-def mission_files(root: Path, slug: str) -> MissionFiles:
-    """Read a mission's folder; whatever is missing or broken is left empty."""
-    folder = root / MISSIONS / slug
-    try:
-        meta = json.loads((folder / "meta.json").read_bytes())
-    except (OSError, ValueError):
-        meta = {}
-    meta = meta if isinstance(meta, dict) else {}
-    files = tuple(sorted(path.name for path in (folder / "tasks").glob("WP*.md")))
-    return MissionFiles(
-        slug=slug,
-        target_branch=str(meta.get("target_branch") or ""),
-        topology=str(meta.get("topology") or ""),
-        work_packages=files,
-        has_lanes=(folder / "lanes.json").exists(),
-    )
 
 
 @dataclass(frozen=True)
@@ -201,33 +225,3 @@ def _text(value: str) -> str:
     value = value.partition(" #")[0].rstrip()
     odd = value.startswith(tuple("|>&*!%@`{}[]\"'#,?-:~")) or ": " in value or value.endswith(":")
     return "" if odd or value in ("null", "Null", "NULL") else value
-
-
-def status_checkout(root: Path, files: MissionFiles) -> Path:
-    """Return the checkout in which the host writes the mission's status, and the record of its acceptance."""
-    coordination = root / ".worktrees" / f"{files.slug}-coord"
-    return coordination if files.coordinated and coordination.is_dir() else root
-
-
-def unsaved(root: Path, files: MissionFiles) -> list[Path]:
-    """Find uncommitted changes that the host's merge would throw away when it resets the target's checkout.
-
-    Raises:
-        WorkspaceError: git cannot be run.
-    """
-    status = [f"{MISSIONS}/{files.slug}/status.events.jsonl", f"{MISSIONS}/{files.slug}/status.json"]
-    coordination = status_checkout(root, files)
-    # If a coordination worktree keeps the status, the copy in the primary checkout does not count.
-    changed = [root / path for path in _changed(root) if not (files.coordinated and path in status)]
-    if coordination != root:
-        changed += [coordination / path for path in _changed(coordination)]
-    return changed
-
-
-def _changed(checkout: Path) -> list[str]:
-    words = ("status", "--porcelain=v1", "-z", "--untracked-files=no", "--no-renames")
-    reply = Git(checkout).ask_now(*words, timeout_s=GIT_LIMIT_S)
-    if reply.rc != 0:
-        # Silence would read as "nothing is uncommitted", and a merge would throw it away.
-        raise failure(checkout, words, reply, what="`git status`")
-    return [line[3:] for line in reply.paths]

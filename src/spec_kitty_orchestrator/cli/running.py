@@ -13,14 +13,12 @@ from spec_kitty_orchestrator.app.build import build, build_agents, run_log
 from spec_kitty_orchestrator.app.checks.agents import find_installed
 from spec_kitty_orchestrator.app.mission import open_mission
 from spec_kitty_orchestrator.app.project import Project
-from spec_kitty_orchestrator.app.repository import mission_files, unsaved
+from spec_kitty_orchestrator.app.repository import mission_files
 from spec_kitty_orchestrator.cli import summary
 from spec_kitty_orchestrator.cli.options import OnInterrupt, RunOptions
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.finalize import finalize
 from spec_kitty_orchestrator.driver.result import RunResult
-from spec_kitty_orchestrator.errors import WorkspaceError
-from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine.logs import configure_logging
 from spec_kitty_orchestrator.machine.sleep import kept_awake
@@ -58,7 +56,7 @@ class Work:
         self._drains = given.on_interrupt is OnInterrupt.DRAIN
         self._exit_code: int | None = None
         self._scope: anyio.CancelScope | None = None
-        self._calls: Counter[str] = Counter()
+        self.calls: Counter[str] = Counter()
 
     async def main(self, action: "Callable[[Work], Awaitable[int]]") -> int:
         """Perform the action while signals are received as events; return the exit code."""
@@ -80,15 +78,6 @@ class Work:
         self._exit_code = 128 + _asked(received)
         if self._scope is not None:
             self._scope.cancel()
-
-    def note_call(self, name: str) -> None:
-        """Count a call of the host."""
-        self._calls[name] += 1
-
-    @property
-    def calls(self) -> dict[str, int]:
-        """How often each call of the host was made."""
-        return dict(self._calls)
 
     def say(self, message: str) -> None:
         """Show a line about the whole run, as soon as there is a view."""
@@ -162,11 +151,16 @@ async def run(work: Work) -> int:
 
 
 async def _run(work: Work, view: LiveView | PlainView) -> tuple[RunResult, bool, Sequence[str]]:
-    """Run the mission and finalize it; return the result, then what `_finalize` returns."""
+    """Run the mission and finalize it; return the result, then what `finalize` returns."""
     async with AsyncExitStack() as stack:
         project = work.project
         opened = open_mission(
-            project, work.mission, work.agents, fresh=work.fresh, say=work.say, note_call=work.note_call
+            project,
+            work.mission,
+            work.agents,
+            fresh=work.fresh,
+            say=work.say,
+            note_call=lambda call: work.calls.update([call]),
         )
         host, state = await stack.enter_async_context(opened)
         stack.enter_context(configure_logging(run_log(project, state.slug), project.redactor))
@@ -181,8 +175,19 @@ async def _run(work: Work, view: LiveView | PlainView) -> tuple[RunResult, bool,
             result = await orchestrator.run(state)
             tasks.cancel_scope.cancel()
         work.interrupts_finalizing()
-        finalized, told = await _finalize(work, host, result)
-        get_logger().info("host calls", calls=work.calls)
+        files = mission_files(project.root, state.slug)
+        finalized, told = await finalize(
+            host,
+            result,
+            project.settings.run.actor,
+            merge=work.given.merge,
+            accept=work.given.accept,
+            coordinated=files.coordinated,
+            unsaved=files.unsaved,
+        )
+        if told and finalized and work.given.accept:
+            told = [*told, summary.after_acceptance(files)]
+        get_logger().info("host calls", calls=dict(work.calls))
     return result, finalized, told
 
 
@@ -198,34 +203,3 @@ async def tell_versions(work: Work) -> None:
         get_logger().info("agent", agent=name, version=found.version, path=found.path)
         for warning in found.untried:
             work.say(f"warning: {warning}")
-
-
-async def _finalize(work: Work, host: HostClient, result: RunResult) -> tuple[bool, Sequence[str]]:
-    """Merge and accept the mission as requested, if every work package is approved or done.
-
-    Returns:
-        Whether all that was asked for was done, and a line for people about each step.
-    """
-    if not (work.given.merge or work.given.accept) or result.exit_code != 0:
-        return True, ()
-    if result.interrupted is not None:
-        return False, ["not merged and not accepted: the run was interrupted"]
-    root, slug = work.project.root, result.state.slug
-    files = mission_files(root, slug)
-    try:
-        lost = await to_thread.run_sync(unsaved, root, files) if work.given.merge else []
-    except WorkspaceError as error:
-        return False, [f"not merged: what is uncommitted is not known: {error}"]
-    if lost:
-        names = ", ".join(str(path) for path in lost)
-        return False, [f"not merged: the host's merge discards what is not committed; commit or undo {names}"]
-    done, lines = await finalize(
-        host,
-        slug,
-        work.project.settings.run.actor,
-        known=[one.id for one in result.work_packages],
-        merge=work.given.merge,
-        accept=work.given.accept,
-        coordinated=files.coordinated,
-    )
-    return done, [*lines, *summary.after_acceptance(root, files)] if done and work.given.accept else lines

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spec_kitty_orchestrator.app.project import Project
-from spec_kitty_orchestrator.app.repository import MissionFiles, mission_files, status_checkout, unsaved
+from spec_kitty_orchestrator.app.repository import MissionFiles, mission_files
 from spec_kitty_orchestrator.core.describe import count, note, short
 from spec_kitty_orchestrator.core.limits import used_up
 from spec_kitty_orchestrator.core.model import Lane
@@ -36,7 +36,7 @@ def show(
         "",
         _totals(result),
         *finalized,
-        *_uncommitted(project.root, files),
+        *_uncommitted(files),
         *_next(result, project, files, complete=complete),
     ]
     for line in lines:
@@ -147,15 +147,15 @@ def _merge_and_accept(result: RunResult, project: Project, files: MissionFiles) 
         _command("spec-kitty", "orchestrator-api", "merge-mission", "--mission", slug),
         accept,
         "Accept after the merge: before it, the host fails or its merge discards the acceptance.",
-        *after_acceptance(project.root, files),
+        after_acceptance(files),
         *([_STATUS_COPIES] if files.coordinated else []),
     ]
 
 
-def _uncommitted(root: Path, files: MissionFiles) -> list[str]:
+def _uncommitted(files: MissionFiles) -> list[str]:
     """Name what the host's merge would discard, such as the last record of a host that was killed."""
     try:
-        lost = unsaved(root, files)
+        lost = files.unsaved()
     except WorkspaceError as error:
         # This is advice: the summary does not depend on git's answer.
         return [f"What is uncommitted is not known: {error}. Look at it before you merge."]
@@ -167,10 +167,10 @@ def _uncommitted(root: Path, files: MissionFiles) -> list[str]:
     ]
 
 
-def after_acceptance(root: Path, files: MissionFiles) -> list[str]:
+def after_acceptance(files: MissionFiles) -> str:
     """Say what remains to do after a mission was accepted."""
-    place = shlex.quote(str(status_checkout(root, files)))
-    return [f"The host leaves the record of the acceptance uncommitted: `git -C {place} status` shows it."]
+    place = shlex.quote(str(files.status_checkout))
+    return f"The host leaves the record of the acceptance uncommitted: `git -C {place} status` shows it."
 
 
 def _command(*argv: str) -> str:

@@ -5,39 +5,55 @@ topologies and is thrown away by the merge on the others: so the merge comes fir
 before every work package is approved or done.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 
-from spec_kitty_orchestrator.errors import HostNoReply, HostRefusal
+from anyio import to_thread
+
+from spec_kitty_orchestrator.driver.result import RunResult
+from spec_kitty_orchestrator.errors import HostNoReply, HostRefusal, WorkspaceError
 from spec_kitty_orchestrator.ports import Host
 
 
 async def finalize(
     host: Host,
-    mission: str,
+    result: RunResult,
     actor: str,
     *,
-    known: Collection[str],
     merge: bool,
     accept: bool,
     coordinated: bool,
+    unsaved: Callable[[], Sequence[Path]] = tuple,
 ) -> tuple[bool, Sequence[str]]:
-    """Merge and accept a mission as asked.
+    """Merge and accept a mission as asked, if every work package is approved or done.
 
     Args:
         host: the port.
-        mission: its slug.
+        result: what its run came to.
         actor: who accepts.
-        known: every work package that the run worked on.
         merge: merge the lanes into the target branch.
         accept: record the acceptance, after the merge if there is one.
         coordinated: whether the mission keeps its status in a coordination worktree; accepting it before the
             merge is not possible then.
+        unsaved: finds, in a thread, what the merge would throw away.
 
     Returns:
         Whether everything that was asked for happened, and a line for people about each step.
     """
-    lines: list[str] = []
-    open_wps = await _open(host, mission, known)
+    if not (merge or accept) or result.exit_code != 0:
+        return True, ()
+    if result.interrupted is not None:
+        return False, ["not merged and not accepted: the run was interrupted"]
+    mission, lines = result.state.slug, []
+    try:
+        if merge and (lost := await to_thread.run_sync(unsaved)):
+            names = ", ".join(map(str, lost))
+            return False, [
+                f"not merged: the host's merge discards what is not committed; commit or undo {names}"
+            ]
+    except WorkspaceError as error:
+        return False, [f"not merged: what is uncommitted is not known: {error}"]
+    open_wps = await _open(host, mission, [one.id for one in result.work_packages])
     if open_wps:
         return False, [f"not merged and not accepted: {', '.join(open_wps)} neither approved nor done"]
     if merge:
@@ -48,8 +64,7 @@ async def finalize(
     if not accept:
         return True, lines
     if coordinated and not merge:
-        lines.append("not accepted: on this topology the host can accept a mission only after its merge")
-        return False, lines
+        return False, ["not accepted: on this topology the host can accept a mission only after its merge"]
     try:
         await host.accept_mission(mission, actor)
     except (HostRefusal, HostNoReply) as error:

@@ -14,8 +14,6 @@ from spec_kitty_orchestrator.app.repository import (
     branch_of,
     current_branch,
     mission_files,
-    status_checkout,
-    unsaved,
 )
 from spec_kitty_orchestrator.app.runs import describe_end, known_run, orphans, pids
 from spec_kitty_orchestrator.core.model import Lane, MissionState
@@ -53,10 +51,10 @@ def check_branch(root: Path, slug: str) -> list[Finding]:
 def check_saved(root: Path, slug: str) -> list[Finding]:
     """Look for uncommitted changes that the host's merge would throw away."""
     files = mission_files(root, slug)
-    lost = unsaved(root, files)
+    lost = files.unsaved()
     if not lost:
         return []
-    coordination = status_checkout(root, files)
+    coordination = files.status_checkout
     checkouts = dict.fromkeys(coordination if one.is_relative_to(coordination) else root for one in lost)
     fix = " && ".join(line("git", "-C", one, "commit", "--all") for one in checkouts)
     return [warning("git.clean", f"uncommitted changes would be lost in a merge: {some(lost)}", fix)]
