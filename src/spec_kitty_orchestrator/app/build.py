@@ -7,6 +7,7 @@ from pathlib import Path
 
 from spec_kitty_orchestrator.app.project import Project, find_agent
 from spec_kitty_orchestrator.app.repository import LOGS
+from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.host.client import HostClient
@@ -75,13 +76,14 @@ async def connect(project: Project) -> HostClient:
 
 def build_agents(project: Project, say: Callable[[str], None] = lambda _: None) -> LocalAgents:
     """Make the runner of the agents on this machine; `say` gets a line about an agent without activity."""
+    run = project.settings.run
     return LocalAgents(
         project.root,
         project.agents,
-        timeouts=project.timeouts,
+        timeouts={Role.IMPLEMENT: run.timeout, Role.REVIEW: run.review_timeout},
         version=VERSION,
         redactor=project.redactor,
-        stall_timeout_s=project.settings.run.stall_timeout,
+        stall_timeout_s=run.stall_timeout,
         say=say,
         # An earlier start may have left an attempt of an agent that this one does not use.
         others=cache(lambda name: find_agent(project.root, project.settings, name)),

@@ -94,7 +94,7 @@ def _open(
     told: list[Finding], root: Path, environ: Mapping[str, str], flags: Mapping[str, object]
 ) -> Project:
     """Open the project, with defaults and without agents if its settings are wrong."""
-    wrong = [*map(str, check_prompts(root))]
+    wrong = check_prompts(root)
     try:
         project = open_project(root, environ, flags)
     except OrchestratorError as failure:

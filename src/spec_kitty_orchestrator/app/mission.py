@@ -1,9 +1,10 @@
 """One mission of the repository: read from the host, and locked before it is changed."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -31,56 +32,41 @@ from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.ports import Host
 
 
-@dataclass(frozen=True)
-class Records:
-    """Our records of a mission at one moment: whoever changes lanes changes them first."""
-
-    directory: Path
-    idle: bool
-    journal: tuple[int, int, int] | None
-
-
-def look_at_records(project: Project, mission: str) -> Records:
-    """Return whether the mission is idle, and where its journal ends."""
-    directory = project.directory(mission)
-    return Records(directory, MissionLock(directory, mission).holder() is None, _end_of_journal(directory))
-
-
-def _end_of_journal(directory: Path) -> tuple[int, int, int] | None:
-    try:
-        found = (directory / "journal.jsonl").stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
-
-
 @asynccontextmanager
 async def locked_mission(
-    project: Project, host: Host, state: MissionState, before: Records
+    project: Project, host: Host, mission: str, read: Callable[[], Awaitable[MissionState]] | None = None
 ) -> AsyncIterator[MissionState]:
-    """Hold the lock of a mission, and yield its state, which no other run has changed since it was read.
+    """Read a mission, then hold its lock and yield its state, which no run has changed since it was read.
 
-    Args:
-        project: the repository with its settings.
-        host: asked again if another run was at work meanwhile.
-        state: what it said of the mission. The lock is taken this late so that a start that is refused leaves
-            nothing behind.
-        before: our records before the host was asked.
+    The lock is taken this late so that a start that is refused leaves nothing behind. If a run was at work
+    meanwhile, the host is asked again.
 
     Raises:
         RunActive: another run holds the lock.
         WorkspaceError: the lock cannot be taken.
-        HostError: the host cannot be used.
+        OrchestratorError: what `read` raises, which is `read_mission` unless given.
     """
-    directory = project.directory(state.slug)
-    lock = MissionLock(directory, state.slug)
+    before = None
+    if MissionLock(project.directory(mission), mission).holder() is None:
+        before = _records(project.directory(mission))
+    state = await (read() if read else read_mission(project, host, mission))
+    lock = MissionLock(project.directory(state.slug), state.slug)
     await to_thread.run_sync(lock.acquire)
     try:
-        if before != Records(directory, True, _end_of_journal(directory)):
+        if before != _records(lock.directory):
             state = await read_mission(project, host, state.slug)
         yield state
     finally:
         lock.release()
+
+
+def _records(directory: Path) -> tuple[object, ...]:
+    """Return what differs after a run was at work: whoever changes lanes writes to the journal first."""
+    try:
+        found = (directory / "journal.jsonl").stat()
+    except OSError:
+        return (directory,)
+    return directory, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @asynccontextmanager
@@ -115,11 +101,10 @@ async def open_mission(
         raise
     async with host:
         say(f"asking spec-kitty for the mission {mission}")
-        before = look_at_records(project, mission)
-        read = await _read_and_check(project, host, mission, problems)
-        async with locked_mission(project, host, read, before) as state:
-            for told in await _about_earlier_run(project.root, state.slug, fresh=fresh):
-                say(told)
+        read = partial(_read_and_check, project, host, mission, problems)
+        async with locked_mission(project, host, mission, read) as state:
+            if told := await _about_earlier_run(project.root, state.slug, fresh=fresh):
+                say(f"{state.slug}: {told}")
             for one in found:
                 if one.level is Level.WARNING:
                     say(f"warning: {one.text}")
@@ -130,37 +115,33 @@ async def _read_and_check(
     project: Project, host: HostClient, mission: str, problems: Sequence[OrchestratorError]
 ) -> MissionState:
     """Read the mission while the host's contract is checked, since a host call takes seconds."""
-    states: list[MissionState] = []
-    incompatible: list[OrchestratorError] = []
-    unreadable: list[OrchestratorError] = []
+    answers: dict[str, object] = {}
 
-    async def check() -> None:
+    async def ask(what: str, question: Callable[[], Awaitable[object]]) -> None:
         try:
-            await host.check_contract()
+            answers[what] = await question()
         except OrchestratorError as failure:
-            incompatible.append(failure)
-
-    async def read() -> None:
-        try:
-            states.append(await read_mission(project, host, mission))
-        except OrchestratorError as failure:
-            unreadable.append(failure)
+            answers[what] = failure
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(check)
-        tasks.start_soon(read)
-    stop_at([*problems, *(incompatible or unreadable)])
-    return states[0]
+        tasks.start_soon(ask, "contract", host.check_contract)
+        tasks.start_soon(ask, "mission", partial(read_mission, project, host, mission))
+    failed = [one for one in (answers["contract"], answers["mission"]) if isinstance(one, OrchestratorError)]
+    # What a host with another contract says of a mission adds nothing.
+    stop_at([*problems, *failed[:1]])
+    assert isinstance(answers["mission"], MissionState)
+    return answers["mission"]
 
 
-async def _about_earlier_run(root: Path, mission: str, *, fresh: bool) -> list[str]:
+async def _about_earlier_run(root: Path, mission: str, *, fresh: bool) -> str:
     """Archive the journal of an earlier run for a fresh start; return what people are told about that run."""
     if fresh:
         archived = archive_journal(root, mission)
-        kept = f"; the earlier journal is kept as {archived.relative_to(root)}" if archived else ""
-        return [f"{mission}: a fresh start{kept}"]
+        return "a fresh start" + (
+            f"; the earlier journal is kept as {archived.relative_to(root)}" if archived else ""
+        )
     earlier = await known_run(root, mission)
-    return [f"{mission}: continues the run that {describe_end(earlier)}"] if earlier.unfinished else []
+    return f"continues the run that {describe_end(earlier)}" if earlier.unfinished else ""
 
 
 async def read_mission(project: Project, host: Host, mission: str) -> MissionState:
@@ -204,7 +185,7 @@ async def find_mission(project: Project, host: Host, mission: str) -> MissionSta
 def _no_mission(root: Path, mission: str) -> Finding:
     found = missions(root)
     if not found:
-        text = f"there is no mission {mission!r}: {root} has no missions in kitty-specs/ on {_on(root)}"
+        text = f"there is no mission {mission!r}: {root} has no missions in kitty-specs/ on {on_branch(root)}"
         return error("mission.exists", text, line("git", "-C", root, "branch", "--all"), kind=UsageError)
     hint = nearest(mission, found) or ";"
     text = f"there is no mission {mission!r}{hint} missions here: {listed(found, mission)}"
@@ -216,27 +197,24 @@ def _no_mission(root: Path, mission: str) -> Finding:
 def _no_work_packages(root: Path, slug: str) -> Finding:
     files = mission_files(root, slug)
     home = files.target_branch or branch_of(root, slug)
+    unseen = f"the host sees no work packages of {slug}"
     if home and current_branch(root) != home:
         fix = line("git", "-C", root, "switch", home)
-        text = (
-            f"the host sees no work packages of {slug}: {root} is on {_on(root)}, but the mission "
-            f"lives on {home}; run: {fix}"
-        )
+        text = f"{unseen}: {root} is on {on_branch(root)}, but the mission lives on {home}; run: {fix}"
         return error("mission.branch", text, fix)
     if files.work_packages:
-        text = (
-            f"the host sees no work packages of {slug}, although there are "
-            f"{files.work_packages} files in tasks/; run: {finalize_command(slug)}"
-        )
-        return error("mission.tasks", text, finalize_command(slug))
+        fix = finalize_command(slug)
+        text = f"{unseen}, although there are {files.work_packages} files in tasks/; run: {fix}"
+        return error("mission.tasks", text, fix)
     text = (
-        f"{slug} has no work packages on {_on(root)}: switch to the branch where it was planned, "
+        f"{slug} has no work packages on {on_branch(root)}: switch to the branch where it was planned, "
         "or plan it first (tasks.md and tasks/WP*.md)"
     )
     return error("mission.tasks", text, line("git", "-C", root, "branch", "--all"))
 
 
-def _on(root: Path) -> str:
+def on_branch(root: Path) -> str:
+    """Say what is checked out."""
     branch = current_branch(root)
     return f"the branch {branch}" if branch else "a detached HEAD"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from anyio import to_thread
 
 from spec_kitty_orchestrator.app.build import build_agents, connect, journal
-from spec_kitty_orchestrator.app.mission import locked_mission, look_at_records, read_mission
+from spec_kitty_orchestrator.app.mission import locked_mission
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.runs import known_run, orphans, pids
 from spec_kitty_orchestrator.config import nearest
@@ -55,9 +55,7 @@ class _Operation:
 @asynccontextmanager
 async def _locked(project: Project, mission: str, wp_id: str) -> AsyncIterator[_Operation]:
     host = await connect(project)
-    before = look_at_records(project, mission)
-    read = await read_mission(project, host, mission)
-    async with locked_mission(project, host, read, before) as state:
+    async with locked_mission(project, host, mission) as state:
         if wp_id not in state.lanes:
             raise UsageError(f"{state.slug} has no work package {wp_id}{nearest(wp_id, state.lanes)}")
         lane = state.lanes[wp_id]

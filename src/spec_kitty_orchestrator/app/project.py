@@ -11,7 +11,7 @@ from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
 from spec_kitty_orchestrator.app.repository import JOURNALS, find_repo_root
 from spec_kitty_orchestrator.config import given_gates, load, record
-from spec_kitty_orchestrator.core.model import Lane, Role
+from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.core.policy import Budget, Gate, OnRateLimit, Patience, Policy
 from spec_kitty_orchestrator.core.prompts import Prompts, checked
 from spec_kitty_orchestrator.errors import ConfigError, OrchestratorError, PreflightError
@@ -46,7 +46,14 @@ class Project:
     @property
     def policy(self) -> Policy:
         """The settings on which decisions depend."""
-        run = self.settings.run
+        run, agents = self.settings.run, {name: agent for name, (agent, _) in self.agents.items()}
+        # Also an agent that is not selected now may have written what is reviewed.
+        families = {name: section.family or name for name, section in self.settings.agents.items()}
+        families |= {name: agent.family for name, agent in {**BUILT_IN, **agents}.items()}
+        most = dict(run.max_per_agent)
+        for name, section in self.settings.agents.items():
+            if section.max_concurrent is not None:
+                most[name] = min(most.get(name, section.max_concurrent), section.max_concurrent)
         return Policy(
             impl_agents=run.impl_agents,
             review_agents=run.review_agents,
@@ -54,18 +61,23 @@ class Project:
             max_review_cycles=run.max_review_cycles,
             finish_lane=Lane(run.finish_lane),
             tick_subtasks=run.subtasks == "report",
-            families=self._families,
+            families=families,
             independent_review=run.require_independent_review,
             review_quorum=run.needed_approvals,
             session_resume=run.session_resume,
-            resuming=tuple(name for name, (agent, _) in self.agents.items() if agent.resumes),
-            without_shell=tuple(
-                name for name, (agent, _) in self.agents.items() if not agent.shell_in_review
-            ),
+            resuming=tuple(name for name, agent in agents.items() if agent.resumes),
+            without_shell=tuple(name for name, agent in agents.items() if not agent.shell_in_review),
             max_concurrent=run.max_concurrent,
-            max_per_agent=self.max_per_agent,
+            max_per_agent=most,
             patience=Patience(OnRateLimit(run.on_rate_limit), run.max_wait),
-            budget=self.budget,
+            budget=Budget(
+                max_cost_usd=run.max_cost,
+                max_tokens=run.max_tokens,
+                max_duration_s=run.max_duration,
+                max_cost_per_wp_usd=run.max_cost_per_wp,
+                hard=run.budget_hard,
+                strict=run.strict_budget,
+            ),
             gates=tuple(Gate(one.name, one.command, one.timeout) for one in self.settings.gates),
         )
 
@@ -75,43 +87,9 @@ class Project:
         return record(self.settings, self.given_gates)
 
     @property
-    def _families(self) -> Mapping[str, str]:
-        """The vendor of each agent, selected or not: it may have written what is reviewed."""
-        own = {name: section.family or name for name, section in self.settings.agents.items()}
-        built_in = {name: agent.family for name, agent in BUILT_IN.items()}
-        return own | built_in | {name: agent.family for name, (agent, _) in self.agents.items()}
-
-    @property
     def traces(self) -> frozenset[str]:
         """Files and folders that agents write for themselves at the top of a worktree."""
         return TRACES.union(*(agent.traces for agent, _ in self.agents.values()))
-
-    @property
-    def budget(self) -> Budget:
-        """What a run may spend."""
-        run = self.settings.run
-        return Budget(
-            max_cost_usd=run.max_cost,
-            max_tokens=run.max_tokens,
-            max_duration_s=run.max_duration,
-            max_cost_per_wp_usd=run.max_cost_per_wp,
-            hard=run.budget_hard,
-            strict=run.strict_budget,
-        )
-
-    @property
-    def timeouts(self) -> Mapping[Role, float]:
-        """The time limit of an attempt in each role, in seconds."""
-        return {Role.IMPLEMENT: self.settings.run.timeout, Role.REVIEW: self.settings.run.review_timeout}
-
-    @property
-    def max_per_agent(self) -> Mapping[str, int]:
-        """The most attempts of each agent at once: the smaller of its own limit and the run's."""
-        limits = dict(self.settings.run.max_per_agent)
-        for name, section in self.settings.agents.items():
-            if section.max_concurrent is not None:
-                limits[name] = min(limits.get(name, section.max_concurrent), section.max_concurrent)
-        return limits
 
     def directory(self, mission: str) -> Path:
         """Return the folder of our records of a mission."""
@@ -150,7 +128,8 @@ def open_project(
                 f"gate {gate.name}: its command holds what looks like a secret, and commands are recorded; "
                 "name a variable instead ('… $VAR' in single quotes, expanded by /bin/sh), listed in pass_env"
             )
-    return Project(root, settings, _prompts(root), agents, redactor, given_gates(flags, recorded))
+    prompts = Prompts(**{role: _prompt(root, role) for role in _ROLES})
+    return Project(root, settings, prompts, agents, redactor, given_gates(flags, recorded))
 
 
 def kept_options(project: Project, environ: Mapping[str, str], given: Collection[str]) -> tuple[str, ...]:
@@ -175,33 +154,28 @@ def bare_project(root: Path, environ: Mapping[str, str]) -> Project:
     return Project(root, Settings(), packaged, {}, Redactor(secret_values(environ)))
 
 
-def check_prompts(root: Path) -> list[ConfigError]:
+def check_prompts(root: Path) -> list[str]:
     """Return what is wrong with the project's own prompts."""
     found = []
     for role in _ROLES:
         try:
-            _prompt(root / PROMPTS / f"{role}.md", role)
+            _prompt(root, role)
         except ConfigError as error:
-            found.append(error)
+            found.append(str(error))
     return found
 
 
-def _prompts(root: Path) -> Prompts:
-    implement, rework, review, resumed = (_prompt(root / PROMPTS / f"{role}.md", role) for role in _ROLES)
-    return Prompts(implement=implement, rework=rework, review=review, resumed=resumed)
-
-
-def _prompt(file: Path, role: str) -> str:
+def _prompt(root: Path, role: str) -> str:
     """Read the project's own prompt, or the packaged one if it has none."""
+    file = root / PROMPTS / f"{role}.md"
     try:
-        text = file.read_text(encoding="utf-8")
+        return checked(role, file.read_text(encoding="utf-8"), str(file))
     except FileNotFoundError:
         return _packaged(role)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: is not UTF-8 text ({error.reason} at byte {error.start})") from None
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
-    return checked(role, text, str(file))
 
 
 def _packaged(role: str) -> str:

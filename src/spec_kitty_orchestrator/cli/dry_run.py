@@ -49,7 +49,7 @@ def _lines(
     """Write the whole plan; the last line says that nothing was changed."""
     run = work.project.settings.run
     yield f"Mission {state.slug}: {count(len(planned), 'work package')}, at most {run.max_concurrent} at once"
-    for agent, most in work.project.max_per_agent.items():
+    for agent, most in work.project.policy.max_per_agent.items():
         yield f"  at most {count(most, 'attempt')} of {agent} at once"
     floors = {"memory": run.min_free_memory, "disk": run.min_free_disk}
     kept = [f"{spelled_size(floor)} of {what}" for what, floor in floors.items() if floor]

@@ -74,7 +74,7 @@ def check_agents(project: Project, runner: ConfiguredAgents) -> list[Finding]:
         ]
     demands = (
         ("review.independent", "--require-independent-review", project.policy.independent_review, _dependent),
-        ("budget.counted", "--strict-budget", project.budget.strict, _uncounted),
+        ("budget.counted", "--strict-budget", project.policy.budget.strict, _uncounted),
     )
     for identity, option, strict, reasons in demands:
         make, said = (error, f"{option}: ") if strict else (warning, "")
@@ -87,7 +87,7 @@ def _uncounted(project: Project) -> list[str]:
         f"agent {name} does not report its cost, so the cost limit does not count it; "
         "--max-tokens and --max-duration do"
         for name, (agent, _) in project.agents.items()
-        if project.budget.limits_cost and not agent.reports_cost
+        if project.policy.budget.limits_cost and not agent.reports_cost
     ]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from spec_kitty_orchestrator.app.checks import Finding, edit, error, line, ok, some, warning
-from spec_kitty_orchestrator.app.mission import finalize_command
+from spec_kitty_orchestrator.app.mission import finalize_command, on_branch
 from spec_kitty_orchestrator.app.plan import PlannedWorkPackage, cyclic
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import (
@@ -35,8 +35,7 @@ def check_branch(root: Path, slug: str) -> list[Finding]:
         text = f"the mission's target branch is {target}, which the host does not commit to"
         found.append(error("mission.target", text, edit(meta)))
     if target and target != here:
-        at = f"the branch {here}" if here else "a detached HEAD"
-        text = f"{root} is on {at}, but the mission lives on {target}"
+        text = f"{root} is on {on_branch(root)}, but the mission lives on {target}"
         # The host does show work packages, so if the mission's files are here, a run works.
         make = warning if meta.exists() else error
         found.append(make("git.branch", text, line("git", "-C", root, "switch", target)))
