@@ -261,7 +261,7 @@ async def test_a_mission_that_was_not_finalized_says_how_to(world: Open) -> None
 
 @pytest.mark.parametrize("world", [REAL], indirect=True)
 async def test_a_mission_without_lanes_has_no_lane_and_no_commit_gate(world: Open, tmp_path: Path) -> None:
-    here = world(chain(2).on("lanes"))
+    here = world(diamond(3).on("lanes"))
     make_legacy(tmp_path / "project")
     fake = FakeHost({"WP01": ()}, legacy=True)
     with anyio.fail_after(STORY_LIMIT_S):

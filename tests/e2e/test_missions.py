@@ -42,6 +42,7 @@ def test_a_mission_goes_from_planned_to_done_and_lands_by_the_commands_of_the_su
     mission.follow(COSTLY)
     done = mission.orchestrate("--max-concurrent", "2")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "the host is not kept warm" not in done.stdout + done.stderr
     check_review(mission, "WP01")
     check_review(mission, "WP02")
     assert [one["ids"] for one in mission.journal("WP01", "subtasks_ticked")] == [["T001", "T002"]]
@@ -55,7 +56,7 @@ def test_a_mission_goes_from_planned_to_done_and_lands_by_the_commands_of_the_su
     for words in commands:
         mission.host(*words[1:])
     assert in_target(mission) == FILES
-    assert mission.lanes() == {"WP01": "done", "WP02": "done"}
+    assert mission.ask_lanes() == mission.lanes() == {"WP01": "done", "WP02": "done"}
     assert uncommitted(mission) == []
 
 

@@ -33,7 +33,10 @@ def once(lanes: Mapping[str, str]) -> dict[str, list[str]]:
     return {wp: ["implement", "review"] for wp in lanes}
 
 
-@pytest.mark.parametrize("spec", [SOLO, FAN], ids=["single_branch", "lanes"])
+@pytest.mark.parametrize(
+    "spec",
+    [pytest.param(SOLO, id="single_branch"), pytest.param(FAN, id="lanes", marks=pytest.mark.long)],
+)
 def test_a_branch_that_is_checked_out_during_a_run_ends_it_in_an_error_that_names_it(
     project: NewProject, gate: Gate, spec: MissionSpec
 ) -> None:

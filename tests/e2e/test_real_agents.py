@@ -40,7 +40,6 @@ class Run:
 
     root: Path
     slug: str
-    host: str
     env: Mapping[str, str]
     api: ModelApi
 
@@ -52,10 +51,8 @@ class Run:
         )
 
     def lanes(self) -> dict[str, str]:
-        """Ask the host."""
-        done = self._run([self.host, "orchestrator-api", "mission-state", "--mission", self.slug])
-        wps = json.loads(done.stdout.splitlines()[-1])["data"]["work_packages"]
-        return {wp["wp_id"]: wp["lane"] for wp in wps}
+        """Return the lanes by the host's own record."""
+        return {wp: one["lane"] for wp, one in self._status().items()}
 
     def attempts(self, wp: str) -> list[Path]:
         """Return the directories of its attempts, in their order."""
@@ -76,9 +73,12 @@ class Run:
 
     def open_subtasks(self) -> set[str]:
         """Return the work packages that the host counts an open subtask of; each has one."""
-        status = json.loads((self.root / "kitty-specs" / self.slug / "status.json").read_text())
-        wps = status["work_packages"]
+        wps = self._status()
         return {wp for wp in wps if list(wps[wp].get("subtasks", {}).values()) != ["done"]}
+
+    def _status(self) -> dict[str, Any]:
+        status = json.loads((self.root / "kitty-specs" / self.slug / "status.json").read_text())
+        return dict(status["work_packages"])
 
     def _branch(self, number: int) -> str:
         found = self._run(["git", "branch", "--list", "--format=%(refname:short)", "*-lane-*"]).stdout.split()
@@ -116,7 +116,7 @@ def prepare(
         )
         kept = impersonal(host_env)
         path = os.pathsep.join((str(Path(real_host).parent), kept["PATH"]))
-        made.append(Run(mission.root, mission.slug, real_host, {**kept, "PATH": path, "COLUMNS": "200"}, api))
+        made.append(Run(mission.root, mission.slug, {**kept, "PATH": path, "COLUMNS": "200"}, api))
         return made[-1]
 
     made: list[Run] = []

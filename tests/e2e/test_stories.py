@@ -193,3 +193,19 @@ def test_an_active_run_is_seen_guarded_and_interrupted_and_goes_on_later(
     assert mission.lanes() == {"WP01": "done"}
     assert mission.strays() == []
     assert "orphan" in (mission.attempts("WP01")[-1] / "stdout.log").read_text()
+
+
+def test_a_run_is_aborted_from_another_process_and_nothing_of_it_is_left(
+    project: NewProject, gate: Gate
+) -> None:
+    mission = project(SOLO)
+    mission.follow(f'[WP01.implement]\n{gate.step}\nedits = {{ "src/one/m01.py" = "ONE = 1\\n" }}\n')
+    with mission.start() as run:
+        agent = gate.wait(run)
+        done = mission.run("abort", "--cleanup-worktrees")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert run.end() == 143, run.heard
+        assert is_gone(agent)
+    assert mission.strays() == []
+    assert not (mission.root / ".kittify" / "orchestrator" / mission.slug).exists()
+    assert mission.git("branch", "--list", "kitty/*lane-a")

@@ -40,7 +40,7 @@ def moves(project: Project, wp: str) -> list[tuple[str, str]]:
     return [(one["from_lane"], one["to_lane"]) for one in project.moves(wp)]
 
 
-@pytest.mark.parametrize("kills", [True, False])
+@pytest.mark.parametrize("kills", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_a_run_whose_warm_host_is_killed_within_a_start_ends_as_one_whose_is_not(
     kills: bool, project: Callable[[MissionSpec], Project]
 ) -> None:
