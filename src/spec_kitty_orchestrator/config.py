@@ -81,7 +81,7 @@ def load(
         ConfigError: naming every wrong setting, one a line.
     """
     file = repo_root / CONFIG_FILE
-    text = _read(file)
+    text = read_text(file) or ""
     merged = _parse(file, text)
     problems: list[str] = []
     labels: dict[tuple[str, ...], str] = {}
@@ -157,11 +157,12 @@ def _put_gates(merged: dict[str, object], lines: Iterable[str], labels: dict[tup
         merged["gates"] = gates
 
 
-def _read(file: Path) -> str:
+def read_text(file: Path) -> str | None:
+    """Read a file that a person may have written, None if there is none. Raises `ConfigError`."""
     try:
         return file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return ""
+        return None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: is not UTF-8 text ({error.reason} at byte {error.start})") from None
     except OSError as error:

@@ -1,21 +1,25 @@
 """`abort`, from another process than the run, with real processes, git and journals."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import psutil
 import pytest
-from tests.cli.journals import AT, SLUG, start_line
-
-from spec_kitty_orchestrator.machine.process import MARKER
+from tests.cli.journals import (
+    AGENT,
+    AT,
+    SLUG,
+    Line,
+    agent_at_work,
+    event,
+    process,
+    read_journal,
+    records,
+    start_line,
+    write_journal,
+)
 
 BRANCH = "kitty/lane-a"
 LIMIT_S = 60
@@ -32,62 +36,10 @@ with MissionLock(Path(sys.argv[1]), "demo-01ABC"):
     sys.stdin.read()
 """
 
-AGENT = """
-import signal, sys
-if "deaf" in sys.argv:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-print("working", flush=True)
-sys.stdin.read()
-"""
 
-
-def folder(project: Project) -> Path:
-    found: Path = project.root / ".kittify" / "orchestrator" / SLUG
-    found.mkdir(parents=True, exist_ok=True)
-    (found / ".gitignore").write_text("*\n")
-    return found
-
-
-def journal(project: Project, *lines: dict[str, object]) -> Path:
-    file = folder(project) / "journal.jsonl"
-    file.write_text("".join(json.dumps(line) + "\n" for line in (start_line(), *lines)))
-    return file
-
-
-def event(wp: str, kind: str, **parts: object) -> dict[str, object]:
-    return {"line": "event", "at": AT, "wp_id": wp, "event": {"kind": kind, **parts}}
-
-
-@contextmanager
-def started(
-    program: str, *args: str, env: dict[str, str] | None = None
-) -> Iterator["subprocess.Popen[bytes]"]:
-    with subprocess.Popen(
-        [sys.executable, "-c", program, *args],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, **(env or {})},
-        start_new_session=True,
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-@contextmanager
-def agent(project: Project, *args: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """Keep a process with the marker of an attempt of the mission."""
-    directory = project.root / ".kittify" / "logs" / SLUG / "WP01" / "01-implement-scripted"
-    directory.mkdir(parents=True)
-    (directory.parents[2] / ".gitignore").write_text("*\n")
-    # Tests run at the same time, and an abort stops whatever carries the id.
-    attempt = uuid4().hex
-    (directory / "command.json").write_text(json.dumps({"attempt": attempt}))
-    with started(AGENT, *args, env={MARKER: attempt}) as process:
-        yield process
+def journal(project: Project, *lines: Line) -> Path:
+    (records(project) / ".gitignore").write_text("*\n")
+    return write_journal(project, start_line(), *lines)
 
 
 @pytest.fixture
@@ -105,31 +57,26 @@ def worktree(project: Project) -> Path:
     return path
 
 
-def last_line(file: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(file.read_text().splitlines()[-1])
-    return found
-
-
 def test_without_a_run_there_is_nothing_to_abort(project: Project) -> None:
     done = project.run("abort")
     assert (done.returncode, "nothing to abort" in done.stdout) == (0, True)
 
 
 def test_an_active_run_is_stopped_from_another_process_with_every_agent(project: Project) -> None:
-    file = journal(project)
-    with agent(project) as works, started(RUN, str(folder(project))) as runs:
+    journal(project)
+    with agent_at_work(project) as works, process(RUN, str(records(project))) as runs:
         done = project.run("abort")
         assert done.returncode == 0, done.stderr
         assert runs.wait(LIMIT_S) == 143
         assert works.wait(LIMIT_S) == -signal.SIGTERM
     assert f"stopping process {runs.pid}" in done.stdout
     assert "aborted; no process of it is left" in done.stdout
-    assert last_line(file)["line"] == "aborted"
+    assert read_journal(project)[-1]["line"] == "aborted"
 
 
 def test_agents_that_a_killed_run_left_behind_are_stopped(project: Project) -> None:
     journal(project)
-    with agent(project, "deaf") as works:
+    with agent_at_work(project, "deaf") as works:
         done = project.run("abort")
         assert done.returncode == 0, done.stderr
         assert works.wait(LIMIT_S) == -signal.SIGKILL
@@ -138,10 +85,10 @@ def test_agents_that_a_killed_run_left_behind_are_stopped(project: Project) -> N
 
 def test_a_process_that_only_reuses_the_number_of_the_run_is_left_alone(project: Project) -> None:
     journal(project)
-    with started(AGENT) as stranger:
-        process = {"pid": stranger.pid, "started": 1.0, "boot": "another"}
-        owner = {"process": process, "started_at": AT, "host": "h", "mission": SLUG}
-        (folder(project) / "owner.json").write_text(json.dumps(owner))
+    with process(AGENT) as stranger:
+        who = {"pid": stranger.pid, "started": 1.0, "boot": "another"}
+        owner = {"process": who, "started_at": AT, "host": "h", "mission": SLUG}
+        (records(project) / "owner.json").write_text(json.dumps(owner))
         assert project.run("abort").returncode == 0
         assert psutil.Process(stranger.pid).status() != psutil.STATUS_ZOMBIE
 
@@ -155,9 +102,9 @@ def test_a_run_that_ended_well_is_not_aborted(project: Project) -> None:
 
 
 def test_agents_are_stopped_even_if_the_journal_is_damaged(project: Project) -> None:
-    file = folder(project) / "journal.jsonl"
+    file = records(project) / "journal.jsonl"
     file.write_text("nonsense\n{}\n")
-    with agent(project) as works:
+    with agent_at_work(project) as works:
         done = project.run("abort")
         assert works.wait(LIMIT_S) == -signal.SIGTERM
     assert done.returncode == 3
@@ -209,7 +156,7 @@ def test_aborting_saves_a_copy_of_what_is_uncommitted_and_leaves_the_worktree_as
     assert done.returncode == 0, done.stderr
     (ref,) = project.git("for-each-ref", "--format=%(refname)", "refs/spec-kitty-orchestrator").split()
     assert f"a copy of uncommitted work is saved: {ref}" in done.stdout
-    assert last_line(folder(project) / "journal.jsonl")["saved"] == [ref]
+    assert read_journal(project)[-1]["saved"] == [ref]
     assert project.git("show", f"{ref}:new.py") == "new\n"
     assert project.git("-C", str(worktree), "status", "--porcelain") == "?? new.py\n"
 
@@ -225,7 +172,7 @@ def test_cleaning_up_by_force_saves_what_is_uncommitted_before(project: Project,
 
 
 def test_cleaning_up_keeps_a_worktree_that_somebody_works_in(project: Project, worktree: Path) -> None:
-    with started(f"import os; os.chdir({str(worktree)!r}); print(flush=True); input()") as person:
+    with process(f"import os; os.chdir({str(worktree)!r}); print(flush=True); input()") as person:
         done = project.run("abort", "--cleanup-worktrees", "--force")
     assert f"processes work in it: {person.pid}" in done.stdout
     assert worktree.exists()

@@ -214,8 +214,8 @@ def test_a_run_warns_of_another_major_version_and_logs_each_version(
     work = Work(open_project(project.root, os.environ, chosen), "demo-01ABC", RunOptions())
     shown = io.StringIO()
     work.show(PlainView(SteadyConsole(file=shown, soft_wrap=True)))
-    log = project.root / "orchestrator.log"
-    with configure_logging(log):
+    log = project.root / ".kittify" / "logs" / work.mission / "orchestrator.log"
+    with configure_logging(project.root, work.mission):
         anyio.run(tell_versions, work)
     assert "run   warning: agent codex: version 1.0.0 is of another major" in shown.getvalue()
     assert "1.0.0" in log.read_text()

@@ -1,19 +1,16 @@
 """Budgets through the command: what is refused, named and remembered."""
 
-import json
 from typing import Any
 
 import pytest
+from tests.cli.journals import last_start
 
-SLUG = "demo-01ABC"
 BUDGET = ("max_cost", "max_tokens", "max_duration", "max_cost_per_wp", "budget_hard", "strict_budget")
 Project = Any  # the class lives in conftest, which tests cannot import
 
 
 def last_budget(project: Project) -> dict[str, object]:
-    file = project.root / ".kittify" / "orchestrator" / SLUG / "journal.jsonl"
-    starts = [json.loads(line) for line in file.read_text().splitlines() if '"line":"run"' in line]
-    found: dict[str, object] = starts[-1]["settings"]
+    found = last_start(project)["settings"]
     return {key: found[key] for key in BUDGET}
 
 

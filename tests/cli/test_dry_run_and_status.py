@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.cli.journals import AT, POLICY, SLUG, start_line
+from tests.cli.journals import AT, POLICY, SLUG, start_line, write_journal
 
 from spec_kitty_orchestrator.machine.lock import MissionLock
 
@@ -111,12 +111,8 @@ def test_status_as_json_is_one_document_with_the_hosts_lanes(project: Project) -
 
 def begin(project: Project, *events: tuple[str, dict[str, object]], **policy: object) -> Path:
     """Write the journal of a start with these events, "" for one of the run's, and return its folder."""
-    folder: Path = project.root / ".kittify" / "orchestrator" / SLUG
-    folder.mkdir(parents=True)
-    lines: list[dict[str, object]] = [start_line(policy={**POLICY, **policy})]
-    lines += [{"line": "event", "at": AT, "wp_id": wp, "event": event} for wp, event in events]
-    (folder / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return folder
+    lines = [{"line": "event", "at": AT, "wp_id": wp, "event": event} for wp, event in events]
+    return write_journal(project, start_line(policy={**POLICY, **policy}), *lines).parent
 
 
 def implementing(wp: str) -> list[tuple[str, dict[str, object]]]:

@@ -33,9 +33,9 @@ def test_what_needs_no_command_loads_none(flag: str) -> None:
 
 def test_every_command_is_listed_with_the_first_line_of_its_own_help() -> None:
     listed = shown("--help")
-    for name, place in COMMANDS.items():
-        assert f"  {name}  ".ljust(15) + place.line in listed
-        assert place.line in shown(name, "--help")
+    for name, (_, line) in COMMANDS.items():
+        assert f"  {name}  ".ljust(15) + line in listed
+        assert line in shown(name, "--help")
 
 
 @pytest.mark.parametrize("command", ["orchestrate", "resume"])

@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.cli.journals import POLICY, SLUG, start_line
+from tests.cli.journals import POLICY, SLUG, last_start, start_line, write_journal
 
 Project = Any  # the class lives in conftest, which tests cannot import
 TEN_HOURS_S = 36_000.0
@@ -13,8 +13,6 @@ TEN_HOURS_S = 36_000.0
 def limited(project: Project, **changes: object) -> datetime:
     """Write the journal of a run whose agent was limited just now; return when its quota is back."""
     now = datetime.now(UTC).replace(microsecond=0)
-    folder = project.root / ".kittify" / "orchestrator" / SLUG
-    folder.mkdir(parents=True)
     place = {"path": "w", "prompt_path": "p", "lane_id": "a", "branch": "b", "base_ref": "c"}
     attempt = {"id": "id1", "number": 1, "role": "implement", "agent": "scripted", "directory": "d"}
     report = {"outcome": "rate_limited", "retry_after_s": TEN_HOURS_S}
@@ -26,8 +24,7 @@ def limited(project: Project, **changes: object) -> datetime:
     ]
     lines: list[dict[str, object]] = [start_line(settings={**POLICY, **changes})]
     lines += [{"line": "event", "wp_id": "WP09", "event": one} for one in events]
-    text = "".join(json.dumps({**line, "at": now.isoformat()}) + "\n" for line in lines)
-    (folder / "journal.jsonl").write_text(text)
+    write_journal(project, *({**line, "at": now.isoformat()} for line in lines))
     return now + timedelta(seconds=TEN_HOURS_S)
 
 
@@ -60,6 +57,4 @@ def test_what_a_run_does_about_quotas_is_remembered(project: Project) -> None:
     # Others completed what we had begun.
     assert done.returncode == 1, done.stderr
     assert "no review of ours approved it" in done.stdout
-    file = project.root / ".kittify" / "orchestrator" / SLUG / "journal.jsonl"
-    last = [json.loads(line) for line in file.read_text().splitlines() if '"line":"run"' in line][-1]
-    assert last["settings"].items() >= {"on_rate_limit": "stop", "max_wait": 120.0}.items()
+    assert last_start(project)["settings"].items() >= {"on_rate_limit": "stop", "max_wait": 120.0}.items()

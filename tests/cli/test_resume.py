@@ -1,34 +1,15 @@
 """`resume`, and `orchestrate` on a mission that was run before, through the command and a host of files."""
 
-import json
 import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
-from tests.cli.journals import AT, POLICY, SLUG, start_line
+from tests.cli.journals import AT, POLICY, SLUG, agent_at_work, last_start, records, start_line
+from tests.cli.journals import write_journal as journal
 
 from spec_kitty_orchestrator.machine.lock import MissionLock
-from spec_kitty_orchestrator.machine.process import MARKER
 
 Project = Any  # the class lives in conftest, which tests cannot import
-
-
-def folder(project: Project, slug: str = SLUG) -> Path:
-    found: Path = project.root / ".kittify" / "orchestrator" / slug
-    found.mkdir(parents=True, exist_ok=True)
-    return found
-
-
-def journal(project: Project, *lines: dict[str, object], slug: str = SLUG) -> Path:
-    file = folder(project, slug) / "journal.jsonl"
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return file
 
 
 def started(slug: str = SLUG, /, **changes: object) -> dict[str, object]:
@@ -41,33 +22,6 @@ def ended(code: int) -> dict[str, object]:
 
 
 ABORTED: dict[str, object] = {"line": "aborted", "at": AT, "summary": "nothing ran"}
-
-
-def last_start(project: Project) -> dict[str, Any]:
-    lines = [json.loads(line) for line in (folder(project) / "journal.jsonl").read_text().splitlines()]
-    found: dict[str, Any] = [line for line in lines if line["line"] == "run"][-1]
-    return found
-
-
-@contextmanager
-def agent_at_work(project: Project) -> Iterator[int]:
-    """Keep a process with the marker of an attempt of the mission."""
-    directory = project.root / ".kittify" / "logs" / SLUG / "WP01" / "01-implement-scripted"
-    directory.mkdir(parents=True)
-    # Tests run at the same time, and an abort stops whatever carries the id.
-    attempt = uuid4().hex
-    (directory / "command.json").write_text(json.dumps({"attempt": attempt}))
-    waits = subprocess.Popen(
-        [sys.executable, "-c", "print(flush=True); input()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, MARKER: attempt},
-    )
-    with waits:
-        assert waits.stdout is not None
-        waits.stdout.readline()
-        yield waits.pid
-        waits.kill()
 
 
 def test_without_any_run_there_is_nothing_to_resume(project: Project) -> None:
@@ -258,7 +212,7 @@ def test_a_mission_that_was_not_run_here_cannot_be_resumed(project: Project) -> 
 
 def test_a_run_that_is_active_is_not_resumed(project: Project) -> None:
     journal(project, started())
-    with MissionLock(folder(project), SLUG):
+    with MissionLock(records(project), SLUG):
         done = project.run("resume")
     assert done.returncode == 4
     assert f"process {os.getpid()}" in done.stderr
@@ -278,7 +232,7 @@ def test_a_fresh_start_keeps_the_earlier_journal_beside_the_new_one(project: Pro
     before = file.read_bytes()
     done = project.orchestrate("--fresh")
     assert done.returncode == 0, done.stderr
-    (kept,) = folder(project).glob("journal-*.jsonl")
+    (kept,) = records(project).glob("journal-*.jsonl")
     assert kept.name in done.stdout
     assert kept.read_bytes() == before
     assert last_start(project)["at"] != AT
@@ -286,14 +240,14 @@ def test_a_fresh_start_keeps_the_earlier_journal_beside_the_new_one(project: Pro
 
 def test_a_fresh_start_gets_past_a_damaged_journal(project: Project) -> None:
     project.lanes({"WP01": "done"})
-    (folder(project) / "journal.jsonl").write_text('nonsense\n{"line": "end"}\n')
+    (records(project) / "journal.jsonl").write_text('nonsense\n{"line": "end"}\n')
     assert project.orchestrate().returncode == 3
     assert project.orchestrate("--fresh").returncode == 0
 
 
 def test_a_fresh_start_is_refused_while_a_run_is_active(project: Project) -> None:
     file = journal(project, started())
-    with MissionLock(folder(project), SLUG):
+    with MissionLock(records(project), SLUG):
         done = project.orchestrate("--fresh")
     assert done.returncode == 4
     assert file.exists()
@@ -302,9 +256,9 @@ def test_a_fresh_start_is_refused_while_a_run_is_active(project: Project) -> Non
 def test_a_fresh_start_is_refused_while_an_agent_of_the_old_run_works(project: Project) -> None:
     project.lanes({"WP01": "done"})
     file = journal(project, started())
-    with agent_at_work(project) as pid:
+    with agent_at_work(project) as agent:
         done = project.orchestrate("--fresh")
     assert done.returncode == 4
-    assert str(pid) in done.stderr
+    assert str(agent.pid) in done.stderr
     assert file.exists()
     assert project.orchestrate("--fresh").returncode == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.journals import AT, POLICY, SLUG, start_line
+from tests.cli.journals import AT, POLICY, SLUG, read_journal, start_line, write_journal
 
 from spec_kitty_orchestrator.machine.lock import MissionLock
 
@@ -15,13 +15,8 @@ Project = Any  # the class lives in conftest, which tests cannot import
 
 
 def journal(project: Project, *events: dict[str, object]) -> Path:
-    folder: Path = project.root / ".kittify" / "orchestrator" / SLUG
-    folder.mkdir(parents=True, exist_ok=True)
-    lines: list[dict[str, object]] = [start_line(settings={**POLICY, "actor": "me"})]
-    lines += [{"line": "event", "at": AT, "wp_id": "WP02", "event": one} for one in events]
-    file = folder / "journal.jsonl"
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return file
+    lines = [{"line": "event", "at": AT, "wp_id": "WP02", "event": one} for one in events]
+    return write_journal(project, start_line(settings={**POLICY, "actor": "me"}), *lines)
 
 
 def parked(lane: str, *, begun: bool = True) -> list[dict[str, object]]:
@@ -36,8 +31,8 @@ def parked(lane: str, *, begun: bool = True) -> list[dict[str, object]]:
     ]
 
 
-def recorded(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line)["event"] for line in file.read_text().splitlines()[1:]]
+def recorded(project: Project) -> list[dict[str, Any]]:
+    return [line["event"] for line in read_journal(project)[1:]]
 
 
 @pytest.fixture(autouse=True)
@@ -47,14 +42,14 @@ def _host(project: Project) -> None:
 
 def test_a_blocked_work_package_that_was_begun_goes_back_to_in_progress(project: Project) -> None:
     project.lanes({"WP01": "done", "WP02": "blocked"})
-    file = journal(project, *parked("blocked"))
+    journal(project, *parked("blocked"))
     done = project.run("retry", "WP02", "--note", "use a dict")
     assert done.returncode == 0, done.stderr
     (call,) = project.calls("transition")
     assert "--wp WP02 --to in_progress --actor me" in call
     assert "--note use a dict" in call
     assert "--force" not in call
-    assert recorded(file)[-1] == {"kind": "retried", "note": "use a dict"}
+    assert recorded(project)[-1] == {"kind": "retried", "note": "use a dict"}
     assert "WP02 is back to work: in_progress on the host" in done.stdout
     assert f"To go on: spec-kitty-orchestrator resume --mission {SLUG}" in done.stdout
 
@@ -112,13 +107,13 @@ def test_nothing_is_decided_while_a_run_is_active(project: Project, command: str
 
 def test_skipping_parks_on_the_host_and_later_runs_leave_it_alone(project: Project) -> None:
     project.lanes({"WP01": "done", "WP02": "planned"})
-    file = journal(project)
+    journal(project)
     done = project.run("skip", "WP02", "--note", "not now")
     assert done.returncode == 0, done.stderr
     (call,) = project.calls("transition")
     assert "--wp WP02 --to blocked --actor me" in call
     assert "--note not now" in call
-    assert [one["kind"] for one in recorded(file)] == ["skipped", "parked"]
+    assert [one["kind"] for one in recorded(project)] == ["skipped", "parked"]
     assert "WP02 is left out: blocked on the host; not now" in done.stdout
     project.lanes({"WP01": "done", "WP02": "blocked"})
     later = project.run("resume")

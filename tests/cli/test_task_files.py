@@ -1,6 +1,5 @@
 """What the files of work packages say of themselves, read without the host."""
 
-import json
 import os
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.cli.conftest import SLUG, Project
+from tests.cli.journals import last_start
 
 from spec_kitty_orchestrator.app.repository import TaskFile, task_files
 
@@ -98,8 +98,7 @@ def test_a_run_journals_titles_and_subtasks_of_the_mission_s_work_packages(proje
     project.lanes({"WP01": "done", "WP02": "done"})
     done = project.orchestrate()
     assert done.returncode == 0, done.stderr
-    journal = project.root / ".kittify" / "orchestrator" / SLUG / "journal.jsonl"
-    started = json.loads(journal.read_text().splitlines()[0])["mission"]
+    started = last_start(project)["mission"]
     assert started["titles"] == {"WP01": "Lay the ground"}
     assert started["subtasks"] == {"WP01": ["T001", "T002"]}
     assert started["lanes"] == {"WP01": "done", "WP02": "done"}

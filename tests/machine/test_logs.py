@@ -65,9 +65,9 @@ def test_a_plain_name_stays_as_it_is() -> None:
 def test_the_log_is_private_json_lines_without_secrets_and_nothing_is_printed(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "logs" / "orchestrator.log"
+    path = logs.mission_logs(tmp_path, "m") / "orchestrator.log"
 
-    with logs.configure_logging(path, Redactor(["hunter22"])), bound_contextvars(wp="WP01"):
+    with logs.configure_logging(tmp_path, "m", Redactor(["hunter22"])), bound_contextvars(wp="WP01"):
         get_logger().info("said hunter22", argv=["--pass", "hunter22"], env={"X": "hunter22"}, n=1)
         get_logger().error("failed", exc_info=ValueError("hunter22"))
     get_logger().info("after the end")
@@ -98,9 +98,9 @@ def test_a_second_run_appends_and_the_logger_is_left_as_it_was(tmp_path: Path) -
     before = (logger.level, logger.propagate, list(logger.handlers))
 
     for number in (1, 2):
-        with logs.configure_logging(tmp_path / "orchestrator.log"):
+        with logs.configure_logging(tmp_path, "m"):
             get_logger().info("run", number=number)
 
-    lines = (tmp_path / "orchestrator.log").read_text().splitlines()
+    lines = (logs.mission_logs(tmp_path, "m") / "orchestrator.log").read_text().splitlines()
     assert [json.loads(line)["number"] for line in lines] == [1, 2]
     assert (logger.level, logger.propagate, logger.handlers) == before

@@ -19,14 +19,14 @@ from spec_kitty_orchestrator.app.runs import (
     KnownRun,
     claims,
     describe_run,
-    known_run,
     known_runs,
+    named_run,
     only,
     orphans,
     pids,
-    spelled,
 )
 from spec_kitty_orchestrator.core.model import Result
+from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import RunAborted
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import WorkspaceError
@@ -66,9 +66,7 @@ async def abort(
 
     Raises:
         UsageError: the mission was not run here, or one of several must be named.
-        WorkspaceError: a process does not end, or work cannot be saved, or records not be removed.
-        RunActive: the run was started again meanwhile.
-        JournalError: the journal is damaged; the processes are stopped.
+        OrchestratorError: it did not succeed; what was stopped stays so, and unsaved work where it is.
     """
     run = await _chosen(root, mission, ended_too=cleanup)
     if run is None:
@@ -103,7 +101,7 @@ async def abort(
 
 async def _chosen(root: Path, mission: str | None, *, ended_too: bool) -> KnownRun | None:
     if mission is not None:
-        return await known_run(root, spelled(root, mission))
+        return await named_run(root, mission)
     runs = await known_runs(root)
     at_work = [one for one in runs if one.owner is not None or orphans(root, one.mission)]
     unfinished = [one for one in runs if one.unfinished and not one.aborted]
@@ -177,21 +175,14 @@ async def _clean_up(root: Path, run: KnownRun, *, force: bool) -> list[str]:
     told = []
     with MissionLock(run.directory, run.mission):
         state, claimed = claims(await JsonlJournal(run.directory, root).read())
-        foreign = {
-            wp.id: wp.workspace.path
-            for wp in state.wps.values()
-            if wp.workspace is not None and wp.result is Result.FOREIGN
-        }
         git = GitWorkspaces(root, run.mission)
         for path, wps in claimed.items():
-            if not await anyio.Path(path).exists():
-                continue
-            others = [wp for wp, place in foreign.items() if place == path]
-            found = await _clear(git, path, wps[-1], others, force=force)
-            what = f"{path} ({', '.join(wp.id for wp in wps)})"
-            if found.saved:
-                told.append(f"saved: {found.saved} ({', '.join(wp.id for wp in wps)})")
-            told.append(f"kept: {what}: {found.kept}" if found.kept else f"removed: {what}")
+            if await anyio.Path(path).exists():
+                found, names = await _clear(git, state, path, wps[-1], force), ", ".join(wp.id for wp in wps)
+                told += [f"saved: {found.saved} ({names})"] if found.saved else []
+                told.append(
+                    f"kept: {path} ({names}): {found.kept}" if found.kept else f"removed: {path} ({names})"
+                )
         try:
             await to_thread.run_sync(_remove_records, run.directory)
         except OSError as error:
@@ -201,12 +192,11 @@ async def _clean_up(root: Path, run: KnownRun, *, force: bool) -> list[str]:
     return told
 
 
-async def _clear(
-    git: GitWorkspaces, path: str, last: WorkPackage, others: Sequence[str], *, force: bool
-) -> Removal:
+async def _clear(git: GitWorkspaces, state: RunState, path: str, last: WorkPackage, force: bool) -> Removal:
     assert last.workspace is not None
-    if others:
-        return Removal(f"another actor holds {', '.join(others)} in it")
+    foreign = [wp for wp in state.wps.values() if wp.result is Result.FOREIGN]
+    if others := ", ".join(wp.id for wp in foreign if wp.workspace and wp.workspace.path == path):
+        return Removal(f"another actor holds {others} in it")
     if users := await to_thread.run_sync(_users, Path(path)):
         return Removal(f"processes work in it: {', '.join(map(str, users))}")
     try:

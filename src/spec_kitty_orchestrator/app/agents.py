@@ -15,7 +15,6 @@ from spec_kitty_orchestrator.app.project import (
     all_names,
     bare_project,
     find_agent,
-    load_agent,
     redactor_of,
     settings_around,
 )
@@ -104,7 +103,7 @@ async def try_agent(
         PreflightError: the agent is that of a plug-in, which cannot be loaded.
     """
     root, settings = settings_around(start, environ, anywhere=anywhere)
-    agent, own = load_agent(root, settings, name)
+    agent, own = find_agent(root, settings, name, only_load=True)
     if trial and isinstance(agent, Scripted):
         raise UsageError(
             f"{name} follows its scenario and not what a prompt says, so it cannot be tried; "

@@ -6,39 +6,30 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 
 from spec_kitty_orchestrator.app.project import Project, find_agent
-from spec_kitty_orchestrator.app.repository import LOGS
 from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.driver.engine import Orchestrator
-from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.host.transport import SpawnTransport, Transport
 from spec_kitty_orchestrator.host.warm import WarmTransport
 from spec_kitty_orchestrator.machine.gates import LocalGates
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
-from spec_kitty_orchestrator.machine.logs import make_logs_root, path_part
 from spec_kitty_orchestrator.machine.resources import MachineHeadroom
 from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 from spec_kitty_orchestrator.ports import AgentRunner, Observer
 
 VERSION = installed_version("spec-kitty-orchestrator")
+Say = Callable[[str], None]
 
 
-def build_host(
-    project: Project,
-    say: Callable[[str], None] | None = None,
-    on_call: Callable[[str], None] | None = None,
-) -> HostClient:
-    """Make the client of the configured host; close it after use.
+def build_host(project: Project, say: Say | None = None, on_call: Say | None = None) -> HostClient:
+    """Make the client of the configured host, to be closed after use. Raises `HostMissing`.
 
     Args:
         project: with the settings of the host.
         say: is told once if calls cannot be answered by a warm host; None for so few calls that starting one
             would cost more than it saves.
         on_call: is told the name of every call that is made.
-
-    Raises:
-        HostMissing: no such executable.
     """
     settings = project.settings.host
     executable = settings.executable
@@ -64,17 +55,13 @@ def build_host(
 
 
 async def connect(project: Project) -> HostClient:
-    """Make the client and check that both sides speak the same contract.
-
-    Raises:
-        HostError: the host is missing, incompatible or broken.
-    """
+    """Make the client and check that both sides speak the same contract. Raises `HostError`."""
     host = build_host(project)
     await host.check_contract()
     return host
 
 
-def build_agents(project: Project, say: Callable[[str], None] = lambda _: None) -> LocalAgents:
+def build_agents(project: Project, say: Say = lambda _: None) -> LocalAgents:
     """Make the runner of the agents on this machine; `say` gets a line about an agent without activity."""
     run = project.settings.run
     return LocalAgents(
@@ -94,22 +81,6 @@ def build_headroom(project: Project) -> MachineHeadroom:
     """Make the part that knows whether the machine has memory and disk for one more agent."""
     run = project.settings.run
     return MachineHeadroom(project.root, min_free_memory=run.min_free_memory, min_free_disk=run.min_free_disk)
-
-
-def run_log(project: Project, mission: str) -> Path:
-    """Return the path of the run's own log; make its folder, and hide that from git.
-
-    Raises:
-        WorkspaceError: the folder cannot be made.
-    """
-    try:
-        logs = make_logs_root(project.root)
-    except OSError as error:
-        where = project.root / LOGS
-        raise WorkspaceError(
-            f"nothing can be written to {where}: {error.strerror}; fix that first"
-        ) from error
-    return logs / path_part(mission) / "orchestrator.log"
 
 
 def journal(project: Project, mission: str) -> JsonlJournal:

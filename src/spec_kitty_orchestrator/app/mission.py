@@ -10,11 +10,12 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from spec_kitty_orchestrator.app.build import build_host
+from spec_kitty_orchestrator.app.build import Say, build_host
 from spec_kitty_orchestrator.app.checks import Finding, Level, error, errors, line, stop_at
 from spec_kitty_orchestrator.app.checks.agents import preflight
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import (
+    MISSIONS,
     branch_of,
     current_branch,
     listed,
@@ -71,13 +72,7 @@ def _records(directory: Path) -> tuple[object, ...]:
 
 @asynccontextmanager
 async def open_mission(
-    project: Project,
-    mission: str,
-    agents: LocalAgents,
-    *,
-    fresh: bool,
-    say: Callable[[str], None],
-    note_call: Callable[[str], None],
+    project: Project, mission: str, agents: LocalAgents, say: Say, note_call: Say, *, fresh: bool
 ) -> AsyncIterator[tuple[HostClient, MissionState]]:
     """Check what a run needs, then lock the mission and yield the host and the mission's state.
 
@@ -85,9 +80,9 @@ async def open_mission(
         project: the repository with its settings.
         mission: its slug, or the id at the end of that.
         agents: the runner of the selected agents.
-        fresh: whether the journal of an earlier run is archived.
         say: gets lines for people.
         note_call: gets the name of each host call.
+        fresh: whether the journal of an earlier run is archived.
 
     Raises:
         OrchestratorError: everything that prevents the run, as one error.
@@ -137,9 +132,8 @@ async def _about_earlier_run(root: Path, mission: str, *, fresh: bool) -> str:
     """Archive the journal of an earlier run for a fresh start; return what people are told about that run."""
     if fresh:
         archived = archive_journal(root, mission)
-        return "a fresh start" + (
-            f"; the earlier journal is kept as {archived.relative_to(root)}" if archived else ""
-        )
+        kept = f"; the earlier journal is kept as {archived.relative_to(root)}" if archived else ""
+        return f"a fresh start{kept}"
     earlier = await known_run(root, mission)
     return f"continues the run that {describe_end(earlier)}" if earlier.unfinished else ""
 
@@ -165,11 +159,7 @@ async def read_mission(project: Project, host: Host, mission: str) -> MissionSta
 
 
 async def find_mission(project: Project, host: Host, mission: str) -> MissionState | Finding:
-    """Read the mission from the host, or say why there is nothing to run.
-
-    Raises:
-        HostError: the host cannot be used.
-    """
+    """Read the mission from the host, or say why there is nothing to run. Raises `HostError`."""
     try:
         state = await host.mission_state(mission)
     except HostRefusal as refusal:
@@ -183,15 +173,15 @@ async def find_mission(project: Project, host: Host, mission: str) -> MissionSta
 
 
 def _no_mission(root: Path, mission: str) -> Finding:
-    found = missions(root)
-    if not found:
-        text = f"there is no mission {mission!r}: {root} has no missions in kitty-specs/ on {on_branch(root)}"
-        return error("mission.exists", text, line("git", "-C", root, "branch", "--all"), kind=UsageError)
-    hint = nearest(mission, found) or ";"
-    text = f"there is no mission {mission!r}{hint} missions here: {listed(found, mission)}"
-    (close,) = get_close_matches(mission, found, n=1, cutoff=0) or found[:1]
-    fix = line("spec-kitty-orchestrator", "doctor", "--mission", close)
-    return error("mission.exists", text, fix, kind=UsageError)
+    known = missions(root)
+    if known:
+        text = f"{nearest(mission, known) or ';'} missions here: {listed(known, mission)}"
+        (close,) = get_close_matches(mission, known, n=1, cutoff=0) or known[:1]
+        fix = line("spec-kitty-orchestrator", "doctor", "--mission", close)
+    else:
+        text = f": {root} has no missions in {MISSIONS}/ on {on_branch(root)}"
+        fix = line("git", "-C", root, "branch", "--all")
+    return error("mission.exists", f"there is no mission {mission!r}{text}", fix, kind=UsageError)
 
 
 def _no_work_packages(root: Path, slug: str) -> Finding:

@@ -10,7 +10,7 @@ from spec_kitty_orchestrator.agents import BUILT_IN, find, names, plugins
 from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
 from spec_kitty_orchestrator.app.repository import JOURNALS, find_repo_root
-from spec_kitty_orchestrator.config import given_gates, load, record
+from spec_kitty_orchestrator.config import given_gates, load, read_text, record
 from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.core.policy import Budget, Gate, OnRateLimit, Patience, Policy
 from spec_kitty_orchestrator.core.prompts import Prompts, checked
@@ -97,7 +97,7 @@ class Project:
 
 
 def open_project(
-    start: Path,
+    start: Path | None,
     environ: Mapping[str, str],
     flags: Mapping[str, object],
     recorded: Mapping[str, object] | None = None,
@@ -105,7 +105,7 @@ def open_project(
     """Read everything that a run needs from the repository around `start`.
 
     Args:
-        start: any directory in the repository.
+        start: any directory in the repository, None for the current one.
         environ: `SKO_*` variables are settings; values of others may be secrets.
         flags: what was given on the command line, named as `config.load` wants it; None for what was not.
         recorded: `Project.recorded` of the run that goes on; None to start with the settings of now.
@@ -132,20 +132,17 @@ def open_project(
     return Project(root, settings, prompts, agents, redactor, given_gates(flags, recorded))
 
 
-def kept_options(project: Project, environ: Mapping[str, str], given: Collection[str]) -> tuple[str, ...]:
-    """Return, as options, the settings that a run keeps although the file and variables differ now.
+def kept_options(project: Project, environ: Mapping[str, str], given: Collection[str]) -> str:
+    """Return, as options, the settings that a resumed run keeps although the file and variables differ now.
 
-    Args:
-        project: opened with what the run recorded.
-        environ: `SKO_*` variables are settings.
-        given: the settings that were given now, which is reason enough for them.
+    Those that were `given` now have a reason of their own.
     """
     try:
         now = load(project.root, environ, {}, names()).run
     except ConfigError:
-        return ()
+        return ""
     own = [(name, value) for name, value in project.settings.run if name not in given]
-    return tuple(as_option(name, value) for name, value in own if value != getattr(now, name))
+    return " ".join(as_option(name, value) for name, value in own if value != getattr(now, name))
 
 
 def bare_project(root: Path, environ: Mapping[str, str]) -> Project:
@@ -168,14 +165,8 @@ def check_prompts(root: Path) -> list[str]:
 def _prompt(root: Path, role: str) -> str:
     """Read the project's own prompt, or the packaged one if it has none."""
     file = root / PROMPTS / f"{role}.md"
-    try:
-        return checked(role, file.read_text(encoding="utf-8"), str(file))
-    except FileNotFoundError:
-        return _packaged(role)
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{file}: is not UTF-8 text ({error.reason} at byte {error.start})") from None
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+    text = read_text(file)
+    return _packaged(role) if text is None else checked(role, text, str(file))
 
 
 def _packaged(role: str) -> str:
@@ -211,37 +202,19 @@ def redactor_of(environ: Mapping[str, str], settings: Settings) -> Redactor:
     return Redactor(secret_values(environ, *(section.env for section in settings.agents.values())))
 
 
-def find_agent(root: Path, settings: Settings, name: str) -> tuple[Agent, AgentSettings]:
+def find_agent(
+    root: Path, settings: Settings, name: str, *, only_load: bool = False
+) -> tuple[Agent, AgentSettings]:
     """Return an agent with its settings; relative paths in them start at `root`.
 
     Raises:
         UsageError: there is no such agent.
-        PreflightError: it is that of a plug-in, which cannot be used.
-    """
-    agent, own = load_agent(root, settings, name)
-    if isinstance(agent, Declared) or name in BUILT_IN:
-        return agent, own
-    alone = ConfiguredAgents(root, {name: (agent, own)}, version="")
-    try:
-        for role in sorted(agent.roles):
-            alone.policy(name, role)
-    except PreflightError as problem:
-        known = ", ".join(plugins.distributions(name))
-        raise PreflightError(f"{problem}; fix or uninstall the distribution {known}") from problem
-    return agent, own
-
-
-def load_agent(root: Path, settings: Settings, name: str) -> tuple[Agent, AgentSettings]:
-    """Return the same, without checking that the methods of a plug-in work.
-
-    Raises:
-        UsageError: there is no such agent.
-        PreflightError: it is that of a plug-in, which cannot be loaded.
+        PreflightError: it is that of a plug-in, which cannot be loaded or, unless `only_load`, not be used.
     """
     section = settings.agents.get(name, AgentSection())
     declaration = section.declaration(name)
     agent = find(name) if declaration is None else Declared(declaration)
-    return agent, AgentSettings(
+    own = AgentSettings(
         executable=section.executable,
         model=section.model,
         extra_args=section.extra_args,
@@ -250,3 +223,12 @@ def load_agent(root: Path, settings: Settings, name: str) -> tuple[Agent, AgentS
         pass_env=(*settings.run.pass_env, *section.pass_env),
         timeout_s=section.timeout,
     )
+    if declaration is None and name not in BUILT_IN and not only_load:
+        alone = ConfiguredAgents(root, {name: (agent, own)}, version="")
+        try:
+            for role in sorted(agent.roles):
+                alone.policy(name, role)
+        except PreflightError as problem:
+            known = ", ".join(plugins.distributions(name))
+            raise PreflightError(f"{problem}; fix or uninstall the distribution {known}") from problem
+    return agent, own

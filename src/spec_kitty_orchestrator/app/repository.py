@@ -5,7 +5,7 @@ This serves explanations and suggestions; only the host knows lanes.
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -24,17 +24,29 @@ JOURNALS = Path(".kittify") / "orchestrator"
 
 LONGEST_FRONT_MATTER = 64 * 1024
 
+_FRONT_MATTER = re.compile(r"---[^\S\n]*\n(.*?)^---[^\S\n]*$", re.DOTALL | re.MULTILINE)
 _KEY = re.compile(r"([A-Za-z_]\w*):(?:\s+(.*))?")
 _ITEM = re.compile(r"\s*-\s+(.*)")
 
 
-def find_repo_root(start: Path) -> Path:
+def start_folder(given: Path | None) -> Path:
+    """Return the folder in which a project is looked for: the current one unless one is given."""
+    try:
+        return given or Path.cwd()
+    except OSError:
+        raise UsageError(
+            "the current directory is gone; change into the project or give it with --repo-root"
+        ) from None
+
+
+def find_repo_root(start: Path | None) -> Path:
     """Return the primary checkout of the git repository that `start` lies in, even from inside a worktree.
 
     Raises:
-        UsageError: if `start` is not in a git repository with a checkout.
+        UsageError: if `start`, or else the current folder, is not in a git repository with a checkout.
         WorkspaceError: if git cannot be run.
     """
+    start = start_folder(start)
     try:
         known = start.is_dir()
     except OSError as error:
@@ -168,8 +180,8 @@ def journaled(root: Path) -> list[str]:
 class TaskFile:
     """What a work package's file says of it, as far as it can be read: "" and () if it does not."""
 
-    title: str
-    subtasks: tuple[str, ...]
+    title: str = ""
+    subtasks: tuple[str, ...] = ()
 
 
 def task_files(root: Path, slug: str) -> dict[str, TaskFile]:
@@ -179,38 +191,34 @@ def task_files(root: Path, slug: str) -> dict[str, TaskFile]:
         wp = re.match(r"WP\d+", path.name)
         if wp is not None and wp.group() not in found:
             with suppress(OSError, ValueError):
-                found[wp.group()] = _task_file(path)
+                found[wp.group()] = _task_file(path) if path.is_file() else TaskFile()
     return found
 
 
 def _task_file(path: Path) -> TaskFile:
-    if not path.is_file():
-        return TaskFile("", ())
     with path.open(encoding="utf-8") as file:
-        lines = _front_matter(file.read(LONGEST_FRONT_MATTER).splitlines())
-    title, subtasks = lines.get("title", []), lines.get("subtasks", [])
-    if len(subtasks) == 1 and subtasks[0].startswith("[") and subtasks[0].endswith("]"):
-        items = [_text(one) for one in subtasks[0][1:-1].split(",") if one.strip()]
+        keys = _front_matter(file.read(LONGEST_FRONT_MATTER))
+    title, (written, *lines) = keys.get("title", []), keys.get("subtasks", [""])
+    if not lines and written.startswith("[") and written.endswith("]"):
+        items = [_text(one) for one in written[1:-1].split(",") if one.strip()]
     else:
-        items = [_text(one[1] if (one := _ITEM.fullmatch(line)) else "") for line in subtasks[1:]]
-        items += [""] * bool(subtasks and subtasks[0])
+        items = [_text(one[1] if (one := _ITEM.fullmatch(line)) else "") for line in lines]
+        items += [""] * bool(written)
     # A part of a list would be told as the whole.
     return TaskFile(_text(title[0]) if len(title) == 1 else "", tuple(items) if all(items) else ())
 
 
-def _front_matter(lines: Iterable[str]) -> dict[str, list[str]]:
+def _front_matter(text: str) -> dict[str, list[str]]:
     """Return by key what stands behind it, and the lines that belong to it: YAML of the simplest form."""
+    matter = _FRONT_MATTER.match(text)
     found: dict[str, list[str]] = {}
     belongs: list[str] = []
-    for number, line in enumerate(lines):
-        if (line.rstrip() == "---") is not (number == 0):
-            return found if number else {}
-        key = _KEY.fullmatch(line.rstrip())
-        if key is not None:
+    for line in map(str.rstrip, matter[1].splitlines() if matter else ()):
+        if key := _KEY.fullmatch(line):
             belongs = found[key[1]] = [(key[2] or "").strip()]
-        elif number and line.strip() and not line.lstrip().startswith("#"):
-            belongs.append(line.rstrip())
-    return {}
+        elif line and not line.lstrip().startswith("#"):
+            belongs.append(line)
+    return found
 
 
 def _text(value: str) -> str:

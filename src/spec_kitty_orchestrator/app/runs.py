@@ -75,8 +75,7 @@ async def known_runs(root: Path) -> list[KnownRun]:
 
 def last_start(lines: Sequence[Line]) -> tuple[RunStarted | None, RunEnded | RunAborted | None]:
     """Return the last start of a journal and what closed it."""
-    started: RunStarted | None = None
-    end: RunEnded | RunAborted | None = None
+    started = end = None
     for line in lines:
         if isinstance(line, RunStarted):
             started, end = line, None
@@ -112,18 +111,14 @@ def find_journal(root: Path, mission: str) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def spelled(root: Path, mission: str) -> str:
-    """Return the slug of a mission that was run here, also for the id at its end.
-
-    Raises:
-        UsageError: it was not run here.
-    """
+async def named_run(root: Path, mission: str) -> KnownRun:
+    """Return the run of a mission, also for the id at its end. Raises `UsageError` if it was not run here."""
     found = find_journal(root, mission)
     if found is None:
         known = journaled(root)
         runs = f"; run here: {listed(known, mission)}" if known else ""
         raise UsageError(f"{mission} was not run here{runs}; `orchestrate` starts it")
-    return found
+    return await known_run(root, found)
 
 
 async def find_unfinished(root: Path, mission: str | None) -> KnownRun:
@@ -134,10 +129,7 @@ async def find_unfinished(root: Path, mission: str | None) -> KnownRun:
         RunActive: it is active.
         JournalError: its journal is damaged.
     """
-    if mission is not None:
-        run = await known_run(root, spelled(root, mission))
-    else:
-        run = _only_unfinished(await known_runs(root))
+    run = _only_unfinished(await known_runs(root)) if mission is None else await named_run(root, mission)
     if run.damage is not None:
         raise run.damage
     return run
@@ -147,9 +139,8 @@ def _only_unfinished(known: Sequence[KnownRun]) -> KnownRun:
     runs = [one for one in known if one.unfinished]
     if found := only([one for one in runs if not (one.owner or one.aborted)], "choose the run to resume"):
         return found
-    for one in runs:
-        if one.owner is not None:
-            raise RunActive(f"nothing to resume: {one.mission} {describe_run(one)}")
+    if active := [one for one in runs if one.owner]:
+        raise RunActive(f"nothing to resume: {active[0].mission} {describe_run(active[0])}")
     aborted = ", ".join(one.mission for one in runs if one.aborted)
     hint = f"aborted, resumed only by name: --mission {aborted}" if aborted else "`orchestrate` starts one"
     raise UsageError(f"there is no unfinished run here; {hint}")
@@ -168,9 +159,8 @@ def describe_run(run: KnownRun) -> str:
     if run.damage is not None:
         return f"journal damaged: {run.damage}"
     begun = f"began {when(run.started.at)}" if run.started else "never began"
-    if run.owner is not None:
-        return f"{begun}, active: process {run.owner.pid} on {run.owner.host}"
-    return f"{begun}, {describe_end(run)}"
+    active = f"active: process {run.owner.pid} on {run.owner.host}" if run.owner else ""
+    return f"{begun}, {active or describe_end(run)}"
 
 
 def describe_end(run: KnownRun) -> str:
@@ -195,24 +185,19 @@ def pids(found: Iterable[Orphan]) -> str:
 
 
 def archive_journal(root: Path, mission: str) -> Path | None:
-    """Rename a mission's journal so that a run starts over; the caller holds the lock.
-
-    Returns:
-        Its new path; None if there was none.
+    """Rename a mission's journal, if there is one, so that a run starts over; the caller holds the lock.
 
     Raises:
         RunActive: an agent of the old run still works.
     """
-    journal = root / JOURNALS / mission / "journal.jsonl"
     if alive := orphans(root, mission):
         raise RunActive(
             f"agents of the old run of {mission} are still running (processes {pids(alive)}): "
             f"continue without --fresh, or stop them with `spec-kitty-orchestrator abort --mission {mission}`"
         )
-    if not journal.exists():
-        return None
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    return journal.rename(journal.with_name(f"journal-{stamp}.jsonl"))
+    journal = root / JOURNALS / mission / "journal.jsonl"
+    archived = journal.with_name(f"journal-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.jsonl")
+    return journal.rename(archived) if journal.exists() else None
 
 
 def when(moment: datetime) -> str:

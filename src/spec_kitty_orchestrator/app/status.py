@@ -3,7 +3,7 @@
 Without the host it takes no longer than reading the journal.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -21,36 +21,28 @@ from spec_kitty_orchestrator.machine.logs import mission_logs, path_part
 
 
 @dataclass(frozen=True)
-class WorkPackageStatus:
-    """What is known of a work package.
-
-    Attributes:
-        wp: in the lane of which the host or the journal told last.
-        note: what it waits for, or what became of it.
-        since: when the attempt was opened whose end was not seen yet.
-        gate_log: the directory of the gate that runs, None if none does.
-    """
-
-    wp: WorkPackage
-    note: str
-    since: datetime | None
-    gate_log: str | None
-
-
-@dataclass(frozen=True)
 class MissionStatus:
     """What is known of a mission.
 
     Attributes:
         run: the last one here.
+        work_packages: in the lanes of which the host or the journal told last.
         lanes_at: when the journal last heard of the lanes; None if the host was asked for them now.
+        opened: by work package, when its last attempt was opened.
+        gate_logs: by work package, the directory of the gate that runs.
         resting: agents whose quota is used up, and until when.
     """
 
     run: KnownRun
+    work_packages: Sequence[WorkPackage]
     lanes_at: datetime | None
-    work_packages: tuple[WorkPackageStatus, ...]
+    opened: Mapping[str, datetime]
+    gate_logs: Mapping[str, str]
     resting: Mapping[str, datetime]
+
+    def note(self, wp: WorkPackage) -> str:
+        """Say what a work package waits for, or what became of it."""
+        return (wp.turn.waits if self.run.owner else "") or wp.note
 
 
 async def mission_status(project: Project, mission: str, *, ask_host: bool) -> MissionStatus:
@@ -79,24 +71,18 @@ async def mission_status(project: Project, mission: str, *, ask_host: bool) -> M
             )
             for wp, lane in state.lanes.items()
         ]
-    opened = {
-        line.event.attempt.id: line.at
-        for line in lines
-        if isinstance(line, Entry) and isinstance(line.event, AttemptOpened)
-    }
     logs = mission_logs(project.root, slug)
+    gating = {wp.id: _gate_log(logs / path_part(wp.id)) for wp in wps if wp.phase is Phase.GATING}
     return MissionStatus(
         run,
+        wps,
         lanes_at=known.now if state is None else None,
-        work_packages=tuple(
-            WorkPackageStatus(
-                wp,
-                note=(wp.turn.waits if run.owner else "") or wp.note,
-                since=opened.get(wp.open_attempt.id) if wp.open_attempt else None,
-                gate_log=_gate_log(logs / path_part(wp.id)) if wp.phase is Phase.GATING else None,
-            )
-            for wp in wps
-        ),
+        opened={
+            line.wp_id: line.at
+            for line in lines
+            if isinstance(line, Entry) and isinstance(line.event, AttemptOpened)
+        },
+        gate_logs={wp: log for wp, log in gating.items() if log},
         resting=resting(known, SystemClock().now()),
     )
 
@@ -109,7 +95,7 @@ async def _ask_host(project: Project, mission: str) -> MissionState:
     return await read_mission(project, await connect(project), mission)
 
 
-def _gate_log(logs: Path) -> str | None:
-    """Return the directory of the gate that was begun last."""
+def _gate_log(logs: Path) -> str:
+    """Return the directory of the gate that was begun last, "" if none was."""
     begun = [one.parent for one in logs.glob("*-gate-*/stdout.log")]
-    return str(max(begun, key=lambda one: one.stat().st_mtime)) if begun else None
+    return str(max(begun, key=lambda one: one.stat().st_mtime, default=""))

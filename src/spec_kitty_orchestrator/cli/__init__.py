@@ -5,9 +5,8 @@ Whatever goes wrong becomes one message on stderr and the exit code of its class
 
 import signal
 import sys
-from collections.abc import Callable
 from importlib import import_module
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -18,23 +17,17 @@ PROGRAM = "spec-kitty-orchestrator"
 BUG = 3
 
 
-class Place(NamedTuple):
-    """Where a command is, and what it does in one line: the first of its docstring."""
-
-    module: str
-    line: str
-
-
 COMMANDS = {
-    "orchestrate": Place("run", "Take every work package of a mission from planned to done."),
-    "resume": Place("run", "Go on with a run that was interrupted, with its own settings."),
-    "abort": Place("operator", "Stop a run and all its agents, and record that it is over."),
-    "retry": Place("operator", "Put a parked or blocked work package back to work."),
-    "skip": Place("operator", "Leave a work package out, so that the rest can go on."),
-    "status": Place("status", "Show where every work package stands, and what runs now."),
-    "doctor": Place("doctor", "Say what would go wrong in a run; nothing is changed."),
-    "agents": Place("agents", "List the available agents, or check one."),
+    "orchestrate": ("run", "Take every work package of a mission from planned to done."),
+    "resume": ("run", "Go on with a run that was interrupted, with its own settings."),
+    "abort": ("operator", "Stop a run and all its agents, and record that it is over."),
+    "retry": ("operator", "Put a parked or blocked work package back to work."),
+    "skip": ("operator", "Leave a work package out, so that the rest can go on."),
+    "status": ("status", "Show where every work package stands, and what runs now."),
+    "doctor": ("doctor", "Say what would go wrong in a run; nothing is changed."),
+    "agents": ("agents", "List the available agents, or check one."),
 }
+"""The module of each command, and what it does in one line: the first of its docstring."""
 
 
 class _Lazy(TyperCommand):
@@ -42,8 +35,11 @@ class _Lazy(TyperCommand):
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         name = str(self.name)
-        found = getattr(import_module(f"{__name__}.{COMMANDS[name].module}"), name)
-        return _built(found).make_context(info_name, args, parent=parent, **extra)
+        made = found = getattr(import_module(f"{__name__}.{COMMANDS[name][0]}"), name)
+        if not isinstance(found, typer.Typer):
+            made = typer.Typer(add_completion=False, rich_markup_mode=None)
+            made.command(cls=_InSections)(found)
+        return typer.main.get_command(made).make_context(info_name, args, parent=parent, **extra)
 
 
 class _InSections(TyperCommand):
@@ -52,8 +48,7 @@ class _InSections(TyperCommand):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}
         for one in self.get_params(ctx):
-            record = one.get_help_record(ctx)
-            if record is not None:
+            if record := one.get_help_record(ctx):
                 kind = "Arguments" if one.param_type_name == "argument" else ""
                 heading = getattr(one, "rich_help_panel", None) or kind
                 sections.setdefault(heading, []).append(record)
@@ -61,14 +56,6 @@ class _InSections(TyperCommand):
         for heading, records in sections.items():
             with formatter.section(heading or general):
                 formatter.write_dl(records)
-
-
-def _built(found: Callable[..., None] | typer.Typer) -> Any:
-    if isinstance(found, typer.Typer):
-        return typer.main.get_command(found)
-    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-    alone.command(cls=_InSections)(found)
-    return typer.main.get_command(alone)
 
 
 app = typer.Typer(
@@ -102,8 +89,8 @@ def command_line() -> TyperGroup:
     """Make the whole command, with every subcommand still to be loaded."""
     whole = typer.main.get_command(app)
     assert isinstance(whole, TyperGroup)
-    for name, place in COMMANDS.items():
-        whole.add_command(_Lazy(name, help=place.line, rich_markup_mode=None))
+    for name, (_, line) in COMMANDS.items():
+        whole.add_command(_Lazy(name, help=line, rich_markup_mode=None))
     return whole
 
 

@@ -13,8 +13,9 @@ from rich.text import Text
 
 from spec_kitty_orchestrator.app.agents import CheckedAgent, ListedAgent, list_agents, try_agent
 from spec_kitty_orchestrator.app.checks import Level
+from spec_kitty_orchestrator.app.repository import start_folder
 from spec_kitty_orchestrator.cli.findings import document, show
-from spec_kitty_orchestrator.cli.options import Json, RepoRoot, project_folder
+from spec_kitty_orchestrator.cli.options import Json, RepoRoot
 from spec_kitty_orchestrator.core.describe import clean
 from spec_kitty_orchestrator.errors import PreflightError
 from spec_kitty_orchestrator.views.console import SteadyConsole, print_json
@@ -35,7 +36,7 @@ def overview(
     """
     if context.invoked_subcommand is not None:
         return
-    look = partial(list_agents, project_folder(repo_root), os.environ, anywhere=repo_root is None)
+    look = partial(list_agents, start_folder(repo_root), os.environ, anywhere=repo_root is None)
     listed, broken, redactor = anyio.run(look)
     if as_json:
         plugins = {"unusable_plugins": [document(one) for one in broken]} if broken else {}
@@ -132,7 +133,7 @@ def check(
     before = context.parent.params if context.parent else {}
     repo_root, as_json = repo_root or before.get("repo_root"), as_json or before.get("as_json", False)
 
-    place, anywhere = project_folder(repo_root), repo_root is None
+    place, anywhere = start_folder(repo_root), repo_root is None
     found = anyio.run(partial(try_agent, place, os.environ, agent, anywhere=anywhere, trial=trial))
     if as_json:
         print_json(_check_document(agent, found), found.redactor)

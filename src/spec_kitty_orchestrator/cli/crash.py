@@ -23,34 +23,27 @@ def write_report(error: BaseException) -> Path | None:
         The file, or None if neither place can be written.
     """
     now = datetime.now(UTC)
-    name = f"crash-{now:%Y%m%dT%H%M%S}-{os.getpid()}.txt"
-    text = Redactor(secret_values(os.environ)).text(_text(error, now))
+    lines = [
+        f"spec-kitty-orchestrator {VERSION}, {now.isoformat()}",
+        f"Python {platform.python_version()} on {platform.platform()}",
+        f"arguments: {sys.argv[1:]}",
+        "",
+        *traceback.format_exception(error),
+        *(error.story if isinstance(error, InvalidTransition) else ()),
+    ]
+    text = Redactor(secret_values(os.environ)).text("\n".join(lines))
     for folder in (_logs(), Path(tempfile.gettempdir())):
         if folder is not None:
             with suppress(OSError):
                 make_private_folder(folder)
-                write_private(folder / name, text)
-                return folder / name
+                file = folder / f"crash-{now:%Y%m%dT%H%M%S}-{os.getpid()}.txt"
+                write_private(file, text)
+                return file
     return None
 
 
 def _logs() -> Path | None:
-    try:
-        root = find_repo_root(Path.cwd())
-    except (OrchestratorError, OSError):
-        return None
-    return root / LOGS if (root / LOGS.parent).is_dir() else None
-
-
-def _text(error: BaseException, now: datetime) -> str:
-    story = "\n".join(error.story) if isinstance(error, InvalidTransition) else ""
-    return "\n".join(
-        [
-            f"spec-kitty-orchestrator {VERSION}, {now.isoformat()}",
-            f"Python {platform.python_version()} on {platform.platform()}",
-            f"arguments: {sys.argv[1:]}",
-            "",
-            *traceback.format_exception(error),
-            story,
-        ]
-    )
+    with suppress(OrchestratorError, OSError):
+        root = find_repo_root(None)
+        return root / LOGS if (root / LOGS.parent).is_dir() else None
+    return None

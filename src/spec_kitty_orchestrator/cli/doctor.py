@@ -11,6 +11,7 @@ import typer
 from spec_kitty_orchestrator.app.build import VERSION
 from spec_kitty_orchestrator.app.checks import Level
 from spec_kitty_orchestrator.app.doctor import diagnose
+from spec_kitty_orchestrator.app.repository import start_folder
 from spec_kitty_orchestrator.cli import findings
 from spec_kitty_orchestrator.cli.options import (
     Gate,
@@ -19,7 +20,6 @@ from spec_kitty_orchestrator.cli.options import (
     RepoRoot,
     ReviewAgent,
     mission_option,
-    project_folder,
 )
 from spec_kitty_orchestrator.core.describe import count
 from spec_kitty_orchestrator.errors import PreflightError
@@ -41,7 +41,7 @@ def doctor(
     """
     began = monotonic()
     flags = {"impl_agents": impl_agent, "review_agents": review_agent, "gate": gate or None}
-    found = anyio.run(diagnose, project_folder(repo_root), os.environ, flags, mission)
+    found = anyio.run(diagnose, start_folder(repo_root), os.environ, flags, mission)
     levels = Counter(one.level for one in found.findings)
     code = PreflightError.exit_code if levels[Level.ERROR] else 0
     redactor = found.project.redactor if found.project else Redactor(secret_values(os.environ))

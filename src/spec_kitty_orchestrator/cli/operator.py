@@ -14,7 +14,7 @@ from spec_kitty_orchestrator.app.operator import retry_work_package, skip_work_p
 from spec_kitty_orchestrator.app.project import Project, open_project
 from spec_kitty_orchestrator.app.repository import find_repo_root
 from spec_kitty_orchestrator.app.runs import find_unfinished
-from spec_kitty_orchestrator.cli.options import RepoRoot, mission_option, project_folder
+from spec_kitty_orchestrator.cli.options import RepoRoot, mission_option
 from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.views.console import SteadyConsole
 
@@ -58,7 +58,7 @@ def _decide(
     note: str,
 ) -> None:
     """Perform a command with the settings of the run in question."""
-    root = find_repo_root(project_folder(repo_root))
+    root = find_repo_root(repo_root)
     recorded = None
     try:
         run = anyio.run(find_unfinished, root, mission)
@@ -93,5 +93,5 @@ def abort(
     """
     if force and not cleanup_worktrees:
         raise UsageError("--force belongs to --cleanup-worktrees")
-    root, say = find_repo_root(project_folder(repo_root)), SteadyConsole().tell
+    root, say = find_repo_root(repo_root), SteadyConsole().tell
     anyio.run(partial(end_run, root, mission, cleanup=cleanup_worktrees, force=force, say=say))

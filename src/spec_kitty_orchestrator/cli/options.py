@@ -5,12 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
 
-from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.settings import REVIEW, flag_of, named_fields, spelled_value, written
 from spec_kitty_orchestrator.settings.values import NONE, Flag
 
@@ -34,17 +33,7 @@ def mission_option(words: str) -> Any:
     return typer.Option("--mission", "-m", help=words, show_default=False)
 
 
-def project_folder(repo_root: Path | None) -> Path:
-    """Return the folder in which the project is looked for. Raises `UsageError` if we stand in none."""
-    try:
-        return repo_root or Path.cwd()
-    except OSError:
-        raise UsageError(
-            "the current directory is gone; change into the project or give it with --repo-root"
-        ) from None
-
-
-def of_setting(name: str) -> inspect.Parameter | None:
+def _of_setting(name: str) -> inspect.Parameter | None:
     """Make the option of a setting from its field; None if it is no option.
 
     What is not given is None: then what a run recorded, the variable, the file or the default holds.
@@ -86,10 +75,11 @@ def _completion(key: str, info: FieldInfo) -> Callable[[str], list[str]]:
     return matching
 
 
-_SETTINGS = {name: made for name in named_fields() if (made := of_setting(name))}
+SETTINGS = {name: made for name in named_fields() if (made := _of_setting(name))}
+"""The options of all settings, and `--gate`."""
 
-ImplAgent = _SETTINGS["impl_agents"].annotation
-ReviewAgent = _SETTINGS["review_agents"].annotation
+ImplAgent = SETTINGS["impl_agents"].annotation
+ReviewAgent = SETTINGS["review_agents"].annotation
 Gate = Annotated[
     list[str] | None,
     typer.Option(
@@ -100,6 +90,7 @@ Gate = Annotated[
         rich_help_panel=REVIEW.heading,
     ),
 ]
+SETTINGS["gate"] = inspect.Parameter("gate", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Gate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,19 +116,3 @@ class RunOptions:
     no_caffeinate: Annotated[
         bool, typer.Option("--no-caffeinate", help="Let the machine fall asleep while agents work.")
     ] = False
-
-
-def of_this_start() -> list[inspect.Parameter]:
-    """Make the options that concern one start alone."""
-    hints = get_type_hints(RunOptions, include_extras=True)
-    return [
-        inspect.Parameter(one.name, one.KEYWORD_ONLY, default=one.default, annotation=hints[one.name])
-        for one in inspect.signature(RunOptions).parameters.values()
-        if one.name != "settings"
-    ]
-
-
-def of_settings() -> list[inspect.Parameter]:
-    """Make the options of all settings, and `--gate`."""
-    gate = inspect.Parameter("gate", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Gate)
-    return [*_SETTINGS.values(), gate]

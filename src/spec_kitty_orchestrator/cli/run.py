@@ -3,26 +3,32 @@
 import inspect
 import os
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from spec_kitty_orchestrator.cli import options
-from spec_kitty_orchestrator.cli.options import RunOptions
 from spec_kitty_orchestrator.errors import UsageError
 
 
 def _runs_a_mission(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of the settings and of `RunOptions`; they reach it as its first argument."""
     _, *own = inspect.signature(command).parameters.values()
-    starts, settings = options.of_this_start(), options.of_settings()
+    hints = get_type_hints(options.RunOptions, include_extras=True)
+    of_this_start = [
+        one.replace(annotation=hints[one.name])
+        for one in inspect.signature(options.RunOptions).parameters.values()
+        if one.name != "settings"
+    ]
+    settings = options.SETTINGS.values()
 
     def called(**given: Any) -> None:
         # An option that can be repeated and was not given is an empty list in some versions of typer.
         found = {one.name: value for one in settings if (value := given.pop(one.name)) not in (None, [])}
-        command(RunOptions(settings=found, **{one.name: given.pop(one.name) for one in starts}), **given)
+        rest = {one.name: given.pop(one.name) for one in of_this_start}
+        command(options.RunOptions(settings=found, **rest), **given)
 
-    parameters = [*(one.replace(kind=one.KEYWORD_ONLY) for one in own), *starts, *settings]
+    parameters = [*(one.replace(kind=one.KEYWORD_ONLY) for one in own), *of_this_start, *settings]
     # typer reads the options from these.
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     called.__annotations__ = {one.name: one.annotation for one in parameters}
@@ -32,7 +38,7 @@ def _runs_a_mission(command: Callable[..., None]) -> Callable[..., None]:
 
 @_runs_a_mission
 def orchestrate(
-    given: RunOptions,
+    given: options.RunOptions,
     mission: Annotated[str, options.mission_option("Slug of the mission.")],
     plan_only: Annotated[bool, typer.Option("--dry-run", help="Change nothing; show the plan.")] = False,
     fresh: Annotated[
@@ -49,14 +55,14 @@ def orchestrate(
     from spec_kitty_orchestrator.app.project import open_project
     from spec_kitty_orchestrator.cli import dry_run, running
 
-    project = open_project(options.project_folder(given.repo_root), os.environ, given.settings)
+    project = open_project(given.repo_root, os.environ, given.settings)
     work = running.Work(project, mission, given, fresh=fresh)
     raise typer.Exit(anyio.run(work.main, dry_run.run if plan_only else running.run))
 
 
 @_runs_a_mission
 def resume(
-    given: RunOptions,
+    given: options.RunOptions,
     mission: Annotated[str | None, options.mission_option("Slug; else the only unfinished run's.")] = None,
 ) -> None:
     """Go on with a run that was interrupted, with its own settings.
@@ -72,13 +78,12 @@ def resume(
     from spec_kitty_orchestrator.app.runs import find_unfinished
     from spec_kitty_orchestrator.cli import running
 
-    root = find_repo_root(options.project_folder(given.repo_root))
+    root = find_repo_root(given.repo_root)
     earlier = anyio.run(find_unfinished, root, mission)
     if earlier.started is None:
         raise UsageError(f"the journal of {earlier.mission} holds no run; `orchestrate` starts one")
     project = open_project(root, os.environ, given.settings, earlier.started.settings)
     work = running.Work(project, earlier.mission, given)
-    kept = " ".join(kept_options(project, os.environ, given.settings))
-    if kept:
+    if kept := kept_options(project, os.environ, given.settings):
         work.say(f"{earlier.mission}: keeps its own {kept}; the file and variables say otherwise now")
     raise typer.Exit(anyio.run(work.main, running.run))

@@ -3,13 +3,13 @@
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import anyio
 from anyio import to_thread
 
-from spec_kitty_orchestrator.app.build import build, build_agents, run_log
+from spec_kitty_orchestrator.app.build import build, build_agents
 from spec_kitty_orchestrator.app.checks.agents import find_installed
 from spec_kitty_orchestrator.app.mission import open_mission
 from spec_kitty_orchestrator.app.project import Project
@@ -18,7 +18,6 @@ from spec_kitty_orchestrator.cli import summary
 from spec_kitty_orchestrator.cli.options import OnInterrupt, RunOptions
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.finalize import finalize
-from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine.logs import configure_logging
 from spec_kitty_orchestrator.machine.sleep import kept_awake
@@ -33,12 +32,9 @@ LAST_WORDS_S = 1.0
 
 
 def stopping_signals() -> list[signal.Signals]:
-    """Return the signals that stop a run, without those that we were started to ignore, as by `nohup`.
-
-    SIGTERM always counts, because `abort` sends it.
-    """
+    """Return the signals that stop a run, without those that we were started to ignore, as by `nohup`."""
     kept = [one for one in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]
-    return [*kept, signal.SIGTERM]
+    return [*kept, signal.SIGTERM]  # `abort` sends it
 
 
 class Work:
@@ -49,14 +45,13 @@ class Work:
         self.mission = mission
         self.given = given
         self.fresh = fresh
-        self.agents = build_agents(project, self.say)
-        self._view: LiveView | PlainView | None = None
         self._unsaid: list[str] = []
+        self.say: Callable[[str], None] = self._unsaid.append
+        self.agents = build_agents(project, lambda message: self.say(message))
         self.interrupt: Callable[[signal.Signals], None] = self._leave
-        self._drains = given.on_interrupt is OnInterrupt.DRAIN
         self._exit_code: int | None = None
         self._scope: anyio.CancelScope | None = None
-        self.calls: Counter[str] = Counter()
+        self.calls: list[str] = []
 
     async def main(self, action: "Callable[[Work], Awaitable[int]]") -> int:
         """Perform the action while signals are received as events; return the exit code."""
@@ -79,35 +74,26 @@ class Work:
         if self._scope is not None:
             self._scope.cancel()
 
-    def say(self, message: str) -> None:
-        """Show a line about the whole run, as soon as there is a view."""
-        if self._view is None:
-            self._unsaid.append(message)
-        else:
-            self._view.said(message)
-
     def show(self, view: LiveView | PlainView) -> None:
-        """Show lines in this view from now on, and those that waited for it."""
-        self._view = view
+        """Show lines about the whole run in this view from now on, and those that waited for it."""
+        self.say = view.said
         for message in self._unsaid:
             view.said(message)
 
     def interrupts(self, orchestrator: Orchestrator) -> None:
         """Pass signals to the orchestrator from now on."""
 
-        def interrupt(received: signal.Signals) -> None:
-            if self._drains:
-                self._drains = False
-                self.say(
-                    f"{received.name}: nothing more is started, running agents may end; "
-                    "a second signal stops them"
-                )
-                orchestrator.drain(_asked(received))
-                return
+        def stop(received: signal.Signals) -> None:
             self.say(f"{received.name}: stopping the agents and saving their work; a second signal hurries")
             orchestrator.interrupt(_asked(received))
 
-        self.interrupt = interrupt
+        def drain(received: signal.Signals) -> None:
+            self.interrupt = stop
+            what = "nothing more is started, running agents may end; a second signal stops them"
+            self.say(f"{received.name}: {what}")
+            orchestrator.drain(_asked(received))
+
+        self.interrupt = drain if self.given.on_interrupt is OnInterrupt.DRAIN else stop
 
     def interrupts_finalizing(self) -> None:
         """Let only a second signal stop a merge or an acceptance, because half of one is worse than none."""
@@ -132,63 +118,44 @@ def _asked(received: signal.Signals) -> signal.Signals:
 
 
 async def run(work: Work) -> int:
-    """Run the mission from where it is; return the exit code."""
-    redactor = work.project.redactor
+    """Run the mission from where it is, finalize it and sum it up; return the exit code."""
+    project = work.project
     output = PatientFile(sys.stdout)
-    console = SteadyConsole(file=output, soft_wrap=False, redactor=redactor)
+    console = SteadyConsole(file=output, soft_wrap=False, redactor=project.redactor)
     live = console.is_terminal and not console.is_dumb_terminal
     view = LiveView(console) if live else PlainView(console)
     work.show(view)
     try:
-        result, finalized, told = await _run(work, view)
-        console = SteadyConsole(file=output, redactor=redactor)
-        complete = bool(told) and finalized
+        async with AsyncExitStack() as stack:
+            opened = open_mission(
+                project, work.mission, work.agents, work.say, work.calls.append, fresh=work.fresh
+            )
+            host, state = await stack.enter_async_context(opened)
+            stack.enter_context(configure_logging(project.root, state.slug, project.redactor))
+            if not work.given.no_caffeinate:
+                stack.enter_context(kept_awake())
+            view.began(state)
+            orchestrator = build(project, state.slug, host=host, agents=work.agents, observer=view)
+            work.interrupts(orchestrator)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(view.keep_showing)
+                tasks.start_soon(tell_versions, work)
+                result = await orchestrator.run(state)
+                tasks.cancel_scope.cancel()
+            work.interrupts_finalizing()
+            files, actor = mission_files(project.root, state.slug), project.settings.run.actor
+            merge, accept = work.given.merge, work.given.accept
+            finalized, told = await finalize(
+                host, result, actor, files.unsaved, merge=merge, accept=accept, coordinated=files.coordinated
+            )
+            get_logger().info("host calls", calls=dict(Counter(work.calls)))
+        if told and finalized and accept:
+            told = [*told, summary.after_acceptance(files)]
         # It asks git, which may be slow; signals must be handled meanwhile.
-        await to_thread.run_sync(summary.show, result, work.project, told, console, complete)
+        await to_thread.run_sync(summary.show, result, project, told, console, bool(told) and finalized)
     finally:
         await work.finish_output(output)
     return result.exit_code if finalized else NOT_FINALIZED
-
-
-async def _run(work: Work, view: LiveView | PlainView) -> tuple[RunResult, bool, Sequence[str]]:
-    """Run the mission and finalize it; return the result, then what `finalize` returns."""
-    async with AsyncExitStack() as stack:
-        project = work.project
-        opened = open_mission(
-            project,
-            work.mission,
-            work.agents,
-            fresh=work.fresh,
-            say=work.say,
-            note_call=lambda call: work.calls.update([call]),
-        )
-        host, state = await stack.enter_async_context(opened)
-        stack.enter_context(configure_logging(run_log(project, state.slug), project.redactor))
-        if not work.given.no_caffeinate:
-            stack.enter_context(kept_awake())
-        view.began(state)
-        orchestrator = build(project, state.slug, host=host, agents=work.agents, observer=view)
-        work.interrupts(orchestrator)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(view.keep_showing)
-            tasks.start_soon(tell_versions, work)
-            result = await orchestrator.run(state)
-            tasks.cancel_scope.cancel()
-        work.interrupts_finalizing()
-        files = mission_files(project.root, state.slug)
-        finalized, told = await finalize(
-            host,
-            result,
-            project.settings.run.actor,
-            merge=work.given.merge,
-            accept=work.given.accept,
-            coordinated=files.coordinated,
-            unsaved=files.unsaved,
-        )
-        if told and finalized and work.given.accept:
-            told = [*told, summary.after_acceptance(files)]
-        get_logger().info("host calls", calls=dict(work.calls))
-    return result, finalized, told
 
 
 async def tell_versions(work: Work) -> None:

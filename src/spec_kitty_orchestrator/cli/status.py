@@ -10,10 +10,11 @@ import typer
 from spec_kitty_orchestrator.app.project import open_project
 from spec_kitty_orchestrator.app.repository import journaled
 from spec_kitty_orchestrator.app.runs import KnownRun, describe_end, when
-from spec_kitty_orchestrator.app.status import MissionStatus, WorkPackageStatus, mission_status
+from spec_kitty_orchestrator.app.status import MissionStatus, mission_status
 from spec_kitty_orchestrator.cli import options
 from spec_kitty_orchestrator.core.limits import used_up
 from spec_kitty_orchestrator.core.run_events import RunEnded
+from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.views.console import SteadyConsole, print_json
 from spec_kitty_orchestrator.views.table import columns, row
@@ -31,7 +32,7 @@ def status(
 
     This comes from the journal, at once; a mission that was never run here is asked for at spec-kitty.
     """
-    project = open_project(options.project_folder(repo_root), os.environ, {})
+    project = open_project(repo_root, os.environ, {})
     known = journaled(project.root)
     if mission is None and not known:
         raise UsageError("no mission was run here yet; name one with --mission")
@@ -50,15 +51,15 @@ def _show(found: MissionStatus, console: SteadyConsole) -> None:
     if found.lanes_at is not None:
         console.tell(f"Lanes as of {when(found.lanes_at)}; --host asks spec-kitty for those of now.")
     table = columns("since (UTC)", {"overflow": "fold"}, pad_edge=False)
-    for one in found.work_packages:
-        table.add_row(*row(one.wp, f"{one.since:%Y-%m-%d %H:%M:%S}" if one.since else "", one.note))
+    for wp in found.work_packages:
+        since = found.opened.get(wp.id) if wp.open_attempt else None
+        table.add_row(*row(wp, f"{since:%Y-%m-%d %H:%M:%S}" if since else "", found.note(wp)))
     console.print(table)
     for agent, until in found.resting.items():
         console.tell(f"{agent} is paused: {used_up(until)}")
-    for one in found.work_packages:
-        attempt = one.wp.open_attempt
-        if logs := attempt.directory if attempt else one.gate_log:
-            console.tell(f"{one.wp.id} logs: {logs}")
+    for wp in found.work_packages:
+        if logs := wp.open_attempt.directory if wp.open_attempt else found.gate_logs.get(wp.id):
+            console.tell(f"{wp.id} logs: {logs}")
 
 
 def _run(run: KnownRun) -> str:
@@ -84,15 +85,17 @@ def _document(found: MissionStatus, known: Sequence[str]) -> Mapping[str, object
             "aborted": run.aborted,
         },
         "lanes_at": found.lanes_at,
-        "work_packages": [_work_package(one) for one in found.work_packages],
+        "work_packages": [_work_package(wp, found) for wp in found.work_packages],
         "agents_resting": found.resting,
         "missions_run_here": known,
     }
 
 
-def _work_package(one: WorkPackageStatus) -> Mapping[str, object]:
-    wp, attempt = one.wp, one.wp.open_attempt
-    told = ("id", "number", "role", "agent", "directory")
+def _work_package(wp: WorkPackage, found: MissionStatus) -> Mapping[str, object]:
+    attempt: dict[str, object] | None = None
+    if wp.open_attempt:
+        told = ("id", "number", "role", "agent", "directory")
+        attempt = {name: getattr(wp.open_attempt, name) for name in told} | {"since": found.opened.get(wp.id)}
     return {
         "id": wp.id,
         "lane": wp.lane,
@@ -100,9 +103,7 @@ def _work_package(one: WorkPackageStatus) -> Mapping[str, object]:
         "phase": wp.phase,
         "attempts": len(wp.attempts),
         "rejections": len(wp.review.rejected),
-        "note": one.note,
-        "attempt": {name: getattr(attempt, name) for name in told} | {"since": one.since}
-        if attempt
-        else None,
-        "gate_log": one.gate_log,
+        "note": found.note(wp),
+        "attempt": attempt,
+        "gate_log": found.gate_logs.get(wp.id),
     }

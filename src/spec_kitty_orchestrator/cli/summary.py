@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from spec_kitty_orchestrator.app.checks import line
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import MissionFiles, mission_files
 from spec_kitty_orchestrator.core.describe import count, note, short
@@ -19,74 +20,57 @@ from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.views.console import SteadyConsole
 
-_STATUS_COPIES = (
-    "Do not commit status.json and status.events.jsonl before: these are copies, and the merge conflicts."
-)
-
 
 def show(
     result: RunResult, project: Project, finalized: Sequence[str], console: SteadyConsole, complete: bool
 ) -> None:
     """Print the summary; `finalized` has a line about each step of a merge and an acceptance."""
     files = mission_files(project.root, result.state.slug)
-    lines = [_headline(result), *_why_ended(result), ""]
-    for wp in result.work_packages:
-        lines += _work_package(wp, result, project.root)
-    lines += [
-        "",
-        _totals(result),
-        *finalized,
-        *_uncommitted(files),
-        *_next(result, project, files, complete=complete),
-    ]
-    for line in lines:
-        console.tell(line)
+    lines = [_headline(result)]
+    lines += [f"It ended before its work was done: {result.ended}"] if result.ended else []
+    lines += [f"{agent} is paused: {used_up(until)}" for agent, until in result.resting.items()]
+    lines += ["", *(text for wp in result.work_packages for text in _work_package(wp, result, project.root))]
+    lines += ["", _totals(result), *finalized, *_uncommitted(files)]
+    wps = result.work_packages
+    if not wps or not all(wp.lane.complete for wp in wps):
+        lines += ["", *_go_on(result)]
+    elif not complete:
+        lines += ["", *_merge_and_accept(result, project, files)]
+    for text in lines:
+        console.tell(text)
 
 
 def _headline(result: RunResult) -> str:
-    counts = Counter(result.state.lanes.values())
+    counts = Counter(wp.lane for wp in result.work_packages)
     parts = [f"{counts[lane]} {lane}" for lane in Lane if counts[lane]]
     how = "was interrupted" if result.interrupted else "ended"
     run = f"the run {how} with exit code {result.exit_code}"
     return f"Mission {result.state.slug}: {run}; on the host: {', '.join(parts)}"
 
 
-def _why_ended(result: RunResult) -> list[str]:
-    ended = [f"It ended before its work was done: {result.ended}"] if result.ended else []
-    return ended + [f"{agent} is paused: {used_up(until)}" for agent, until in result.resting.items()]
-
-
 def _work_package(wp: WorkPackage, result: RunResult, root: Path) -> list[str]:
-    lane = result.state.lanes.get(wp.id, wp.lane)
-    parts = [str(lane) if wp.result is None or wp.result.value == lane else f"{lane}, {wp.result}"]
-    if wp.attempts:
-        parts.append(count(len(wp.attempts), "attempt"))
-    if wp.review.rejected:
-        parts.append(count(len(wp.review.rejected), "rejection"))
+    same = wp.result is None or wp.result.value == wp.lane
+    parts = [str(wp.lane) if same else f"{wp.lane}, {wp.result}"]
+    numbers = {"attempt": len(wp.attempts), "rejection": len(wp.review.rejected)}
+    parts += [count(number, noun) for noun, number in numbers.items() if number]
     verdict = wp.review.verdict
-    if lane.complete and verdict is not None and verdict.ruling is Ruling.APPROVED:
+    if wp.lane.complete and verdict is not None and verdict.ruling is Ruling.APPROVED:
         parts.append(f"{verdict.reviewer} approved {short(verdict.head)}")
-    elif lane.complete:
+    elif wp.lane.complete:
         parts.append("not approved by a review of this orchestrator")
-    lines = [f"{wp.id}  {', '.join(parts)}"]
-    reason = result.reasons.get(wp.id)
-    if reason:
-        lines.append(f"      why: {note(reason)}")
+    told = [f"{wp.id}  {', '.join(parts)}"]
+    if reason := result.reasons.get(wp.id):
+        told.append(f"      why: {note(reason)}")
     if wp.work.gates and wp.work.gates[0].head == wp.work.head:
         passed = ", ".join(one.name for one in wp.work.gates)
-        lines.append(f"      gates passed on {short(wp.work.head)}: {passed}")
+        told.append(f"      gates passed on {short(wp.work.head)}: {passed}")
     if wp.work.left_out:
-        lines.append(f"      not committed: {', '.join(wp.work.left_out)}")
-    lines += [
-        f"      saved work: git -C {shlex.quote(str(root))} show {shlex.quote(ref)}" for ref in wp.rescued
-    ]
+        told.append(f"      not committed: {', '.join(wp.work.left_out)}")
+    told += [f"      saved work: {line('git', '-C', root, 'show', ref)}" for ref in wp.rescued]
     if wp.attempts:
-        lines.append(f"      logs: {_relative(Path(wp.attempts[-1].directory).parent, root)}")
-    return lines
-
-
-def _relative(path: Path, root: Path) -> str:
-    return str(path.relative_to(root) if path.is_relative_to(root) else path)
+        logs = Path(wp.attempts[-1].directory).parent
+        told.append(f"      logs: {logs.relative_to(root) if logs.is_relative_to(root) else logs}")
+    return told
 
 
 def _totals(result: RunResult) -> str:
@@ -100,38 +84,30 @@ def _totals(result: RunResult) -> str:
     )
 
 
-def _next(result: RunResult, project: Project, files: MissionFiles, *, complete: bool) -> list[str]:
-    if not result.state.lanes or not all(lane.complete for lane in result.state.lanes.values()):
-        return ["", *_go_on(result)]
-    if complete:
-        return []
-    return ["", *_merge_and_accept(result, project, files)]
-
-
 def _go_on(result: RunResult) -> list[str]:
-    slug = result.state.slug
+    own, slug = "  spec-kitty-orchestrator", result.state.slug
+    blocked, canceled = (
+        [wp.id for wp in result.work_packages if wp.lane is lane] for lane in (Lane.BLOCKED, Lane.CANCELED)
+    )
     lines = []
-    blocked = [wp for wp in result.work_packages if result.state.lanes.get(wp.id, wp.lane) is Lane.BLOCKED]
-    canceled = [wp for wp in result.work_packages if result.state.lanes.get(wp.id, wp.lane) is Lane.CANCELED]
     if blocked:
         lines.append("Blocked work packages need a person. Once its reason is fixed, this puts one back:")
         lines += [
-            _command("spec-kitty-orchestrator", "retry", wp.id, "--mission", slug, "--note", "what was fixed")
-            for wp in blocked
+            f"{own} {line('retry', wp, '--mission', slug, '--note', 'what was fixed')}" for wp in blocked
         ]
     if canceled:
         lines.append(
-            f"Canceled for good: {', '.join(wp.id for wp in canceled)}. What depends on them cannot start, "
+            f"Canceled for good: {', '.join(canceled)}. What depends on them cannot start, "
             "and the host does not accept the mission."
         )
     lines.append("To continue this run with the same settings:")
-    return [*lines, _command("spec-kitty-orchestrator", "resume", "--mission", slug)]
+    return [*lines, f"{own} {line('resume', '--mission', slug)}"]
 
 
 def _merge_and_accept(result: RunResult, project: Project, files: MissionFiles) -> list[str]:
-    slug, actor = result.state.slug, project.settings.run.actor
-    accept = _command("spec-kitty", "orchestrator-api", "accept-mission", "--mission", slug, "--actor", actor)
-    target = files.target_branch or "the target branch"
+    target, host = files.target_branch or "the target branch", "  spec-kitty orchestrator-api"
+    merge = line("merge-mission", "--mission", files.slug)
+    accept = line("accept-mission", "--mission", files.slug, "--actor", project.settings.run.actor)
     lines = ["Approved or done is not merged: the work is on the branches of its lanes."]
     if not files.has_lanes:
         return [
@@ -139,39 +115,34 @@ def _merge_and_accept(result: RunResult, project: Project, files: MissionFiles) 
             f"This mission has no lanes, so the host cannot merge it: merge these yourself into {target}:",
             *[f"  {wp.workspace.path}" for wp in result.work_packages if wp.workspace is not None],
             "Then accept it:",
-            accept,
+            f"{host} {accept}",
         ]
+    copies = (
+        "Do not commit status.json and status.events.jsonl before: they are copies, and the merge conflicts."
+    )
     return [
         *lines,
         f"To merge it into {target}, with nothing uncommitted in {project.root}, in this order:",
-        _command("spec-kitty", "orchestrator-api", "merge-mission", "--mission", slug),
-        accept,
+        f"{host} {merge}",
+        f"{host} {accept}",
         "Accept after the merge: before it, the host fails or its merge discards the acceptance.",
         after_acceptance(files),
-        *([_STATUS_COPIES] if files.coordinated else []),
+        *([copies] if files.coordinated else []),
     ]
 
 
 def _uncommitted(files: MissionFiles) -> list[str]:
     """Name what the host's merge would discard, such as the last record of a host that was killed."""
     try:
-        lost = files.unsaved()
+        lost = [f"  {path}" for path in files.unsaved()]
     except WorkspaceError as error:
         # This is advice: the summary does not depend on git's answer.
         return [f"What is uncommitted is not known: {error}. Look at it before you merge."]
-    if not lost:
-        return []
-    return [
-        "Not committed, and the host's merge would discard it; commit it before you merge:",
-        *[f"  {path}" for path in lost],
-    ]
+    told = "Not committed, and the host's merge would discard it; commit it before you merge:"
+    return [told, *lost] if lost else []
 
 
 def after_acceptance(files: MissionFiles) -> str:
     """Say what remains to do after a mission was accepted."""
     place = shlex.quote(str(files.status_checkout))
     return f"The host leaves the record of the acceptance uncommitted: `git -C {place} status` shows it."
-
-
-def _command(*argv: str) -> str:
-    return "  " + shlex.join(argv)

@@ -19,11 +19,11 @@ async def finalize(
     host: Host,
     result: RunResult,
     actor: str,
+    unsaved: Callable[[], Sequence[Path]] = tuple,
     *,
     merge: bool,
     accept: bool,
     coordinated: bool,
-    unsaved: Callable[[], Sequence[Path]] = tuple,
 ) -> tuple[bool, Sequence[str]]:
     """Merge and accept a mission as asked, if every work package is approved or done.
 
@@ -31,11 +31,11 @@ async def finalize(
         host: the port.
         result: what its run came to.
         actor: who accepts.
+        unsaved: finds, in a thread, what the merge would throw away.
         merge: merge the lanes into the target branch.
         accept: record the acceptance, after the merge if there is one.
         coordinated: whether the mission keeps its status in a coordination worktree; accepting it before the
             merge is not possible then.
-        unsaved: finds, in a thread, what the merge would throw away.
 
     Returns:
         Whether everything that was asked for happened, and a line for people about each step.
@@ -53,12 +53,10 @@ async def finalize(
             ]
     except WorkspaceError as error:
         return False, [f"not merged: what is uncommitted is not known: {error}"]
-    open_wps = await _open(host, mission, [one.id for one in result.work_packages])
-    if open_wps:
+    if open_wps := await _open(host, mission, [one.id for one in result.work_packages]):
         return False, [f"not merged and not accepted: {', '.join(open_wps)} neither approved nor done"]
     if merge:
-        refused = await _merge(host, mission)
-        if refused:
+        if refused := await _merge(host, mission):
             return False, [f"not merged: {refused}"]
         lines.append("merged into the target branch")
     if not accept:

@@ -71,17 +71,20 @@ def open_directory(
 
 
 @contextmanager
-def configure_logging(path: Path, redactor: Redactor | None = None) -> Iterator[None]:
-    """Write the package's log as redacted JSON lines to a file of mode 0600 while the context lasts.
+def configure_logging(repo_root: Path, mission: str, redactor: Redactor | None = None) -> Iterator[None]:
+    """Write the package's log as redacted JSON lines to the mission's own file while the context lasts.
 
-    Nothing goes to stdout or stderr. A thread does the writing, so logging never blocks the event loop.
+    The file is private. Nothing goes to stdout or stderr. A thread does the writing, so logging never blocks
+    the event loop.
 
     Raises:
         WorkspaceError: the file cannot be written.
     """
     import structlog
 
+    path = mission_logs(repo_root, mission) / "orchestrator.log"
     try:
+        make_logs_root(repo_root)
         make_private_folder(path.parent)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600))
     except OSError as error:

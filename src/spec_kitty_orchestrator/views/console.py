@@ -3,7 +3,7 @@
 import json
 import os
 import select
-from collections import deque
+import sys
 from contextlib import suppress
 from datetime import datetime
 from threading import Condition, Thread
@@ -29,26 +29,21 @@ class SteadyConsole(Console):
     Everything that it writes is redacted, including our own messages about settings and errors.
     """
 
-    def __init__(self, *, redactor: Redactor | None = None, **options: Any) -> None:
+    def __init__(
+        self, file: Any = None, *, stderr: bool = False, redactor: Redactor | None = None, **options: Any
+    ) -> None:
         """Take rich's own options and a redactor, by default for the secrets of the environment."""
-        self._redactor = redactor or Redactor(secret_values(os.environ))
-        super().__init__(**{"highlight": False, "soft_wrap": True, **options})
+        file = file or (sys.stderr if stderr else sys.stdout)
+        discreet: Any = _Discreet(file, redactor or Redactor(secret_values(os.environ)))
+        super().__init__(file=discreet, **{"highlight": False, "soft_wrap": True, **options})
         if not self.is_terminal and "width" not in options:
             self.width = WIDTH_OF_FILES
 
     def tell(self, text: str = "", label: str = "", style: str = "") -> None:
         """Print one line as it is, without escape sequences, behind a label; its indent is kept."""
         indent = len(text) - len(text.lstrip(" "))
-        self.print(Text.assemble((label, style), " " * indent, clean(text, LONGEST_LINE)))
-
-    @property
-    def file(self) -> IO[str]:
-        """The file that it writes to, after redaction."""
-        return _Discreet(super().file, self._redactor)  # type: ignore[return-value]
-
-    @file.setter
-    def file(self, new_file: IO[str]) -> None:
-        self._file = new_file
+        told = Text.assemble((label, style), " " * indent, clean(text, LONGEST_LINE))
+        self.print(told, soft_wrap=True)
 
     def on_broken_pipe(self) -> None:
         """Be quiet from now on; the descriptor is replaced so that Python's own flush at exit succeeds."""
@@ -103,8 +98,8 @@ class PatientFile:
         self._descriptor: int | None = None
         with suppress(OSError, ValueError, AttributeError):
             self._descriptor = file.fileno()
-        self._unread: deque[bytes] = deque()
-        self._size = self._lost = self._written = 0
+        self._unread = bytearray()
+        self._lost = self._written = 0
         self._gone = False
         self._changed = Condition()
         self._thread: Thread | None = None
@@ -112,7 +107,7 @@ class PatientFile:
     @property
     def behind(self) -> bool:
         """Whether there is something unread."""
-        return self._size > 0
+        return bool(self._unread)
 
     def write(self, text: str) -> int:
         """Queue text, to be written as soon as the reader allows it."""
@@ -120,24 +115,21 @@ class PatientFile:
             return self._file.write(text)
         data = text.encode(self._file.encoding or "utf-8", "replace")
         with self._changed:
-            if self._size + len(data) > MOST_UNREAD_BYTES:
+            if len(self._unread) + len(data) > MOST_UNREAD_BYTES:
                 self._lost += text.count("\n")
             elif not self._gone:
                 if self._lost:
-                    note = f"({self._lost} lines are missing here: nobody read them in time)\n".encode()
-                    self._take(note)
+                    self._unread += (
+                        f"({self._lost} lines are missing here: nobody read them in time)\n".encode()
+                    )
                     self._lost = 0
-                self._take(data)
+                self._unread += data
+                self._changed.notify()
         if self._thread is None:
             # A daemon: it must not keep the process alive while the reader pauses.
             self._thread = Thread(target=self._write_on, name="output", daemon=True)
             self._thread.start()
         return len(text)
-
-    def _take(self, data: bytes) -> None:
-        self._unread.append(data)
-        self._size += len(data)
-        self._changed.notify()
 
     def flush(self) -> None:
         """Return at once: the thread writes as soon as it can."""
@@ -157,11 +149,10 @@ class PatientFile:
         assert self._descriptor is not None
         while True:
             with self._changed:
-                while not self._unread:
-                    self._changed.wait()
-                data = self._unread[0]
+                self._changed.wait_for(lambda: self._unread)
+                data = bytes(self._unread[:_WRITE_BYTES])
             try:
-                done = os.write(self._descriptor, data[:_WRITE_BYTES])
+                done = os.write(self._descriptor, data)
             except BlockingIOError:
                 select.select([], [self._descriptor], [])
                 continue
@@ -169,14 +160,10 @@ class PatientFile:
                 with self._changed:
                     self._gone = True
                     self._unread.clear()
-                    self._size = 0
                 return
             with self._changed:
                 self._written += done
-                self._size -= done
-                self._unread.popleft()
-                if done < len(data):
-                    self._unread.appendleft(data[done:])
+                del self._unread[:done]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)

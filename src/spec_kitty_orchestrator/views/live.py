@@ -51,11 +51,8 @@ class LiveView:
 
     def saw(self, state: RunState, entry: Entry) -> None:
         """Remember the work packages; the timer draws them. What concerns the whole run is a line above."""
-        wp = state.wps.get(entry.wp_id)
-        before = self._rows.get(entry.wp_id)
-        if wp is not None and (
-            before is None or (before.phase, before.open_attempt) != (wp.phase, wp.open_attempt)
-        ):
+        wp, before = state.wps.get(entry.wp_id), self._rows.get(entry.wp_id)
+        if wp and not (before and (before.phase, before.open_attempt) == (wp.phase, wp.open_attempt)):
             self._since[wp.id] = self._clock()
         self._rows = dict(state.wps)
         self._stale.set()
@@ -104,10 +101,11 @@ class LiveView:
 
 def _importance(wp: WorkPackage) -> tuple[int, str]:
     """Order rows: agents at work, others in progress, failed ones, waiting ones, complete ones."""
-    if wp.open_attempt is not None:
-        return 0, wp.id
-    if wp.phase not in RESTING:
-        return 1, wp.id
-    if wp.phase is Phase.FINISHED and not wp.lane.complete:
-        return 2, wp.id
-    return (4 if wp.lane.complete else 3), wp.id
+    groups = (
+        wp.open_attempt is not None,
+        wp.phase not in RESTING,
+        wp.phase is Phase.FINISHED and not wp.lane.complete,
+        not wp.lane.complete,
+        True,
+    )
+    return groups.index(True), wp.id
