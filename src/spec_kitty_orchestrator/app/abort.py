@@ -55,14 +55,10 @@ POLL_S = 0.1
 async def abort(
     root: Path, mission: str | None, *, cleanup: bool, force: bool, say: Callable[[str], None]
 ) -> None:
-    """Stop a run and its agents, record that it is over, and remove what is left of it if wanted.
+    """Stop a run and its agents, and record that it is over: the named, the active or the only unfinished.
 
-    Args:
-        root: the primary checkout.
-        mission: its slug; None for the active run, or else the only unfinished one.
-        cleanup: remove its worktrees that hold nothing unsaved, and our records of it.
-        force: save uncommitted work under a ref, then remove those worktrees too.
-        say: gets lines for people.
+    With `cleanup`, remove its worktrees that hold nothing unsaved, and our records of it; with `force`, save
+    uncommitted work under a ref, and remove those worktrees too. `say` gets lines for people.
 
     Raises:
         UsageError: the mission was not run here, or one of several must be named.

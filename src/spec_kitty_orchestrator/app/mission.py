@@ -16,7 +16,6 @@ from spec_kitty_orchestrator.app.checks.agents import preflight
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import (
     MISSIONS,
-    branch_of,
     current_branch,
     listed,
     mission_files,
@@ -76,13 +75,8 @@ async def open_mission(
 ) -> AsyncIterator[tuple[HostClient, MissionState]]:
     """Check what a run needs, then lock the mission and yield the host and the mission's state.
 
-    Args:
-        project: the repository with its settings.
-        mission: its slug, or the id at the end of that.
-        agents: the runner of the selected agents.
-        say: gets lines for people.
-        note_call: gets the name of each host call.
-        fresh: whether the journal of an earlier run is archived.
+    `say` gets lines for people, `note_call` the name of each host call; a `fresh` start archives the journal
+    of an earlier run.
 
     Raises:
         OrchestratorError: everything that prevents the run, as one error.
@@ -186,7 +180,7 @@ def _no_mission(root: Path, mission: str) -> Finding:
 
 def _no_work_packages(root: Path, slug: str) -> Finding:
     files = mission_files(root, slug)
-    home = files.target_branch or branch_of(root, slug)
+    home = files.home
     unseen = f"the host sees no work packages of {slug}"
     if home and current_branch(root) != home:
         fix = line("git", "-C", root, "switch", home)

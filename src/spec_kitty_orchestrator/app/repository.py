@@ -70,13 +70,6 @@ def distrusted(start: Path) -> bool:
     return start.is_dir() and b"dubious ownership" in _ask(start, "rev-parse").stderr
 
 
-def branch_of(root: Path, slug: str) -> str:
-    """Return the branch that last changed a mission's folder, "" if none has it."""
-    path = f"{MISSIONS}/{slug}/meta.json"
-    ref = _git(root, "log", "--branches", "--source", "-1", "--format=%S", "--", path)
-    return ref.removeprefix("refs/heads/")
-
-
 def current_branch(root: Path) -> str:
     """Return the branch that is checked out, or "" when HEAD is detached."""
     return _git(root, "symbolic-ref", "--short", "-q", "HEAD")
@@ -109,6 +102,13 @@ class MissionFiles:
     coordinated: bool
     work_packages: int
     has_lanes: bool
+
+    @property
+    def home(self) -> str:
+        """The target branch, or else the branch that last changed the folder, "" if none has it."""
+        words = ("log", "--branches", "--source", "-1", "--format=%S", "--")
+        changed = "" if self.target_branch else _git(self.root, *words, f"{MISSIONS}/{self.slug}/meta.json")
+        return self.target_branch or changed.removeprefix("refs/heads/")
 
     @property
     def status_checkout(self) -> Path:

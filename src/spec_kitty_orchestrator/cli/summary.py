@@ -4,7 +4,6 @@ It claims only what the host's lanes and the run's own record show, and never th
 """
 
 import shlex
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.views.console import SteadyConsole
+from spec_kitty_orchestrator.views.table import counted
 
 
 def show(
@@ -41,11 +41,10 @@ def show(
 
 
 def _headline(result: RunResult) -> str:
-    counts = Counter(wp.lane for wp in result.work_packages)
-    parts = [f"{counts[lane]} {lane}" for lane in Lane if counts[lane]]
+    lanes = counted(wp.lane for wp in result.work_packages)
     how = "was interrupted" if result.interrupted else "ended"
     run = f"the run {how} with exit code {result.exit_code}"
-    return f"Mission {result.state.slug}: {run}; on the host: {', '.join(parts)}"
+    return f"Mission {result.state.slug}: {run}; on the host: {lanes}"
 
 
 def _work_package(wp: WorkPackage, result: RunResult, root: Path) -> list[str]:

@@ -3,7 +3,6 @@
 Drawing costs CPU time that agents need: events only mark the table as stale, and a timer draws it.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
@@ -19,7 +18,7 @@ from spec_kitty_orchestrator.core.model import MissionState, Phase
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import Entry, Waiting
 from spec_kitty_orchestrator.core.work_package import WorkPackage
-from spec_kitty_orchestrator.views.table import columns, row
+from spec_kitty_orchestrator.views.table import columns, counted, row
 
 SHORTEST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 3.0
@@ -93,8 +92,7 @@ class LiveView:
             time = duration(self._clock() - self._since[wp.id]) if at_work else ""
             table.add_row(*row(wp, time, wp.turn.waits or wp.note))
         if left := rows[len(shown) :]:
-            counts = Counter(str(wp.lane) for wp in left)
-            lanes = ", ".join(f"{number} {lane}" for lane, number in counts.items())
+            lanes = counted(wp.lane for wp in left)
             table.add_row(Text(f"+{len(left)}", style="bold"), *[""] * 5, lanes)
         return table
 

@@ -1,6 +1,5 @@
 """A run as plain lines, for logs and pipes: one per event, and a heartbeat each minute."""
 
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -10,10 +9,11 @@ from rich.console import Console
 
 from spec_kitty_orchestrator.core.describe import clean, count, describe, duration
 from spec_kitty_orchestrator.core.events import Resolving, WorkspaceResolved
-from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase
+from spec_kitty_orchestrator.core.model import MissionState, Phase
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import Entry
 from spec_kitty_orchestrator.core.work_package import WorkPackage
+from spec_kitty_orchestrator.views.table import counted
 
 HEARTBEAT_S = 60.0
 
@@ -28,9 +28,8 @@ class PlainView:
 
     def began(self, state: MissionState) -> None:
         """Print the number of work packages in each lane."""
-        counts = Counter(state.lanes.values())
-        lanes = ", ".join(f"{counts[lane]} {lane}" for lane in Lane if counts[lane])
-        self._print("run", f"{state.slug}: {count(len(state.lanes), 'work package')}: {lanes}")
+        size = count(len(state.lanes), "work package")
+        self._print("run", f"{state.slug}: {size}: {counted(state.lanes.values())}")
 
     def saw(self, state: RunState, entry: Entry) -> None:
         """Print one line for the event; what the host is asked for every work package goes without one."""

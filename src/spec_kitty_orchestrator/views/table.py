@@ -1,6 +1,7 @@
 """The table of a mission's work packages, as a run and `status` show it."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.table import Table
@@ -20,6 +21,12 @@ LANE_STYLES: Mapping[Lane, str] = {
     Lane.BLOCKED: "red",
     Lane.CANCELED: "red",
 }
+
+
+def counted(lanes: Iterable[Lane]) -> str:
+    """Write how many work packages are in each lane."""
+    counts = Counter(lanes)
+    return ", ".join(f"{counts[lane]} {lane}" for lane in Lane if counts[lane])
 
 
 def columns(time: str, last: Mapping[str, Any], **options: Any) -> Table:

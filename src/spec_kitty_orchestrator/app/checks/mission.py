@@ -11,7 +11,6 @@ from spec_kitty_orchestrator.app.plan import PlannedWorkPackage, cyclic
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import (
     MISSIONS,
-    branch_of,
     current_branch,
     mission_files,
 )
@@ -28,7 +27,7 @@ PROTECTED = ("main", "master")
 def check_branch(root: Path, slug: str) -> list[Finding]:
     """Compare the branch that is checked out with the mission's own."""
     files = mission_files(root, slug)
-    target, here = files.target_branch or branch_of(root, slug), current_branch(root)
+    target, here = files.home, current_branch(root)
     meta = root / MISSIONS / slug / "meta.json"
     found = []
     if target in PROTECTED:
