@@ -120,10 +120,9 @@ async def _stop(root: Path, run: KnownRun) -> list[str]:
             told.append(f"agents that no run watched were stopped: processes {pids(agents)}")
         if left := await to_thread.run_sync(orphans, root, run.mission):
             raise WorkspaceError(f"these processes of {run.mission} could not be ended: {pids(left)}")
-        # No run will read the reports of these attempts, so nobody else removes the secrets in them.
-        redactor = await to_thread.run_sync(lambda: Redactor(secret_values(os.environ)))
         try:
-            await to_thread.run_sync(scrub_unreported, logs, redactor)
+            # No run will read the reports of these attempts, so nobody else removes the secrets in them.
+            await to_thread.run_sync(lambda: scrub_unreported(logs, Redactor(secret_values(os.environ))))
         except OSError as error:
             raise WorkspaceError(
                 f"the agents are stopped, but secrets may be left in {logs}: {error}"

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class Project:
         root: the primary checkout, absolute.
         agents: those that the run may use, by their configured name.
         redactor: knows the secrets of our environment and of the settings.
-        given_gates: lines of the gates that were given for the run, not by the file.
+        recorded: the settings as the journal keeps them, for a start that resumes with them.
     """
 
     root: Path
@@ -41,7 +41,7 @@ class Project:
     prompts: Prompts
     agents: Mapping[str, tuple[Agent, AgentSettings]]
     redactor: Redactor
-    given_gates: tuple[str, ...] = ()
+    recorded: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def policy(self) -> Policy:
@@ -80,11 +80,6 @@ class Project:
             ),
             gates=tuple(Gate(one.name, one.command, one.timeout) for one in self.settings.gates),
         )
-
-    @property
-    def recorded(self) -> Mapping[str, object]:
-        """The settings as the journal keeps them, for a start that resumes with them."""
-        return record(self.settings, self.given_gates)
 
     @property
     def traces(self) -> frozenset[str]:
@@ -129,7 +124,8 @@ def open_project(
                 "name a variable instead ('… $VAR' in single quotes, expanded by /bin/sh), listed in pass_env"
             )
     prompts = Prompts(**{role: _prompt(root, role) for role in _ROLES})
-    return Project(root, settings, prompts, agents, redactor, given_gates(flags, recorded))
+    effective = record(settings, given_gates(flags, recorded))
+    return Project(root, settings, prompts, agents, redactor, effective)
 
 
 def kept_options(project: Project, environ: Mapping[str, str], given: Collection[str]) -> str:

@@ -117,8 +117,7 @@ def _fail(error: Exception) -> int:
     from spec_kitty_orchestrator.views.console import SteadyConsole
 
     known = [one for one in _leaves(error) if isinstance(one, OrchestratorError)]
-    bugs = [one for one in _leaves(error) if not isinstance(one, OrchestratorError)]
-    bugs += [one for one in known if isinstance(one, InvalidTransition)]
+    bugs = [one for one in _leaves(error) if isinstance(one, InvalidTransition) or one not in known]
     console = SteadyConsole(stderr=True)
     for one in known:
         for number, line in enumerate(str(one).splitlines() or [type(one).__name__]):
