@@ -103,6 +103,21 @@ def test_releasing_what_is_not_held_is_harmless(tmp_path: Path) -> None:
         assert MissionLock(tmp_path, "034-x").holder() is not None
 
 
+def test_a_lock_that_is_removed_leaves_nothing_and_can_be_taken_anew(tmp_path: Path) -> None:
+    with MissionLock(tmp_path, "034-x") as lock:
+        lock.remove()
+        with MissionLock(tmp_path, "034-x") as anew:
+            lock.release()
+            owner = anew.holder()
+            assert owner is not None
+            assert owner.pid == os.getpid()
+            with pytest.raises(RunActive):
+                lock.acquire()
+    lock.acquire()
+    lock.remove()
+    assert {one.name for one in tmp_path.iterdir()} == {".gitignore"}
+
+
 def test_a_mission_that_never_ran_has_no_holder_and_asking_makes_nothing(tmp_path: Path) -> None:
     assert MissionLock(tmp_path / "none", "034-x").holder() is None
     assert not (tmp_path / "none").exists()

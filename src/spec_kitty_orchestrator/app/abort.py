@@ -168,7 +168,7 @@ async def _record(root: Path, run: KnownRun, stopped: Sequence[str], *, save: bo
 async def _clean_up(root: Path, run: KnownRun, *, force: bool) -> list[str]:
     """Remove the run's worktrees, where nothing speaks against it, and its records; return what was done."""
     told = []
-    with MissionLock(run.directory, run.mission):
+    with MissionLock(run.directory, run.mission) as lock:
         state, claimed = claims(await JsonlJournal(run.directory, root).read())
         git = GitWorkspaces(root, run.mission)
         for path, wps in claimed.items():
@@ -179,11 +179,9 @@ async def _clean_up(root: Path, run: KnownRun, *, force: bool) -> list[str]:
                     f"kept: {path} ({names}): {found.kept}" if found.kept else f"removed: {path} ({names})"
                 )
         try:
-            await to_thread.run_sync(_remove_records, run.directory)
+            await to_thread.run_sync(_remove_records, lock)
         except OSError as error:
             raise WorkspaceError(f"{run.directory} cannot be removed: {error.strerror or error}") from error
-    with suppress(OSError):  # a new run may use it
-        run.directory.rmdir()
     return told
 
 
@@ -207,10 +205,12 @@ def _users(path: Path) -> list[int]:
     return [one for one in found if one != os.getpid()]
 
 
-def _remove_records(directory: Path) -> None:
-    # The lock goes last and while it is held: whoever asks for it then makes one of its own.
-    for entry in sorted(directory.iterdir(), key=lambda one: one.name == "lock"):
+def _remove_records(lock: MissionLock) -> None:
+    for entry in lock.directory.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
-        else:
+        elif entry.name != "lock":
             entry.unlink()
+    lock.remove()
+    with suppress(OSError):  # a new run may use it
+        lock.directory.rmdir()

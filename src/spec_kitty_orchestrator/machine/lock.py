@@ -84,6 +84,12 @@ class MissionLock:
             self._owner_file.unlink(missing_ok=True)
             self._lock.release()
 
+    def remove(self) -> None:
+        """Give the lock back, and remove it while it is held: whoever asks for it then makes one anew."""
+        self._owner_file.unlink(missing_ok=True)
+        Path(self._lock.lock_file).unlink(missing_ok=True)
+        self._lock.release()
+
     def holder(self) -> Owner | None:
         """Tell who holds the lock, in this process or another; None if it is free."""
         owner = self._read_owner()
