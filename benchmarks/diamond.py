@@ -132,5 +132,6 @@ def wall(result: Result) -> str:
 
 def calls(result: Result, *, ours: bool) -> str:
     """Say how often the host was asked and started; a warm host is asked without being started."""
-    asked = "not in the run log" if ours and not result.logged else f"{sum(result.api_calls.values())} calls"
-    return f"{asked}, its command run {result.commands} times"
+    if ours:
+        return f"{sum(result.api_calls.values())} calls" if result.logged else "not in the run log"
+    return f"{sum(result.api_calls.values())} calls, its command run {result.commands} times"

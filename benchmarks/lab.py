@@ -45,7 +45,7 @@ class Result:
         first_agent_s: from the start of the command to that of the first agent.
         api_calls: of the host, by name: as our run log tells them, else as the command on PATH counted them.
         logged: whether the run log told them.
-        commands: how often the command on PATH was run, by the orchestrator, git and agents.
+        commands: how often the command on PATH was run, by the orchestrator, git and agents; 0 for ours.
         other_calls: of these, those that were no calls of the API.
     """
 
@@ -127,15 +127,11 @@ class Lab:
         }
 
     def install(self, mission: Mission, agent_seconds: float, flood_mib: int = 0, line_kib: int = 8) -> None:
-        """Put the stand-in agents and the counting host on PATH."""
+        """Put the stand-in agents on PATH."""
         python = Path(sys.executable).resolve()
         source = (HERE / "fake_agent.py").read_text(encoding="utf-8")
         for name in ("claude", "codex"):
             executable(self.bin / name, f"#!{python} -IS\n{source}")
-        executable(
-            self.bin / "spec-kitty",
-            f"#!/bin/sh\nprintf '%s %s\\n' \"$1\" \"$2\" >> '{self.host_log}'\nexec '{self.host}' \"$@\"\n",
-        )
         settings = {
             "seconds": agent_seconds,
             "flood_mib": flood_mib,
@@ -230,6 +226,12 @@ def prepare(lab: Lab, mission: Mission, command: str, max_concurrent: int) -> li
     mission.reset()
     for log in (lab.agent_log, lab.host_log):
         log.write_text("", encoding="utf-8")
+    counting = lab.bin / "spec-kitty"
+    counting.unlink(missing_ok=True)
+    if REFERENCE in command:
+        # Ours tells its calls itself, and meets the host as users have it.
+        count = f"printf '%s %s\\n' \"$1\" \"$2\" >> '{lab.host_log}'"
+        executable(counting, f"#!/bin/sh\n{count}\nexec '{lab.host}' \"$@\"\n")
     argv = [command, "orchestrate", "--mission", mission.slug, "--impl-agent", "claude-code"]
     return [*argv, "--review-agent", "codex", "--max-concurrent", str(max_concurrent)]
 

@@ -21,7 +21,8 @@ Rows of the table; the last column is the reference's figure divided by ours:
                     own: resident memory of the orchestrator's process
   host API calls    `spec-kitty orchestrator-api`, and the same per WP: the reference's are counted by the
                     command on PATH, ours by its run log, for one warm host process answers many
-  other host calls  the same command run by git (as a merge driver) or by an agent (to tick a subtask)
+  other host calls  the same command run by git (as a merge driver) or by an agent (to tick a subtask);
+                    the reference's alone are counted
 
 Nothing is asserted: a loaded machine shifts the seconds, much less the ratios.
 """

@@ -115,7 +115,7 @@ async def test_a_module(tmp_path: Path) -> None:
 async def test_a_first_line_that_shuts_the_environment_out_is_read(options: str, tmp_path: Path) -> None:
     script = program(tmp_path / "spec-kitty", f"#!{sys.executable} {options}")
     found = await find(script)
-    assert found == ConsoleScript((sys.executable, options), str(script), "", ENV)
+    assert found == ConsoleScript((sys.executable, options), str(script), "", ENV, plain=True)
 
 
 UNKNOWN = {

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +47,14 @@ class ConsoleScript:
         script: path of the script, "" for a module.
         module: what stands after `-m`, "" for a script.
         env: the whole environment that the program gets.
+        plain: whether the executable is the script itself, so that nothing else happens when it is run.
     """
 
     python: tuple[str, ...]
     script: str
     module: str
     env: Mapping[str, str]
+    plain: bool = False
 
 
 async def resolve(executable: str, cwd: Path, env: Mapping[str, str], limit_s: float) -> ConsoleScript | None:
@@ -79,7 +81,7 @@ def _from_shebang(executable: str, env: Mapping[str, str]) -> ConsoleScript | No
     flags = "".join(word[1:] for word in words[1:] if word[:1] == "-" and word[1:].isalpha())
     if not python or not _NO_SITE_PATH & set(flags):
         return None
-    return ConsoleScript(tuple(words), executable, "", dict(env))
+    return ConsoleScript(tuple(words), executable, "", dict(env), plain=True)
 
 
 async def _ask(executable: str, cwd: Path, env: Mapping[str, str], limit_s: float) -> ConsoleScript | None:
@@ -96,7 +98,10 @@ async def _ask(executable: str, cwd: Path, env: Mapping[str, str], limit_s: floa
         if told is None:
             return None
         started_with = _without_probe(told["env"], path, env)
-        return await anyio.to_thread.run_sync(_read, told, cwd, started_with)
+        script = await anyio.to_thread.run_sync(_read, told, cwd, started_with)
+        if script is None:
+            return None
+        return replace(script, plain=script.script == executable and started_with == env)
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))

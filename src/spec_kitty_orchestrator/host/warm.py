@@ -13,7 +13,7 @@ import anyio
 from anyio import to_thread
 
 from spec_kitty_orchestrator.errors import HostError
-from spec_kitty_orchestrator.host.console_script import PROBE_ARGV, resolve
+from spec_kitty_orchestrator.host.console_script import PROBE_ARGV, ConsoleScript, resolve
 from spec_kitty_orchestrator.host.forked import Forked, NotTaken
 from spec_kitty_orchestrator.host.transport import SpawnTransport
 from spec_kitty_orchestrator.host.warm_process import START_LIMIT_S, WarmProcess
@@ -123,7 +123,7 @@ class WarmTransport:
         """Start the warm process, and take it into use if it answers as the executable does.
 
         Returns:
-            The executable's own answer to `PROBE_ARGV`, None if it was not asked or gave none.
+            The executable's answer to `PROBE_ARGV`, None if it was not asked or gave none.
         """
         try:
             script = await resolve(executable, cwd, env, START_LIMIT_S)
@@ -139,7 +139,7 @@ class WarmTransport:
             self._cannot(str(error))
             return None
         try:
-            asked, answered = await self._first_answers(process, executable, cwd, env)
+            asked, answered = await self._first_answers(script, process, executable, cwd, env)
             if answered is None:
                 words = process.last_words()
                 self._cannot(f"it did not start{': ' if words else ''}{words}")
@@ -159,8 +159,13 @@ class WarmTransport:
         self._give_up(reason)
 
     async def _first_answers(
-        self, process: WarmProcess, executable: str, cwd: Path, env: Mapping[str, str]
+        self, script: ConsoleScript, process: WarmProcess, executable: str, cwd: Path, env: Mapping[str, str]
     ) -> tuple[Reply | None, Reply | None]:
+        """Return what the executable and the warm process say: the same, if that is what is to be trusted.
+
+        Nothing but the script itself runs where it is the executable, so an answer in order is the
+        executable's own; in any other case a process of its own is asked, too.
+        """
         asked: Reply | None = None
 
         async def ask() -> None:
@@ -171,13 +176,26 @@ class WarmTransport:
                 )
 
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(ask)
+            if not script.plain:
+                tasks.start_soon(ask)
             answered = await to_thread.run_sync(process.first_answer, abandon_on_cancel=True)
+        if script.plain:
+            if answered is not None and _in_order(answered):
+                return answered, answered
+            await ask()
         return asked, answered
 
 
 def _name(args: Sequence[str]) -> str:
     return args[2] if len(args) > 2 else " ".join(args)
+
+
+def _in_order(reply: Reply) -> bool:
+    """Tell whether an answer is one envelope of a success and nothing else."""
+    with suppress(ValueError):
+        envelope = json.loads(reply.stdout)
+        return reply.rc == 0 and isinstance(envelope, dict) and envelope.get("success") is True
+    return False
 
 
 def _essence(reply: Reply) -> object:
