@@ -8,16 +8,10 @@ from pathlib import Path
 
 from spec_kitty_orchestrator.agents.scripted import Scripted
 from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
+from spec_kitty_orchestrator.app import project
 from spec_kitty_orchestrator.app.build import VERSION, build_agents
 from spec_kitty_orchestrator.app.checks import Finding, error
 from spec_kitty_orchestrator.app.checks.agents import Installed, check_agent, find_installed, missing
-from spec_kitty_orchestrator.app.project import (
-    all_names,
-    bare_project,
-    find_agent,
-    redactor_of,
-    settings_around,
-)
 from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
 from spec_kitty_orchestrator.errors import PreflightError, UsageError
 from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
@@ -44,17 +38,13 @@ async def list_agents(
 
     Returns:
         The agents, what is wrong with plug-ins that cannot be used, and a redactor that knows the settings.
-
-    Raises:
-        UsageError: `start` is in no repository, and `anywhere` does not allow that.
-        ConfigError: a setting is wrong.
     """
-    root, settings = settings_around(start, environ, anywhere=anywhere)
+    root, settings = project.settings_around(start, environ, anywhere=anywhere)
     agents: dict[str, tuple[Agent, AgentSettings]] = {}
     broken = []
-    for name in all_names(settings):
+    for name in project.all_names(settings):
         try:
-            agents[name] = find_agent(root, settings, name)
+            agents[name] = project.find_agent(root, settings, name)
         except PreflightError as problem:
             broken.append(error("agent.plugin", str(problem), about=name))
     runner = ConfiguredAgents(root, agents, version=VERSION)
@@ -64,7 +54,7 @@ async def list_agents(
         policies = {role: runner.policy(name, role) for role in sorted(agent.roles)}
         found = (*check_agent(name, runner, root, agent.roles), *installed.findings)
         listed.append(ListedAgent(name, agent, installed, policies, found))
-    return listed, broken, redactor_of(environ, settings)
+    return listed, broken, project.redactor_of(environ, settings)
 
 
 @dataclass(frozen=True)
@@ -92,28 +82,22 @@ class CheckedAgent:
 async def try_agent(
     start: Path, environ: Mapping[str, str], name: str, *, anywhere: bool, trial: bool
 ) -> CheckedAgent:
-    """Check an agent by the contract of agents, with the settings of the repository around `start`.
-
-    A `trial` run follows if nothing is wrong with it.
-
-    Raises:
-        UsageError: there is no such agent, it cannot be tried, or `start` is in no repository and `anywhere`
-            does not allow that.
-        ConfigError: a setting is wrong.
-        PreflightError: the agent is that of a plug-in, which cannot be loaded.
-    """
-    root, settings = settings_around(start, environ, anywhere=anywhere)
-    agent, own = find_agent(root, settings, name, only_load=True)
+    """Check an agent by the contract of agents, with the settings around `start`; then by a `trial` run."""
+    root, settings = project.settings_around(start, environ, anywhere=anywhere)
+    agent, own = project.find_agent(root, settings, name, only_load=True)
     if trial and isinstance(agent, Scripted):
         raise UsageError(
             f"{name} follows its scenario and not what a prompt says, so it cannot be tried; "
             "rehearse a mission with it instead"
         )
-    found = CheckedAgent(check_contract(agent, own), redactor_of(environ, settings))
+    found = CheckedAgent(check_contract(agent, own), project.redactor_of(environ, settings))
     if not found.ok:
         return found
     alone = replace(
-        bare_project(root, environ), settings=settings, redactor=found.redactor, agents={name: (agent, own)}
+        project.bare_project(root, environ),
+        settings=settings,
+        redactor=found.redactor,
+        agents={name: (agent, own)},
     )
     runner = build_agents(alone)
     program = runner.executable(name)

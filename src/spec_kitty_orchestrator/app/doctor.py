@@ -1,11 +1,10 @@
 """Runs all checks before a run, and changes nothing."""
 
 import platform
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import anyio
 from anyio import to_thread
@@ -13,25 +12,15 @@ from anyio import to_thread
 from spec_kitty_orchestrator.app.build import VERSION, build_agents, build_host
 from spec_kitty_orchestrator.app.checks import Finding, Level, edit, error, line, noted, ok, warning
 from spec_kitty_orchestrator.app.checks.agents import check_agents, find_installed
-from spec_kitty_orchestrator.app.checks.git import check_repository, check_worktrees
+from spec_kitty_orchestrator.app.checks.git import check_repository
 from spec_kitty_orchestrator.app.checks.host import check_policies, way_on
-from spec_kitty_orchestrator.app.checks.machine import check_gates, check_records, check_resources
-from spec_kitty_orchestrator.app.checks.mission import (
-    check_branch,
-    check_dependencies,
-    check_earlier_run,
-    check_fates,
-    check_lock,
-    check_saved,
-)
+from spec_kitty_orchestrator.app.checks.machine import check_machine
+from spec_kitty_orchestrator.app.checks.mission import check_mission
 from spec_kitty_orchestrator.app.mission import find_mission
-from spec_kitty_orchestrator.app.plan import plan_work_packages
 from spec_kitty_orchestrator.app.project import Project, bare_project, check_prompts, open_project
-from spec_kitty_orchestrator.app.repository import MISSIONS, distrusted, find_repo_root
-from spec_kitty_orchestrator.app.runs import begun_here
+from spec_kitty_orchestrator.app.repository import distrusted, find_repo_root
 from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.errors import OrchestratorError, PreflightError, WorkspaceError
-from spec_kitty_orchestrator.host.client import HostClient
 
 
 @dataclass
@@ -51,14 +40,7 @@ class Diagnosis:
 async def diagnose(
     start: Path, environ: Mapping[str, str], flags: Mapping[str, object], mission: str | None
 ) -> Diagnosis:
-    """Check everything that a run needs, as far as possible.
-
-    Args:
-        start: any folder of the repository.
-        environ: of this process.
-        flags: as of `open_project`.
-        mission: its slug; None to check what every mission needs.
-    """
+    """Check what a run of the mission needs, or of each if it is None; flags are as of `open_project`."""
     version = f"spec-kitty-orchestrator {VERSION} on Python {platform.python_version()}"
     found = Diagnosis([ok("program", version)], mission)
     try:
@@ -67,16 +49,16 @@ async def diagnose(
         found.findings.append(_no_repository(start, failure))
         return found
     found.project = project = _open(found.findings, root, environ, flags)
-    checks: tuple[Callable[[list[Finding]], Coroutine[Any, Any, None]], ...] = (
-        partial(_agents, project),
-        partial(_host, found, project),
-        partial(_git, project),
-        partial(_machine, project),
-    )
+    checks = (_agents(project), _host(found, project), check_repository(project.root), check_machine(project))
     parts: list[list[Finding]] = [[] for _ in checks]
+
+    async def perform(check: Awaitable[list[Finding]], told: list[Finding]) -> None:
+        with noted(told, "doctor"):
+            told += await check
+
     async with anyio.create_task_group() as tasks:
         for check, told in zip(checks, parts, strict=True):
-            tasks.start_soon(check, told)
+            tasks.start_soon(perform, check, told)
     # If the host itself has refused an agent, our own knowledge of its rules adds nothing.
     everything = [one for told in parts for one in told]
     refused = {one.about for one in everything if one.id == "host.policy" and one.level is Level.ERROR}
@@ -120,32 +102,19 @@ def _where(root: Path, problem: str) -> str:
     return "spec-kitty-orchestrator agents" if "unknown agent" in problem else edit(root / CONFIG_FILE)
 
 
-async def _agents(project: Project, told: list[Finding]) -> None:
+async def _agents(project: Project) -> list[Finding]:
     if not project.agents:
-        return
-    with noted(told, "agents"):
-        runner = build_agents(project)
-        told += check_agents(project, runner)
-        for installed in (await find_installed(runner, project.agents)).values():
-            told += installed.findings
+        return []
+    runner = build_agents(project)
+    installed = await find_installed(runner, project.agents)
+    return [*check_agents(project, runner), *(one for cli in installed.values() for one in cli.findings)]
 
 
-async def _git(project: Project, told: list[Finding]) -> None:
-    told += await check_repository(project.root)
-
-
-async def _machine(project: Project, told: list[Finding]) -> None:
-    with noted(told, "machine"):
-        told += [*await check_resources(project), *check_records(project.root), *await check_gates(project)]
-
-
-async def _host(found: Diagnosis, project: Project, told: list[Finding]) -> None:
-    def say(message: str) -> None:
-        told.append(warning("host.warm", message))
-
+async def _host(found: Diagnosis, project: Project) -> list[Finding]:
+    told: list[Finding] = []
     limit_s = project.settings.host.call_timeout
     with noted(told, "host", fix=partial(way_on, project)):
-        async with build_host(project, say) as host:
+        async with build_host(project, lambda said: told.append(warning("host.warm", said))) as host:
             with anyio.fail_after(limit_s):
                 spoken = await host.check_contract()
                 version = await host.version() or "the host"
@@ -153,29 +122,14 @@ async def _host(found: Diagnosis, project: Project, told: list[Finding]) -> None
             if project.agents:
                 with anyio.fail_after(limit_s):
                     told += await check_policies(project, build_agents(project), host)
-            if found.mission is not None:
-                await _mission(found, project, host, told)
-
-
-async def _mission(found: Diagnosis, project: Project, host: HostClient, told: list[Finding]) -> None:
-    """Add findings about the mission, as far as the host answers."""
-    with anyio.fail_after(project.settings.host.call_timeout):
-        state = await find_mission(project, host, str(found.mission))
-    if isinstance(state, Finding):
-        told.append(state)
-        return
-    root, found.mission = project.root, state.slug
-    told.append(ok("mission.exists", f"the host knows {state.slug}: {len(state.lanes)} work packages"))
-    told += await to_thread.run_sync(check_branch, root, state.slug)
-    lock = check_lock(project, state.slug)
-    told.append(lock)
-    told += await check_earlier_run(root, state.slug)
-    told += check_dependencies(state)
-    if not (root / MISSIONS / state.slug).is_dir():
-        return  # it is on another branch, as reported, and the host cannot resolve its workspaces
-    planned = await plan_work_packages(host, state, project.settings.run.actor)
-    told += check_fates(state.slug, planned)
-    if lock.level is not Level.OK:
-        return  # an active run has uncommitted work of its own
-    told += await to_thread.run_sync(check_saved, root, state.slug)
-    told += await check_worktrees(planned, await begun_here(root, state.slug))
+            if found.mission is None:
+                return told
+            with anyio.fail_after(limit_s):
+                state = await find_mission(project, host, found.mission)
+            if isinstance(state, Finding):
+                return [*told, state]
+            found.mission = state.slug
+            known = f"the host knows {state.slug}: {len(state.lanes)} work packages"
+            told.append(ok("mission.exists", known))
+            await check_mission(project, host, state, told)
+    return told

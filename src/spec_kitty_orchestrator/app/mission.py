@@ -142,7 +142,7 @@ async def read_mission(project: Project, host: Host, mission: str) -> MissionSta
     """
     found = await find_mission(project, host, mission)
     if isinstance(found, Finding):
-        raise found.error
+        raise found.kind(found.text)
     tasks = await to_thread.run_sync(task_files, project.root, found.slug)
     tasks = {wp: one for wp, one in tasks.items() if wp in found.lanes}
     return replace(

@@ -11,24 +11,23 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from spec_kitty_orchestrator.app.agents import CheckedAgent, ListedAgent, list_agents, try_agent
+from spec_kitty_orchestrator.app.agents import ListedAgent, list_agents, try_agent
 from spec_kitty_orchestrator.app.checks import Level
 from spec_kitty_orchestrator.app.repository import start_folder
-from spec_kitty_orchestrator.cli.findings import document, show
+from spec_kitty_orchestrator.cli.doctor import document, show
 from spec_kitty_orchestrator.cli.options import Json, RepoRoot
 from spec_kitty_orchestrator.core.describe import clean
+from spec_kitty_orchestrator.core.model import PolicyMetadata
 from spec_kitty_orchestrator.errors import PreflightError
 from spec_kitty_orchestrator.views.console import SteadyConsole, print_json
+
+_TRIAL = "Run it too, on a harmless task in a temporary repository. This can cost money."
 
 agents = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @agents.callback(invoke_without_command=True)
-def overview(
-    context: typer.Context,
-    repo_root: RepoRoot = None,
-    as_json: Json = False,
-) -> None:
+def overview(context: typer.Context, repo_root: RepoRoot = None, as_json: Json = False) -> None:
     """List the available agents, or check one.
 
     The list says whether each is installed, what it may do, and what is wrong with it; nothing is spent.
@@ -48,7 +47,9 @@ def overview(
         for heading in headings:
             table.add_column(heading, overflow="fold")
         for name, *cells in rows:
-            table.add_row(Text(name, style="bold"), *(Text(clean(cell, 300)) for cell in cells))
+            styles = ("red" if cell == _ABSENT else "" for cell in cells)
+            texts = (Text(clean(cell, 300), style) for cell, style in zip(cells, styles, strict=True))
+            table.add_row(Text(name, style="bold"), *texts)
         console.print(table)
         console.print()
     findings = [found for one in listed for found in one.findings]
@@ -61,6 +62,7 @@ def overview(
     show([*broken, *(one for one in findings if one.level is not Level.OK and one not in absent)], console)
 
 
+_ABSENT = "not installed"
 _OVERVIEW = ("agent", "version", "cost", "session", "logged in", "program")
 _PERMISSIONS = ("agent", "role", "sandbox", "network", "approval")
 
@@ -70,7 +72,7 @@ def _overview(one: ListedAgent) -> Sequence[str]:
     cost = ("told, limited" if agent.caps_cost else "told") if agent.reports_cost else "not told"
     session = "resumed" if agent.resumes else "new each time"
     if found.path is None:
-        return one.name, "not installed", cost, session, "-", found.program
+        return one.name, _ABSENT, cost, session, "-", found.program
     version = clean(found.version, 40) or ("unknown" if agent.versions else "-")
     return one.name, version, cost, session, found.login, found.path
 
@@ -78,8 +80,12 @@ def _overview(one: ListedAgent) -> Sequence[str]:
 def _permissions(listed: Sequence[ListedAgent]) -> Iterator[Sequence[str]]:
     for one in listed:
         for number, (role, policy) in enumerate(one.policies.items()):
-            modes = (policy.sandbox_mode, policy.network_mode, policy.approval_mode)
-            yield "" if number else one.name, role.value, *modes
+            yield "" if number else one.name, role.value, *_modes(policy).values()
+
+
+def _modes(policy: PolicyMetadata) -> Mapping[str, str]:
+    modes = (policy.sandbox_mode, policy.network_mode, policy.approval_mode)
+    return dict(zip(_PERMISSIONS[2:], modes, strict=True))
 
 
 def _document(one: ListedAgent) -> Mapping[str, object]:
@@ -93,14 +99,7 @@ def _document(one: ListedAgent) -> Mapping[str, object]:
         "version": found.version or None,
         "versions_tried": list(spec.versions),
         "install": spec.install or None,
-        "roles": {
-            role.value: {
-                "sandbox": policy.sandbox_mode,
-                "network": policy.network_mode,
-                "approval": policy.approval_mode,
-            }
-            for role, policy in one.policies.items()
-        },
+        "roles": {role.value: _modes(policy) for role, policy in one.policies.items()},
         "reports_cost": spec.reports_cost,
         "caps_cost": spec.caps_cost,
         "resumes": spec.resumes,
@@ -114,12 +113,7 @@ def _document(one: ListedAgent) -> Mapping[str, object]:
 def check(
     context: typer.Context,
     agent: Annotated[str, typer.Argument(help="Its name, as --impl-agent takes it.", show_default=False)],
-    trial: Annotated[
-        bool,
-        typer.Option(
-            "--run", help="Run it too, on a harmless task in a temporary repository. This can cost money."
-        ),
-    ] = False,
+    trial: Annotated[bool, typer.Option("--run", help=_TRIAL)] = False,
     repo_root: RepoRoot = None,
     as_json: Json = False,
 ) -> None:
@@ -132,35 +126,23 @@ def check(
     # The same options can stand before the word `check`.
     before = context.parent.params if context.parent else {}
     repo_root, as_json = repo_root or before.get("repo_root"), as_json or before.get("as_json", False)
-
     place, anywhere = start_folder(repo_root), repo_root is None
     found = anyio.run(partial(try_agent, place, os.environ, agent, anywhere=anywhere, trial=trial))
     if as_json:
-        print_json(_check_document(agent, found), found.redactor)
+        kept = str(found.kept) if found.kept else None
+        checks = [asdict(one) for one in found.checks]
+        told = {"agent": agent, "ok": found.ok, "tried": found.tried, "kept": kept, "checks": checks}
+        print_json(told, found.redactor)
     else:
         console = SteadyConsole(redactor=found.redactor)
-        _show_check(found, console, trial=trial)
+        for one in found.checks:
+            label, style = ("ok      ", "green") if one.ok else ("failed  ", "red")
+            console.tell(f"{one.name}: {one.text}", label, style)
+        if found.kept:
+            console.tell(f"The trial is kept in {found.kept}")
+        if trial and not found.tried:
+            console.tell("It was not run: what failed comes first")
+        if not trial and found.ok:
+            console.tell("It was not run; --run tries it on a harmless task, which can cost money")
     if not found.ok:
         raise typer.Exit(PreflightError.exit_code)
-
-
-def _show_check(found: CheckedAgent, console: SteadyConsole, *, trial: bool) -> None:
-    for one in found.checks:
-        label, style = ("ok      ", "green") if one.ok else ("failed  ", "red")
-        console.tell(f"{one.name}: {one.text}", label, style)
-    if found.kept:
-        console.tell(f"The trial is kept in {found.kept}")
-    if trial and not found.tried:
-        console.tell("It was not run: what failed comes first")
-    if not trial and found.ok:
-        console.tell("It was not run; --run tries it on a harmless task, which can cost money")
-
-
-def _check_document(name: str, found: CheckedAgent) -> Mapping[str, object]:
-    return {
-        "agent": name,
-        "ok": found.ok,
-        "tried": found.tried,
-        "kept": str(found.kept) if found.kept else None,
-        "checks": [asdict(one) for one in found.checks],
-    }

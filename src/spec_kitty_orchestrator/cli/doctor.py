@@ -1,7 +1,8 @@
-"""`doctor`: shows what would go wrong in a run, with the commands that fix it."""
+"""`doctor`: shows what would go wrong in a run, each finding with the command that fixes it."""
 
 import os
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from time import monotonic
 from typing import Annotated
 
@@ -9,31 +10,26 @@ import anyio
 import typer
 
 from spec_kitty_orchestrator.app.build import VERSION
-from spec_kitty_orchestrator.app.checks import Level
+from spec_kitty_orchestrator.app.checks import Finding, Level
 from spec_kitty_orchestrator.app.doctor import diagnose
 from spec_kitty_orchestrator.app.repository import start_folder
-from spec_kitty_orchestrator.cli import findings
-from spec_kitty_orchestrator.cli.options import (
-    Gate,
-    ImplAgent,
-    Json,
-    RepoRoot,
-    ReviewAgent,
-    mission_option,
-)
+from spec_kitty_orchestrator.cli import options
 from spec_kitty_orchestrator.core.describe import count
 from spec_kitty_orchestrator.errors import PreflightError
 from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
 from spec_kitty_orchestrator.views.console import SteadyConsole, print_json
 
+_STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "bold red"}
+_WIDTH = max(len(level) for level in Level)
+
 
 def doctor(
-    mission: Annotated[str | None, mission_option("Slug; else what every mission needs.")] = None,
-    impl_agent: ImplAgent = None,
-    review_agent: ReviewAgent = None,
-    gate: Gate = None,
-    repo_root: RepoRoot = None,
-    as_json: Json = False,
+    mission: Annotated[str | None, options.mission_option("Slug; else what every mission needs.")] = None,
+    impl_agent: options.ImplAgent = None,
+    review_agent: options.ReviewAgent = None,
+    gate: options.Gate = None,
+    repo_root: options.RepoRoot = None,
+    as_json: options.Json = False,
 ) -> None:
     """Say what would go wrong in a run; nothing is changed.
 
@@ -46,19 +42,33 @@ def doctor(
     code = PreflightError.exit_code if levels[Level.ERROR] else 0
     redactor = found.project.redactor if found.project else Redactor(secret_values(os.environ))
     if as_json:
-        document = {
+        report = {
             "version": VERSION,
             "repository": str(found.project.root) if found.project else None,
             "mission": found.mission,
             "exit_code": code,
             "seconds": round(monotonic() - began, 3),
-            "findings": [findings.document(one) for one in found.findings],
+            "findings": [document(one) for one in found.findings],
         }
-        print_json(document, redactor)
+        print_json(report, redactor)
     else:
         console = SteadyConsole(redactor=redactor)
-        findings.show(found.findings, console)
+        show(found.findings, console)
         counted = f"{count(levels[Level.ERROR], 'error')}, {count(levels[Level.WARNING], 'warning')}"
         verdict = "a run would fail" if code else "nothing stands in the way of a run"
         console.tell(f"{counted}: {verdict}. Nothing was changed.")
     raise typer.Exit(code)
+
+
+def show(found: Iterable[Finding], console: SteadyConsole) -> None:
+    """Print findings; each command has a line of its own, to be copied."""
+    for one in found:
+        console.tell(one.text, f"{one.level:<{_WIDTH}} ", _STYLES[one.level])
+        if one.fix:
+            console.tell(one.fix, " " * (_WIDTH + 3))
+
+
+def document(one: Finding) -> Mapping[str, object]:
+    """Return a finding as a JSON object."""
+    about, fix = one.about or None, one.fix or None
+    return {"id": one.id, "level": one.level, "about": about, "text": one.text, "fix": fix}

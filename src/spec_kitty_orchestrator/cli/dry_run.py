@@ -7,9 +7,13 @@ from pathlib import Path
 from spec_kitty_orchestrator.app.build import build_host
 from spec_kitty_orchestrator.app.checks import Level, errors, stop_at
 from spec_kitty_orchestrator.app.checks.agents import find_installed, preflight, selected, why_refused
-from spec_kitty_orchestrator.app.checks.mission import check_lock
+from spec_kitty_orchestrator.app.checks.mission import (
+    PlannedWorkPackage,
+    check_lock,
+    cyclic,
+    plan_work_packages,
+)
 from spec_kitty_orchestrator.app.mission import read_mission
-from spec_kitty_orchestrator.app.plan import PlannedWorkPackage, cyclic, plan_work_packages
 from spec_kitty_orchestrator.cli.running import Work
 from spec_kitty_orchestrator.core.describe import count, duration
 from spec_kitty_orchestrator.core.model import MissionState, Role
@@ -55,23 +59,19 @@ def _lines(
     kept = [f"{spelled_size(floor)} of {what}" for what, floor in floors.items() if floor]
     if kept:
         yield f"  nothing is started with less free than {' or '.join(kept)}"
-    yield ""
-    yield "Waves (each needs only what stands above it)"
+    yield from ("", "Waves (each needs only what stands above it)")
     for number, wave in enumerate(waves(state.dependencies), start=1):
         yield f"  {number}  {', '.join(wave)}"
     if never := cyclic(state):
         yield f"  never: {', '.join(never)} depend on each other"
     yield f"Critical path: {' -> '.join(critical_path(state.dependencies))}"
-    yield ""
-    yield "Work packages"
+    yield from ("", "Work packages")
     for wp in planned:
-        yield from _work_package(wp)
-    yield ""
-    yield "Agents, in the order of fallback"
+        yield from _work_package(wp, planned)
+    yield from ("", "Agents, in the order of fallback")
     workspace = next((Path(wp.workspace.path) for wp in planned if wp.workspace), work.project.root)
-    for role, names in selected(work.project).items():
-        for name in names:
-            yield from _agent(work, name, role, workspace)
+    for role, name in selected(work.project):
+        yield from _agent(work, name, role, workspace)
     if run.needed_approvals > 1:
         yield f"  each commit needs {count(run.needed_approvals, 'approval')}"
     for text in warnings:
@@ -87,21 +87,22 @@ def _lines(
     yield "This was a dry run: nothing was changed."
 
 
-def _work_package(wp: PlannedWorkPackage) -> Iterator[str]:
+def _work_package(wp: PlannedWorkPackage, planned: Sequence[PlannedWorkPackage]) -> Iterator[str]:
     needs = f", needs {', '.join(wp.dependencies)}" if wp.dependencies else ""
     yield f"  {wp.id}  {wp.lane}{needs}: {wp.fate}"
-    if wp.workspace is not None:
-        shares = f", shared with {', '.join(wp.shares)}: they take turns" if wp.shares else ""
-        yield f"    workspace {wp.workspace.path}{shares}"
-        if wp.workspace.branch:
-            yield f"    branch {wp.workspace.branch} from {wp.workspace.base_ref or 'its base'}"
+    if place := wp.workspace:
+        others = [one.id for one in planned if one.workspace and one.workspace.key == place.key and one != wp]
+        shares = f", shared with {', '.join(others)}: they take turns" if others else ""
+        yield f"    workspace {place.path}{shares}"
+        if place.branch:
+            yield f"    branch {place.branch} from {place.base_ref or 'its base'}"
 
 
 def _agent(work: Work, name: str, role: Role, workspace: Path) -> Iterator[str]:
     """Write an agent's exact command in a role, and the policy that the host is told."""
     command = work.agents.command(name, role, workspace, "<attempt>", Path("<attempt>"))
     policy = work.agents.policy(name, role)
-    refused = why_refused(policy)
+    refused = list(why_refused(policy))
     yield f"  {role}: {name}{'' if work.agents.executable(name) else '  NOT INSTALLED'}"
     yield f"    {shlex.join(command.argv)}{' < prompt.md' if command.prompt == 'stdin' else ''}"
     yield (

@@ -10,13 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
-from spec_kitty_orchestrator.errors import (
-    HostError,
-    OrchestratorError,
-    PreflightError,
-    RunActive,
-    UsageError,
-)
+from spec_kitty_orchestrator.errors import HostError, OrchestratorError, PreflightError, RunActive, UsageError
 
 _SHOWN = 3
 
@@ -48,11 +42,6 @@ class Finding:
     about: str = ""
     kind: type[OrchestratorError] = PreflightError
 
-    @property
-    def error(self) -> OrchestratorError:
-        """What a run raises for it."""
-        return self.kind(self.text)
-
 
 ok = partial(Finding, Level.OK)
 warning = partial(Finding, Level.WARNING)
@@ -61,7 +50,7 @@ error = partial(Finding, Level.ERROR)
 
 def errors(found: Iterable[Finding]) -> list[OrchestratorError]:
     """Return what a run stops with."""
-    return [one.error for one in found if one.level is Level.ERROR]
+    return [one.kind(one.text) for one in found if one.level is Level.ERROR]
 
 
 @contextmanager

@@ -5,7 +5,7 @@ Nothing is spent. What a CLI prints is not trusted: it is read for a version and
 
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,13 +21,7 @@ from spec_kitty_orchestrator.agents.versions import read_version, tried
 from spec_kitty_orchestrator.app.checks import Finding, Level, edit, error, line, ok, warning
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.config import CONFIG_FILE
-from spec_kitty_orchestrator.core.host_rules import (
-    BANNED_FLAGS,
-    banned_part,
-    forbidden_word,
-    is_path,
-    other_name,
-)
+from spec_kitty_orchestrator.core import host_rules
 from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
 from spec_kitty_orchestrator.errors import ConfigError
 from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
@@ -44,10 +38,11 @@ LoginState = Literal["yes", "no", "unknown"]
 _WAY_TO_LOG_IN = re.compile(r"run `([^`]+)`(?! with)|set ([A-Z][A-Z0-9_]+)")
 
 
-def selected(project: Project) -> Mapping[Role, tuple[str, ...]]:
-    """Return the agents of each role, in the order of fallback."""
+def selected(project: Project) -> list[tuple[Role, str]]:
+    """Return each role with each of its agents, in the order of fallback."""
     run = project.settings.run
-    return {Role.IMPLEMENT: run.impl_agents, Role.REVIEW: run.review_agents}
+    agents = {Role.IMPLEMENT: run.impl_agents, Role.REVIEW: run.review_agents}
+    return [(role, name) for role, names in agents.items() for name in names]
 
 
 def preflight(project: Project, runner: ConfiguredAgents) -> list[Finding]:
@@ -59,19 +54,9 @@ def preflight(project: Project, runner: ConfiguredAgents) -> list[Finding]:
 def check_agents(project: Project, runner: ConfiguredAgents) -> list[Finding]:
     """Check the flags, policies, families and costs of the agents that a run may use."""
     found: list[Finding] = []
-    for name, (agent, _) in project.agents.items():
-        roles = [role for role, names in selected(project).items() if name in names]
-        found += check_agent(name, runner, project.root, agent.roles.intersection(roles))
-        has = " and ".join(sorted(agent.roles))
-        found += [
-            error(
-                "agent.roles",
-                f"agent {name} is selected to {role}, but it can only {has}; select another one for that",
-                about=name,
-            )
-            for role in roles
-            if role not in agent.roles
-        ]
+    for name in project.agents:
+        roles = [role for role, one in selected(project) if one == name]
+        found += check_agent(name, runner, project.root, roles)
     demands = (
         ("review.independent", "--require-independent-review", project.policy.independent_review, _dependent),
         ("budget.counted", "--strict-budget", project.policy.budget.strict, _uncounted),
@@ -82,86 +67,81 @@ def check_agents(project: Project, runner: ConfiguredAgents) -> list[Finding]:
     return found
 
 
-def _uncounted(project: Project) -> list[str]:
-    return [
-        f"agent {name} does not report its cost, so the cost limit does not count it; "
-        "--max-tokens and --max-duration do"
-        for name, (agent, _) in project.agents.items()
-        if project.policy.budget.limits_cost and not agent.reports_cost
-    ]
+def _uncounted(project: Project) -> Iterator[str]:
+    for name, (agent, _) in project.agents.items():
+        if project.policy.budget.limits_cost and not agent.reports_cost:
+            yield (
+                f"agent {name} does not report its cost, so the cost limit does not count it; "
+                "--max-tokens and --max-duration do"
+            )
 
 
-def _dependent(project: Project) -> list[str]:
+def _dependent(project: Project) -> Iterator[str]:
     """Name each implementer without enough independent reviewers."""
     run = project.settings.run
     needed = run.needed_approvals if run.require_independent_review else 1
-    found = []
     for name in run.impl_agents:
         family = project.agents[name][0].family
         others = [one for one in run.review_agents if project.agents[one][0].family != family]
         if len(others) < needed:
             short = f"only {len(others)} of the reviewers" if others else "no reviewer"
-            found.append(
+            yield (
                 f"{short} ({', '.join(run.review_agents)}) is of another family than the implementer "
                 f"{name} ({family}): its review is not independent"
             )
-    return found
 
 
-def check_agent(name: str, runner: ConfiguredAgents, root: Path, roles: Collection[Role]) -> list[Finding]:
-    """Check one agent's scenario, the words of its command, and its policies in some of its roles."""
-    _, settings = runner.agent(name)
+def check_agent(name: str, runner: ConfiguredAgents, root: Path, roles: Iterable[Role]) -> Iterator[Finding]:
+    """Check one agent's scenario, the words of its command, and that it may have some roles."""
+    agent, settings = runner.agent(name)
     fix = edit(root / CONFIG_FILE)
-    found = []
     if settings.scenario is not None and not settings.scenario.is_file():
         text = f"[agents.{name}] scenario: there is no file {settings.scenario}"
-        found.append(error("agent.scenario", text, fix, name, ConfigError))
-    found += [
-        error("agent.extra_args", f"[agents.{name}] {text}; remove it", fix, name)
-        for text in _banned(name, runner)
-    ]
-    found += [
-        error("agent.policy", f"agent {name}, role {role}: {reason}", fix, name)
-        for role in sorted(roles)
-        for reason in why_refused(runner.policy(name, role))
-    ]
-    return found
+        yield error("agent.scenario", text, fix, name, ConfigError)
+    for told in _banned(name, runner):
+        yield error("agent.extra_args", f"[agents.{name}] {told}; remove it", fix, name)
+    for role in sorted(roles):
+        if role not in agent.roles:
+            has = f"it can only {' and '.join(sorted(agent.roles))}; select another one for that"
+            yield error("agent.roles", f"agent {name} is selected to {role}, but {has}", about=name)
+            continue
+        for reason in why_refused(runner.policy(name, role)):
+            yield error("agent.policy", f"agent {name}, role {role}: {reason}", fix, name)
 
 
-def _banned(name: str, runner: ConfiguredAgents) -> list[str]:
+def _banned(name: str, runner: ConfiguredAgents) -> Iterator[str]:
     """Find words of a command and of its settings that the host does not allow, under whatever name."""
     agent, settings = runner.agent(name)
     # Our own paths can be part of an argument; these two match no rule.
     commands = [runner.command(name, role, Path("/w"), "attempt", Path("/a")) for role in sorted(agent.roles)]
+    is_path = host_rules.is_path
     words = {word: "its command" for one in commands for word in one.argv[1:] if not is_path(word)}
     words |= {value: "env" for value in settings.env.values() if not is_path(value)}
     words |= dict.fromkeys(settings.extra_args, "extra_args")
-    found = []
     for word, place in words.items():
         flag = word.partition("=")[0]
-        if flag.lower() in BANNED_FLAGS:
-            found.append(
+        if flag.lower() in host_rules.BANNED_FLAGS:
+            yield (
                 f"{place}: {flag} is banned by the host: it refuses every policy that declares it, "
                 "and we declare what we use"
             )
-        elif banned_part(word) or other_name(agent.name, word):
-            found.append(
+        elif host_rules.banned_part(word) or host_rules.other_name(agent.name, word):
+            yield (
                 f"{place}: {word} allows what the host's banned flags allow, "
                 "so the policy that we declare would be untrue"
             )
-    return found
 
 
-def why_refused(policy: PolicyMetadata) -> list[str]:
+def why_refused(policy: PolicyMetadata) -> Iterator[str]:
     """Apply the host's rules for policies, so that a refusal is known before the first claim."""
-    values = {name: value for name, value in asdict(policy).items() if isinstance(value, str)}
-    found = [
-        f"the host refuses a policy whose {name} contains {forbidden_word(value)!r}: {value!r}"
-        for name, value in values.items()
-        if forbidden_word(value)
-    ]
-    found += [f"the policy's {name} is empty" for name, value in values.items() if not value]
-    return found + [f"the host refuses a policy with {flag}" for flag in policy.dangerous_flags]
+    for name, value in asdict(policy).items():
+        word = host_rules.forbidden_word(value) if isinstance(value, str) else ""
+        if word:
+            yield f"the host refuses a policy whose {name} contains {word!r}: {value!r}"
+        if value == "":
+            yield f"the policy's {name} is empty"
+    for flag in policy.dangerous_flags:
+        yield f"the host refuses a policy with {flag}"
 
 
 def missing(name: str, runner: ConfiguredAgents) -> Finding:
@@ -203,27 +183,20 @@ class Installed:
 
 
 async def find_installed(
-    runner: ConfiguredAgents, names: Iterable[str], *, thorough: bool = True
+    runner: ConfiguredAgents, names: Collection[str], *, thorough: bool = True
 ) -> Mapping[str, Installed]:
-    """Examine the CLIs of agents, a few at once.
-
-    Args:
-        runner: knows the agents, and the environment that each gets.
-        names: of agents that it knows.
-        thorough: whether it is found out who is logged in, and whether the model of the settings is there.
-    """
+    """Examine the CLIs of agents, a few at once; only if `thorough` their logins and models too."""
     found: dict[str, Installed] = {}
     limiter = anyio.CapacityLimiter(MOST_AT_ONCE)
 
-    async def one(name: str) -> None:
+    async def look(name: str) -> None:
         async with limiter:
             found[name] = await _look(runner, name, thorough=thorough)
 
-    wanted = list(dict.fromkeys(names))
     async with anyio.create_task_group() as tasks:
-        for name in wanted:
-            tasks.start_soon(one, name)
-    return {name: found[name] for name in wanted}
+        for name in names:
+            tasks.start_soon(look, name)
+    return {name: found[name] for name in names}
 
 
 async def _look(runner: ConfiguredAgents, name: str, *, thorough: bool) -> Installed:
@@ -277,7 +250,7 @@ async def _login(login: Login, path: str, env: Mapping[str, str]) -> tuple[Login
             return "yes", f"{variable} is set"
     for name in login.files:
         file = _expanded(name, env)
-        if file is not None and await anyio.Path(file).exists():
+        if file and await anyio.Path(file).exists():
             return "yes", f"{name} exists"
     if not login.command:
         return "unknown", ""
@@ -288,16 +261,14 @@ async def _login(login: Login, path: str, env: Mapping[str, str]) -> tuple[Login
     return ("no" if answer.exit_code else "yes"), f"`{shown}` says so"
 
 
-def _expanded(name: str, env: Mapping[str, str]) -> str | None:
-    """Expand the path of a file; return None if a variable in it is not set."""
+def _expanded(name: str, env: Mapping[str, str]) -> Path | None:
+    """Expand the path of a file; return None if a variable in it is not set, or if nobody has a home."""
     known = {variable: value for variable, value in env.items() if value}
-    # Without a home there are no files in it either.
-    with suppress(RuntimeError):
-        known.setdefault("HOME", str(Path.home()))
-    try:
-        return Template(re.sub(r"^~(?=/)", "$HOME", name)).substitute(known)
-    except (KeyError, ValueError):
-        return None
+    if name.startswith("~/") and "HOME" in known:
+        name = f"$HOME{name[1:]}"
+    with suppress(KeyError, ValueError, RuntimeError):
+        return Path(Template(name).substitute(known)).expanduser()
+    return None
 
 
 def _login_finding(name: str, login: Login, state: LoginState, by: str) -> Finding:

@@ -1,14 +1,11 @@
-"""Checks of git and of a mission's worktrees; nothing in them is changed."""
+"""Checks of git and of worktrees; nothing in them is changed."""
 
 import re
-from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import anyio
 
 from spec_kitty_orchestrator.app.checks import Finding, error, line, noted, ok, some, warning
-from spec_kitty_orchestrator.app.plan import PlannedWorkPackage
-from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.machine.commit import why_not_signed
 from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.machine.worktree import is_worktree
@@ -91,38 +88,21 @@ async def _remote_head(git: Git) -> list[Finding]:
     return [warning("git.remote_head", text, fix)]
 
 
-async def check_worktrees(planned: Iterable[PlannedWorkPackage], begun: Collection[str]) -> list[Finding]:
-    """Check the worktrees of work packages that are not complete.
-
-    Args:
-        planned: all of the mission.
-        begun: those that an earlier run has claimed: it goes on with what is uncommitted in their worktrees.
-    """
-    by_path: dict[str, list[PlannedWorkPackage]] = {}
-    for wp in planned:
-        if wp.workspace is not None and not wp.lane.complete and wp.lane is not Lane.CANCELED:
-            by_path.setdefault(wp.workspace.path, []).append(wp)
+async def check_worktree(path: Path, about: str, *, ours: bool) -> list[Finding]:
+    """Check that the worktree of the work packages `about` can be used; in one of `ours` a run goes on."""
     found: list[Finding] = []
-    for path, wps in by_path.items():
-        with noted(found, "worktree.works", wps[0].id, f"git in {path}"), anyio.fail_after(GIT_LIMIT_S):
-            found += await _worktree(Path(path), wps, begun)
-    return found or [ok("worktree.clean", "no worktree of the mission stands in the way")]
-
-
-async def _worktree(path: Path, wps: Sequence[PlannedWorkPackage], begun: Collection[str]) -> list[Finding]:
-    about = ", ".join(wp.id for wp in wps)
-    if not await anyio.Path(path).exists():
-        return []
-    if not await is_worktree(path):
-        text = f"{path} is in the way of the worktree of {about}: it is not a worktree"
-        return [error("worktree.works", text, line("mv", "--", path, f"{path}.aside"), about)]
-    git = Git(path)
-    found = [one for one in (*await _operation(git), *await _lock(git)) if one.fix]
-    changed = [change.path for change in await git.changes()]
-    if changed and not found:
-        ours = any(wp.id in begun and wp.lane is not Lane.PLANNED for wp in wps)
-        make, effect = (warning, "goes into the next commit") if ours else (error, "keeps the host from it")
-        saved = line("git", "-C", path, "stash", "push", "--include-untracked")
-        text = f"the worktree of {about} holds uncommitted work, which {effect}: {some(changed)} in {path}"
-        found.append(make("worktree.clean", text, saved, about))
+    with noted(found, "worktree.works", about, f"git in {path}"), anyio.fail_after(GIT_LIMIT_S):
+        if not await anyio.Path(path).exists():
+            return []
+        if not await is_worktree(path):
+            text = f"{path} is in the way of the worktree of {about}: it is not a worktree"
+            return [error("worktree.works", text, line("mv", "--", path, f"{path}.aside"), about)]
+        git = Git(path)
+        found += [one for one in (*await _operation(git), *await _lock(git)) if one.fix]
+        changed = [change.path for change in await git.changes()]
+        if changed and not found:
+            make, so = (warning, "goes into the next commit") if ours else (error, "keeps the host from it")
+            saved = line("git", "-C", path, "stash", "push", "--include-untracked")
+            held = f"holds uncommitted work, which {so}: {some(changed)} in {path}"
+            found.append(make("worktree.clean", f"the worktree of {about} {held}", saved, about))
     return found

@@ -7,7 +7,7 @@ from spec_kitty_orchestrator.app.checks import Finding, edit, error, line, noted
 from spec_kitty_orchestrator.app.checks.agents import selected
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.config import CONFIG_FILE
-from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
+from spec_kitty_orchestrator.core.model import PolicyMetadata
 from spec_kitty_orchestrator.errors import HostError, HostIncompatible, HostMissing, HostRefusal
 from spec_kitty_orchestrator.host.locate import HOST_NAME
 from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
@@ -37,22 +37,20 @@ def way_on(project: Project, failure: Exception) -> str:
 
 async def check_policies(project: Project, runner: ConfiguredAgents, host: Host) -> list[Finding]:
     """Ask the host whether it accepts the policy of each agent in each of its roles; nothing is changed."""
-    users: dict[PolicyMetadata, list[tuple[str, Role]]] = {}
-    for role, names in selected(project).items():
-        for name in names:
-            if role in project.agents[name][0].roles:
-                users.setdefault(runner.policy(name, role), []).append((name, role))
     found: list[Finding] = []
+    reasons: dict[PolicyMetadata, str] = {}
     with noted(found, "host.policy", fix=partial(way_on, project)):
-        for policy, who in users.items():
-            reason = await _refusal(policy, project.settings.run.actor, host)
-            for name, role in who:
-                text = f"the host {'refuses' if reason else 'accepts'} the policy of {name} ({role})"
-                if reason:
-                    fix = edit(project.root / CONFIG_FILE)
-                    found.append(error("host.policy", f"{text}: {reason}", fix, name))
-                else:
-                    found.append(ok("host.policy", text, about=name))
+        for role, name in selected(project):
+            if role not in project.agents[name][0].roles:
+                continue
+            policy = runner.policy(name, role)
+            if policy not in reasons:
+                reasons[policy] = await _refusal(policy, project.settings.run.actor, host)
+            if reasons[policy]:
+                text = f"the host refuses the policy of {name} ({role}): {reasons[policy]}"
+                found.append(error("host.policy", text, edit(project.root / CONFIG_FILE), name))
+            else:
+                found.append(ok("host.policy", f"the host accepts the policy of {name} ({role})", about=name))
     return found
 
 

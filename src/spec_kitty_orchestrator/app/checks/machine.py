@@ -1,4 +1,4 @@
-"""Checks of the machine: memory, disk, the programs of gates, the folders of our records."""
+"""Checks of the machine."""
 
 import os
 from pathlib import Path
@@ -14,8 +14,12 @@ from spec_kitty_orchestrator.machine.environment import environment
 from spec_kitty_orchestrator.machine.gates import missing_program, of_shell
 
 
-async def check_resources(project: Project) -> list[Finding]:
-    """Compare free memory and disk with the floors."""
+async def check_machine(project: Project) -> list[Finding]:
+    """Check memory and disk, the folders of our records, and the programs of gates; no gate is run."""
+    return [*await _resources(project), *_records(project.root), *await _gates(project)]
+
+
+async def _resources(project: Project) -> list[Finding]:
     memory, disk = await build_headroom(project).shortages()
     large = line("du", "-sh", "--", project.root / LOGS, project.root / ".worktrees")
     short = {"memory": (memory, "ps aux | sort -rnk 4 | head"), "disk": (disk, large)}
@@ -27,8 +31,7 @@ async def check_resources(project: Project) -> list[Finding]:
     return found or [ok("machine.resources", "memory and disk have more free than their floors")]
 
 
-def check_records(root: Path) -> list[Finding]:
-    """Check that logs and the journal can be written, without writing."""
+def _records(root: Path) -> list[Finding]:
     found = []
     for folder in (root / LOGS, root / JOURNALS):
         there = next(one for one in (folder, *folder.parents) if one.exists() or one.is_symlink())
@@ -41,8 +44,7 @@ def check_records(root: Path) -> list[Finding]:
     return found or [ok("records.writable", f"logs can be written below {root / LOGS}")]
 
 
-async def check_gates(project: Project) -> list[Finding]:
-    """Check that the program of each gate is there; no gate is run."""
+async def _gates(project: Project) -> list[Finding]:
     env = environment({}, "", passed=project.settings.run.pass_env)
     found = []
     for gate in project.policy.gates:

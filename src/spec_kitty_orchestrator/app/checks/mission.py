@@ -1,34 +1,56 @@
 """Checks of a mission: its branch, the fate of its work packages, and what an earlier run left."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
 from anyio import to_thread
 
-from spec_kitty_orchestrator.app.checks import Finding, edit, error, line, ok, some, warning
+from spec_kitty_orchestrator.app import repository
+from spec_kitty_orchestrator.app.checks import Finding, Level, edit, error, line, ok, some, warning
+from spec_kitty_orchestrator.app.checks.git import check_worktree
 from spec_kitty_orchestrator.app.mission import finalize_command, on_branch
-from spec_kitty_orchestrator.app.plan import PlannedWorkPackage, cyclic
 from spec_kitty_orchestrator.app.project import Project
-from spec_kitty_orchestrator.app.repository import (
-    MISSIONS,
-    current_branch,
-    mission_files,
-)
-from spec_kitty_orchestrator.app.runs import describe_end, known_run, orphans, pids
-from spec_kitty_orchestrator.core.model import Lane, MissionState
-from spec_kitty_orchestrator.errors import RunActive
+from spec_kitty_orchestrator.app.runs import begun_here, describe_end, known_run, orphans, pids
+from spec_kitty_orchestrator.core.model import Lane, MissionState, Workspace
+from spec_kitty_orchestrator.core.scheduler import waves
+from spec_kitty_orchestrator.core.transitions import PLANNING_LANE
+from spec_kitty_orchestrator.errors import HostError, HostRefusal, RunActive
 from spec_kitty_orchestrator.machine.lock import MissionLock
+from spec_kitty_orchestrator.ports import Host
 
 PROGRAM = "spec-kitty-orchestrator"
 PROTECTED = ("main", "master")
 """Branches on which the host crashes, or refuses to commit its status."""
 
 
-def check_branch(root: Path, slug: str) -> list[Finding]:
-    """Compare the branch that is checked out with the mission's own."""
-    files = mission_files(root, slug)
-    target, here = files.home, current_branch(root)
-    meta = root / MISSIONS / slug / "meta.json"
+async def check_mission(project: Project, host: Host, state: MissionState, told: list[Finding]) -> None:
+    """Check a mission, and add to `told` as far as host and git answer; raises why they do not."""
+    root, slug = project.root, state.slug
+    told += await to_thread.run_sync(_branch, root, slug)
+    lock = check_lock(project, slug)
+    told.append(lock)
+    told += await _earlier_run(root, slug)
+    if never := cyclic(state):
+        text = f"{', '.join(never)} depend on each other, so none of them can start"
+        told.append(error("mission.cycle", text, finalize_command(slug)))
+    else:
+        told.append(ok("mission.cycle", "the work packages can be put in an order"))
+    if not (root / repository.MISSIONS / slug).is_dir():
+        return  # it is on another branch, as reported, and the host cannot resolve its workspaces
+    planned = await plan_work_packages(host, state, project.settings.run.actor)
+    told += _fates(slug, planned)
+    if lock.level is not Level.OK:
+        return  # an active run has uncommitted work of its own
+    told += await to_thread.run_sync(_unsaved, root, slug)
+    told += await _worktrees(planned, await begun_here(root, slug))
+
+
+def _branch(root: Path, slug: str) -> list[Finding]:
+    files = repository.mission_files(root, slug)
+    target, here = files.home, repository.current_branch(root)
+    meta = root / repository.MISSIONS / slug / "meta.json"
     found = []
     if target in PROTECTED:
         text = f"the mission's target branch is {target}, which the host does not commit to"
@@ -46,9 +68,8 @@ def check_branch(root: Path, slug: str) -> list[Finding]:
     return found
 
 
-def check_saved(root: Path, slug: str) -> list[Finding]:
-    """Look for uncommitted changes that the host's merge would throw away."""
-    files = mission_files(root, slug)
+def _unsaved(root: Path, slug: str) -> list[Finding]:
+    files = repository.mission_files(root, slug)
     lost = files.unsaved()
     if not lost:
         return []
@@ -58,16 +79,80 @@ def check_saved(root: Path, slug: str) -> list[Finding]:
     return [warning("git.clean", f"uncommitted changes would be lost in a merge: {some(lost)}", fix)]
 
 
-def check_dependencies(state: MissionState) -> list[Finding]:
-    """Find dependency cycles."""
-    never = cyclic(state)
-    if not never:
-        return [ok("mission.cycle", "the work packages can be put in an order")]
-    text = f"{', '.join(never)} depend on each other, so none of them can start"
-    return [error("mission.cycle", text, finalize_command(state.slug))]
+def cyclic(state: MissionState) -> tuple[str, ...]:
+    """Return the work packages in a dependency cycle, and those that depend on one."""
+    placed = {wp for wave in waves(state.dependencies) for wp in wave}
+    return tuple(wp for wp in state.lanes if wp not in placed)
 
 
-def check_fates(slug: str, planned: Sequence[PlannedWorkPackage]) -> list[Finding]:
+@dataclass(frozen=True)
+class PlannedWorkPackage:
+    """One work package as a run would find it.
+
+    Attributes:
+        workspace: where it is worked on, None if the host refuses to say.
+        fate: what a run would do with it, for people.
+        left: whether a run leaves it alone although it is not complete.
+    """
+
+    id: str
+    lane: Lane
+    dependencies: tuple[str, ...]
+    workspace: Workspace | None
+    fate: str
+    left: bool
+
+
+async def plan_work_packages(host: Host, state: MissionState, actor: str) -> tuple[PlannedWorkPackage, ...]:
+    """Ask the host where each work package is worked on, and say what a run of `actor` would do with it."""
+    found: dict[str, PlannedWorkPackage] = {}
+    failures: list[HostError] = []
+
+    async def plan(wp: str, lane: Lane) -> None:
+        place, refusal = None, ""
+        try:
+            place = await host.resolve_workspace(state.slug, wp)
+        except HostRefusal as refused:
+            refusal = refused.message
+        except HostError as failure:
+            failures.append(failure)
+            tasks.cancel_scope.cancel()
+        fate, left = _fate(lane, place, refusal, actor)
+        needed = state.dependencies.get(wp, ())
+        found[wp] = PlannedWorkPackage(wp, lane, needed, place, fate, left)
+
+    async with anyio.create_task_group() as tasks:
+        for wp, lane in state.lanes.items():
+            tasks.start_soon(plan, wp, lane)
+    if failures:
+        raise failures[0]
+    return tuple(found[wp] for wp in state.lanes)
+
+
+_FATES = {
+    Lane.PLANNED: "implemented and reviewed",
+    Lane.CLAIMED: "adopted: implementation goes on, if {actor} holds it",
+    Lane.IN_PROGRESS: "adopted: implementation goes on, if {actor} holds it",
+    Lane.FOR_REVIEW: "adopted: reviewed",
+    Lane.IN_REVIEW: "adopted: the review goes on if {actor} began it, else left alone",
+    Lane.APPROVED: "nothing to do",
+    Lane.DONE: "nothing to do",
+    Lane.BLOCKED: "left alone: a person must unblock it",
+    Lane.CANCELED: "left alone",
+}
+
+
+def _fate(lane: Lane, place: Workspace | None, refusal: str, actor: str) -> tuple[str, bool]:
+    """Return what a run would do with a work package, and whether it leaves an incomplete one alone."""
+    if not lane.complete and lane is not Lane.CANCELED:
+        if place is None:
+            return f"parked: the host does not say where it is worked on: {refusal}", True
+        if place.lane_id == PLANNING_LANE:
+            return "parked: a planning artifact, to be written in the primary checkout by a person", True
+    return _FATES[lane].format(actor=actor), lane in (Lane.BLOCKED, Lane.CANCELED)
+
+
+def _fates(slug: str, planned: Sequence[PlannedWorkPackage]) -> list[Finding]:
     """Name the work packages that a run would leave alone, and those that wait for them."""
     blockers = _blockers(planned)
     found = []
@@ -106,8 +191,20 @@ def _way_on(slug: str, wp: PlannedWorkPackage) -> str:
     return edit(wp.workspace.prompt_path)
 
 
-async def check_earlier_run(root: Path, slug: str) -> list[Finding]:
-    """Report what an earlier run of the mission left."""
+async def _worktrees(planned: Sequence[PlannedWorkPackage], begun: Collection[str]) -> list[Finding]:
+    """Check those of work packages that are not complete; an earlier run goes on with its own in `begun`."""
+    by_path: dict[str, list[PlannedWorkPackage]] = {}
+    for wp in planned:
+        if wp.workspace is not None and not wp.lane.complete and wp.lane is not Lane.CANCELED:
+            by_path.setdefault(wp.workspace.path, []).append(wp)
+    found: list[Finding] = []
+    for path, wps in by_path.items():
+        ours = any(wp.id in begun and wp.lane is not Lane.PLANNED for wp in wps)
+        found += await check_worktree(Path(path), ", ".join(wp.id for wp in wps), ours=ours)
+    return found or [ok("worktree.clean", "no worktree of the mission stands in the way")]
+
+
+async def _earlier_run(root: Path, slug: str) -> list[Finding]:
     run = await known_run(root, slug)
     alive = await to_thread.run_sync(orphans, root, slug)
     found = []
