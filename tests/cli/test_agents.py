@@ -62,23 +62,11 @@ def test_a_missing_agent_comes_with_the_command_that_installs_it(project: Projec
     assert "  codex: npm install -g @openai/codex\n" in project.run("agents").stdout
 
 
-def test_another_major_version_is_warned_of_with_the_one_that_was_tried(project: Project) -> None:
+def test_what_is_wrong_with_an_agent_stands_below_the_list_with_what_mends_it(project: Project) -> None:
     install(project, "codex", "echo codex-cli 0.170.0")
-    install(project, "claude", "echo 2.7.0")
-    found = listed(project)
-    told = finding(found["codex"], "agent.version")
-    assert told["level"] == "warning"
-    assert told["fix"] == "npm install -g @openai/codex@0.169.0"
-    assert finding(found["claude-code"], "agent.version")["level"] == "ok"
     shown = project.run("agents").stdout
     assert "warning agent codex: version 0.170.0 is of another major than those that were tried" in shown
-
-
-def test_a_cli_that_cannot_run_is_wrong_and_says_why(project: Project) -> None:
-    install(project, "codex", "echo 'env: node: No such file' >&2; exit 127")
-    told = finding(listed(project)["codex"], "agent.version")
-    assert told["level"] == "error"
-    assert "ended with exit code 127: 'env: node: No such file'" in told["text"]
+    assert "\n          npm install -g @openai/codex@0.169.0\n" in shown
 
 
 def test_a_cli_without_a_readable_version_is_warned_of(project: Project) -> None:
@@ -90,17 +78,10 @@ def test_a_cli_without_a_readable_version_is_warned_of(project: Project) -> None
     assert "\x1b" not in project.run("agents").stdout
 
 
-@pytest.mark.parametrize(
-    ("exit_code", "answer"),
-    [(0, "yes"), (1, "no")],
-)
+@pytest.mark.parametrize(("exit_code", "answer"), [(0, "yes"), (1, "no")])
 def test_a_cli_is_asked_whether_somebody_is_logged_in(project: Project, exit_code: int, answer: str) -> None:
     install(project, "codex", f'test "$1" = login && exit {exit_code}; echo 0.169.0')
-    codex = listed(project)["codex"]
-    assert codex["logged_in"] == answer
-    if answer == "no":
-        told = finding(codex, "agent.login")
-        assert (told["level"], told["fix"]) == ("warning", "codex login")
+    assert listed(project)["codex"]["logged_in"] == answer
 
 
 def test_a_key_and_a_file_of_a_login_count_as_one(project: Project, tmp_path: Path) -> None:
@@ -164,22 +145,17 @@ def test_a_wrong_setting_is_named(project: Project) -> None:
     assert (done.returncode, "unknown key" in done.stderr) == (2, True)
 
 
-def test_no_secret_that_a_cli_prints_is_shown(project: Project) -> None:
+@pytest.mark.parametrize("args", [(), ("--json",)])
+def test_no_secret_of_ours_or_of_the_settings_that_a_cli_prints_is_shown(
+    project: Project, args: tuple[str, ...]
+) -> None:
     project.env["OPENAI_API_KEY"] = "sk-verysecret0123456789"
-    install(project, "codex", 'echo "$OPENAI_API_KEY is wrong"; exit 1')
-    for args in ((), ("--json",)):
-        shown = project.run("agents", *args).stdout
-        assert "is wrong" in shown
-        assert "verysecret" not in shown
-
-
-def test_no_secret_of_an_agents_own_settings_is_shown(project: Project) -> None:
     project.configure('[agents.codex]\nenv = { MY_API_KEY = "Zx91-foo-Bar-22abc" }\n')
-    install(project, "codex", 'echo "$MY_API_KEY is wrong"; exit 1')
-    for args in ((), ("--json",)):
-        shown = project.run("agents", *args).stdout
-        assert "is wrong" in shown
-        assert "foo-Bar" not in shown
+    install(project, "codex", 'echo "$OPENAI_API_KEY or $MY_API_KEY is wrong"; exit 1')
+    shown = project.run("agents", *args).stdout
+    assert "is wrong" in shown
+    assert "verysecret" not in shown
+    assert "foo-Bar" not in shown
 
 
 def test_our_own_folders_may_be_named_as_people_like(project: Project, tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ import json
 import os
 import shlex
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,26 @@ from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.process import MARKER
 
 SPAWN = '[host]\ntransport = "spawn"\n'
+YOLO = '[agents.scripted]\nextra_args = ["--yolo"]\n'
 REFUSED = "--policy.dangerous_flags contains a banned flag: '--yolo'"
+SCRIPTED = ("--impl-agent", "scripted", "--review-agent", "scripted")
+CRASH = "ImportError: no module named typer"
+TASK = f"kitty-specs/{SLUG}/tasks/WP01-a.md"
+COST = "[run]\nmax_cost = 5\n"
+LEAST = f"{SPAWN}[run]\nmin_free_"
+SCENARIO = '[agents.scripted]\nscenario = "none.toml"\n'
+UNSIGNED = ("config commit.gpgsign true", "config gpg.program false")
+MEMORY, DISK = "ps aux | sort -rnk 4 | head", "du -sh -- ROOT/.kittify/logs ROOT/.worktrees"
+OURS, AT_MISSION = "spec-kitty-orchestrator", f"--mission {SLUG}"
 Project = Any  # the class lives in conftest, which tests cannot import
-Found = Mapping[str, Finding]
 
 
 def refusal(code: str, message: str) -> str:
     return json.dumps({"success": False, "error_code": code, "data": {"message": message}})
+
+
+def success(data: Mapping[str, object]) -> str:
+    return json.dumps({"success": True, "data": data})
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +74,186 @@ def only(found: dict[str, Finding], identity: str, level: str) -> Finding:
     return found[identity]
 
 
+def install(project: Project, name: str, script: str) -> None:
+    (project.bin / name).write_text(f"#!/bin/sh\n{script}\n")
+    (project.bin / name).chmod(0o755)
+
+
+def records(project: Project, lines: Iterable[Mapping[str, object]] = ()) -> Path:
+    folder: Path = project.root / ".kittify" / "orchestrator" / SLUG
+    folder.mkdir(parents=True)
+    (folder / "journal.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    return folder
+
+
+Spoil = Callable[[Project], object]
+
+
+def codex(script: str, settings: str = "") -> Spoil:
+    def spoil(project: Project) -> None:
+        install(project, "codex", script)
+        project.configure(SPAWN + settings)
+
+    return spoil
+
+
+def configured(text: str) -> Spoil:
+    return lambda project: project.configure(text)
+
+
+def git(*commands: str) -> Spoil:
+    return lambda project: [project.git(*command.split()) for command in commands]
+
+
+def written(name: str) -> Spoil:
+    return lambda project: (project.root / name).write_text("changed")
+
+
+def answered(call: str, stdout: str, rc: int = 0, stderr: str = "") -> Spoil:
+    return lambda project: project.answer(call, stdout, rc, stderr)
+
+
+def speaks(api: str, needed: str = "0.1.0") -> Spoil:
+    data = {"api_version": api, "min_supported_provider_version": needed}
+    return answered("contract-version", success(data))
+
+
+def host_of_the_settings(project: Project) -> None:
+    (project.bin / "spec-kitty").rename(project.bin / "other-host")
+    project.configure(f'[host]\nexecutable = "{project.bin}/other-host"\ntransport = "spawn"\n')
+
+
+def no_work_packages(project: Project) -> None:
+    project.lanes({})
+    project.git("switch", "-qc", "other")
+
+
+def branch_without_the_folder(project: Project) -> None:
+    project.git("switch", "-q", "--orphan", "empty")
+    project.answer("resolve-workspace", refusal("WP_NOT_FOUND", "no"), 1)
+
+
+def protected_branch(project: Project) -> None:
+    meta = project.root / "kitty-specs" / SLUG / "meta.json"
+    meta.write_text(json.dumps({"target_branch": "main", "topology": "lanes"}))
+    git("commit -qam main", "branch -qm main")(project)
+
+
+def cycle(project: Project) -> None:
+    project.lanes({"WP01": "planned", "WP02": "planned"}, {"WP01": ["WP02"], "WP02": ["WP01"]})
+
+
+def merge_under_way(project: Project) -> None:
+    (project.root / ".git" / "MERGE_HEAD").write_text(project.git("rev-parse", "HEAD"))
+
+
+def worktree_gone(project: Project) -> None:
+    project.git("worktree", "add", "-q", "--detach", str(project.bin / "gone"))
+    (project.bin / "gone").rename(project.bin / "elsewhere")
+
+
+def folder_for_a_worktree(project: Project) -> None:
+    (project.root / ".git" / "info" / "exclude").write_text("/w/\n")
+    (project.root / "w" / "WP01").mkdir(parents=True)
+
+
+NOT_FINALIZED = {
+    "mission_slug": SLUG,
+    "summary": {"planned": 0},
+    "work_packages": [{"wp_id": "WP01", "lane": "planned"}],
+}
+OLD_GIT = 'case "$*" in *--version) echo git version 2.30.9;; *) exec /usr/bin/git "$@";; esac'
+AGENTS, CODEX = "spec-kitty-orchestrator agents", "npm install -g @openai/codex"
+ASK_AGAIN = "orchestrator-api contract-version"
+SWITCH, FINALIZE = "GIT switch feature/demo", f"spec-kitty agent mission finalize-tasks --mission {SLUG}"
+EDIT = "${EDITOR:-vi} ROOT/"
+CONFIG = f"{EDIT}.kittify/orchestrator.toml"
+BROKEN = ({"type": "nonsense"}, {"type": "nonsense"})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told", "fix", "text"),
+    [
+        (codex("echo 1.0.0"), "agent.version warning", f"{CODEX}@0.169.0", "another major"),
+        (codex("test $1 = login || exit 1"), "agent.version warning", CODEX, "ended with exit code 1"),
+        (codex("test $1 = login || exit 126"), "agent.version error", CODEX, "ended with exit code 126"),
+        (codex("echo no node; test $1 = login || exit 127"), "agent.version error", CODEX, "127: 'no node'"),
+        (codex("test $1 = login && exit 1; echo 0.169.0"), "agent.login warning", "codex login", ""),
+        (codex("echo 0.169.0", COST), "budget.counted warning", AGENTS, ""),
+        (codex("echo 0.169.0", f"{COST}strict_budget = true\n"), "budget.counted error", AGENTS, ""),
+        (configured(f"{SPAWN}{SCENARIO}"), "agent.scenario error", CONFIG, "none.toml"),
+        (
+            lambda project: (project.bin / "spec-kitty").unlink(),
+            "host error",
+            "pipx install spec-kitty-cli",
+            "",
+        ),
+        (configured('[host]\nexecutable = "/missing"\n'), "host error", CONFIG, ""),
+        (host_of_the_settings, "host error", f"BIN/other-host {ASK_AGAIN}", "no answer"),
+        (answered("contract-version", "", 1, CRASH), "host error", f"spec-kitty {ASK_AGAIN}", CRASH),
+        (speaks("1.2.0"), "host error", "pipx upgrade spec-kitty-cli", ""),
+        # In a newer checkout: the package index has another program of our name.
+        (speaks("2.0.0"), "host error", "pipx install --force .", ""),
+        (speaks("1.5.0", "9.0.0"), "host error", "pipx install --force .", ""),
+        (answered("start-review", success({})), "host.policy error", f"spec-kitty {ASK_AGAIN}", "should not"),
+        (answered("mission-state", success(NOT_FINALIZED)), "mission.tasks error", FINALIZE, ""),
+        (no_work_packages, "mission.branch error", SWITCH, ""),
+        (git("switch -qc other"), "git.branch warning", SWITCH, "the branch other"),
+        (git("switch -q --detach"), "git.branch warning", SWITCH, "a detached HEAD"),
+        (branch_without_the_folder, "git.branch error", SWITCH, ""),
+        (protected_branch, "mission.target error", f"{EDIT}kitty-specs/{SLUG}/meta.json", ""),
+        (git(f"rm -q kitty-specs/{SLUG}/lanes.json", "commit -qm x"), "mission.lanes warning", FINALIZE, ""),
+        (written(TASK), "git.clean warning", "GIT commit --all", "WP01-a.md"),
+        (cycle, "mission.cycle error", FINALIZE, "WP01, WP02 depend on each other"),
+        (
+            partial(records, lines=[start_line()]),
+            "run.earlier warning",
+            f"{OURS} resume {AT_MISSION}",
+            "cut off",
+        ),
+        (partial(records, lines=BROKEN), "run.journal error", f"{OURS} orchestrate {AT_MISSION} --fresh", ""),
+        (
+            written(".kittify/logs"),
+            "records.writable error",
+            "mv -- ROOT/.kittify/logs ROOT/.kittify/logs.aside",
+            "",
+        ),
+        (git(*UNSIGNED), "git.signature error", "GIT config commit.gpgsign false", "failed to sign"),
+        (merge_under_way, "git.operation error", "GIT merge --continue", ""),
+        (written(".git/index.lock"), "git.lock error", "rm -- ROOT/.git/index.lock", ""),
+        (worktree_gone, "git.worktrees warning", "GIT worktree prune", "BIN/gone"),
+        (
+            git("remote add origin nowhere"),
+            "git.remote_head warning",
+            "GIT remote set-head origin --auto",
+            "",
+        ),
+        (lambda project: install(project, "git", OLD_GIT), "git.version error", "", "2.31 or newer"),
+        (folder_for_a_worktree, "worktree.works error", "mv -- ROOT/w/WP01 ROOT/w/WP01.aside", ""),
+        (configured(f'{LEAST}memory = "4000TB"\n'), "machine.memory error", MEMORY, "(min_free_memory)"),
+        (configured(f'{LEAST}disk = "4000TB"\n'), "machine.disk error", DISK, "(min_free_disk)"),
+    ],
+)
+def test_what_is_wrong_is_told_once_with_what_mends_it(
+    project: Project, spoil: Spoil, told: str, fix: str, text: str
+) -> None:
+    spoil(project)
+    agents = "codex" if (project.bin / "codex").exists() else "scripted"
+    found = only(wrong(project, agents=agents), *told.split())
+    # ROOT is the repository, BIN a folder of PATH, and GIT git in the repository.
+    for name, place in ("GIT ", "git -C ROOT "), ("ROOT", str(project.root)), ("BIN", str(project.bin)):
+        fix, text = fix.replace(name, place), text.replace(name, place)
+    assert found.fix == fix
+    assert text in found.text
+    assert "\n" not in found.text
+
+
+def test_an_unknown_mission_comes_with_the_nearest_one(project: Project) -> None:
+    project.answer("mission-state", refusal("MISSION_NOT_FOUND", "no"), 1)
+    found = only(wrong(project, "demo"), "mission.exists", "error")
+    assert found.fix == f"spec-kitty-orchestrator doctor --mission {SLUG}"
+
+
 def test_nothing_is_wrong_with_a_mission_that_can_be_run(project: Project) -> None:
     assert wrong(project) == {}
     found = {one.id: one.text for one in examine(project)}
@@ -70,7 +264,7 @@ def test_nothing_is_wrong_with_a_mission_that_can_be_run(project: Project) -> No
 
 def test_the_command_says_so_and_changes_nothing(project: Project) -> None:
     before = {file: file.stat().st_mtime_ns for file in project.root.rglob("*")}
-    done = project.run("doctor", "-m", SLUG, "--impl-agent", "scripted", "--review-agent", "scripted")
+    done = project.run("doctor", "-m", SLUG, *SCRIPTED)
     assert done.returncode == 0, done.stderr
     last = "0 errors, 1 warning: nothing stands in the way of a run. Nothing was changed.\n"
     assert done.stdout.endswith(last)
@@ -80,8 +274,7 @@ def test_the_command_says_so_and_changes_nothing(project: Project) -> None:
 def test_what_would_fail_is_told_with_what_mends_it_and_exit_code_5(project: Project) -> None:
     done = project.run("doctor", "-m", SLUG, "--impl-agent", "codex", "--review-agent", "codex")
     assert done.returncode == 5
-    told = "error   agent codex is not installed: codex is not on PATH;"
-    assert told in done.stdout
+    assert "error   agent codex is not installed: codex is not on PATH;" in done.stdout
     assert "\n          npm install -g @openai/codex\n" in done.stdout
     assert "1 error, 1 warning: a run would fail." in done.stdout
 
@@ -177,37 +370,7 @@ def test_every_prompt_that_is_wrong_is_named(project: Project) -> None:
     assert "review.md" in texts[1]
 
 
-# Agents
-
-
-def install(project: Project, name: str, script: str) -> None:
-    (project.bin / name).write_text(f"#!/bin/sh\n{script}\n")
-    (project.bin / name).chmod(0o755)
-
-
-def test_an_agent_of_another_major_version_is_warned_of(project: Project) -> None:
-    install(project, "codex", "echo 1.0.0")
-    found = only(wrong(project, agents="codex"), "agent.version", "warning")
-    assert found.fix == "npm install -g @openai/codex@0.169.0"
-
-
-def test_an_agent_that_cannot_run_fails_a_run(project: Project) -> None:
-    install(project, "codex", "test $1 = login || exit 127")
-    assert only(wrong(project, agents="codex"), "agent.version", "error").about == "codex"
-
-
-@pytest.mark.parametrize(("code", "level"), [(1, "warning"), (126, "error"), (127, "error")])
-def test_an_agent_that_only_does_not_tell_its_version_is_warned_of(
-    project: Project, code: int, level: str
-) -> None:
-    install(project, "codex", f"test $1 = login || exit {code}")
-    found = only(wrong(project, agents="codex"), "agent.version", level)
-    assert f"ended with exit code {code}" in found.text
-
-
-def test_an_agent_that_is_not_logged_in_is_warned_of(project: Project) -> None:
-    install(project, "codex", "test $1 = login && exit 1; echo 0.169.0")
-    assert only(wrong(project, agents="codex"), "agent.login", "warning").fix == "codex login"
+# Agents and the host
 
 
 def test_a_model_that_a_cli_does_not_name_is_warned_of(project: Project) -> None:
@@ -222,7 +385,7 @@ def test_a_model_that_a_cli_does_not_name_is_warned_of(project: Project) -> None
 
 
 def test_a_banned_flag_is_found_by_us_and_refused_by_the_host(project: Project) -> None:
-    file = project.configure(SPAWN + '[agents.scripted]\nextra_args = ["--yolo"]\n')
+    file = project.configure(SPAWN + YOLO)
     project.answer("start-review", refusal("POLICY_VALIDATION_FAILED", REFUSED), 1)
     found = wrong(project)
     assert set(found) == {"agent.extra_args", "host.policy"}
@@ -232,20 +395,22 @@ def test_a_banned_flag_is_found_by_us_and_refused_by_the_host(project: Project) 
     assert '"dangerous_flags": ["--yolo"]' in asked
 
 
-def test_without_a_host_our_own_rules_judge_the_policy(project: Project) -> None:
-    project.configure('[host]\nexecutable = "/missing"\n[agents.scripted]\nextra_args = ["--yolo"]\n')
-    assert set(wrong(project)) == {"agent.extra_args", "agent.policy", "host"}
-
-
-def test_a_host_that_fails_at_a_policy_hides_nothing_of_what_we_know(project: Project) -> None:
-    project.configure(SPAWN + '[agents.scripted]\nextra_args = ["--yolo"]\n')
-    project.answer("start-review", "", 1, "out of order")
-    assert set(wrong(project)) == {"agent.extra_args", "agent.policy", "host.policy"}
-
-
-def test_what_only_we_refuse_is_told_although_the_host_accepts_it(project: Project) -> None:
-    project.configure(SPAWN + '[agents.scripted]\nextra_args = ["--yolo"]\n')
-    assert set(wrong(project)) == {"agent.extra_args", "agent.policy"}
+@pytest.mark.parametrize(
+    ("settings", "answers", "told"),
+    [
+        ('[host]\nexecutable = "/missing"\n', None, {"host"}),
+        (SPAWN, "out of order", {"host.policy"}),
+        # The host accepts what only we refuse.
+        (SPAWN, None, set[str]()),
+    ],
+)
+def test_our_own_rules_judge_a_policy_that_the_host_does_not_refuse(
+    project: Project, settings: str, answers: str | None, told: set[str]
+) -> None:
+    project.configure(settings + YOLO)
+    if answers:
+        project.answer("start-review", "", 1, answers)
+    assert set(wrong(project)) == {"agent.extra_args", "agent.policy"} | told
 
 
 def test_a_policy_is_sent_with_a_change_of_a_mission_that_is_not_there(project: Project) -> None:
@@ -255,77 +420,11 @@ def test_a_policy_is_sent_with_a_change_of_a_mission_that_is_not_there(project: 
     assert "--mission no-such-mission-policy-check" in asked
 
 
-def test_a_host_that_would_begin_such_a_review_is_told_of(project: Project) -> None:
-    project.answer("start-review", json.dumps({"success": True, "data": {}}))
-    assert "should not exist" in only(wrong(project), "host.policy", "error").text
-
-
 def test_a_review_that_is_not_independent_fails_a_run_that_demands_it(project: Project) -> None:
-    (found,) = [one for one in examine(project) if one.id == "review.independent"]
-    assert found.level == "warning"
-    project.configure(SPAWN + "[run]\nrequire_independent_review = true\n")
-    (found,) = [one for one in examine(project) if one.id == "review.independent"]
-    assert found.level == "error"
-
-
-def test_a_cost_that_nobody_tells_is_warned_of_and_fails_a_strict_run(project: Project) -> None:
-    install(project, "codex", "echo 0.169.0")
-    settings = f"{SPAWN}[run]\nmax_cost = 5\n"
-    project.configure(settings)
-    only(wrong(project, agents="codex"), "budget.counted", "warning")
-    project.configure(f"{settings}strict_budget = true\n")
-    only(wrong(project, agents="codex"), "budget.counted", "error")
-
-
-def test_a_scenario_that_is_missing_fails_a_run(project: Project) -> None:
-    project.configure(SPAWN + '[agents.scripted]\nscenario = "none.toml"\n')
-    only(wrong(project), "agent.scenario", "error")
-
-
-# The host
-
-
-def test_a_missing_host_comes_with_the_command_that_installs_it(project: Project) -> None:
-    (project.bin / "spec-kitty").unlink()
-    assert only(wrong(project), "host", "error").fix == "pipx install spec-kitty-cli"
-
-
-def test_a_host_that_the_settings_name_wrongly_comes_with_the_file_to_correct(project: Project) -> None:
-    file = project.configure('[host]\nexecutable = "/missing"\n')
-    assert only(wrong(project), "host", "error").fix == f"${{EDITOR:-vi}} {shlex.quote(str(file))}"
-
-
-def test_a_host_that_the_settings_name_is_the_one_to_be_asked_again(project: Project) -> None:
-    named = project.bin / "other-host"
-    (project.bin / "spec-kitty").rename(named)
-    project.configure(f'[host]\nexecutable = "{named}"\ntransport = "spawn"\n')
-    project.answer("contract-version", "", 1, "ImportError: no module named typer")
-    found = only(wrong(project), "host", "error")
-    assert found.fix == f"{shlex.quote(str(named))} orchestrator-api contract-version"
-
-
-@pytest.mark.parametrize(
-    ("api", "needed", "fix"),
-    [
-        ("1.2.0", "0.1.0", "pipx upgrade spec-kitty-cli"),
-        # In a newer checkout: the package index has another program of our name.
-        ("2.0.0", "0.1.0", "pipx install --force ."),
-        ("1.5.0", "9.0.0", "pipx install --force ."),
-    ],
-)
-def test_of_two_sides_that_do_not_fit_the_older_is_to_be_upgraded(
-    project: Project, api: str, needed: str, fix: str
-) -> None:
-    data = {"api_version": api, "min_supported_provider_version": needed}
-    project.answer("contract-version", json.dumps({"success": True, "data": data}))
-    assert only(wrong(project), "host", "error").fix == fix
-
-
-def test_a_host_that_crashes_is_told_of_with_its_last_words(project: Project) -> None:
-    project.answer("contract-version", "", 1, "ImportError: no module named typer")
-    found = only(wrong(project), "host", "error")
-    assert "ImportError: no module named typer" in found.text
-    assert "\n" not in found.text
+    for settings, level in ("", "warning"), ("[run]\nrequire_independent_review = true\n", "error"):
+        project.configure(SPAWN + settings)
+        (found,) = [one for one in examine(project) if one.id == "review.independent"]
+        assert found.level == level
 
 
 def test_a_host_that_cannot_be_served_warm_is_warned_of(project: Project) -> None:
@@ -336,104 +435,32 @@ def test_a_host_that_cannot_be_served_warm_is_warned_of(project: Project) -> Non
 # The mission
 
 
-def test_an_unknown_mission_comes_with_the_nearest_one(project: Project) -> None:
-    project.answer("mission-state", refusal("MISSION_NOT_FOUND", "no"), 1)
-    found = only(wrong(project, "demo"), "mission.exists", "error")
-    assert found.fix == f"spec-kitty-orchestrator doctor --mission {SLUG}"
+CHAIN = {"WP03": ["WP02"], "WP04": ["WP03"], "WP05": ["WP01"]}
+LOOP = {"WP01": ["WP02", "WP03"], "WP02": ["WP01"]}
 
 
-def test_tasks_that_are_not_finalized_fail_a_run(project: Project) -> None:
-    wps = [{"wp_id": "WP01", "lane": "planned"}]
-    data = {"mission_slug": SLUG, "summary": {"planned": 0}, "work_packages": wps}
-    project.answer("mission-state", json.dumps({"success": True, "data": data}))
-    found = only(wrong(project), "mission.tasks", "error")
-    assert found.fix == f"spec-kitty agent mission finalize-tasks --mission {SLUG}"
-
-
-def test_a_mission_without_visible_work_packages_is_on_another_branch(project: Project) -> None:
-    project.lanes({})
-    project.git("switch", "-qc", "other branch".replace(" ", "-"))
-    found = only(wrong(project), "mission.branch", "error")
-    assert found.fix == f"git -C {shlex.quote(str(project.root))} switch feature/demo"
-
-
-def test_another_branch_than_the_missions_is_warned_of_where_the_host_sees_work(project: Project) -> None:
-    project.git("switch", "-qc", "other")
-    found = only(wrong(project), "git.branch", "warning")
-    assert found.fix == f"git -C {shlex.quote(str(project.root))} switch feature/demo"
-    project.git("switch", "-q", "--detach")
-    assert "a detached HEAD" in only(wrong(project), "git.branch", "warning").text
-
-
-def test_a_branch_without_the_missions_folder_is_told_of_even_if_the_host_knows_it(project: Project) -> None:
-    project.git("switch", "-q", "--orphan", "empty")
-    project.answer("resolve-workspace", refusal("WP_NOT_FOUND", "no"), 1)
-    assert only(wrong(project), "git.branch", "error").fix.endswith("switch feature/demo")
-
-
-def test_a_mission_on_a_protected_branch_fails_a_run(project: Project) -> None:
-    meta = project.root / "kitty-specs" / SLUG / "meta.json"
-    meta.write_text(json.dumps({"target_branch": "main", "topology": "lanes"}))
-    project.git("commit", "-qam", "main")
-    project.git("branch", "-qm", "main")
-    assert str(meta) in only(wrong(project), "mission.target", "error").fix
-
-
-def test_a_mission_without_lanes_is_warned_of(project: Project) -> None:
-    project.git("rm", "-q", f"kitty-specs/{SLUG}/lanes.json")
-    project.git("commit", "-qm", "no lanes")
-    only(wrong(project), "mission.lanes", "warning")
-
-
-def test_uncommitted_changes_that_a_merge_would_lose_are_warned_of(project: Project) -> None:
-    (project.root / "kitty-specs" / SLUG / "tasks" / "WP01-a.md").write_text("changed")
-    found = only(wrong(project), "git.clean", "warning")
-    assert "WP01-a.md" in found.text
-    assert found.fix == f"git -C {shlex.quote(str(project.root))} commit --all"
-
-
-def test_a_dependency_cycle_fails_a_run(project: Project) -> None:
-    project.lanes({"WP01": "planned", "WP02": "planned"}, {"WP01": ["WP02"], "WP02": ["WP01"]})
-    assert "WP01, WP02 depend on each other" in only(wrong(project), "mission.cycle", "error").text
-
-
-def test_work_packages_that_nobody_takes_further_are_named_with_those_that_need_them(
-    project: Project,
+@pytest.mark.parametrize(
+    ("lanes", "needs", "stuck", "fix", "errors"),
+    [
+        ("done blocked planned planned planned", CHAIN, "WP02 WP03 WP04", f"{OURS} retry WP02", ""),
+        ("planned blocked planned", {"WP03": ["WP01", "WP02"]}, "WP02 WP03", f"{OURS} retry WP02", ""),
+        ("planned planned blocked", LOOP, "WP01 WP02 WP03", f"{OURS} retry WP03", "cycle stalled"),
+        ("canceled planned", {"WP02": ["WP01"]}, "WP01 WP02", FINALIZE.partition(" --")[0], "stalled"),
+    ],
+)
+def test_stuck_work_packages_are_named_with_the_command_that_frees_what_they_wait_for(
+    project: Project, lanes: str, needs: dict[str, list[str]], stuck: str, fix: str, errors: str
 ) -> None:
-    lanes = {"WP01": "done", "WP02": "blocked", "WP03": "planned", "WP04": "planned", "WP05": "planned"}
-    project.lanes(lanes, {"WP03": ["WP02"], "WP04": ["WP03"], "WP05": ["WP01"]})
+    by_id = {f"WP{number:02}": lane for number, lane in enumerate(lanes.split(), start=1)}
+    project.lanes(by_id, needs)
     found = {one.about: one for one in examine(project) if one.id == "mission.stuck"}
-    assert set(found) == {"WP02", "WP03", "WP04"}
-    assert found["WP03"].text == "WP03 cannot start: it needs WP02"
-    assert {one.fix for one in found.values()} == {f"spec-kitty-orchestrator retry WP02 --mission {SLUG}"}
-    assert set(wrong(project)) == {"mission.stuck"}
-
-
-def test_of_several_dependencies_the_one_that_is_stuck_is_to_be_freed(project: Project) -> None:
-    lanes = {"WP01": "planned", "WP02": "blocked", "WP03": "planned"}
-    project.lanes(lanes, {"WP03": ["WP01", "WP02"]})
-    found = {one.about: one for one in examine(project) if one.id == "mission.stuck"}
-    assert set(found) == {"WP02", "WP03"}
-    assert found["WP03"].fix == f"spec-kitty-orchestrator retry WP02 --mission {SLUG}"
-
-
-def test_a_cycle_that_waits_for_a_stuck_one_too_is_told_of(project: Project) -> None:
-    lanes = {"WP01": "planned", "WP02": "planned", "WP03": "blocked"}
-    project.lanes(lanes, {"WP01": ["WP02", "WP03"], "WP02": ["WP01"]})
-    # In a program of its own: a loop without an end is not to end the tests.
-    done = project.run(
-        "doctor", "-m", SLUG, "--impl-agent", "scripted", "--review-agent", "scripted", "--json"
-    )
-    stuck = [one for one in json.loads(done.stdout)["findings"] if one["id"] == "mission.stuck"]
-    assert {one["fix"] for one in stuck} == {f"spec-kitty-orchestrator retry WP03 --mission {SLUG}"}
-    assert len(stuck) == 3
-
-
-def test_a_mission_in_which_nothing_can_be_scheduled_fails_a_run(project: Project) -> None:
-    project.lanes({"WP01": "canceled", "WP02": "planned"}, {"WP02": ["WP01"]})
-    found = wrong(project)
-    assert set(found) == {"mission.stuck", "mission.stalled"}
-    assert found["mission.stalled"].level == "error"
+    assert set(found) == set(stuck.split())
+    assert {one.fix for one in found.values()} == {f"{fix} {AT_MISSION}"}
+    for wp, one in found.items():
+        why = "cannot start: it needs " if by_id[wp] == "planned" else f"is {by_id[wp]}: left alone"
+        assert one.text.startswith(f"{wp} {why}")
+    failing = {one for one, told in wrong(project).items() if told.level == "error"}
+    assert failing == {f"mission.{one}" for one in errors.split()}
 
 
 def test_a_mission_with_nothing_left_to_do_is_in_order(project: Project) -> None:
@@ -441,28 +468,14 @@ def test_a_mission_with_nothing_left_to_do_is_in_order(project: Project) -> None
     assert wrong(project) == {}
 
 
-# Earlier runs
-
-
-def records(project: Project, *lines: Mapping[str, object]) -> Path:
-    folder: Path = project.root / ".kittify" / "orchestrator" / SLUG
-    folder.mkdir(parents=True)
-    text = "".join(json.dumps(one) + "\n" for one in lines)
-    (folder / "journal.jsonl").write_text(text)
-    return folder
-
-
-def test_a_run_that_is_active_fails_another(project: Project) -> None:
+def test_a_run_that_is_active_fails_another_and_what_is_uncommitted_meanwhile_is_its_own(
+    project: Project,
+) -> None:
+    written(TASK)(project)
     with MissionLock(records(project), SLUG):
         found = only(wrong(project), "lock", "error")
     assert f"process {os.getpid()} on " in found.text
     assert found.fix == f"spec-kitty-orchestrator abort --mission {SLUG}"
-
-
-def test_what_is_uncommitted_while_a_run_works_is_its_own(project: Project) -> None:
-    (project.root / "kitty-specs" / SLUG / "tasks" / "WP01-a.md").write_text("changed")
-    with MissionLock(records(project), SLUG):
-        assert set(wrong(project)) == {"lock"}
 
 
 def test_agents_of_an_earlier_run_that_are_still_at_work_are_warned_of(project: Project) -> None:
@@ -480,25 +493,7 @@ def test_agents_of_an_earlier_run_that_are_still_at_work_are_warned_of(project: 
     assert found.fix == f"spec-kitty-orchestrator abort --mission {SLUG}"
 
 
-def test_an_interrupted_run_is_told_of_with_the_command_that_goes_on(project: Project) -> None:
-    records(project, start_line())
-    found = only(wrong(project), "run.earlier", "warning")
-    assert "an earlier run was cut off" in found.text
-    assert found.fix == f"spec-kitty-orchestrator resume --mission {SLUG}"
-
-
-def test_a_damaged_journal_fails_a_run(project: Project) -> None:
-    records(project, {"type": "nonsense"}, {"type": "nonsense"})
-    found = only(wrong(project), "run.journal", "error")
-    assert found.fix == f"spec-kitty-orchestrator orchestrate --mission {SLUG} --fresh"
-
-
-def test_records_that_cannot_be_written_fail_a_run(project: Project) -> None:
-    (project.root / ".kittify" / "logs").write_text("a file")
-    assert only(wrong(project), "records.writable", "error").fix.startswith("mv -- ")
-
-
-# Git
+# Git and the machine
 
 
 def test_git_without_an_identity_fails_a_run(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -510,89 +505,41 @@ def test_git_without_an_identity_fails_a_run(project: Project, monkeypatch: pyte
     assert f"git -C {shlex.quote(str(project.root))} config user.name 'Your Name' && " in found.fix
 
 
-def test_commits_that_cannot_be_signed_where_nobody_is_asked_fail_a_run(project: Project) -> None:
-    project.git("config", "commit.gpgsign", "true")
-    project.git("config", "gpg.program", "false")
-    found = only(wrong(project), "git.signature", "error")
-    assert "failed to sign" in found.text
-    assert found.fix == f"git -C {shlex.quote(str(project.root))} config commit.gpgsign false"
-
-
-def test_a_merge_that_is_under_way_fails_a_run(project: Project) -> None:
-    head = project.git("rev-parse", "HEAD")
-    (project.root / ".git" / "MERGE_HEAD").write_text(head)
-    assert only(wrong(project), "git.operation", "error").fix.endswith("merge --continue")
-
-
-def test_a_locked_index_fails_a_run(project: Project) -> None:
-    lock = project.root / ".git" / "index.lock"
-    lock.touch()
-    assert only(wrong(project), "git.lock", "error").fix == f"rm -- {shlex.quote(str(lock))}"
-
-
-def test_a_worktree_whose_folder_is_gone_is_warned_of(project: Project, tmp_path: Path) -> None:
-    project.git("worktree", "add", "-q", "--detach", str(tmp_path / "gone"))
-    (tmp_path / "gone").rename(tmp_path / "elsewhere")
-    found = only(wrong(project), "git.worktrees", "warning")
-    assert str(tmp_path / "gone") in found.text
-    assert found.fix.endswith("worktree prune")
-
-
-def test_a_remote_whose_default_branch_is_unknown_is_warned_of(project: Project) -> None:
-    project.git("remote", "add", "origin", "https://example.test/x.git")
-    assert only(wrong(project), "git.remote_head", "warning").fix.endswith("remote set-head origin --auto")
-
-
-def test_a_git_that_is_too_old_fails_a_run(project: Project) -> None:
-    install(
-        project, "git", 'case "$*" in *--version) echo git version 2.30.9;; *) exec /usr/bin/git "$@";; esac'
-    )
-    assert "2.31 or newer" in only(wrong(project), "git.version", "error").text
+@pytest.fixture
+def worktree(project: Project) -> Path:
+    """The worktree of a work package that is in progress."""
+    project.lanes({"WP01": "in_progress"})
+    project.git("worktree", "add", "-q", "-b", "b-WP01", "w/WP01")
+    (project.root / ".git" / "info" / "exclude").write_text("/w/\n")
+    made: Path = project.root / "w" / "WP01"
+    return made
 
 
 @pytest.mark.parametrize("lane", ["planned", "in_progress"])
 def test_uncommitted_work_in_a_worktree_keeps_the_host_from_starting_there(
-    project: Project, lane: str
+    project: Project, worktree: Path, lane: str
 ) -> None:
     project.lanes({"WP01": lane})
-    project.git("worktree", "add", "-q", "-b", "b-WP01", "w/WP01")
-    (project.root / ".git" / "info" / "exclude").write_text("/w/\n")
     assert wrong(project) == {}
-    (project.root / "w" / "WP01" / "left.txt").touch()
+    (worktree / "left.txt").touch()
     found = only(wrong(project), "worktree.clean", "error")
     assert (found.about, "left.txt" in found.text) == ("WP01", True)
     subprocess.run(found.fix, shell=True, check=True, capture_output=True)
     assert wrong(project) == {}
 
 
-def test_uncommitted_work_of_an_interrupted_run_goes_on_and_is_only_warned_of(project: Project) -> None:
-    project.lanes({"WP01": "in_progress"})
-    project.git("worktree", "add", "-q", "-b", "b-WP01", "w/WP01")
-    (project.root / ".git" / "info" / "exclude").write_text("/w/\n")
-    (project.root / "w" / "WP01" / "half.txt").touch()
+def test_uncommitted_work_of_an_interrupted_run_goes_on_and_is_only_warned_of(
+    project: Project, worktree: Path
+) -> None:
+    (worktree / "half.txt").touch()
     place = {"path": "w", "prompt_path": "p", "lane_id": "a", "branch": "b-WP01", "base_ref": "c"}
     scheduled = {"kind": "scheduled", "lane": "planned", "workspace": place}
     claimed = {"kind": "claimed", "workspace": place, "head": "0" * 40}
     lines = [{"line": "event", "at": AT, "wp_id": "WP01", "event": one} for one in (scheduled, claimed)]
-    records(project, start_line(), *lines)
+    records(project, [start_line(), *lines])
     found = wrong(project)
     assert set(found) == {"run.earlier", "worktree.clean"}
     assert found["worktree.clean"].level == "warning"
-
-
-def test_a_folder_in_the_place_of_a_worktree_fails_a_run(project: Project) -> None:
-    (project.root / ".git" / "info" / "exclude").write_text("/w/\n")
-    (project.root / "w" / "WP01").mkdir(parents=True)
-    assert only(wrong(project), "worktree.works", "error").fix.startswith("mv -- ")
-
-
-# The machine
-
-
-@pytest.mark.parametrize("what", ["memory", "disk"])
-def test_a_machine_below_a_floor_fails_a_run(project: Project, what: str) -> None:
-    project.configure(f'{SPAWN}[run]\nmin_free_{what} = "4000TB"\n')
-    assert f"(min_free_{what})" in only(wrong(project), f"machine.{what}", "error").text
 
 
 def test_a_gate_whose_program_is_missing_fails_a_run_and_is_not_run(project: Project) -> None:
