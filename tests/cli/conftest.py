@@ -3,12 +3,12 @@
 import json
 import os
 import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests.cli.warm_command import WarmCommand
 
 SLUG = "demo-01ABC"
 
@@ -33,20 +33,13 @@ class Project:
 
     root: Path
     bin: Path
+    command: WarmCommand
     env: dict[str, str] = field(default_factory=dict)
 
     def run(self, *args: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
         """Run the command; it must never show a traceback."""
-        done = subprocess.run(
-            [sys.executable, "-m", "spec_kitty_orchestrator", *args],
-            cwd=cwd or self.root,
-            env={**self.env, "PATH": f"{self.bin}:/usr/bin:/bin", "COLUMNS": "200"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        env = {**self.env, "PATH": f"{self.bin}:/usr/bin:/bin", "COLUMNS": "200"}
+        done = self.command.run(args, cwd or self.root, env)
         assert "Traceback" not in done.stdout + done.stderr
         return done
 
@@ -95,8 +88,22 @@ def envelope(data: Mapping[str, object], code: str | None = None) -> str:
     return json.dumps({"success": code is None, "error_code": code, "data": data}) + "\n"
 
 
+def kept() -> dict[str, str]:
+    """Return what a user's environment has of ours."""
+    names = ("HOME", "LANG", "PATH", "PYTHONPATH", "TMPDIR")
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+@pytest.fixture(scope="session")
+def warm_command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmCommand]:
+    """The command, imported once for all tests."""
+    made = WarmCommand(tmp_path_factory.mktemp("command"), kept())
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def project(tmp_path: Path, warm_command: WarmCommand) -> Project:
     """A repository on feature/demo with a mission of a diamond of four, all planned."""
     root, programs = tmp_path / "project", tmp_path / "bin"
     mission = root / "kitty-specs" / SLUG
@@ -109,16 +116,13 @@ def project(tmp_path: Path) -> Project:
     (programs / "spec-kitty.d").mkdir(parents=True)
     (programs / "spec-kitty").write_text(_HOST)
     (programs / "spec-kitty").chmod(0o755)
-    names = ("HOME", "LANG", "TMPDIR", "PYTHONPATH")
-    kept = {name: os.environ[name] for name in names if name in os.environ}
     who = {
         f"GIT_{role}_{part}": "t@example.test"
         for role in ("AUTHOR", "COMMITTER")
         for part in ("NAME", "EMAIL")
     }
-    made = Project(
-        root, programs, {**kept, **who, "GIT_CONFIG_GLOBAL": "/dev/null", "PATH": os.environ["PATH"]}
-    )
+    env = {**kept(), **who, "GIT_CONFIG_GLOBAL": "/dev/null"}
+    made = Project(root, programs, warm_command, env)
     made.git("init", "-q", "-b", "feature/demo")
     made.git("add", "-A")
     made.git("commit", "-qm", "plan")

@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from tests.cli.conftest import kept
+from tests.cli.warm_command import WarmCommand
 
 from spec_kitty_orchestrator.cli import COMMANDS
 from spec_kitty_orchestrator.settings import RunSettings, flag_of, named_fields
@@ -31,11 +34,13 @@ def test_what_needs_no_command_loads_none(flag: str) -> None:
     assert {"anyio", "pydantic", "rich"}.isdisjoint(loaded)
 
 
-def test_every_command_is_listed_with_the_first_line_of_its_own_help() -> None:
+def test_every_command_is_listed_with_the_first_line_of_its_own_help(
+    warm_command: WarmCommand, tmp_path: Path
+) -> None:
     listed = shown("--help")
     for name, (_, line) in COMMANDS.items():
         assert f"  {name}  ".ljust(15) + line in listed
-        assert line in shown(name, "--help")
+        assert line in warm_command.run((name, "--help"), tmp_path, kept()).stdout
 
 
 @pytest.mark.parametrize("command", ["orchestrate", "resume"])
