@@ -39,12 +39,7 @@ async def locked_mission(
     """Read a mission, then hold its lock and yield its state, which no run has changed since it was read.
 
     The lock is taken this late so that a start that is refused leaves nothing behind. If a run was at work
-    meanwhile, the host is asked again.
-
-    Raises:
-        RunActive: another run holds the lock.
-        WorkspaceError: the lock cannot be taken.
-        OrchestratorError: what `read` raises, which is `read_mission` unless given.
+    meanwhile, the host is asked again. Raises `RunActive` if one is now, and what `read` raises.
     """
     before = None
     if MissionLock(project.directory(mission), mission).holder() is None:
@@ -135,10 +130,7 @@ async def _about_earlier_run(root: Path, mission: str, *, fresh: bool) -> str:
 async def read_mission(project: Project, host: Host, mission: str) -> MissionState:
     """Read the mission from the host, with titles and subtasks from its files: there is something to run.
 
-    Raises:
-        HostError: the host cannot be used.
-        UsageError: there is no such mission.
-        PreflightError: its tasks are not finalized, or no work package is visible.
+    Raises `HostError`, and what `find_mission` finds instead as an error.
     """
     found = await find_mission(project, host, mission)
     if isinstance(found, Finding):

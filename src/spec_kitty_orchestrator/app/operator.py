@@ -56,13 +56,11 @@ class _Operation:
 
 @asynccontextmanager
 async def _locked(project: Project, mission: str, wp_id: str) -> AsyncIterator[_Operation]:
-    """Hold the lock of the mission.
+    """Hold the lock of the mission, of which no run is active, and look at the work package.
 
     Raises:
         UsageError: there is no such work package, or nothing is left to do for it.
-        RunActive: a run of the mission is active, or an agent of the work package still works.
-        HostError: the host cannot be used.
-        JournalError: the journal cannot be read.
+        RunActive: an agent of it still works.
     """
     host = await connect(project)
     async with locked_mission(project, host, mission) as state:
@@ -105,10 +103,7 @@ async def _nothing(_wp_id: str, _event: Event) -> None:
 async def retry_work_package(project: Project, mission: str, wp_id: str, note: str) -> list[str]:
     """Put a parked or blocked work package back to work, with fresh bounds; the implementer gets the note.
 
-    Repeating it after an error is harmless. Returns lines for people; see `_locked` for what is refused.
-
-    Raises:
-        UsageError: it is not parked or blocked.
+    Repeating it after an error is harmless. Returns lines for people. Raises `UsageError` if it is neither.
     """
     async with _locked(project, mission, wp_id) as operation:
         wp, lane = operation.wp, operation.wp.lane
@@ -128,7 +123,7 @@ async def retry_work_package(project: Project, mission: str, wp_id: str, note: s
 async def skip_work_package(project: Project, mission: str, wp_id: str, note: str) -> list[str]:
     """Park a work package so that the rest can go on; later starts leave it alone until it is retried.
 
-    Returns lines for people; see `_locked` for what is refused.
+    Returns lines for people.
     """
     async with _locked(project, mission, wp_id) as operation:
         command = await operation.record(Skipped(operation.wp.lane, note))

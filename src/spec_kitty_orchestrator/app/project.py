@@ -170,13 +170,9 @@ def _packaged(role: str) -> str:
 
 
 def settings_around(start: Path, environ: Mapping[str, str], *, anywhere: bool) -> tuple[Path, Settings]:
-    """Return the root of the repository around `start` and its settings.
+    """Return the root of the repository around `start` and its settings. Raises `UsageError`, `ConfigError`.
 
     With `anywhere`, `start` may be outside of any repository; then it is the root, without settings.
-
-    Raises:
-        UsageError: `start` is in no repository, and must be.
-        ConfigError: a setting is wrong.
     """
     try:
         root = find_repo_root(start)

@@ -119,8 +119,7 @@ class MissionFiles:
     def unsaved(self) -> list[Path]:
         """Find uncommitted changes that the host's merge throws away when it resets the target's checkout.
 
-        Raises:
-            WorkspaceError: git cannot be run.
+        Raises `WorkspaceError` if git does not say.
         """
         status = [f"{MISSIONS}/{self.slug}/status.{suffix}" for suffix in ("events.jsonl", "json")]
         # If a coordination worktree keeps the status, the copy in the primary checkout does not count.

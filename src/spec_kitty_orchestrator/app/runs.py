@@ -187,8 +187,7 @@ def pids(found: Iterable[Orphan]) -> str:
 def archive_journal(root: Path, mission: str) -> Path | None:
     """Rename a mission's journal, if there is one, so that a run starts over; the caller holds the lock.
 
-    Raises:
-        RunActive: an agent of the old run still works.
+    Raises `RunActive` while an agent of the old run works.
     """
     if alive := orphans(root, mission):
         raise RunActive(

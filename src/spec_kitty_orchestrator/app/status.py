@@ -48,11 +48,7 @@ class MissionStatus:
 async def mission_status(project: Project, mission: str, *, ask_host: bool) -> MissionStatus:
     """Read the journal, and ask the host if wanted, or if no run of the mission is known; change nothing.
 
-    Raises:
-        HostError: the host cannot be used.
-        UsageError: there is no such mission.
-        PreflightError: the host sees no work packages.
-        JournalError: the journal is damaged.
+    Raises `JournalError`, and what `read_mission` raises.
     """
     slug = find_journal(project.root, mission)
     state = await _ask_host(project, mission) if ask_host or slug is None else None
