@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.cli.journals import AT, POLICY, SLUG, start_line, write_journal
+from tests.cli.journals import POLICY, SLUG, Line, event, start_line, write_journal
 
 from spec_kitty_orchestrator.machine.lock import MissionLock
 
@@ -109,21 +109,24 @@ def test_status_as_json_is_one_document_with_the_hosts_lanes(project: Project) -
     ]
 
 
-def begin(project: Project, *events: tuple[str, dict[str, object]], **policy: object) -> Path:
-    """Write the journal of a start with these events, "" for one of the run's, and return its folder."""
-    lines = [{"line": "event", "at": AT, "wp_id": wp, "event": event} for wp, event in events]
+def begin(project: Project, *lines: Line, **policy: object) -> Path:
+    """Write the journal of a start with these events, and return its folder."""
     return write_journal(project, start_line(policy={**POLICY, **policy}), *lines).parent
 
 
-def implementing(wp: str) -> list[tuple[str, dict[str, object]]]:
+def implementing(wp: str) -> list[Line]:
     """Return the events of a work package whose implementer is at work."""
     place = {"path": "w", "prompt_path": "p", "lane_id": "a", "branch": "b", "base_ref": "c"}
     attempt = {"id": f"id-{wp}", "number": 1, "role": "implement", "agent": "scripted", "directory": "d"}
     return [
-        (wp, {"kind": "scheduled", "lane": "planned", "workspace": place}),
-        (wp, {"kind": "claimed", "workspace": place, "head": "0" * 40}),
-        (wp, {"kind": "attempt_opened", "attempt": attempt}),
+        event(wp, "scheduled", lane="planned", workspace=place),
+        event(wp, "claimed", workspace=place, head="0" * 40),
+        event(wp, "attempt_opened", attempt=attempt),
     ]
+
+
+def seen(wp: str, lane: str = "planned") -> Line:
+    return event(wp, "lane_seen", lane=lane, dependencies=[])
 
 
 def notes(project: Project) -> dict[str, str]:
@@ -135,18 +138,15 @@ def notes(project: Project) -> dict[str, str]:
 def test_status_says_what_each_work_package_of_an_active_run_waits_for(project: Project) -> None:
     project.lanes({"WP01": "in_progress", "WP02": "planned", "WP03": "planned"}, {"WP03": ["WP01"]})
     reasons = {"WP02": "waits for scripted: at most 1 at once", "WP03": "waits for WP01"}
-    seen: dict[str, object] = {"kind": "lane_seen", "lane": "planned", "dependencies": []}
-    planned = [(wp, seen) for wp in reasons]
-    waiting: dict[str, object] = {"kind": "waiting", "reasons": reasons}
-    folder = begin(project, *implementing("WP01"), *planned, ("", waiting))
+    waiting = event("", "waiting", reasons=reasons)
+    folder = begin(project, *implementing("WP01"), *map(seen, reasons), waiting)
     with MissionLock(folder, SLUG):
         assert notes(project) == {"WP01": "", **reasons}
     assert set(notes(project).values()) == {""}, "no run is active that would hold anything back"
 
 
 def test_status_comes_from_the_journal_and_asks_the_host_only_if_told(project: Project) -> None:
-    seen: dict[str, object] = {"kind": "lane_seen", "lane": "for_review", "dependencies": []}
-    begin(project, ("WP01", seen))
+    begin(project, seen("WP01", "for_review"))
     project.lanes({"WP01": "done"})
     shown = project.run("status", "--mission", "01ABC").stdout
     assert "WP01  for_review" in shown
@@ -165,9 +165,8 @@ def test_status_of_a_mission_that_was_never_run_asks_the_host(project: Project) 
 
 def test_status_no_longer_names_a_wait_that_is_over(project: Project) -> None:
     project.lanes({"WP01": "in_progress"})
-    waiting: dict[str, object] = {"kind": "waiting", "reasons": {"WP01": "waits for a slot"}}
-    seen: dict[str, object] = {"kind": "lane_seen", "lane": "planned", "dependencies": []}
-    folder = begin(project, ("WP01", seen), ("", waiting), *implementing("WP01"))
+    waiting = event("", "waiting", reasons={"WP01": "waits for a slot"})
+    folder = begin(project, seen("WP01"), waiting, *implementing("WP01"))
     with MissionLock(folder, SLUG):
         assert notes(project) == {"WP01": ""}
 
@@ -254,11 +253,9 @@ def test_a_dry_run_shows_the_gates(project: Project) -> None:
 
 def test_the_status_names_the_log_of_a_gate_that_runs(project: Project) -> None:
     gate = {"name": "tests", "command": ["pytest"], "timeout_s": 60.0}
-    ok = {"outcome": "ok"}
-    ended: dict[str, object] = {"kind": "agent_exited", "attempt_id": "id-WP01", "report": ok}
-    found = {"base": "0" * 40, "head": "a" * 40}
-    committed: dict[str, object] = {"kind": "committed", "evidence": found}
-    begin(project, *implementing("WP01"), ("WP01", ended), ("WP01", committed), gates=[gate])
+    ended = event("WP01", "agent_exited", attempt_id="id-WP01", report={"outcome": "ok"})
+    committed = event("WP01", "committed", evidence={"base": "0" * 40, "head": "a" * 40})
+    begin(project, *implementing("WP01"), ended, committed, gates=[gate])
     logs = project.root / ".kittify" / "logs" / SLUG / "WP01" / "01-gate-tests"
     logs.mkdir(parents=True)
     (logs / "stdout.log").touch()

@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.cli.journals import POLICY, SLUG, last_start, start_line, write_journal
+from tests.cli.journals import POLICY, SLUG, event, last_start, start_line, write_journal
 
 Project = Any  # the class lives in conftest, which tests cannot import
 TEN_HOURS_S = 36_000.0
@@ -16,14 +16,13 @@ def limited(project: Project, **changes: object) -> datetime:
     place = {"path": "w", "prompt_path": "p", "lane_id": "a", "branch": "b", "base_ref": "c"}
     attempt = {"id": "id1", "number": 1, "role": "implement", "agent": "scripted", "directory": "d"}
     report = {"outcome": "rate_limited", "retry_after_s": TEN_HOURS_S}
-    events: list[dict[str, object]] = [
-        {"kind": "scheduled", "lane": "planned", "workspace": place},
-        {"kind": "claimed", "workspace": place, "head": "0" * 40},
-        {"kind": "attempt_opened", "attempt": attempt},
-        {"kind": "agent_exited", "attempt_id": "id1", "report": report},
+    lines = [
+        start_line(settings={**POLICY, **changes}),
+        event("WP09", "scheduled", lane="planned", workspace=place),
+        event("WP09", "claimed", workspace=place, head="0" * 40),
+        event("WP09", "attempt_opened", attempt=attempt),
+        event("WP09", "agent_exited", attempt_id="id1", report=report),
     ]
-    lines: list[dict[str, object]] = [start_line(settings={**POLICY, **changes})]
-    lines += [{"line": "event", "wp_id": "WP09", "event": one} for one in events]
     write_journal(project, *({**line, "at": now.isoformat()} for line in lines))
     return now + timedelta(seconds=TEN_HOURS_S)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.journals import AT, POLICY, SLUG, read_journal, start_line, write_journal
+from tests.cli.journals import POLICY, SLUG, Line, event, read_journal, start_line, write_journal
 
 from spec_kitty_orchestrator.machine.lock import MissionLock
 
@@ -14,20 +14,16 @@ SPACE = {"path": "/nowhere", "prompt_path": "p", "lane_id": "lane-a", "branch": 
 Project = Any  # the class lives in conftest, which tests cannot import
 
 
-def journal(project: Project, *events: dict[str, object]) -> Path:
-    lines = [{"line": "event", "at": AT, "wp_id": "WP02", "event": one} for one in events]
-    return write_journal(project, start_line(settings={**POLICY, "actor": "me"}), *lines)
+def journal(project: Project, *events: Line) -> Path:
+    return write_journal(project, start_line(settings={**POLICY, "actor": "me"}), *events)
 
 
-def parked(lane: str, *, begun: bool = True) -> list[dict[str, object]]:
-    claimed: list[dict[str, object]] = []
-    if begun:
-        claimed.append({"kind": "claimed", "workspace": SPACE, "head": "a" * 40})
+def parked(lane: str) -> list[Line]:
     return [
-        {"kind": "scheduled", "lane": "planned", "workspace": SPACE},
-        *claimed,
-        {"kind": "workspace_failed", "message": "broken"},
-        {"kind": "parked", "lane": lane},
+        event("WP02", "scheduled", lane="planned", workspace=SPACE),
+        event("WP02", "claimed", workspace=SPACE, head="a" * 40),
+        event("WP02", "workspace_failed", message="broken"),
+        event("WP02", "parked", lane=lane),
     ]
 
 
