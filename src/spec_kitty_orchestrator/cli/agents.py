@@ -1,7 +1,7 @@
 """`agents`: lists the available agents, and checks that one keeps the contract of agents."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Annotated
@@ -42,29 +42,32 @@ def overview(context: typer.Context, repo_root: RepoRoot = None, as_json: Json =
         print_json({"agents": [_document(one) for one in listed], **plugins}, redactor)
         return
     console = SteadyConsole(redactor=redactor)
-    for headings, rows in (_OVERVIEW, map(_overview, listed)), (_PERMISSIONS, _permissions(listed)):
-        table = Table(box=None, pad_edge=False)
-        for heading in headings:
-            table.add_column(heading, overflow="fold")
-        for name, *cells in rows:
-            styles = ("red" if cell == _ABSENT else "" for cell in cells)
-            texts = (Text(clean(cell, 300), style) for cell, style in zip(cells, styles, strict=True))
-            table.add_row(Text(name, style="bold"), *texts)
-        console.print(table)
-        console.print()
+    console.print(_table(_OVERVIEW, map(_overview, listed)))
+    console.print()
+    console.print(_table(_PERMISSIONS, _permissions(listed)))
     findings = [found for one in listed for found in one.findings]
-    absent = [found for found in findings if found.id == "agent.installed"]
-    if absent:
-        console.print("Not installed")
+    if absent := [found for found in findings if found.id == "agent.installed"]:
+        console.print("\nNot installed")
         for found in absent:
             console.tell(f"  {found.about}: {found.fix or found.text}")
+    if wrong := [*broken, *(one for one in findings if one.level is not Level.OK and one not in absent)]:
         console.print()
-    show([*broken, *(one for one in findings if one.level is not Level.OK and one not in absent)], console)
+        show(wrong, console)
 
 
 _ABSENT = "not installed"
 _OVERVIEW = ("agent", "version", "cost", "session", "logged in", "program")
 _PERMISSIONS = ("agent", "role", "sandbox", "network", "approval")
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for name, *cells in rows:
+        texts = (Text(clean(cell, 300), "red" if cell == _ABSENT else "") for cell in cells)
+        table.add_row(Text(name, style="bold"), *texts)
+    return table
 
 
 def _overview(one: ListedAgent) -> Sequence[str]:

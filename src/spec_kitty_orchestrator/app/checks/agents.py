@@ -35,6 +35,7 @@ ANSWER_LIMIT_S = 20.0
 _CANNOT_RUN = (126, 127)
 """The exit codes of a shell that cannot start a program; other failures may mean an unknown `--version`."""
 LoginState = Literal["yes", "no", "unknown"]
+_OF_NPM = re.compile(r"npm install -g @?[^ @]+")
 _WAY_TO_LOG_IN = re.compile(r"run `([^`]+)`(?! with)|set ([A-Z][A-Z0-9_]+)")
 
 
@@ -178,8 +179,8 @@ class Installed:
     @property
     def untried(self) -> list[str]:
         """Why its version is not known to work."""
-        told = self.findings if self.path else ()
-        return [one.text for one in told if one.id == "agent.version" and one.level is not Level.OK]
+        told = (one for one in self.findings if one.level is not Level.OK)
+        return [one.text for one in told if one.id == "agent.version"]
 
 
 async def find_installed(
@@ -232,13 +233,11 @@ async def _version(name: str, agent: Agent, path: str, env: Mapping[str, str]) -
         return version, make("agent.version", text, agent.install, name)
     if tried(version, agent.versions):
         return version, ok("agent.version", f"agent {name}: {version} at {path}", about=name)
-    package = agent.install.removeprefix("npm install -g ")
-    alone = package != agent.install and " " not in package and "@" not in package[1:]
     text = (
         f"agent {name}: version {version} is of another major than those that were tried "
         f"({', '.join(agent.versions)}): its arguments or its output may have changed"
     )
-    older = f"{agent.install}@{agent.versions[-1]}" if alone else ""
+    older = f"{agent.install}@{agent.versions[-1]}" if _OF_NPM.fullmatch(agent.install) else ""
     return version, warning("agent.version", text, older, name)
 
 
