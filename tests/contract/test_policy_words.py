@@ -5,16 +5,20 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+import anyio
 import pytest
 
 from spec_kitty_orchestrator.core.host_rules import BANNED_FLAGS, FORBIDDEN_WORDS, refusal
+from spec_kitty_orchestrator.host.warm import WarmTransport
 
 pytestmark = pytest.mark.real_host
 
 LIMIT_S = 120
 
 
-def answer(host: str, env: Mapping[str, str], root: Path, **policy: object) -> str:
+async def answer(
+    transport: WarmTransport, host: str, env: Mapping[str, str], root: Path, **policy: object
+) -> str:
     """Return the host's reason to refuse a policy."""
     plain = {
         "orchestrator_id": "us",
@@ -27,29 +31,27 @@ def answer(host: str, env: Mapping[str, str], root: Path, **policy: object) -> s
     }
     argv = [host, "orchestrator-api", "start-implementation", "--mission", "none", "--wp", "WP01"]
     argv += ["--actor", "us", "--policy", json.dumps(plain | policy)]
-    done = subprocess.run(
-        argv, cwd=root, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False
-    )
-    told = json.loads(done.stdout.splitlines()[-1])
+    reply = await transport.call(argv, cwd=root, env=env, limit_s=LIMIT_S)
+    told = json.loads(reply.stdout.splitlines()[-1])
     assert told["error_code"] == "POLICY_VALIDATION_FAILED", told
     return str(told["data"]["message"])
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
+def test_the_words_that_we_forbid_and_our_reasons_are_the_hosts_own(
+    real_host: str, host_env: dict[str, str], tmp_path: Path
+) -> None:
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-    return tmp_path
 
+    async def ask() -> None:
+        # One process answers all, as the host's own processes would (test_warm_host.py).
+        transport = WarmTransport(required=True)
+        try:
+            for flag in BANNED_FLAGS:
+                told = await answer(transport, real_host, host_env, tmp_path, dangerous_flags=[flag])
+                assert told == refusal(flag)
+            told = await answer(transport, real_host, host_env, tmp_path, agent_family="monkey")
+            assert f"(matched pattern: {'|'.join(FORBIDDEN_WORDS)})" in told
+        finally:
+            await transport.close()
 
-@pytest.mark.parametrize("flag", BANNED_FLAGS)
-def test_the_reason_against_full_permissions_is_the_hosts_own(
-    real_host: str, host_env: dict[str, str], root: Path, flag: str
-) -> None:
-    assert answer(real_host, host_env, root, dangerous_flags=[flag]) == refusal(flag)
-
-
-def test_the_words_that_we_forbid_are_those_that_the_host_names(
-    real_host: str, host_env: dict[str, str], root: Path
-) -> None:
-    told = answer(real_host, host_env, root, agent_family="monkey")
-    assert f"(matched pattern: {'|'.join(FORBIDDEN_WORDS)})" in told
+    anyio.run(ask)

@@ -320,7 +320,7 @@ async def test_a_mission_asked_warm_is_equal_to_one_asked_by_processes(
     assert_same(warm_whole, whole)
     if "coord" in topology:
         assert set(shim_log.statuses()) == {"0"}
-    if topology == "lanes_with_coord":
+    if topology == "coord":
         slow, slow_half, _ = await asked_warm(fast=False)
         assert slow.calls == by_processes.calls[:calls]
         assert_same(slow_half, half)

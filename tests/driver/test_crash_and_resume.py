@@ -81,7 +81,7 @@ async def test_a_run_that_is_cut_off_at_any_moment_changes_nothing_in_the_end(st
         result = await mission.run()
         assert (moment, result.exit_code, dict(result.reasons)) == (moment, 0, {})
         assert_same_end(mission, clean)
-        moment += 0.5
+        moment += 1.3
 
 
 async def test_a_run_that_is_cut_off_again_and_again_gets_there(stage: Make) -> None:

@@ -70,7 +70,7 @@ def test_unfinalized_tasks_are_named_and_a_planning_artifact_is_left_to_a_person
     done = mission.orchestrate()
     assert done.returncode == 1, done.stdout + done.stderr
     assert "a planning artifact" in done.stdout
-    assert "by hand in the primary checkout" in done.stdout
+    assert "do its work yourself in the primary checkout" in done.stdout
     assert mission.lanes() == {"WP01": "planned"}
     assert mission.attempts("WP01") == []
     assert mission.git("for-each-ref", "refs/heads") == branches

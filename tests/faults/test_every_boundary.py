@@ -95,6 +95,14 @@ def undisturbed() -> tuple[Ending, tuple[str, ...]]:
     return ending(mission, result), tuple(meter.crossed)
 
 
+READS = {
+    "host": ("mission_state", "resolve_workspace"),
+    "journal": ("read",),
+    "workspaces": ("diff", "fingerprint", "primary_branch", "state", "task", "uncommitted"),
+}
+"""They change nothing, so a failure beside one is that beside its neighbours."""
+
+
 def test_the_mission_crosses_every_kind_of_boundary() -> None:
     end, crossed = undisturbed()
     assert (end.code, set(end.lanes.values())) == (0, {Lane.DONE})
@@ -116,6 +124,9 @@ def test_the_mission_crosses_every_kind_of_boundary() -> None:
 def test_a_crash_at_any_boundary_changes_nothing_in_the_end(after: bool, calls_land: bool) -> None:
     clean, crossed = undisturbed()
     for k, name in enumerate(crossed, 1):
+        part, _, call = name.partition(".")
+        if call in READS.get(part, ()):
+            continue
         mission, _, result = on_virtual_time(a_mission, (Cut(k, after, calls_land),))
         assert_nothing_lost(mission)
         assert ending(mission, result) == clean, (k, name)
