@@ -70,30 +70,26 @@ def test_a_run_that_was_aborted_goes_on_with_other_agents(project: Project) -> N
 FILE = 'review_agents = ["one", "two"]\nreview_quorum = 2'
 
 
-def test_a_quorum_that_was_given_against_the_settings_is_that_of_the_resumed_run(project: Project) -> None:
-    with at_work(project, *ONE, "--review-quorum", "1", run=FILE) as working:
+def all_of(reviewers: str) -> tuple[str, ...]:
+    """Return options by which all of these reviewers must approve what `one` implements."""
+    return ("--impl-agent", "one", "--review-agent", reviewers, "--review-quorum", "all")
+
+
+@pytest.mark.parametrize(
+    ("begun", "settings", "resumed", "reviews"),
+    [
+        pytest.param((*ONE, "--review-quorum", "1"), FILE, (), ["one"], id="given against the settings"),
+        pytest.param(all_of("one,two"), "", ("--review-agent", "two"), ["two"], id="all of fewer"),
+        pytest.param(all_of("two"), "", ("--review-agent", "two,three"), ["two", "three"], id="all of more"),
+    ],
+)
+def test_a_quorum_is_kept_and_all_reviewers_are_those_that_the_resumed_run_has(
+    project: Project, begun: tuple[str, ...], settings: str, resumed: tuple[str, ...], reviews: list[str]
+) -> None:
+    with at_work(project, *begun, run=settings) as working:
         killed(working)
         working.let_the_agent_end()
-        done = project.run("resume")
+        done = project.run("resume", *resumed)
     assert (done.returncode, lane_of(project)) == (0, "done"), done.stdout + done.stderr
-    assert attempts(project) == ["01-implement-one", "02-review-one"]
-
-
-def test_all_reviewers_means_all_of_those_that_the_resumed_run_has(project: Project) -> None:
-    begun = ("--impl-agent", "one", "--review-agent", "one,two", "--review-quorum", "all")
-    with at_work(project, *begun) as working:
-        killed(working)
-        working.let_the_agent_end()
-        done = project.run("resume", "--review-agent", "two")
-    assert (done.returncode, lane_of(project)) == (0, "done"), done.stdout + done.stderr
-    assert attempts(project) == ["01-implement-one", "02-review-two"]
-
-
-def test_all_reviewers_are_all_of_them_again_on_resume(project: Project) -> None:
-    begun = ("--impl-agent", "one", "--review-agent", "two", "--review-quorum", "all")
-    with at_work(project, *begun) as working:
-        killed(working)
-        working.let_the_agent_end()
-        done = project.run("resume", "--review-agent", "two,three")
-    assert (done.returncode, lane_of(project)) == (0, "done"), done.stdout + done.stderr
-    assert attempts(project)[1:] == ["02-review-two", "03-review-three"]
+    expected = [f"{number:02d}-review-{name}" for number, name in enumerate(reviews, 2)]
+    assert attempts(project) == ["01-implement-one", *expected]

@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import subprocess
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from tests.driver.builders import POLICY, PROMPTS
 from spec_kitty_orchestrator.core.events import AgentExited, Event, Submitted
 from spec_kitty_orchestrator.core.model import Lane, PolicyMetadata, Role, Workspace
 from spec_kitty_orchestrator.core.run import RunState
-from spec_kitty_orchestrator.core.run_events import Entry, Line
+from spec_kitty_orchestrator.core.run_events import Entry
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import JournalError
@@ -130,7 +129,7 @@ class Scene:
         assert watcher.scope.cancelled_caught
 
     async def seen(self, kind: type[Event]) -> list[Any]:
-        lines: Sequence[Line] = await self.journal.read()
+        lines = await self.journal.read()
         return [one.event for one in lines if isinstance(one, Entry) and isinstance(one.event, kind)]
 
     def runs(self, role: Role) -> int:
@@ -310,53 +309,26 @@ def test_a_status_event_whose_commit_was_cut_off_is_told_with_what_to_do(project
     assert "commit" in done.stdout
 
 
-def no_kittify(project: Command) -> str:
-    (project.root / ".kittify").write_text("")
-    return ".kittify"
-
-
-def no_journals(project: Command) -> str:
-    (project.root / ".kittify").mkdir()
-    (project.root / ".kittify" / "orchestrator").write_text("")
-    return ".kittify/orchestrator"
-
-
-def no_lock(project: Command) -> str:
-    (project.root / ".kittify" / "orchestrator" / SLUG / "lock").mkdir(parents=True)
-    return f".kittify/orchestrator/{SLUG}/lock"
-
-
-def no_journal(project: Command) -> str:
-    (project.root / ".kittify" / "orchestrator" / SLUG / "journal.jsonl").mkdir(parents=True)
-    return f".kittify/orchestrator/{SLUG}/journal.jsonl"
-
-
-def no_logs(project: Command) -> str:
-    (project.root / ".kittify").mkdir()
-    (project.root / ".kittify" / "logs").write_text("")
-    return ".kittify/logs"
-
-
-def no_log(project: Command) -> str:
-    (project.root / ".kittify" / "logs" / SLUG / "orchestrator.log").mkdir(parents=True)
-    return f".kittify/logs/{SLUG}/orchestrator.log"
-
-
 @pytest.mark.parametrize(
-    ("spoil", "code"),
+    ("place", "is_file", "code"),
     [
-        (no_kittify, 2),
-        (no_journals, 2),
-        (no_lock, 3),
-        (no_journal, 3),
-        (no_logs, 3),
-        (no_log, 3),
+        (".kittify", True, 2),
+        (".kittify/orchestrator", True, 2),
+        (f".kittify/orchestrator/{SLUG}/lock", False, 3),
+        (f".kittify/orchestrator/{SLUG}/journal.jsonl", False, 3),
+        (".kittify/logs", True, 3),
+        (f".kittify/logs/{SLUG}/orchestrator.log", False, 3),
     ],
 )
 def test_a_place_that_cannot_be_written_is_named_before_anything_is_claimed(
-    project: Command, spoil: Callable[[Command], str], code: int
+    project: Command, place: str, is_file: bool, code: int
 ) -> None:
-    place = spoil(project)
+    taken = project.root / place
+    if is_file:
+        taken.parent.mkdir(exist_ok=True)
+        taken.write_text("")
+    else:
+        taken.mkdir(parents=True)
     done = project.orchestrate()
     assert done.stderr.startswith("error: ")
     assert place in done.stderr
