@@ -11,7 +11,16 @@ from spec_kitty_orchestrator.core.commands import (
     Park,
     Submit,
 )
-from spec_kitty_orchestrator.core.events import Claimed, Event, Parked, Recorded, Retried, Scheduled, Skipped
+from spec_kitty_orchestrator.core.events import (
+    NO_REPLY,
+    Claimed,
+    Event,
+    Parked,
+    Recorded,
+    Retried,
+    Scheduled,
+    Skipped,
+)
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import Lane, Phase, Result
 from spec_kitty_orchestrator.core.reviewing import cycles
@@ -111,6 +120,16 @@ def test_a_skipped_work_package_stays_out_of_later_runs_until_it_is_retried() ->
     skipped = (*IMPLEMENTING, Skipped(Lane.IN_REVIEW), Parked(Lane.IN_REVIEW))
     assert taken_up(Lane.IN_REVIEW, *skipped).result is Result.PARKED
     assert taken_up(Lane.IN_REVIEW, *skipped, Retried()).phase is Phase.WAITING
+
+
+def test_a_skip_that_the_host_may_not_have_heard_of_is_told_at_the_next_start() -> None:
+    lost = refused(Lane.IN_PROGRESS, NO_REPLY)
+    wp = taken_up(Lane.IN_PROGRESS, *IMPLEMENTING, Skipped(Lane.IN_PROGRESS, "not now"), *[lost] * 6)
+    assert wp.phase is Phase.PARKING
+    wp, command = drive((Scheduled(Lane.IN_PROGRESS, SPACE),), wp=wp)
+    assert command == Park("not now", block=True)
+    wp, _ = drive((Parked(Lane.BLOCKED),), wp=wp)
+    assert (wp.result, wp.skipped) == (Result.PARKED, True)
 
 
 def test_a_skipped_work_package_that_somebody_finished_is_done() -> None:

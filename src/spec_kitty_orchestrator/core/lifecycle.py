@@ -188,7 +188,7 @@ def seen(wp: WorkPackage, lane: Lane) -> WorkPackage:
 def agrees(wp: WorkPackage) -> bool:
     """Tell whether how a work package left the run is what its lane says."""
     if wp.result is Result.PARKED:
-        return wp.lane is Lane.BLOCKED or (wp.skipped and not wp.lane.complete)
+        return wp.lane is Lane.BLOCKED or (wp.skipped and not wp.untold and not wp.lane.complete)
     if wp.result in (Result.DONE, Result.APPROVED, Result.UNREVIEWED):
         return wp.lane.complete
     return wp.result is not None and wp.result.value == wp.lane.value

@@ -116,7 +116,7 @@ def reopen(wp: WorkPackage) -> WorkPackage:
     # A recorded verdict is used up: if a person undoes it, only another review can approve again.
     wp = wp if wp.result is Result.PARKED else unvoted(wp)
     bounds = Bounds(attempts_from=len(wp.attempts), rejected_from=len(wp.review.rejected))
-    wp = replace(wp, result=None, skipped=False, bounds=bounds)
+    wp = replace(wp, result=None, skipped=wp.skipped and wp.untold, bounds=bounds)
     if wp.untold:
         return replace(wp, phase=Phase.PARKING, untold=False, note=wp.note.partition(UNTOLD)[0])
     # Finished work goes on where it waits: nobody pays for it again.
