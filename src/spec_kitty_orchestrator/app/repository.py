@@ -14,7 +14,6 @@ from pathlib import Path
 from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.machine.child import Reply
 from spec_kitty_orchestrator.machine.git import Git, failure
-from spec_kitty_orchestrator.machine.logs import LOGS as LOGS
 
 GIT_LIMIT_S = 30.0
 MOST_NAMES = 5

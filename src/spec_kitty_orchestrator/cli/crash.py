@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from spec_kitty_orchestrator.app.build import VERSION
-from spec_kitty_orchestrator.app.repository import LOGS, find_repo_root
+from spec_kitty_orchestrator.app.repository import find_repo_root
 from spec_kitty_orchestrator.errors import InvalidTransition, OrchestratorError
 from spec_kitty_orchestrator.machine.files import make_private_folder, write_private
+from spec_kitty_orchestrator.machine.logs import LOGS
 from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
 
 
