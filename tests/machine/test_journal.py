@@ -97,7 +97,7 @@ def test_a_journal_that_does_not_exist_is_empty(tmp_path: Path) -> None:
     assert read(tmp_path / "none") == []
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(lines=st.lists(LINES, max_size=4))
 def test_every_line_reads_back_exactly(tmp_path_factory: pytest.TempPathFactory, lines: list[Line]) -> None:
     path = tmp_path_factory.mktemp("journal")

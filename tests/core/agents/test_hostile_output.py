@@ -133,7 +133,7 @@ def storable(found: AgentReport) -> None:
 
 
 @pytest.mark.parametrize("agent", BUILT_IN)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(stdout=lines, stderr=st.text(max_size=60), exit_code=exit_codes)
 def test_arbitrary_events_never_raise(
     agent: str, stdout: list[str], stderr: str, exit_code: int | None
