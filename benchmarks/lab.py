@@ -228,8 +228,10 @@ def prepare(lab: Lab, mission: Mission, command: str, max_concurrent: int) -> li
         log.write_text("", encoding="utf-8")
     counting = lab.bin / "spec-kitty"
     counting.unlink(missing_ok=True)
-    if REFERENCE in command:
+    if REFERENCE not in command:
         # Ours tells its calls itself, and meets the host as users have it.
+        counting.symlink_to(lab.host)
+    else:
         count = f"printf '%s %s\\n' \"$1\" \"$2\" >> '{lab.host_log}'"
         executable(counting, f"#!/bin/sh\n{count}\nexec '{lab.host}' \"$@\"\n")
     argv = [command, "orchestrate", "--mission", mission.slug, "--impl-agent", "claude-code"]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit, Patience, Policy
     from spec_kitty_orchestrator.core.prompts import Prompts
     from spec_kitty_orchestrator.core.run import RunState, begin, fold, happened
+    from spec_kitty_orchestrator.core.run_events import Entry, Line, RunAborted, RunEnded, RunStarted
     from spec_kitty_orchestrator.core.scheduler import Finished, Idle, Stalled, Start, plan
     from spec_kitty_orchestrator.core.verdict import Ruling, Verdict, read_verdict
     from spec_kitty_orchestrator.core.work_package import WorkPackage
@@ -55,6 +56,7 @@ __all__ = [
     "Attempt",
     "Budget",
     "ConfigError",
+    "Entry",
     "Finished",
     "HostError",
     "HostNoReply",
@@ -63,6 +65,7 @@ __all__ = [
     "InvalidTransition",
     "JournalError",
     "Lane",
+    "Line",
     "MissionState",
     "OnRateLimit",
     "Orchestrator",
@@ -77,8 +80,11 @@ __all__ = [
     "Result",
     "Role",
     "Ruling",
+    "RunAborted",
     "RunActive",
+    "RunEnded",
     "RunResult",
+    "RunStarted",
     "RunState",
     "Stalled",
     "Start",
@@ -111,6 +117,7 @@ _HOMES = {
     "core.policy": "Budget OnRateLimit Patience Policy",
     "core.prompts": "Prompts",
     "core.run": "RunState begin fold happened",
+    "core.run_events": "Entry Line RunAborted RunEnded RunStarted",
     "core.scheduler": "Finished Idle Stalled Start plan",
     "core.verdict": "Ruling Verdict read_verdict",
     "core.work_package": "WorkPackage",

@@ -61,6 +61,7 @@ from .builders import (
     HEAD,
     NOON,
     PASSED,
+    REVIEW_RUNNING,
     SPACE,
     attempt,
     drive,
@@ -265,3 +266,9 @@ def test_a_line_of_a_story_begins_with_the_phase_that_the_event_met() -> None:
 def test_a_story_keeps_its_last_lines() -> None:
     wp, _ = drive((*CLAIMING, *[Deferred("x")] * 200))
     assert told(wp) == ("claiming: gave its slot back: x",) * LONGEST_STORY
+
+
+def test_a_story_tells_a_commit_as_it_was_when_it_was_made() -> None:
+    wp, _ = drive(REVIEW_RUNNING)
+    assert any(line.startswith("committing: committed ") for line in told(wp))
+    assert not any("nothing changed" in line for line in told(wp))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import anyio
 import pytest
-from tests.driver.builders import Stage, longer, scripted
+from tests.driver.builders import Stage, closed, longer, scripted
 
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Role, Usage
 from spec_kitty_orchestrator.core.policy import Budget
@@ -173,3 +173,15 @@ async def test_the_budget_of_a_start_is_in_its_journal(stage: Make) -> None:
     mission = stage({"WP01": ()})
     await mission.run(budget=budget)
     assert [one.policy.budget for one in mission.journal.lines if isinstance(one, RunStarted)] == [budget]
+
+
+async def test_who_drains_is_warned_too(stage: Make) -> None:
+    dear = Usage(1, 1, 4.5)
+    mission = stage(
+        {"WP01": (), "WP02": ()},
+        scripted(WP01_implement=Play(seconds=10, usage=dear), WP02_implement=Play(seconds=100)),
+        policy=longer(budget=Budget(max_cost_usd=5)),
+    )
+    engine = mission.orchestrator()
+    await closed(engine, 5, engine.drain)
+    assert [one.event for one in mission.watcher.entries if isinstance(one.event, BudgetNearing)]

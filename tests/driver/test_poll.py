@@ -1,12 +1,17 @@
 """The mission is read again only while somebody else may free work that a free slot could take."""
 
 from collections.abc import Callable
+from itertools import pairwise
+from typing import NoReturn
 
 import anyio
 import pytest
 from tests.driver.builders import Stage, scripted
 
-from spec_kitty_orchestrator.core.model import Lane, Role
+from spec_kitty_orchestrator.core.model import Lane, MissionState, Role
+from spec_kitty_orchestrator.core.run_events import Line
+from spec_kitty_orchestrator.driver.engine import POLL_INTERVAL_S
+from spec_kitty_orchestrator.driver.mission import PATIENCE_S
 from spec_kitty_orchestrator.errors import HostCrash
 from spec_kitty_orchestrator.testing.scripted_agents import Play
 
@@ -108,3 +113,77 @@ async def test_who_was_claimed_ahead_is_not_taken_for_somebody_elses(stage: Make
     result = await mission.run(poll_interval_s=5.0)
     assert result.exit_code == 1
     assert mission.host.lanes["WP02"] is Lane.DONE
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_a_slow_host_is_asked_by_one_look_at_a_time(stage: Make, answers: bool) -> None:
+    mission = stage(BESIDE, lambda r: Play(seconds=100_000))
+    mission.host.lanes["WP01"] = Lane.CANCELED
+    engine, state, real = mission.orchestrator(), await mission.host.mission_state("demo"), []
+    asked, busy = mission.host.mission_state, 0
+
+    async def slow(slug: str) -> MissionState:
+        nonlocal busy
+        busy += 1
+        real.append(busy)
+        await anyio.sleep(40)
+        busy -= 1
+        if not answers:
+            raise HostCrash("mission-state", "Traceback")
+        return await asked(slug)
+
+    mission.host.mission_state = slow  # type: ignore[method-assign, assignment]
+    with anyio.move_on_after(7200):
+        await engine.run(state)
+    assert set(real) == {1}
+    assert 20 <= len(real) <= 1 + 7200 / (40 + POLL_INTERVAL_S if answers else 40)
+
+
+async def test_a_host_that_is_away_holds_up_the_end_of_a_run_no_longer_than_its_patience(stage: Make) -> None:
+    mission = stage(BESIDE, lambda r: Play(seconds=3600))
+    mission.host.lanes["WP01"] = Lane.CANCELED
+    engine, state = mission.orchestrator(), await mission.host.mission_state("demo")
+
+    async def down(*_: object, **__: object) -> NoReturn:
+        await anyio.sleep(1)
+        raise HostCrash("spec-kitty", "Traceback")
+
+    began = anyio.current_time()
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(cut_off, mission, down)
+        with pytest.raises(HostCrash):
+            await engine.run(state)
+    assert anyio.current_time() - began < 3600 + 4 * (sum(PATIENCE_S) + 5)
+
+
+async def cut_off(mission: Stage, down: Callable[..., object]) -> None:
+    await anyio.sleep(60)
+    for call in ("mission_state", "transition", "start_review"):
+        setattr(mission.host, call, down)
+
+
+async def test_a_busy_run_puts_no_look_off(stage: Make) -> None:
+    chains = {f"WP{n:02}": (f"WP{n - 4:02}",) if n > 6 else () for n in range(3, 60)}
+    mission = stage(
+        {"WP01": (), "WP02": ("WP01",), **chains},
+        lambda r: Play(seconds=3 + len(r.wp_id + r.id) % 5 + r.number),
+        max_concurrent=6,
+        latency_s=0.3,
+    )
+    mission.host.lanes["WP01"] = Lane.BLOCKED
+    engine, appended, looks = mission.orchestrator(), mission.journal.append, [anyio.current_time()]
+    look = engine._look
+
+    async def append(line: Line) -> None:
+        await anyio.sleep(0.02)
+        await appended(line)
+
+    async def seen() -> None:
+        looks.append(anyio.current_time())
+        await look()
+
+    mission.journal.append = append  # type: ignore[method-assign]
+    engine._look = seen  # type: ignore[method-assign]
+    await engine.run()
+    assert len(looks) > 3
+    assert max(later - one for one, later in pairwise(looks)) < POLL_INTERVAL_S + 5

@@ -3,14 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import pytest
 from tests.driver.builders import Stage, closed, longer, scripted
 from tests.driver.troubles import attempts
 
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Role
-from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.policy import Gate, Policy
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.scripted_agents import Play, verdict
+from spec_kitty_orchestrator.testing.scripted_gates import Check
 
 pytestmark = pytest.mark.anyio
 
@@ -162,3 +164,19 @@ async def test_the_replay_of_an_earlier_start_is_by_its_own_settings(stage: Make
     mission.agents.script = by()
     assert (await mission.run()).exit_code == 0
     assert set(mission.host.lanes.values()) == {Lane.DONE}
+
+
+@pytest.mark.parametrize("outcome", [one for one in Outcome if one is not Outcome.OK])
+async def test_gates_that_were_added_come_before_an_approval_that_has_become_enough(
+    stage: Make, outcome: Outcome
+) -> None:
+    mission = stage({"WP01": ()}, by(ben=Play(seconds=1000, outcome=outcome)), policy=two("bob", "ben"))
+    with anyio.move_on_after(200):
+        await mission.orchestrator().run()
+    mission.policy = longer(
+        review_agents=("bob", "ben"), gates=(Gate("tests", ("make", "test")),), max_attempts=1
+    )
+    mission.gates.gates = mission.policy.gates
+    mission.gates.script = lambda *_: Check("failed")
+    assert (await mission.run()).exit_code == 1
+    assert mission.host.lanes["WP01"] is not Lane.DONE

@@ -177,3 +177,21 @@ async def test_nothing_is_left_in_the_folder_for_temporary_files(
         assert await pulse.read() == b"x"
         group.cancel_scope.cancel()
     assert os.listdir(temporary) == []  # noqa: PTH208 - a name is enough
+
+
+@pytest.mark.parametrize(
+    ("first", "plain"),
+    [
+        (f"#!{sys.executable}", True),
+        (f"#!{sys.executable} -I", True),
+        (f"#!{sys.executable} -I -s", False),
+        (f"#!/bin/sh\n''':'\necho notice\nexec {sys.executable} \"$0\" \"$@\"\n'''", False),
+    ],
+    ids=["an interpreter", "an option", "two options, which the system hands over as one", "a shell first"],
+)
+async def test_only_a_script_that_the_system_itself_gives_to_python_is_plain(
+    first: str, plain: bool, tmp_path: Path
+) -> None:
+    found = await find(program(tmp_path / "spec-kitty", first))
+    assert found is not None
+    assert found.plain is plain

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from spec_kitty_orchestrator.core import commands, events, gating, implementing, reviewing, transitions
-from spec_kitty_orchestrator.core.describe import describe
+from spec_kitty_orchestrator.core.describe import describe, last_line
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Lane, Outcome, Phase, Result, Role, Usage
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.refusals import answer
@@ -42,7 +42,7 @@ def step(wp: WorkPackage, event: events.Event, policy: Policy) -> tuple[WorkPack
     Raises:
         InvalidTransition: the event fits no edge of the present phase.
     """
-    wp = replace(wp, story=(*wp.story, (wp.phase, _bare(event)))[-LONGEST_STORY:])
+    wp = replace(wp, story=(*wp.story, (wp.phase, len(wp.attempts), _bare(event)))[-LONGEST_STORY:])
     attempt = wp.open_attempt
     if isinstance(event, events.AgentExited) and (attempt is None or attempt.id != event.attempt_id):
         return wp, resume(wp, policy)
@@ -58,13 +58,18 @@ def step(wp: WorkPackage, event: events.Event, policy: Policy) -> tuple[WorkPack
 
 def told(wp: WorkPackage) -> tuple[str, ...]:
     """Return the story of a work package as short lines, oldest first, each with the phase it was in."""
-    return tuple(f"{phase}: {describe(event, wp)}" for phase, event in wp.story)
+    return tuple(
+        f"{phase}: {describe(event, replace(wp, attempts=wp.attempts[:made]))}"
+        for phase, made, event in wp.story
+    )
 
 
 def _bare(event: events.Event) -> events.Event:
-    """Return an event without an agent's whole text, which no story needs."""
+    """Return an event without the long texts that no story needs."""
     if isinstance(event, events.AgentExited) and event.report.text:
         return replace(event, report=replace(event.report, text=""))
+    if isinstance(event, events.GateFailed):
+        return replace(event, tail=last_line(event.tail))
     return event
 
 
@@ -305,7 +310,7 @@ def _unchanged(wp: WorkPackage, _event: events.Event, _policy: Policy) -> Next:
     return wp
 
 
-def _review_ended(wp: WorkPackage, event: events.Event, policy: Policy) -> Next:
+def _judged(wp: WorkPackage, event: events.Event, policy: Policy) -> Next:
     """Take the verdict of a finished review; it waits where the host refused to be told of the review."""
     assert isinstance(event, events.AgentExited)
     refused = event.refused
@@ -350,7 +355,7 @@ EDGES: dict[tuple[Phase, type[events.Event]], Edge] = {
     (Phase.REVIEWING, events.Assigned): transitions.assigned,
     (Phase.REVIEWING, events.BudgetSpent): transitions.spent,
     (Phase.REVIEWING, events.AttemptOpened): transitions.opened,
-    (Phase.REVIEWING, events.AgentExited): _review_ended,
+    (Phase.REVIEWING, events.AgentExited): _judged,
     (Phase.RECORDING, events.Recorded): reviewing.recorded,
     (Phase.PARKING, events.Parked): _parked,
 }

@@ -230,5 +230,5 @@ def over(budget: Budget, wp: WorkPackage) -> str:
 def left(budget: Budget, spent: Usage, wp: WorkPackage) -> float | None:
     """Return what the next attempt of a work package may cost, in US dollars; None for any sum."""
     of_wp = (wp.usage.cost_usd or 0.0) + wp.capped_usd
-    limits = ((budget.max_cost_usd, spent.cost_usd or 0.0), (budget.max_cost_per_wp_usd, of_wp))
-    return min((max(0.0, limit - used) for limit, used in limits if limit is not None), default=None)
+    of_each = ((budget.max_cost_usd, spent.cost_usd or 0.0), (budget.max_cost_per_wp_usd, of_wp))
+    return min((max(0.0, limit - used) for limit, used in of_each if limit is not None), default=None)

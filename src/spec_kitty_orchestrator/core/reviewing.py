@@ -78,7 +78,7 @@ def review_ended(wp: WorkPackage, event: Event, policy: Policy) -> Next:
         return _useless(wp, attempt, "the review is void: " + ", ".join(event.tampered[:5]), policy)
     if outcome is not Outcome.OK:
         following = after_failure(wp, event, policy)
-        if isinstance(following, tuple) or following.phase is Phase.PARKING:
+        if isinstance(following, tuple) or following.bounds.passed_over == wp.bounds.passed_over:
             return following
         return enough_reviewers(following, policy)
     if verdict is None or (verdict.attempt_id, verdict.head) != (attempt.id, attempt.head):
@@ -175,8 +175,10 @@ def enough_reviewers(wp: WorkPackage, policy: Policy) -> WorkPackage:
     votes, left = approvals(wp, policy), len(order(wp, Role.REVIEW, policy))
     have, quorum = len(votes), policy.review_quorum
     if have >= quorum:
-        phase = Phase.RECORDING if wp.lane is Lane.IN_REVIEW else Phase.CLAIMING_REVIEW
-        return replace(reviewed(wp, verdict=joined(votes)), phase=phase)
+        wp = reviewed(wp, verdict=joined(votes))
+        if wp.lane is not Lane.IN_REVIEW:
+            return replace(wp, phase=Phase.CLAIMING_REVIEW)
+        return gated(wp, Phase.RECORDING, policy)
     if left > 0 and have + left >= quorum:
         return wp
     if not reviewers(wp, policy):

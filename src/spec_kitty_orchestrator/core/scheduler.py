@@ -191,7 +191,7 @@ def _close(state: RunState, seen: _Overview, reasons: Mapping[str, str]) -> Deci
         if wp.open_attempt is not None and not wp.turn.unspawned and _holder(seen, wp) == wp.id:
             return Start(wp.id, Grant.SLOT, reasons)
     if state.at_work:
-        return Idle(None, reasons)
+        return Idle(None, reasons, warnings=seen.limits.warnings)
     why = closing_reason(state)
     return Finished({one: why if text == "waits for a slot" else text for one, text in reasons.items()})
 

@@ -184,7 +184,7 @@ class WorkPackage:
         skipped: whether a person took it out of the run, so that a new start does not take it up.
         result: set with the phase `finished`.
         rescued: refs under which uncommitted work was saved.
-        story: the last events, oldest first, each with the phase that it met.
+        story: the last events, oldest first, each with the phase and the number of attempts that it met.
     """
 
     id: str
@@ -207,7 +207,7 @@ class WorkPackage:
     skipped: bool = False
     result: Result | None = None
     rescued: tuple[str, ...] = ()
-    story: tuple[tuple[Phase, Event], ...] = ()
+    story: tuple[tuple[Phase, int, Event], ...] = ()
 
     @cached_property
     def open_attempt(self) -> Attempt | None:

@@ -116,7 +116,7 @@ class Orchestrator:
         self._changed = anyio.Event()
         self._signals: list[run_events.Signaled] = []
         self._failures: list[Exception] = []
-        self._poll_due_s = math.inf
+        self._poll_due_s, self._polling = math.inf, False
 
     def drain(self, signum: int) -> None:
         """Start nothing more, let running attempts end, save their work and return from `run`."""
@@ -200,16 +200,15 @@ class Orchestrator:
         while self._signals:
             await self._guarded("", self._happened, "", self._signals.pop(0))
 
-    async def _decide(self) -> scheduler.Decision:
-        """Make a plan and begin to carry it out."""
+    async def _decide(self) -> scheduler.Decision | None:
+        """Make a plan and begin to carry it out; None if something happened meanwhile, which counts."""
         before = self._state
         decision = scheduler.plan(before, self._clock.now())
         if isinstance(decision, scheduler.Start) and self._is_new(decision) and await self._is_short():
             return decision
         async with self._one_event:
             if self._state is not before:
-                # Something happened meanwhile, and counts.
-                return scheduler.Idle(self._clock.now())
+                return None
             match decision:
                 case scheduler.Start(wp_id=wp_id, grant=grant):
                     await self._apply(wp_id, self._granted(self._state.wps[wp_id], grant))
@@ -269,7 +268,8 @@ class Orchestrator:
     async def _wait(self, changed: anyio.Event, idle: scheduler.Idle) -> None:
         """Wait for a change, or for what is due: to go on, to look at the machine, or at the mission."""
         until, now_s = idle.until, anyio.current_time()
-        self._poll_due_s = min(self._poll_due_s, now_s + self._poll_interval_s) if idle.others else math.inf
+        polls = idle.others and not self._polling
+        self._poll_due_s = min(self._poll_due_s, now_s + self._poll_interval_s) if polls else math.inf
         waits_s = [self._poll_due_s - now_s]
         if until is not None:
             waits_s.append(min(self._clock.seconds_until(until), LONGEST_WAIT_S))
@@ -283,8 +283,8 @@ class Orchestrator:
         if not waited.cancelled_caught:
             return
         if self._poll_due_s <= anyio.current_time():
-            self._poll_due_s = math.inf
-            self._tasks.start_soon(self._guarded, "", self._look)
+            self._polling = True
+            self._tasks.start_soon(self._guarded, "", self._poll)
         if self._state.short_of:
             await self._is_short()
         idle_since, now = self._state.idle_since, self._clock.now()
@@ -299,6 +299,14 @@ class Orchestrator:
         if bool(shortage) != bool(self._state.short_of):
             await self._happened("", run_events.ResourcesShort(shortage))
         return bool(shortage)
+
+    async def _poll(self) -> None:
+        """Look once, beside whatever is at work; the next look is counted from the end of this one."""
+        try:
+            await self._look()
+        finally:
+            self._polling = False
+            self._wake()
 
     async def _look(self) -> None:
         """Read the mission again and take over what others did; a host that cannot answer is only told."""

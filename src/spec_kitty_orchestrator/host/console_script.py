@@ -47,7 +47,8 @@ class ConsoleScript:
         script: path of the script, "" for a module.
         module: what stands after `-m`, "" for a script.
         env: the whole environment that the program gets.
-        plain: whether the executable is the script itself, so that nothing else happens when it is run.
+        plain: whether the executable is the script itself, run by the interpreter that its first line names,
+            so that nothing else happens when it is run.
     """
 
     python: tuple[str, ...]
@@ -69,19 +70,27 @@ async def resolve(executable: str, cwd: Path, env: Mapping[str, str], limit_s: f
 
 def _from_shebang(executable: str, env: Mapping[str, str]) -> ConsoleScript | None:
     """Read the first line where it names an interpreter that the probe would not reach."""
+    words = _interpreter(executable)
+    flags = "".join(word[1:] for word in words[1:] if word[:1] == "-" and word[1:].isalpha())
+    if not _NO_SITE_PATH & set(flags):
+        return None
+    return ConsoleScript(tuple(words), executable, "", dict(env), _is_plain(words))
+
+
+def _interpreter(executable: str) -> list[str]:
+    """Return the words of a first line that names a Python by its path, [] if it does not."""
     with Path(executable).open("rb") as file:
         first = file.readline(4096)
-    if not first.startswith(b"#!"):
-        return None
-    try:
-        words = shlex.split(first[2:].decode())
-    except (UnicodeDecodeError, ValueError):
-        return None
-    python = words[:1] and Path(words[0]).is_absolute() and Path(words[0]).name.startswith("python")
-    flags = "".join(word[1:] for word in words[1:] if word[:1] == "-" and word[1:].isalpha())
-    if not python or not _NO_SITE_PATH & set(flags):
-        return None
-    return ConsoleScript(tuple(words), executable, "", dict(env), plain=True)
+    with suppress(UnicodeDecodeError, ValueError):
+        words = shlex.split(first[2:].decode()) if first.startswith(b"#!") else []
+        if words and Path(words[0]).is_absolute() and Path(words[0]).name.startswith("python"):
+            return words
+    return []
+
+
+def _is_plain(words: list[str]) -> bool:
+    # The system hands everything behind the interpreter over as one word.
+    return 1 <= len(words) <= 2
 
 
 async def _ask(executable: str, cwd: Path, env: Mapping[str, str], limit_s: float) -> ConsoleScript | None:
@@ -99,9 +108,10 @@ async def _ask(executable: str, cwd: Path, env: Mapping[str, str], limit_s: floa
             return None
         started_with = _without_probe(told["env"], path, env)
         script = await anyio.to_thread.run_sync(_read, told, cwd, started_with)
-        if script is None:
-            return None
-        return replace(script, plain=script.script == executable and started_with == env)
+        if script is None or script.script != executable or started_with != env:
+            return script
+        words = await anyio.to_thread.run_sync(_interpreter, executable)
+        return replace(script, plain=_is_plain(words))
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
