@@ -13,60 +13,13 @@ from spec_kitty_orchestrator.core.verdict import Verdict, feedback_text
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import ConfigError
 
+_ALWAYS = frozenset({"mission", "wp", "attempt", "round", "workspace", "branch", "base"})
+
 PLACEHOLDERS = {
-    "implement": frozenset(
-        {"mission", "wp", "attempt", "round", "workspace", "branch", "base", "task", "tick", "report"}
-    ),
-    "rework": frozenset(
-        {
-            "mission",
-            "wp",
-            "attempt",
-            "round",
-            "workspace",
-            "branch",
-            "base",
-            "task",
-            "tick",
-            "report",
-            "feedback",
-        }
-    ),
-    "resumed": frozenset(
-        {
-            "mission",
-            "wp",
-            "attempt",
-            "round",
-            "workspace",
-            "branch",
-            "base",
-            "task_file",
-            "report",
-            "feedback",
-            "stat",
-        }
-    ),
-    "review": frozenset(
-        {
-            "mission",
-            "wp",
-            "attempt",
-            "round",
-            "workspace",
-            "branch",
-            "base",
-            "head",
-            "task",
-            "stat",
-            "diff",
-            "earlier",
-            "delta",
-            "look",
-            "gates",
-            "verdict",
-        }
-    ),
+    "implement": _ALWAYS | {"task", "tick", "report"},
+    "rework": _ALWAYS | {"task", "tick", "report", "feedback"},
+    "resumed": _ALWAYS | {"task_file", "report", "feedback", "stat"},
+    "review": _ALWAYS | {"head", "task", "stat", "diff", "earlier", "delta", "look", "gates", "verdict"},
 }
 """The parts that each template may name."""
 
