@@ -324,3 +324,20 @@ def test_a_dry_run_gives_the_code_that_the_run_would_give(
 ) -> None:
     spoil(project)
     assert project.orchestrate("--dry-run").returncode == code
+
+
+@pytest.mark.parametrize(
+    ("words", "closed", "code"),
+    [
+        ("abort", ">&-", 0),
+        ("agents", ">&-", 0),
+        ("status", "2>&-", 2),
+        ("orchestrate --mission demo-01ABC --impl-agent nobody", "2>&-", 2),
+    ],
+)
+def test_an_output_that_was_closed_before_the_start_changes_no_exit_code(
+    words: str, closed: str, code: int, project: Project
+) -> None:
+    command = ["bash", "-c", f'exec "$0" -m spec_kitty_orchestrator {words} {closed}', sys.executable]
+    env = {**project.env, "PATH": f"{project.bin}:/usr/bin:/bin"}
+    assert subprocess.run(command, cwd=project.root, env=env, capture_output=True).returncode == code

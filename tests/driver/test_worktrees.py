@@ -94,8 +94,9 @@ async def test_no_more_agents_run_than_are_allowed(
     )
     began = anyio.current_time()
     assert (await mission.run()).exit_code == 0
-    assert mission.agents.most_at_once == limit
+    assert mission.agents.most_at_once <= limit
     if tempo == 1.0:
+        assert mission.agents.most_at_once == limit
         assert anyio.current_time() - began == pytest.approx(6 / limit * 2)
 
 

@@ -13,7 +13,7 @@ from spec_kitty_orchestrator.app.build import VERSION, build_agents, build_host
 from spec_kitty_orchestrator.app.checks import Finding, Level, edit, error, line, noted, ok, warning
 from spec_kitty_orchestrator.app.checks.agents import check_agents, find_installed
 from spec_kitty_orchestrator.app.checks.git import check_repository
-from spec_kitty_orchestrator.app.checks.host import check_policies, way_on
+from spec_kitty_orchestrator.app.checks.host import check_policies, fix_of_host
 from spec_kitty_orchestrator.app.checks.machine import check_machine
 from spec_kitty_orchestrator.app.checks.mission import check_mission
 from spec_kitty_orchestrator.app.mission import find_mission
@@ -113,7 +113,7 @@ async def _agents(project: Project) -> list[Finding]:
 async def _host(found: Diagnosis, project: Project) -> list[Finding]:
     told: list[Finding] = []
     limit_s = project.settings.host.call_timeout
-    with noted(told, "host", fix=partial(way_on, project)):
+    with noted(told, "host", fix=partial(fix_of_host, project)):
         async with build_host(project, lambda said: told.append(warning("host.warm", said))) as host:
             with anyio.fail_after(limit_s):
                 spoken = await host.check_contract()

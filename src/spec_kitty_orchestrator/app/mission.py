@@ -85,13 +85,13 @@ async def open_mission(
         raise
     async with host:
         say(f"asking spec-kitty for the mission {mission}")
+        for one in found:
+            if one.level is Level.WARNING:
+                say(f"warning: {one.text}")
         read = partial(_read_and_check, project, host, mission, problems)
         async with locked_mission(project, host, mission, read) as state:
             if told := await _about_earlier_run(project.root, state.slug, fresh=fresh):
                 say(f"{state.slug}: {told}")
-            for one in found:
-                if one.level is Level.WARNING:
-                    say(f"warning: {one.text}")
             yield host, state
 
 

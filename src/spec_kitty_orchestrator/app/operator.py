@@ -47,8 +47,8 @@ class _Operation:
         policy = world.agents.policy(world.policy.impl_agents[0], Role.IMPLEMENT)
         await world.host.transition(world.slug, wp.id, to, world.actor, policy=policy, note=note)
 
-    async def way_on(self) -> str:
-        """Say how the mission is taken up again."""
+    async def next_command(self) -> str:
+        """Say which command continues the mission."""
         started, _ = last_start(await self.journal.read())
         command = "resume" if started else "orchestrate"
         return f"To go on: spec-kitty-orchestrator {command} --mission {self.world.slug}"
@@ -117,7 +117,7 @@ async def retry_work_package(project: Project, mission: str, wp_id: str, note: s
             for lane in (Lane.IN_PROGRESS,) if wp.work.base else (Lane.IN_PROGRESS, Lane.PLANNED):
                 await operation.move(lane, note or "put back to work by a person")
         told = f"{wp_id} is back to work: {lane} on the host, with fresh limits of attempts and rejections"
-        return [told, await operation.way_on()]
+        return [told, await operation.next_command()]
 
 
 async def skip_work_package(project: Project, mission: str, wp_id: str, note: str) -> list[str]:
@@ -132,4 +132,4 @@ async def skip_work_package(project: Project, mission: str, wp_id: str, note: st
         wp = operation.wp
         told = [f"{wp_id} is left out: {wp.lane} on the host; {wp.note}"]
         told += [f"saved work: {ref}" for ref in wp.rescued[-1:]]
-        return [*told, await operation.way_on()]
+        return [*told, await operation.next_command()]

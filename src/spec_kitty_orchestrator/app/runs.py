@@ -38,7 +38,7 @@ class KnownRun:
 
     @classmethod
     def told_by(cls, directory: Path, lines: Sequence[Line], damage: JournalError | None = None) -> Self:
-        """Make it of the lines of a journal in its directory."""
+        """Build it from the lines of a journal in its directory."""
         owner = MissionLock(directory, directory.name).holder()
         return cls(directory, *last_start(lines), owner, damage)
 

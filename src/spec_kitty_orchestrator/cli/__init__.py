@@ -3,9 +3,11 @@
 Whatever goes wrong becomes one message on stderr and the exit code of its class; never a traceback.
 """
 
+import os
 import signal
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -100,6 +102,10 @@ def main() -> None:
     # and agents would inherit the signals that are blocked.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # Whoever started us closed it and wants to hear nothing.
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for good
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character must not end a run.
         if hasattr(stream, "reconfigure"):

@@ -49,7 +49,7 @@ def overview(context: typer.Context, repo_root: RepoRoot = None, as_json: Json =
     if absent := [found for found in findings if found.id == "agent.installed"]:
         console.print("\nNot installed")
         for found in absent:
-            console.tell(f"  {found.about}: {found.fix or found.text}")
+            console.tell(f"  {found.about}: {found.fix}" if found.fix else f"  {found.text}")
     if wrong := [*broken, *(one for one in findings if one.level is not Level.OK and one not in absent)]:
         console.print()
         show(wrong, console)

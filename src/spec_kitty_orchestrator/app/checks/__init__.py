@@ -61,7 +61,7 @@ def noted(
     who: str = "the host",
     fix: Callable[[Exception], str] = lambda _: "",
 ) -> Iterator[None]:
-    """Turn what ends the checks in this context, or that `who` takes too long, into one more finding."""
+    """Record a failure in this block, or that `who` takes too long, as a finding."""
     try:
         yield
     except (OrchestratorError, TimeoutError) as failure:

@@ -17,7 +17,7 @@ NO_MISSION = "no-such-mission-policy-check"
 """The name of no mission; the host gives none without an id at its end."""
 
 
-def way_on(project: Project, failure: Exception) -> str:
+def fix_of_host(project: Project, failure: Exception) -> str:
     """Return the command that fixes a failure of the host or shows more of it, "" for another failure."""
     wanted = project.settings.host.executable
     if wanted and ("/" in wanted or wanted.startswith("~")):
@@ -39,7 +39,7 @@ async def check_policies(project: Project, runner: ConfiguredAgents, host: Host)
     """Ask the host whether it accepts the policy of each agent in each of its roles; nothing is changed."""
     found: list[Finding] = []
     reasons: dict[PolicyMetadata, str] = {}
-    with noted(found, "host.policy", fix=partial(way_on, project)):
+    with noted(found, "host.policy", fix=partial(fix_of_host, project)):
         for role, name in selected(project):
             if role not in project.agents[name][0].roles:
                 continue

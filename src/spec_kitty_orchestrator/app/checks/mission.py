@@ -8,7 +8,7 @@ import anyio
 from anyio import to_thread
 
 from spec_kitty_orchestrator.app import repository
-from spec_kitty_orchestrator.app.checks import Finding, Level, edit, error, line, ok, some, warning
+from spec_kitty_orchestrator.app.checks import Finding, Level, edit, error, line, noted, ok, some, warning
 from spec_kitty_orchestrator.app.checks.git import check_worktree
 from spec_kitty_orchestrator.app.mission import finalize_command, on_branch
 from spec_kitty_orchestrator.app.project import Project
@@ -28,7 +28,8 @@ PROTECTED = ("main", "master")
 async def check_mission(project: Project, host: Host, state: MissionState, told: list[Finding]) -> None:
     """Check a mission, and add to `told` as far as host and git answer; raises why they do not."""
     root, slug = project.root, state.slug
-    told += await to_thread.run_sync(_branch, root, slug)
+    with noted(told, "git.works", who=f"git in {root}"):
+        told += await to_thread.run_sync(_branch, root, slug)
     lock = check_lock(project, slug)
     told.append(lock)
     told += await _earlier_run(root, slug)
@@ -43,8 +44,9 @@ async def check_mission(project: Project, host: Host, state: MissionState, told:
     told += _fates(slug, planned)
     if lock.level is not Level.OK:
         return  # an active run has uncommitted work of its own
-    told += await to_thread.run_sync(_unsaved, root, slug)
-    told += await _worktrees(planned, await begun_here(root, slug))
+    with noted(told, "git.works", who=f"git in {root}"):
+        told += await to_thread.run_sync(_unsaved, root, slug)
+        told += await _worktrees(planned, await begun_here(root, slug))
 
 
 def _branch(root: Path, slug: str) -> list[Finding]:
@@ -160,8 +162,8 @@ def _fates(slug: str, planned: Sequence[PlannedWorkPackage]) -> list[Finding]:
         if wp.id in blockers:
             needed = ", ".join(one for one in wp.dependencies if one in blockers)
             reason = f"is {wp.lane}: {wp.fate}" if wp.left else f"cannot start: it needs {needed}"
-            way_on = _way_on(slug, blockers[wp.id])
-            found.append(warning("mission.stuck", f"{wp.id} {reason}", way_on, wp.id))
+            fix = _fix_of_blocker(slug, blockers[wp.id])
+            found.append(warning("mission.stuck", f"{wp.id} {reason}", fix, wp.id))
     left_to_do = [wp.id for wp in planned if not wp.lane.complete]
     if not left_to_do:
         found.append(ok("mission.open", "every work package is approved or done: there is nothing to run"))
@@ -182,7 +184,7 @@ def _blockers(planned: Sequence[PlannedWorkPackage]) -> Mapping[str, PlannedWork
     return found
 
 
-def _way_on(slug: str, wp: PlannedWorkPackage) -> str:
+def _fix_of_blocker(slug: str, wp: PlannedWorkPackage) -> str:
     if wp.lane is Lane.BLOCKED:
         return line(PROGRAM, "retry", wp.id, "--mission", slug)
     # A canceled one stays canceled: the dependencies on it must be changed.
