@@ -34,9 +34,9 @@ LONGEST_STEP_S = 0.1
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     """The CPU seconds of each step that the event loop made."""
-    # What pytest and the tests before keep alive must not be searched for garbage in a step of ours.
+    # A search for garbage, also of pytest's and of the tests before, must not fall into a step of ours.
     gc.collect()
-    gc.freeze()
+    gc.disable()
     found: list[float] = []
     original = asyncio.events.Handle._run
 
@@ -47,7 +47,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
 
     monkeypatch.setattr(asyncio.events.Handle, "_run", timed)
     yield found
-    gc.unfreeze()
+    gc.enable()
 
 
 def wide(count: int, chain: int) -> dict[str, tuple[str, ...]]:
