@@ -150,11 +150,13 @@ def limits(state: RunState, now: datetime) -> Limits:
     found = _choose(state, agents if fallback else agents[:1], "", now) if state.quotas else None
     near = [one for one in _parts(state, now) if one.share >= WARN_AT]
     limit_s = state.policy.budget.max_duration_s
-    looks = [] if limit_s is None or state.began_at is None else [limit_s * WARN_AT, limit_s]
+    looks: tuple[datetime, ...] = ()
+    if limit_s is not None and state.began_at is not None:
+        looks = tuple(state.began_at + timedelta(seconds=limit_s * part) for part in (WARN_AT, 1.0))
     return Limits(
         _ending(state, near),
         tuple(run_events.BudgetNearing(one.name, one.text) for one in near if one.name not in state.nearing),
-        tuple(state.began_at + timedelta(seconds=one) for one in looks if state.began_at is not None),
+        looks,
         found if isinstance(found, Rest) else None,
     )
 
