@@ -64,17 +64,17 @@ async def resolve(executable: str, cwd: Path, env: Mapping[str, str], limit_s: f
     Raises:
         OSError: it cannot be started, or not within `limit_s` seconds (`TimeoutError`).
     """
-    found = await anyio.to_thread.run_sync(_from_shebang, executable, env)
-    return found or await _ask(executable, cwd, env, limit_s)
-
-
-def _from_shebang(executable: str, env: Mapping[str, str]) -> ConsoleScript | None:
-    """Read the first line where it names an interpreter that the probe would not reach."""
-    words = _interpreter(executable)
+    words = await anyio.to_thread.run_sync(_interpreter, executable)
+    # The system hands everything behind the interpreter over as one word.
+    plain = 1 <= len(words) <= 2
     flags = "".join(word[1:] for word in words[1:] if word[:1] == "-" and word[1:].isalpha())
-    if not _NO_SITE_PATH & set(flags):
-        return None
-    return ConsoleScript(tuple(words), executable, "", dict(env), _is_plain(words))
+    if _NO_SITE_PATH & set(flags):
+        # The probe would not reach it.
+        return ConsoleScript(tuple(words), executable, "", dict(env), plain)
+    script = await _ask(executable, cwd, env, limit_s)
+    if script is None or script.script != executable or script.env != env:
+        return script
+    return replace(script, plain=plain)
 
 
 def _interpreter(executable: str) -> list[str]:
@@ -86,11 +86,6 @@ def _interpreter(executable: str) -> list[str]:
         if words and Path(words[0]).is_absolute() and Path(words[0]).name.startswith("python"):
             return words
     return []
-
-
-def _is_plain(words: list[str]) -> bool:
-    # The system hands everything behind the interpreter over as one word.
-    return 1 <= len(words) <= 2
 
 
 async def _ask(executable: str, cwd: Path, env: Mapping[str, str], limit_s: float) -> ConsoleScript | None:
@@ -107,11 +102,7 @@ async def _ask(executable: str, cwd: Path, env: Mapping[str, str], limit_s: floa
         if told is None:
             return None
         started_with = _without_probe(told["env"], path, env)
-        script = await anyio.to_thread.run_sync(_read, told, cwd, started_with)
-        if script is None or script.script != executable or started_with != env:
-            return script
-        words = await anyio.to_thread.run_sync(_interpreter, executable)
-        return replace(script, plain=_is_plain(words))
+        return await anyio.to_thread.run_sync(_read, told, cwd, started_with)
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
