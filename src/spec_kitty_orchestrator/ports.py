@@ -13,6 +13,7 @@ from spec_kitty_orchestrator.core.events import GateBroken, GateFailed, GatesPas
 from spec_kitty_orchestrator.core.model import (
     AgentReport,
     Attempt,
+    Before,
     Evidence,
     GateProgress,
     Lane,
@@ -186,10 +187,22 @@ class Workspaces(Protocol):
         """Return where the branch left its base: the start of adopted work whose first HEAD we never saw."""
         ...
 
+    async def before(self, workspace: Workspace) -> Before:
+        """Read what is there before anybody works on a work package."""
+        ...
+
     async def commit(
-        self, wp: str, workspace: Workspace, base: str, message: str, empty_reason: str
+        self,
+        wp: str,
+        workspace: Workspace,
+        base: str,
+        message: str,
+        empty_reason: str,
+        before: Before | None = None,
     ) -> Evidence | CommitRefusal:
         """Commit everything that may be committed on the workspace's branch; repeating it is harmless.
+
+        `before` tells what of it is not the work package's own.
 
         Raises:
             WorkspaceError: git, its signing or the disk is broken; the work is where it was.

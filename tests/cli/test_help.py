@@ -50,7 +50,8 @@ def test_every_setting_of_a_run_is_an_option_that_is_shown_whole_on_80_columns(c
     assert "…" not in text
     headings = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert headings == [
-        f"{one}:" for one in ("This start", "Agents", "Limits", "Review", "Budget", "Waiting", "Host")
+        f"{one}:"
+        for one in ("This start", "Agents", "Limits", "Commits", "Review", "Budget", "Waiting", "Host")
     ]
     shown_names = {word.strip(",") for word in text.split() if word.startswith("--")}
     settings = {flag_of(name) for name in RunSettings.model_fields}

@@ -3,6 +3,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import anyio
@@ -10,9 +11,10 @@ import pytest
 from blockbuster import blockbuster_ctx
 from tests.machine.attempts import HOLD, Children
 
-from spec_kitty_orchestrator.core.model import Evidence, Workspace
+from spec_kitty_orchestrator.core.model import Before, Evidence, Workspace
 from spec_kitty_orchestrator.machine import process
-from spec_kitty_orchestrator.machine.staging import TRACES
+from spec_kitty_orchestrator.machine.commit_rules import TRACES, CommitRules
+from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 from spec_kitty_orchestrator.ports import CommitRefusal
 
@@ -49,8 +51,13 @@ class Lane:
         self.path = root / "lane"
         git(self.root, "worktree", "add", "-q", "-b", BRANCH, str(self.path))
         self.base = git(self.path, "rev-parse", "HEAD")
+        self.before: Before | None = None
         self.workspace = Workspace(str(self.path), "", "lane-a", BRANCH, "main")
-        self.git = GitWorkspaces(self.root, "m", TRACES | {".mybot"})
+        self.git = self.with_rules()
+
+    def with_rules(self, secrets: tuple[str, ...] = (), **rules: Any) -> GitWorkspaces:
+        redactor = Redactor(secrets)
+        return GitWorkspaces(self.root, "m", CommitRules(TRACES | {".mybot"}, redactor=redactor, **rules))
 
     def write(self, name: str | bytes, text: str = "new\n") -> None:
         path = self.path / os.fsdecode(name)
@@ -69,7 +76,9 @@ class Lane:
 
     async def commit(self, message: str = "WP01: work", empty_reason: str = "") -> Evidence | CommitRefusal:
         with anyio.fail_after(60):
-            return await self.git.commit("WP01", self.workspace, self.base, message, empty_reason)
+            return await self.git.commit(
+                "WP01", self.workspace, self.base, message, empty_reason, self.before
+            )
 
     async def committed(self, message: str = "WP01: work", empty_reason: str = "") -> Evidence:
         evidence = await self.commit(message, empty_reason)

@@ -7,8 +7,8 @@ from tests.machine.conftest import BRANCH, Lane, git, git_fails
 
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.commit import why_not_signed
+from spec_kitty_orchestrator.machine.commit_rules import MAX_FILE_BYTES, CommitRules
 from spec_kitty_orchestrator.machine.git import Git
-from spec_kitty_orchestrator.machine.staging import MAX_FILE_BYTES, why_not
 
 pytestmark = pytest.mark.asyncio
 
@@ -110,7 +110,7 @@ async def test_what_must_never_be_committed_is_left_out_and_reported(lane: Lane,
     "name", ["environment.py", "src/env.py", "keyboard.py", "docs/.claude-notes.md", "a.pub"]
 )
 async def test_harmless_names_may_be_committed(name: str) -> None:
-    assert why_not(name) == ""
+    assert CommitRules().by_name(name) == ""
 
 
 async def test_a_nested_repository_is_left_out_even_without_a_commit(lane: Lane) -> None:

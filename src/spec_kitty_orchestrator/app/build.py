@@ -99,7 +99,7 @@ def build(
         policy,
         host=host,
         agents=agents,
-        workspaces=GitWorkspaces(project.root, mission, project.traces),
+        workspaces=GitWorkspaces(project.root, mission, project.commit_rules),
         journal=journal(project, mission),
         clock=SystemClock(),
         observer=observer,

@@ -77,7 +77,7 @@ async def _locked(project: Project, mission: str, wp_id: str) -> AsyncIterator[_
             )
         lines = journal(project, state.slug)
         wp = fold(await lines.read(), project.policy).wps.get(wp_id) or WorkPackage(wp_id)
-        workspaces = GitWorkspaces(project.root, state.slug, project.traces)
+        workspaces = GitWorkspaces(project.root, state.slug, project.commit_rules)
         lanes = Mission(host, state.slug, workspaces.primary_branch)
         await lanes.begin(state, ())
         world = Performer(

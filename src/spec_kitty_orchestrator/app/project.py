@@ -16,8 +16,8 @@ from spec_kitty_orchestrator.core.policy import Budget, Gate, OnRateLimit, Patie
 from spec_kitty_orchestrator.core.prompts import Prompts, checked
 from spec_kitty_orchestrator.errors import ConfigError, OrchestratorError, PreflightError
 from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
+from spec_kitty_orchestrator.machine.commit_rules import TRACES, CommitRules
 from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
-from spec_kitty_orchestrator.machine.staging import TRACES
 from spec_kitty_orchestrator.settings import Settings, as_option
 from spec_kitty_orchestrator.settings.agent_section import AgentSection
 
@@ -82,9 +82,11 @@ class Project:
         )
 
     @property
-    def traces(self) -> frozenset[str]:
-        """Files and folders that agents write for themselves at the top of a worktree."""
-        return TRACES.union(*(agent.traces for agent, _ in self.agents.values()))
+    def commit_rules(self) -> CommitRules:
+        """What may be committed; the agents' own files are those of all that are known here."""
+        run = self.settings.run
+        traces = TRACES.union(*(agent.traces for agent, _ in self.agents.values()))
+        return CommitRules(traces, run.max_file_size, run.secret_files, run.allow_files, self.redactor)
 
     def directory(self, mission: str) -> Path:
         """Return the folder of our records of a mission."""

@@ -4,13 +4,14 @@ Each event has a `kind`, the discriminator under which it is read back from the 
 work package; what happens to the run as a whole is in `core.run_events`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
 from spec_kitty_orchestrator.core.model import (
     AgentReport,
     Attempt,
+    Before,
     Evidence,
     GateResult,
     Lane,
@@ -93,10 +94,16 @@ class Assigned:
 
 @dataclass(frozen=True)
 class Claimed:
-    """The host has the work package in progress for us; `head` is the workspace's HEAD then."""
+    """The host has the work package in progress for us.
+
+    Attributes:
+        head: the workspace's HEAD then.
+        before: what else was there then; of no use where somebody else began the work.
+    """
 
     workspace: Workspace
     head: str
+    before: Before = field(default_factory=Before)
     kind: Literal["claimed"] = "claimed"
 
 

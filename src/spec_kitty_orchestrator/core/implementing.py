@@ -25,7 +25,9 @@ def claimed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
         # A session belongs to the worktree in which it was begun.
         wp = worked(wp, sessions={})
     wp = replace(wp, lane=Lane.IN_PROGRESS, workspace=event.workspace)
-    wp = bounded(worked(wp, base=wp.work.base or event.head), tries=0)
+    if not wp.work.base:
+        wp = worked(wp, base=event.head, before=event.before)
+    wp = bounded(wp, tries=0)
     guided = any(one.source is FeedbackSource.OPERATOR for one in wp.work.feedback)
     if wp.work.ungated == event.head and not guided:
         # Its work is committed and waits for gates that could not run: nobody is paid before they did.

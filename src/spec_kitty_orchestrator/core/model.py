@@ -254,6 +254,17 @@ class ImplementReport:
 
 
 @dataclass(frozen=True)
+class Before:
+    """What was there before anybody worked on a work package.
+
+    Attributes:
+        known: a commit that reaches all that branches, tags and remotes held; "" if that was not read.
+    """
+
+    known: str = ""
+
+
+@dataclass(frozen=True)
 class Evidence:
     """The commits of one work package: what lies between the HEAD before its first attempt and now.
 

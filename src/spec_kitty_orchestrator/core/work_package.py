@@ -13,6 +13,7 @@ from typing import Any
 from spec_kitty_orchestrator.core.events import Event
 from spec_kitty_orchestrator.core.model import (
     Attempt,
+    Before,
     GateResult,
     ImplementReport,
     Lane,
@@ -52,6 +53,7 @@ class Work:
 
     Attributes:
         base: HEAD of the workspace before the first attempt, "" before the claim.
+        before: what else was there before the first attempt.
         ours: whether it was planned when we asked for it, so that nobody else can have begun it.
         head: the commit that was last made or found for review, "" before the first.
         tree: the content of `head`, "" if unknown.
@@ -69,6 +71,7 @@ class Work:
     """
 
     base: str = ""
+    before: Before = field(default_factory=Before)
     ours: bool = False
     head: str = ""
     tree: str = ""

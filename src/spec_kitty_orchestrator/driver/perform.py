@@ -151,8 +151,9 @@ class Performer:
         await self.workspaces.ensure(wp.id, workspace, wp.dependencies)
         state = await self.workspaces.state(workspace)
         workspace = replace(workspace, branch=workspace.branch or state.branch or None)
-        head = await self.workspaces.fork_point(workspace) if adopted else state.head
-        return events.Claimed(workspace, head)
+        if adopted:
+            return events.Claimed(workspace, await self.workspaces.fork_point(workspace))
+        return events.Claimed(workspace, state.head, await self.workspaces.before(workspace))
 
     async def _run(self, wp: WorkPackage, command: commands.RunAgent) -> events.Event:
         attempt = command.attempt
@@ -213,7 +214,7 @@ class Performer:
 
     async def _commit(self, wp: WorkPackage, command: commands.Commit) -> events.Event:
         found = await self.workspaces.commit(
-            wp.id, self._workspace(wp), wp.work.base, command.message, command.empty_reason
+            wp.id, self._workspace(wp), wp.work.base, command.message, command.empty_reason, wp.work.before
         )
         return (
             events.CommitRefused(found.message)

@@ -2,17 +2,18 @@
 
 import shutil
 import tempfile
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from anyio import to_thread
 
 from spec_kitty_orchestrator.core.model import Evidence
-from spec_kitty_orchestrator.machine.child import Reply
+from spec_kitty_orchestrator.machine.commit_rules import CommitRules
 from spec_kitty_orchestrator.machine.diff import stat
 from spec_kitty_orchestrator.machine.git import HOOK_TIMEOUT_S, OUR_IDENTITY, Git, failure, in_a_line
-from spec_kitty_orchestrator.machine.staging import BIG, HOST, MAX_FILE_BYTES, SECRET, TRACE, stage, why_not
+from spec_kitty_orchestrator.machine.history import offenders
+from spec_kitty_orchestrator.machine.staging import stage
 from spec_kitty_orchestrator.ports import CommitRefusal
 
 STAT_CHARS = 4000
@@ -28,9 +29,24 @@ _REFUSED = 1
 
 
 async def commit(
-    git: Git, branch: str, base: str, message: str, empty_reason: str, traces: Collection[str]
+    git: Git,
+    branch: str,
+    base: str,
+    message: str,
+    empty_reason: str,
+    rules: CommitRules,
+    known: Sequence[str] = (),
 ) -> Evidence | CommitRefusal:
-    """Commit what may be committed on `branch`, so no `traces` of agents; repeating it is harmless.
+    """Commit what may be committed on `branch`; repeating it is harmless.
+
+    Args:
+        git: in the worktree.
+        branch: on which it is to be.
+        base: the commit at which the branch stood before the work began.
+        message: of the commit.
+        empty_reason: why nothing had to change, for a commit without changes; "" for none.
+        rules: say what may be committed.
+        known: revisions of which all that they reach was made by others.
 
     Returns:
         The range from `base` to the new HEAD, or why the implementer must mend something first.
@@ -41,13 +57,16 @@ async def commit(
     refusal = await _wrong_place(git, branch, base)
     if refusal is not None:
         return refusal
-    offenders = await _committed_by_agent(git, base, traces)
-    if offenders:
-        return _take_out(offenders, branch, base)
+    found = await offenders(git, base, known, rules)
+    if found:
+        return _take_out(found, branch, base)
     left_out: Sequence[str] = ()
     for _ in range(_ROUNDS):
-        allowed, left_out = await stage(git, traces)
-        if not allowed:
+        staged = await stage(git, rules)
+        left_out = staged.left_out
+        if staged.refused:
+            return _mend(staged.refused)
+        if not staged.allowed:
             break
         refusal = await _commit_index(git, branch, message)
         if refusal is not None:
@@ -110,77 +129,16 @@ async def _off_branch(git: Git, branch: str, here: str, head: str) -> CommitRefu
     )
 
 
-@dataclass(frozen=True)
-class _Blob:
-    """One changed path of a commit range; `sha` is all zeros when it was deleted."""
-
-    path: str
-    sha: str
-    status: str
-
-    @property
-    def deleted(self) -> bool:
-        return self.status == "D"
-
-
-async def _committed_by_agent(git: Git, base: str, traces: Collection[str]) -> list[str]:
-    """List what must not be in commits of the agent's own, each with the reason.
-
-    Merge commits are passed over: what they bring in was committed, and judged, elsewhere.
-    """
-    commits = await git.run("rev-list", "--first-parent", "--no-merges", f"{base}..HEAD")
-    if not commits.stdout:
-        return []
-    raw = ("-r", "-z", "--raw", "--no-renames", "--no-abbrev")
-    made = _blobs(
-        await git.run("diff-tree", "--stdin", "--no-commit-id", "--root", *raw, stdin=commits.stdout)
+def _mend(refused: Sequence[str]) -> CommitRefusal:
+    return CommitRefusal(
+        f"These files cannot be committed as they are, so nothing was:\n{_lines(refused)}\n"
+        "Mend each of them: its line ends, its encoding, its mode, or what it holds. Take away what is "
+        "no part of the work."
     )
-    now = {blob.path: blob for blob in _blobs(await git.run("diff-tree", *raw, base, "HEAD"))}
-    found = {}
-    for blob in made:
-        reason = why_not(blob.path, traces)
-        # A secret stays in the history even when a later commit deletes it.
-        if reason == SECRET and not blob.deleted:
-            found[blob.path] = reason
-        elif blob.path in now and _stays(reason, now[blob.path]):
-            found[blob.path] = reason if reason != SECRET else found.get(blob.path, "")
-    mine = {blob.path for blob in made}
-    for path in await _big_blobs(git, [blob for blob in now.values() if blob.path in mine]):
-        found.setdefault(path, BIG)
-    return [f"{path}: {reason}" for path, reason in sorted(found.items()) if reason]
 
 
-def _stays(reason: str, blob: _Blob) -> bool:
-    """Tell whether a range leaves behind what must not be committed for this reason."""
-    if reason == TRACE:
-        # A file that was there before is the project's, wherever it lies.
-        return blob.status == "A"
-    return bool(reason) and (reason == HOST or not blob.deleted)
-
-
-def _blobs(reply: Reply) -> list[_Blob]:
-    fields = reply.paths
-    pairs = zip(fields[::2], fields[1::2], strict=True)
-    return [_Blob(path, (parts := head.split(" "))[3], parts[4][:1]) for head, path in pairs]
-
-
-async def _big_blobs(git: Git, blobs: Sequence[_Blob]) -> list[str]:
-    kept = [blob for blob in blobs if not blob.deleted]
-    if not kept:
-        return []
-    asked = "".join(f"{blob.sha}\n" for blob in kept).encode()
-    reply = await git.run("cat-file", "--batch-check=%(objecttype) %(objectsize)", stdin=asked)
-    # A submodule's commit is not an object here: git answers "<sha> missing".
-    answers = zip(kept, reply.text.split("\n"), strict=True)
-    return [
-        blob.path
-        for blob, answer in answers
-        if answer.startswith("blob ") and int(answer.split(" ")[1]) > MAX_FILE_BYTES
-    ]
-
-
-def _take_out(offenders: Sequence[str], branch: str, base: str) -> CommitRefusal:
-    shown = "\n".join(f"- committed by the agent: {offender}" for offender in offenders[:50])
+def _take_out(found: Sequence[str], branch: str, base: str) -> CommitRefusal:
+    shown = _lines([f"committed by the agent: {one}" for one in found])
     return CommitRefusal(
         f"These files must not be in the commits on {branch}:\n{shown}\n"
         f"Take them out of the history, not only of the last commit: `git reset --soft {base}`, then "
@@ -230,6 +188,11 @@ async def identity(git: Git) -> tuple[str, ...]:
         if (await git.ask("-c", "user.useConfigOnly=true", "var", variable)).rc != 0:
             return OUR_IDENTITY
     return ()
+
+
+def _lines(found: Sequence[str]) -> str:
+    more = len(found) - 50
+    return "\n".join(f"- {one}" for one in found[:50]) + (f"\n- and {more} more" if more > 0 else "")
 
 
 def _listed(paths: Sequence[str]) -> str:

@@ -96,6 +96,10 @@ class Redactor:
         clean = stream.feed(text.encode("utf-8", "surrogatepass")) + stream.finish()
         return clean.decode("utf-8", "surrogatepass") if stream.found else text
 
+    def knows(self, data: bytes) -> bool:
+        """Tell whether bytes hold one of the known values; shapes of keys do not count."""
+        return next(self._known(data, 0, len(data)), None) is not None
+
     def value(self, value: Any) -> Any:
         """Do the same for every text in JSON-like data; keys stay as they are."""
         if isinstance(value, str):

@@ -14,8 +14,9 @@ from pathlib import Path
 from anyio import to_thread
 
 from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.machine.commit_rules import CommitRules, is_trace
 from spec_kitty_orchestrator.machine.git import OUR_IDENTITY, Git
-from spec_kitty_orchestrator.machine.staging import is_trace, put_in_index, stage
+from spec_kitty_orchestrator.machine.staging import put_in_index, stage
 
 REFS = "refs/spec-kitty-orchestrator"
 
@@ -75,11 +76,11 @@ async def measure(git: Git) -> Snapshot:
     )
 
 
-async def uncommitted(git: Git, traces: Collection[str]) -> tuple[str, ...]:
+async def uncommitted(git: Git, rules: CommitRules) -> tuple[str, ...]:
     """Return the paths that may be committed and are not; nothing is changed."""
     async with _index_copy(git) as copy:
-        allowed, _ = await stage(copy, traces)
-    return tuple(change.path for change in allowed)
+        staged = await stage(copy, rules)
+    return tuple(change.path for change in staged.allowed)
 
 
 @asynccontextmanager

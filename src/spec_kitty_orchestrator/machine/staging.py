@@ -1,110 +1,146 @@
-"""What may be committed, and bringing exactly that into an index; the rest is named with its reason."""
+"""Bringing into an index exactly what may be committed; the rest is named with its reason."""
 
 import os
+import re
 from collections.abc import Collection, Iterable, Sequence
-from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path
 
 from anyio import to_thread
 
-from spec_kitty_orchestrator.agents import BUILT_IN
-from spec_kitty_orchestrator.machine.git import Change, Git
-
-MAX_FILE_BYTES = 5 * 1024 * 1024
-
-_SECRETS = (
-    ".env*",
-    "id_rsa*",
-    "id_dsa*",
-    "id_ecdsa*",
-    "id_ed25519*",
-    "*.pem",
-    "*.key",
-    "*.p8",
-    "*.p12",
-    "*.pfx",
-    "*.ppk",
-    "*.jks",
-    "*.keystore",
-    "*.kdbx",
-    ".netrc",
-    ".pypirc",
-    ".git-credentials",
+from spec_kitty_orchestrator.machine.child import Reply
+from spec_kitty_orchestrator.machine.commit_rules import (
+    HOST,
+    REGENERABLE,
+    SECRET_VALUE,
+    CommitRules,
+    regenerable,
 )
+from spec_kitty_orchestrator.machine.git import Change, Git, failure, in_a_line
 
-_HOST_FOLDERS = (".kittify", "kitty-specs")
+NESTED = "a git repository of its own"
 
-TRACES = frozenset({".aider*", *(trace for agent in BUILT_IN.values() for trace in agent.traces)})
-"""What agents write for themselves at the top of a worktree, whichever of them work now."""
+_UPDATE = ("update-index", "-z", "--add", "--remove", "--replace", "--stdin")
 
-SECRET = "may hold secrets"  # noqa: S105 - a reason, not a password
-HOST = "belongs to spec-kitty, which keeps it itself"
-TRACE = "the agent's own files"
-BIG = f"larger than {MAX_FILE_BYTES // 1024 // 1024} MB"
-_NESTED = "a git repository of its own"
-
-
-def is_trace(path: str, traces: Collection[str]) -> bool:
-    """Tell whether a path is one of an agent's own files; `traces` are patterns of names at the top."""
-    top = PurePosixPath(path).parts[0].casefold()
-    return any(fnmatchcase(top, pattern.casefold()) for pattern in traces)
+_MACHINE = re.compile(
+    rb"filter|\.lock'|No space left|quota exceeded|object (?:file|database|directory)|index file corrupt"
+    rb"|unable to write|Read-only file system|Input/output error|Cannot allocate"
+)
+"""What git says where the machine, and not a file, is what it cannot work with."""
 
 
-def why_not(path: str, traces: Collection[str] = TRACES) -> str:
-    """Say why a path must never be committed, "" if it may be; `traces` are patterns of names at the top."""
-    parts = [part.casefold() for part in PurePosixPath(path).parts]
-    if parts[0] in _HOST_FOLDERS:
-        return HOST
-    if any(fnmatchcase(parts[-1], pattern) for pattern in _SECRETS) or ".env" in parts[:-1]:
-        return SECRET
-    if is_trace(path, traces):
-        return TRACE
-    return ""
+@dataclass(frozen=True)
+class Staged:
+    """What became of the changes of a worktree.
+
+    Attributes:
+        allowed: those that the index now holds.
+        left_out: the paths of those that it must not hold, each with the reason.
+        refused: the paths of those that only the implementer can mend, each with the reason.
+    """
+
+    allowed: Sequence[Change]
+    left_out: Sequence[str]
+    refused: Sequence[str]
 
 
-async def stage(git: Git, traces: Collection[str]) -> tuple[list[Change], list[str]]:
+async def stage(git: Git, rules: CommitRules) -> Staged:
     """Make the index HEAD plus every change that may be committed.
 
-    Returns:
-        Those changes, and the paths of the others, each with the reason.
+    Raises:
+        WorkspaceError: git or the machine is broken, a filter that cannot run included.
     """
     # The agent may have staged what must not be committed, or half of a file.
     await git.run("reset", "--quiet", "--mixed")
     changes = await git.changes()
-    reasons = await to_thread.run_sync(_judge, git.path, changes, traces)
-    allowed = [change for change, reason in zip(changes, reasons, strict=True) if not reason]
-    left_out = [f"{c.path}: {reason}" for c, reason in zip(changes, reasons, strict=True) if reason]
-    await put_in_index(git, allowed)
+    caches = await caches_among(git, changes)
+    reasons = await to_thread.run_sync(_judge, git.path, changes, caches, rules)
+    allowed, left_out, refused = [], [], []
+    for change, reason in zip(changes, reasons, strict=True):
+        if reason == SECRET_VALUE:
+            if change.untracked or not await _was_there(git, change, rules):
+                refused.append(f"{change.path}: {reason}")
+                continue
+            reason = ""
+        if reason:
+            left_out.append(f"{caches.get(change.path, change.path)}: {reason}")
+        else:
+            allowed.append(change)
+    refused += [f"{path}: {reason}" for path, reason in await _put_in_index(git, allowed)]
     if allowed and (await git.ask("diff", "--cached", "--quiet", "--no-ext-diff")).rc == 0:
-        return [], left_out  # only stat information or line endings differed
-    return allowed, left_out
+        allowed = []  # only stat information or line endings differed
+    return Staged(allowed, tuple(dict.fromkeys(left_out)), refused)
 
 
-def _judge(root: Path, changes: Sequence[Change], traces: Collection[str]) -> list[str]:
-    return [_reason(root, change, traces) for change in changes]
+async def caches_among(git: Git, changes: Sequence[Change]) -> dict[str, str]:
+    """Find those new files that a tool can surely make again: by path, what to name for it."""
+    new = [change.path for change in changes if change.untracked]
+    return regenerable(new, (await git.run("ls-files", "-z")).paths) if new else {}
 
 
-def _reason(root: Path, change: Change, traces: Collection[str]) -> str:
+def _judge(root: Path, changes: Sequence[Change], caches: Collection[str], rules: CommitRules) -> list[str]:
+    left = {change.path for change in changes if change.path in caches and not rules.allows(change.path)}
+    return [REGENERABLE if change.path in left else _reason(root, change, rules) for change in changes]
+
+
+def _reason(root: Path, change: Change, rules: CommitRules) -> str:
+    named = rules.by_name(change.path.rstrip("/"))
     if change.nested:
-        return _NESTED
-    # What is tracked belongs to the project, wherever it lies.
-    reason = why_not(change.path, traces if change.untracked else ())
+        return named or NESTED
+    # What is tracked belongs to the project, wherever it lies; the host's files stay the host's.
+    if named == HOST:
+        return HOST
+    path = root / change.path
     try:
-        size = (root / change.path).lstat().st_size
+        size = path.lstat().st_size
+        data = os.fsencode(path.readlink()) if path.is_symlink() else b""
+        if not data and change.untracked and size > rules.max_bytes:
+            return named or ("" if rules.allows(change.path) else rules.too_big)
+        data = data or path.read_bytes()
     except OSError:
-        # Deleting a secret or a trace from the repository is no leak; the host's files stay the host's.
-        return reason if reason == HOST else ""
-    return reason or (BIG if size > MAX_FILE_BYTES else "")
+        # It is gone, or git says that it cannot be read.
+        return named if change.untracked else ""
+    if change.untracked:
+        return rules.by_content(change.path, data, named)
+    return SECRET_VALUE if rules.redactor.knows(data) else ""
+
+
+async def _was_there(git: Git, change: Change, rules: CommitRules) -> bool:
+    """Tell whether the project itself keeps the value of a secret in a file."""
+    before = await git.ask("cat-file", "blob", f"HEAD:{change.path}")
+    return before.rc == 0 and rules.redactor.knows(before.stdout)
 
 
 async def put_in_index(git: Git, changes: Iterable[Change]) -> None:
-    """Bring exactly these paths of the index to what the worktree holds."""
+    """Bring exactly these paths of the index to what the worktree holds. Raises `WorkspaceError`."""
+    refused = await _put_in_index(git, tuple(changes))
+    if refused:
+        path, reason = refused[0]
+        raise failure(git.path, _UPDATE, Reply(1, b"", os.fsencode(f"{path}: {reason}")))
+
+
+async def _put_in_index(git: Git, changes: Sequence[Change]) -> list[tuple[str, str]]:
+    """Return the paths that git refuses, each with its words; the index holds all others."""
     # update-index takes names literally, unlike `git add`, and does not mind a file that vanishes meanwhile.
-    present, gone = await to_thread.run_sync(_split, git.path, tuple(changes))
+    present, gone = await to_thread.run_sync(_split, git.path, changes)
     if gone:
         await git.run("update-index", "-z", "--force-remove", "--stdin", stdin=_nul(gone))
-    if present:
-        await git.run("update-index", "-z", "--add", "--remove", "--replace", "--stdin", stdin=_nul(present))
+    refused = []
+    groups = [present] if present else []
+    while groups:
+        group = groups.pop()
+        reply = await git.ask(*_UPDATE, stdin=_nul(group))
+        if reply.rc == 0:
+            continue
+        # Where it fails, git has written nothing: one half of the paths is without the culprit.
+        if _MACHINE.search(reply.stderr):
+            raise failure(git.path, _UPDATE, reply)
+        if len(group) == 1:
+            refused.append((group[0], in_a_line(reply)))
+        else:
+            half = len(group) // 2
+            groups += [group[half:], group[:half]]
+    return sorted(refused)
 
 
 def _split(root: Path, changes: Sequence[Change]) -> tuple[list[str], list[str]]:

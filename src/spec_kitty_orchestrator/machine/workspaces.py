@@ -1,16 +1,16 @@
 """Git in the worktrees of a mission's work packages: the `Workspaces` port."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
 
-from spec_kitty_orchestrator.core.model import Evidence, Workspace
+from spec_kitty_orchestrator.core.model import Before, Evidence, Workspace
 from spec_kitty_orchestrator.errors import WorkspaceError, WorkspaceMissing
-from spec_kitty_orchestrator.machine import commit, diff, rescue, worktree
+from spec_kitty_orchestrator.machine import commit, diff, history, rescue, worktree
+from spec_kitty_orchestrator.machine.commit_rules import CommitRules
 from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.machine.rescue import Snapshot
-from spec_kitty_orchestrator.machine.staging import TRACES
 from spec_kitty_orchestrator.machine.worktree import Removal
 from spec_kitty_orchestrator.ports import CommitRefusal, WorkspaceState
 
@@ -23,13 +23,13 @@ class GitWorkspaces:
     Args:
         repo_root: the primary checkout.
         mission: its slug.
-        traces: what agents write for themselves: patterns of names at the top of a worktree.
+        rules: what may be committed.
     """
 
-    def __init__(self, repo_root: Path, mission: str, traces: Collection[str] = TRACES) -> None:
+    def __init__(self, repo_root: Path, mission: str, rules: CommitRules | None = None) -> None:
         self._primary = Git(repo_root)
         self._mission = mission
-        self._traces = traces
+        self._rules = rules if rules is not None else CommitRules()
         # Two `git worktree add` at the same instant trip over each other's half-written folders.
         self._creating = anyio.Lock()
 
@@ -70,7 +70,7 @@ class GitWorkspaces:
 
     async def uncommitted(self, workspace: Workspace) -> tuple[str, ...]:
         """Return the paths that `commit` would commit now. Raises `WorkspaceError`."""
-        return await rescue.uncommitted(await self._git(workspace), self._traces)
+        return await rescue.uncommitted(await self._git(workspace), self._rules)
 
     async def fork_point(self, workspace: Workspace) -> str:
         """Return where the branch's own work begins, by its first parents.
@@ -93,8 +93,18 @@ class GitWorkspaces:
             fork = sha
         return fork or base
 
+    async def before(self, workspace: Workspace) -> Before:
+        """Read what is there before anybody works on a work package. Raises `WorkspaceError`."""
+        return Before(known=await history.tips(await self._git(workspace)))
+
     async def commit(
-        self, wp: str, workspace: Workspace, base: str, message: str, empty_reason: str
+        self,
+        wp: str,
+        workspace: Workspace,
+        base: str,
+        message: str,
+        empty_reason: str,
+        before: Before | None = None,
     ) -> Evidence | CommitRefusal:
         """Commit everything that may be committed on the workspace's branch; repeating it is harmless.
 
@@ -103,7 +113,11 @@ class GitWorkspaces:
         """
         git = await self._git(workspace)
         branch = workspace.branch or self._branch(wp)
-        return await commit.commit(git, branch, base, message, empty_reason, self._traces)
+        known = [before.known] if before is not None and before.known else []
+        # A person may have merged the target into the branch since.
+        others = [one for one in (workspace.base_ref, await self._primary.head()) if one]
+        known += [one for one in others if not await git.contains("HEAD", one)]
+        return await commit.commit(git, branch, base, message, empty_reason, self._rules, known)
 
     async def diff(self, workspace: Workspace, base: str, head: str, limit: int) -> tuple[str, str]:
         """Return stat and diff of a range, each of at most `limit` characters. Raises `WorkspaceError`."""
@@ -139,7 +153,7 @@ class GitWorkspaces:
         found = (*healed, *await rescue.differences(git, before, now))
         if found:
             where = "nowhere: it was an agent's own"
-            harmless = await rescue.own_files(git, before.head, found, self._traces)
+            harmless = await rescue.own_files(git, before.head, found, self._rules.traces)
             if not harmless:
                 ref, subject = self._ref(wp, name), f"{wp}: changed where nothing may be"
                 where = f"under {await rescue.save(git, now, ref, subject)}"

@@ -60,6 +60,14 @@ def _fallback_order(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    if patterns in ((), (NONE,)):
+        return ()
+    if not all(patterns) or any("\0" in one for one in patterns):
+        raise ValueError("must be patterns of names such as *.pem, or of paths such as tests/data/*.key")
+    return patterns
+
+
 def _limits(value: object) -> object:
     """Accept `a=1,b=2`, and a list of such texts from a repeated flag, as well as a table."""
     if value in (NONE, [NONE]):
@@ -135,10 +143,13 @@ AgentLimits = Annotated[
         "AGENT=N", lambda limits: ",".join(f"{name}={most}" for name, most in limits.items()), repeated=True
     ),
 ]
+Patterns = Annotated[
+    tuple[str, ...], BeforeValidator(_names), AfterValidator(_patterns), Written("PATTERN,PATTERN", ",".join)
+]
 Command = Annotated[tuple[str, ...], BeforeValidator(_shell_line), AfterValidator(_argv)]
 
-AGENTS, LIMITS, REVIEW, BUDGET, WAITING, HOST = map(
-    Flag, ("Agents", "Limits", "Review", "Budget", "Waiting", "Host")
+AGENTS, LIMITS, COMMITS, REVIEW, BUDGET, WAITING, HOST = map(
+    Flag, ("Agents", "Limits", "Commits", "Review", "Budget", "Waiting", "Host")
 )
 
 
@@ -172,6 +183,13 @@ class RunSettings(Section):
     """Nothing more is started with less memory free; 0 for no floor."""
     min_free_disk: Annotated[Size, LIMITS] = 512 * 1000**2
     """Nothing more is started with less of the disk free; 0 for no floor."""
+
+    max_file_size: Annotated[Size, COMMITS] = 5 * 1000**2
+    """Larger files are not added to a commit."""
+    secret_files: Annotated[Patterns, COMMITS] = ()
+    """More files that are never added to a commit, by patterns of their names or paths."""
+    allow_files: Annotated[Patterns, COMMITS] = ()
+    """Files that may be added to a commit although they look like secrets or caches, or are large."""
 
     review_quorum: Annotated[Quorum, REVIEW] = 1
     """How many reviewers must approve each commit; all for each of the list."""

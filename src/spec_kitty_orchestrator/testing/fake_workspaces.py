@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import anyio.lowlevel
 
-from spec_kitty_orchestrator.core.model import Evidence, Workspace
+from spec_kitty_orchestrator.core.model import Before, Evidence, Workspace
 from spec_kitty_orchestrator.ports import CommitRefusal, WorkspaceState
 
 
@@ -90,8 +90,19 @@ class FakeWorkspaces:
         await anyio.lowlevel.checkpoint()
         return self.tree(workspace).commits[0]
 
+    async def before(self, workspace: Workspace) -> Before:
+        """Return that nothing was there."""
+        await anyio.lowlevel.checkpoint()
+        return Before()
+
     async def commit(
-        self, wp: str, workspace: Workspace, base: str, message: str, empty_reason: str
+        self,
+        wp: str,
+        workspace: Workspace,
+        base: str,
+        message: str,
+        empty_reason: str,
+        before: Before | None = None,
     ) -> Evidence | CommitRefusal:
         """Commit what is uncommitted; refuse or fail as told."""
         await anyio.lowlevel.checkpoint()

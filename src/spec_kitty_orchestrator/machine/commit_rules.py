@@ -1,0 +1,187 @@
+"""What must never be committed, by its name, its size and its content; what is tracked is the project's.
+
+Besides the host's files, nothing that a project keeps in git already is judged by its name or its size.
+"""
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+
+from spec_kitty_orchestrator.agents import BUILT_IN
+from spec_kitty_orchestrator.machine.redaction import Redactor
+from spec_kitty_orchestrator.quantities import spelled_size
+
+MAX_FILE_BYTES = 5 * 1000**2
+
+SECRET_NAMES = (
+    ".env*",
+    "id_rsa*",
+    "id_dsa*",
+    "id_ecdsa*",
+    "id_ed25519*",
+    "*.pem",
+    "*.key",
+    "*.p8",
+    "*.p12",
+    "*.pfx",
+    "*.ppk",
+    "*.jks",
+    "*.keystore",
+    "*.kdbx",
+    ".netrc",
+    ".pypirc",
+    ".git-credentials",
+)
+
+_HOST_FOLDERS = (".kittify", "kitty-specs")
+
+TRACES = frozenset({".aider*", *(trace for agent in BUILT_IN.values() for trace in agent.traces)})
+"""What agents write for themselves at the top of a worktree, whichever of them work now."""
+
+SECRET = "may hold secrets"  # noqa: S105 - a reason, not a password
+SECRET_VALUE = "holds the value of a secret of this machine"  # noqa: S105 - a reason, not a password
+HOST = "belongs to spec-kitty, which keeps it itself"
+TRACE = "the agent's own files"
+REGENERABLE = "can be made again by the tool that made it"
+
+_SAMPLES = ("example", "sample", "template", "tmpl", "dist", "defaults", "test")
+"""Last parts of the names of `.env` files that show which variables there are."""
+
+_PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY")
+_PEM_LABEL = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,60})-----")
+_PUBLIC = re.compile(
+    rb"(?:X509 |TRUSTED )?CERTIFICATE|X509 CRL|(?:NEW )?CERTIFICATE REQUEST|[A-Z ]*PUBLIC KEY"
+)
+_PUBLIC_SSH = re.compile(rb"(?:ssh-|ecdsa-|sk-)[\w@.-]+ [A-Za-z0-9+/=]+")
+
+_CACHE_FOLDERS = frozenset(
+    {
+        "__pycache__",
+        ".pytest_cache",
+        ".mypy_cache",
+        ".ruff_cache",
+        ".hypothesis",
+        ".tox",
+        ".nox",
+        ".gradle",
+        "node_modules",
+    }
+)
+_CACHE_FILES = ("*.pyc", "*.pyo", ".ds_store", "thumbs.db")
+_MARKERS = ("CACHEDIR.TAG", "pyvenv.cfg")
+"""A folder that holds one of these is a cache, or a virtual environment."""
+
+
+@dataclass(frozen=True)
+class CommitRules:
+    """What may be committed in one project.
+
+    Attributes:
+        traces: what agents write for themselves: patterns of names at the top of a worktree.
+        max_bytes: the largest file that may be added.
+        secret_files: more patterns of names or paths of files that must not be added, whatever they hold.
+        allow_files: patterns of names or paths of files that may be added, whatever they are.
+        redactor: knows the secrets of this machine.
+    """
+
+    traces: Collection[str] = TRACES
+    max_bytes: int = MAX_FILE_BYTES
+    secret_files: Collection[str] = ()
+    allow_files: Collection[str] = ()
+    redactor: Redactor = field(default_factory=Redactor)
+
+    @property
+    def too_big(self) -> str:
+        """Why a file is not added that is larger than it may be."""
+        return f"larger than {spelled_size(self.max_bytes)}"
+
+    def allows(self, path: str) -> bool:
+        """Tell whether the operator lets a file be added, whatever it is."""
+        return _matches(path, self.allow_files)
+
+    def by_name(self, path: str) -> str:
+        """Say why a new file must not be committed as far as its name tells, "" if it may be."""
+        parts = [part.casefold() for part in PurePosixPath(path).parts]
+        if parts[0] in _HOST_FOLDERS:
+            return HOST
+        if self.allows(path):
+            return ""
+        named = any(fnmatchcase(parts[-1], pattern) for pattern in SECRET_NAMES) or ".env" in parts[:-1]
+        if named or _matches(path, self.secret_files):
+            return SECRET
+        return TRACE if is_trace(path, self.traces) else ""
+
+    def by_content(self, path: str, data: bytes, named: str) -> str:
+        """Say the same of a new file whose name says `named`, now that its content is known."""
+        if named == HOST:
+            return HOST
+        if self.redactor.knows(data):
+            return named or SECRET_VALUE
+        if self.allows(path):
+            return ""
+        if named == SECRET:
+            return "" if self._is_harmless(path, data) else SECRET
+        return named or (SECRET if _PRIVATE_KEY.match(data.lstrip()[:200]) else "")
+
+    def _is_harmless(self, path: str, data: bytes) -> bool:
+        name = PurePosixPath(path).name.casefold()
+        if _matches(path, self.secret_files) or _PRIVATE_KEY.search(data):
+            return False
+        if name.startswith(".env"):
+            shown = data.decode("utf-8", "replace")
+            return name.rpartition(".")[2] in _SAMPLES and self.redactor.text(shown) == shown
+        labels = _PEM_LABEL.findall(data)
+        if labels:
+            return all(_PUBLIC.fullmatch(label) for label in labels)
+        return name.endswith(".pub") and _PUBLIC_SSH.match(data) is not None
+
+
+def _matches(path: str, patterns: Collection[str]) -> bool:
+    """Tell whether a path, or its name where a pattern has no slash, matches; letter case does not count."""
+    whole = path.casefold()
+    name = whole.rpartition("/")[2]
+    return any(
+        fnmatchcase(whole if "/" in pattern else name, pattern.casefold().lstrip("/")) for pattern in patterns
+    )
+
+
+def is_trace(path: str, traces: Collection[str]) -> bool:
+    """Tell whether a path is one of an agent's own files; `traces` are patterns of names at the top."""
+    top = PurePosixPath(path).parts[0].casefold()
+    return any(fnmatchcase(top, pattern.casefold()) for pattern in traces)
+
+
+def regenerable(new: Iterable[str], tracked: Collection[str]) -> dict[str, str]:
+    """Find what a tool can surely make again: caches, virtual environments, installed packages.
+
+    Args:
+        new: paths that the project does not keep in git.
+        tracked: those that it does: a folder of which it keeps a part is its own.
+
+    Returns:
+        By path, the file or folder to name for it; a folder ends with a slash.
+    """
+    new = tuple(new)
+    folders = {f"{parent}/" for path in tracked for parent in PurePosixPath(path).parents}
+    marked = {
+        f"{folder}/"
+        for folder, _, name in (path.rpartition("/") for path in new)
+        if folder and name in _MARKERS
+    } - folders
+    found = {path: _cache(path, marked, folders) for path in new}
+    return {path: top for path, top in found.items() if top}
+
+
+def _cache(path: str, marked: Collection[str], own: Collection[str]) -> str:
+    parts = path.rstrip("/").split("/")
+    for number, part in enumerate(parts, 1):
+        last = number == len(parts) and not path.endswith("/")
+        top = "/".join(parts[:number]) + ("" if last else "/")
+        if f"{top.rstrip('/')}/" in own:
+            continue
+        if part in _CACHE_FOLDERS or top in marked:
+            return top
+    name = parts[-1].casefold()
+    return path if any(fnmatchcase(name, pattern) for pattern in _CACHE_FILES) else ""

@@ -1,0 +1,154 @@
+"""What commits that somebody else made hold that must not be committed; merged side branches included."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from spec_kitty_orchestrator.machine.child import Reply
+from spec_kitty_orchestrator.machine.commit_rules import (
+    HOST,
+    REGENERABLE,
+    SECRET,
+    SECRET_VALUE,
+    TRACE,
+    CommitRules,
+    regenerable,
+)
+from spec_kitty_orchestrator.machine.git import OUR_IDENTITY, Git
+
+_READ_AT_ONCE_BYTES = 32 * 1000**2
+_RAW = ("-r", "-z", "--raw", "--no-renames", "--no-abbrev")
+_MOST_TIPS = 2000
+
+
+@dataclass(frozen=True)
+class _Blob:
+    """One changed path of a commit; `status` has a letter for each parent."""
+
+    path: str
+    sha: str
+    status: str
+
+    @property
+    def deleted(self) -> bool:
+        return not self.sha.strip("0")
+
+    @property
+    def added(self) -> bool:
+        return set(self.status) == {"A"}
+
+
+async def tips(git: Git) -> str:
+    """Return one commit, on no branch, from which all that branches, tags and remotes hold now is reached."""
+    listed = await git.run(
+        "for-each-ref",
+        f"--count={_MOST_TIPS}",
+        "--sort=-committerdate",
+        "--format=%(objecttype) %(objectname) %(*objecttype) %(*objectname)",
+        "refs/heads",
+        "refs/remotes",
+        "refs/tags",
+    )
+    # Of an annotated tag, what it names comes last.
+    found = (line.split()[-2:] for line in listed.text.splitlines())
+    shas = dict.fromkeys(sha for kind, sha in found if kind == "commit")
+    parents = [word for sha in shas for word in ("-p", sha)]
+    tree = (await git.run("rev-parse", "HEAD^{tree}")).text
+    return (await git.run(*OUR_IDENTITY, "commit-tree", tree, *parents, "-m", "What was known")).text
+
+
+async def offenders(git: Git, base: str, known: Sequence[str], rules: CommitRules) -> list[str]:
+    """List what must not be in the commits of `base..HEAD`, each with the reason.
+
+    Commits that `known` reaches are passed over: they were made, and judged, elsewhere.
+    """
+    made = await _made(git, base, [sha for one in known if (sha := await git.sha(one))])
+    if not made:
+        return []
+    now = {blob.path: blob for blob in _blobs(await git.run("diff-tree", *_RAW, base, "HEAD"))}
+    tracked = set((await git.run("ls-tree", "-r", "-z", "--name-only", base)).paths)
+    added = {blob.path for blob in made if blob.added} - tracked
+    caches = regenerable(added, tracked)
+    found: dict[str, str] = {}
+    for blob in made:
+        # A file that was there before is the project's, wherever it lies.
+        reason = rules.by_name(blob.path) if blob.path in added else _of_host(rules, blob.path)
+        reason = reason or (REGENERABLE if blob.path in caches and not rules.allows(blob.path) else "")
+        if reason != SECRET and blob.path in now and _stays(reason, now[blob.path]):
+            found[blob.path] = reason
+    # A secret stays in the history even when a later commit deletes it.
+    async for blob, data in _contents(git, [one for one in made if not one.deleted], rules.max_bytes):
+        reason = await _by_content(git, base, blob, data, rules, new=blob.path in added)
+        if reason in (SECRET, SECRET_VALUE):
+            found[blob.path] = reason
+    remaining = [blob for path, blob in now.items() if path in added and not rules.allows(path)]
+    for blob, size in await _sizes(git, remaining):
+        if size > rules.max_bytes:
+            found.setdefault(blob.path, rules.too_big)
+    return [f"{path}: {reason}" for path, reason in sorted(found.items())]
+
+
+async def _by_content(git: Git, base: str, blob: _Blob, data: bytes, rules: CommitRules, *, new: bool) -> str:
+    if new:
+        return rules.by_content(blob.path, data, rules.by_name(blob.path))
+    if not rules.redactor.knows(data):
+        return ""
+    before = await git.ask("cat-file", "blob", f"{base}:{blob.path}")
+    return "" if before.rc == 0 and rules.redactor.knows(before.stdout) else SECRET_VALUE
+
+
+def _of_host(rules: CommitRules, path: str) -> str:
+    return HOST if rules.by_name(path) == HOST else ""
+
+
+def _stays(reason: str, blob: _Blob) -> bool:
+    """Tell whether a range leaves behind what must not be committed for this reason."""
+    return reason == HOST or (reason in (TRACE, REGENERABLE) and not blob.deleted)
+
+
+async def _made(git: Git, base: str, known: Sequence[str]) -> list[_Blob]:
+    """Return the changes of each commit; of a merge, only what no parent holds like that."""
+    made: list[_Blob] = []
+    for kind, how in (("--no-merges", "--root"), ("--merges", "-c")):
+        commits = await git.run("rev-list", kind, "HEAD", "--not", base, *known)
+        if commits.stdout:
+            changed = ("diff-tree", "--stdin", "--no-commit-id", how, *_RAW)
+            made += _blobs(await git.run(*changed, stdin=commits.stdout))
+    return made
+
+
+def _blobs(reply: Reply) -> list[_Blob]:
+    """Read raw diffs: after a colon for each parent, the modes, the objects and the status."""
+    fields = reply.paths
+    found = []
+    for head, path in zip(fields[::2], fields[1::2], strict=True):
+        parents = len(head) - len(head.lstrip(":"))
+        parts = head[parents:].split(" ")
+        found.append(_Blob(path, parts[2 * parents + 1], parts[-1]))
+    return found
+
+
+async def _sizes(git: Git, blobs: Sequence[_Blob]) -> list[tuple[_Blob, int]]:
+    kept = [blob for blob in blobs if not blob.deleted]
+    if not kept:
+        return []
+    asked = "".join(f"{blob.sha}\n" for blob in kept).encode()
+    reply = await git.run("cat-file", "--batch-check=%(objecttype) %(objectsize)", stdin=asked)
+    # A submodule's commit is not an object here: git answers "<sha> missing".
+    answers = zip(kept, reply.text.split("\n"), strict=True)
+    return [(blob, int(line.split(" ")[1])) for blob, line in answers if line.startswith("blob ")]
+
+
+async def _contents(git: Git, blobs: Sequence[_Blob], most: int) -> AsyncIterator[tuple[_Blob, bytes]]:
+    """Read blobs of at most `most` bytes, a bounded amount at once."""
+    group: list[tuple[_Blob, int]] = []
+    for blob, size in (*await _sizes(git, blobs), (None, 0)):
+        if group and (blob is None or sum(one + 64 for _, one in group) + size > _READ_AT_ONCE_BYTES):
+            asked = "".join(f"{one.sha}\n" for one, _ in group).encode()
+            data = (await git.run("cat-file", "--batch=%(objectname)", stdin=asked)).stdout
+            for one, length in group:
+                start = data.index(b"\n") + 1
+                yield one, data[start : start + length]
+                data = data[start + length + 1 :]
+            group = []
+        if blob is not None and size <= most:
+            group.append((blob, size))

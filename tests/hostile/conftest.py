@@ -1,0 +1,3 @@
+from tests.machine.conftest import lane
+
+__all__ = ["lane"]
