@@ -1,3 +1,3 @@
-from tests.machine.conftest import lane
+from tests.machine.conftest import attempt_id, children, lane, never_blocks
 
-__all__ = ["lane"]
+__all__ = ["attempt_id", "children", "lane", "never_blocks"]

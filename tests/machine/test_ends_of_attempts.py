@@ -271,4 +271,4 @@ async def test_a_second_stop_shortens_the_grace_of_an_agent_that_does_not_listen
 
     await children.gone()
     assert report().outcome is Outcome.CANCELED
-    assert report().exit_code is None
+    assert report().exit_code == 137

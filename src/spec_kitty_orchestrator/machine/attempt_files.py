@@ -17,6 +17,7 @@ from spec_kitty_orchestrator.agents.spec import USAGE_FILE, Agent, AgentCommand
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role, within_bounds
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine import files
+from spec_kitty_orchestrator.machine.process import signal_name
 from spec_kitty_orchestrator.machine.redaction import REDACTED, Redactor, is_secret_name
 from spec_kitty_orchestrator.machine.scrub import scrub_directory
 
@@ -152,9 +153,12 @@ async def harvest(
     report = await anyio.to_thread.run_sync(
         read_report, Path(attempt.directory), agent, exit_code, _sparing(attempt, redactor)
     )
+    if attempt.role is Role.REVIEW and otherwise is None:
+        otherwise = _ended_from_outside(exit_code)
     # A positive result was paid for and counts, even if the process had to be stopped after it. An exit code
-    # is none then: programs end with 0 on a signal, too.
-    if otherwise is not None and (report.outcome is not Outcome.OK or report.by_exit_code):
+    # is none then: programs end with 0 on a signal, too. Nor is a reviewer's: its log may be another's words.
+    said_ok = report.outcome is Outcome.OK and not report.by_exit_code
+    if otherwise is not None and not (said_ok and attempt.role is Role.IMPLEMENT):
         outcome, reason = otherwise
         if report.outcome in _TOLD and outcome is not Outcome.CANCELED:
             outcome = report.outcome
@@ -167,6 +171,13 @@ async def harvest(
     await scrub(attempt, redactor)
     get_logger().info("attempt ended", attempt=attempt.id, outcome=report.outcome.value, exit_code=exit_code)
     return report
+
+
+def _ended_from_outside(exit_code: int | None) -> tuple[Outcome, str] | None:
+    if exit_code is None:
+        return Outcome.CRASHED, "it was ended from outside: how it ended was not recorded"
+    name = signal_name(exit_code)
+    return (Outcome.CRASHED, f"it was ended from outside, by {name}") if name else None
 
 
 async def save(attempt: Attempt, report: AgentReport) -> None:

@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import anyio.to_thread
 from spec_kitty_orchestrator.core.events import GateBroken, GateFailed, GatesPassed, GatesStopped
 from spec_kitty_orchestrator.core.model import GateProgress, GateResult, Workspace
 from spec_kitty_orchestrator.core.policy import Gate
-from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.errors import RunActive, WorkspaceError
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine import gate_files, process
 from spec_kitty_orchestrator.machine.environment import environment
@@ -30,8 +29,7 @@ from spec_kitty_orchestrator.ports import GateReport
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
 """What a shell exits with when it cannot run a command."""
 
-_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP)
-_SIGNALS = {int(one): one.name for one in signal.Signals}
+_CRASHES = frozenset({"SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP"})
 _log = get_logger()
 
 
@@ -78,6 +76,8 @@ class LocalGates:
             _log.warning("gate stopped: nobody wants it any more", directory=str(directory))
             if isinstance(state, process.Alive):
                 await stop(state.child, record.attempt, Grace(STOP_GRACE_S))
+            elif isinstance(state, process.Elsewhere):
+                raise RunActive(process.elsewhere(f"gate {record.gate}", directory))
             else:
                 await sweep(record.attempt)
             await self._record(directory, record, Ending(STOPPED, "it was no longer wanted"))
@@ -101,6 +101,7 @@ class LocalGates:
 
         Raises:
             WorkspaceError: the disk refuses.
+            RunActive: a gate runs where we can neither wait for it nor stop it.
         """
         results: list[GateResult] = []
         cwd = Path(workspace.path)
@@ -146,13 +147,13 @@ class LocalGates:
             case process.Alive(child):
                 _log.info("gate re-attached", gate=gate.name, directory=str(directory), pid=child.pid)
                 ending = await self._attend(gate, directory, record, child)
+            case process.Elsewhere():
+                raise RunActive(process.elsewhere(f"gate {gate.name}", directory))
             case process.Finished(exit_code):
                 ending = _judge(exit_code, attended=False)
             case process.Lost():
                 ending = Ending(STOPPED, "how it ended was not recorded")
-        leftovers = await sweep(record.attempt)
-        if leftovers:
-            _log.warning("processes of a gate outlived it", gate=gate.name, killed=leftovers)
+        _tell(await sweep(record.attempt), gate.name)
         if ending.kind != STOPPED and (reason := await moved()):
             # Recorded before the branch is put back: after a crash nothing else would show it.
             ending = Ending(BROKEN, reason)
@@ -201,7 +202,9 @@ class LocalGates:
         self, gate: Gate, directory: Path, record: GateRecord, child: process.Child, ended: bool
     ) -> Ending:
         if ended:
-            return _judge(await anyio.to_thread.run_sync(process.read_exit, directory), attended=True)
+            exit_code, leftovers = await anyio.to_thread.run_sync(process.read_end, child, directory)
+            _tell(leftovers, gate.name)
+            return _judge(exit_code, attended=True)
         running = self._running[directory]
         timed_out = running.grace is None
         running.grace = running.grace or Grace(STOP_GRACE_S)
@@ -220,6 +223,11 @@ class LocalGates:
         await stop_running(self._running.values(), grace_s)
 
 
+def _tell(leftovers: int, gate: str) -> None:
+    if leftovers:
+        _log.warning("processes of a gate outlived it", gate=gate, killed=leftovers)
+
+
 def _judge(exit_code: int | None, *, attended: bool) -> Ending:
     """Say what an exit status means; who stopped a gate that we did not wait for is unknown."""
     if exit_code == 0:
@@ -230,11 +238,10 @@ def _judge(exit_code: int | None, *, attended: bool) -> Ending:
         return Ending(BROKEN, "its command was not found (exit status 127)")
     if exit_code == NOT_EXECUTABLE:
         return Ending(BROKEN, "its command is not executable (exit status 126)")
-    number = exit_code - 128
-    if number not in _SIGNALS or number in _CRASHES:
+    name = process.signal_name(exit_code)
+    if not name or name in _CRASHES:
         # Programs give numbers such as 255 a meaning of their own.
         return Ending(FAILED, f"exit status {exit_code}")
-    name = _SIGNALS[number]
     return Ending(BROKEN if attended else STOPPED, f"it was ended by signal {name}")
 
 

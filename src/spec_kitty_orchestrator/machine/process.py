@@ -1,11 +1,16 @@
 """One detached child: started in a session of its own, waited for, and found again after a crash.
 
 The child outlives us on purpose. Its directory says what became of it: `stdout.log` is there once it may have
-begun, `process.json` names it, `exit` is there once it ended.
+begun, `process.json` names it, `lock` is locked while it runs, `exit` is there at its end. Agents can write
+there too, so a record makes no other process ours, and what the kernel says goes first.
 """
 
+import errno
+import fcntl
 import json
 import os
+import signal
+import stat
 import subprocess
 import sys
 import time
@@ -20,8 +25,9 @@ import anyio
 import anyio.to_thread
 import psutil
 
-from spec_kitty_orchestrator.machine.files import read_record, write_record
+from spec_kitty_orchestrator.machine.files import open_file, read_record, write_record
 from spec_kitty_orchestrator.machine.logs import was_started
+from spec_kitty_orchestrator.machine.wrapper import wrapped, wrapped_directory
 
 MARKER = "SPEC_KITTY_ORCHESTRATOR_ATTEMPT"
 """The environment variable that every process of an attempt inherits; its value is the attempt's id."""
@@ -33,24 +39,6 @@ POLL_S = 0.2
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 ENDED = (b"Z", b"X")
 """States of a process in /proc that runs no more."""
-
-_WRAPPER_NAME = "spec-kitty-orchestrator-attempt"
-# The wrapper lives through a stop's signals in order to record the status (a trapped signal, unlike an
-# ignored one, has its default effect in the command). While it records, `mv` ignores the signals too. What
-# the shell itself would say of the command's end, such as "Terminated", is kept out of the agent's stderr.
-_WRAPPER = """\
-trap : HUP INT TERM
-directory=$1
-shift
-exec 3>&2 2>/dev/null
-(exec "$@") 2>&3 3>&-
-status=$?
-trap '' HUP INT TERM
-umask 077
-PATH=$PATH:/usr/bin:/bin
-printf '%s\\n' "$status" >"$directory/exit.part" && mv -f "$directory/exit.part" "$directory/exit"
-exit "$status"
-"""
 
 
 @cache
@@ -94,10 +82,20 @@ class Alive:
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """Its wrapper is running where we see no processes: in another container, or on another machine."""
+
+
+@dataclass(frozen=True)
 class Finished:
-    """The command ended with this status; 128 + n after signal n."""
+    """The command ended with this status; 128 + n after signal n.
+
+    Attributes:
+        leftovers: how many processes it had left running; they were ended.
+    """
 
     exit_code: int
+    leftovers: int = 0
 
 
 @dataclass(frozen=True)
@@ -105,36 +103,55 @@ class Lost:
     """It was started, it is gone, and how it ended was not recorded."""
 
 
-State = NeverStarted | Alive | Finished | Lost
+State = NeverStarted | Alive | Elsewhere | Finished | Lost
 
 # Children of ours until they are reaped; a run that is canceled leaves its child here.
-_children: dict[int, subprocess.Popen[bytes]] = {}
+_children: dict[Child, subprocess.Popen[bytes]] = {}
+# What the kernel said of those that are reaped, until somebody asks; negative after a signal.
+_statuses: dict[Child, int] = {}
 
 
 async def spawn(
-    command: Sequence[str], cwd: Path, env: Mapping[str, str], directory: Path, stdin: str = "prompt.md"
+    command: Sequence[str],
+    cwd: Path,
+    env: Mapping[str, str],
+    directory: Path,
+    stdin: str = "prompt.md",
+    *,
+    contained: bool = False,
 ) -> Child:
     """Start a command detached, with its output in the directory and this file, there or elsewhere, as stdin.
+
+    What it leaves running when it ends is ended, unless the command sees to that itself (`contained`), which
+    saves some milliseconds.
 
     Raises:
         OSError: nothing was started: it was started before (`FileExistsError`), a file or `cwd` is
             missing, the arguments are too long, the disk is full.
     """
-    return await anyio.to_thread.run_sync(_spawn, command, cwd, env, directory, stdin)
+    return await anyio.to_thread.run_sync(_spawn, command, cwd, env, directory, stdin, contained)
 
 
-def _spawn(command: Sequence[str], cwd: Path, env: Mapping[str, str], directory: Path, source: str) -> Child:
+def _spawn(
+    command: Sequence[str], cwd: Path, env: Mapping[str, str], directory: Path, source: str, contained: bool
+) -> Child:
     new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+    stdin = directory / source
+    if not (stat.S_ISREG(stdin.stat().st_mode) or source == os.devnull):
+        raise OSError(errno.EINVAL, "no ordinary file", str(stdin))
     descriptors: list[int] = []
     try:
-        descriptors.append(os.open(directory / source, os.O_RDONLY))
         # Exclusive: whoever else believes that this attempt was never started fails here.
         descriptors.append(os.open(directory / "stdout.log", new, 0o600))
         descriptors.append(os.open(directory / "stderr.log", new, 0o600))
-        stdin, stdout, stderr = descriptors
+        # Nothing has ended here yet, whatever somebody left who can write here.
+        for name in ("exit", "process.json"):
+            (directory / name).unlink(missing_ok=True)
+        descriptors.append(_lock(directory))
+        stdout, stderr, lock = descriptors
         process = subprocess.Popen(
-            ["/bin/sh", "-c", _WRAPPER, _WRAPPER_NAME, str(directory), *command],
-            stdin=stdin,
+            wrapped(command, directory, stdin, contained=contained),
+            stdin=lock,
             stdout=stdout,
             stderr=stderr,
             cwd=cwd,
@@ -143,20 +160,53 @@ def _spawn(command: Sequence[str], cwd: Path, env: Mapping[str, str], directory:
         )
     except OSError:
         # What this call created, and only that, would say that something was started.
-        for name in ("stdout.log", "stderr.log")[: max(0, len(descriptors) - 1)]:
+        for name in ("stdout.log", "stderr.log")[: len(descriptors)]:
             (directory / name).unlink()
         raise
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
-    _children[process.pid] = process
     # A child of ours that already ended is a zombie until it is reaped, so its start can be read.
     child = known(process.pid)
+    _children[child] = process
     record = {**asdict(child), "started_at": datetime.now(UTC)}
     # A full disk must not turn a running child into an error: the marker finds it without the record.
     with suppress(OSError):
         write_record(directory / "process.json", record)
     return child
+
+
+def _lock(directory: Path) -> int:
+    """Lock the attempt; the kernel lets go when the last process that inherited the descriptor is gone."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(directory / "lock", flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise FileExistsError(errno.EEXIST, "it runs already", str(directory)) from None
+    except OSError:
+        pass  # a file system without locks
+    return descriptor
+
+
+def elsewhere(who: str, directory: Path) -> str:
+    """Say, for people, that an attempt runs out of our reach and what to do."""
+    return (
+        f"{who} still runs in another container, or on another machine that shares this folder: wait for its "
+        f"end or stop it there, then start again; its files are in {directory}"
+    )
+
+
+def _is_locked(directory: Path) -> bool:
+    # All containers of a machine see it, and other machines where NFS passes it to its server; what forgets a
+    # lock, as a server does that was started anew, makes the attempt lost, as no lock at all would.
+    with suppress(OSError), open_file(directory / "lock") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 async def wait(child: Child) -> None:
@@ -173,7 +223,7 @@ async def wait(child: Child) -> None:
     finally:
         if opened is not None:
             os.close(opened)
-    _reap(child.pid)
+    _reap(child)
 
 
 def _open_pidfd(pid: int) -> int | None:
@@ -183,11 +233,11 @@ def _open_pidfd(pid: int) -> int | None:
     return None
 
 
-def _reap(pid: int, limit_s: float = 0.0) -> None:
-    if pid in _children:
+def _reap(child: Child, limit_s: float = 0.0) -> None:
+    if child in _children:
         with suppress(subprocess.TimeoutExpired):
-            _children[pid].wait(limit_s)
-            del _children[pid]
+            _statuses[child] = _children[child].wait(limit_s)
+            del _children[child]
 
 
 def is_running(child: Child) -> bool:
@@ -226,9 +276,32 @@ def started_s(stat: Sequence[bytes]) -> float:
 
 def read_exit(directory: Path) -> int | None:
     """Return the exit status that the wrapper recorded, None if it did not."""
+    return _recorded_end(directory)[0]
+
+
+def read_end(child: Child, directory: Path) -> tuple[int | None, int]:
+    """Return the exit status of a child that is gone, None if unknown, and how many it had left running.
+
+    Where the kernel told it, a record that somebody else wrote says nothing.
+    """
+    code, swept = _recorded_end(directory)
+    if (status := _statuses.pop(child, None)) is not None:
+        code = status if status >= 0 else None
+    return code, swept
+
+
+def _recorded_end(directory: Path) -> tuple[int | None, int]:
     with suppress(OSError, ValueError):
-        return int(read_record(directory / "exit"))
-    return None
+        code, *swept = map(int, read_record(directory / "exit").split())
+        return code, max(0, 0, *swept)
+    return None, 0
+
+
+def signal_name(exit_code: int | None) -> str:
+    """Name the signal that an exit status speaks of, "" if it speaks of none."""
+    with suppress(ValueError, TypeError):
+        return signal.Signals(exit_code - 128).name  # type: ignore[operator]
+    return ""
 
 
 async def state(directory: Path, marker: str) -> State:
@@ -240,23 +313,29 @@ def _state(directory: Path, marker: str) -> State:
     if not was_started(directory):
         return NeverStarted()
     child = _recorded(directory)
-    if (code := read_exit(directory)) is not None:
+    code, swept = _recorded_end(directory)
+    if code is not None:
         if child is not None:
             # Where it is a child of ours, it writes its exit status and ends at once.
-            _reap(child.pid, REAP_S)
-        return Finished(code)
-    if child is not None and is_running(child):
-        return Alive(child)
-    # Not recorded in time.
-    for found in find_marked(marker):
-        with suppress(psutil.Error):
-            if psutil.Process(found.pid).cmdline()[3:5] == [_WRAPPER_NAME, str(directory)]:
-                return Alive(found)
+            _reap(child, REAP_S)
+        return Finished(code, swept)
+    # The first may not have been recorded in time.
+    for found in (child, *find_marked(marker)):
+        if found is not None and is_running(found) and _is_wrapper(found.pid, directory):
+            return Alive(found)
     if child is not None:
-        _reap(child.pid)
-    # It may have ended since the first look.
-    code = read_exit(directory)
-    return Lost() if code is None else Finished(code)
+        _reap(child)
+    if (code := read_exit(directory)) is not None:
+        return Finished(code)  # since the first look
+    return Elsewhere() if _is_locked(directory) else Lost()
+
+
+def _is_wrapper(pid: int, directory: Path) -> bool:
+    """Tell whether a process is the wrapper of the attempt; the repository may have been moved meanwhile."""
+    with suppress(psutil.Error, OSError):
+        place = wrapped_directory(psutil.Process(pid).cmdline())
+        return place is not None and place.parts[-3:] == directory.parts[-3:]
+    return False
 
 
 def _recorded(directory: Path) -> Child | None:

@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from spec_kitty_orchestrator.agents.spec import PROMPT_FILE, Agent, AgentSettings
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role
-from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.errors import RunActive, WorkspaceError
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine import attempt_files, files, logs, process
 from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents, PromptTooLong, deliver
@@ -129,6 +129,7 @@ class LocalAgents(ConfiguredAgents):
         Raises:
             WorkspaceError: the worktree is missing.
             PreflightError: the attempt's agent is not configured any more.
+            RunActive: it runs where we can neither wait for it nor stop it.
         """
         self.agent(attempt.agent)
         directory = Path(attempt.directory)
@@ -148,8 +149,12 @@ class LocalAgents(ConfiguredAgents):
                 case process.Alive(child):
                     _log.info("attempt re-attached", attempt=attempt.id, pid=child.pid)
                     return await self._attend(attempt, child, Path(written.cwd), written.stop_signal)
-                case process.Finished(exit_code):
-                    return await self._harvest(attempt, exit_code)
+                case process.Elsewhere():
+                    raise RunActive(
+                        process.elsewhere(f"{attempt.agent} for {directory.parent.name}", directory)
+                    )
+                case process.Finished(exit_code, leftovers):
+                    return await self._harvest(attempt, exit_code, leftovers=leftovers)
                 case process.Lost():
                     pass
             detail = "the process is gone and how it ended was not recorded"
@@ -261,7 +266,10 @@ class LocalAgents(ConfiguredAgents):
                 running.grace = Grace(STOP_GRACE_S)
                 otherwise = self._too_long(attempt, running)
             leftovers = await stop(running.child, attempt.id, running.grace, stop_signal, tree)
-        exit_code = await anyio.to_thread.run_sync(process.read_exit, Path(attempt.directory))
+        exit_code, swept = await anyio.to_thread.run_sync(
+            process.read_end, running.child, Path(attempt.directory)
+        )
+        leftovers += swept
         return await self._harvest(attempt, exit_code, tree=tree, leftovers=leftovers, otherwise=otherwise)
 
     def _too_long(self, attempt: Attempt, running: _Running) -> tuple[Outcome, str]:

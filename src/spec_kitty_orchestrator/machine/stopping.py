@@ -72,7 +72,7 @@ async def stop_running(processes: Iterable[Running], grace_s: float) -> None:
     stopping = list(processes)
     for running in stopping:
         running.request_stop(grace_s)
-    with anyio.move_on_after(grace_s + 2 * KILL_WAIT_S + SWEEP_TERM_S):
+    with anyio.move_on_after(grace_s + 3 * KILL_WAIT_S + SWEEP_TERM_S):
         for running in stopping:
             await running.ended.wait()
 
@@ -105,11 +105,18 @@ async def stop(
         if await grace.outlasts(child, share):
             break
     else:
-        await anyio.to_thread.run_sync(_look, tree)
-        await anyio.to_thread.run_sync(_signal_group, child, signal.SIGKILL)
+        await _kill(child, tree)
+    return await sweep(marker, tree)
+
+
+async def _kill(child: Child, tree: ProcessTree) -> None:
+    """Kill what the wrapper started, then the wrapper, unless it ends: it finds what nobody else can find."""
+    await anyio.to_thread.run_sync(_look, tree)
+    for victims in (tree.members - {child}, {child}):
+        await anyio.to_thread.run_sync(_signal_each, victims, signal.SIGKILL)
         with anyio.move_on_after(KILL_WAIT_S):
             await wait(child)
-    return await sweep(marker, tree)
+            return
 
 
 def _look(tree: ProcessTree) -> None:
@@ -153,7 +160,7 @@ def _survivors(marker: str, tree: ProcessTree) -> set[Child]:
     return tree.alive()
 
 
-def _signal_each(children: set[Child], number: signal.Signals) -> None:
+def _signal_each(children: Iterable[Child], number: signal.Signals) -> None:
     for child in filter(is_running, children):
         # Another user's cannot be signalled: what an agent started with more rights than it has.
         with suppress(ProcessLookupError, PermissionError):

@@ -1,0 +1,181 @@
+"""Processes that do not want to end, and records that are not what they say: nothing outlives its attempt."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+from tests.machine.attempts import (
+    HOLD,
+    LIMIT_S,
+    SAY_OK,
+    Children,
+    PythonAgent,
+    agents_of,
+    request_of,
+    run,
+    running,
+)
+
+from spec_kitty_orchestrator.core.model import Outcome, Role
+from spec_kitty_orchestrator.errors import RunActive
+from spec_kitty_orchestrator.machine import process
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("never_blocks")]
+
+# Leaves its session, its parents and its environment at once; what it runs then is in HELD.
+DAEMON = """
+import os, signal, subprocess, sys
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        port = os.environ["HELD_PORT"]
+        os.execve(sys.executable, [sys.executable, "-c", os.environ["HELD"]], {"PORT": port})
+    os._exit(0)
+os.wait()
+"""
+
+
+async def test_a_daemon_without_a_parent_a_session_or_a_marker_ends_with_its_attempt(
+    tmp_path: Path, attempt_id: str, children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemons = Children()
+    monkeypatch.setenv("HELD_PORT", daemons.port)
+    runner = agents_of(tmp_path, PythonAgent(DAEMON + SAY_OK + HOLD))
+    attempt = await runner.open(request_of(tmp_path, attempt_id))
+
+    async with running(runner, attempt) as report:
+        await daemons.up()
+        await children.up()
+        children.release()
+
+    await daemons.gone()
+    daemons.close()
+    assert report().outcome is Outcome.OK
+    assert report().leftovers == 1
+
+
+async def test_a_daemon_ends_with_its_attempt_although_nobody_waits_for_it(
+    tmp_path: Path, attempt_id: str, children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemons = Children()
+    monkeypatch.setenv("HELD_PORT", daemons.port)
+    command = [sys.executable, "-c", DAEMON + HOLD]
+    directory = tmp_path / "attempt"
+    directory.mkdir()
+    env = {**os.environ, process.MARKER: attempt_id}
+    child = await process.spawn(command, tmp_path, env, directory, os.devnull)
+    await daemons.up()
+    await children.up()
+    children.release()
+
+    await daemons.gone()
+    daemons.close()
+    await process.wait(child)
+
+
+@pytest.mark.parametrize(("role", "outcome"), [(Role.REVIEW, Outcome.CRASHED), (Role.IMPLEMENT, Outcome.OK)])
+async def test_a_review_that_a_signal_ended_is_none_whatever_its_log_holds(
+    tmp_path: Path, attempt_id: str, role: Role, outcome: Outcome
+) -> None:
+    code = SAY_OK + "import os; os.kill(os.getpid(), 9)"
+    runner = agents_of(tmp_path, PythonAgent(code))
+
+    report = await run(runner, await runner.open(request_of(tmp_path, attempt_id, role=role)))
+
+    assert report.outcome is outcome
+    assert report.exit_code == 137
+    assert (role is Role.IMPLEMENT) == (report.text == "fine")
+
+
+async def test_a_review_that_had_to_be_stopped_is_none_whatever_it_said(
+    tmp_path: Path, attempt_id: str, children: Children
+) -> None:
+    runner = agents_of(tmp_path, PythonAgent(SAY_OK + HOLD), s=0.5)
+
+    report = await run(runner, await runner.open(request_of(tmp_path, attempt_id, role=Role.REVIEW)))
+
+    assert (report.outcome, report.text) == (Outcome.TIMEOUT, "")
+
+
+async def test_an_exit_status_that_was_written_by_who_killed_the_wrapper_is_no_status(
+    tmp_path: Path, attempt_id: str
+) -> None:
+    forge = "import os\nopen('{directory}/exit', 'w').write('0')\nos.kill(os.getppid(), 9)\n"
+    runner = agents_of(tmp_path, PythonAgent(SAY_OK + forge))
+
+    report = await run(runner, await runner.open(request_of(tmp_path, attempt_id, role=Role.REVIEW)))
+
+    assert report.outcome is Outcome.CRASHED
+    assert report.exit_code is None
+
+
+async def test_an_exit_status_that_lay_there_before_the_start_is_removed(
+    tmp_path: Path, attempt_id: str
+) -> None:
+    runner = agents_of(tmp_path, PythonAgent("raise SystemExit(3)"))
+    attempt = await runner.open(request_of(tmp_path, attempt_id))
+    (Path(attempt.directory) / "exit").write_text("0\n")
+
+    report = await run(runner, attempt)
+
+    assert report.exit_code == 3
+
+
+async def test_a_recorded_process_that_is_no_wrapper_of_the_attempt_is_not_taken_for_it(
+    tmp_path: Path, attempt_id: str
+) -> None:
+    runner = agents_of(tmp_path, PythonAgent(SAY_OK))
+    attempt = await runner.open(request_of(tmp_path, attempt_id))
+    directory = Path(attempt.directory)
+    await run(runner, attempt)
+    for name in ("exit", "result.json"):
+        (directory / name).unlink()
+    ourselves = await anyio.to_thread.run_sync(process.known, os.getpid())
+    record = {"pid": ourselves.pid, "started": ourselves.started, "boot": ourselves.boot}
+    (directory / "process.json").write_text(json.dumps(record))
+
+    assert await process.state(directory, attempt_id) == process.Lost()
+
+
+async def test_an_agent_that_runs_where_no_process_is_seen_is_neither_lost_nor_run_again(
+    tmp_path: Path, attempt_id: str, children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = agents_of(tmp_path, PythonAgent(HOLD))
+    attempt = await runner.open(request_of(tmp_path, attempt_id))
+
+    async with running(runner, attempt):
+        await children.up()
+        with monkeypatch.context() as patch:
+            # As in another container.
+            patch.setattr(process, "is_running", lambda _: False)
+            patch.setattr(process, "find_marked", lambda _: [])
+            assert await process.state(Path(attempt.directory), attempt_id) == process.Elsewhere()
+            with pytest.raises(RunActive, match="another container"):
+                await run(agents_of(tmp_path, PythonAgent(HOLD)), attempt)
+        children.release()
+
+
+async def test_no_daemon_of_an_agent_can_hold_the_lock_of_its_attempt(tmp_path: Path) -> None:
+    child = await process.spawn(
+        ["ls", "-l", "/proc/self/fd"], tmp_path, dict(os.environ), tmp_path, os.devnull
+    )
+    with anyio.fail_after(LIMIT_S):
+        await process.wait(child)
+
+    opened = (tmp_path / "stdout.log").read_text()
+    assert str(tmp_path / "stdout.log") in opened
+    assert str(tmp_path / "lock") not in opened
+
+
+async def test_a_pipe_as_prompt_is_not_waited_for(tmp_path: Path, attempt_id: str) -> None:
+    os.mkfifo(tmp_path / "prompt.md")
+
+    with pytest.raises(OSError, match="no ordinary file"):
+        await process.spawn(["true"], tmp_path, dict(os.environ), tmp_path)
+
+    assert await process.state(tmp_path, attempt_id) == process.NeverStarted()
