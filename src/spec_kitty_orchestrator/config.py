@@ -283,10 +283,10 @@ def _line_of(text: str, path: tuple[str, ...]) -> int:
                 table += (str(entries[table]),)
             here = table
         else:
-            key = re.match(r"\s*([A-Za-z0-9_.\"' -]+?)\s*=", line)
-            if not key:
+            key, assigned, _ = line.partition("=")
+            if not assigned or not re.fullmatch(r"[A-Za-z0-9_.\"'\s-]+", key):
                 continue
-            here = table + _words(key.group(1))
+            here = table + _words(key)
         common = len(here) if here == path[: len(here)] else 0
         if common > best_length:
             best, best_length = number, common

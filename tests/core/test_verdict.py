@@ -1,9 +1,11 @@
 """What counts as a verdict, and what never does."""
 
 import json
+import re
+from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spec_kitty_orchestrator.core import json_text
@@ -107,7 +109,7 @@ def test_findings_may_be_objects_or_plain_strings_and_odd_fields_are_dropped() -
 
 def test_what_goes_on_to_command_lines_holds_no_control_characters_and_no_surrogates() -> None:
     found = read(verdict_text(MINE, verdict="changes_requested", summary="a\x00b\x1b[31mc\ud800d\ne\tf"))
-    assert found.summary == "ab[31mcd\ne\tf"
+    assert found.summary == "abc\ufffdd\ne\tf"
 
 
 def test_long_findings_and_summaries_are_bounded() -> None:
@@ -124,22 +126,101 @@ GARBAGE = {
     "rows that never close": '{"a":[1,2,3,4,5,6,7,8,9],"b":' * 7_000,
     "keys that occur twice": '{"a":1,"a":1,"b":' * 10_000,
     "a number without end": '{"a":' + "9" * 150_000,
+    "a verdict that never comes": "x " + '{"' * 900 + "\n" * 1_000 + " " * 97_000 + "x",
+    "escapes": '{"a' + '\\"{' * 50_000,
+    "backslashes": '{"' + "\\" * 150_000,
+    "blanks": "{ " * 50_000 + '{"' + " " * 50_000,
+    "fences": "```" * 50_000,
+    "quotes": '{"a": ' + '"' * 150_000,
+    "objects within objects that are none": '{"a":' * 20_000 + "x" + "}" * 20_000,
+    "a file that begins with a NUL": "\0" * 100_000 + '{"\0":',
 }
 
 
-@pytest.mark.parametrize("text", GARBAGE.values(), ids=GARBAGE)
-def test_garbage_in_bulk_is_given_up_after_bounded_work(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = 0
+class Steps:
+    """Counts the characters that a pattern or a decoder looks at."""
 
-    class Counting(json.JSONDecoder):
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def pattern(self, real: re.Pattern[str]) -> "CountedPattern":
+        return CountedPattern(real, self)
+
+
+class CountedPattern:
+    def __init__(self, real: re.Pattern[str], steps: Steps) -> None:
+        self.real, self.steps = real, steps
+
+    def search(self, text: str, at: int = 0) -> re.Match[str] | None:
+        found = self.real.search(text, at)
+        self.steps.taken += (found.end() if found else len(text)) - at
+        return found
+
+    def match(self, text: str, at: int = 0) -> re.Match[str] | None:
+        found = self.real.match(text, at)
+        self.steps.taken += found.end() - at if found else 1
+        return found
+
+    def finditer(self, text: str, at: int = 0) -> Iterator[re.Match[str]]:
+        for found in self.real.finditer(text, at):
+            self.steps.taken += found.end() - at
+            at = found.end()
+            yield found
+        self.steps.taken += len(text) - at
+
+
+def steps_of(text: str) -> int:
+    steps = Steps()
+
+    class Counted(json.JSONDecoder):
         def raw_decode(self, s: str, idx: int = 0) -> tuple[object, int]:
-            nonlocal tried
-            tried += 1
+            steps.taken += len(s) - idx
             return super().raw_decode(s, idx)
 
-    monkeypatch.setattr(json_text, "_DECODER", Counting(object_pairs_hook=json_text._unique))
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("_OPENING", "_BEGINS_LINE", "_MARK"):
+            patched.setattr(json_text, name, steps.pattern(getattr(json_text, name)))
+        patched.setattr(json_text, "_DECODER", Counted(object_pairs_hook=json_text._unique))
+        json_text.objects(text)
+    return steps.taken
+
+
+@pytest.mark.parametrize("text", GARBAGE.values(), ids=GARBAGE)
+def test_garbage_in_bulk_is_no_verdict_and_costs_little_more_than_prose(text: str) -> None:
     assert read(text).ruling is Ruling.UNUSABLE
-    assert tried <= json_text.MOST_WORK // json_text.LEAST_COST + 1
+    assert read(APPROVAL + text).ruling is Ruling.UNUSABLE
+    assert steps_of(text) <= 3 * steps_of("of prose\n" * 110_000)
+
+
+PROSE = steps_of("of prose\n" * 110_000)
+PIECES = (
+    "{",
+    '{"',
+    "}",
+    '"',
+    '"a":',
+    '{"a":',
+    '{"a":1}',
+    "[",
+    "]",
+    ",",
+    "\\",
+    "\n",
+    " ",
+    "x",
+    "```",
+    BARE,
+    '"verdict"',
+    "{ ",
+)
+
+
+@given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=12), st.sampled_from(["", APPROVAL]))
+@settings(deadline=None, max_examples=50)
+def test_no_shape_of_a_long_text_costs_more_than_three_times_prose(pieces: list[str], end: str) -> None:
+    unit = "".join(pieces)
+    text = unit * (110_000 // len(unit)) + end
+    assert steps_of(text) <= 3 * PROSE
 
 
 def test_a_verdict_after_a_long_text_full_of_code_is_read() -> None:

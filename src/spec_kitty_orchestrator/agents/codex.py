@@ -52,7 +52,7 @@ _REFUSALS = ("Error loading config.toml", "Not inside a trusted directory")
 _AGAIN_IN = re.compile(
     r"try again in ((?:[\d.]+ ?(?:days?|hours?|minutes?|seconds?|ms|[dhms])\b[ ,]*)+)", re.IGNORECASE
 )
-_SPAN = re.compile(r"(\d+(?:\.\d+)?) ?(days?|hours?|minutes?|seconds?|ms|[dhms])\b", re.IGNORECASE)
+_SPAN = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?) ?(days?|hours?|minutes?|seconds?|ms|[dhms])\b", re.IGNORECASE)
 _SECONDS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _AGAIN_AT = re.compile(
     r"try again at (?:([A-Z][a-z]{2}) (\d{1,2})(?:st|nd|rd|th), (\d{4}) )?(\d{1,2}):(\d{2}) ([AP])M",

@@ -30,12 +30,10 @@ _LOG_ERRORS: Mapping[str, Outcome] = {
     "AI_RetryError": Outcome.OVERLOADED,
     "ProviderModelNotFoundError": Outcome.INVALID_REQUEST,
 }
-_LOGGED = re.compile(
-    r'^timestamp=(\S+) level=ERROR (?!.*\bsmall=true\b).*?\bmessage=(?:failed|"stream error") '
-    r'.*?\berror="(\w+)(: (?:[^"\\]|\\.)*)"',
-    re.MULTILINE,
-)
+_FIELD = re.compile(r'([\w.]+)=(?:"([^"\\]*(?:\\.[^"\\]*)*)"?|(\S*))')
 """Its log tells what its events leave out: which request it tries again, and which model it does not know."""
+
+_FAILURES = frozenset({"failed", "stream error"})
 
 _CUT = frozenset({"unknown", "other"})
 """Reasons of a step whose stream ended too early; opencode begins another at once, and never gives up."""
@@ -102,12 +100,21 @@ def _outcome(error: Event, reason: str, final: str, exit_code: int | None) -> Ou
 
 def _logged_after(last_ms: float, stderr_tail: str) -> tuple[str, str]:
     """Return the name and the words of the last error that it logged after its last event, if any."""
-    for at, name, words in reversed(_LOGGED.findall(stderr_tail)):
+    for line in reversed(stderr_tail.splitlines()):
+        if not line.startswith("timestamp="):
+            continue
+        logged = {name: quoted or plain for name, quoted, plain in _FIELD.findall(line)}
+        words = logged.get("error.error") or logged.get("error", "")
+        name = words.partition(": ")[0]
+        if logged.get("level") != "ERROR" or logged.get("small") == "true" or not name.isidentifier():
+            continue
+        if logged.get("message") not in _FAILURES:
+            continue
         try:
-            recent = datetime.fromisoformat(at).timestamp() * 1000 >= last_ms - _SAME_MOMENT_MS
+            recent = datetime.fromisoformat(logged["timestamp"]).timestamp() * 1000
         except ValueError:
             continue
-        return (name, name + words) if recent else ("", "")
+        return (name, words) if recent >= last_ms - _SAME_MOMENT_MS else ("", "")
     return "", ""
 
 

@@ -1,28 +1,32 @@
-"""Finds JSON objects in an agent's final text; the text is untrusted and may be anything."""
+"""Finds JSON objects in an agent's final text, in a time that grows with its length alone.
+
+The text is untrusted and may be anything. Braces and strings are matched first, in one pass: no string of
+JSON crosses a line, so what begins a line never hides in one. Only what is whole goes to a parser.
+"""
 
 import json
 import re
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+from spec_kitty_orchestrator.core.plain_text import plain
 
 LONGEST_TEXT = 100_000
 """Characters of a final text that are looked at, from its end: a verdict is the last word."""
 
-MOST_WORK = 2_000_000
-"""Characters that are read in vain before a text counts as garbage, so that no text takes long."""
+LONGEST_BROKEN = 2_000
+"""Characters behind the beginning of a broken object in which `"verdict"` makes it a broken verdict."""
 
-LEAST_COST = 400
-"""What one place that holds no object costs of it, however soon that shows."""
-
-DEEP_COST = 50_000
-"""The same where the error does not tell how far it came: too deep a nesting, a key that occurs twice."""
-
+_VERDICT = '"verdict"'
 _OPENING = re.compile(r"\{\s*[\"}]")
-_NOT_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-_BROKEN_VERDICT = re.compile(r'(?:(?!\n\s*\{)[\s\S]){0,2000}?"verdict"')
-"""Something that speaks of a verdict before the next line that begins with an object."""
+_BEGINS_LINE = re.compile(r"^[^\S\n]*+\{", re.MULTILINE)
+# It matches at every quote, so it never looks at a character again to find another way.
+_MARK = re.compile(r'[{}]|"[^"\\\n]*+(?:\\[^\n][^"\\\n]*+)*("?)')
 
-_ONLY_A_FENCE = re.compile(r"\s*(?:```\s*)?\Z")
+_QUOTED = re.compile(r'\{\s*"\Z')
+"""Ends what is a string only if something before it began one: else, it begins an object."""
+_QUOTED_CHARS = 200
 
 
 class _DuplicateKey(ValueError):
@@ -56,46 +60,67 @@ class Found:
 
 
 def objects(text: str) -> tuple[Found, ...]:
-    """Return the outermost JSON objects of a text in their order; what does not parse is skipped.
-
-    A text that is garbage in bulk holds no objects.
-    """
-    text = text[-LONGEST_TEXT:]
+    """Return the outermost JSON objects of a text in their order; what does not parse is skipped."""
+    if len(text) > LONGEST_TEXT:
+        # What the cut goes through is no line.
+        text = text[-LONGEST_TEXT:].partition("\n")[2]
+    lines = [one.end() - 1 for one in _BEGINS_LINE.finditer(text)]
+    apart = frozenset(lines)
+    end_of_words = len(text.rstrip().removesuffix("```").rstrip())
     found = []
-    work = 0
-    intact = True
-    opening = _OPENING.search(text)
-    while opening is not None and work <= MOST_WORK:
-        at = opening.start()
-        try:
-            # Sliced, because an error counts the lines before its place.
-            value, length = _DECODER.raw_decode(text[at:])
-        except (ValueError, RecursionError) as error:
-            end = at + 1
-            work += _cost(error)
-            intact = intact and not _begins_line(text, at) and not _BROKEN_VERDICT.match(text, at)
-        else:
-            end = at + length
-            last = bool(_ONLY_A_FENCE.match(text, end))
-            found.append(Found(value, last, _begins_line(text, at), intact))
-        opening = _OPENING.search(text, end)
-    return tuple(found) if work <= MOST_WORK else ()
+    intact, verdict = True, -1
+    for start, end in _spans(text):
+        value = _parsed(text[start:end]) if end else None
+        if value is not None:
+            found.append(Found(value, end >= end_of_words, start in apart, intact))
+            continue
+        if verdict < start:
+            # Looked for behind the last place only, so that all looks together are one pass.
+            verdict = text.find(_VERDICT, start)
+            verdict = len(text) if verdict < 0 else verdict
+        after = bisect_right(lines, start)
+        reach = min(start + LONGEST_BROKEN, lines[after] if after < len(lines) else len(text))
+        intact = intact and start not in apart and verdict >= max(reach, end)
+    return tuple(found)
 
 
-def _begins_line(text: str, at: int) -> bool:
-    return not text[text.rfind("\n", 0, at) + 1 : at].strip()
+def _spans(text: str) -> Iterator[tuple[int, int]]:
+    """Yield what begins like an object, by its place: outermost ones with their end, else 0 as the end."""
+    at = 0
+    while opening := _OPENING.search(text, at):
+        unclosed: list[int] = []
+        closed: list[tuple[int, int]] = []
+        quoted: list[tuple[int, int]] = []
+        at = len(text)
+        for mark in _MARK.finditer(text, opening.start()):
+            if mark[0] == "{":
+                unclosed.append(mark.start())
+            elif mark[0] == "}":
+                start = unclosed.pop()
+                if _OPENING.match(text, start):
+                    while closed and closed[-1][0] > start:
+                        closed.pop()
+                    closed.append((start, mark.end()))
+            elif brace := _QUOTED.search(mark[0], max(0, len(mark[0]) - _QUOTED_CHARS)):
+                quoted.append((mark.start() + brace.start(), 0))
+            if not unclosed or mark[1] == "":
+                at = mark.end()
+                break
+        broken = ((start, 0) for start in unclosed if _OPENING.match(text, start))
+        yield from sorted([*closed, *broken, *(quoted if unclosed else ())])
 
 
-def _cost(error: ValueError | RecursionError) -> int:
-    if isinstance(error, json.JSONDecodeError):
-        return max(error.pos, LEAST_COST)
-    return DEEP_COST
+def _parsed(text: str) -> Mapping[str, object] | None:
+    try:
+        value, length = _DECODER.raw_decode(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if length == len(text) else None
 
 
 def text_of(value: object, limit: int) -> str:
-    """Return a string value without control characters, stripped and bounded; "" for anything else.
+    """Return a string value as `plain` text, stripped and bounded; "" for anything else.
 
-    It goes on to command lines, commit messages and terminals, which a NUL, a lone surrogate or an escape
-    sequence would break.
+    It goes on to command lines, commit messages and terminals.
     """
-    return _NOT_TEXT.sub("", value).strip()[:limit].strip() if isinstance(value, str) else ""
+    return plain(value).strip()[:limit].strip() if isinstance(value, str) else ""
