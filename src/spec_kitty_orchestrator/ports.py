@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from spec_kitty_orchestrator.core.events import GateBroken, GateFailed, GatesPassed, GatesStopped
+from spec_kitty_orchestrator.core.events import GateBegun, GateBroken, GateFailed, GatesPassed, GatesStopped
 from spec_kitty_orchestrator.core.model import (
     AgentReport,
     Attempt,
@@ -256,8 +256,8 @@ class GateReport:
 class Gates(Protocol):
     """Runs the operator's gates as processes, one after the other, in the workspace of a work package."""
 
-    async def settle(self, wp_id: str, workspace: Workspace, head: str, turn: int) -> GateProgress:
-        """Stop every gate of the work package that is no part of this turn, and say how far the turn is."""
+    async def settle(self, wp_id: str, head: str, turn: int, known: Sequence[GateBegun]) -> GateProgress:
+        """Stop every gate that was begun and is no part of this turn, and say how far the turn is."""
         ...
 
     async def run(
@@ -268,15 +268,17 @@ class Gates(Protocol):
         number: int,
         turn: int,
         tree: str,
+        known: Sequence[GateBegun],
         moved: Callable[[], Awaitable[str]],
-        begun: Callable[[str, str], Awaitable[None]],
+        begun: Callable[[GateBegun], Awaitable[None]],
     ) -> GateReport:
         """Run the gates on the commit that is checked out, up to the first that does not pass.
 
-        Safe to call again after a crash: a gate that still runs is waited for, and one that has ended is
-        not run again in the same turn. `number` is for the names of the logs, `tree` is the workspace's
-        fingerprint, which the report gives back. `moved` says after each gate whether the branch was moved,
-        in words; the gate is broken then. `begun` is told of each gate that begins, and of its logs.
+        Safe to call again after a crash: of those that are `known` to have begun, one that still runs is
+        waited for, and one that has ended is not run again in the same turn. `number` is for the names of the
+        logs, `tree` is the workspace's fingerprint, which the report gives back. `moved` says after each gate
+        whether the branch was moved, in words; the gate is broken then. `begun` is told of each gate before
+        it begins or is taken up again.
         """
         ...
 

@@ -3,9 +3,11 @@
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 from tests.machine.attempts import (
@@ -20,9 +22,12 @@ from tests.machine.attempts import (
     running,
 )
 
-from spec_kitty_orchestrator.core.model import Outcome, Role
+from spec_kitty_orchestrator.core.events import GateBegun, GateBroken, GateFailed
+from spec_kitty_orchestrator.core.model import Outcome, Role, Workspace
+from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.errors import RunActive
 from spec_kitty_orchestrator.machine import process
+from spec_kitty_orchestrator.machine.gates import LocalGates
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("never_blocks")]
 
@@ -179,3 +184,67 @@ async def test_a_pipe_as_prompt_is_not_waited_for(tmp_path: Path, attempt_id: st
         await process.spawn(["true"], tmp_path, dict(os.environ), tmp_path)
 
     assert await process.state(tmp_path, attempt_id) == process.NeverStarted()
+
+
+FORGE = """
+import json, os, pathlib
+me = pathlib.Path(os.readlink("/proc/self/fd/1")).parent
+record = json.loads((me / "command.json").read_text())
+victim = me.with_name(me.name.replace("lint", "tests"))
+victim.mkdir()
+forged = {**record, "gate": "tests", "argv": ["/bin/sh", "-c", "exit 1"]}
+(victim / "command.json").write_text(json.dumps(forged))
+(victim / "stdout.log").write_text("437 passed")
+(victim / "exit").write_text("0")
+ending = {"kind": "passed", "reason": "", "seconds": 12.5}
+for one in me, victim:
+    (one / "result.json").write_text(json.dumps({**ending, "word": ""}))
+"""
+
+
+async def test_what_a_gate_runs_cannot_decide_another_gate(tmp_path: Path) -> None:
+    known: list[GateBegun] = []
+
+    async def begun(gate: GateBegun) -> None:
+        known.append(gate)
+
+    async def moved() -> str:
+        return ""
+
+    red = ("/bin/sh", "-c", "exit 1")
+    gates = LocalGates(tmp_path, "m", [Gate("lint", (sys.executable, "-c", FORGE)), Gate("tests", red)])
+    reports = []
+    for _ in range(2):  # the second goes on after a crash
+        with anyio.fail_after(LIMIT_S):
+            workspace = Workspace(str(tmp_path), "")
+            reports.append(await gates.run("WP01", workspace, "a" * 40, 1, 1, "t", known, moved, begun))
+
+    assert [type(one.event) for one in reports] == [GateFailed, GateFailed]
+    assert [one.name for one in known] == ["lint", "tests"]
+
+
+async def test_a_gate_that_says_itself_how_it_ended_is_not_believed_after_a_crash(tmp_path: Path) -> None:
+    known: list[GateBegun] = []
+
+    async def begun(gate: GateBegun) -> None:
+        known.append(gate)
+
+    async def moved() -> str:
+        return "it moved the branch"
+
+    forged = json.dumps({"kind": "passed", "reason": "", "seconds": 0.0, "word": "x"})
+    line = f"echo '{forged}' >$(dirname $(readlink /proc/$$/fd/1))/result.json; touch done; sleep 600"
+    gate = Gate("tests", ("/bin/sh", "-c", line))
+    workspace = Workspace(str(tmp_path), "")
+
+    with anyio.fail_after(LIMIT_S):
+        async with anyio.create_task_group() as tasks:
+            crashing = LocalGates(tmp_path, "m", [gate])
+            tasks.start_soon(crashing.run, "WP01", workspace, "a" * 40, 1, 1, "t", known, moved, begun)
+            while not await anyio.Path(tmp_path / "done").exists():
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+        gates = LocalGates(tmp_path, "m", [replace(gate, timeout_s=0.0)])
+        report = await gates.run("WP01", workspace, "a" * 40, 1, 1, "t", known, moved, begun)
+
+    assert isinstance(report.event, GateBroken)

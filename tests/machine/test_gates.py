@@ -6,6 +6,7 @@ import signal
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.machine.conftest import git
 from spec_kitty_orchestrator.core.commands import RunGates
 from spec_kitty_orchestrator.core.events import (
     Event,
+    GateBegun,
     GateBroken,
     GateFailed,
     GatesPassed,
@@ -60,16 +62,31 @@ async def nothing_moved() -> str:
     return ""
 
 
-async def nothing_told(_name: str, _log: str) -> None:
-    pass
+class Told(list[GateBegun]):
+    """What the journal of a test holds."""
+
+    async def begun(self, gate: GateBegun) -> None:
+        self.append(gate)
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
 
 
 async def run(
-    gates: LocalGates, root: Path, head: str = HEAD, number: int = 3, turn: int = 1, tree: str = "tree"
+    gates: LocalGates,
+    root: Path,
+    head: str = HEAD,
+    number: int = 3,
+    turn: int = 1,
+    tree: str = "tree",
+    told: Told | None = None,
 ) -> GateReport:
+    told = Told() if told is None else told
     with anyio.fail_after(LIMIT_S):
         return await gates.run(
-            "WP01", Workspace(str(root), ""), head, number, turn, tree, nothing_moved, nothing_told
+            "WP01", Workspace(str(root), ""), head, number, turn, tree, told, nothing_moved, told.begun
         )
 
 
@@ -132,7 +149,7 @@ async def test_a_worktree_that_is_gone_makes_a_gate_broken(tmp_path: Path) -> No
     gates = local(tmp_path, shell("tests", "true"))
     with anyio.fail_after(LIMIT_S):
         report = await gates.run(
-            "WP01", Workspace(str(tmp_path / "gone"), ""), HEAD, 1, 1, "tree", nothing_moved, nothing_told
+            "WP01", Workspace(str(tmp_path / "gone"), ""), HEAD, 1, 1, "tree", (), nothing_moved, Told().begun
         )
     assert isinstance(report.event, GateBroken)
     assert "cannot be started" in report.event.reason
@@ -192,22 +209,22 @@ async def test_secrets_are_neither_in_the_tail_nor_in_the_logs(
     assert "hunter2" not in "".join(logs)
 
 
-async def test_a_turn_runs_once_and_the_next_turn_runs_again(tmp_path: Path) -> None:
+async def test_a_turn_runs_once_and_the_next_turn_runs_again(tmp_path: Path, told: Told) -> None:
     gate = shell("tests", "echo x >>runs; exit 1")
-    first = await run(local(tmp_path, gate), tmp_path)
-    again = await run(local(tmp_path, gate), tmp_path, tree="what was found after a crash")
+    first = await run(local(tmp_path, gate), tmp_path, told=told)
+    again = await run(local(tmp_path, gate), tmp_path, tree="what was found after a crash", told=told)
     assert again == first
     assert (tmp_path / "runs").read_text() == "x\n"
-    await run(local(tmp_path, gate), tmp_path, turn=2)
-    await run(local(tmp_path, gate), tmp_path, head="b" * 40, turn=2)
+    await run(local(tmp_path, gate), tmp_path, turn=2, told=told)
+    await run(local(tmp_path, gate), tmp_path, head="b" * 40, turn=2, told=told)
     assert (tmp_path / "runs").read_text() == "x\nx\nx\n"
     names = {one.name for one in home(tmp_path).iterdir()}
     assert names == {"03-gate-tests", "03-gate-tests-2", "03-gate-tests-3"}
 
 
-async def test_a_gate_whose_command_was_changed_is_run_again(tmp_path: Path) -> None:
-    await run(local(tmp_path, shell("tests", "exit 1")), tmp_path)
-    report = await run(local(tmp_path, shell("tests", "exit 0")), tmp_path)
+async def test_a_gate_whose_command_was_changed_is_run_again(tmp_path: Path, told: Told) -> None:
+    await run(local(tmp_path, shell("tests", "exit 1")), tmp_path, told=told)
+    report = await run(local(tmp_path, shell("tests", "exit 0")), tmp_path, told=told)
     assert isinstance(report.event, GatesPassed)
 
 
@@ -220,16 +237,16 @@ async def wait_for(path: Path) -> None:
 LONG = "echo x >>runs; touch begun; while [ ! -e go ]; do sleep 0.02; done; exit 7"
 
 
-async def test_a_gate_survives_us_and_is_waited_for_by_the_next_start(tmp_path: Path) -> None:
+async def test_a_gate_survives_us_and_is_waited_for_by_the_next_start(tmp_path: Path, told: Told) -> None:
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(run, local(tmp_path, shell("tests", LONG)), tmp_path)
+        tasks.start_soon(partial(run, told=told), local(tmp_path, shell("tests", LONG)), tmp_path)
         await wait_for(tmp_path / "begun")
         tasks.cancel_scope.cancel()
     assert await orphans(tmp_path)
     reports: list[GateReport] = []
 
     async def collect() -> None:
-        reports.append(await run(local(tmp_path, shell("tests", LONG)), tmp_path, tree="littered"))
+        reports.append(await run(local(tmp_path, shell("tests", LONG)), tmp_path, tree="littered", told=told))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(collect)
@@ -239,22 +256,24 @@ async def test_a_gate_survives_us_and_is_waited_for_by_the_next_start(tmp_path: 
     assert (tmp_path / "runs").read_text() == "x\n"
 
 
-async def test_a_gate_that_ended_while_we_were_gone_is_read(tmp_path: Path) -> None:
+async def test_a_gate_that_ended_while_we_were_gone_is_read(tmp_path: Path, told: Told) -> None:
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(run, local(tmp_path, shell("tests", LONG)), tmp_path)
+        tasks.start_soon(partial(run, told=told), local(tmp_path, shell("tests", LONG)), tmp_path)
         await wait_for(tmp_path / "begun")
         tasks.cancel_scope.cancel()
     (tmp_path / "go").touch()
     await wait_for(home(tmp_path) / "03-gate-tests" / "exit")
-    report = await run(local(tmp_path, shell("tests", LONG)), tmp_path)
+    report = await run(local(tmp_path, shell("tests", LONG)), tmp_path, told=told)
     assert isinstance(report.event, GateFailed)
     assert (tmp_path / "runs").read_text() == "x\n"
 
 
 @pytest.mark.parametrize("how", ["abort", "power"])
-async def test_a_gate_that_was_ended_while_we_were_gone_is_to_be_run_again(tmp_path: Path, how: str) -> None:
+async def test_a_gate_that_was_ended_while_we_were_gone_is_to_be_run_again(
+    tmp_path: Path, told: Told, how: str
+) -> None:
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(run, local(tmp_path, shell("tests", LONG)), tmp_path)
+        tasks.start_soon(partial(run, told=told), local(tmp_path, shell("tests", LONG)), tmp_path)
         await wait_for(tmp_path / "begun")
         tasks.cancel_scope.cancel()
     if how == "abort":
@@ -267,7 +286,7 @@ async def test_a_gate_that_was_ended_while_we_were_gone_is_to_be_run_again(tmp_p
         with anyio.fail_after(LIMIT_S):
             while await orphans(tmp_path):
                 await anyio.lowlevel.checkpoint()
-    report = await run(local(tmp_path, shell("tests", LONG)), tmp_path)
+    report = await run(local(tmp_path, shell("tests", LONG)), tmp_path, told=told)
     assert isinstance(report.event, GatesStopped)
 
 
@@ -289,23 +308,19 @@ async def test_stop_all_ends_a_running_gate_and_starts_none(tmp_path: Path) -> N
     assert not await orphans(tmp_path)
 
 
-async def test_a_directory_that_was_only_prepared_is_used(tmp_path: Path) -> None:
-    directory = home(tmp_path) / "03-gate-tests"
-    directory.mkdir(parents=True)
-    (directory / "command.json").write_text("{torn")
-    report = await run(local(tmp_path, shell("tests", "true")), tmp_path)
-    assert isinstance(report.event, GatesPassed)
-    assert [one.name for one in home(tmp_path).iterdir()] == ["03-gate-tests"]
-
-
-async def in_worktree(lane: Any, line: str) -> tuple[Event, str]:
+async def in_worktree(lane: Any, line: str, told: Told | None = None) -> tuple[Event, str]:
     """Run a gate as the driver does, after a commit; return what happened and the commit."""
     lane.write("a.py", "a = 2\n")
     head = (await lane.committed()).head
-    wp = WorkPackage("WP01", workspace=lane.workspace, work=Work(base=lane.base, head=head))
     gates = local(lane.root, shell("tests", line))
+    return await as_driver(gates, lane, head, Told() if told is None else told), head
+
+
+async def as_driver(gates: LocalGates, lane: Any, head: str, told: Told) -> Event:
+    work = Work(base=lane.base, head=head, gates_begun=tuple(told))
+    wp = WorkPackage("WP01", workspace=lane.workspace, work=work)
     with anyio.fail_after(LIMIT_S):
-        return await run_gates(gates, lane.git, wp, RunGates(head, 1, 1), nothing_told), head
+        return await run_gates(gates, lane.git, wp, RunGates(head, 1, 1), told.begun)
 
 
 async def test_a_worktree_is_put_back_after_the_gates_and_ignored_files_stay(lane: Any) -> None:
@@ -326,68 +341,61 @@ async def test_a_gate_that_commits_is_undone_and_no_check_of_the_commit(lane: An
     assert (state.head, state.branch, state.dirty) == (head, BRANCH, ())
 
 
-def gated(lane: Any, head: str) -> WorkPackage:
-    return WorkPackage("WP01", workspace=lane.workspace, work=Work(base=lane.base, head=head))
-
-
-async def test_gates_do_not_run_on_edits_that_no_commit_holds(lane: Any) -> None:
+async def test_gates_do_not_run_on_edits_that_no_commit_holds(lane: Any, told: Told) -> None:
     head = (await lane.committed()).head
     lane.write("a.py", "a = 'mended by hand'\n")
     gates = local(lane.root, shell("tests", "true"))
-    with anyio.fail_after(LIMIT_S):
-        event = await run_gates(gates, lane.git, gated(lane, head), RunGates(head, 1, 1), nothing_told)
+    event = await as_driver(gates, lane, head, told)
     assert event == GateBroken("", "uncommitted changes: a.py")
     assert not home(lane.root).exists()
 
 
-async def test_what_may_not_be_committed_and_ignored_files_hold_no_gate_up(lane: Any) -> None:
+async def test_what_may_not_be_committed_and_ignored_files_hold_no_gate_up(lane: Any, told: Told) -> None:
     head = (await lane.committed()).head
     lane.write(".env", "A=1\n")
     lane.write("cache.log")
     gates = local(lane.root, shell("tests", "test -e .env"))
-    with anyio.fail_after(LIMIT_S):
-        event = await run_gates(gates, lane.git, gated(lane, head), RunGates(head, 1, 1), nothing_told)
+    event = await as_driver(gates, lane, head, told)
     assert isinstance(event, GatesPassed)
     assert (lane.path / ".env").exists()
 
 
-async def crashed_while_it_runs(lane: Any, head: str) -> None:
+async def crashed_while_it_runs(lane: Any, head: str, told: Told) -> None:
     gates = local(lane.root, shell("tests", "echo x >litter; touch begun; while :; do sleep 0.02; done"))
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(run_gates, gates, lane.git, gated(lane, head), RunGates(head, 1, 1), nothing_told)
+        tasks.start_soon(as_driver, gates, lane, head, told)
         await wait_for(lane.path / "begun")
         tasks.cancel_scope.cancel()
 
 
-async def test_a_gate_whose_command_was_changed_is_stopped_and_its_litter_removed(lane: Any) -> None:
+async def test_a_gate_whose_command_was_changed_is_stopped_and_its_litter_removed(
+    lane: Any, told: Told
+) -> None:
     head = (await lane.committed()).head
-    await crashed_while_it_runs(lane, head)
+    await crashed_while_it_runs(lane, head, told)
     gates = LocalGates(lane.root, "034-demo", (shell("tests", "test ! -e litter"),))
-    with anyio.fail_after(LIMIT_S):
-        event = await run_gates(gates, lane.git, gated(lane, head), RunGates(head, 1, 1), nothing_told)
+    event = await as_driver(gates, lane, head, told)
     assert isinstance(event, GatesPassed)
     assert not await orphans(lane.root)
 
 
-async def test_a_gate_is_stopped_when_the_branch_moved_while_we_were_gone(lane: Any) -> None:
+async def test_a_gate_is_stopped_when_the_branch_moved_while_we_were_gone(lane: Any, told: Told) -> None:
     head = (await lane.committed()).head
-    await crashed_while_it_runs(lane, head)
+    await crashed_while_it_runs(lane, head, told)
     git(lane.path, "commit", "-q", "--allow-empty", "-m", "by hand")
     other = git(lane.path, "rev-parse", "HEAD")
     gates = local(lane.root, shell("tests", "true"))
-    with anyio.fail_after(LIMIT_S):
-        event = await run_gates(gates, lane.git, gated(lane, head), RunGates(head, 1, 1), nothing_told)
+    event = await as_driver(gates, lane, head, told)
     assert event == HeadMoved(other)
     assert not await orphans(lane.root)
     assert (await lane.git.state(lane.workspace)).dirty == ()
 
 
-async def test_a_gate_that_commits_is_no_check_after_a_crash_either(lane: Any) -> None:
+async def test_a_gate_that_commits_is_no_check_after_a_crash_either(lane: Any, told: Told) -> None:
     line = "echo 'a = 3' >a.py && git commit -qam formatted"
-    _, head = await in_worktree(lane, line)
+    _, head = await in_worktree(lane, line, told)
     # The branch was put back, and the journal does not know it yet.
     gates = local(lane.root, shell("tests", line))
-    with anyio.fail_after(LIMIT_S):
-        event = await run_gates(gates, lane.git, gated(lane, head), RunGates(head, 1, 1), nothing_told)
+    event = await as_driver(gates, lane, head, told)
     assert isinstance(event, GateBroken)
     assert "moved the branch" in event.reason

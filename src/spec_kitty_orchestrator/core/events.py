@@ -144,11 +144,24 @@ class CommitRefused:
 
 @dataclass(frozen=True)
 class GateBegun:
-    """A gate runs on the commit; `log` is the directory with its output."""
+    """A gate runs on the commit, or is taken up again; only gates that are told like this ever ran.
+
+    Attributes:
+        log: absolute path of the directory with its output.
+        turn: see `RunGates`.
+        tree: fingerprint of the workspace when the turn began.
+        marker: in the environment of its processes.
+        seal: hash of a word that is in our record of its end, and that nobody can know before.
+    """
 
     name: str
     head: str
     log: str = ""
+    command: tuple[str, ...] = ()
+    turn: int = 0
+    tree: str = ""
+    marker: str = ""
+    seal: str = ""
     kind: Literal["gate_begun"] = "gate_begun"
 
 

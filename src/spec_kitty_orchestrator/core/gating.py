@@ -6,7 +6,14 @@ that moved, gates that were added since.
 
 from dataclasses import replace
 
-from spec_kitty_orchestrator.core.events import Event, GateBroken, GateFailed, GatesPassed, HeadMoved
+from spec_kitty_orchestrator.core.events import (
+    Event,
+    GateBegun,
+    GateBroken,
+    GateFailed,
+    GatesPassed,
+    HeadMoved,
+)
 from spec_kitty_orchestrator.core.model import Lane, Phase
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.reviewing import gated, ready_to_record, unproven
@@ -18,6 +25,13 @@ MOST_STOPPED = 5
 """Stopped turns within one start that are followed by another: a bound, as they are not charged."""
 
 _UNDER_REVIEW = (Lane.FOR_REVIEW, Lane.IN_REVIEW)
+
+
+def begun(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
+    """Remember a gate that runs: a start after a crash goes on with those and no other."""
+    assert isinstance(event, GateBegun)
+    others = tuple(one for one in wp.work.gates_begun if one.log != event.log)
+    return worked(wp, gates_begun=(*others, event))
 
 
 def passed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
@@ -71,7 +85,7 @@ def stopped(wp: WorkPackage, _event: Event, _policy: Policy) -> Next:
 def moved(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
     """Follow the branch to the commit that it holds now."""
     assert isinstance(event, HeadMoved)
-    wp = bounded(wp, moved=wp.bounds.moved + 1)
+    wp = bounded(worked(wp, gates_begun=()), moved=wp.bounds.moved + 1)
     if wp.bounds.moved > MOST_MOVES:
         reason = f"the branch is moved by others before its gates can run, last to {event.head}"
         return _left_to_a_person(wp, reason)
@@ -81,7 +95,7 @@ def moved(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
 
 
 def _ended(wp: WorkPackage) -> WorkPackage:
-    return worked(wp, gate_turns=wp.work.gate_turns + 1, gates=())
+    return worked(wp, gate_turns=wp.work.gate_turns + 1, gates=(), gates_begun=())
 
 
 def _left_to_a_person(wp: WorkPackage, reason: str) -> WorkPackage:

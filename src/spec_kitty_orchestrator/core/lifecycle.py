@@ -341,7 +341,7 @@ EDGES: dict[tuple[Phase, type[events.Event]], Edge] = {
     (Phase.IMPLEMENTING, events.AgentExited): implementing.implemented,
     (Phase.COMMITTING, events.Committed): implementing.committed,
     (Phase.COMMITTING, events.CommitRefused): implementing.commit_refused,
-    (Phase.GATING, events.GateBegun): _unchanged,
+    (Phase.GATING, events.GateBegun): gating.begun,
     (Phase.GATING, events.GatesPassed): gating.passed,
     (Phase.GATING, events.GateFailed): gating.failed,
     (Phase.GATING, events.GateBroken): gating.broken,

@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from spec_kitty_orchestrator.core.events import Event
+from spec_kitty_orchestrator.core.events import Event, GateBegun
 from spec_kitty_orchestrator.core.model import (
     Attempt,
     Before,
@@ -65,6 +65,7 @@ class Work:
         left_out: changed files that were not committed, each with the reason.
         sessions: by agent, what its next implement attempt can go on with.
         gates: what the gates said of `head` when all of them passed.
+        gates_begun: the gates whose processes may still run, or whose ends are not told yet.
         gate_turns: how often the gates were run to an end.
         ungated: the commit whose gates could not run: they come first when it is taken up again.
         untouched: ids of implement attempts that are known to have changed nothing.
@@ -83,6 +84,7 @@ class Work:
     left_out: tuple[str, ...] = ()
     sessions: Mapping[str, str] = field(default_factory=dict)
     gates: tuple[GateResult, ...] = ()
+    gates_begun: tuple[GateBegun, ...] = ()
     gate_turns: int = 0
     ungated: str = ""
     untouched: tuple[str, ...] = ()

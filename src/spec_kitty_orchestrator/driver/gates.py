@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from spec_kitty_orchestrator.core.commands import RunGates
-from spec_kitty_orchestrator.core.events import Event, GateBroken, GatesPassed, HeadMoved
+from spec_kitty_orchestrator.core.events import Event, GateBegun, GateBroken, GatesPassed, HeadMoved
 from spec_kitty_orchestrator.core.model import Workspace
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.ports import Gates, Workspaces
@@ -17,12 +17,12 @@ async def run_gates(
     workspaces: Workspaces,
     wp: WorkPackage,
     command: RunGates,
-    begun: Callable[[str, str], Awaitable[None]],
+    begun: Callable[[GateBegun], Awaitable[None]],
 ) -> Event:
     """Run the gates and put the workspace back as it was before them.
 
     What a gate leaves (build output) must neither get into the next commit nor make the worktree dirty for
-    the host; `begun` is told of each gate that begins. Raises `WorkspaceError`.
+    the host; `begun` is told of each gate before it begins. Raises `WorkspaceError`.
     """
     workspace = wp.workspace
     assert workspace is not None
@@ -32,7 +32,7 @@ async def run_gates(
     name = f"gates-{command.number}-{command.turn}"
     before = await workspaces.state(workspace)
     here = before.head == command.head
-    standing = await gates.settle(wp.id, workspace, command.head if here else "", command.turn)
+    standing = await gates.settle(wp.id, command.head if here else "", command.turn, wp.work.gates_begun)
     if not here:
         if standing.stopped:
             # What a gate was about to leave is not the work of whoever moved the branch.
@@ -53,7 +53,17 @@ async def run_gates(
             return ""
         return f"it moved the branch from {before.head} to {after.head}, so it is no check of a commit"
 
-    report = await gates.run(wp.id, workspace, command.head, command.number, command.turn, tree, moved, begun)
+    report = await gates.run(
+        wp.id,
+        workspace,
+        command.head,
+        command.number,
+        command.turn,
+        tree,
+        wp.work.gates_begun,
+        moved,
+        begun,
+    )
     await workspaces.restore(wp.id, workspace, report.tree, name)
     return report.event
 

@@ -222,9 +222,9 @@ class Performer:
             else events.Committed(found)
         )
 
-    def _gate_begun(self, wp: WorkPackage) -> Callable[[str, str], Awaitable[None]]:
-        async def begun(name: str, log: str) -> None:
-            await self.tell(wp.id, events.GateBegun(name, wp.work.head, log))
+    def _gate_begun(self, wp: WorkPackage) -> Callable[[events.GateBegun], Awaitable[None]]:
+        async def begun(gate: events.GateBegun) -> None:
+            await self.tell(wp.id, gate)
 
         return begun
 

@@ -1,7 +1,9 @@
 """The files of a gate: `command.json` says what runs on which commit, `result.json` how it ended."""
 
 import hashlib
+import hmac
 import json
+import secrets
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -11,6 +13,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
+from spec_kitty_orchestrator.core.events import GateBegun
 from spec_kitty_orchestrator.machine import files, logs
 from spec_kitty_orchestrator.machine.redaction import Redactor
 
@@ -24,24 +27,6 @@ STOPPED: Literal["stopped"] = "stopped"
 
 
 @dataclass(frozen=True)
-class GateRecord:
-    """What runs on which commit, in which turn.
-
-    Attributes:
-        attempt: the marker in the environment of its processes, named as that of attempts.
-        tree: fingerprint of the workspace when the turn began.
-    """
-
-    attempt: str
-    gate: str
-    argv: tuple[str, ...]
-    head: str
-    turn: int
-    tree: str
-    cwd: str
-
-
-@dataclass(frozen=True)
 class Ending:
     """How a gate ended and how long it took; `reason` is for people."""
 
@@ -50,87 +35,66 @@ class Ending:
     seconds: float = 0.0
 
 
-_RECORD = TypeAdapter(GateRecord)
-_ENDING = TypeAdapter(Ending)
+@dataclass(frozen=True)
+class _Sealed(Ending):
+    word: str = ""
 
 
-def place(
-    repo_root: Path, mission: str, wp_id: str, number: int, wanted: GateRecord
-) -> tuple[Path, GateRecord]:
-    """Find the directory in which this turn of the gate was begun, or make one.
+_SEALED = TypeAdapter(_Sealed)
 
-    Args:
-        repo_root: the primary checkout.
-        mission: its slug.
-        wp_id: the work package.
-        number: the first part of the directory's name.
-        wanted: without a marker.
 
-    Returns:
-        The directory and what its `command.json` says.
-
-    Raises:
-        OSError: the disk refuses.
-    """
+def make_directory(repo_root: Path, mission: str, wp_id: str, number: int, gate: str) -> Path:
+    """Make the directory of a gate that begins, where nobody can have left anything. Raises `OSError`."""
     home = logs.make_logs_root(repo_root) / logs.path_part(mission) / logs.path_part(wp_id)
     files.make_private_folder(home)
-    name = f"{number:02d}-gate-{logs.path_part(wanted.gate)}"
+    name = f"{number:02d}-gate-{logs.path_part(gate)}"
     for extra in count(1):
         directory = home / (name if extra == 1 else f"{name}-{extra}")
-        if not directory.exists():
-            break
-        found = _read_record(directory)
-        if found is not None and _same(found, wanted):
-            return directory, found
-        if not logs.was_started(directory) and read_ending(directory) is None:
-            break
-    # It must be found again by whoever goes on after us, so it is no random name.
-    marker = hashlib.sha256(f"{directory}\0{wanted.head}\0{wanted.turn}".encode()).hexdigest()[:16]
-    record = replace(wanted, attempt=f"gate-{marker}")
-    directory.mkdir(mode=0o700, exist_ok=True)
-    files.write_record(directory / "command.json", asdict(record))
-    return directory, record
+        try:
+            directory.mkdir(mode=0o700)
+        except FileExistsError:
+            continue
+        return directory
+    raise AssertionError
 
 
-def begun(repo_root: Path, mission: str, wp_id: str) -> list[tuple[Path, GateRecord, bool]]:
-    """Find the gates of a work package that were started, and tell of each whether its end is recorded."""
-    home = logs.logs_root(repo_root) / logs.path_part(mission) / logs.path_part(wp_id)
-    found = []
-    for directory in sorted(home.glob("*-gate-*")):
-        record = _read_record(directory)
-        if record is not None and logs.was_started(directory):
-            found.append((directory, record, read_ending(directory) is not None))
-    return found
+def write_command(gate: GateBegun, cwd: Path) -> None:
+    """Write `command.json`, for people and for whoever looks for orphans. Raises `OSError`."""
+    record = {
+        "attempt": gate.marker,
+        "gate": gate.name,
+        "argv": gate.command,
+        "head": gate.head,
+        "turn": gate.turn,
+        "cwd": str(cwd),
+    }
+    files.write_record(Path(gate.log) / "command.json", record)
 
 
-def _same(found: GateRecord, wanted: GateRecord) -> bool:
-    return (found.gate, found.argv, found.head, found.turn, found.cwd) == (
-        wanted.gate,
-        wanted.argv,
-        wanted.head,
-        wanted.turn,
-        wanted.cwd,
-    )
+def new_seal() -> tuple[str, str]:
+    """Return a word that nobody can guess, and what tells that somebody knew it."""
+    word = secrets.token_hex(16)
+    return word, _hash(word)
 
 
-def _read_record(directory: Path) -> GateRecord | None:
+def _hash(word: str) -> str:
+    return hashlib.sha256(word.encode("utf-8", "replace")).hexdigest()
+
+
+def read_ending(gate: GateBegun) -> Ending | None:
+    """Return how the gate ended, None if we did not record that: what it runs can write there too."""
     with suppress(OSError, ValueError):
-        return _RECORD.validate_json(files.read_record(directory / "command.json"))
+        found = _SEALED.validate_json(files.read_record(Path(gate.log) / "result.json"))
+        if gate.seal and hmac.compare_digest(_hash(found.word), gate.seal):
+            return Ending(found.kind, found.reason, found.seconds)
     return None
 
 
-def read_ending(directory: Path) -> Ending | None:
-    """Return how the gate ended, None if that was not recorded."""
-    with suppress(OSError, ValueError):
-        return _ENDING.validate_json(files.read_record(directory / "result.json"))
-    return None
-
-
-def write_ending(directory: Path, ending: Ending) -> Ending:
+def write_ending(directory: Path, ending: Ending, word: str) -> Ending:
     """Record how the gate ended, if the disk allows that, and return it with the time that it took."""
     ending = replace(ending, seconds=_seconds(directory))
     with suppress(OSError):
-        files.write_record(directory / "result.json", asdict(ending))
+        files.write_record(directory / "result.json", {**asdict(ending), "word": word})
     return ending
 
 

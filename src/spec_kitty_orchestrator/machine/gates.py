@@ -1,26 +1,29 @@
 """The operator's gates as processes of this machine; like attempts they survive us, and run once a turn.
 
-Each has a directory in an attempt's style, which says how far it got: a turn goes on from there.
+Each has a directory in an attempt's style, which says how far it got: a turn goes on from there. What gates
+run is the agents' code: only what the journal tells of was begun, and only what we sealed has ended.
 """
 
 import os
 import re
+import secrets
 import shlex
 import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
-from spec_kitty_orchestrator.core.events import GateBroken, GateFailed, GatesPassed, GatesStopped
+from spec_kitty_orchestrator.core.events import GateBegun, GateBroken, GateFailed, GatesPassed, GatesStopped
 from spec_kitty_orchestrator.core.model import GateProgress, GateResult, Workspace
 from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.errors import RunActive, WorkspaceError
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine import gate_files, process
 from spec_kitty_orchestrator.machine.environment import environment
-from spec_kitty_orchestrator.machine.gate_files import BROKEN, FAILED, PASSED, STOPPED, Ending, GateRecord
+from spec_kitty_orchestrator.machine.gate_files import BROKEN, FAILED, PASSED, STOPPED, Ending
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.scrub import scrub_directory
 from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S, Grace, Running, stop, stop_running, sweep
@@ -57,30 +60,29 @@ class LocalGates:
         self._gates = tuple(gates)
         self._redactor = redactor or Redactor()
         self._passed = tuple(passed)
-        self._running: dict[Path, Running] = {}
+        self._running: dict[str, Running] = {}
         self._stop_grace_s: float | None = None
 
-    async def settle(self, wp_id: str, workspace: Workspace, head: str, turn: int) -> GateProgress:
-        """Stop every gate of the work package that is no part of this turn, and say how far the turn is."""
-        begun = await anyio.to_thread.run_sync(gate_files.begun, self._root, self._mission, wp_id)
+    async def settle(self, wp_id: str, head: str, turn: int, known: Sequence[GateBegun]) -> GateProgress:
+        """Stop every gate that was begun and is no part of this turn, and say how far the turn is."""
         tree, running, stopped = "", False, 0
-        for directory, record, ended in begun:
-            ours = (record.head, record.turn, record.cwd) == (head, turn, str(Path(workspace.path)))
-            tree = tree or (record.tree if ours else "")
-            if ended:
+        for gate in known:
+            ours = (gate.head, gate.turn) == (head, turn)
+            tree = tree or (gate.tree if ours else "")
+            if await anyio.to_thread.run_sync(gate_files.read_ending, gate) is not None:
                 continue
-            state = await process.state(directory, record.attempt)
-            if ours and any((record.gate, record.argv) == (one.name, one.command) for one in self._gates):
+            state = await process.state(Path(gate.log), gate.marker)
+            if ours and any((gate.name, gate.command) == (one.name, one.command) for one in self._gates):
                 running = running or isinstance(state, process.Alive)
                 continue
-            _log.warning("gate stopped: nobody wants it any more", directory=str(directory))
+            _log.warning("gate stopped: nobody wants it any more", directory=gate.log)
             if isinstance(state, process.Alive):
-                await stop(state.child, record.attempt, Grace(STOP_GRACE_S))
+                await stop(state.child, gate.marker, Grace(STOP_GRACE_S))
             elif isinstance(state, process.Elsewhere):
-                raise RunActive(process.elsewhere(f"gate {record.gate}", directory))
+                raise RunActive(process.elsewhere(f"gate {gate.name} of {wp_id}", Path(gate.log)))
             else:
-                await sweep(record.attempt)
-            await self._record(directory, record, Ending(STOPPED, "it was no longer wanted"))
+                await sweep(gate.marker)
+            await self._record(gate, Ending(STOPPED, "it was no longer wanted"), "")
             stopped += 1
         return GateProgress(tree, running, stopped)
 
@@ -92,8 +94,9 @@ class LocalGates:
         number: int,
         turn: int,
         tree: str,
+        known: Sequence[GateBegun],
         moved: Callable[[], Awaitable[str]],
-        begun: Callable[[str, str], Awaitable[None]],
+        begun: Callable[[GateBegun], Awaitable[None]],
     ) -> GateReport:
         """Run the gates up to the first that does not pass, or go on with them after a crash.
 
@@ -105,81 +108,100 @@ class LocalGates:
         """
         results: list[GateResult] = []
         cwd = Path(workspace.path)
+        told = {(one.name, one.command): one for one in known if (one.head, one.turn) == (head, turn)}
+        tree = next((one.tree for one in told.values()), tree)
         for gate in self._gates:
-            wanted = GateRecord("", gate.name, gate.command, head, turn, tree, str(cwd))
-            try:
-                directory, record = await anyio.to_thread.run_sync(
-                    gate_files.place, self._root, self._mission, wp_id, number, wanted
+            record = told.get((gate.name, gate.command))
+            if record is None:
+                record = await self._prepare(
+                    wp_id, number, cwd, gate, GateBegun(gate.name, head, turn=turn, tree=tree)
                 )
-            except OSError as error:
-                raise WorkspaceError(f"cannot prepare gate {gate.name} of {wp_id}: {error}") from error
-            tree = record.tree
-            ending = await self._one(gate, directory, record, moved, begun)
-            log = str(directory)
+            ending = await anyio.to_thread.run_sync(gate_files.read_ending, record)
+            if ending is None:
+                ending = await self._one(gate, record, cwd, moved, begun)
+            log = record.log
             result = GateResult(gate.name, gate.command, head, ending.kind == PASSED, ending.seconds, log)
             if ending.kind == STOPPED:
                 return GateReport(GatesStopped(), tree)
             if ending.kind == BROKEN:
                 return GateReport(GateBroken(gate.name, ending.reason, log), tree)
             if ending.kind == FAILED:
-                tail = await anyio.to_thread.run_sync(gate_files.output_tail, directory, self._redactor)
+                tail = await anyio.to_thread.run_sync(gate_files.output_tail, Path(log), self._redactor)
                 return GateReport(GateFailed(result, tail), tree)
             results.append(result)
         return GateReport(GatesPassed(tuple(results)), tree)
 
+    async def _prepare(self, wp_id: str, number: int, cwd: Path, gate: Gate, wanted: GateBegun) -> GateBegun:
+        """Make a directory for a gate that was not begun yet. Raises `WorkspaceError`."""
+
+        def prepare() -> GateBegun:
+            directory = gate_files.make_directory(self._root, self._mission, wp_id, number, gate.name)
+            marker = f"gate-{secrets.token_hex(8)}"
+            record = replace(wanted, command=gate.command, log=str(directory), marker=marker)
+            gate_files.write_command(record, cwd)
+            return record
+
+        try:
+            return await anyio.to_thread.run_sync(prepare)
+        except OSError as error:
+            raise WorkspaceError(f"cannot prepare gate {gate.name} of {wp_id}: {error}") from error
+
     async def _one(
         self,
         gate: Gate,
-        directory: Path,
-        record: GateRecord,
+        record: GateBegun,
+        cwd: Path,
         moved: Callable[[], Awaitable[str]],
-        begun: Callable[[str, str], Awaitable[None]],
+        begun: Callable[[GateBegun], Awaitable[None]],
     ) -> Ending:
-        saved = await anyio.to_thread.run_sync(gate_files.read_ending, directory)
-        if saved is not None:
-            return saved
-        match await process.state(directory, record.attempt):
-            case process.NeverStarted() if self._stop_grace_s is not None:
-                return Ending(STOPPED, "the run was stopped before it began")
-            case process.NeverStarted():
-                await begun(gate.name, str(directory))
-                ending = await self._begin(gate, directory, record)
+        state = await process.state(Path(record.log), record.marker)
+        if isinstance(state, process.NeverStarted) and self._stop_grace_s is not None:
+            return Ending(STOPPED, "the run was stopped before it began")
+        if isinstance(state, process.Elsewhere):
+            raise RunActive(process.elsewhere(f"gate {gate.name}", Path(record.log)))
+        # Nobody else can know the word before it is on disk, where it is worth nothing any more.
+        word, seal = gate_files.new_seal()
+        record = replace(record, seal=seal)
+        await begun(record)
+        match state:
             case process.Alive(child):
-                _log.info("gate re-attached", gate=gate.name, directory=str(directory), pid=child.pid)
-                ending = await self._attend(gate, directory, record, child)
-            case process.Elsewhere():
-                raise RunActive(process.elsewhere(f"gate {gate.name}", directory))
+                _log.info("gate re-attached", gate=gate.name, directory=record.log, pid=child.pid)
+                ending = await self._attend(gate, record, child)
             case process.Finished(exit_code):
                 ending = _judge(exit_code, attended=False)
             case process.Lost():
                 ending = Ending(STOPPED, "how it ended was not recorded")
-        _tell(await sweep(record.attempt), gate.name)
+            case _:
+                ending = await self._begin(gate, record, cwd)
+        _tell(await sweep(record.marker), gate.name)
         if ending.kind != STOPPED and (reason := await moved()):
             # Recorded before the branch is put back: after a crash nothing else would show it.
             ending = Ending(BROKEN, reason)
-        return await self._record(directory, record, ending)
+        return await self._record(record, ending, word)
 
-    async def _record(self, directory: Path, record: GateRecord, ending: Ending) -> Ending:
-        redactor = self._redactor.sparing(record.attempt, record.head, *record.tree.split(":"))
+    async def _record(self, record: GateBegun, ending: Ending, word: str) -> Ending:
+        directory = Path(record.log)
+        redactor = self._redactor.sparing(record.marker, record.head)
         try:
             await anyio.to_thread.run_sync(scrub_directory, directory, redactor)
         except OSError as error:
             _log.error("secrets may be left in the logs", directory=str(directory), error=str(error))
-        return await anyio.to_thread.run_sync(gate_files.write_ending, directory, ending)
+        return await anyio.to_thread.run_sync(gate_files.write_ending, directory, ending, word)
 
-    async def _begin(self, gate: Gate, directory: Path, record: GateRecord) -> Ending:
-        env = environment({}, record.attempt, passed=self._passed)
+    async def _begin(self, gate: Gate, record: GateBegun, cwd: Path) -> Ending:
+        env = environment({}, record.marker, passed=self._passed)
+        directory = Path(record.log)
         try:
-            child = await process.spawn(gate.command, Path(record.cwd), env, directory, stdin=os.devnull)
+            child = await process.spawn(gate.command, cwd, env, directory, stdin=os.devnull)
         except FileExistsError as error:
             raise WorkspaceError(f"another run has started the gate in {directory}") from error
         except OSError as error:
             return Ending(BROKEN, f"it cannot be started: {error.strerror or error}")
         _log.info("gate started", gate=gate.name, directory=str(directory), pid=child.pid)
-        return await self._attend(gate, directory, record, child)
+        return await self._attend(gate, record, child)
 
-    async def _attend(self, gate: Gate, directory: Path, record: GateRecord, child: process.Child) -> Ending:
-        running = self._running[directory] = Running()
+    async def _attend(self, gate: Gate, record: GateBegun, child: process.Child) -> Ending:
+        running = self._running[record.log] = Running()
         try:
             if self._stop_grace_s is not None:
                 running.request_stop(self._stop_grace_s)
@@ -192,23 +214,21 @@ class LocalGates:
                 ended = True
             # What has begun to stop is stopped in bounded time, whoever loses interest meanwhile.
             with anyio.CancelScope(shield=True):
-                ending = await self._conclude(gate, directory, record, child, ended)
+                ending = await self._conclude(gate, record, child, ended)
         finally:
             running.ended.set()
-            del self._running[directory]
+            del self._running[record.log]
         return ending
 
-    async def _conclude(
-        self, gate: Gate, directory: Path, record: GateRecord, child: process.Child, ended: bool
-    ) -> Ending:
+    async def _conclude(self, gate: Gate, record: GateBegun, child: process.Child, ended: bool) -> Ending:
         if ended:
-            exit_code, leftovers = await anyio.to_thread.run_sync(process.read_end, child, directory)
+            exit_code, leftovers = await anyio.to_thread.run_sync(process.read_end, child, Path(record.log))
             _tell(leftovers, gate.name)
             return _judge(exit_code, attended=True)
-        running = self._running[directory]
+        running = self._running[record.log]
         timed_out = running.grace is None
         running.grace = running.grace or Grace(STOP_GRACE_S)
-        await stop(child, record.attempt, running.grace)
+        await stop(child, record.marker, running.grace)
         if timed_out:
             return Ending(BROKEN, f"it did not end within {gate.timeout_s:g} s")
         return Ending(STOPPED, "the run was stopped")

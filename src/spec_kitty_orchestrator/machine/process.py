@@ -318,7 +318,8 @@ def _state(directory: Path, marker: str) -> State:
         if child is not None:
             # Where it is a child of ours, it writes its exit status and ends at once.
             _reap(child, REAP_S)
-        return Finished(code, swept)
+            code, swept = read_end(child, directory)
+        return Lost() if code is None else Finished(code, swept)
     # The first may not have been recorded in time.
     for found in (child, *find_marked(marker)):
         if found is not None and is_running(found) and _is_wrapper(found.pid, directory):

@@ -8,7 +8,7 @@ from typing import Literal
 import anyio
 import anyio.lowlevel
 
-from spec_kitty_orchestrator.core.events import GateBroken, GateFailed, GatesPassed, GatesStopped
+from spec_kitty_orchestrator.core.events import GateBegun, GateBroken, GateFailed, GatesPassed, GatesStopped
 from spec_kitty_orchestrator.core.model import GateProgress, GateResult, Workspace
 from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.ports import GateReport
@@ -66,7 +66,7 @@ class ScriptedGates:
         self._reports: dict[tuple[str, str, int], GateReport] = {}
         self._stop = anyio.Event()
 
-    async def settle(self, wp_id: str, workspace: Workspace, head: str, turn: int) -> GateProgress:
+    async def settle(self, wp_id: str, head: str, turn: int, known: Sequence[GateBegun]) -> GateProgress:
         """Say how far the turn is, and give up the others of the work package."""
         await anyio.lowlevel.checkpoint()
         key = (wp_id, head, turn)
@@ -84,8 +84,9 @@ class ScriptedGates:
         number: int,
         turn: int,
         tree: str,
+        known: Sequence[GateBegun],
         moved: Callable[[], Awaitable[str]],
-        begun: Callable[[str, str], Awaitable[None]],
+        begun: Callable[[GateBegun], Awaitable[None]],
     ) -> GateReport:
         """Start the turn, or wait for it if it was started before."""
         await anyio.lowlevel.checkpoint()
@@ -99,7 +100,7 @@ class ScriptedGates:
             self.running.append(wp_id)
             self._started[key] = (anyio.current_time(), self.script(*key), tree)
             if self.gates:
-                await begun(self.gates[0].name, f"/logs/{wp_id}")
+                await begun(GateBegun(self.gates[0].name, head, f"/logs/{wp_id}", turn=turn, tree=tree))
         began, check, tree = self._started[key]
         with anyio.move_on_after(max(0.0, began + check.seconds - anyio.current_time())):
             await self._stop.wait()
