@@ -5,7 +5,14 @@ Put your own CLI in its place. `spec-kitty-orchestrator agents check echo-bot` t
 
 from collections.abc import Iterable
 
-from spec_kitty_orchestrator.agents.spec import AgentCommand, AgentSettings, Assignment, Login, Permissions
+from spec_kitty_orchestrator.agents.spec import (
+    AgentCommand,
+    AgentSettings,
+    Assignment,
+    Login,
+    Permissions,
+    ShellInReview,
+)
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role
 
 LONGEST_TEXT = 400_000
@@ -22,8 +29,9 @@ class EchoBot:
     versions: tuple[str, ...] = ()
     install = ""
     login = Login()
-    shell_in_review = False
+    shell_in_review: ShellInReview = "never"
     traces: tuple[str, ...] = ()
+    state: tuple[str, ...] = ()
     resumes = False
     reports_cost = False
     caps_cost = False

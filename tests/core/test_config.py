@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from spec_kitty_orchestrator.config import CONFIG_FILE, load, record
 from spec_kitty_orchestrator.errors import ConfigError
 from spec_kitty_orchestrator.quantities import seconds, size, spelled, spelled_size
-from spec_kitty_orchestrator.settings import HostSettings, RunSettings, Settings
+from spec_kitty_orchestrator.settings import ConfineSettings, HostSettings, RunSettings, Settings
 from spec_kitty_orchestrator.settings.agent_section import AgentSection
 
 KNOWN = ("claude-code", "codex", "scripted")
@@ -35,7 +35,7 @@ def test_without_a_file_the_defaults_hold(tmp_path: Path) -> None:
     assert read(tmp_path) == Settings()
 
 
-@pytest.mark.parametrize("section", [RunSettings, HostSettings, AgentSection])
+@pytest.mark.parametrize("section", [RunSettings, HostSettings, ConfineSettings, AgentSection])
 def test_every_setting_is_in_the_documentation(section: type[BaseModel]) -> None:
     text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
     assert [key for key in section.model_fields if f"\n| `{key}` |" not in text] == []

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ def review(wp: WorkPackage, diff: str = "the diff") -> str:
 def test_a_reviewer_is_told_how_it_can_see_the_changes(shell: bool, words: str) -> None:
     wp, _ = drive(REVIEWING)
     prompts = replace(PROMPTS, review="${look}")
-    parts = {"mission": "m", "attempt_id": "r9", "task": "", "stat": "", "diff": ""}
+    parts: Any = {"mission": "m", "attempt_id": "r9", "task": "", "stat": "", "diff": ""}
     assert review_prompt(prompts, wp, **parts, shell=shell).startswith(words)
 
 

@@ -37,10 +37,11 @@ def environments(clis: Mapping[str, str], url: str, home: Path) -> dict[str, dic
     return made
 
 
-def configuration(clis: Mapping[str, str], env: Mapping[str, Mapping[str, str]]) -> str:
-    """Write our own settings for agents with these programs and variables."""
+def configuration(clis: Mapping[str, str], env: Mapping[str, Mapping[str, str]], *writable: Path) -> str:
+    """Write our own settings for agents with these programs and variables, and what they may write."""
     # An agent that hangs ends as `timeout`, well before the test's own limit.
     lines = ["[run]", 'timeout = "3m"', 'review_timeout = "3m"']
+    lines += ["[confine]", f"writable = {json.dumps([str(one) for one in writable])}"]
     for agent, program in clis.items():
         pairs = ", ".join(f"{name} = {json.dumps(value)}" for name, value in env[agent].items())
         lines += [f"[agents.{agent}]", f"executable = {json.dumps(program)}", f"env = {{ {pairs} }}"]

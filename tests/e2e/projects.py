@@ -59,12 +59,13 @@ SHARED = MissionSpec(
 
 
 class Project:
-    """A user's repository with one mission."""
+    """A user's repository with one mission, whose agents are confined where a test is about that."""
 
-    def __init__(self, root: Path, slug: str, env: Mapping[str, str]) -> None:
+    def __init__(self, root: Path, slug: str, env: Mapping[str, str], confine: str = "off") -> None:
         self.root = root
         self.slug = slug
         self.env = {name: value for name, value in env.items() if not name.startswith("SKO_")}
+        self.env["SKO_CONFINE"] = confine
         self.env["COLUMNS"] = "200"
         self._scenario = root.parent / "scenario.toml"
 

@@ -17,6 +17,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Assignment,
     Login,
     Permissions,
+    ShellInReview,
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role, Usage, Workspace
 from spec_kitty_orchestrator.machine.runner import LocalAgents
@@ -63,8 +64,9 @@ class PythonAgent:
     versions: tuple[str, ...] = ()
     install: str = ""
     login: Login = field(default_factory=Login)
-    shell_in_review: bool = True
+    shell_in_review: ShellInReview = "always"
     traces: tuple[str, ...] = ()
+    state: tuple[str, ...] = ()
 
     def command(self, task: Assignment, settings: AgentSettings) -> AgentCommand:
         argv = (settings.executable or self.executable, "-c", self.code, *self.words, *settings.extra_args)

@@ -16,6 +16,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Assignment,
     Login,
     Permissions,
+    ShellInReview,
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
@@ -77,8 +78,14 @@ class Augment:
         files=("~/.augment/session.json",),
         how="run `auggie login`, or set AUGMENT_SESSION_AUTH to what `auggie token print` shows",
     )
-    shell_in_review = False
+    shell_in_review: ShellInReview = "never"
     traces: tuple[str, ...] = (".augment",)
+    state: tuple[str, ...] = (
+        "~/.augment/",
+        "!~/.augment/settings.json",
+        "!~/.augment/commands/",
+        "!~/.augment/rules/",
+    )
     resumes = True
     reports_cost = False
     caps_cost = False

@@ -25,23 +25,17 @@ from spec_kitty_orchestrator.agents.spec import (
     Assignment,
     Login,
     Permissions,
+    ShellInReview,
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
 _IMPLEMENT = ("--permission-mode", "acceptEdits", "--allowedTools", "Bash,Edit,Write,Read,Grep,Glob")
-_REVIEW = (
-    "--setting-sources",
-    "user",
-    "--permission-mode",
-    "dontAsk",
-    "--tools",
-    "Read,Grep,Glob",
-    "--allowedTools",
-    "Read,Grep,Glob",
-)
-"""Only the user's own settings: hooks in the worktree's `.claude/` are the implementer's, and run unasked.
+_REVIEW = ("--setting-sources", "user", "--permission-mode", "dontAsk")
+"""Only the user's own settings: hooks in the worktree's `.claude/` are the implementer's, and run unasked."""
+_READ = "Read,Grep,Glob"
+"""No shell: git writes to any file (`git diff --output=FILE`), and no rule about commands withstands quoting.
 
-No shell: git writes to any file (`git diff --output=FILE`), and no rule about commands withstands quoting.
+Only a reviewer that the system confines has one.
 """
 
 _CLASSES: Mapping[str, Outcome] = {
@@ -70,7 +64,8 @@ class ClaudeCode:
     """Anthropic's CLI.
 
     The implementer edits files in its worktree and runs commands without being asked; the commands are not
-    confined. The reviewer may read and search files; it is given no tool that writes, and no shell.
+    confined by it. The reviewer may read and search files; it is given no tool that writes, and a shell only
+    where the system confines it.
     """
 
     name = "claude-code"
@@ -95,8 +90,27 @@ class ClaudeCode:
         files=("$CLAUDE_CONFIG_DIR/.credentials.json", "~/.claude/.credentials.json"),
         how="run `claude` once and log in, or set ANTHROPIC_API_KEY",
     )
-    shell_in_review = False
+    shell_in_review: ShellInReview = "confined"
     traces: tuple[str, ...] = (".claude",)
+    state: tuple[str, ...] = (
+        "~/.claude/",
+        "~/.claude.json",
+        "$CLAUDE_CONFIG_DIR/",
+        "!~/.claude/settings.json",
+        "!~/.claude/CLAUDE.md",
+        "!~/.claude/commands/",
+        "!~/.claude/agents/",
+        "!~/.claude/skills/",
+        "!~/.claude/plugins/",
+        "!~/.claude/local/",
+        "!$CLAUDE_CONFIG_DIR/settings.json",
+        "!$CLAUDE_CONFIG_DIR/CLAUDE.md",
+        "!$CLAUDE_CONFIG_DIR/commands/",
+        "!$CLAUDE_CONFIG_DIR/agents/",
+        "!$CLAUDE_CONFIG_DIR/skills/",
+        "!$CLAUDE_CONFIG_DIR/plugins/",
+        "!$CLAUDE_CONFIG_DIR/local/",
+    )
     resumes = True
     reports_cost = True
     caps_cost = True
@@ -109,6 +123,8 @@ class ClaudeCode:
         """Build the argv; ours come last, because `--allowedTools` takes every word that follows."""
         model = ("--model", settings.model) if settings.model else ()
         resumed = ("--resume", task.session) if task.session else ()
+        tools = f"{_READ},Bash" if task.confined else _READ
+        review = (*_REVIEW, "--tools", tools, "--allowedTools", tools)
         capped = () if task.max_cost_usd is None else ("--max-budget-usd", f"{task.max_cost_usd:.6f}")
         return AgentCommand(
             argv=(
@@ -121,7 +137,7 @@ class ClaudeCode:
                 *capped,
                 *model,
                 *settings.extra_args,
-                *(_REVIEW if task.role is Role.REVIEW else _IMPLEMENT),
+                *(review if task.role is Role.REVIEW else _IMPLEMENT),
             ),
             default_env=_BOUNDS,
             stop_signal="INT",

@@ -19,6 +19,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Assignment,
     Login,
     Permissions,
+    ShellInReview,
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
@@ -84,8 +85,24 @@ class Codex:
         command=("login", "status"),
         how="run `codex login`",
     )
-    shell_in_review = True
+    shell_in_review: ShellInReview = "always"
     traces: tuple[str, ...] = (".codex",)
+    state: tuple[str, ...] = (
+        "~/.codex/",
+        "$CODEX_HOME/",
+        "!~/.codex/config.toml",
+        "!~/.codex/AGENTS.md",
+        "!~/.codex/hooks.json",
+        "!~/.codex/prompts/",
+        "!~/.codex/skills/",
+        "!~/.codex/rules/",
+        "!$CODEX_HOME/config.toml",
+        "!$CODEX_HOME/AGENTS.md",
+        "!$CODEX_HOME/hooks.json",
+        "!$CODEX_HOME/prompts/",
+        "!$CODEX_HOME/skills/",
+        "!$CODEX_HOME/rules/",
+    )
     resumes = True
     reports_cost = False
     caps_cost = False

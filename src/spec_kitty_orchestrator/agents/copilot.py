@@ -16,12 +16,14 @@ from spec_kitty_orchestrator.agents.spec import (
     Assignment,
     Login,
     Permissions,
+    ShellInReview,
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
 _IMPLEMENT = ("--allow-tool=write", "--allow-tool=shell")
 _REVIEW = ("--available-tools=view,grep,glob", "--deny-tool=write", "--deny-tool=shell")
 """No shell for a reviewer: `git diff --output=FILE` and `git branch NAME` pass as reading here, unasked."""
+_CONFINED_REVIEW = ("--allow-tool=shell", "--deny-tool=write")
 
 _CLASSES: Mapping[str, Outcome] = {
     "authentication": Outcome.AUTH,
@@ -44,7 +46,7 @@ class Copilot:
     """GitHub's CLI, for its own models or those of a provider of one's own.
 
     The implementer edits files in its worktree and runs commands without being asked; the commands are not
-    confined. The reviewer has tools that read files, and no others.
+    confined by it. The reviewer has tools that read files, and a shell only where the system confines it.
     """
 
     name = "copilot"
@@ -61,8 +63,15 @@ class Copilot:
         variables=("COPILOT_GITHUB_TOKEN", "GH_TOKEN", "GITHUB_TOKEN", "COPILOT_PROVIDER_BASE_URL"),
         how="run `copilot login`, or set COPILOT_GITHUB_TOKEN",
     )
-    shell_in_review = False
+    shell_in_review: ShellInReview = "confined"
     traces: tuple[str, ...] = (".copilot",)
+    state: tuple[str, ...] = (
+        "~/.copilot/",
+        "$COPILOT_HOME/",
+        "!~/.config/gh/",
+        "!~/.copilot/mcp-config.json",
+        "!~/.copilot/agents/",
+    )
     resumes = True
     reports_cost = False
     caps_cost = False
@@ -73,11 +82,12 @@ class Copilot:
         Options that take several words are written with `=`, because they would swallow what follows.
         """
         model = (f"--model={settings.model}",) if settings.model else ()
+        review = _CONFINED_REVIEW if task.confined else _REVIEW
         resumed = (f"--resume={task.session}",) if task.session else ()
         return AgentCommand(
             argv=(
                 settings.executable or self.executable,
-                *(_REVIEW if task.role is Role.REVIEW else _IMPLEMENT),
+                *(review if task.role is Role.REVIEW else _IMPLEMENT),
                 "--no-ask-user",
                 "--no-auto-update",
                 "--output-format=json",

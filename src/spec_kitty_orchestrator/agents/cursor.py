@@ -15,6 +15,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Assignment,
     Login,
     Permissions,
+    ShellInReview,
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
@@ -63,8 +64,9 @@ class Cursor:
         ),
         how="run `cursor-agent login`, or set CURSOR_API_KEY",
     )
-    shell_in_review = False
+    shell_in_review: ShellInReview = "never"
     traces: tuple[str, ...] = (".cursor",)
+    state: tuple[str, ...] = ("~/.cursor/", "~/.config/cursor/", "!~/.cursor/mcp.json", "!~/.cursor/rules/")
     resumes = True
     reports_cost = False
     caps_cost = False

@@ -27,6 +27,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Assignment,
     Login,
     Permissions,
+    ShellInReview,
 )
 from spec_kitty_orchestrator.core.model import LONGEST_TEXT, AgentReport, Outcome, Role, Usage
 from spec_kitty_orchestrator.settings.declaration import (
@@ -51,7 +52,7 @@ class Declared:
     versions: tuple[str, ...] = ()
     install = ""
     login = Login(how="do so as its own documentation says")
-    shell_in_review = False
+    shell_in_review: ShellInReview = "never"
     caps_cost = False
 
     def __init__(self, declaration: Declaration) -> None:
@@ -61,6 +62,7 @@ class Declared:
         self.executable = declaration.command[0]
         self.roles = declaration.roles
         self.traces = declaration.traces
+        self.state = declaration.state
         self.resumes = bool(declaration.resume_args)
         self.reports_cost = bool(declaration.cost)
 

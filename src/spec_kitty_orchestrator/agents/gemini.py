@@ -23,6 +23,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Assignment,
     Login,
     Permissions,
+    ShellInReview,
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
@@ -110,8 +111,17 @@ class Gemini:
         files=("$GEMINI_CLI_HOME/.gemini/oauth_creds.json", "~/.gemini/oauth_creds.json"),
         how="run `gemini` once and log in, or set GEMINI_API_KEY",
     )
-    shell_in_review = False
+    shell_in_review: ShellInReview = "never"
     traces: tuple[str, ...] = ()
+    state: tuple[str, ...] = (
+        "~/.gemini/",
+        "!~/.gemini/settings.json",
+        "!~/.gemini/GEMINI.md",
+        "!~/.gemini/commands/",
+        "!~/.gemini/extensions/",
+        "!~/.gemini/policies/",
+        "!~/.gemini/skills/",
+    )
     resumes = True
     reports_cost = False
     caps_cost = False

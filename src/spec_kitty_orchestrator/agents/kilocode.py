@@ -14,6 +14,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Assignment,
     Login,
     Permissions,
+    ShellInReview,
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Role
 
@@ -50,8 +51,16 @@ class KiloCode:
         files=("$XDG_DATA_HOME/kilo/auth.json", "~/.local/share/kilo/auth.json"),
         how="run `kilocode auth login`, or name a provider and its key in ~/.config/kilo/kilo.json",
     )
-    shell_in_review = False
+    shell_in_review: ShellInReview = "never"
     traces: tuple[str, ...] = (".kilo", ".kilocode")
+    state: tuple[str, ...] = (
+        "~/.local/share/kilo/",
+        "~/.local/state/kilo/",
+        "$XDG_DATA_HOME/kilo/",
+        "$XDG_STATE_HOME/kilo/",
+        "!~/.config/kilo/",
+        "!$XDG_CONFIG_HOME/kilo/",
+    )
     resumes = True
     reports_cost = True
     caps_cost = False

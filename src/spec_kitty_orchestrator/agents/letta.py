@@ -16,6 +16,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Assignment,
     Login,
     Permissions,
+    ShellInReview,
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
@@ -62,8 +63,9 @@ class Letta:
         how="set LETTA_API_KEY, or run `letta connect` with `--backend local` and set "
         "LETTA_LOCAL_BACKEND_EXPERIMENTAL=1",
     )
-    shell_in_review = True
+    shell_in_review: ShellInReview = "always"
     traces: tuple[str, ...] = (".letta",)
+    state: tuple[str, ...] = ("~/.letta/", "!~/.letta/settings.json")
     resumes = True
     reports_cost = False
     caps_cost = False

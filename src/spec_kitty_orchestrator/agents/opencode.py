@@ -13,6 +13,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Assignment,
     Login,
     Permissions,
+    ShellInReview,
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Role
 
@@ -35,8 +36,16 @@ class OpenCode:
         files=("$XDG_DATA_HOME/opencode/auth.json", "~/.local/share/opencode/auth.json"),
         how="run `opencode auth login`, or name a provider and its key in ~/.config/opencode/opencode.json",
     )
-    shell_in_review = False
+    shell_in_review: ShellInReview = "never"
     traces: tuple[str, ...] = (".opencode",)
+    state: tuple[str, ...] = (
+        "~/.local/share/opencode/",
+        "~/.local/state/opencode/",
+        "$XDG_DATA_HOME/opencode/",
+        "$XDG_STATE_HOME/opencode/",
+        "!~/.config/opencode/",
+        "!$XDG_CONFIG_HOME/opencode/",
+    )
     resumes = True
     reports_cost = True
     caps_cost = False

@@ -15,14 +15,13 @@ from spec_kitty_orchestrator.agents.spec import (
     Assignment,
     Login,
     Permissions,
+    ShellInReview,
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage, total
 
 _IMPLEMENT = ("--tools", "read,bash,edit,write,grep,find,ls")
-_REVIEW = (
-    *("--tools", "read,grep,find,ls"),
-    *("--offline", "--no-extensions", "--no-skills", "--no-prompt-templates"),
-)
+_READ = "read,grep,find,ls"
+_REVIEW = ("--offline", "--no-extensions", "--no-skills", "--no-prompt-templates")
 """What lies in the worktree's `.pi/` is the implementer's: code of extensions runs unasked, and so does the
 command that its settings name for packages, which are fetched when the CLI starts unless it is offline."""
 
@@ -68,8 +67,25 @@ class Pi:
         ),
         how="run `pi` once and use /login, or set the key of your model's vendor",
     )
-    shell_in_review = False
+    shell_in_review: ShellInReview = "confined"
     traces: tuple[str, ...] = (".pi",)
+    state: tuple[str, ...] = (
+        "~/.pi/",
+        "~/.pi/agent/",
+        "$PI_CODING_AGENT_DIR/",
+        "!~/.pi/agent/settings.json",
+        "!~/.pi/agent/models.json",
+        "!~/.pi/agent/AGENTS.md",
+        "!~/.pi/agent/extensions/",
+        "!~/.pi/agent/skills/",
+        "!~/.pi/agent/prompts/",
+        "!$PI_CODING_AGENT_DIR/settings.json",
+        "!$PI_CODING_AGENT_DIR/models.json",
+        "!$PI_CODING_AGENT_DIR/AGENTS.md",
+        "!$PI_CODING_AGENT_DIR/extensions/",
+        "!$PI_CODING_AGENT_DIR/skills/",
+        "!$PI_CODING_AGENT_DIR/prompts/",
+    )
     resumes = True
     reports_cost = True
     caps_cost = False
@@ -77,6 +93,7 @@ class Pi:
     def command(self, task: Assignment, settings: AgentSettings) -> AgentCommand:
         """Build the argv; a session can be gone on with in its own directory only."""
         model = ("--model", settings.model) if settings.model else ()
+        tools = f"{_READ},bash" if task.confined else _READ
         resumed = ("--session", task.session) if task.session else ()
         return AgentCommand(
             argv=(
@@ -84,7 +101,7 @@ class Pi:
                 "-p",
                 "--mode",
                 "json",
-                *(_REVIEW if task.role is Role.REVIEW else _IMPLEMENT),
+                *(("--tools", tools, *_REVIEW) if task.role is Role.REVIEW else _IMPLEMENT),
                 *resumed,
                 *model,
                 *settings.extra_args,

@@ -19,6 +19,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Assignment,
     Login,
     Permissions,
+    ShellInReview,
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
@@ -100,8 +101,17 @@ class Qwen:
         files=("$QWEN_HOME/oauth_creds.json", "~/.qwen/oauth_creds.json"),
         how="run `qwen` once and choose a provider, or set OPENAI_API_KEY, OPENAI_BASE_URL and OPENAI_MODEL",
     )
-    shell_in_review = False
+    shell_in_review: ShellInReview = "never"
     traces: tuple[str, ...] = ()
+    state: tuple[str, ...] = (
+        "~/.qwen/",
+        "$QWEN_HOME/",
+        "!~/.qwen/settings.json",
+        "!~/.qwen/QWEN.md",
+        "!~/.qwen/commands/",
+        "!~/.qwen/extensions/",
+        "!~/.qwen/skills/",
+    )
     resumes = True
     reports_cost = False
     caps_cost = False

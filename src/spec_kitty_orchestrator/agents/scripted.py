@@ -13,6 +13,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Assignment,
     Login,
     Permissions,
+    ShellInReview,
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
@@ -42,8 +43,9 @@ class Scripted:
     versions: tuple[str, ...] = ()
     install = ""
     login = Login()
-    shell_in_review = True
+    shell_in_review: ShellInReview = "always"
     traces: tuple[str, ...] = ()
+    state: tuple[str, ...] = ()
     resumes = True
     reports_cost = True
     caps_cost = False

@@ -54,6 +54,7 @@ class Assignment:
         session: what an earlier report in the same workspace called its session, to go on with it; "" begins
             a new one.
         max_cost_usd: what it may cost; None for no limit.
+        confined: whether the system confines the process, so that no reviewer can write with a shell.
     """
 
     role: Role
@@ -62,6 +63,7 @@ class Assignment:
     directory: Path
     session: str = ""
     max_cost_usd: float | None = None
+    confined: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ class Permissions:
 
 
 BOTH_ROLES = frozenset(Role)
+ShellInReview = Literal["always", "confined", "never"]
 
 
 @runtime_checkable
@@ -138,8 +141,12 @@ class Agent(Protocol):
         versions: those that were tried, oldest first; another major version is warned of.
         install: the command with which a person installs it, "" if there is none.
         login: how it shows that it can use an account.
-        shell_in_review: whether its reviewer can run `git diff`; if not, its prompt must hold the changes.
+        shell_in_review: whether its reviewer can run `git diff`: always, where the system confines it, or
+            never; where it cannot, its prompt must hold the changes.
         traces: files and folders at the top of the worktree that the CLI writes for itself.
+        state: what a confined CLI may write besides, for logins and sessions: files, and folders with a `/`
+            at their end; `~` is HOME, `$NAME` a variable. What begins with `!` it may read only: settings
+            from which code would run later, unconfined. No other agent sees any of it.
         resumes: whether it can go on with an earlier conversation in the same worktree.
         reports_cost: whether its reports say what an attempt cost in dollars.
         caps_cost: whether it ends by itself when an attempt has cost `max_cost_usd`.
@@ -153,8 +160,9 @@ class Agent(Protocol):
     versions: tuple[str, ...]
     install: str
     login: Login
-    shell_in_review: bool
+    shell_in_review: ShellInReview
     traces: tuple[str, ...]
+    state: tuple[str, ...]
     resumes: bool
     reports_cost: bool
     caps_cost: bool

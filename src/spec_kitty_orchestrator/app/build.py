@@ -74,6 +74,7 @@ def build_agents(project: Project, say: Say = lambda _: None) -> LocalAgents:
         say=say,
         # An earlier start may have left an attempt of an agent that this one does not use.
         others=cache(lambda name: find_agent(project.root, project.settings, name)),
+        sandbox=project.sandbox,
     )
 
 
@@ -107,7 +108,9 @@ def build(
         version=VERSION,
         tick_command=host.executable,
         # Needed even without gates: those of an earlier start may have to be stopped.
-        gates=LocalGates(project.root, mission, policy.gates, project.redactor, run.pass_env),
+        gates=LocalGates(
+            project.root, mission, policy.gates, project.redactor, run.pass_env, project.sandbox
+        ),
         poll_interval_s=run.poll_interval,
         settings=project.recorded,
         headroom=build_headroom(project),

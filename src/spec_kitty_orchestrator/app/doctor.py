@@ -49,6 +49,8 @@ async def diagnose(
         found.findings.append(_no_repository(start, failure))
         return found
     found.project = project = _open(found.findings, root, environ, flags)
+    # Whether it works is asked once, and not on the event loop.
+    await to_thread.run_sync(lambda: project.unconfined)
     checks = (_agents(project), _host(found, project), check_repository(project.root), check_machine(project))
     parts: list[list[Finding]] = [[] for _ in checks]
 

@@ -13,6 +13,7 @@ from anyio import to_thread
 from spec_kitty_orchestrator.app.build import Say, build_host
 from spec_kitty_orchestrator.app.checks import Finding, Level, error, errors, line, stop_at
 from spec_kitty_orchestrator.app.checks.agents import preflight
+from spec_kitty_orchestrator.app.checks.machine import check_confinement
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import (
     MISSIONS,
@@ -76,7 +77,8 @@ async def open_mission(
     Raises:
         OrchestratorError: everything that prevents the run, as one error.
     """
-    found = preflight(project, agents)
+    confinement = await to_thread.run_sync(check_confinement, project)
+    found = [confinement, *preflight(project, agents)]
     problems = errors(found)
     try:
         host = build_host(project, say, note_call)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from spec_kitty_orchestrator.errors import ConfigError, OrchestratorError, Prefl
 from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
 from spec_kitty_orchestrator.machine.commit_rules import TRACES, CommitRules
 from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
+from spec_kitty_orchestrator.machine.sandbox import Rules, Sandbox
+from spec_kitty_orchestrator.machine.sandbox import find as find_bubblewrap
 from spec_kitty_orchestrator.settings import Settings, as_option
 from spec_kitty_orchestrator.settings.agent_section import AgentSection
 
@@ -43,10 +46,28 @@ class Project:
     redactor: Redactor
     recorded: Mapping[str, object] = field(default_factory=dict)
 
+    @cached_property
+    def unconfined(self) -> str:
+        """Why nothing is confined, "" if the system confines agents; runs a command the first time."""
+        return "[run] confine is off" if self.settings.run.confine == "off" else self._sandbox.failure
+
+    @property
+    def sandbox(self) -> Sandbox | None:
+        """Where agents, gates and commit hooks run, None where nothing is confined."""
+        return None if self.unconfined else self._sandbox
+
+    @cached_property
+    def _sandbox(self) -> Sandbox:
+        rules = Rules(**self.settings.confine.model_dump())
+        known = {**BUILT_IN, **{agent.name: agent for agent, _ in self.agents.values()}}
+        states = {name: agent.state for name, agent in known.items()}
+        return Sandbox(find_bubblewrap(), self.root, self.root / JOURNALS / ".sandbox", rules, states)
+
     @property
     def policy(self) -> Policy:
         """The settings on which decisions depend."""
         run, agents = self.settings.run, {name: agent for name, (agent, _) in self.agents.items()}
+        shells = ("always", "confined") if self.sandbox else ("always",)
         # Also an agent that is not selected now may have written what is reviewed.
         families = {name: section.family or name for name, section in self.settings.agents.items()}
         families |= {name: agent.family for name, agent in {**BUILT_IN, **agents}.items()}
@@ -66,7 +87,8 @@ class Project:
             review_quorum=run.needed_approvals,
             session_resume=run.session_resume,
             resuming=tuple(name for name, agent in agents.items() if agent.resumes),
-            without_shell=tuple(name for name, agent in agents.items() if not agent.shell_in_review),
+            without_shell=tuple(name for name, one in agents.items() if one.shell_in_review not in shells),
+            confined=self.sandbox is not None,
             max_concurrent=run.max_concurrent,
             max_per_agent=most,
             patience=Patience(OnRateLimit(run.on_rate_limit), run.max_wait),

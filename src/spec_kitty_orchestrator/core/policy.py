@@ -95,6 +95,7 @@ class Policy:
         session_resume: whether rework goes on with the implementer's session where that is possible.
         resuming: agents that can go on with a session.
         without_shell: agents whose reviewer cannot run `git diff`.
+        confined: whether the system confines agents: they can neither commit nor tick.
         patience: what to do about quotas that are used up.
         budget: what may be spent.
     """
@@ -117,5 +118,6 @@ class Policy:
     session_resume: bool = True
     resuming: tuple[str, ...] = ()
     without_shell: tuple[str, ...] = ()
+    confined: bool = False
     patience: Patience = field(default_factory=Patience)
     budget: Budget = field(default_factory=Budget)

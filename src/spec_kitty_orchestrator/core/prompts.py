@@ -16,8 +16,8 @@ from spec_kitty_orchestrator.errors import ConfigError
 _ALWAYS = frozenset({"mission", "wp", "attempt", "round", "workspace", "branch", "base"})
 
 PLACEHOLDERS = {
-    "implement": _ALWAYS | {"task", "tick", "report"},
-    "rework": _ALWAYS | {"task", "tick", "report", "feedback"},
+    "implement": _ALWAYS | {"task", "tick", "commit", "report"},
+    "rework": _ALWAYS | {"task", "tick", "commit", "report", "feedback"},
     "resumed": _ALWAYS | {"task_file", "report", "feedback", "stat"},
     "review": _ALWAYS | {"head", "task", "stat", "diff", "earlier", "delta", "look", "gates", "verdict"},
 }
@@ -33,9 +33,22 @@ REQUIRED = {
 
 
 _WITH_SHELL = "Read the changed files in the workspace."
+_CONFINED_SHELL = (
+    "Read the changed files in the workspace. You have a shell and may run the tests; nothing can be written "
+    "but /tmp."
+)
 _WITHOUT_SHELL = (
     "You have no shell: the changes stand below, and files that are named there without their changes are "
     "to be read in the workspace with your own tools."
+)
+
+_COMMIT = (
+    "You need not commit: what you leave in the workspace is committed for you. If you commit, commit on "
+    "this branch only, and never rewrite commits that were there before you."
+)
+_CONFINED_COMMIT = (
+    "Do not commit, the system does not let you: what you leave in the workspace is committed for you. "
+    "Besides the workspace only /tmp can be written, and the caches of tools, which are this mission's own."
 )
 
 
@@ -78,14 +91,23 @@ def checked(name: str, text: str, source: str) -> str:
 
 
 def implement_prompt(
-    prompts: Prompts, wp: WorkPackage, *, mission: str, attempt_id: str, task: str, tick: str
+    prompts: Prompts,
+    wp: WorkPackage,
+    *,
+    mission: str,
+    attempt_id: str,
+    task: str,
+    tick: str,
+    confined: bool = False,
 ) -> str:
     """Fill in the prompt of an implement attempt: the rework text when there is something to mend.
 
-    `task` is the work package's own Markdown; `tick` tells the agent how to tick a subtask, "" if it cannot.
+    `task` is the work package's own Markdown; `tick` tells the agent how to tick a subtask, "" if it cannot;
+    one that is `confined` cannot commit.
     """
     parts = _common(wp, Role.IMPLEMENT, mission, attempt_id, task)
     parts["tick"] = tick or "You cannot tick subtasks yourself; name them in your report."
+    parts["commit"] = _CONFINED_COMMIT if confined else _COMMIT
     parts["report"] = _report_object(attempt_id)
     if not (wp.work.feedback or wp.review.rejected):
         return Template(prompts.implement).substitute(parts)
@@ -130,10 +152,12 @@ def review_prompt(
     diff: str,
     delta: str = "",
     shell: bool = True,
+    confined: bool = False,
 ) -> str:
     """Fill in the prompt of a review attempt; the verdict object in it lacks nothing but the verdict.
 
-    `delta` is the diff since the commit that was rejected last; `shell` says whether it can run git.
+    `delta` is the diff since the commit that was rejected last; `shell` says whether it can run git, and
+    `confined` whether the system keeps it from writing.
     """
     parts = _common(wp, Role.REVIEW, mission, attempt_id, task)
     parts |= {
@@ -143,7 +167,8 @@ def review_prompt(
         "earlier": _earlier(wp.review.rejected) or "none",
     }
     parts["delta"] = delta or "none: no review has rejected this work, or nothing was changed since"
-    parts["look"] = _WITH_SHELL if shell else _WITHOUT_SHELL
+    with_shell = _CONFINED_SHELL if confined else _WITH_SHELL
+    parts["look"] = with_shell if shell else _WITHOUT_SHELL
     parts["gates"] = wp.work.gates_told or "There are none."
     shown = {
         "attempt": attempt_id,

@@ -32,6 +32,7 @@ class Opener:
         tick_command: how an implementer calls the host to tick subtasks: the executable, absolute.
         new_id: makes attempt ids, unguessable and unique.
         without_shell: agents whose reviewer cannot run `git diff`.
+        confined: whether the system confines agents.
     """
 
     mission: str
@@ -41,6 +42,7 @@ class Opener:
     tick_command: str
     new_id: Callable[[], str]
     without_shell: Collection[str] = ()
+    confined: bool = False
 
     async def open(self, wp: WorkPackage, command: OpenAttempt) -> Event:
         """Open an attempt, or say that the range under review has become another. Raises `WorkspaceError`."""
@@ -81,6 +83,7 @@ class Opener:
             attempt_id=request.id,
             task=task,
             tick=self._tick_help(),
+            confined=self.confined,
         )
         return AttemptOpened(await self.agents.open(replace(request, prompt=prompt)), rescued)
 
@@ -107,6 +110,7 @@ class Opener:
             diff=diff,
             delta=await self._delta(wp, workspace),
             shell=shell,
+            confined=self.confined,
         )
         tree = await self.workspaces.fingerprint(workspace)
         return AttemptOpened(
@@ -125,7 +129,7 @@ class Opener:
             return ""
 
     def _tick_help(self) -> str:
-        if not self.tick_command:
+        if self.confined or not self.tick_command:
             return ""
         example = (
             f"{shlex.quote(self.tick_command)} agent tasks mark-status T001 --status done "

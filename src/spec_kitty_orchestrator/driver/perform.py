@@ -313,6 +313,7 @@ class Performer:
             self.tick_command,
             self.new_id,
             self.policy.without_shell,
+            self.policy.confined,
         )
 
     def _workspace(self, wp: WorkPackage) -> Workspace:

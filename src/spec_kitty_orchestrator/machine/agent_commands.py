@@ -20,13 +20,14 @@ from spec_kitty_orchestrator.core.host_rules import BANNED_FLAGS
 from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
 from spec_kitty_orchestrator.errors import OrchestratorError, PreflightError
 from spec_kitty_orchestrator.machine.environment import environment
+from spec_kitty_orchestrator.machine.sandbox import Sandbox
 
 
 class ConfiguredAgents:
     """Agents by their configured name, for one repository; `version` is ours, for the host's policy.
 
-    They find the folders of `extra_path` before PATH. `others` finds an agent that is not chosen now, since
-    an earlier start may have left an attempt of it; it raises why there is none.
+    They find the folders of `extra_path` before PATH, and run in `sandbox` if there is one. `others` finds an
+    agent that is not chosen now, since an earlier start may have left an attempt of it, or raises why not.
     """
 
     def __init__(
@@ -37,8 +38,10 @@ class ConfiguredAgents:
         version: str,
         extra_path: Sequence[Path] = (),
         others: Callable[[str], tuple[Agent, AgentSettings]] | None = None,
+        sandbox: Sandbox | None = None,
     ) -> None:
         self._root = repo_root
+        self._sandbox = sandbox
         self._agents = agents
         self._others = others
         self._version = version
@@ -47,12 +50,12 @@ class ConfiguredAgents:
     def policy(self, agent: str, role: Role) -> PolicyMetadata:
         """Tell what the argv for a role really allows. Raises `PreflightError` for an unknown agent."""
         spec, settings = self.agent(agent)
-        built = self._built(agent, Assignment(role, self._root, "policy", self._root))
+        built = self._built(agent, self._assignment(role, self._root, "policy", self._root))
         reason = f"agent {agent} cannot tell what it may do to {role}"
         try:
             wrong = permission_misfits(spec.permissions(role))
             if not wrong:
-                return policy_of(spec, settings, role, built, self._version)
+                return policy_of(spec, settings, role, built, self._version, self._sandbox is not None)
         except Exception as error:
             raise PreflightError(f"{reason}: {error!r}") from error
         raise PreflightError(f"{reason}: {'; '.join(wrong)}")
@@ -71,10 +74,14 @@ class ConfiguredAgents:
         _, settings = self.agent(agent)
         # A CLI that compares the path with that of its own directory sees no symbolic links there.
         seen = Path(os.path.realpath(workspace))
-        built = self._built(agent, Assignment(role, seen, attempt_id, directory, session, max_cost_usd))
+        task = self._assignment(role, seen, attempt_id, directory)
+        built = self._built(agent, replace(task, session=session, max_cost_usd=max_cost_usd))
         defaults = {name: value for name, value in built.default_env.items() if name not in os.environ}
         # What the module sets says what the agent is allowed: a setting of the user's must not undo it.
         return replace(built, env={**defaults, **settings.env, **built.env})
+
+    def _assignment(self, role: Role, workspace: Path, attempt_id: str, directory: Path) -> Assignment:
+        return Assignment(role, workspace, attempt_id, directory, confined=self._sandbox is not None)
 
     def _built(self, name: str, task: Assignment) -> AgentCommand:
         spec, settings = self.agent(name)
@@ -138,14 +145,18 @@ CUSTOM = "custom"
 
 
 def policy_of(
-    agent: Agent, settings: AgentSettings, role: Role, command: AgentCommand, version: str
+    agent: Agent, settings: AgentSettings, role: Role, command: AgentCommand, version: str, confined: bool
 ) -> PolicyMetadata:
-    """Tell what `command` really allows; `version` is ours."""
+    """Tell what `command` really allows, and the system where it is `confined`; `version` is ours."""
     words = {word.partition("=")[0] for word in command.argv}
     allowed = agent.permissions(role)
     if settings.extra_args:
         # What somebody adds may loosen or tighten what the module asks for: we cannot vouch for it.
         allowed = Permissions(CUSTOM, CUSTOM, CUSTOM)
+    if confined:
+        allowed = replace(allowed, sandbox_mode="workspace_write" if role is Role.IMPLEMENT else "read_only")
+        if role is Role.REVIEW and agent.shell_in_review == "confined":
+            allowed = replace(allowed, network_mode="full")
     return PolicyMetadata(
         orchestrator_id=ORCHESTRATOR_ID,
         # Build metadata is free text, and the host refuses some words in it.

@@ -3,7 +3,7 @@
 A record that cannot be read counts as missing: it was torn by a power failure or written by somebody else.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -29,7 +29,10 @@ MOST_USAGE_BYTES = 1024 * 1024
 
 @dataclass(frozen=True)
 class CommandRecord:
-    """What runs, where and for which attempt; `argv` and the additions in `env` are without secrets."""
+    """What runs, where and for which attempt; `argv` and the additions in `env` are without secrets.
+
+    `sandbox` stands before `argv` where the attempt is confined.
+    """
 
     attempt: str
     agent: str
@@ -38,6 +41,7 @@ class CommandRecord:
     argv: tuple[str, ...]
     env: Mapping[str, str]
     stop_signal: Literal["INT", "TERM"]
+    sandbox: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,14 +64,15 @@ def write_command(
     cwd: Path,
     command: AgentCommand,
     redactor: Redactor,
+    sandbox: Sequence[str] = (),
 ) -> None:
     """Write `command.json`, which is for people: what is started is always built anew. Raises `OSError`."""
     env = {
         name: REDACTED if is_secret_name(name) else redactor.text(value)
         for name, value in command.env.items()
     }
-    argv = tuple(map(redactor.text, command.argv))
-    record = CommandRecord(attempt, agent, role, str(cwd), argv, env, command.stop_signal)
+    argv, before = (tuple(map(redactor.text, words)) for words in (command.argv, sandbox))
+    record = CommandRecord(attempt, agent, role, str(cwd), argv, env, command.stop_signal, before)
     files.write_record(directory / "command.json", asdict(record))
 
 

@@ -11,6 +11,7 @@ import shlex
 import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -25,6 +26,7 @@ from spec_kitty_orchestrator.machine import gate_files, process
 from spec_kitty_orchestrator.machine.environment import environment
 from spec_kitty_orchestrator.machine.gate_files import BROKEN, FAILED, PASSED, STOPPED, Ending
 from spec_kitty_orchestrator.machine.redaction import Redactor
+from spec_kitty_orchestrator.machine.sandbox import Confined, Sandbox
 from spec_kitty_orchestrator.machine.scrub import scrub_directory
 from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S, Grace, Running, stop, stop_running, sweep
 from spec_kitty_orchestrator.ports import GateReport
@@ -45,6 +47,7 @@ class LocalGates:
         gates: in the order in which they run.
         redactor: finds the secrets that are taken out of what they say.
         passed: variables that reach them besides the usual ones, as those of agents.
+        sandbox: in which they run, None for none.
     """
 
     def __init__(
@@ -54,12 +57,14 @@ class LocalGates:
         gates: Sequence[Gate],
         redactor: Redactor | None = None,
         passed: Sequence[str] = (),
+        sandbox: Sandbox | None = None,
     ) -> None:
         self._root = repo_root
         self._mission = mission
         self._gates = tuple(gates)
         self._redactor = redactor or Redactor()
         self._passed = tuple(passed)
+        self._sandbox = sandbox
         self._running: dict[str, Running] = {}
         self._stop_grace_s: float | None = None
 
@@ -190,9 +195,15 @@ class LocalGates:
 
     async def _begin(self, gate: Gate, record: GateBegun, cwd: Path) -> Ending:
         env = environment({}, record.marker, passed=self._passed)
-        directory = Path(record.log)
+        directory, confined = Path(record.log), Confined((), env)
         try:
-            child = await process.spawn(gate.command, cwd, env, directory, stdin=os.devnull)
+            if self._sandbox is not None:
+                around = partial(self._sandbox.around, gate.command, env, cwd, "gates")
+                confined = await anyio.to_thread.run_sync(partial(around, mission=self._mission, writes=True))
+            argv, contained = (*confined.wrapper, *gate.command), bool(confined.wrapper)
+            child = await process.spawn(
+                argv, cwd, confined.env, directory, stdin=os.devnull, contained=contained
+            )
         except FileExistsError as error:
             raise WorkspaceError(f"another run has started the gate in {directory}") from error
         except OSError as error:

@@ -13,7 +13,7 @@ from typing import Literal
 import anyio
 import anyio.to_thread
 
-from spec_kitty_orchestrator.agents.spec import PROMPT_FILE, Agent, AgentSettings
+from spec_kitty_orchestrator.agents.spec import PROMPT_FILE, USAGE_FILE, Agent, AgentCommand, AgentSettings
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role
 from spec_kitty_orchestrator.errors import RunActive, WorkspaceError
 from spec_kitty_orchestrator.log import get_logger
@@ -22,6 +22,7 @@ from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents, Pro
 from spec_kitty_orchestrator.machine.attempt_files import harvest, save, scrub
 from spec_kitty_orchestrator.machine.process_tree import ProcessTree
 from spec_kitty_orchestrator.machine.redaction import Redactor
+from spec_kitty_orchestrator.machine.sandbox import Confined, Sandbox
 from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S, Grace, Running, stop, stop_running, sweep
 from spec_kitty_orchestrator.machine.watchdog import Signs, Tables, watch
 from spec_kitty_orchestrator.ports import AttemptRequest
@@ -68,8 +69,11 @@ class LocalAgents(ConfiguredAgents):
         stall_timeout_s: float = 0.0,
         say: Callable[[str], None] = lambda _: None,
         others: Callable[[str], tuple[Agent, AgentSettings]] | None = None,
+        sandbox: Sandbox | None = None,
     ) -> None:
-        super().__init__(repo_root, agents, version=version, extra_path=extra_path, others=others)
+        super().__init__(
+            repo_root, agents, version=version, extra_path=extra_path, others=others, sandbox=sandbox
+        )
         self._timeouts = timeouts
         self._redactor = redactor or Redactor()
         self._stall_timeout_s = stall_timeout_s
@@ -185,6 +189,8 @@ class LocalAgents(ConfiguredAgents):
             command, stdin = await anyio.to_thread.run_sync(
                 deliver, replace(command, argv=(program, *command.argv[1:])), directory
             )
+            confined = await anyio.to_thread.run_sync(self._confined, attempt, cwd, command, env)
+            command = replace(command, env={**command.env, **confined.added})
             # The settings may have changed since the attempt was opened; the record says what really runs.
             await anyio.to_thread.run_sync(
                 attempt_files.write_command,
@@ -195,8 +201,11 @@ class LocalAgents(ConfiguredAgents):
                 cwd,
                 command,
                 self._redactor,
+                confined.wrapper,
             )
-            child = await process.spawn(command.argv, cwd, env, directory, stdin)
+            argv = (*confined.wrapper, *command.argv)
+            contained = bool(confined.wrapper)
+            child = await process.spawn(argv, cwd, confined.env, directory, stdin, contained=contained)
         except PromptTooLong as error:
             report = AgentReport(Outcome.INVALID_REQUEST, detail=str(error))
             await save(attempt, report)
@@ -209,6 +218,27 @@ class LocalAgents(ConfiguredAgents):
             return await self._not_spawned(attempt, program, error)
         _log.info("attempt started", attempt=attempt.id, agent=attempt.agent, pid=child.pid)
         return await self._attend(attempt, child, cwd, command.stop_signal)
+
+    def _confined(
+        self, attempt: Attempt, cwd: Path, command: AgentCommand, env: Mapping[str, str]
+    ) -> Confined:
+        if self._sandbox is None:
+            return Confined((), env)
+        usage = Path(attempt.directory) / USAGE_FILE
+        told = any(str(usage) in word for word in command.argv)
+        if told:
+            # A file of its own is all that it may write there.
+            usage.touch(mode=0o600)
+        return self._sandbox.around(
+            command.argv,
+            env,
+            cwd,
+            "agents",
+            mission=Path(attempt.directory).parents[1].name,
+            writes=attempt.role is Role.IMPLEMENT,
+            agent=self.agent(attempt.agent)[0].name,
+            writable=[usage] if told else [],
+        )
 
     async def _not_spawned(self, attempt: Attempt, program: str, error: OSError) -> AgentReport:
         outcome = Outcome.INVALID_REQUEST if error.errno in _LASTING_ERRORS else Outcome.CRASHED

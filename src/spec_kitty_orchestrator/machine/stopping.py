@@ -24,6 +24,8 @@ KILL_WAIT_S = 5.0
 """The kernel ends a killed process at once, unless it hangs in I/O, which no wait of ours mends."""
 SWEEP_TERM_S = 1.0
 """Leftovers get this long after TERM: git, for one, then removes its lock files, and after KILL it cannot."""
+SWEEP_SETTLE_S = 0.2
+"""What ends by itself is no leftover: a sandbox ends a little before the last process in it."""
 SWEEP_ROUNDS = 5
 """A process can fork while we scan; every round finds fewer, and a fork bomb must not hold us."""
 
@@ -129,7 +131,24 @@ def _signal_group(child: Child, number: signal.Signals) -> None:
     # While the leader runs, the group's number cannot belong to anybody else.
     if is_running(child):
         with suppress(ProcessLookupError):
-            os.killpg(child.pid, number)
+            os.killpg(_inside(child) or child.pid, number)
+        if number == signal.SIGKILL:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, number)
+
+
+def _inside(child: Child) -> int | None:
+    """Return the group of a confined command, None of one that is not.
+
+    The sandbox itself would end at a signal, and everything in it at once with it. Its first process leads
+    the group inside, and takes no signal but KILL.
+    """
+    with suppress(OSError, ValueError, psutil.Error):
+        (sandbox,) = psutil.Process(child.pid).children()
+        if sandbox.name() == "bwrap":
+            (first,) = sandbox.children()
+            return first.pid if os.getpgid(first.pid) == first.pid else None
+    return None
 
 
 async def sweep(marker: str, tree: ProcessTree | None = None) -> int:
@@ -142,6 +161,11 @@ async def sweep(marker: str, tree: ProcessTree | None = None) -> int:
     ended: set[Child] = set()
     for _ in range(SWEEP_ROUNDS):
         survivors = await anyio.to_thread.run_sync(_survivors, marker, known)
+        if survivors and not ended:
+            with anyio.move_on_after(SWEEP_SETTLE_S):
+                for survivor in survivors:
+                    await wait(survivor)
+            survivors = {one for one in survivors if is_running(one)}
         if not survivors:
             break
         ended |= survivors

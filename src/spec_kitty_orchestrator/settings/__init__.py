@@ -31,6 +31,7 @@ from spec_kitty_orchestrator.settings.values import (
     Duration,
     Flag,
     PathOrName,
+    Places,
     Section,
     Text,
     Variables,
@@ -169,6 +170,9 @@ class RunSettings(Section):
     pass_env: Annotated[Variables, AGENTS] = ()
     """Variables that reach every agent besides the usual ones; PREFIX_* for several."""
 
+    confine: Annotated[Literal["auto", "require", "off"], AGENTS] = "auto"
+    """Let the kernel confine agents, gates and commit hooks (bubblewrap); auto: where that works."""
+
     max_concurrent: Annotated[int, Field(ge=1, le=256), LIMITS] = 4
     """Work packages in work at once, 1 to 256."""
     timeout: Annotated[Duration, LIMITS] = 3600.0
@@ -278,12 +282,33 @@ def _apart(gates: tuple[GateSection, ...]) -> tuple[GateSection, ...]:
     return gates
 
 
+class ConfineSettings(Section):
+    """`[confine]`: what differs where agents, gates and commit hooks are confined.
+
+    Attributes:
+        writable: what they may write besides the worktree.
+        hidden: what is not there for them, besides the usual keys and logins.
+        shown: what is there although it is one of these.
+        network: who of `agents`, `gates` and `hooks` has the network.
+    """
+
+    writable: Places = ()
+    hidden: Places = ()
+    shown: Places = ()
+    network: Annotated[tuple[Literal["agents", "gates", "hooks"], ...], BeforeValidator(list_to_tuple)] = (
+        "agents",
+        "gates",
+        "hooks",
+    )
+
+
 class Settings(Section):
     """Everything that can be configured."""
 
     run: RunSettings = Field(default_factory=RunSettings)
     host: HostSettings = Field(default_factory=HostSettings)
     agents: dict[str, AgentSection] = Field(default_factory=dict)
+    confine: ConfineSettings = Field(default_factory=ConfineSettings)
     gates: Annotated[tuple[GateSection, ...], BeforeValidator(list_to_tuple), AfterValidator(_apart)] = ()
 
 

@@ -21,6 +21,7 @@ from spec_kitty_orchestrator.settings.values import (
     Duration,
     Environment,
     PathOrName,
+    Places,
     Section,
     Text,
     Variables,
@@ -148,6 +149,7 @@ class AgentSection(Section):
     sandbox: PolicyWords = Field(default_factory=dict)
     network: PolicyWords = Field(default_factory=dict)
     traces: Annotated[tuple[Annotated[str, AfterValidator(_trace)], ...], BeforeValidator(list_to_tuple)] = ()
+    state: Places = ()
 
     @model_validator(mode="after")
     def _fits(self) -> "AgentSection":
@@ -210,6 +212,7 @@ class AgentSection(Section):
             sandbox=_by_role(self.sandbox),
             network=_by_role(self.network),
             traces=self.traces,
+            state=self.state,
         )
 
 

@@ -63,6 +63,7 @@ class Declaration:
         cost: where it says what the attempt cost, in dollars; the next two are tokens.
         approval: the word for the host's policy, by role; so are the next two.
         traces: files and folders at the top of the worktree that it writes for itself.
+        state: what it may write besides where it is confined: its logins and sessions.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Declaration:
     sandbox: Mapping[Role, str] = field(default_factory=dict)
     network: Mapping[Role, str] = field(default_factory=dict)
     traces: tuple[str, ...] = ()
+    state: tuple[str, ...] = ()
 
 
 def read_path(text: str) -> ValuePath:

@@ -78,6 +78,15 @@ def _word(value: str) -> str:
     return value
 
 
+def _place(value: str) -> str:
+    named = value.removeprefix("!")
+    if not named.isprintable() or not (
+        named.startswith(("/", "~/")) or re.match(r"\$[A-Za-z_]\w*(/|$)", named)
+    ):
+        raise ValueError(f"{value!r} is not a place: write an absolute path, ~/NAME, or $VARIABLE/NAME")
+    return value
+
+
 def _variable_name(name: str) -> str:
     if not name or "=" in name:
         raise ValueError(f"{name!r} cannot be the name of a variable")
@@ -93,6 +102,7 @@ Variables = Annotated[
 ]
 Word = Annotated[str, AfterValidator(_word)]
 Words = Annotated[tuple[Word, ...], BeforeValidator(list_to_tuple)]
+Places = Annotated[tuple[Annotated[str, AfterValidator(_place)], ...], BeforeValidator(list_to_tuple)]
 Environment = dict[Annotated[str, AfterValidator(_variable_name)], Word]
 PathOrName = Annotated[Text, AfterValidator(expandable)]
 

@@ -30,7 +30,7 @@ def test_the_command_is_the_one_that_works_on_the_real_cli(agent: str, role: Rol
     by_default = {name: shown(value) for name, value in found.default_env.items()}
     assert by_default == env.get(f"{role}_default", env.get("default", {}))
     assert found.stop_signal == known["stop_signal"]
-    assert find(agent).shell_in_review is known["shell_in_review"]
+    assert find(agent).shell_in_review == known["shell_in_review"]
 
 
 @pytest.mark.parametrize("agent", RECORDED)

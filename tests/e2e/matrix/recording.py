@@ -13,7 +13,7 @@ from spec_kitty_orchestrator.machine.process import MARKER
 
 _SCRIPT = """\
 #!/bin/sh
-call={folder}/$$
+call={folder}/${marker}.$$
 /bin/cat "/proc/$$/cmdline" > "$call.argv" && /bin/cat "/proc/$$/environ" > "$call.env" && exec {program} "$@"
 """
 
@@ -35,7 +35,9 @@ def recorder(program: str, folder: Path) -> Path:
     """Write the program that records calls of a CLI into a new folder."""
     folder.mkdir(parents=True)
     made = folder / Path(program).name
-    made.write_text(_SCRIPT.format(folder=shlex.quote(str(folder)), program=shlex.quote(program)))
+    made.write_text(
+        _SCRIPT.format(folder=shlex.quote(str(folder)), marker=MARKER, program=shlex.quote(program))
+    )
     made.chmod(0o755)
     return made
 

@@ -67,7 +67,7 @@ class Missions:
         """Return a mission of its own below a new folder."""
         prepared, slug = self._prepared
         restore_mission(prepared, folder / "project")
-        return Project(folder / "project", slug, self.env)
+        return Project(folder / "project", slug, self.env, confine="require")
 
     def version(self) -> str:
         """Return the host's version."""
@@ -107,7 +107,7 @@ def _run(agent: str, program: str, missions: Missions, api: ModelApi) -> Evidenc
     calls = folder / "calls"
     stands_before = {agent: str(recorder(program, calls))}
     env = environments(stands_before, api.url, folder / "home")
-    settings = configuration(stands_before, env)
+    settings = configuration(stands_before, env, calls)
     chosen = {role: agent if role in spec.roles else "scripted" for role in Role}
     api.insists = True
     api.to_reject.add(WP)

@@ -10,14 +10,34 @@ from spec_kitty_orchestrator.app.checks import Finding, edit, error, line, ok, w
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import JOURNALS
 from spec_kitty_orchestrator.config import CONFIG_FILE
+from spec_kitty_orchestrator.errors import ConfigError
 from spec_kitty_orchestrator.machine.environment import environment
 from spec_kitty_orchestrator.machine.gates import missing_program, of_shell
 from spec_kitty_orchestrator.machine.logs import LOGS
 
+_CONFINE_FIX = "sudo apt-get install bubblewrap"
+
 
 async def check_machine(project: Project) -> list[Finding]:
-    """Check memory and disk, the folders of our records, and the programs of gates; no gate is run."""
-    return [*await _resources(project), *_records(project.root), *await _gates(project)]
+    """Check memory and disk, confinement, the folders of our records, and the programs of gates."""
+    confinement = await to_thread.run_sync(check_confinement, project)
+    return [*await _resources(project), confinement, *_records(project.root), *await _gates(project)]
+
+
+def check_confinement(project: Project) -> Finding:
+    """Check that the system confines agents as the settings want; not for the event loop."""
+    run = project.settings.run
+    if not project.unconfined:
+        if run.subtasks == "agent":
+            text = "[run] subtasks is agent, but a confined agent cannot tick; use report, or confine = off"
+            return error("machine.confined", text, edit(project.root / CONFIG_FILE), kind=ConfigError)
+        return ok("machine.confined", "agents, gates and commit hooks are confined by the kernel")
+    text = f"agents are not confined: {project.unconfined}"
+    if run.confine == "require":
+        return error("machine.confined", f"{text}, and confine is require", _CONFINE_FIX)
+    if run.confine == "off":
+        return ok("machine.confined", text)
+    return warning("machine.confined", f"{text}; they can change and read whatever you can", _CONFINE_FIX)
 
 
 async def _resources(project: Project) -> list[Finding]:

@@ -1,0 +1,350 @@
+"""Confinement by the kernel: the call of bubblewrap (`bwrap`) around an agent, a gate or a commit hook.
+
+Inside, everything is read-only but what is named here. There are no processes and no sockets of others, keys
+that are not theirs are not there, and what is started ends with the command.
+"""
+
+import os
+import pwd
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from shutil import which
+from typing import Literal
+
+from spec_kitty_orchestrator.machine import child
+from spec_kitty_orchestrator.machine.files import make_private_folder
+from spec_kitty_orchestrator.machine.logs import path_part
+
+Part = Literal["agents", "gates", "hooks"]
+PARTS: tuple[Part, ...] = ("agents", "gates", "hooks")
+
+CHECK_LIMIT_S = 10.0
+"""An empty sandbox takes some milliseconds; a machine that swaps takes longer."""
+
+TEMPORARY = ("/tmp", "/var/tmp", "/run")  # noqa: S108 - they are hidden, not used
+"""Made empty: other people's files, and the sockets of docker, D-Bus, ssh-agent and the desktop."""
+
+KEYS = tuple(
+    """
+    ~/.ssh ~/.gnupg ~/.aws ~/.azure ~/.kube ~/.docker ~/.oci ~/.password-store ~/.netrc ~/.git-credentials
+    ~/.npmrc ~/.pypirc ~/.pgpass ~/.my.cnf ~/.boto ~/.s3cfg ~/.databrickscfg ~/.vault-token ~/.Xauthority
+    ~/.config/gh ~/.config/glab-cli ~/.config/gcloud ~/.config/git/credentials ~/.config/op ~/.config/rclone
+    ~/.config/doctl ~/.config/containers/auth.json ~/.config/pypoetry/auth.toml ~/.config/google-chrome
+    ~/.config/chromium ~/.config/BraveSoftware ~/.mozilla ~/.thunderbird ~/.local/share/keyrings
+    ~/.cargo/credentials ~/.cargo/credentials.toml ~/.gem/credentials ~/.m2/settings.xml
+    ~/.gradle/gradle.properties ~/.terraform.d/credentials.tfrc.json ~/.bash_history ~/.zsh_history
+    """.split()  # noqa: SIM905 - as a list it would be a page long
+)
+"""What opens other people's doors, and what people have typed."""
+
+_SOCKETS = (
+    *("SSH_AUTH_SOCK", "GPG_AGENT_INFO", "GPG_TTY", "DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR"),
+    *("DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "DOCKER_HOST", "WSL_INTEROP"),
+)
+"""Variables that name what is not there."""
+
+_CACHES: Mapping[str, str] = {
+    "XDG_CACHE_HOME": "xdg",
+    "PIP_CACHE_DIR": "pip",
+    "UV_CACHE_DIR": "uv",
+    "npm_config_cache": "npm",
+    "npm_config_store_dir": "pnpm",
+    "YARN_CACHE_FOLDER": "yarn",
+    "COREPACK_HOME": "corepack",
+    "BUN_INSTALL_CACHE_DIR": "bun",
+    "DENO_DIR": "deno",
+    "CARGO_HOME": "cargo",
+    "GOCACHE": "go-build",
+    "GOMODCACHE": "go-mod",
+    "GRADLE_USER_HOME": "gradle",
+    "NUGET_PACKAGES": "nuget",
+    "CCACHE_DIR": "ccache",
+}
+"""Where tools keep what they download and build, by the variable that says where."""
+
+_NOBODY = 65534
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a project says of confinement, as paths that may begin with `~/` or `$NAME`.
+
+    Attributes:
+        writable: what may be written besides.
+        hidden: what is not there, besides `KEYS`.
+        shown: what is there although it is one of `KEYS`.
+        network: who has the network.
+    """
+
+    writable: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
+    network: tuple[Part, ...] = PARTS
+
+
+@dataclass(frozen=True)
+class Mount:
+    """How one path looks inside: as outside but `read`-only or to `write`, or `empty`."""
+
+    kind: Literal["read", "write", "empty"]
+    folder: bool = True
+
+
+@dataclass(frozen=True)
+class Confined:
+    """What runs: `wrapper` before the command, in the environment `env`, of which `added` is ours."""
+
+    wrapper: tuple[str, ...]
+    env: Mapping[str, str]
+    added: Mapping[str, str] = field(default_factory=dict)
+
+
+def wrapper(
+    program: str,
+    cwd: Path,
+    mounts: Mapping[Path, Mount],
+    nothing: Path,
+    *,
+    network: bool,
+    root: bool,
+    temporary: Sequence[str] = TEMPORARY,
+) -> tuple[str, ...]:
+    """Build the argv that stands before a command.
+
+    Args:
+        program: bubblewrap.
+        cwd: where the command runs.
+        mounts: by absolute path; what lies in a folder is mounted after the folder.
+        nothing: a folder with an empty folder and an empty file, which stand for what is not there.
+        network: whether there is one.
+        root: whether we are root. Inside it then is an ordinary user, because root could mount everything
+            anew, and needs no less to make the sandboxes of an agent's own.
+        temporary: folders that are made new and empty.
+    """
+    argv = [program, "--die-with-parent", "--new-session", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
+    if root:
+        argv += ["--unshare-user", "--uid", str(_NOBODY), "--gid", str(_NOBODY)]
+    if not network:
+        argv += ["--unshare-net"]
+    argv += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
+    for folder in temporary:
+        argv += ["--tmpfs", folder]
+    for path, mount in sorted(mounts.items(), key=lambda one: (len(one[0].parts), one[0])):
+        source = nothing / ("folder" if mount.folder else "file") if mount.kind == "empty" else path
+        argv += ["--bind" if mount.kind == "write" else "--ro-bind", str(source), str(path)]
+    return (*argv, "--chdir", str(cwd), "--")
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """The confinement of the attempts, gates and hooks in one repository.
+
+    Attributes:
+        program: bubblewrap, absolute; "" if it is not installed.
+        root: the primary checkout.
+        home: a private folder of ours, where the caches of missions and what stands for nothing are kept.
+        states: the folders in which each known agent keeps its logins and sessions.
+    """
+
+    program: str
+    root: Path
+    home: Path
+    rules: Rules = field(default_factory=Rules)
+    states: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def around(
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        cwd: Path,
+        part: Part,
+        *,
+        mission: str,
+        writes: bool,
+        agent: str = "",
+        writable: Iterable[Path] = (),
+    ) -> Confined:
+        """Confine a command; looks at the disk, and makes folders that the agent's CLI writes into.
+
+        Args:
+            command: its argv.
+            env: its whole environment.
+            cwd: the worktree.
+            part: who runs it.
+            mission: whose caches it uses.
+            writes: whether it may write in the worktree; git's own file there is read-only all the same.
+            agent: whose state it may use.
+            writable: what it may write besides.
+
+        Raises:
+            OSError: our own folder cannot be written.
+        """
+        nothing = self.home / "nothing"
+        make_private_folder(nothing / "folder")
+        (nothing / "file").touch(mode=0o600)
+        caches = self.home / "caches" / path_part(mission)
+        added = {variable: str(caches / name) for variable, name in _CACHES.items()}
+        for folder in added.values():
+            make_private_folder(Path(folder))
+        added["TMPDIR"] = "/tmp"  # noqa: S108 - it is private
+        kept = {name: value for name, value in env.items() if name not in _SOCKETS}
+        confined = {**kept, **added}
+        places = _Places(confined)
+        mounts: dict[Path, Mount] = {}
+        _put(mounts, self._needed(command, confined, cwd), "read")
+        _put(mounts, self._hidden(places, env), "empty")
+        _put(mounts, (caches, *writable, *self._writable(agent, places)), "write")
+        _put(mounts, [cwd], "write" if writes else "read")
+        _put(mounts, self._protected(agent, places, cwd), "read")
+        argv = wrapper(
+            self.program,
+            cwd,
+            mounts,
+            nothing,
+            network=part in self.rules.network,
+            root=os.getuid() == 0,
+            temporary=_temporary(),
+        )
+        return Confined(argv, confined, added)
+
+    def _needed(self, command: Sequence[str], env: Mapping[str, str], cwd: Path) -> Iterator[Path]:
+        """Name what has to be there although it may lie in a folder that is made empty."""
+        # What a command or a variable names was put there for it.
+        names = [*command, *(part for value in env.values() for part in value.split(os.pathsep))]
+        there = [Path(name) for name in names if name.startswith("/") and "\0" not in name]
+        resolver = Path("/etc/resolv.conf")
+        for path in (self.root, cwd, *_homes(env), *there, resolver):
+            with suppress(OSError):
+                for one in (path, path.resolve()):
+                    top = _below_temporary(one)
+                    if top is not None and top.exists():
+                        yield top
+
+    def _hidden(self, places: "_Places", env: Mapping[str, str]) -> Iterator[Path]:
+        # Its own state is shown after this, where it is.
+        states = (one for state in self.states.values() for one in state if not one.startswith("!"))
+        usual = (one for one in (*KEYS, *states) if one.rstrip("/") not in self.rules.shown)
+        yield from places.of((*usual, *self.rules.hidden))
+        for variable in _SOCKETS:
+            socket = Path(env.get(variable, "").removeprefix("unix://"))
+            if socket.is_absolute() and socket.is_socket():
+                yield socket
+
+    def _writable(self, agent: str, places: "_Places") -> Iterator[Path]:
+        state = [one for one in self.states.get(agent, ()) if not one.startswith("!")]
+        for folder in places.written(one for one in state if one.endswith("/")):
+            with suppress(OSError):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        yield from (path for path in places.written(state) if path.exists())
+        yield from places.of(self.rules.writable)
+
+    def _protected(self, agent: str, places: "_Places", cwd: Path) -> Iterator[Path]:
+        yield cwd / ".git"
+        if cwd == self.root:
+            yield from (cwd / ".kittify", cwd / ".worktrees")
+        state = self.states.get(agent, ())
+        own = list(places.written(one for one in state if not one.startswith("!")))
+        for name in (one[1:] for one in state if one.startswith("!")):
+            for path in places.written([name]):
+                # What is not there could be made, unless something stands in its place.
+                if not os.path.lexists(path) and any(path.is_relative_to(one) for one in own):
+                    with suppress(OSError):
+                        _make_empty(path, folder=name.endswith("/"))
+                yield path
+
+    @cached_property
+    def failure(self) -> str:
+        """Why it does not work on this machine, "" if it does; a command is run the first time."""
+        if sys.platform != "linux":
+            return "it is for Linux only"
+        if not self.program:
+            return "bubblewrap (bwrap) is not installed"
+        target = self.home / "outside"
+        script = 'echo x 2>/dev/null >"$1" && echo written; [ "$$" -lt 10 ] && echo alone'
+        try:
+            make_private_folder(self.home)
+            inside = self.around(["/bin/sh"], os.environ, self.root, "gates", mission="", writes=False)
+            argv = [*inside.wrapper, "/bin/sh", "-c", script, "sh", str(target)]
+            reply = child.run_now(argv, cwd=self.root, env=inside.env, limit_s=CHECK_LIMIT_S)
+        except (OSError, TimeoutError) as error:
+            return f"{self.program} cannot be run: {error}"
+        if reply.rc != 0 or reply.text != "alone":
+            open_ = "written" in reply.text
+            said = "what runs inside could write outside" if open_ else reply.complaint
+            return f"{self.program} does not work here: {said}"
+        return ""
+
+
+def find() -> str:
+    """Return the path of bubblewrap, "" if it is not installed."""
+    return which("bwrap") or ""
+
+
+class _Places:
+    """Reads paths as settings write them; `~` is every HOME that could be meant."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
+        self._homes = _homes(env)
+
+    def written(self, names: Iterable[str]) -> Iterator[Path]:
+        """Yield the paths that are meant, also of what is not there; `~` is the command's own HOME."""
+        for name in names:
+            yield from self._expand(name, self._homes[:1])
+
+    def of(self, names: Iterable[str]) -> Iterator[Path]:
+        """Yield the paths of what is there."""
+        for name in names:
+            yield from (path for path in self._expand(name, self._homes) if os.path.lexists(path))
+
+    def _expand(self, name: str, homes: Sequence[Path]) -> Iterator[Path]:
+        if name.startswith("~/"):
+            yield from (home / name[2:] for home in homes)
+        elif name.startswith("$"):
+            variable, _, rest = name[1:].partition("/")
+            value = self._env.get(variable, "")
+            if value.startswith("/"):
+                yield Path(value, rest)
+        elif name.startswith("/"):
+            yield Path(name)
+
+
+def _homes(env: Mapping[str, str]) -> tuple[Path, ...]:
+    named = [env.get("HOME", ""), os.environ.get("HOME", "")]
+    with suppress(KeyError):
+        named.append(pwd.getpwuid(os.getuid()).pw_dir)
+    return tuple(dict.fromkeys(Path(one) for one in named if one.startswith("/") and one != "/"))
+
+
+def _put(mounts: dict[Path, Mount], paths: Iterable[Path], kind: Literal["read", "write", "empty"]) -> None:
+    for path in paths:
+        # A mount follows links, also the one that it is put upon.
+        with suppress(OSError):
+            real = path.resolve()
+            if real.exists() and real != Path("/"):
+                mounts[real] = Mount(kind, real.is_dir())
+
+
+def _make_empty(path: Path, *, folder: bool) -> None:
+    if folder:
+        path.mkdir(mode=0o700)
+    elif path.parent.is_dir():
+        with path.open("x", encoding="utf-8") as file:
+            file.write("{}\n" if path.suffix == ".json" else "")
+
+
+def _temporary() -> tuple[str, ...]:
+    return tuple(one for one in TEMPORARY if Path(one).is_dir() and not Path(one).is_symlink())
+
+
+def _below_temporary(path: Path) -> Path | None:
+    """Return what must be shown of a folder that is made empty, None if the path is in none of them."""
+    for folder in map(Path, _temporary()):
+        if path != folder and path.is_relative_to(folder):
+            # Sockets of others lie beside each other in /run; elsewhere a program has its files beside it.
+            return path if folder == Path("/run") else folder / path.relative_to(folder).parts[0]
+    return None
