@@ -6,8 +6,8 @@ import pytest
 from tests.machine.conftest import BRANCH, Lane, git, git_fails
 
 from spec_kitty_orchestrator.errors import WorkspaceError
-from spec_kitty_orchestrator.machine.commit import why_not_signed
 from spec_kitty_orchestrator.machine.commit_rules import MAX_FILE_BYTES, CommitRules
+from spec_kitty_orchestrator.machine.committer import why_not_signed
 from spec_kitty_orchestrator.machine.git import Git
 
 pytestmark = pytest.mark.asyncio
@@ -246,14 +246,14 @@ async def test_what_a_hook_changes_is_committed_too(lane: Lane) -> None:
     assert git(lane.path, "show", "HEAD:a.py") == "formatted"
 
 
-async def test_a_daemon_that_a_hook_leaves_behind_does_not_hold_us_up(lane: Lane, tmp_path: Path) -> None:
+async def test_a_daemon_that_a_hook_leaves_behind_is_ended(lane: Lane, tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    lane.hook("pre-commit", f"cat '{fifo}' & exit 0")
+    lane.hook("pre-commit", f"setsid cat '{fifo}' & exit 0")
     lane.write("a.py", "a = 2\n")
     await lane.committed()
-    descriptor = os.open(fifo, os.O_WRONLY)  # EOF ends the daemon
-    os.close(descriptor)
+    with pytest.raises(OSError, match="No such device"):  # nobody reads it
+        os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
 
 
 async def test_nothing_to_commit_makes_no_commit_unless_there_is_a_reason(lane: Lane) -> None:
@@ -305,10 +305,6 @@ def sign_without_a_terminal(lane: Lane) -> None:
     git(lane.root, "config", "gpg.program", str(gpg))
 
 
-def hold_the_index(lane: Lane) -> None:
-    Path(git(lane.path, "rev-parse", "--git-path", "index.lock")).touch()
-
-
 def hold_the_branch(lane: Lane) -> None:
     path = lane.root / ".git/refs/heads" / f"{BRANCH}.lock"
     path.touch()
@@ -331,7 +327,6 @@ def put_objects_back(lane: Lane) -> None:
     ("break_it", "cause"),
     [
         (sign_without_a_terminal, "failed to sign the data.*unlock the key"),
-        (hold_the_index, r"index\.lock': File exists.*remove the lock file"),
         (hold_the_branch, r"lane-a\.lock': File exists.*remove the lock file"),
         (lose_the_objects_in_a_hook, "failed in"),
     ],

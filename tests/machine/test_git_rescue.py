@@ -337,7 +337,7 @@ async def test_a_missing_worktree_has_nothing_to_rescue(lane: Lane) -> None:
     assert await lane.git.rescue("WP01", lane.workspace, "1") == ""
 
 
-async def test_a_folder_that_git_cannot_read_is_not_taken_for_a_clean_one(lane: Lane) -> None:
-    await anyio.Path(lane.path / ".git").unlink()
+async def test_a_folder_that_git_does_not_know_is_not_taken_for_a_clean_one(lane: Lane) -> None:
+    await anyio.Path(lane.root / ".git" / "worktrees" / "lane" / "gitdir").unlink()
     with pytest.raises(WorkspaceError, match="not a git worktree"):
         await lane.git.rescue("WP01", lane.workspace, "1")

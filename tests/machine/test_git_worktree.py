@@ -148,8 +148,9 @@ async def test_git_that_does_not_end_is_stopped_and_leaves_no_lock(lane: Lane, t
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     lane.hook("pre-commit", f"cat '{fifo}'")
+    hooks = ("-c", f"core.hooksPath={lane.root / '.git/hooks'}")
     with pytest.raises(WorkspaceError, match="did not end within"), anyio.fail_after(60):
-        await Git(lane.path).run("commit", "--allow-empty", "-m", "x", timeout_s=0.3)
+        await Git(lane.path).run(*hooks, "commit", "--allow-empty", "-m", "x", timeout_s=0.3)
     lane.hook("pre-commit", "exit 0")
     lane.write("a.py", "a = 2\n")
     await lane.committed()

@@ -100,7 +100,7 @@ def build(
         policy,
         host=host,
         agents=agents,
-        workspaces=GitWorkspaces(project.root, mission, project.commit_rules),
+        workspaces=GitWorkspaces(project.root, mission, project.commit_rules, observer.said),
         journal=journal(project, mission),
         clock=SystemClock(),
         observer=observer,

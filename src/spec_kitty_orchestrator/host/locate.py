@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from spec_kitty_orchestrator.errors import HostMissing
-from spec_kitty_orchestrator.machine.environment import GIT_REDIRECTS
+from spec_kitty_orchestrator.machine.environment import without_git
 
 HOST_NAME = "spec-kitty"
 _HOW_TO_INSTALL = "install it with: pipx install spec-kitty-cli, or put its folder on PATH"
@@ -32,8 +32,7 @@ def call_env(env: Mapping[str, str], executable: str) -> dict[str, str]:
     path = os.pathsep.join(
         part for part in (str(Path(executable).parent), env.get("PATH", os.defpath)) if part
     )
-    kept = {name: value for name, value in env.items() if name not in GIT_REDIRECTS}
-    return {**kept, "PATH": path, "SPEC_KITTY_NO_UPGRADE_CHECK": "1"}
+    return {**without_git(env), "PATH": path, "SPEC_KITTY_NO_UPGRADE_CHECK": "1"}
 
 
 def cores() -> int:

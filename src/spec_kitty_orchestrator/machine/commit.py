@@ -1,35 +1,24 @@
 """Committing a work package's work on its branch, or telling the implementer why that cannot be."""
 
-import shutil
-import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
-
-from anyio import to_thread
 
 from spec_kitty_orchestrator.core.model import Evidence
 from spec_kitty_orchestrator.machine.commit_rules import CommitRules
+from spec_kitty_orchestrator.machine.committer import Committer
 from spec_kitty_orchestrator.machine.diff import stat
-from spec_kitty_orchestrator.machine.git import HOOK_TIMEOUT_S, OUR_IDENTITY, Git, failure, in_a_line
+from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.machine.history import offenders
 from spec_kitty_orchestrator.machine.staging import stage
 from spec_kitty_orchestrator.ports import CommitRefusal
 
 STAT_CHARS = 4000
 
-SIGN_TIMEOUT_S = 30.0
-"""A key that needs a person answers in no time of ours; one on a card or in a cloud takes seconds."""
-
 # One more than a hook needs that formats files, stages nothing and still succeeds.
 _ROUNDS = 2
 
-_REFUSED = 1
-"""What `git commit` exits with when a hook said no; where git itself cannot go on, it exits with 128."""
-
 
 async def commit(
-    git: Git,
+    committer: Committer,
     branch: str,
     base: str,
     message: str,
@@ -40,7 +29,7 @@ async def commit(
     """Commit what may be committed on `branch`; repeating it is harmless.
 
     Args:
-        git: in the worktree.
+        committer: in the worktree.
         branch: on which it is to be.
         base: the commit at which the branch stood before the work began.
         message: of the commit.
@@ -54,6 +43,7 @@ async def commit(
     Raises:
         WorkspaceError: git, its signing or the disk is broken; the work is where it was.
     """
+    git = committer.git
     refusal = await _wrong_place(git, branch, base)
     if refusal is not None:
         return refusal
@@ -68,14 +58,15 @@ async def commit(
             return _mend(staged.refused)
         if not staged.allowed:
             break
-        refusal = await _commit_index(git, branch, message)
+        refusal = await committer.commit(branch, message)
         if refusal is not None:
             return refusal
+    if committer.overruled and (found := await offenders(git, base, known, rules)):
+        return _take_out(found, branch, base)
     head = await git.head()
     if head == base and empty_reason:
-        refusal = await _commit_index(
-            git, branch, f"{message}\n\nNothing changed: {empty_reason}", "--allow-empty"
-        )
+        reason = f"{message}\n\nNothing changed: {empty_reason}"
+        refusal = await committer.commit(branch, reason, empty=True)
         if refusal is not None:
             return refusal
         head = await git.head()
@@ -145,49 +136,6 @@ def _take_out(found: Sequence[str], branch: str, base: str) -> CommitRefusal:
         "`git restore --staged -- <each file>`, then commit the rest again. Keep secrets outside of git; "
         f"files of spec-kitty get their old content back with `git restore --source {base} -- <file>`."
     )
-
-
-async def _commit_index(git: Git, branch: str, message: str, *flags: str) -> CommitRefusal | None:
-    # A signature that the user's settings ask for is made: a team may require it. It cannot hang for ever:
-    # there is no terminal to prompt on, and the call is bounded.
-    text = message.replace("\0", "").encode("utf-8", "replace").strip() or b"Work of an agent"
-    command = (*await identity(git), "commit", "--quiet", "--file=-", *flags)
-    reply = await git.ask(*command, stdin=text + b"\n", timeout_s=HOOK_TIMEOUT_S)
-    if reply.rc == 0:
-        return None
-    if reply.rc != _REFUSED:
-        raise failure(git.path, command, reply, what=f"the commit on {branch}")
-    return CommitRefusal(
-        f"A commit hook of this repository refused the commit on {branch}:\n{reply.complaint}\n"
-        "Mend what it complains of. If it does not like the commit message, commit the work yourself, on "
-        "this branch, with a message that it accepts."
-    )
-
-
-async def why_not_signed(git: Git) -> str:
-    """Try the signature that the settings ask of commits, and say why it fails, "" if it does not.
-
-    Nothing in the repository is changed. Raises `WorkspaceError`.
-    """
-    if (await git.ask("config", "--type=bool", "--get", "commit.gpgSign")).text != "true":
-        return ""
-    folder = Path(await to_thread.run_sync(tempfile.mkdtemp))
-    try:
-        aside = replace(git, objects=folder)
-        tree = (await aside.run("mktree")).text
-        command = (*await identity(git), "commit-tree", "-S", "-m", "To see whether it can be signed", tree)
-        reply = await aside.ask(*command, timeout_s=SIGN_TIMEOUT_S)
-    finally:
-        await to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
-    return "" if reply.rc == 0 else in_a_line(reply)
-
-
-async def identity(git: Git) -> tuple[str, ...]:
-    """Return the settings for a commit: none where the user has an identity, else ours."""
-    for variable in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
-        if (await git.ask("-c", "user.useConfigOnly=true", "var", variable)).rc != 0:
-            return OUR_IDENTITY
-    return ()
 
 
 def _lines(found: Sequence[str]) -> str:

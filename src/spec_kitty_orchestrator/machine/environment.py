@@ -37,15 +37,26 @@ EVERYBODY = tuple(
 GIT_REDIRECTS = frozenset(
     f"GIT_{name}"
     for name in (
-        *("ALTERNATE_OBJECT_DIRECTORIES", "COMMON_DIR", "CONFIG", "DIR", "GLOB_PATHSPECS"),
-        *("GRAFT_FILE", "ICASE_PATHSPECS", "IMPLICIT_WORK_TREE", "INDEX_FILE", "LITERAL_PATHSPECS"),
-        *("NAMESPACE", "NO_REPLACE_OBJECTS", "OBJECT_DIRECTORY", "PREFIX", "QUARANTINE_PATH"),
-        *("REFLOG_ACTION", "REPLACE_REF_BASE", "SHALLOW_FILE", "WORK_TREE"),
+        # `git rev-parse --local-env-vars`: what belongs to one repository and to one call.
+        *("ALTERNATE_OBJECT_DIRECTORIES", "CONFIG", "CONFIG_PARAMETERS", "CONFIG_COUNT", "OBJECT_DIRECTORY"),
+        *("DIR", "WORK_TREE", "IMPLICIT_WORK_TREE", "GRAFT_FILE", "INDEX_FILE", "NO_REPLACE_OBJECTS"),
+        *("REPLACE_REF_BASE", "PREFIX", "SHALLOW_FILE", "COMMON_DIR"),
+        # What else it hands to hooks and aliases, or reads to look elsewhere or at other paths.
+        *("ATTR_SOURCE", "DIFF_OPTS", "EXTERNAL_DIFF", "GLOB_PATHSPECS", "ICASE_PATHSPECS"),
+        *("INTERNAL_SUPER_PREFIX", "LITERAL_PATHSPECS", "NAMESPACE", "NOGLOB_PATHSPECS", "QUARANTINE_PATH"),
+        "REFLOG_ACTION",
     )
 )
-"""What git exports to hooks; to a child it would name another repository or index than that of its folder."""
+"""What would name a child another repository, index or setting than those of its folder."""
 
-_NEVER = ("SKO_", "GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_", "GIT_CONFIG_COUNT", "GIT_CONFIG_PARAMETERS")
+
+def without_git(env: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without the variables of an outer git, such as a hook or an alias has."""
+    return {
+        name: value
+        for name, value in env.items()
+        if name not in GIT_REDIRECTS and not name.startswith(("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"))
+    }
 
 
 def environment(
@@ -63,11 +74,7 @@ def environment(
         passed: names, or prefixes before `*`, that pass besides `EVERYBODY`. Our own settings and git's
             redirections never do.
     """
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(_NEVER) and name not in GIT_REDIRECTS
-    }
+    kept = {name: value for name, value in without_git(os.environ).items() if not name.startswith("SKO_")}
     common = _matching(kept, EVERYBODY)
     common = {one for one in common if one in EVERYBODY or not is_secret_name(one)}
     chosen = common | _matching(kept, passed)

@@ -1,4 +1,8 @@
-"""Running git and reading what it says of a worktree; no call waits without a bound, and none prompts."""
+"""Running git and reading what it says of a worktree; no call waits without a bound, and none prompts.
+
+No call runs a hook, believes a replacement of an object, or takes what an index remembers of files for more
+than git itself would. Which repository a worktree belongs to is said by `repository`, not looked up from it.
+"""
 
 import os
 import re
@@ -12,15 +16,28 @@ import anyio
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine import child
 from spec_kitty_orchestrator.machine.child import Reply, tail
-from spec_kitty_orchestrator.machine.environment import GIT_REDIRECTS
+from spec_kitty_orchestrator.machine.environment import without_git
 
 GIT_TIMEOUT_S = 300.0
 """For calls that read or move trees: a cold cache and a large repository take minutes, not more."""
 
-HOOK_TIMEOUT_S = 1800.0
-"""For calls that run hooks of the user's, which may be a whole test suite."""
+LONG_TIMEOUT_S = 1800.0
+"""For calls that run hooks, which may be a whole test suite, or that fetch what is checked out."""
 
-_SETTINGS = ("-c", "core.quotepath=off", "-c", "core.fsmonitor=false")
+_SETTINGS = tuple(
+    word
+    for setting in (
+        *("core.quotepath=off", "color.ui=false", "log.showSignature=false", "i18n.commitEncoding=utf-8"),
+        # The agent can write hooks, and the settings of the repository.
+        *("core.hooksPath=/dev/null", "core.fsmonitor=false", "gc.auto=0", "maintenance.auto=false"),
+        # What hides an edit: a time that is not compared, and what an index or a graph of commits claims.
+        *("core.trustctime=true", "core.checkStat=default", "core.ignoreStat=false"),
+        *("core.untrackedCache=false", "core.commitGraph=false"),
+    )
+    for word in ("-c", setting)
+)
+
+_NOWHERE = "/dev/null/none"
 
 OUR_IDENTITY = ("-c", "user.name=spec-kitty-orchestrator", "-c", "user.email=orchestrator@localhost.invalid")
 
@@ -31,11 +48,18 @@ class Git:
 
     Attributes:
         path: the directory in which git runs.
+        git_dir: the repository, or a worktree's part of it; None where git may look for it from `path`, which
+            is right only where no agent works.
+        common: the repository that the worktree `git_dir` belongs to; None if that is a whole one.
+        settings: settings for this repository, besides those of every call.
         index: another index file than the worktree's own.
         objects: where new objects are written, if not in the repository.
     """
 
     path: Path
+    git_dir: Path | None = None
+    common: Path | None = None
+    settings: tuple[tuple[str, str], ...] = ()
     index: Path | None = None
     objects: Path | None = None
 
@@ -141,19 +165,25 @@ class Git:
 
     async def operation(self) -> str:
         """Name the merge, rebase or the like that is under way, "" if none is."""
-        reply = await self.run("rev-parse", *[part for name in _OPERATIONS for part in ("--git-path", name)])
-        found = [anyio.Path(self.path / line) for line in reply.text.split("\n")]
-        for name, path in zip(_OPERATIONS.values(), found, strict=True):
-            if await path.exists():
-                return name
+        for name, meaning in _OPERATIONS.items():
+            if await anyio.Path(await self.file(name)).exists():
+                return meaning
         return ""
+
+    async def file(self, name: str) -> Path:
+        """Return where a worktree keeps one of git's own files, such as its index."""
+        if self.git_dir is not None:
+            return self.git_dir / name
+        return self.path / (await self.run("rev-parse", "--git-path", name)).text
 
     def _environment(self) -> dict[str, str]:
         """Return our environment without another repository's variables and without any way to prompt."""
-        # On the terminal of GPG_TTY gpg would ask for a passphrase, over what we show there.
-        unwanted = {*GIT_REDIRECTS, "GPG_TTY"}
-        kept = {name: value for name, value in os.environ.items() if name not in unwanted}
+        kept = without_git(os.environ)
+        # On that terminal gpg would ask for a passphrase, over what we show there.
+        kept.pop("GPG_TTY", None)
         kept |= {
+            "GIT_NO_REPLACE_OBJECTS": "1",
+            "GIT_GRAFT_FILE": _NOWHERE,
             "LC_ALL": "C",
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_EDITOR": ":",
@@ -161,6 +191,15 @@ class Git:
             "GIT_MERGE_AUTOEDIT": "no",
             "GIT_OPTIONAL_LOCKS": "0",
         }
+        if self.settings:
+            # Not by `-c`: a name that holds a `=` would be cut there.
+            kept["GIT_CONFIG_COUNT"] = str(len(self.settings))
+        for number, (key, value) in enumerate(self.settings):
+            kept |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+        if self.git_dir is not None:
+            kept |= {"GIT_DIR": str(self.git_dir), "GIT_WORK_TREE": str(self.path)}
+        if self.common is not None:
+            kept["GIT_COMMON_DIR"] = str(self.common)
         if self.index is not None:
             kept["GIT_INDEX_FILE"] = str(self.index)
         if self.objects is not None:

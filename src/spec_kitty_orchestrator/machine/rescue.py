@@ -85,7 +85,7 @@ async def uncommitted(git: Git, rules: CommitRules) -> tuple[str, ...]:
 
 @asynccontextmanager
 async def _index_copy(git: Git) -> AsyncIterator[Git]:
-    real = git.path / (await git.run("rev-parse", "--git-path", "index")).text
+    real = await git.file("index")
     folder = Path(await to_thread.run_sync(tempfile.mkdtemp))
     try:
         copy = folder / "index"

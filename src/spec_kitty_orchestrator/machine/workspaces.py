@@ -1,6 +1,6 @@
 """Git in the worktrees of a mission's work packages: the `Workspaces` port."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import anyio
@@ -9,12 +9,16 @@ from spec_kitty_orchestrator.core.model import Before, Evidence, Workspace
 from spec_kitty_orchestrator.errors import WorkspaceError, WorkspaceMissing
 from spec_kitty_orchestrator.machine import commit, diff, history, rescue, worktree
 from spec_kitty_orchestrator.machine.commit_rules import CommitRules
+from spec_kitty_orchestrator.machine.committer import Committer
 from spec_kitty_orchestrator.machine.git import Git
+from spec_kitty_orchestrator.machine.hooks import HookRules, Hooks
+from spec_kitty_orchestrator.machine.repository import Repository, Worktree
 from spec_kitty_orchestrator.machine.rescue import Snapshot
 from spec_kitty_orchestrator.machine.worktree import Removal
 from spec_kitty_orchestrator.ports import CommitRefusal, WorkspaceState
 
 ANCHORS = "before-review"
+_HOOKS = HookRules()
 
 
 class GitWorkspaces:
@@ -24,18 +28,30 @@ class GitWorkspaces:
         repo_root: the primary checkout.
         mission: its slug.
         rules: what may be committed.
+        say: is told what had to be mended.
+        hooks: how the repository's commit hooks run; None if they do not.
     """
 
-    def __init__(self, repo_root: Path, mission: str, rules: CommitRules | None = None) -> None:
-        self._primary = Git(repo_root)
+    def __init__(
+        self,
+        repo_root: Path,
+        mission: str,
+        rules: CommitRules | None = None,
+        say: Callable[[str], None] = lambda _: None,
+        hooks: HookRules | None = _HOOKS,
+    ) -> None:
+        self._root = repo_root
         self._mission = mission
         self._rules = rules if rules is not None else CommitRules()
+        self._say = say
+        self._hooks = hooks
+        self._opened: Repository | None = None
         # Two `git worktree add` at the same instant trip over each other's half-written folders.
         self._creating = anyio.Lock()
 
     async def primary_branch(self) -> str:
         """Return the branch that is checked out in the primary checkout, "" when detached."""
-        return await self._primary.branch()
+        return await (await self._repository()).primary.branch()
 
     async def ensure(self, wp: str, workspace: Workspace, dependencies: Sequence[str]) -> None:
         """Make sure that the worktree exists; on a mission without lanes it is made here.
@@ -43,12 +59,13 @@ class GitWorkspaces:
         Raises:
             WorkspaceError: it cannot be made, or the work of `dependencies` does not merge into it.
         """
+        repository = await self._repository()
         async with self._creating:
             if workspace.branch is None:
                 branches = [self._branch(dependency) for dependency in dependencies]
-                await worktree.create(self._primary, workspace, self._branch(wp), branches)
-            elif not await worktree.is_worktree(Path(workspace.path)):
-                await worktree.recreate(self._primary, workspace, workspace.branch)
+                await worktree.create(repository, workspace, self._branch(wp), branches)
+            elif await repository.peek(Path(workspace.path)) is None:
+                await worktree.recreate(repository, workspace, workspace.branch)
 
     async def task(self, workspace: Workspace) -> str:
         """Return the work package's own Markdown; what is not UTF-8 in it is replaced.
@@ -82,7 +99,7 @@ class GitWorkspaces:
             WorkspaceError: the branch and its base have nothing in common.
         """
         git = await self._git(workspace)
-        base_ref = workspace.base_ref or await self._primary.head()
+        base_ref = workspace.base_ref or await (await self._repository()).primary.head()
         base = (await git.run("merge-base", "HEAD", base_ref)).text.split("\n")[0]
         chain = await git.run("rev-list", "--first-parent", "--parents", "--reverse", f"{base_ref}..HEAD")
         fork = ""
@@ -111,13 +128,15 @@ class GitWorkspaces:
         Raises:
             WorkspaceError: git or the disk is broken.
         """
-        git = await self._git(workspace)
+        repository, there = await self._repository(), await self._worktree(workspace)
+        hooks = None if self._hooks is None else Hooks(there.hooks, self._root, self._hooks)
+        committer = Committer(there.git, there.configured, hooks)
         branch = workspace.branch or self._branch(wp)
         known = [before.known] if before is not None and before.known else []
         # A person may have merged the target into the branch since.
-        others = [one for one in (workspace.base_ref, await self._primary.head()) if one]
-        known += [one for one in others if not await git.contains("HEAD", one)]
-        return await commit.commit(git, branch, base, message, empty_reason, self._rules, known)
+        others = [one for one in (workspace.base_ref, await repository.primary.head()) if one]
+        known += [one for one in others if not await there.git.contains("HEAD", one)]
+        return await commit.commit(committer, branch, base, message, empty_reason, self._rules, known)
 
     async def diff(self, workspace: Workspace, base: str, head: str, limit: int) -> tuple[str, str]:
         """Return stat and diff of a range, each of at most `limit` characters. Raises `WorkspaceError`."""
@@ -147,7 +166,8 @@ class GitWorkspaces:
             WorkspaceError: it could not be saved, and then nothing was changed, or not be put back.
         """
         before = Snapshot.parse(fingerprint)
-        git = await self._git(workspace)
+        there = await self._worktree(workspace)
+        git = there.git
         healed = await rescue.heal(git, before)
         now = await rescue.measure(git)
         found = (*healed, *await rescue.differences(git, before, now))
@@ -169,7 +189,7 @@ class GitWorkspaces:
             # We were cut off after an earlier look had found something: a review is as void as then.
             found = (f"what is saved under {self._ref(wp, name)}",)
         await rescue.release(git, self._anchor(workspace))
-        return found
+        return (there.replaced, *found) if there.replaced else found
 
     async def rescue(self, wp: str, workspace: Workspace, name: str) -> str:
         """Save uncommitted work under a ref and leave the worktree clean, on its branch.
@@ -198,11 +218,11 @@ class GitWorkspaces:
         Raises:
             WorkspaceError: it could not be saved.
         """
-        path = Path(workspace.path)
-        if not await worktree.is_worktree(path):
+        if await (await self._repository()).peek(Path(workspace.path)) is None:
             return ""
+        git = await self._git(workspace)
         branch = workspace.branch or self._branch(wp)
-        return await self._save(Git(path), branch, self._ref(wp, name), f"{wp}: a copy of uncommitted work")
+        return await self._save(git, branch, self._ref(wp, name), f"{wp}: a copy of uncommitted work")
 
     async def _save(self, git: Git, branch: str, ref: str, subject: str) -> str:
         clean = not await git.changes() and not await git.operation()
@@ -221,20 +241,32 @@ class GitWorkspaces:
         Raises:
             WorkspaceError: git is broken, or the work could not be saved, and then nothing was removed.
         """
-        path = Path(workspace.path)
-        if not await worktree.is_worktree(path):
+        path, repository = Path(workspace.path), await self._repository()
+        if await repository.peek(path) is None:
             return Removal("it is not a git worktree")
-        if await anyio.Path(path).samefile(self._primary.path):
+        if await anyio.Path(path).samefile(self._root):
             return Removal("it is the primary checkout")
         saved = await self.rescue(wp, workspace, save_as) if save_as else ""
-        kept = await worktree.why_kept(Git(path), workspace.branch or self._branch(wp))
-        return Removal(kept or await worktree.remove(self._primary, path), saved)
+        git = await self._git(workspace)
+        kept = await worktree.why_kept(git, workspace.branch or self._branch(wp))
+        return Removal(kept or await worktree.remove(repository.primary, path), saved)
+
+    async def _repository(self) -> Repository:
+        if self._opened is None:
+            self._opened = await Repository.open(self._root)
+        return self._opened
 
     async def _git(self, workspace: Workspace) -> Git:
+        return (await self._worktree(workspace)).git
+
+    async def _worktree(self, workspace: Workspace) -> Worktree:
         path = Path(workspace.path)
-        if not await worktree.is_worktree(path):
+        found = await (await self._repository()).worktree(path)
+        if found is None:
             raise WorkspaceMissing(f"{path} is not a git worktree; see `git worktree list`")
-        return Git(path)
+        for told in found.told:
+            self._say(f"{path}: {told}")
+        return found
 
     def _branch(self, wp: str) -> str:
         return f"{self._mission}-{wp}"

@@ -9,45 +9,43 @@ from anyio import to_thread
 
 from spec_kitty_orchestrator.core.model import Workspace
 from spec_kitty_orchestrator.errors import WorkspaceError
-from spec_kitty_orchestrator.machine.commit import identity
-from spec_kitty_orchestrator.machine.git import HOOK_TIMEOUT_S, Git, failure
+from spec_kitty_orchestrator.machine.committer import identity
+from spec_kitty_orchestrator.machine.git import LONG_TIMEOUT_S, Git
+from spec_kitty_orchestrator.machine.repository import Repository, Worktree
 
 
-async def is_worktree(path: Path) -> bool:
-    """Tell whether a folder is the top of a git worktree. Raises `WorkspaceError` when git will not say."""
-    if not await anyio.Path(path).is_dir():
-        return False
-    command = ("rev-parse", "--show-toplevel")
-    reply = await Git(path).ask(*command)
-    if reply.rc != 0 and b"not a git repository" in reply.stderr:
-        return False
-    if reply.rc != 0:
-        raise failure(path, command, reply)
-    return await to_thread.run_sync(lambda: Path(reply.text).resolve() == path.resolve())
-
-
-async def recreate(primary: Git, workspace: Workspace, branch: str) -> None:
+async def recreate(repository: Repository, workspace: Workspace, branch: str) -> None:
     """Check out the host's branch again where its worktree is gone.
 
     Raises:
         WorkspaceError: the branch is gone too, or git refuses.
     """
-    await primary.run("worktree", "prune")
+    primary = repository.primary
+    await _forget(primary, Path(workspace.path))
     if not await primary.sha(f"refs/heads/{branch}"):
         raise WorkspaceError(
             f"the worktree {workspace.path} and its branch {branch} are both missing; restore the branch "
             "(`git reflog`, a backup, a remote), or move the work package back to planned"
         )
-    await primary.run("worktree", "add", "--", workspace.path, branch, timeout_s=HOOK_TIMEOUT_S)
+    await primary.run("worktree", "add", "--", workspace.path, branch, timeout_s=LONG_TIMEOUT_S)
 
 
-async def create(primary: Git, workspace: Workspace, branch: str, dependencies: Sequence[str]) -> None:
+async def _forget(primary: Git, path: Path) -> None:
+    """Let git forget the worktree of a folder that is gone, and no other one."""
+    # `worktree prune` would forget every worktree whose `.git` file an agent has removed.
+    if not await anyio.Path(path).exists():
+        await primary.ask("worktree", "remove", "--force", "--", str(path))
+
+
+async def create(
+    repository: Repository, workspace: Workspace, branch: str, dependencies: Sequence[str]
+) -> None:
     """Make worktree and branch of a mission without lanes, with the work of its dependencies merged in.
 
     The branch comes last: where it exists, everything before it was done.
 
     Args:
-        primary: git in the primary checkout, whose HEAD is the start.
+        repository: the HEAD of its primary checkout is the start.
         workspace: where the worktree belongs.
         branch: to be made, or checked out if it exists.
         dependencies: branches; those that do not exist are passed over.
@@ -55,28 +53,32 @@ async def create(primary: Git, workspace: Workspace, branch: str, dependencies: 
     Raises:
         WorkspaceError: a dependency conflicts, or git refuses.
     """
-    await _ignore_worktrees(primary, Path(workspace.path))
-    there = await is_worktree(Path(workspace.path))
+    primary, path = repository.primary, Path(workspace.path)
+    await _ignore_worktrees(repository, path)
+    there = await repository.peek(path) is not None
     known = bool(await primary.sha(f"refs/heads/{branch}"))
     if there and known:
         return
     if not there:
-        await primary.run("worktree", "prune")
+        await _forget(primary, path)
         target = (workspace.path, branch) if known else ("--detach", workspace.path, await primary.head())
-        await primary.run("worktree", "add", *target, timeout_s=HOOK_TIMEOUT_S)
-    git = Git(Path(workspace.path))
+        await primary.run("worktree", "add", *target, timeout_s=LONG_TIMEOUT_S)
+    made = await repository.worktree(path)
+    if made is None:
+        raise WorkspaceError(f"git made no worktree in {path}; see `git worktree list`")
     for dependency in dependencies:
-        await _merge(git, dependency)
+        await _merge(made, dependency)
     if not known:
-        await git.run("switch", "--quiet", "--create", branch)
+        await made.git.run("switch", "--quiet", "--create", branch)
 
 
-async def _merge(git: Git, dependency: str) -> None:
+async def _merge(made: Worktree, dependency: str) -> None:
+    git = made.git
     tip = await git.sha(f"refs/heads/{dependency}")
     if not tip or await git.contains(tip, "HEAD"):
         return
-    command = (*await identity(git), "merge", "--quiet", "--no-edit", "-m", f"Merge {dependency}", tip)
-    reply = await git.ask(*command, timeout_s=HOOK_TIMEOUT_S)
+    command = (*identity(made.configured), "merge", "--quiet", "--no-edit", "-m", f"Merge {dependency}", tip)
+    reply = await git.ask(*command, timeout_s=LONG_TIMEOUT_S)
     if reply.rc == 0:
         return
     await git.ask("merge", "--abort")
@@ -86,15 +88,15 @@ async def _merge(git: Git, dependency: str) -> None:
     )
 
 
-async def _ignore_worktrees(primary: Git, path: Path) -> None:
+async def _ignore_worktrees(repository: Repository, path: Path) -> None:
     """Keep a worktree inside the primary checkout from showing there as untracked."""
+    primary = repository.primary
     if not path.is_relative_to(primary.path) or path == primary.path:
         return
     folder = f"{path.relative_to(primary.path).parts[0]}/"
     if (await primary.ask("check-ignore", "--quiet", "--", folder)).rc == 0:
         return
-    exclude = primary.path / (await primary.run("rev-parse", "--git-path", "info/exclude")).text
-    await to_thread.run_sync(_add_line, exclude, f"/{folder}")
+    await to_thread.run_sync(_add_line, repository.common / "info" / "exclude", f"/{folder}")
 
 
 def _add_line(path: Path, line: str) -> None:
@@ -132,5 +134,5 @@ async def why_kept(git: Git, branch: str) -> str:
 async def remove(primary: Git, path: Path) -> str:
     """Let git remove a worktree, which it refuses if anything is in the way; say why, "" if it is gone."""
     # Never by force: git looks again for what came meanwhile.
-    reply = await primary.ask("worktree", "remove", "--", str(path), timeout_s=HOOK_TIMEOUT_S)
+    reply = await primary.ask("worktree", "remove", "--", str(path), timeout_s=LONG_TIMEOUT_S)
     return "" if reply.rc == 0 else f"git says: {reply.complaint}"

@@ -6,9 +6,9 @@ from pathlib import Path
 import anyio
 
 from spec_kitty_orchestrator.app.checks import Finding, error, line, noted, ok, some, warning
-from spec_kitty_orchestrator.machine.commit import why_not_signed
+from spec_kitty_orchestrator.machine.committer import why_not_signed
 from spec_kitty_orchestrator.machine.git import Git
-from spec_kitty_orchestrator.machine.worktree import is_worktree
+from spec_kitty_orchestrator.machine.repository import Repository
 
 OLDEST_GIT = (2, 31)
 """The first with `rev-parse --path-format`, which distinguishes worktrees from the primary checkout."""
@@ -61,7 +61,7 @@ async def _operation(git: Git) -> list[Finding]:
 
 
 async def _lock(git: Git) -> list[Finding]:
-    lock = git.path / (await git.run("rev-parse", "--git-path", "index.lock")).text
+    lock = await git.file("index.lock")
     if not await anyio.Path(lock).exists():
         return []
     text = f"git's index is locked in {git.path}: a git is running, or one was killed and left {lock}"
@@ -88,16 +88,16 @@ async def _remote_head(git: Git) -> list[Finding]:
     return [warning("git.remote_head", text, fix)]
 
 
-async def check_worktree(path: Path, about: str, *, ours: bool) -> list[Finding]:
+async def check_worktree(root: Path, path: Path, about: str, *, ours: bool) -> list[Finding]:
     """Check that the worktree of the work packages `about` can be used; in one of `ours` a run goes on."""
     found: list[Finding] = []
     with noted(found, "worktree.works", about, f"git in {path}"), anyio.fail_after(GIT_LIMIT_S):
         if not await anyio.Path(path).exists():
             return []
-        if not await is_worktree(path):
+        git = await (await Repository.open(root)).peek(path)
+        if git is None:
             text = f"{path} is in the way of the worktree of {about}: it is not a worktree"
             return [error("worktree.works", text, line("mv", "--", path, f"{path}.aside"), about)]
-        git = Git(path)
         found += [one for one in (*await _operation(git), *await _lock(git)) if one.fix]
         changed = [change.path for change in await git.changes()]
         if changed and not found:

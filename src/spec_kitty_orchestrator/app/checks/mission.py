@@ -46,7 +46,7 @@ async def check_mission(project: Project, host: Host, state: MissionState, told:
         return  # an active run has uncommitted work of its own
     with noted(told, "git.works", who=f"git in {root}"):
         told += await to_thread.run_sync(_unsaved, root, slug)
-        told += await _worktrees(planned, await begun_here(root, slug))
+        told += await _worktrees(root, planned, await begun_here(root, slug))
 
 
 def _branch(root: Path, slug: str) -> list[Finding]:
@@ -193,7 +193,9 @@ def _fix_of_blocker(slug: str, wp: PlannedWorkPackage) -> str:
     return edit(wp.workspace.prompt_path)
 
 
-async def _worktrees(planned: Sequence[PlannedWorkPackage], begun: Collection[str]) -> list[Finding]:
+async def _worktrees(
+    root: Path, planned: Sequence[PlannedWorkPackage], begun: Collection[str]
+) -> list[Finding]:
     """Check those of work packages that are not complete; an earlier run goes on with its own in `begun`."""
     by_path: dict[str, list[PlannedWorkPackage]] = {}
     for wp in planned:
@@ -202,7 +204,7 @@ async def _worktrees(planned: Sequence[PlannedWorkPackage], begun: Collection[st
     found: list[Finding] = []
     for path, wps in by_path.items():
         ours = any(wp.id in begun and wp.lane is not Lane.PLANNED for wp in wps)
-        found += await check_worktree(Path(path), ", ".join(wp.id for wp in wps), ours=ours)
+        found += await check_worktree(root, Path(path), ", ".join(wp.id for wp in wps), ours=ours)
     return found or [ok("worktree.clean", "no worktree of the mission stands in the way")]
 
 

@@ -1,0 +1,120 @@
+"""Which programs a repository's settings may run in our own calls of git.
+
+What a person has configured for all their repositories runs, and what the repository itself had configured
+when it was opened: clean filters, for one, make pointers of Git LFS or ciphertext of files, and without them
+the files would be committed as they lie there. What was configured since is an agent's word and is not
+followed, nor is a filter whose program lies in the worktree, where the agent can write it.
+"""
+
+import re
+import shlex
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from spec_kitty_orchestrator.machine.git import Git
+
+_RUNS = re.compile(
+    r"filter\..*|diff\..*|merge\..*\.driver|gpg\..*|user\.signingkey|credential\..*|remote\..*\.(upload|receive)pack"
+    r"|core\.(sshcommand|askpass|gitproxy|alternaterefscommand|attributesfile|excludesfile|filemode|symlinks"
+    r"|ignorecase|precomposeunicode|autocrlf|eol|safecrlf|worktree)"
+)
+"""Settings that name a program, or change what git sees of a worktree."""
+
+_WITHOUT = {
+    "core.filemode": "true",
+    "core.symlinks": "true",
+    "core.safecrlf": "warn",
+    "core.eol": "native",
+    "gpg.program": "gpg",
+    "gpg.openpgp.program": "gpg",
+    "gpg.x509.program": "gpgsm",
+    "gpg.ssh.program": "ssh-keygen",
+    "gpg.format": "openpgp",
+    "gpg.mintrustlevel": "undefined",
+}
+"""What git does where they are not set, if that is not what it does for the empty text."""
+
+_FILTER = re.compile(r"(filter\..*)\.(clean|smudge|process)")
+_INTERPRETER = re.compile(r"(?:.*/)?(env|(?:da|ba|z|k)?sh|python[\d.]*|node|ruby|perl|deno|bun|php)")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting; `scope` is who made it: system, global, local, or worktree."""
+
+    scope: str
+    key: str
+    value: str
+
+    @property
+    def own(self) -> bool:
+        """Whether the repository has it, not the person."""
+        return self.scope in ("local", "worktree")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Git's settings in one place, in the order in which later ones win."""
+
+    all: tuple[Setting, ...]
+
+    @classmethod
+    async def read(cls, git: Git) -> "Configuration":
+        """Read them. Raises `WorkspaceError`."""
+        fields = (await git.run("config", "--list", "--show-scope", "-z")).text.split("\0")
+        pairs = zip(fields[::2], fields[1::2], strict=False)
+        found = (Setting(scope, *_split(entry)) for scope, entry in pairs)
+        return cls(tuple(one for one in found if one.scope != "command"))
+
+    def get(self, key: str) -> str:
+        """Return the value that wins, "" if there is none."""
+        return next((one.value for one in reversed(self.all) if one.key == key), "")
+
+    def trusted(self, before: "Configuration") -> dict[str, str]:
+        """Return what a person has set now, and what the repository had set `before`, by key."""
+        # The repository's own win over a person's.
+        kept = [*(one for one in self.all if not one.own), *(one for one in before.all if one.own)]
+        return {one.key: one.value for one in kept}
+
+    def neutral(self, before: "Configuration", worktree: Path) -> tuple[tuple[str, str], ...]:
+        """Return what overrules what the repository has set since `before`, and filters in `worktree`."""
+        trusted = self.trusted(before)
+        now = {one.key: one.value for one in self.all}
+        changed = {
+            key for key in {*now, *trusted} if _RUNS.fullmatch(key) and now.get(key) != trusted.get(key)
+        }
+        settings = {key: trusted.get(key, _WITHOUT.get(key, "")) for key in changed}
+        for key in {*now, *settings}:
+            driver = _FILTER.fullmatch(key)
+            unknown = key in changed and key not in trusted
+            if driver and (unknown or _lies_in(worktree, settings.get(key, now.get(key, "")))):
+                settings |= {f"{driver[1]}.{part}": "" for part in ("clean", "smudge", "process")}
+                settings[f"{driver[1]}.required"] = "false"
+        return tuple(sorted(settings.items()))
+
+
+def _split(entry: str) -> tuple[str, str]:
+    key, newline, value = entry.partition("\n")
+    # A key without a value is a yes.
+    return key, value if newline else "true"
+
+
+def _lies_in(worktree: Path, command: str) -> bool:
+    """Tell whether a command runs a program of the worktree."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = command.split()
+    if not words:
+        return False
+    program = words[0] if "/" in words[0] else shutil.which(words[0]) or words[0]
+    named = [program] if "/" in program else []
+    if _INTERPRETER.fullmatch(program):
+        modules = [word.replace(".", "/") for word in words[1:]]
+        named += [*words[1:], *modules, *(f"{module}.py" for module in modules)]
+    here = worktree.resolve()
+    places = [worktree / Path(name).expanduser() for name in named if "\0" not in name]
+    return any(place.exists() and place.resolve().is_relative_to(here) for place in places) or any(
+        not Path(name).is_absolute() and not name.startswith("~") for name in named[:1] if "/" in name
+    )
