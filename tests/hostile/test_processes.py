@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
@@ -21,13 +22,19 @@ from tests.machine.attempts import (
     run,
     running,
 )
+from tests.machine.conftest import git
 
 from spec_kitty_orchestrator.core.events import GateBegun, GateBroken, GateFailed
 from spec_kitty_orchestrator.core.model import Outcome, Role, Workspace
 from spec_kitty_orchestrator.core.policy import Gate
-from spec_kitty_orchestrator.errors import RunActive
+from spec_kitty_orchestrator.core.run_events import RunEnded
+from spec_kitty_orchestrator.errors import JournalError, RunActive
 from spec_kitty_orchestrator.machine import process
+from spec_kitty_orchestrator.machine.attempt_files import read_result
 from spec_kitty_orchestrator.machine.gates import LocalGates
+from spec_kitty_orchestrator.machine.journal import JsonlJournal
+from spec_kitty_orchestrator.machine.lock import MissionLock
+from spec_kitty_orchestrator.machine.orphans import find_orphans
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("never_blocks")]
 
@@ -248,3 +255,66 @@ async def test_a_gate_that_says_itself_how_it_ended_is_not_believed_after_a_cras
         report = await gates.run("WP01", workspace, "a" * 40, 1, 1, "t", known, moved, begun)
 
     assert isinstance(report.event, GateBroken)
+
+
+async def test_cleaning_the_checkout_lets_no_second_run_in_and_loses_no_journal(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    directory = tmp_path / ".kittify" / "orchestrator" / "m"
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    lock = await anyio.to_thread.run_sync(MissionLock, directory, "m")
+    await anyio.to_thread.run_sync(lock.acquire)
+    journal = JsonlJournal(directory, tmp_path)
+    await journal.append(RunEnded(now, 0, "first"))
+
+    git(tmp_path, "clean", "-fdxq")
+
+    second = await anyio.to_thread.run_sync(MissionLock, directory, "m")
+    holder = await anyio.to_thread.run_sync(second.holder)
+    assert holder is not None
+    assert holder.pid == os.getpid()
+    with pytest.raises(RunActive):
+        await anyio.to_thread.run_sync(second.acquire)
+    await journal.append(RunEnded(now, 0, "second"))
+    await anyio.to_thread.run_sync(lock.release)
+
+    lines = await JsonlJournal(directory, tmp_path).read()
+    assert [one.summary for one in lines if isinstance(one, RunEnded)] == ["first", "second"]
+    assert not git(tmp_path, "status", "--porcelain")
+
+
+async def test_a_journal_that_another_took_the_place_of_is_not_written_to(tmp_path: Path) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    journal = JsonlJournal(tmp_path / "m", tmp_path)
+    await journal.append(RunEnded(now, 0, "first"))
+    other = tmp_path / "other"
+    other.write_text("")
+    other.replace(journal.path)
+
+    with pytest.raises(JournalError, match="another file took its place"):
+        await journal.append(RunEnded(now, 0, "second"))
+
+    assert journal.path.read_text() == ""
+
+
+async def test_pipes_under_names_of_ours_are_errors_and_nobody_waits_for_them(tmp_path: Path) -> None:
+    for name in ("journal.jsonl", "stdout.log", "exit", "process.json", "result.json", "lock"):
+        os.mkfifo(tmp_path / name)
+
+    with pytest.raises(JournalError):
+        await JsonlJournal(tmp_path, tmp_path).read()
+    with pytest.raises(JournalError):
+        await JsonlJournal(tmp_path, tmp_path).append(RunEnded(datetime(2026, 1, 1, tzinfo=UTC), 0, ""))
+    assert await process.state(tmp_path, "none") == process.Lost()
+    assert await anyio.to_thread.run_sync(read_result, tmp_path, "none") is None
+
+
+@pytest.mark.parametrize("marker", ["", "*", "x", None, 1, ["a"], "a\nb" * 9])
+async def test_a_record_without_a_real_id_makes_no_process_an_orphan(tmp_path: Path, marker: object) -> None:
+    directory = tmp_path / "WP01" / "01-implement-x"
+    directory.mkdir(parents=True)
+    (directory / "command.json").write_text(json.dumps({"attempt": marker}))
+    env = {**os.environ, process.MARKER: str(marker)}
+
+    async with await anyio.open_process(["sleep", "600"], env=env) as other:
+        assert await anyio.to_thread.run_sync(find_orphans, tmp_path) == []
+        other.kill()

@@ -30,10 +30,11 @@ from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import RunAborted
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.machine import process
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
 from spec_kitty_orchestrator.machine.logs import mission_logs
-from spec_kitty_orchestrator.machine.orphans import stop_orphans
+from spec_kitty_orchestrator.machine.orphans import elsewhere, stop_orphans
 from spec_kitty_orchestrator.machine.process import is_running, wait
 from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
 from spec_kitty_orchestrator.machine.scrub import scrub_unreported
@@ -108,14 +109,16 @@ async def _stop(root: Path, run: KnownRun) -> list[str]:
     """Stop the process of a run, then whatever remains of its agents; return what was ended."""
     told = []
     if run.owner is not None:
-        process = f"process {run.owner.pid}"
+        owner = f"process {run.owner.pid}"
         if run.owner.host != platform.node():
             place = run.owner.host
-            raise WorkspaceError(f"{run.mission} is run by {process} on {place}; abort it on that machine")
+            raise WorkspaceError(f"{run.mission} is run by {owner} on {place}; abort it on that machine")
         killed = await _stop_owner(run, run.owner)
-        told.append(f"{process} {'had to be killed' if killed else 'stopped its agents and ended'}")
+        told.append(f"{owner} {'had to be killed' if killed else 'stopped its agents and ended'}")
     with MissionLock(run.directory, run.mission):
         logs = mission_logs(root, run.mission)
+        if out_of_reach := await to_thread.run_sync(elsewhere, logs):
+            raise WorkspaceError(process.elsewhere(f"an agent of {run.mission}", out_of_reach[0]))
         if agents := await stop_orphans(logs):
             told.append(f"agents that no run watched were stopped: processes {pids(agents)}")
         if left := await to_thread.run_sync(orphans, root, run.mission):
@@ -133,6 +136,16 @@ async def _stop(root: Path, run: KnownRun) -> list[str]:
 async def _stop_owner(run: KnownRun, owner: Owner) -> bool:
     """End the process that holds the lock; return whether it had to be killed."""
     lock = MissionLock(run.directory, run.mission)
+    if not is_running(owner.process):
+        # It ended just now, or it is in another container, where no signal of ours reaches.
+        with anyio.move_on_after(EXIT_WAIT_S):
+            while (now := lock.holder()) and now.process == owner.process:  # noqa: ASYNC110 - of another process
+                await anyio.sleep(POLL_S)
+            return False
+        raise WorkspaceError(
+            f"{run.mission} is run by process {owner.pid}, which is not seen from here, as if in another "
+            "container: abort it there"
+        )
     for number, limit_s in STEPS:
         if is_running(owner.process):
             with suppress(ProcessLookupError):

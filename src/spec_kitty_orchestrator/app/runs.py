@@ -12,10 +12,11 @@ from spec_kitty_orchestrator.core.run import RunState, fold
 from spec_kitty_orchestrator.core.run_events import Line, RunAborted, RunEnded, RunStarted
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import JournalError, RunActive, UsageError
+from spec_kitty_orchestrator.machine import process
 from spec_kitty_orchestrator.machine.journal import JsonlJournal
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
 from spec_kitty_orchestrator.machine.logs import mission_logs
-from spec_kitty_orchestrator.machine.orphans import Orphan, find_orphans
+from spec_kitty_orchestrator.machine.orphans import Orphan, elsewhere, find_orphans
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,8 @@ def archive_journal(root: Path, mission: str) -> Path | None:
             f"agents of the old run of {mission} are still running (processes {pids(alive)}): "
             f"continue without --fresh, or stop them with `spec-kitty-orchestrator abort --mission {mission}`"
         )
+    if out_of_reach := elsewhere(mission_logs(root, mission)):
+        raise RunActive(process.elsewhere(f"an agent of the old run of {mission}", out_of_reach[0]))
     journal = root / JOURNALS / mission / "journal.jsonl"
     archived = journal.with_name(f"journal-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.jsonl")
     return journal.rename(archived) if journal.exists() else None

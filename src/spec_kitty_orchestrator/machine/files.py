@@ -4,6 +4,7 @@ Whatever holds prompts or output is readable by its owner alone. A folder that a
 anything under a name of ours, so what is no ordinary file counts as missing.
 """
 
+import errno
 import json
 import os
 import stat
@@ -73,9 +74,12 @@ def open_file(path: Path) -> BinaryIO:
     """Open an ordinary file for reading. Raises `OSError`, also for anything else."""
     # A pipe would be waited for until somebody writes to it.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
         os.close(descriptor)
-        raise OSError(f"{path} is no ordinary file")
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise OSError(errno.EINVAL, "no ordinary file", str(path))
     return os.fdopen(descriptor, "rb", _CHUNK_BYTES)
 
 

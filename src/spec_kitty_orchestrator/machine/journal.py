@@ -2,13 +2,14 @@
 
 A crash can tear only what was being written: the last line. It is dropped when reading and cut off before the
 next append, so the file never holds a broken line in its middle. Paths below the repository's root are kept
-relative to it, so a repository can be moved.
+relative to it, so a repository can be moved. A journal that somebody removed while we write it is put back.
 """
 
 import errno
 import json
 import os
 import re
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
@@ -23,10 +24,12 @@ from pydantic import Field, TypeAdapter, ValidationError
 from spec_kitty_orchestrator.core.events import Event
 from spec_kitty_orchestrator.core.run_events import Line, RunEvent
 from spec_kitty_orchestrator.errors import JournalError
-from spec_kitty_orchestrator.machine.files import make_hidden_folder
+from spec_kitty_orchestrator.machine.files import make_hidden_folder, open_file, replacing
 
 SCHEMA = 2
 """Written on each run line; a reader refuses any other."""
+
+_CHUNK_BYTES = 1024 * 1024
 
 Value = TypeVar("Value")
 
@@ -79,7 +82,13 @@ class JsonlJournal:
         self._lock = anyio.Lock()
         self._waiting: list[_Waiting] = []
         self._mended = False
+        self._descriptor = -1
         self._seq = self._number = 0
+
+    def __del__(self) -> None:
+        """Let go of the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
 
     async def append(self, line: Line) -> None:
         """Add one line under the next sequence number; it is on disk on return.
@@ -120,19 +129,38 @@ class JsonlJournal:
     def _append(self, batch: Sequence[_Waiting]) -> None:
         if not self._mended:
             make_hidden_folder(self.path.parent)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        descriptor = self._opened()
+        if not self._mended:
+            self._mend(descriptor)
+        end = os.fstat(descriptor).st_size
         try:
-            if not self._mended:
-                self._mend(descriptor)
-            end = os.fstat(descriptor).st_size
-            try:
-                _write_whole(descriptor, b"".join(map(self._numbered, batch)))
-            except OSError:
-                self._mended = False  # should the next line fail too, the next append cuts off the rest
-                os.ftruncate(descriptor, end)
-                raise
-        finally:
-            os.close(descriptor)
+            _write_whole(descriptor, b"".join(map(self._numbered, batch)))
+        except OSError:
+            self._mended = False  # should the next line fail too, the next append cuts off the rest
+            os.ftruncate(descriptor, end)
+            raise
+
+    def _opened(self) -> int:
+        """Return the descriptor of the file that has the journal's name: the one that we wrote so far."""
+        if self._descriptor < 0:
+            self._descriptor = _open(self.path, os.O_CREAT)
+            return self._descriptor
+        try:
+            found, ours = self.path.lstat(), os.fstat(self._descriptor)
+        except FileNotFoundError:
+            self._put_back()
+        else:
+            if (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino):
+                raise OSError(errno.ESTALE, "another file took its place while the run went on")
+        return self._descriptor
+
+    def _put_back(self) -> None:
+        make_hidden_folder(self.path.parent)
+        with replacing(self.path) as file:
+            for start in range(0, os.fstat(self._descriptor).st_size, _CHUNK_BYTES):
+                file.write(os.pread(self._descriptor, _CHUNK_BYTES, start))
+        lost, self._descriptor = self._descriptor, _open(self.path)
+        os.close(lost)
 
     def _numbered(self, waiting: _Waiting) -> bytes:
         self._seq += 1
@@ -144,7 +172,9 @@ class JsonlJournal:
 
     def _mend(self, descriptor: int) -> None:
         """Cut off what an earlier process could not finish, and make the file's name durable."""
-        content = self.path.read_bytes()
+        with os.fdopen(os.dup(descriptor), "rb") as file:
+            file.seek(0)
+            content = file.read()
         lines = _whole_lines(content)
         whole = sum(len(line) + 1 for line in lines)
         if whole < len(content):
@@ -160,7 +190,8 @@ class JsonlJournal:
 
     def _read(self) -> list[Line]:
         try:
-            content = self.path.read_bytes()
+            with open_file(self.path) as file:
+                content = file.read()
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -211,6 +242,15 @@ class JsonlJournal:
 
     def _absolute(self, path: str) -> str:
         return str(self._root / path)
+
+
+def _open(path: Path, more: int = 0) -> int:
+    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
+    descriptor = os.open(path, flags | more, 0o600)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "no ordinary file")
+    return descriptor
 
 
 def _write_whole(descriptor: int, data: bytes) -> None:

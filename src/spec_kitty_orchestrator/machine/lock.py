@@ -1,7 +1,12 @@
-"""One run per mission: a lock of the kernel's, so a crash of any kind releases it."""
+"""One run per mission: a lock of the kernel's, so a crash of any kind releases it.
+
+It lies beside the host's locks, in git's own folder: what cleans a checkout, as `git clean -fdx` does, cannot
+remove it and so let a second run in.
+"""
 
 import os
 import platform
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +17,12 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from spec_kitty_orchestrator.errors import RunActive, WorkspaceError
-from spec_kitty_orchestrator.machine.files import make_hidden_folder, write_record
+from spec_kitty_orchestrator.machine.files import (
+    make_hidden_folder,
+    make_private_folder,
+    read_record,
+    write_record,
+)
 from spec_kitty_orchestrator.machine.process import Child, known
 
 _PROBE_GRACE_S = 0.5
@@ -40,6 +50,17 @@ class Owner:
         return self.process.pid
 
 
+def lock_folder(directory: Path) -> Path:
+    """Return where the lock of a mission lies, whose records are in this folder of a primary checkout."""
+    git = directory.absolute().parents[2] / ".git" if len(directory.absolute().parents) > 2 else directory
+    with suppress(OSError, ValueError):
+        if git.is_file():  # as where the folder was separated from the checkout
+            git = git.parent / read_record(git).decode().removeprefix("gitdir:").strip()
+    return (
+        git / "spec-kitty-orchestrator" / directory.name if git.is_dir() and git != directory else directory
+    )
+
+
 _OWNER: Final = TypeAdapter(Owner)
 
 
@@ -49,14 +70,18 @@ class MissionLock:
     Args:
         directory: the mission's folder of our own; created if it is missing.
         mission: its slug, for people.
+
+    Attributes:
+        place: the folder of the lock itself.
     """
 
     def __init__(self, directory: Path, mission: str) -> None:
         self.directory = directory
         self.mission = mission
+        self.place = lock_folder(directory)
         # Not per thread: whoever releases may run in another thread than who acquired.
-        self._lock = FileLock(directory / "lock", thread_local=False, mode=0o600)
-        self._owner_file = directory / "owner.json"
+        self._lock = FileLock(self.place / "lock", thread_local=False, mode=0o600)
+        self._owner_file = self.place / "owner.json"
 
     def acquire(self) -> None:
         """Take the lock.
@@ -67,6 +92,7 @@ class MissionLock:
         """
         try:
             make_hidden_folder(self.directory)
+            make_private_folder(self.place)
             self._lock.acquire(timeout=_PROBE_GRACE_S)
         except Timeout:
             raise RunActive(self._active()) from None
@@ -89,6 +115,9 @@ class MissionLock:
         self._owner_file.unlink(missing_ok=True)
         Path(self._lock.lock_file).unlink(missing_ok=True)
         self._lock.release()
+        if self.place != self.directory:
+            with suppress(OSError):  # a new run may use it
+                self.place.rmdir()
 
     def holder(self) -> Owner | None:
         """Tell who holds the lock, in this process or another; None if it is free."""
@@ -132,6 +161,6 @@ class MissionLock:
 
     def _read_owner(self) -> Owner | None:
         try:
-            return _OWNER.validate_json(self._owner_file.read_bytes())
+            return _OWNER.validate_json(read_record(self._owner_file))
         except (OSError, ValidationError):
             return None

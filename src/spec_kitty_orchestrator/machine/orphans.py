@@ -1,6 +1,7 @@
 """Processes of a mission's attempts, found by their marker even when nobody remembers having started them."""
 
 import json
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from spec_kitty_orchestrator.machine.attempt_files import read_command
 from spec_kitty_orchestrator.machine.files import read_record
 from spec_kitty_orchestrator.machine.process import Child, marked
 from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S, Grace, stop, sweep
+
+_MARKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{7,127}")
+"""What we make is longer than what other programs might set by chance."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,17 @@ def _attempts(logs: Path) -> Mapping[str, Path]:
     for record in logs.glob("*/*/command.json"):
         # Torn by a power failure, it belongs to an attempt whose processes that failure ended too.
         with suppress(OSError, ValueError, TypeError, KeyError):
-            found[str(json.loads(read_record(record))["attempt"])] = record.parent
+            marker = json.loads(read_record(record))["attempt"]
+            if isinstance(marker, str) and _MARKER.fullmatch(marker):
+                found[marker] = record.parent
     return found
+
+
+def elsewhere(logs: Path) -> list[Path]:
+    """Find the directories of attempts that run where we see no processes. Not for the event loop."""
+    places = [one.parent for one in logs.glob("*/*/lock") if process.is_locked(one.parent)]
+    here = {one.directory for one in find_orphans(logs)} if places else set()
+    return [one for one in places if one not in here and process.is_locked(one)]
 
 
 async def stop_orphans(logs: Path, grace_s: float = STOP_GRACE_S) -> list[Orphan]:

@@ -198,7 +198,8 @@ def elsewhere(who: str, directory: Path) -> str:
     )
 
 
-def _is_locked(directory: Path) -> bool:
+def is_locked(directory: Path) -> bool:
+    """Tell whether the wrapper of the attempt runs, here or elsewhere. Not for the event loop."""
     # All containers of a machine see it, and other machines where NFS passes it to its server; what forgets a
     # lock, as a server does that was started anew, makes the attempt lost, as no lock at all would.
     with suppress(OSError), open_file(directory / "lock") as file:
@@ -328,7 +329,7 @@ def _state(directory: Path, marker: str) -> State:
         _reap(child)
     if (code := read_exit(directory)) is not None:
         return Finished(code)  # since the first look
-    return Elsewhere() if _is_locked(directory) else Lost()
+    return Elsewhere() if is_locked(directory) else Lost()
 
 
 def _is_wrapper(pid: int, directory: Path) -> bool:
