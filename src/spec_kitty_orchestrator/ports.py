@@ -5,7 +5,7 @@ happen in a healthy one comes back as a value.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from spec_kitty_orchestrator.core.model import (
     Lane,
     MissionState,
     PolicyMetadata,
+    Rescue,
     Role,
     Workspace,
 )
@@ -157,6 +158,14 @@ class CommitRefusal:
     message: str
 
 
+@dataclass(frozen=True)
+class Restored:
+    """What a comparison with a fingerprint found: what differed, for people, and what became of it."""
+
+    differed: tuple[str, ...] = ()
+    rescued: Rescue = field(default_factory=Rescue)
+
+
 class Workspaces(Protocol):
     """Git in the worktrees of work packages. Raises `WorkspaceError` when git or the disk is broken."""
 
@@ -220,22 +229,22 @@ class Workspaces(Protocol):
         """Name HEAD, index and worktree (untracked files included) so that any change shows."""
         ...
 
-    async def restore(self, wp: str, workspace: Workspace, fingerprint: str, name: str) -> tuple[str, ...]:
+    async def restore(self, wp: str, workspace: Workspace, fingerprint: str, name: str) -> Restored:
         """Compare with a fingerprint; if anything differs, save it under a rescue ref and put it back.
 
-        Returns what differed, for people; empty when nothing did. `name` is the last part of the ref; where
-        that ref exists, an earlier call found something, and the answer is not empty.
+        `name` is the last part of the ref; where that ref exists, an earlier call found something, and the
+        answer is not empty.
         """
         ...
 
-    async def keep(self, wp: str, workspace: Workspace, name: str) -> str:
-        """Save a copy of uncommitted work under a ref and change nothing; "" if there was none."""
+    async def keep(self, wp: str, workspace: Workspace, name: str) -> Rescue:
+        """Save a copy of uncommitted work under a ref and change nothing."""
         ...
 
-    async def rescue(self, wp: str, workspace: Workspace, name: str) -> str:
-        """Save uncommitted work as a commit under a ref and leave the worktree clean; "" if it was clean.
+    async def rescue(self, wp: str, workspace: Workspace, name: str) -> Rescue:
+        """Save uncommitted work and leave the worktree clean; a missing worktree is clean.
 
-        Returns the ref. A missing worktree is clean.
+        What git can hold becomes a commit under a ref; the rest is moved out of the worktree.
         """
         ...
 

@@ -40,7 +40,7 @@ from spec_kitty_orchestrator.core.events import (
     WorkspaceResolved,
 )
 from spec_kitty_orchestrator.core.lifecycle import LONGEST_STORY, told
-from spec_kitty_orchestrator.core.model import AgentReport, Evidence, Lane, Outcome, Role, Usage
+from spec_kitty_orchestrator.core.model import AgentReport, Evidence, Lane, Outcome, Rescue, Role, Usage
 from spec_kitty_orchestrator.core.run_events import (
     AgentBack,
     AgentSuspended,
@@ -74,6 +74,7 @@ from .builders import (
 LOGS = "/repo/.kittify/logs/m/WP01"
 CODER = replace(attempt("i1"), directory=f"{LOGS}/01-implement-alice")
 REVIEWER = replace(attempt("r1", Role.REVIEW), number=2, directory=f"{LOGS}/02-review-bob")
+SAVED = Rescue(("refs/x",))
 WP = WorkPackage("WP01", attempts=(REVIEWER, CODER))
 RED = results(ok=False)
 STAT = " a.py | 90 ++\n 1 file changed, 82 insertions(+), 8 deletions(-)"
@@ -103,8 +104,8 @@ LINES: dict[str, Event | RunEvent] = {
     "ann is to review (again: bob crashed)": Assigned(Role.REVIEW, "ann", "again: bob crashed"),
     "claimed on the host; work begins at bbbbbbbbbb": Claimed(SPACE, BASE),
     "alice implements, attempt 1, logs in .kittify/logs/m/WP01/01-implement-alice": AttemptOpened(CODER),
-    "alice implements, attempt 1, logs in /elsewhere, continuing its session; leftovers of the last attempt "
-    "are saved as refs/x": AttemptOpened(replace(CODER, session="s", directory="/elsewhere"), "refs/x"),
+    "alice implements, attempt 1, logs in /elsewhere, continuing its session; leftovers of the last attempt: "
+    "saved, `git show refs/x`": AttemptOpened(replace(CODER, session="s", directory="/elsewhere"), SAVED),
     "bob reviews aaaaaaaaaa, attempt 2, logs in .kittify/logs/m/WP01/02-review-bob": AttemptOpened(REVIEWER),
     "alice finished after 14s, $0.11 (attempt 1)": ended(Outcome.OK, usage=Usage(9, 9, 0.11)),
     "alice finished after 14s, 21k tokens (attempt 1)": ended(Outcome.OK, usage=Usage(20_000, 1_000)),
@@ -146,13 +147,15 @@ LINES: dict[str, Event | RunEvent] = {
     "ticked T001, T002, as the implementer reported": SubtasksTicked(("T001", "T002")),
     "review of aaaaaaaaaa claimed on the host": ReviewClaimed(BASE, HEAD),
     "done: approved, and recorded on the host": Recorded(Lane.DONE),
-    "approved: approved, and recorded on the host; files left out are saved as refs/x": Recorded(
-        Lane.APPROVED, "refs/x"
+    "approved: approved, and recorded on the host; files left out: saved, `git show refs/x`": Recorded(
+        Lane.APPROVED, SAVED
     ),
     "back to its implementer, recorded on the host": Recorded(Lane.IN_PROGRESS),
     "blocked: the last rejection is recorded on the host": Recorded(Lane.BLOCKED),
-    "needs you: rejected 3 times": Parked(Lane.BLOCKED, "", "rejected 3 times"),
-    "needs you: disk full; uncommitted work is saved as refs/x": Parked(Lane.BLOCKED, "refs/x", "disk full"),
+    "needs you: rejected 3 times": Parked(Lane.BLOCKED, reason="rejected 3 times"),
+    "needs you: disk full; uncommitted work: saved, `git show refs/x`": Parked(
+        Lane.BLOCKED, SAVED, "disk full"
+    ),
     "the host refused transition (the lane is done): no": refused(Lane.DONE),
     "subtasks are not ticked yet": refused(Lane.IN_PROGRESS, message="requires completed subtasks"),
     "the host gave no answer to transition (the lane is done): timed out": refused(
@@ -219,7 +222,7 @@ def test_a_line_is_printable_and_bounded_whatever_others_say(odd: str) -> None:
         ended(Outcome.FAILED, odd),
         CommitRefused(odd),
         GateFailed(results(ok=False)[0], odd),
-        Parked(Lane.BLOCKED, odd, odd),
+        Parked(Lane.BLOCKED, Rescue((odd,), (odd,), (odd,)), odd),
         Failed(odd),
     ):
         line = describe(event, WP)

@@ -57,6 +57,7 @@ from spec_kitty_orchestrator.core.model import (
     MissionState,
     Outcome,
     Phase,
+    Rescue,
     Result,
     Role,
     Usage,
@@ -549,5 +550,5 @@ def test_tokens_and_money_add_up_and_unknown_money_stays_unknown() -> None:
 def test_what_parking_saved_and_what_a_commit_left_out_is_remembered() -> None:
     wp, _ = drive((*COMMITTING, Committed(Evidence(BASE, HEAD, left_out=(".env: a secret",)))))
     assert wp.work.left_out == (".env: a secret",)
-    wp, _ = drive((*PARKING, Parked(Lane.IN_PROGRESS, "refs/rescue/1")))
-    assert wp.rescued == ("refs/rescue/1",)
+    wp, _ = drive((*PARKING, Parked(Lane.IN_PROGRESS, Rescue(("refs/rescue/1",)))))
+    assert wp.rescued == Rescue(("refs/rescue/1",))

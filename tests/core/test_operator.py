@@ -22,7 +22,7 @@ from spec_kitty_orchestrator.core.events import (
     Skipped,
 )
 from spec_kitty_orchestrator.core.lifecycle import step
-from spec_kitty_orchestrator.core.model import Lane, Phase, Result
+from spec_kitty_orchestrator.core.model import Lane, Phase, Rescue, Result
 from spec_kitty_orchestrator.core.reviewing import cycles
 from spec_kitty_orchestrator.core.transitions import charged
 from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource
@@ -42,7 +42,7 @@ from .builders import (
 )
 
 ONE_REJECTION = one_agent(max_review_cycles=1)
-PARKED: tuple[Event, ...] = (*REJECTING, Recorded(Lane.BLOCKED), Parked(Lane.BLOCKED, "refs/x"))
+PARKED: tuple[Event, ...] = (*REJECTING, Recorded(Lane.BLOCKED), Parked(Lane.BLOCKED, Rescue(("refs/x",))))
 ADVICE = Feedback(FeedbackSource.OPERATOR, "use a dict")
 
 

@@ -200,7 +200,7 @@ async def test_failures_in_a_row_block_the_work_package_and_keep_its_edits(stage
     assert result.exit_code == 1
     assert mission.host.lanes["WP01"] is Lane.BLOCKED
     assert mission.workspaces.rescued == ["WP01/before-2", "WP01/parked-2"]
-    assert result.work_packages[0].rescued == ("refs/fake/WP01/before-2", "refs/fake/WP01/parked-2")
+    assert result.work_packages[0].rescued.refs == ("refs/fake/WP01/before-2", "refs/fake/WP01/parked-2")
 
 
 async def test_the_finish_lane_may_be_approved(stage: Make) -> None:

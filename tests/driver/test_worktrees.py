@@ -231,4 +231,4 @@ async def test_what_a_failed_attempt_left_is_saved_before_the_next_one_begins(st
     mission = stage({"WP01": ()}, scripted(implement=implement))
     result = await mission.run()
     assert result.exit_code == 0
-    assert result.work_packages[0].rescued == ("refs/fake/WP01/before-2",)
+    assert result.work_packages[0].rescued.refs == ("refs/fake/WP01/before-2",)

@@ -99,11 +99,11 @@ async def test_a_review_that_replaced_the_file_is_void(
     before = await lane.git.fingerprint(lane.workspace)
     replace_it(lane)
 
-    found = await lane.git.restore("WP01", lane.workspace, before, "review-1")
+    found = (await lane.git.restore("WP01", lane.workspace, before, "review-1")).differed
 
     assert any(".git" in one for one in found)
     assert git(lane.path, "rev-parse", "--show-toplevel") == str(lane.path)
-    assert await lane.git.restore("WP01", lane.workspace, before, "review-2") == ()
+    assert (await lane.git.restore("WP01", lane.workspace, before, "review-2")).differed == ()
 
 
 @pytest.mark.parametrize("replace_it", REPLACED, ids=lambda one: one.__name__)

@@ -113,15 +113,6 @@ async def test_harmless_names_may_be_committed(name: str) -> None:
     assert CommitRules().by_name(name) == ""
 
 
-async def test_a_nested_repository_is_left_out_even_without_a_commit(lane: Lane) -> None:
-    lane.write("inner/file.txt")
-    git(lane.path / "inner", "init", "-q")
-    lane.write("ok.py")
-    evidence = await lane.committed()
-    assert evidence.left_out == ("inner/: a git repository of its own",)
-    assert "ok.py" in lane.files()
-
-
 async def test_commits_of_the_agent_s_own_are_the_evidence(lane: Lane) -> None:
     lane.write("a.py", "a = 2\n")
     git(lane.path, "commit", "-q", "-am", "by the agent")

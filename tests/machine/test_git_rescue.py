@@ -45,9 +45,13 @@ def reviewed(lane: Lane) -> Lane:
     return lane
 
 
+async def rescue(lane: Lane, name: str = "1") -> str:
+    return "".join((await lane.git.rescue("WP01", lane.workspace, name)).refs)
+
+
 async def restore(lane: Lane, fingerprint: str) -> tuple[str, ...]:
     with anyio.fail_after(60):
-        return await lane.git.restore("WP01", lane.workspace, fingerprint, "3-review")
+        return (await lane.git.restore("WP01", lane.workspace, fingerprint, "3-review")).differed
 
 
 async def test_what_a_reviewer_wrote_for_itself_is_put_back_and_does_not_count(reviewed: Lane) -> None:
@@ -265,7 +269,7 @@ async def test_a_damaged_fingerprint_is_an_error_and_changes_nothing(reviewed: L
 
 
 async def test_rescue_of_a_clean_worktree_does_nothing(lane: Lane) -> None:
-    assert await lane.git.rescue("WP01", lane.workspace, "1") == ""
+    assert await rescue(lane) == ""
     assert git(lane.root, "for-each-ref", "refs/spec-kitty-orchestrator") == ""
 
 
@@ -274,7 +278,7 @@ async def test_rescue_saves_everything_that_is_not_ignored_and_leaves_a_clean_wo
 ) -> None:
     files = picture(reviewed)["files"]
     head = git(reviewed.path, "rev-parse", "HEAD")
-    ref = await reviewed.git.rescue("WP01", reviewed.workspace, "1")
+    ref = await rescue(reviewed)
     assert ref == "refs/spec-kitty-orchestrator/m/WP01/1"
     assert git(reviewed.path, "status", "--porcelain") == ""
     assert (reviewed.path / "debug.log").exists()
@@ -288,7 +292,7 @@ async def test_a_rescue_never_overwrites_another(lane: Lane) -> None:
     refs = []
     for number in range(3):
         lane.write("a.py", f"try {number}\n")
-        refs.append(await lane.git.rescue("WP01", lane.workspace, "kept"))
+        refs.append(await rescue(lane, "kept"))
     name = "refs/spec-kitty-orchestrator/m/WP01/kept"
     assert refs == [name, f"{name}-2", f"{name}-3"]
     assert [git(lane.root, "show", f"{ref}:a.py") for ref in refs] == ["try 0", "try 1", "try 2"]
@@ -297,7 +301,7 @@ async def test_a_rescue_never_overwrites_another(lane: Lane) -> None:
 async def test_rescue_ends_a_rebase_and_goes_back_to_the_branch(reviewed: Lane) -> None:
     leaves_a_conflict(reviewed)
     detached = git(reviewed.path, "rev-parse", "HEAD")
-    ref = await reviewed.git.rescue("WP01", reviewed.workspace, "1")
+    ref = await rescue(reviewed)
     assert "<<<<<<<" in git(reviewed.root, "show", f"{ref}:work.py")
     assert git(reviewed.path, "status", "--porcelain") == ""
     assert git(reviewed.path, "branch", "--show-current") == BRANCH
@@ -310,7 +314,7 @@ async def test_commits_off_the_branch_are_rescued_from_a_clean_worktree_too(lane
     git(lane.path, "add", "-A")
     git(lane.path, "commit", "-q", "-m", "off")
     off = git(lane.path, "rev-parse", "HEAD")
-    ref = await lane.git.rescue("WP01", lane.workspace, "1")
+    ref = await rescue(lane)
     assert git(lane.root, "rev-parse", f"{ref}^1") == off
     assert git(lane.path, "branch", "--show-current") == BRANCH
 
@@ -322,22 +326,22 @@ async def test_nothing_is_cleaned_when_saving_fails(reviewed: Lane) -> None:
     refs.mkdir()
     git(reviewed.root, "update-ref", "refs/spec-kitty-orchestrator/m", "HEAD")
     with pytest.raises(WorkspaceError, match="update-ref"):
-        await reviewed.git.rescue("WP01", reviewed.workspace, "1")
+        await rescue(reviewed)
     assert picture(reviewed) == before
 
 
 async def test_names_that_git_forbids_make_valid_refs(lane: Lane) -> None:
     lane.write("a.py", "a = 2\n")
-    ref = await lane.git.rescue("WP01", lane.workspace, "../x y~^:?*[.lock")
+    ref = await rescue(lane, "../x y~^:?*[.lock")
     assert git(lane.root, "cat-file", "-t", ref) == "commit"
 
 
 async def test_a_missing_worktree_has_nothing_to_rescue(lane: Lane) -> None:
     git(lane.root, "worktree", "remove", str(lane.path))
-    assert await lane.git.rescue("WP01", lane.workspace, "1") == ""
+    assert await rescue(lane) == ""
 
 
 async def test_a_folder_that_git_does_not_know_is_not_taken_for_a_clean_one(lane: Lane) -> None:
     await anyio.Path(lane.root / ".git" / "worktrees" / "lane" / "gitdir").unlink()
     with pytest.raises(WorkspaceError, match="not a git worktree"):
-        await lane.git.rescue("WP01", lane.workspace, "1")
+        await rescue(lane)

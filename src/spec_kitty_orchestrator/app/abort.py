@@ -25,7 +25,7 @@ from spec_kitty_orchestrator.app.runs import (
     orphans,
     pids,
 )
-from spec_kitty_orchestrator.core.model import Result
+from spec_kitty_orchestrator.core.model import Rescue, Result
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import RunAborted
 from spec_kitty_orchestrator.core.work_package import WorkPackage
@@ -81,8 +81,10 @@ async def abort(
         raise run.damage
     # With force, work is saved when its worktree is removed.
     copies = await _record(root, run, stopped, save=not force)
-    for ref in copies:
+    for ref in copies.refs:
         say(f"a copy of uncommitted work is saved: {ref}")
+    for path in copies.lacking:
+        say(f"no copy was made of {path}, which git cannot hold")
     say(f"{run.mission}: aborted; no process of it is left")
     if not cleanup:
         again = f"spec-kitty-orchestrator resume --mission {run.mission}"
@@ -92,7 +94,10 @@ async def abort(
         say(line)
     if copies:
         say("What a kept worktree holds is saved above. Before another run of this mission, commit it there,")
-        say("or remove the worktree with `git worktree remove --force PATH`, which loses nothing.")
+        say(
+            "or remove the worktree with `git worktree remove --force PATH`: that loses only what git ignores"
+        )
+        say("and what no copy was made of.")
     say(f"removed: {run.directory}; branches, logs and the host's lanes are as they were")
 
 
@@ -160,22 +165,21 @@ async def _stop_owner(run: KnownRun, owner: Owner) -> bool:
     raise WorkspaceError(f"process {owner.pid} does not end, not even when killed; it hangs in the system")
 
 
-async def _record(root: Path, run: KnownRun, stopped: Sequence[str], *, save: bool) -> tuple[str, ...]:
-    """Record the end in the journal; with `save`, copy uncommitted work before, and return the refs."""
+async def _record(root: Path, run: KnownRun, stopped: Sequence[str], *, save: bool) -> Rescue:
+    """Record the end in the journal; with `save`, copy uncommitted work before, and say what became of it."""
     with MissionLock(run.directory, run.mission):
         journal = JsonlJournal(run.directory, root)
-        refs = []
+        kept = Rescue()
         if save:
             _, claimed = claims(await journal.read())
             for *_, wp in claimed.values():
                 assert wp.workspace is not None
                 git = GitWorkspaces(root, run.mission)
-                refs.append(await git.keep(wp.id, wp.workspace, f"aborted-{len(wp.attempts)}"))
-        saved = tuple(filter(None, refs))
+                kept += await git.keep(wp.id, wp.workspace, f"aborted-{len(wp.attempts)}")
         await journal.append(
-            RunAborted(SystemClock().now(), "; ".join(stopped) or "nothing was running", saved)
+            RunAborted(SystemClock().now(), "; ".join(stopped) or "nothing was running", kept.refs)
         )
-    return saved
+    return kept
 
 
 async def _clean_up(root: Path, run: KnownRun, *, force: bool) -> list[str]:
@@ -187,7 +191,8 @@ async def _clean_up(root: Path, run: KnownRun, *, force: bool) -> list[str]:
         for path, wps in claimed.items():
             if await anyio.Path(path).exists():
                 found, names = await _clear(git, state, path, wps[-1], force), ", ".join(wp.id for wp in wps)
-                told += [f"saved: {found.saved} ({names})"] if found.saved else []
+                told += [f"saved: {ref} ({names})" for ref in found.saved.refs]
+                told += [f"moved aside: {place} ({names})" for place in found.saved.aside]
                 told.append(
                     f"kept: {path} ({names}): {found.kept}" if found.kept else f"removed: {path} ({names})"
                 )

@@ -131,5 +131,5 @@ async def skip_work_package(project: Project, mission: str, wp_id: str, note: st
             command = await operation.record(await operation.world.perform(operation.wp, command))
         wp = operation.wp
         told = [f"{wp_id} is left out: {wp.lane} on the host; {wp.note}"]
-        told += [f"saved work: {ref}" for ref in wp.rescued[-1:]]
+        told += [f"uncommitted work: {wp.rescued}"] if wp.rescued else []
         return [*told, await operation.next_command()]

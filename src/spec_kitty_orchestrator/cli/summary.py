@@ -65,7 +65,9 @@ def _work_package(wp: WorkPackage, result: RunResult, root: Path) -> list[str]:
         told.append(f"      gates passed on {short(wp.work.head)}: {passed}")
     if wp.work.left_out:
         told.append(f"      not committed: {', '.join(wp.work.left_out)}")
-    told += [f"      saved work: {line('git', '-C', root, 'show', ref)}" for ref in wp.rescued]
+    told += [f"      saved work: {line('git', '-C', root, 'show', ref)}" for ref in wp.rescued.refs]
+    told += [f"      moved aside, as git cannot hold it: {path}" for path in wp.rescued.aside]
+    told += [f"      no copy was made of {path}" for path in wp.rescued.lacking]
     if wp.attempts:
         logs = Path(wp.attempts[-1].directory).parent
         told.append(f"      logs: {logs.relative_to(root) if logs.is_relative_to(root) else logs}")

@@ -34,6 +34,14 @@ ENDS = {
 }
 
 
+_SAVED = {
+    events.AttemptOpened: "leftovers of the last attempt",
+    events.Recorded: "files left out",
+    events.Parked: "uncommitted work",
+}
+"""What it is that an event tells was saved."""
+
+
 def clean(text: str, limit: int = LONGEST_LINE) -> str:
     """Make one printable line of at most `limit` characters out of anything."""
     line = _UNPRINTABLE.sub(" ", text).strip()
@@ -80,7 +88,14 @@ def describe(event: run_events.AnyEvent, wp: WorkPackage | None = None, took_s: 
         took_s: how long what led to it took, in seconds; 0 if that is not known.
     """
     words = _of_run(event) if isinstance(event, run_events.RunEvent) else _of_wp(event, wp, took_s)
-    return note(" ".join(words.split()))
+    rescued = getattr(event, "rescued", None)
+    # Whatever else is cut off, where work was saved is told.
+    kept = (
+        clean(f"; {_SAVED.get(type(event), 'what was changed')}: {rescued}", LONGEST_LINE // 2)
+        if rescued
+        else ""
+    )
+    return clean(note(" ".join(words.split())), LONGEST_LINE - len(kept)) + kept
 
 
 def _of_run(event: run_events.RunEvent) -> str:
@@ -122,9 +137,8 @@ def _of_wp(event: events.Event, wp: WorkPackage | None, took_s: float) -> str:
             return f"{agent} is to {role}" + (f" ({why})" if why else "")
         case events.Claimed(head=head):
             return f"claimed on the host; work begins at {short(head)}"
-        case events.AttemptOpened(attempt=attempt, rescued=rescued):
-            kept = f"; leftovers of the last attempt are saved as {rescued}" if rescued else ""
-            return _opened(attempt) + kept
+        case events.AttemptOpened(attempt=attempt):
+            return _opened(attempt)
         case events.AgentExited():
             return _exited(event, _attempt(wp, event.attempt_id), took_s)
         case events.Committed(evidence=evidence):
@@ -151,10 +165,10 @@ def _of_wp(event: events.Event, wp: WorkPackage | None, took_s: float) -> str:
             return f"ticked {', '.join(ids)}, as the implementer reported"
         case events.ReviewClaimed(head=head):
             return f"review of {short(head)} claimed on the host"
-        case events.Recorded(lane=lane, rescued=rescued):
-            return _recorded(lane) + (f"; files left out are saved as {rescued}" if rescued else "")
-        case events.Parked(rescued=rescued, reason=reason):
-            return f"needs you: {reason}" + (f"; uncommitted work is saved as {rescued}" if rescued else "")
+        case events.Recorded(lane=lane):
+            return _recorded(lane)
+        case events.Parked(reason=reason):
+            return f"needs you: {reason}"
         case events.HostRefused():
             return _refused(event)
         case events.BudgetSpent(reason=reason):

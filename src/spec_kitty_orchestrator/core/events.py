@@ -15,6 +15,7 @@ from spec_kitty_orchestrator.core.model import (
     Evidence,
     GateResult,
     Lane,
+    Rescue,
     Role,
     Workspace,
 )
@@ -111,11 +112,11 @@ class Claimed:
 class AttemptOpened:
     """An attempt has an id and a directory with its prompt; its process may or may not run yet.
 
-    `rescued` names the ref under which a copy of what a failed attempt left was saved, "" if it left nothing.
+    `rescued` is the copy of what a failed attempt left.
     """
 
     attempt: Attempt
-    rescued: str = ""
+    rescued: Rescue = field(default_factory=Rescue)
     kind: Literal["attempt_opened"] = "attempt_opened"
 
 
@@ -170,6 +171,7 @@ class GatesPassed:
     """Every gate passed on the commit; the workspace is as it was before."""
 
     results: tuple[GateResult, ...]
+    rescued: Rescue = field(default_factory=Rescue)
     kind: Literal["gates_passed"] = "gates_passed"
 
 
@@ -179,6 +181,7 @@ class GateFailed:
 
     result: GateResult
     tail: str
+    rescued: Rescue = field(default_factory=Rescue)
     kind: Literal["gate_failed"] = "gate_failed"
 
 
@@ -192,6 +195,7 @@ class GateBroken:
     name: str
     reason: str
     log: str = ""
+    rescued: Rescue = field(default_factory=Rescue)
     kind: Literal["gate_broken"] = "gate_broken"
 
     @property
@@ -204,6 +208,7 @@ class GateBroken:
 class GatesStopped:
     """The gates were stopped with the run, and are to be run again."""
 
+    rescued: Rescue = field(default_factory=Rescue)
     kind: Literal["gates_stopped"] = "gates_stopped"
 
 
@@ -212,6 +217,7 @@ class HeadMoved:
     """The branch no longer stands at the commit that the gates are for, but at `head`."""
 
     head: str
+    rescued: Rescue = field(default_factory=Rescue)
     kind: Literal["head_moved"] = "head_moved"
 
 
@@ -236,21 +242,20 @@ class ReviewClaimed:
 class Recorded:
     """The host accepted the verdict; `lane` is where that put the work package.
 
-    `rescued` names the ref under which files that must not be committed were saved before a workspace was
-    given free, "" if there were none.
+    `rescued` is what became of files that must not be committed when the workspace was given free.
     """
 
     lane: Lane
-    rescued: str = ""
+    rescued: Rescue = field(default_factory=Rescue)
     kind: Literal["recorded"] = "recorded"
 
 
 @dataclass(frozen=True)
 class Parked:
-    """The work package is left to a person for `reason`; what was put away is under `rescued`."""
+    """The work package is left to a person for `reason`; `rescued` is what was put away."""
 
     lane: Lane
-    rescued: str = ""
+    rescued: Rescue = field(default_factory=Rescue)
     reason: str = ""
     kind: Literal["parked"] = "parked"
 
@@ -281,6 +286,7 @@ class AgentExited:
 
     Attributes:
         tampered: what a review changed in the workspace; it was put back.
+        rescued: what was changed there meanwhile, by whomever.
         refused: the host's answer where it was told of a review while the reviewer was at work, and refused.
         untouched: whether an implementer that did not end `ok` is known to have changed nothing.
         verdict: what a reviewer that ended `ok` said, as it was read; None of any other attempt.
@@ -292,6 +298,7 @@ class AgentExited:
     refused: HostRefused | None = None
     verdict: Verdict | None = None
     untouched: bool = False
+    rescued: Rescue = field(default_factory=Rescue)
     kind: Literal["agent_exited"] = "agent_exited"
 
 

@@ -52,6 +52,8 @@ def step(wp: WorkPackage, event: events.Event, policy: Policy) -> tuple[WorkPack
         raise InvalidTransition(wp.id, reason, told(wp))
     if isinstance(event, events.AgentExited):
         wp = _closed(wp, event)
+    if rescued := getattr(event, "rescued", None):
+        wp = replace(wp, rescued=wp.rescued + rescued)
     following = edge(wp, event, policy)
     return following if isinstance(following, tuple) else (following, resume(following, policy))
 
@@ -264,9 +266,8 @@ def _deferred(wp: WorkPackage, event: events.Event, _policy: Policy) -> Next:
 
 def _parked(wp: WorkPackage, event: events.Event, _policy: Policy) -> Next:
     assert isinstance(event, events.Parked)
-    rescued = (*wp.rescued, event.rescued) if event.rescued else wp.rescued
     result = Result.UNREVIEWED if event.lane.complete else Result.PARKED
-    return finish(replace(wp, lane=event.lane, rescued=rescued), result, wp.note)
+    return finish(replace(wp, lane=event.lane), result, wp.note)
 
 
 def _refused(wp: WorkPackage, event: events.Event, policy: Policy) -> Next:

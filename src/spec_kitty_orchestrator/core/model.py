@@ -1,7 +1,7 @@
 """The words of the domain as frozen data; nothing here decides or touches anything."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -251,6 +251,44 @@ class ImplementReport:
     subtasks_done: tuple[str, ...] = ()
     summary: str = ""
     no_change_reason: str = ""
+
+
+@dataclass(frozen=True)
+class Rescue:
+    """What became of uncommitted work before a workspace was cleaned or put back, or of a copy of it.
+
+    Attributes:
+        refs: what git can hold is a commit under each of these.
+        aside: where what git cannot hold was moved: absolute paths outside of the workspace.
+        lacking: paths in the workspace of which there is no copy; they are as they were found.
+    """
+
+    refs: tuple[str, ...] = ()
+    aside: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Tell whether there was anything."""
+        return bool(self.refs or self.aside or self.lacking)
+
+    def __add__(self, other: "Rescue") -> "Rescue":
+        """Return both as one."""
+        pairs = ((self.refs, other.refs), (self.aside, other.aside), (self.lacking, other.lacking))
+        return Rescue(*(tuple(dict.fromkeys((*mine, *its))) for mine, its in pairs))
+
+    def __str__(self) -> str:
+        """Say it in one line, for people."""
+        parts = [f"saved, `git show {ref}`" for ref in self.refs]
+        if self.aside:
+            parts.append(f"what git cannot hold was moved to {_some(self.aside)}")
+        if self.lacking:
+            parts.append(f"there is no copy of {_some(self.lacking)}")
+        return "; ".join(parts) or "there was nothing to save"
+
+
+def _some(names: Sequence[str], most: int = 10) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 @dataclass(frozen=True)

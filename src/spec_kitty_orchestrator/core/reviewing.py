@@ -152,8 +152,7 @@ def record(wp: WorkPackage, policy: Policy) -> Record:
 def recorded(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     """Act on the verdict that the host accepted."""
     assert isinstance(event, Recorded)
-    rescued = (*wp.rescued, event.rescued) if event.rescued else wp.rescued
-    return conclude(replace(bounded(wp, tries=0), lane=event.lane, rescued=rescued), policy)
+    return conclude(replace(bounded(wp, tries=0), lane=event.lane), policy)
 
 
 def unproven(gates: Iterable[Gate], results: Iterable[GateResult], head: str) -> tuple[str, ...]:

@@ -133,9 +133,8 @@ def assigned(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
 def opened(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
     """Note that an attempt has an id and a directory."""
     assert isinstance(event, AttemptOpened)
-    rescued = (*wp.rescued, event.rescued) if event.rescued else wp.rescued
     turn = replace(wp.turn, agent=event.attempt.agent, assigned=False)
-    return replace(wp, attempts=(*wp.attempts, event.attempt), rescued=rescued, turn=turn)
+    return replace(wp, attempts=(*wp.attempts, event.attempt), turn=turn)
 
 
 def spent(wp: WorkPackage, event: Event, _policy: Policy) -> Next:

@@ -19,6 +19,7 @@ from spec_kitty_orchestrator.core.model import (
     Lane,
     Outcome,
     Phase,
+    Rescue,
     Result,
     Role,
     Usage,
@@ -188,7 +189,7 @@ class WorkPackage:
         untold: whether the host could not be told that it is parked.
         skipped: whether a person took it out of the run, so that a new start does not take it up.
         result: set with the phase `finished`.
-        rescued: refs under which uncommitted work was saved.
+        rescued: what became of uncommitted work.
         story: the last events, oldest first, each with the phase and the number of attempts that it met.
     """
 
@@ -211,7 +212,7 @@ class WorkPackage:
     untold: bool = False
     skipped: bool = False
     result: Result | None = None
-    rescued: tuple[str, ...] = ()
+    rescued: Rescue = field(default_factory=Rescue)
     story: tuple[tuple[Phase, int, Event], ...] = ()
 
     @cached_property

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from spec_kitty_orchestrator.core.commands import OpenAttempt
 from spec_kitty_orchestrator.core.events import AttemptOpened, Event, ReviewClaimed
-from spec_kitty_orchestrator.core.model import Outcome, Role, Workspace
+from spec_kitty_orchestrator.core.model import Outcome, Rescue, Role, Workspace
 from spec_kitty_orchestrator.core.prompts import Prompts, implement_prompt, resumed_prompt, review_prompt
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import WorkspaceError
@@ -66,7 +66,7 @@ class Opener:
         return await self._review(wp, request, task)
 
     async def _implementation(self, wp: WorkPackage, request: AttemptRequest, task: str) -> Event:
-        rescued = ""
+        rescued = Rescue()
         if wp.outcomes and wp.outcomes[-1] is not Outcome.OK:
             # The next attempt works on in the same tree, and may undo what the last one left there.
             rescued = await self.workspaces.keep(wp.id, request.workspace, f"before-{request.number}")

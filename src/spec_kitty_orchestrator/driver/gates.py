@@ -1,10 +1,11 @@
 """One turn of the gates: on the commit that they are for, and without a trace in the worktree."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 from spec_kitty_orchestrator.core.commands import RunGates
 from spec_kitty_orchestrator.core.events import Event, GateBegun, GateBroken, GatesPassed, HeadMoved
-from spec_kitty_orchestrator.core.model import Workspace
+from spec_kitty_orchestrator.core.model import Rescue, Workspace
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.ports import Gates, Workspaces
 
@@ -34,17 +35,16 @@ async def run_gates(
     here = before.head == command.head
     standing = await gates.settle(wp.id, command.head if here else "", command.turn, wp.work.gates_begun)
     if not here:
-        if standing.stopped:
-            # What a gate was about to leave is not the work of whoever moved the branch.
-            await workspaces.rescue(wp.id, workspace, name)
-        return HeadMoved(before.head)
-    tree = standing.tree
+        # What a gate was about to leave is not the work of whoever moved the branch.
+        left = await workspaces.rescue(wp.id, workspace, name) if standing.stopped else Rescue()
+        return HeadMoved(before.head, left)
+    tree, left = standing.tree, Rescue()
     if not standing.running:
         if tree or standing.stopped:
-            await _put_back(workspaces, wp.id, workspace, tree, name)
+            left = await _put_back(workspaces, wp.id, workspace, tree, name)
         found = await workspaces.uncommitted(workspace)
         if found:
-            return GateBroken("", f"uncommitted changes: {_listed(found)}")
+            return GateBroken("", f"uncommitted changes: {_listed(found)}", rescued=left)
         tree = await workspaces.fingerprint(workspace)
 
     async def moved() -> str:
@@ -64,16 +64,15 @@ async def run_gates(
         moved,
         begun,
     )
-    await workspaces.restore(wp.id, workspace, report.tree, name)
-    return report.event
+    left += (await workspaces.restore(wp.id, workspace, report.tree, name)).rescued
+    return replace(report.event, rescued=left) if left else report.event
 
 
-async def _put_back(workspaces: Workspaces, wp_id: str, workspace: Workspace, tree: str, name: str) -> None:
+async def _put_back(workspaces: Workspaces, wp_id: str, workspace: Workspace, tree: str, name: str) -> Rescue:
     """Undo what gates left that nobody waited for."""
     if tree:
-        await workspaces.restore(wp_id, workspace, tree, name)
-    else:
-        await workspaces.rescue(wp_id, workspace, name)
+        return (await workspaces.restore(wp_id, workspace, tree, name)).rescued
+    return await workspaces.rescue(wp_id, workspace, name)
 
 
 def _listed(paths: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from spec_kitty_orchestrator.core.model import (
     Lane,
     Outcome,
     PolicyMetadata,
+    Rescue,
     Role,
     Workspace,
     within_bounds,
@@ -41,6 +42,7 @@ from spec_kitty_orchestrator.ports import (
     CommitRefusal,
     Gates,
     Host,
+    Restored,
     ReviewResult,
     Workspaces,
 )
@@ -183,13 +185,15 @@ class Performer:
                 broken.append(error)
         if broken:
             raise broken[0]
-        report, tampered = reports[0], await self._changes(wp, attempt)
+        report, changed = reports[0], await self._changes(wp, attempt)
         verdict = None
         if report.outcome is Outcome.OK:
             verdict = read_verdict(
                 report.text, attempt_id=attempt.id, head=attempt.head, reviewer=attempt.agent
             )
-        return events.AgentExited(attempt.id, report, tampered, refused, verdict)
+        return events.AgentExited(
+            attempt.id, report, changed.differed, refused, verdict, rescued=changed.rescued
+        )
 
     async def _is_untouched(self, wp: WorkPackage, attempt: Attempt) -> bool:
         """Tell whether the workspace surely is as an implementer found it, which makes it no author."""
@@ -199,13 +203,13 @@ class Performer:
             return False
         return not found.dirty and bool(attempt.head) and found.head == attempt.head
 
-    async def _changes(self, wp: WorkPackage, attempt: Attempt) -> tuple[str, ...]:
-        """Return why a review is void: what it changed, or that nobody can tell; "()" if it is not."""
+    async def _changes(self, wp: WorkPackage, attempt: Attempt) -> Restored:
+        """Return why a review is void: what it changed, or that nobody can tell; nothing if it is not."""
         try:
-            changed = await self.workspaces.restore(wp.id, self._workspace(wp), attempt.tree, attempt.id)
+            found = await self.workspaces.restore(wp.id, self._workspace(wp), attempt.tree, attempt.id)
         except WorkspaceError as error:
-            return (f"whether it changed the workspace cannot be told: {error}",)
-        return tuple(f"it changed {one}" for one in changed)
+            return Restored((f"whether it changed the workspace cannot be told: {error}",))
+        return Restored(tuple(f"it changed {one}" for one in found.differed), found.rescued)
 
     async def _told_of_review(self, wp: WorkPackage) -> events.HostRefused | None:
         policy = self.agents.policy(next_agent(wp, Role.REVIEW, self.policy), Role.REVIEW)
@@ -262,7 +266,7 @@ class Performer:
         if state.head != verdict.head:
             # The verdict is bound to a commit that is no longer what the branch holds.
             return events.ReviewClaimed(wp.work.base, state.head)
-        rescued = ""
+        rescued = Rescue()
         if command.to.complete:
             # The host gives the worktree to the next work package of its lane only if it is clean.
             rescued = await self.workspaces.rescue(wp.id, self._workspace(wp), f"left-{len(wp.attempts)}")
@@ -284,12 +288,12 @@ class Performer:
         return await self._told(wp, call, command.to) or events.Recorded(command.to, rescued)
 
     async def _park(self, wp: WorkPackage, command: commands.Park) -> events.Event:
-        rescued = ""
+        rescued = Rescue()
         if command.rescue and wp.workspace is not None and wp.work.base:
             rescued = await self.workspaces.rescue(wp.id, wp.workspace, f"parked-{len(wp.attempts)}")
         if not command.block:
             return events.Parked(wp.lane, rescued, command.reason)
-        note = command.reason + (f"\n\nuncommitted work is saved under {rescued}" if rescued else "")
+        note = command.reason + (f"\n\nuncommitted work: {rescued}" if rescued else "")
         call = self.host.transition(
             self.slug,
             wp.id,

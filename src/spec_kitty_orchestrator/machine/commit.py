@@ -8,6 +8,7 @@ from spec_kitty_orchestrator.machine.committer import Committer
 from spec_kitty_orchestrator.machine.diff import stat
 from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.machine.history import offenders
+from spec_kitty_orchestrator.machine.nested import problems
 from spec_kitty_orchestrator.machine.staging import stage
 from spec_kitty_orchestrator.ports import CommitRefusal
 
@@ -54,8 +55,10 @@ async def commit(
     for _ in range(_ROUNDS):
         staged = await stage(git, rules)
         left_out = staged.left_out
-        if staged.refused:
-            return _mend(staged.refused)
+        refusals = [_mend(staged.refused)] if staged.refused else []
+        refusals += await problems(git, base, known, staged.nested)
+        if refusals:
+            return CommitRefusal("\n\n".join(refusals))
         if not staged.allowed:
             break
         refusal = await committer.commit(branch, message)
@@ -120,8 +123,8 @@ async def _off_branch(git: Git, branch: str, here: str, head: str) -> CommitRefu
     )
 
 
-def _mend(refused: Sequence[str]) -> CommitRefusal:
-    return CommitRefusal(
+def _mend(refused: Sequence[str]) -> str:
+    return (
         f"These files cannot be committed as they are, so nothing was:\n{_lines(refused)}\n"
         "Mend each of them: its line ends, its encoding, its mode, or what it holds. Take away what is "
         "no part of the work."

@@ -15,6 +15,9 @@ from spec_kitty_orchestrator.quantities import spelled_size
 
 MAX_FILE_BYTES = 5 * 1000**2
 
+MOST_STORED_BYTES = 64 * 1000**2
+"""The largest file that is stored as git objects without anybody asking for it."""
+
 SECRET_NAMES = (
     ".env*",
     "id_rsa*",
@@ -80,7 +83,7 @@ class CommitRules:
 
     Attributes:
         traces: what agents write for themselves: patterns of names at the top of a worktree.
-        max_bytes: the largest file that may be added.
+        max_bytes: the largest file that may be added; 0 for any size.
         secret_files: more patterns of names or paths of files that must not be added, whatever they hold.
         allow_files: patterns of names or paths of files that may be added, whatever they are.
         redactor: knows the secrets of this machine.
@@ -91,6 +94,10 @@ class CommitRules:
     secret_files: Collection[str] = ()
     allow_files: Collection[str] = ()
     redactor: Redactor = field(default_factory=Redactor)
+
+    def is_big(self, size: int) -> bool:
+        """Tell whether a file of so many bytes is too large to be added."""
+        return 0 < self.max_bytes < size
 
     @property
     def too_big(self) -> str:

@@ -76,13 +76,13 @@ async def offenders(git: Git, base: str, known: Sequence[str], rules: CommitRule
         if reason != SECRET and blob.path in now and _stays(reason, now[blob.path]):
             found[blob.path] = reason
     # A secret stays in the history even when a later commit deletes it.
-    async for blob, data in _contents(git, [one for one in made if not one.deleted], rules.max_bytes):
+    async for blob, data in _contents(git, [one for one in made if not one.deleted]):
         reason = await _by_content(git, base, blob, data, rules, new=blob.path in added)
         if reason in (SECRET, SECRET_VALUE):
             found[blob.path] = reason
     remaining = [blob for path, blob in now.items() if path in added and not rules.allows(path)]
     for blob, size in await _sizes(git, remaining):
-        if size > rules.max_bytes:
+        if rules.is_big(size):
             found.setdefault(blob.path, rules.too_big)
     return [f"{path}: {reason}" for path, reason in sorted(found.items())]
 
@@ -138,8 +138,8 @@ async def _sizes(git: Git, blobs: Sequence[_Blob]) -> list[tuple[_Blob, int]]:
     return [(blob, int(line.split(" ")[1])) for blob, line in answers if line.startswith("blob ")]
 
 
-async def _contents(git: Git, blobs: Sequence[_Blob], most: int) -> AsyncIterator[tuple[_Blob, bytes]]:
-    """Read blobs of at most `most` bytes, a bounded amount at once."""
+async def _contents(git: Git, blobs: Sequence[_Blob]) -> AsyncIterator[tuple[_Blob, bytes]]:
+    """Read blobs that are not larger than can be read at once, a bounded amount at a time."""
     group: list[tuple[_Blob, int]] = []
     for blob, size in (*await _sizes(git, blobs), (None, 0)):
         if group and (blob is None or sum(one + 64 for _, one in group) + size > _READ_AT_ONCE_BYTES):
@@ -150,5 +150,5 @@ async def _contents(git: Git, blobs: Sequence[_Blob], most: int) -> AsyncIterato
                 yield one, data[start : start + length]
                 data = data[start + length + 1 :]
             group = []
-        if blob is not None and size <= most:
+        if blob is not None and size <= _READ_AT_ONCE_BYTES - 64:
             group.append((blob, size))

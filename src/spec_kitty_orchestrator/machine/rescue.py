@@ -1,6 +1,7 @@
 """Saving a worktree's state as git objects and putting it back; nothing goes before its copy is verified.
 
-Ignored files are neither saved nor touched. Of submodules and nested repositories only the commit counts.
+Files are stored byte for byte, whatever filters and line ends are configured. Ignored files, and what tools
+can make again, are neither saved nor put back. What git cannot hold is compared, and moved aside: `unheld`.
 """
 
 import re
@@ -14,9 +15,12 @@ from pathlib import Path
 from anyio import to_thread
 
 from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.machine import unheld
 from spec_kitty_orchestrator.machine.commit_rules import CommitRules, is_trace
-from spec_kitty_orchestrator.machine.git import OUR_IDENTITY, Git
-from spec_kitty_orchestrator.machine.staging import put_in_index, stage
+from spec_kitty_orchestrator.machine.git import OUR_IDENTITY, Git, failure
+from spec_kitty_orchestrator.machine.raw_files import rewrite_raw, store_raw
+from spec_kitty_orchestrator.machine.staging import caches_among, stage
+from spec_kitty_orchestrator.machine.unheld import Unheld
 
 REFS = "refs/spec-kitty-orchestrator"
 
@@ -35,21 +39,23 @@ class Snapshot:
         branch: "" when detached.
         index: tree of the index, or `unmerged`.
         worktree: tree of everything that is not ignored, untracked files included.
+        unheld: blob that lists what git cannot hold, "" if there is nothing of that.
     """
 
     head: str
     branch: str
     index: str
     worktree: str
+    unheld: str
 
     def __str__(self) -> str:
-        return ":".join((self.head, self.branch, self.index, self.worktree))
+        return ":".join((self.head, self.branch, self.index, self.worktree, self.unheld))
 
     @classmethod
     def parse(cls, text: str) -> "Snapshot":
         """Read back what `str` gave. Raises `WorkspaceError` for anything else."""
         parts = text.split(":")
-        if len(parts) != 4 or not all(re.fullmatch("[0-9a-f]{40,64}", part) for part in (parts[0], parts[3])):
+        if len(parts) != 5 or not all(re.fullmatch("[0-9a-f]{40,64}", part) for part in (parts[0], parts[3])):
             raise WorkspaceError(f"{text!r} is no fingerprint of a worktree; the journal is damaged")
         return cls(*parts)
 
@@ -64,15 +70,24 @@ def _component(name: str) -> str:
     return (safe.removesuffix(".lock") or "unnamed")[:100]
 
 
-async def measure(git: Git) -> Snapshot:
+async def measure(git: Git, rules: CommitRules) -> Snapshot:
     """Write index and worktree as trees; neither is changed."""
     async with _index_copy(git) as copy:
         index = await copy.ask("write-tree")
         await _show_hidden(copy)
-        await put_in_index(copy, [change for change in await copy.changes() if change.code[1] != " "])
+        changes = [change for change in await copy.changes() if change.code[1] != " "]
+        caches = await caches_among(copy, changes)
+        changes = [change for change in changes if change.path not in caches]
+        apart = await unheld.find(copy, changes, rules)
+        without = {one.path for one in apart}
+        await store_raw(copy, [change for change in changes if change.path not in without])
         worktree = (await copy.run("write-tree")).text
     return Snapshot(
-        await git.head(), await git.branch(), index.text if index.rc == 0 else _UNMERGED, worktree
+        await git.head(),
+        await git.branch(),
+        index.text if index.rc == 0 else _UNMERGED,
+        worktree,
+        await unheld.write(git, apart),
     )
 
 
@@ -177,6 +192,17 @@ async def differences(git: Git, before: Snapshot, now: Snapshot) -> tuple[str, .
     return tuple(found)
 
 
+async def changed_unheld(git: Git, before: Snapshot, now: Snapshot) -> tuple[list[Unheld], list[str]]:
+    """Return what is new of that which git cannot hold, and the paths of what was changed or is gone."""
+    if before.unheld == now.unheld:
+        return [], []
+    then, there = await unheld.read(git, before.unheld), await unheld.read(git, now.unheld)
+    # A submodule that was only checked out holds nothing of its own.
+    new = await unheld.unsaved(git, [one for path, one in there.items() if path not in then])
+    other = [path for path, one in then.items() if path not in there or there[path].state != one.state]
+    return new, other
+
+
 async def own_files(git: Git, head: str, paths: Sequence[str], traces: Collection[str]) -> bool:
     """Tell whether all `paths` are traces of agents that are no part of the commit `head`."""
     if not all(is_trace(path, traces) for path in paths):
@@ -203,7 +229,12 @@ async def put_back(git: Git, before: Snapshot) -> None:
     await _show_hidden(git)
     # With the worktree's tree as the index, untracked files of then are tracked, so that `clean` spares them.
     await git.run("read-tree", "--reset", "-u", before.worktree)
-    await git.run("clean", "-d", "--force", "--quiet")
+    await rewrite_raw(git, before.head, before.worktree)
+    spared = [
+        *(await caches_among(git, await git.changes())).values(),
+        *await unheld.read(git, before.unheld),
+    ]
+    await _clean(git, spared)
     await git.run("read-tree", "--reset", before.index)
     await git.ask("update-index", "-q", "--refresh")
 
@@ -217,7 +248,19 @@ async def make_clean(git: Git, branch: str) -> None:
             await _point_head(git, branch, tip)
     await _show_hidden(git)
     await git.run("reset", "--hard", "--quiet")
-    await git.run("clean", "-d", "--force", "--quiet")
+    await _clean(git, ())
+
+
+async def _clean(git: Git, spared: Sequence[str]) -> None:
+    """Delete what is untracked, except for these files and folders."""
+    patterns = [
+        word for path in dict.fromkeys(spared) for word in ("-e", "/" + re.sub(r"([\\*?[ ])", r"\\\1", path))
+    ]
+    command = ("clean", "-d", "--force", "--quiet", *patterns)
+    reply = await git.ask(*command)
+    # A folder that cannot be removed is nothing to git once it is empty.
+    if reply.rc != 0 and (not spared and await git.changes()):
+        raise failure(git.path, command, reply)
 
 
 async def end_operation(git: Git) -> None:

@@ -3,12 +3,11 @@
 import os
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anyio import to_thread
 
-from spec_kitty_orchestrator.machine.child import Reply
 from spec_kitty_orchestrator.machine.commit_rules import (
     HOST,
     REGENERABLE,
@@ -17,6 +16,7 @@ from spec_kitty_orchestrator.machine.commit_rules import (
     regenerable,
 )
 from spec_kitty_orchestrator.machine.git import Change, Git, failure, in_a_line
+from spec_kitty_orchestrator.machine.nested import declared, links
 
 NESTED = "a git repository of its own"
 
@@ -37,11 +37,13 @@ class Staged:
         allowed: those that the index now holds.
         left_out: the paths of those that it must not hold, each with the reason.
         refused: the paths of those that only the implementer can mend, each with the reason.
+        nested: folders that are repositories of their own, besides those that are left out anyway.
     """
 
     allowed: Sequence[Change]
     left_out: Sequence[str]
     refused: Sequence[str]
+    nested: Sequence[str]
 
 
 async def stage(git: Git, rules: CommitRules) -> Staged:
@@ -52,16 +54,24 @@ async def stage(git: Git, rules: CommitRules) -> Staged:
     """
     # The agent may have staged what must not be committed, or half of a file.
     await git.run("reset", "--quiet", "--mixed")
-    changes = await git.changes()
+    elsewhere = await declared(git)
+    stray = [link.path for link in await links(git) if link.path not in elsewhere]
+    if stray := await to_thread.run_sync(lambda: [path for path in stray if _is_filled(git.path / path)]):
+        # Git would see a submodule that is not checked out, and none of its files.
+        await git.run("update-index", "-z", "--force-remove", "--stdin", stdin=nul(stray))
+    changes = _submodules(await git.changes(), elsewhere)
     caches = await caches_among(git, changes)
     reasons = await to_thread.run_sync(_judge, git.path, changes, caches, rules)
     allowed, left_out, refused = [], [], []
+    nested = [change.path for change, reason in zip(changes, reasons, strict=True) if reason == NESTED]
     for change, reason in zip(changes, reasons, strict=True):
         if reason == SECRET_VALUE:
             if change.untracked or not await _was_there(git, change, rules):
                 refused.append(f"{change.path}: {reason}")
                 continue
             reason = ""
+        if reason == NESTED:
+            continue
         if reason:
             left_out.append(f"{caches.get(change.path, change.path)}: {reason}")
         else:
@@ -69,7 +79,15 @@ async def stage(git: Git, rules: CommitRules) -> Staged:
     refused += [f"{path}: {reason}" for path, reason in await _put_in_index(git, allowed)]
     if allowed and (await git.ask("diff", "--cached", "--quiet", "--no-ext-diff")).rc == 0:
         allowed = []  # only stat information or line endings differed
-    return Staged(allowed, tuple(dict.fromkeys(left_out)), refused)
+    return Staged(allowed, tuple(dict.fromkeys(left_out)), refused, nested)
+
+
+def _submodules(changes: Sequence[Change], paths: Collection[str]) -> list[Change]:
+    """Take a new submodule for what it is: git shows it as a repository that happens to lie there."""
+    return [
+        replace(change, path=change.path.rstrip("/")) if change.path.rstrip("/") in paths else change
+        for change in changes
+    ]
 
 
 async def caches_among(git: Git, changes: Sequence[Change]) -> dict[str, str]:
@@ -94,7 +112,7 @@ def _reason(root: Path, change: Change, rules: CommitRules) -> str:
     try:
         size = path.lstat().st_size
         data = os.fsencode(path.readlink()) if path.is_symlink() else b""
-        if not data and change.untracked and size > rules.max_bytes:
+        if not data and change.untracked and rules.is_big(size):
             return named or ("" if rules.allows(change.path) else rules.too_big)
         data = data or path.read_bytes()
     except OSError:
@@ -111,25 +129,17 @@ async def _was_there(git: Git, change: Change, rules: CommitRules) -> bool:
     return before.rc == 0 and rules.redactor.knows(before.stdout)
 
 
-async def put_in_index(git: Git, changes: Iterable[Change]) -> None:
-    """Bring exactly these paths of the index to what the worktree holds. Raises `WorkspaceError`."""
-    refused = await _put_in_index(git, tuple(changes))
-    if refused:
-        path, reason = refused[0]
-        raise failure(git.path, _UPDATE, Reply(1, b"", os.fsencode(f"{path}: {reason}")))
-
-
 async def _put_in_index(git: Git, changes: Sequence[Change]) -> list[tuple[str, str]]:
     """Return the paths that git refuses, each with its words; the index holds all others."""
     # update-index takes names literally, unlike `git add`, and does not mind a file that vanishes meanwhile.
-    present, gone = await to_thread.run_sync(_split, git.path, changes)
+    present, gone = await to_thread.run_sync(split, git.path, changes)
     if gone:
-        await git.run("update-index", "-z", "--force-remove", "--stdin", stdin=_nul(gone))
+        await git.run("update-index", "-z", "--force-remove", "--stdin", stdin=nul(gone))
     refused = []
     groups = [present] if present else []
     while groups:
         group = groups.pop()
-        reply = await git.ask(*_UPDATE, stdin=_nul(group))
+        reply = await git.ask(*_UPDATE, stdin=nul(group))
         if reply.rc == 0:
             continue
         # Where it fails, git has written nothing: one half of the paths is without the culprit.
@@ -143,20 +153,27 @@ async def _put_in_index(git: Git, changes: Sequence[Change]) -> list[tuple[str, 
     return sorted(refused)
 
 
-def _split(root: Path, changes: Sequence[Change]) -> tuple[list[str], list[str]]:
+def split(root: Path, changes: Sequence[Change]) -> tuple[list[str], list[str]]:
+    """Return the paths of what is in the worktree, and of what is not; repositories in it are neither."""
     present: list[str] = []
     gone: list[str] = []
     for change in changes:
         if not change.nested:
             path = root / change.path
-            here = os.path.lexists(path) and not _behind_symlink(root, path)
+            here = os.path.lexists(path) and not _behind_symlink(root, path) and not _is_filled(path)
             (present if here else gone).append(change.path)
     return present, gone
+
+
+def _is_filled(path: Path) -> bool:
+    """Tell whether something is a plain folder, of whose files each counts by itself."""
+    return path.is_dir() and not path.is_symlink() and not (path / ".git").exists() and any(path.iterdir())
 
 
 def _behind_symlink(root: Path, path: Path) -> bool:
     return any(parent.is_symlink() for parent in path.parents if parent != root and root in parent.parents)
 
 
-def _nul(paths: Iterable[str]) -> bytes:
+def nul(paths: Iterable[str]) -> bytes:
+    """Write paths as git reads them from its stdin with `-z`."""
     return b"".join(os.fsencode(path) + b"\0" for path in paths)

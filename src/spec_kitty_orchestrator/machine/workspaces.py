@@ -5,20 +5,24 @@ from pathlib import Path
 
 import anyio
 
-from spec_kitty_orchestrator.core.model import Before, Evidence, Workspace
+from spec_kitty_orchestrator.core.model import Before, Evidence, Rescue, Workspace
 from spec_kitty_orchestrator.errors import WorkspaceError, WorkspaceMissing
-from spec_kitty_orchestrator.machine import commit, diff, history, rescue, worktree
+from spec_kitty_orchestrator.machine import commit, diff, history, rescue, unheld, worktree
 from spec_kitty_orchestrator.machine.commit_rules import CommitRules
 from spec_kitty_orchestrator.machine.committer import Committer
 from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.machine.hooks import HookRules, Hooks
+from spec_kitty_orchestrator.machine.nested import links
 from spec_kitty_orchestrator.machine.repository import Repository, Worktree
 from spec_kitty_orchestrator.machine.rescue import Snapshot
+from spec_kitty_orchestrator.machine.unheld import Unheld
 from spec_kitty_orchestrator.machine.worktree import Removal
-from spec_kitty_orchestrator.ports import CommitRefusal, WorkspaceState
+from spec_kitty_orchestrator.ports import CommitRefusal, Restored, WorkspaceState
 
 ANCHORS = "before-review"
 _HOOKS = HookRules()
+ASIDE = Path(".kittify") / "set-aside"
+"""Where in the primary checkout that is moved which git cannot hold."""
 
 
 class GitWorkspaces:
@@ -144,23 +148,21 @@ class GitWorkspaces:
         return await diff.stat(git, base, head, limit), await diff.changes(git, base, head, limit)
 
     async def fingerprint(self, workspace: Workspace) -> str:
-        """Return "HEAD:branch:index tree:worktree tree"; a ref keeps those objects until `restore`.
+        """Return "HEAD:branch:index:worktree:unheld": trees and a blob; a ref keeps them until `restore`.
 
         Raises:
             WorkspaceError: git or the disk is broken.
         """
         git = await self._git(workspace)
-        snapshot = await rescue.measure(git)
+        snapshot = await rescue.measure(git, self._rules)
         await rescue.anchor(git, snapshot, self._anchor(workspace))
         return str(snapshot)
 
-    async def restore(self, wp: str, workspace: Workspace, fingerprint: str, name: str) -> tuple[str, ...]:
+    async def restore(self, wp: str, workspace: Workspace, fingerprint: str, name: str) -> Restored:
         """Compare with a fingerprint; if anything differs, save it under a ref and put the old state back.
 
-        Files that an agent wrote for itself are put back too, but are not saved and do not count.
-
-        Returns:
-            What differed, for people; empty when nothing did.
+        Files that an agent wrote for itself are put back too, but are not saved and do not count. What git
+        cannot hold is moved aside if it is new; what of that was changed stays, and is named.
 
         Raises:
             WorkspaceError: it could not be saved, and then nothing was changed, or not be put back.
@@ -169,66 +171,86 @@ class GitWorkspaces:
         there = await self._worktree(workspace)
         git = there.git
         healed = await rescue.heal(git, before)
-        now = await rescue.measure(git)
-        found = (*healed, *await rescue.differences(git, before, now))
+        now = await rescue.measure(git, self._rules)
+        new, lacking = await rescue.changed_unheld(git, before, now)
+        found = (*healed, *await rescue.differences(git, before, now), *(one.path for one in new), *lacking)
+        saved, rescued = self._ref(wp, name), Rescue()
         if found:
-            where = "nowhere: it was an agent's own"
             harmless = await rescue.own_files(git, before.head, found, self._rules.traces)
             if not harmless:
-                ref, subject = self._ref(wp, name), f"{wp}: changed where nothing may be"
-                where = f"under {await rescue.save(git, now, ref, subject)}"
+                rescued = Rescue((await rescue.save(git, now, saved, f"{wp}: changed where nothing may be"),))
+            aside = await unheld.move_aside(git, new, *self._aside(wp, name))
+            rescued += Rescue(aside=aside, lacking=tuple(lacking))
             await rescue.put_back(git, before)
-            left = await rescue.differences(git, before, await rescue.measure(git))
+            left = await rescue.differences(git, before, await rescue.measure(git, self._rules))
             if left:
                 raise WorkspaceError(
                     f"{git.path} could not be put back to what it was: {', '.join(left)}; "
-                    f"what was changed is saved {where}"
+                    f"what was changed: {rescued}"
                 )
             found = () if harmless else found
-        if not found and await git.sha(self._ref(wp, name)):
+        if not found and await git.sha(saved):
             # We were cut off after an earlier look had found something: a review is as void as then.
-            found = (f"what is saved under {self._ref(wp, name)}",)
+            found, rescued = (f"what is saved under {saved}",), Rescue((saved,))
         await rescue.release(git, self._anchor(workspace))
-        return (there.replaced, *found) if there.replaced else found
+        return Restored((there.replaced, *found) if there.replaced else found, rescued)
 
-    async def rescue(self, wp: str, workspace: Workspace, name: str) -> str:
-        """Save uncommitted work under a ref and leave the worktree clean, on its branch.
+    async def rescue(self, wp: str, workspace: Workspace, name: str) -> Rescue:
+        """Save uncommitted work and leave the worktree clean, on its branch; a missing worktree is clean.
 
-        Returns:
-            The ref, "" if there was nothing to save. A missing worktree is clean.
+        What git can hold becomes a commit under a ref, the rest is moved out of the worktree, except for what
+        tools can make again, which is deleted.
 
         Raises:
             WorkspaceError: it could not be saved; then nothing was removed.
         """
         if not await anyio.Path(workspace.path).exists():
-            return ""
+            return Rescue()
         git = await self._git(workspace)
         branch = workspace.branch or self._branch(wp)
-        ref = await self._save(git, branch, self._ref(wp, name), f"{wp}: rescued work")
-        if ref:
+        saved, apart = await self._save(git, branch, self._ref(wp, name), f"{wp}: rescued work")
+        aside = await unheld.move_aside(git, apart, *self._aside(wp, name))
+        if saved or aside or await git.changes():
             await rescue.make_clean(git, branch)
-        return ref
+        return Rescue(saved, aside)
 
-    async def keep(self, wp: str, workspace: Workspace, name: str) -> str:
-        """Save uncommitted work under a ref and change nothing in the worktree.
-
-        Returns:
-            The ref, "" if there was nothing to save. A missing worktree holds nothing.
+    async def keep(self, wp: str, workspace: Workspace, name: str) -> Rescue:
+        """Save uncommitted work under a ref and change nothing; a missing worktree holds nothing.
 
         Raises:
             WorkspaceError: it could not be saved.
         """
-        if await (await self._repository()).peek(Path(workspace.path)) is None:
-            return ""
+        path = Path(workspace.path)
+        if await (await self._repository()).peek(path) is None:
+            return Rescue()
         git = await self._git(workspace)
         branch = workspace.branch or self._branch(wp)
-        return await self._save(git, branch, self._ref(wp, name), f"{wp}: a copy of uncommitted work")
+        ref, subject = self._ref(wp, name), f"{wp}: a copy of uncommitted work"
+        saved, apart = await self._save(git, branch, ref, subject)
+        return Rescue(saved, lacking=tuple(str(path / one.path) for one in apart))
 
-    async def _save(self, git: Git, branch: str, ref: str, subject: str) -> str:
-        clean = not await git.changes() and not await git.operation()
-        if clean and await git.branch() == branch:
-            return ""
-        return await rescue.save(git, await rescue.measure(git), ref, subject)
+    async def _save(
+        self, git: Git, branch: str, ref: str, subject: str
+    ) -> tuple[tuple[str, ...], list[Unheld]]:
+        """Return the ref under which was saved what git can hold, and what it cannot."""
+        if (
+            await git.branch() == branch
+            and not await git.changes()
+            and not await git.operation()
+            and not await links(git)
+        ):
+            return (), []
+        now = await rescue.measure(git, self._rules)
+        apart = await unheld.unsaved(git, (await unheld.read(git, now.unheld)).values())
+        tree = (await git.run("rev-parse", "HEAD^{tree}")).text
+        in_order = now.branch == branch and not await git.operation()
+        if in_order and now.index == now.worktree == tree:
+            return (), apart
+        return (await rescue.save(git, now, ref, subject),), apart
+
+    def _aside(self, wp: str, name: str) -> tuple[Path, Path]:
+        root = self._root / ASIDE
+        return root, root.joinpath(*rescue.ref_name(self._mission, wp, name).split("/")[2:])
 
     async def remove(self, wp: str, workspace: Workspace, save_as: str = "") -> Removal:
         """Remove a worktree that holds nothing of its own; branches stay.
@@ -246,7 +268,7 @@ class GitWorkspaces:
             return Removal("it is not a git worktree")
         if await anyio.Path(path).samefile(self._root):
             return Removal("it is the primary checkout")
-        saved = await self.rescue(wp, workspace, save_as) if save_as else ""
+        saved = await self.rescue(wp, workspace, save_as) if save_as else Rescue()
         git = await self._git(workspace)
         kept = await worktree.why_kept(git, workspace.branch or self._branch(wp))
         return Removal(kept or await worktree.remove(repository.primary, path), saved)

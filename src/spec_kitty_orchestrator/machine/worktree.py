@@ -1,13 +1,13 @@
 """Making a worktree where the host leaves that to us; removing one whose whole content is on its branch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
 from anyio import to_thread
 
-from spec_kitty_orchestrator.core.model import Workspace
+from spec_kitty_orchestrator.core.model import Rescue, Workspace
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.committer import identity
 from spec_kitty_orchestrator.machine.git import LONG_TIMEOUT_S, Git
@@ -108,10 +108,10 @@ def _add_line(path: Path, line: str) -> None:
 
 @dataclass(frozen=True)
 class Removal:
-    """What became of a worktree: `kept` says why it is still there, `saved` is the ref of what was saved."""
+    """What became of a worktree: `kept` says why it is still there, `saved` is what became of its work."""
 
     kept: str = ""
-    saved: str = ""
+    saved: Rescue = field(default_factory=Rescue)
 
 
 async def why_kept(git: Git, branch: str) -> str:

@@ -189,7 +189,7 @@ class RunSettings(Section):
     """Nothing more is started with less of the disk free; 0 for no floor."""
 
     max_file_size: Annotated[Size, COMMITS] = 5 * 1000**2
-    """Larger files are not added to a commit."""
+    """Larger files are not added to a commit; 0 for any size."""
     secret_files: Annotated[Patterns, COMMITS] = ()
     """More files that are never added to a commit, by patterns of their names or paths."""
     allow_files: Annotated[Patterns, COMMITS] = ()

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import anyio.lowlevel
 
-from spec_kitty_orchestrator.core.model import Before, Evidence, Workspace
-from spec_kitty_orchestrator.ports import CommitRefusal, WorkspaceState
+from spec_kitty_orchestrator.core.model import Before, Evidence, Rescue, Workspace
+from spec_kitty_orchestrator.ports import CommitRefusal, Restored, WorkspaceState
 
 
 @dataclass
@@ -126,7 +126,7 @@ class FakeWorkspaces:
         tree = self.tree(workspace)
         return f"{tree.commits[-1]}:{','.join(sorted(tree.dirty))}"
 
-    async def restore(self, wp: str, workspace: Workspace, fingerprint: str, name: str) -> tuple[str, ...]:
+    async def restore(self, wp: str, workspace: Workspace, fingerprint: str, name: str) -> Restored:
         """Put the tree back to the fingerprint; return the paths that differed."""
         await anyio.lowlevel.checkpoint()
         tree = self.tree(workspace)
@@ -140,22 +140,23 @@ class FakeWorkspaces:
         elif f"{wp}/{name}" in self.rescued:
             differs = (name,)
         self.restored.append(differs)
-        return differs
+        refs = (f"refs/fake/{wp}/{name}",) if f"{wp}/{name}" in self.rescued else ()
+        return Restored(differs, Rescue(refs))
 
-    async def keep(self, wp: str, workspace: Workspace, name: str) -> str:
+    async def keep(self, wp: str, workspace: Workspace, name: str) -> Rescue:
         """Return a ref if there is something to save."""
         await anyio.lowlevel.checkpoint()
         if not self.tree(workspace).dirty:
-            return ""
+            return Rescue()
         self.rescued.append(f"{wp}/{name}")
-        return f"refs/fake/{wp}/{name}"
+        return Rescue((f"refs/fake/{wp}/{name}",))
 
-    async def rescue(self, wp: str, workspace: Workspace, name: str) -> str:
+    async def rescue(self, wp: str, workspace: Workspace, name: str) -> Rescue:
         """Clean the tree; return a ref if there was something to save."""
         await anyio.lowlevel.checkpoint()
         tree = self.tree(workspace)
         if not tree.dirty:
-            return ""
+            return Rescue()
         tree.dirty.clear()
         self.rescued.append(f"{wp}/{name}")
-        return f"refs/fake/{wp}/{name}"
+        return Rescue((f"refs/fake/{wp}/{name}",))

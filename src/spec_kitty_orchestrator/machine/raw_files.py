@@ -1,0 +1,85 @@
+"""Files as git objects byte for byte, and back: without filters, encodings or other line ends."""
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from anyio import to_thread
+
+from spec_kitty_orchestrator.machine.child import STDOUT_KEPT
+from spec_kitty_orchestrator.machine.git import Change, Git
+from spec_kitty_orchestrator.machine.staging import nul, split
+
+
+async def store_raw(git: Git, changes: Sequence[Change]) -> None:
+    """Bring these paths of the index to what the worktree holds. Raises `WorkspaceError`."""
+    present, gone = await to_thread.run_sync(split, git.path, changes)
+    if gone:
+        await git.run("update-index", "-z", "--force-remove", "--stdin", stdin=nul(gone))
+    modes = await to_thread.run_sync(lambda: {path: _mode(git.path / path) for path in present})
+    folders = [path for path, mode in modes.items() if mode == "160000"]
+    if folders:
+        await git.run("update-index", "-z", "--add", "--replace", "--stdin", stdin=nul(folders))
+    names = await _stored(git, {path: mode for path, mode in modes.items() if mode in ("100644", "100755")})
+    for path in (path for path, mode in modes.items() if mode == "120000"):
+        target = await to_thread.run_sync(_link, git.path / path)
+        if target is not None:
+            names[path] = (await git.run("hash-object", "-w", "--stdin", stdin=target)).text
+    lines = nul(f"{modes[path]} {name}\t{path}" for path, name in names.items())
+    if lines:
+        await git.run("update-index", "--add", "--replace", "-z", "--index-info", stdin=lines)
+
+
+async def _stored(git: Git, paths: Sequence[str] | dict[str, str]) -> dict[str, str]:
+    # Git reads a line, and takes one that begins with a quotation mark for a quoted name.
+    plain = [path for path in paths if "\n" not in path and not path.startswith('"')]
+    command = ("hash-object", "-w", "--no-filters")
+    stdin = b"".join(os.fsencode(path) + b"\n" for path in plain)
+    reply = await git.ask(*command, "--stdin-paths", stdin=stdin)
+    names = dict(zip(plain, reply.text.split("\n"), strict=True)) if plain and reply.rc == 0 else {}
+    for path in paths:
+        if path not in names:
+            one = await git.ask(*command, "--", path)
+            # What vanished meanwhile is not there; what else goes wrong would go wrong again.
+            if one.rc == 0 or await to_thread.run_sync(os.path.lexists, git.path / path):
+                names[path] = one.text if one.rc == 0 else (await git.run(*command, "--", path)).text
+    return names
+
+
+def _mode(path: Path) -> str:
+    """Return the mode that git knows for what is at a path, "" if it is gone."""
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return ""
+    if stat.S_ISLNK(mode):
+        return "120000"
+    if stat.S_ISDIR(mode):
+        return "160000"
+    return "100755" if mode & stat.S_IXUSR else "100644"
+
+
+def _link(path: Path) -> bytes | None:
+    try:
+        return os.fsencode(path.readlink())
+    except OSError:
+        return None
+
+
+async def rewrite_raw(git: Git, commit: str, tree: str) -> None:
+    """Write the files of `tree` that differ from `commit` as they were stored, after git checked them out."""
+    fields = (
+        await git.run("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", commit, tree)
+    ).paths
+    for head, path in zip(fields[::2], fields[1::2], strict=True):
+        _, mode, _, name, _ = head.split(" ")
+        if mode.startswith("100"):
+            data = await git.run("cat-file", "blob", name)
+            if len(data.stdout) < STDOUT_KEPT:
+                await to_thread.run_sync(_write_if_other, git.path / path, data.stdout)
+
+
+def _write_if_other(path: Path, data: bytes) -> None:
+    if path.is_file() and not path.is_symlink() and path.read_bytes() != data:
+        path.write_bytes(data)
