@@ -113,7 +113,7 @@ async def test_what_is_rescued_is_the_mission_s(lane: Lane, replace_it: Callable
 
     ref = await lane.git.rescue("WP01", lane.workspace, "1")
 
-    assert git(lane.root, "show", f"{ref}:a.py") == "a = 2"
+    assert git(lane.root, "show", f"{ref.refs[0]}:a.py") == "a = 2"
     assert git(lane.root, "rev-parse", BRANCH) == lane.base
 
 
