@@ -4,6 +4,7 @@ This serves explanations and suggestions; only the host knows lanes.
 """
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -61,7 +62,15 @@ def find_repo_root(start: Path | None) -> Path:
         )
     if len(set(folders)) > 1:  # a worktree
         top = _git(start, "worktree", "list", "--porcelain").split("\n")[0].removeprefix("worktree ")
-    return Path(top).resolve()
+    root = Path(top).resolve()
+    try:
+        os.fsencode(root).decode("utf-8")
+    except UnicodeDecodeError:
+        raise UsageError(
+            f"the path of the repository is no UTF-8, so neither spec-kitty nor the journal can hold it: "
+            f"{str(root)!a}; rename the folder or clone into another one"
+        ) from None
+    return root
 
 
 def distrusted(start: Path) -> bool:

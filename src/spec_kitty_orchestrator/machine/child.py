@@ -21,6 +21,8 @@ import anyio
 from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
+from spec_kitty_orchestrator.machine.patience import delays, is_shortage
+
 STDOUT_KEPT = 32 * 1024 * 1024
 """Bytes of stdout that are kept, from its end, of a call that says nothing else."""
 STDERR_KEPT = 64 * 1024
@@ -269,10 +271,8 @@ class _Watch:
 
     def run(self) -> None:
         deadline = time.monotonic() + self._limit_s
-        try:
-            process = self._begin()
-        except OSError as error:
-            self._error = error
+        process = self._begun(deadline)
+        if process is None:
             return
         try:
             self._drain(process, deadline)
@@ -283,11 +283,23 @@ class _Watch:
             if rc is None:
                 _stop(process)
             process.close()
+        self._error = None
         if rc is not None or self._out.full:
             rc = -signal.SIGTERM if rc is None else rc
             self._reply = Reply(rc, self._out.value(), self._err.value(), self._out.full)
         else:
             self._error = TimeoutError(f"no exit within {self._limit_s:g} s")
+
+    def _begun(self, deadline: float) -> Process | None:
+        for delay_s in delays():
+            try:
+                return self._begin()
+            except OSError as error:
+                self._error = error
+                if delay_s is None or not is_shortage(error) or self._over(deadline - delay_s):
+                    return None
+            self.stop.wait(delay_s)
+        return None
 
     def _over(self, deadline: float) -> bool:
         return self.stop.is_set() or self._out.full or time.monotonic() >= deadline

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from spec_kitty_orchestrator.agents.json_lines import LONGEST_LINE
+from spec_kitty_orchestrator.machine.patience import patiently_now
 
 PART = ".part"
 """Ends the name of what a write that was cut off has left."""
@@ -73,7 +74,8 @@ def write_record(path: Path, record: Mapping[str, object]) -> None:
 def open_file(path: Path) -> BinaryIO:
     """Open an ordinary file for reading. Raises `OSError`, also for anything else."""
     # A pipe would be waited for until somebody writes to it.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = patiently_now(lambda: os.open(path, flags))
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)

@@ -25,6 +25,7 @@ from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine import gate_files, process
 from spec_kitty_orchestrator.machine.environment import environment
 from spec_kitty_orchestrator.machine.gate_files import BROKEN, FAILED, PASSED, STOPPED, Ending
+from spec_kitty_orchestrator.machine.patience import patiently
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.sandbox import Confined, Sandbox
 from spec_kitty_orchestrator.machine.scrub import scrub_directory
@@ -147,7 +148,7 @@ class LocalGates:
             return record
 
         try:
-            return await anyio.to_thread.run_sync(prepare)
+            return await patiently(lambda: anyio.to_thread.run_sync(prepare))
         except OSError as error:
             raise WorkspaceError(f"cannot prepare gate {gate.name} of {wp_id}: {error}") from error
 

@@ -27,6 +27,7 @@ import psutil
 
 from spec_kitty_orchestrator.machine.files import open_file, read_record, write_record
 from spec_kitty_orchestrator.machine.logs import was_started
+from spec_kitty_orchestrator.machine.patience import is_shortage, patiently, patiently_now
 from spec_kitty_orchestrator.machine.wrapper import wrapped, wrapped_directory
 
 MARKER = "SPEC_KITTY_ORCHESTRATOR_ATTEMPT"
@@ -129,7 +130,9 @@ async def spawn(
         OSError: nothing was started: it was started before (`FileExistsError`), a file or `cwd` is
             missing, the arguments are too long, the disk is full.
     """
-    return await anyio.to_thread.run_sync(_spawn, command, cwd, env, directory, stdin, contained)
+    return await patiently(
+        lambda: anyio.to_thread.run_sync(_spawn, command, cwd, env, directory, stdin, contained)
+    )
 
 
 def _spawn(
@@ -242,12 +245,19 @@ def _reap(child: Child, limit_s: float = 0.0) -> None:
 
 
 def is_running(child: Child) -> bool:
-    """Tell whether that very process runs; a zombie does not. Not for the event loop."""
+    """Tell whether that very process runs; a zombie does not. Not for the event loop.
+
+    Raises:
+        OSError: it cannot be looked at for want of descriptors or memory.
+    """
     if sys.platform == "linux":
-        with suppress(OSError, ValueError, IndexError):
+        try:
             stat = read_stat(child.pid)
             return stat[0] not in ENDED and Child(child.pid, started_s(stat)) == child
-        return False
+        except (OSError, ValueError, IndexError) as error:
+            if is_shortage(error):
+                raise
+            return False
     with suppress(psutil.Error):
         return known(child.pid) == child and psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE
     return False
@@ -266,7 +276,7 @@ def known(pid: int) -> Child:
 def read_stat(pid: int | str) -> list[bytes]:
     """Return what /proc says of a process after its name, first its state. Raises `OSError`."""
     # The name in parentheses can hold anything.
-    with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123 - at half the cost
+    with patiently_now(lambda: open(f"/proc/{pid}/stat", "rb", buffering=0)) as file:  # noqa: PTH123 - half the cost
         return file.read(2048).rpartition(b") ")[2].split()
 
 
@@ -369,5 +379,5 @@ def _marker(pid: int) -> str:
     if sys.platform != "linux":
         return psutil.Process(pid).environ().get(MARKER, "")
     # Every process is looked at after every attempt: this takes a tenth of the time of psutil's way.
-    variables = b"\0" + Path(f"/proc/{pid}/environ").read_bytes()
+    variables = b"\0" + patiently_now(Path(f"/proc/{pid}/environ").read_bytes)
     return variables.partition(f"\0{MARKER}=".encode())[2].partition(b"\0")[0].decode("utf-8", "replace")

@@ -20,6 +20,7 @@ from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine import attempt_files, files, logs, process
 from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents, PromptTooLong, deliver
 from spec_kitty_orchestrator.machine.attempt_files import harvest, save, scrub
+from spec_kitty_orchestrator.machine.patience import patiently
 from spec_kitty_orchestrator.machine.process_tree import ProcessTree
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.sandbox import Confined, Sandbox
@@ -95,7 +96,9 @@ class LocalAgents(ConfiguredAgents):
         session = request.session if spec.resumes else ""
         max_cost_usd = request.max_cost_usd if spec.caps_cost else None
         try:
-            number, directory = await anyio.to_thread.run_sync(self._prepare, request, session, max_cost_usd)
+            number, directory = await patiently(
+                lambda: anyio.to_thread.run_sync(self._prepare, request, session, max_cost_usd)
+            )
         except OSError as error:
             raise WorkspaceError(f"cannot prepare an attempt of {request.wp_id}: {error}") from error
         return Attempt(
