@@ -59,18 +59,33 @@ def test_the_tail_of_a_file_is_its_last_bytes_and_a_missing_file_has_none(tmp_pa
         (b"a\r\n\n b \n", ["a", "", " b "]),
         (b"12345678\n", ["12345678"]),
         (b"12345678", ["12345678"]),
-        (b"123456789\nb\n", ["b"]),
-        (b"a\n123456789", ["a"]),
-        (b"a\n" + b"x" * 1_000_000 + b"\nb\n", ["a", "b"]),
+        (b"123456789\nb\n", ["1234 … 89", "b"]),
+        (b"a\n123456789", ["a", "1234 … 6789"]),
+        (b"a\n" + b"x" * 1_000_000 + b"\nb\n", ["a", "xxxx … xx", "b"]),
         (b"\xff\n", ["\N{REPLACEMENT CHARACTER}"]),
     ],
 )
-def test_lines_are_read_without_their_ends_and_overlong_ones_are_skipped(
+def test_lines_are_read_without_their_ends_and_overlong_ones_without_their_middle(
     tmp_path: Path, content: bytes, lines: list[str]
 ) -> None:
     (tmp_path / "stdout.log").write_bytes(content)
 
     assert list(files.read_lines(tmp_path / "stdout.log", limit=8)) == lines
+
+
+@pytest.mark.parametrize("filling", ["word ", '\\"', "\\\\", "\\u00e9", "\u00e9", '\\\\\\"x'])
+def test_of_a_huge_text_in_json_the_middle_is_left_out_and_it_stays_json(
+    tmp_path: Path, filling: str
+) -> None:
+    for shift in range(8):
+        line = '{"a": "' + "x" * shift + filling * 2_000 + ' and this is the end", "b": 1}'
+        (tmp_path / "stdout.log").write_text(line + "\n")
+
+        (read,) = files.read_lines(tmp_path / "stdout.log", limit=2_000)
+
+        assert len(read) < 2_100
+        assert json.loads(read)["b"] == 1
+        assert json.loads(read)["a"].endswith("the end")
 
 
 def test_a_missing_file_has_no_lines(tmp_path: Path) -> None:

@@ -6,17 +6,16 @@ must meet it, whatever the exit code. A text is always needed: an empty answer i
 
 import json
 import re
-from collections import deque
 from collections.abc import Iterable, Iterator
 
 from spec_kitty_orchestrator.agents.json_lines import (
     LONGEST_LINE,
     Event,
+    Said,
     amount,
     count,
     events,
     message,
-    plain,
     text,
 )
 from spec_kitty_orchestrator.agents.spec import (
@@ -29,7 +28,8 @@ from spec_kitty_orchestrator.agents.spec import (
     Permissions,
     ShellInReview,
 )
-from spec_kitty_orchestrator.core.model import LONGEST_TEXT, AgentReport, Outcome, Role, Usage
+from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
+from spec_kitty_orchestrator.core.plain_text import plain
 from spec_kitty_orchestrator.settings.declaration import (
     Condition,
     Declaration,
@@ -123,7 +123,7 @@ class Declared:
         outcome = Outcome.OK if last and said and final.strip() else _failure(exit_code, bool(last))
         return AgentReport(
             outcome=outcome,
-            text=final[-LONGEST_TEXT:],
+            text=final,
             detail=""
             if outcome is Outcome.OK
             else message(_text(last, own.error), stderr_tail, self._missing(last, final, said, exit_code)),
@@ -180,14 +180,10 @@ def _end(lines: Iterable[str]) -> str:
 
     Lines may come with what ends them or without.
     """
-    kept: deque[str] = deque()
-    size = 0
+    kept = Said()
     for line in lines:
-        kept.append(line.removesuffix("\n")[-LONGEST_TEXT:] + "\n")
-        size += len(kept[-1])
-        while size - len(kept[0]) >= LONGEST_TEXT:
-            size -= len(kept.popleft())
-    return plain("".join(kept)[-LONGEST_TEXT:]).removesuffix("\n")
+        kept.add(line.removesuffix("\n") + "\n")
+    return plain(str(kept)).removesuffix("\n")
 
 
 def _objects(lines: Iterable[str]) -> Iterator[Event]:

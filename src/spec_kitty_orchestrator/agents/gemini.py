@@ -14,7 +14,7 @@ from spec_kitty_orchestrator.agents.api_status import (
     told_again,
     told_reset,
 )
-from spec_kitty_orchestrator.agents.json_lines import Event, count, events, message, number, text
+from spec_kitty_orchestrator.agents.json_lines import Event, Said, count, events, message, number, text
 from spec_kitty_orchestrator.agents.machine_defaults import machine_defaults, ours, system_defaults
 from spec_kitty_orchestrator.agents.spec import (
     BOTH_ROLES,
@@ -168,7 +168,7 @@ class Gemini:
         result: Event = {}
         warning = session = ""
         answered = False
-        texts: list[str] = []
+        texts = Said()
         for event in events(stdout):
             kind = text(event, "type")
             if kind == "init":
@@ -178,12 +178,12 @@ class Gemini:
                 texts.clear()
             elif kind == "message" and event.get("role") == "assistant":
                 result, warning, answered = {}, "", True
-                texts.append(text(event, "content"))
+                texts.add(text(event, "content"))
             elif kind == "error":
                 warning = text(event, "message") or "an error without words"
             elif kind == "result":
                 result = event
-        final = "".join(texts)
+        final = str(texts)
         failure = text(result, "error", "message")
         # Nothing tells which request stderr speaks of: after an answer, it may be one that worked long since.
         again = last_match(_AGAIN, stderr_tail) if session and not (result or answered) else None

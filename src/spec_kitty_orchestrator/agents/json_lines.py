@@ -2,18 +2,22 @@
 
 import json
 import math
-import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 
-from spec_kitty_orchestrator.core.model import LONGEST_DETAIL, MOST_TOKENS
+from spec_kitty_orchestrator.core.model import LONGEST_TEXT, MOST_TOKENS
+from spec_kitty_orchestrator.core.plain_text import MARGIN, plain
 
 Event = Mapping[str, object]
 
-LONGEST_LINE = 4 * 1024 * 1024
-"""Bytes, and characters; a longer line is never a result, and parsing it would cost memory."""
+LONGEST_LINE = 1024 * 1024
+"""Bytes, and characters; parsing a longer line would cost memory."""
 
+MOST_VALUES = 64_000
+"""Marks of a line between values; each of these costs memory, of which a text has no need."""
 
-_TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+LONGEST_SAID = LONGEST_TEXT + MARGIN
+_MOST_PIECES = 4_096
 
 
 def events(lines: Iterable[str]) -> Iterator[Event]:
@@ -21,12 +25,45 @@ def events(lines: Iterable[str]) -> Iterator[Event]:
     for line in lines:
         if len(line) > LONGEST_LINE or "{" not in line[:64]:
             continue
+        if len(line) > MOST_VALUES and sum(map(line.count, ",[{")) > MOST_VALUES:
+            continue
         try:
             event = json.loads(line)
         except (ValueError, RecursionError):
             continue
         if isinstance(event, dict):
             yield event
+
+
+class Said:
+    """What an agent says piece by piece; of too much the end is kept, in bounded memory."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._pieces: deque[str] = deque()
+        self._size = 0
+
+    def add(self, piece: str) -> None:
+        """Take the next piece."""
+        self._pieces.append(piece[-LONGEST_SAID:])
+        self._size += len(self._pieces[-1])
+        while self._size - len(self._pieces[0]) >= LONGEST_SAID:
+            self._size -= len(self._pieces.popleft())
+        if len(self._pieces) > _MOST_PIECES:
+            self._pieces = deque([str(self)])
+
+    def clear(self) -> None:
+        """Forget what was said."""
+        self._pieces.clear()
+        self._size = 0
+
+    def __bool__(self) -> bool:
+        """Tell whether anything was said."""
+        return bool(self._pieces)
+
+    def __str__(self) -> str:
+        """Return the end of what was said."""
+        return "".join(self._pieces)[-LONGEST_SAID:]
 
 
 def part(event: Event, *path: str) -> Event:
@@ -44,6 +81,8 @@ def text(event: Event, *path: str) -> str:
     value = part(event, *path[:-1]).get(path[-1])
     if not isinstance(value, str):
         return ""
+    if value.isascii() and "\x00" not in value:
+        return value
     return value.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\ufffd")
 
 
@@ -71,16 +110,9 @@ def count(event: Event, *path: str) -> int:
     return int(found) if found is not None and 0 <= found <= MOST_TOKENS else 0
 
 
-def plain(told: str) -> str:
-    """Return a text without terminal codes, fit for UTF-8 files and for arguments."""
-    shown = _TERMINAL_CODES.sub("", told)
-    return shown.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\ufffd")
-
-
 def message(*candidates: str) -> str:
-    """Return the first candidate that says something, without terminal codes and bounded, for people."""
-    for candidate in candidates:
-        plain = _TERMINAL_CODES.sub("", candidate[-4 * LONGEST_DETAIL :]).replace("\x00", "").strip()
-        if plain:
-            return plain.encode("utf-8", "replace").decode("utf-8")[-LONGEST_DETAIL:]
-    return ""
+    """Return the first candidate that says something, as plain text for people.
+
+    Nothing is cut: whoever looks for secrets in it must see all.
+    """
+    return next((words for one in candidates if (words := plain(one).strip())), "")

@@ -8,7 +8,7 @@ result, in an `error` event.
 from collections.abc import Iterable
 
 from spec_kitty_orchestrator.agents.api_message import outcome_of_message
-from spec_kitty_orchestrator.agents.json_lines import Event, count, events, message, part, text
+from spec_kitty_orchestrator.agents.json_lines import Event, Said, count, events, message, part, text
 from spec_kitty_orchestrator.agents.spec import (
     BOTH_ROLES,
     AgentCommand,
@@ -99,7 +99,7 @@ class Letta:
     def report(self, stdout: Iterable[str], stderr_tail: str, exit_code: int | None) -> AgentReport:
         """Read the outcome from the `result` event; without one, from the last error or retry."""
         result: Event = {}
-        said: list[str] = []
+        said = Said()
         failure = session = name = ""
         counts = counted = False
         for event in events(stdout):
@@ -107,7 +107,7 @@ class Letta:
             session = text(event, "conversation_id") or session
             if piece == "assistant_message":
                 name, before = text(event, "otid"), name
-                said.append(_said(event) if name == before or not said else f"\n{_said(event)}")
+                said.add(_said(event) if name == before or not said else f"\n{_said(event)}")
             elif kind in _ENDS_WORDS or piece in _CALLS or event.get("stop_reason") == "requires_approval":
                 said.clear()
             if kind == "result":
@@ -120,7 +120,7 @@ class Letta:
                 result, failure = {}, ""
                 counted = count(event, "total_tokens") > 0
                 counts = counts or counted
-        final = "".join(said)
+        final = str(said)
         outcome = _outcome(result, failure)
         if outcome is Outcome.OK and counts and not counted:
             outcome, failure = Outcome.OVERLOADED, "the model's answer was cut off"

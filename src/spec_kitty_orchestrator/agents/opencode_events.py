@@ -10,6 +10,7 @@ from datetime import datetime
 from spec_kitty_orchestrator.agents.api_status import outcome_of_status, until_reset
 from spec_kitty_orchestrator.agents.json_lines import (
     Event,
+    Said,
     amount,
     count,
     events,
@@ -50,7 +51,7 @@ def read(stdout: Iterable[str], stderr_tail: str, exit_code: int | None, refused
     `refused` says that stderr shows its help: it has taken its arguments for wrong.
     """
     session = reason = ""
-    texts: list[str] = []
+    texts = Said()
     error: Event = {}
     spent = Usage()
     last_ms, cut = 0.0, 0
@@ -64,14 +65,14 @@ def read(stdout: Iterable[str], stderr_tail: str, exit_code: int | None, refused
             reason, error = "", {}
             texts.clear()
         elif kind == "text":
-            texts.append(text(event, "part", "text"))
+            texts.add(text(event, "part", "text"))
         elif kind == "step_finish":
             reason = text(event, "part", "reason")
             spent = total((spent, _used(part(event, "part"))))
             cut = cut + 1 if reason in _CUT else 0
         elif kind == "error":
             error = event
-    final = "".join(texts)
+    final = str(texts)
     outcome = _outcome(error, reason, final, exit_code)
     logged = _logged_after(last_ms, stderr_tail)
     if outcome is Outcome.CRASHED or text(error, "error", "name") == "UnknownError":

@@ -36,7 +36,7 @@ from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
 from spec_kitty_orchestrator.machine.logs import mission_logs
 from spec_kitty_orchestrator.machine.orphans import elsewhere, stop_orphans
 from spec_kitty_orchestrator.machine.process import is_running, wait
-from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
+from spec_kitty_orchestrator.machine.redaction import ours
 from spec_kitty_orchestrator.machine.scrub import scrub_unreported
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 from spec_kitty_orchestrator.machine.worktree import Removal
@@ -130,7 +130,7 @@ async def _stop(root: Path, run: KnownRun) -> list[str]:
             raise WorkspaceError(f"these processes of {run.mission} could not be ended: {pids(left)}")
         try:
             # No run will read the reports of these attempts, so nobody else removes the secrets in them.
-            await to_thread.run_sync(lambda: scrub_unreported(logs, Redactor(secret_values(os.environ))))
+            await to_thread.run_sync(lambda: scrub_unreported(logs, ours()))
         except OSError as error:
             raise WorkspaceError(
                 f"the agents are stopped, but secrets may be left in {logs}: {error}"

@@ -14,7 +14,7 @@ from spec_kitty_orchestrator.app.repository import find_repo_root
 from spec_kitty_orchestrator.errors import InvalidTransition, OrchestratorError
 from spec_kitty_orchestrator.machine.files import make_private_folder, write_private
 from spec_kitty_orchestrator.machine.logs import LOGS
-from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
+from spec_kitty_orchestrator.machine.redaction import ours
 
 
 def write_report(error: BaseException) -> Path | None:
@@ -32,7 +32,7 @@ def write_report(error: BaseException) -> Path | None:
         *traceback.format_exception(error),
         *(error.story if isinstance(error, InvalidTransition) else ()),
     ]
-    text = Redactor(secret_values(os.environ)).text("\n".join(lines))
+    text = ours().text("\n".join(lines))
     for folder in (_logs(), Path(tempfile.gettempdir())):
         if folder is not None:
             with suppress(OSError):

@@ -16,7 +16,7 @@ from spec_kitty_orchestrator.app.repository import start_folder
 from spec_kitty_orchestrator.cli import options
 from spec_kitty_orchestrator.core.describe import count
 from spec_kitty_orchestrator.errors import PreflightError
-from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
+from spec_kitty_orchestrator.machine.redaction import ours
 from spec_kitty_orchestrator.views.console import SteadyConsole, print_json
 
 _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "bold red"}
@@ -40,7 +40,7 @@ def doctor(
     found = anyio.run(diagnose, start_folder(repo_root), os.environ, flags, mission)
     levels = Counter(one.level for one in found.findings)
     code = PreflightError.exit_code if levels[Level.ERROR] else 0
-    redactor = found.project.redactor if found.project else Redactor(secret_values(os.environ))
+    redactor = found.project.redactor if found.project else ours()
     if as_json:
         report = {
             "version": VERSION,

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from spec_kitty_orchestrator.core import events, run_events
 from spec_kitty_orchestrator.core.model import Attempt, GateResult, Lane, Outcome, Role, Usage
+from spec_kitty_orchestrator.core.plain_text import begun, plain
 from spec_kitty_orchestrator.core.verdict import Ruling, Verdict
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 
@@ -15,7 +16,7 @@ LONGEST_LINE = 400
 LONGEST_QUOTE = 160
 SHA_LENGTH = 10
 
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
+_BREAKS = re.compile(r"[\t\n]+")
 _SHA = re.compile(r"\b[0-9a-f]{40}\b")
 
 ENDS = {
@@ -44,8 +45,7 @@ _SAVED = {
 
 def clean(text: str, limit: int = LONGEST_LINE) -> str:
     """Make one printable line of at most `limit` characters out of anything."""
-    line = _UNPRINTABLE.sub(" ", text).strip()
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    return begun(_BREAKS.sub(" ", plain(text)).strip(), limit)
 
 
 def short(sha: str) -> str:

@@ -5,10 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from spec_kitty_orchestrator.core.plain_text import ended, plain
+
 LONGEST_WAIT_S = 7 * 24 * 3600.0
 """The longest limits of vendors are weekly; what says more is a mistake."""
 
-LONGEST_TEXT = 400_000
+LONGEST_TEXT = 100_000
 """Characters of an agent's last words that are kept, from their end: what we ask for stands there."""
 
 LONGEST_DETAIL = 2_000
@@ -199,8 +201,8 @@ def within_bounds(report: AgentReport) -> AgentReport:
     session = report.session
     return replace(
         report,
-        text=report.text[-LONGEST_TEXT:],
-        detail=report.detail[-LONGEST_DETAIL:],
+        text=ended(plain(report.text), LONGEST_TEXT),
+        detail=ended(plain(report.detail), LONGEST_DETAIL),
         # A part of it would name another session, or none.
         session=session if session is not None and len(session) <= LONGEST_SESSION else None,
         usage=Usage(_tokens(usage.input_tokens), _tokens(usage.output_tokens), cost_usd),

@@ -7,6 +7,9 @@ character makes the host unable to read its own mission again; a NUL ends an arg
 
 import re
 
+MARGIN = 20 * 1024
+"""Characters that are read beyond those that are kept: whoever redacts, then cuts, must see whole secrets."""
+
 _ACTS = re.compile(
     # Sequences of a terminal, in seven or eight bits; a string of one (a title, the clipboard) goes with it.
     r"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?"

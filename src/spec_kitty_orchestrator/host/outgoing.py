@@ -1,12 +1,10 @@
-"""What we tell the host: always valid UTF-8 without NUL, never longer than the host and the kernel take.
-
-One lone surrogate in a note makes the host unable to read its own mission again.
-"""
+"""What we tell the host: always plain text, and never longer than the host and the kernel take."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 
 from spec_kitty_orchestrator.core.model import PolicyMetadata
+from spec_kitty_orchestrator.core.plain_text import plain
 from spec_kitty_orchestrator.errors import HostError
 from spec_kitty_orchestrator.ports import ReviewResult
 
@@ -22,15 +20,9 @@ Redact = Callable[[str], str]
 """Takes out of a text what must not be seen."""
 
 
-def clean(text: str) -> str:
-    """Join surrogate pairs, replace lone surrogates, and drop NULs."""
-    joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return joined.replace("\0", "")
-
-
 def bounded(text: str, limit_bytes: int) -> str:
     """Cut at a character boundary so that the result, mark included, has at most `limit_bytes`."""
-    encoded = clean(text).encode()
+    encoded = plain(text).encode()
     if len(encoded) <= limit_bytes:
         return encoded.decode()
     kept = encoded[: limit_bytes - len(_CUT.encode())]
@@ -75,12 +67,12 @@ def review(result: ReviewResult, redact: Redact = str) -> str:
 
 
 def arguments(args: Sequence[str]) -> list[str]:
-    """Clean every word of an argv.
+    """Make plain text of every word of an argv.
 
     Raises:
         HostError: a word is longer than the kernel takes.
     """
-    words = [clean(word) for word in args]
+    words = [plain(word) for word in args]
     if any(len(word.encode()) > ARGUMENT_BYTES for word in words):
         raise HostError(f"an argument for the host is longer than {ARGUMENT_BYTES} bytes")
     return words

@@ -10,8 +10,10 @@ from typing import Annotated, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Workspace
+from spec_kitty_orchestrator.core.plain_text import ended, plain
 from spec_kitty_orchestrator.errors import HostCrash, HostIncompatible, HostRefusal
 from spec_kitty_orchestrator.machine.child import Reply
+from spec_kitty_orchestrator.machine.redaction import ours
 
 TASKS_NOT_FINALIZED = "TASKS_NOT_FINALIZED"
 """Code of the refusal that we make of a mission with work packages that the host has no lane for."""
@@ -21,6 +23,7 @@ SUBTASKS_NOT_FOUND = "SUBTASKS_NOT_FOUND"
 _TAIL_LINES = 12
 _TAIL_CHARS = 2000
 _SHOWN_CHARS = 200
+_MESSAGE_CHARS = 8_000
 _UPGRADE = (
     "upgrade spec-kitty and spec-kitty-orchestrator, then run: spec-kitty orchestrator-api contract-version"
 )
@@ -134,7 +137,8 @@ def refusal(call: str, envelope: Envelope) -> HostRefusal:
     message = envelope.data.get("message")
     words = message if isinstance(message, str) and message else "the host gave no reason"
     if not message and envelope.data:
-        words += f": {json.dumps(envelope.data)[:_SHOWN_CHARS]}"
+        words += f": {_shown(json.dumps(envelope.data))}"
+    words = ours().head(words, _MESSAGE_CHARS)
     if code == "USAGE_ERROR":
         words += f" ({_UPGRADE})"
     return HostRefusal(call, code, words, envelope.data)
@@ -152,7 +156,7 @@ def parse_line(call: str, line: str, model: type[Model], reply: Reply) -> Model:
         raise HostCrash(
             call,
             f"the last line of stdout is not the JSON expected ({_first(error)}): "
-            f"{line[:_SHOWN_CHARS]!r}; the host {_ending(reply)}. Is this executable spec-kitty?",
+            f"{_shown(line)!r}; the host {_ending(reply)}. Is this executable spec-kitty?",
         ) from None
 
 
@@ -202,7 +206,7 @@ def read_ticks(call: str, reply: Reply) -> None:
     answer = parse_line(call, line, TickAnswer, reply)
     if answer.results is None:
         code = (answer.error or "UNKNOWN_ERROR").upper()
-        raise HostRefusal(call, code, f"subtasks were not marked: {line[:_SHOWN_CHARS]}")
+        raise HostRefusal(call, code, f"subtasks were not marked: {_shown(line)}")
     missing = [ticked.id for ticked in answer.results if ticked.outcome == "not_found"]
     if missing:
         words = f"no such subtasks in tasks.md: {', '.join(missing)}"
@@ -215,8 +219,12 @@ def _lane(call: str, wp: WorkPackageState) -> Lane:
     except ValueError:
         raise HostIncompatible(
             f"the host's answer to {call} cannot be used: {wp.wp_id} is in the unknown lane "
-            f"{wp.lane[:_SHOWN_CHARS]!r}; {_UPGRADE}"
+            f"{_shown(wp.lane)!r}; {_UPGRADE}"
         ) from None
+
+
+def _shown(text: str) -> str:
+    return ours().head(text, _SHOWN_CHARS)
 
 
 def _first(error: ValidationError) -> str:
@@ -227,6 +235,7 @@ def _first(error: ValidationError) -> str:
 
 def _ending(reply: Reply) -> str:
     how = f"ended with exit code {reply.rc}" if reply.rc >= 0 else f"was killed by signal {-reply.rc}"
-    lines = [line.rstrip() for line in reply.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-    tail = "\n".join(lines[-_TAIL_LINES:])[-_TAIL_CHARS:]
+    told = ours().text(plain(reply.stderr.decode("utf-8", "replace")))
+    lines = [line.rstrip() for line in told.splitlines() if line.strip()]
+    tail = ended("\n".join(lines[-_TAIL_LINES:]), _TAIL_CHARS)
     return f"{how}; the end of its stderr:\n{tail}" if tail else f"{how}, with nothing on stderr"

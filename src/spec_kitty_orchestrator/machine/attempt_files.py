@@ -14,11 +14,19 @@ from pydantic import TypeAdapter
 
 from spec_kitty_orchestrator.agents.fit import report_misfits
 from spec_kitty_orchestrator.agents.spec import USAGE_FILE, Agent, AgentCommand
-from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role, within_bounds
+from spec_kitty_orchestrator.core.model import (
+    LONGEST_DETAIL,
+    LONGEST_TEXT,
+    AgentReport,
+    Attempt,
+    Outcome,
+    Role,
+    within_bounds,
+)
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine import files
 from spec_kitty_orchestrator.machine.process import signal_name
-from spec_kitty_orchestrator.machine.redaction import REDACTED, Redactor, is_secret_name
+from spec_kitty_orchestrator.machine.redaction import LONGEST_BYTES, REDACTED, Redactor, is_secret_name
 from spec_kitty_orchestrator.machine.scrub import scrub_directory
 
 STDERR_TAIL_BYTES = 16 * 1024
@@ -101,19 +109,20 @@ def read_result(directory: Path, attempt: str) -> AgentReport | None:
 
 def read_report(directory: Path, agent: Agent, exit_code: int | None, redactor: Redactor) -> AgentReport:
     """Let the agent's module read the output, and redact what comes of it; huge output costs no memory."""
-    tail = files.read_tail(directory / "stderr.log", STDERR_TAIL_BYTES)
+    # Redacted before anything is cut: of a secret that lies across a cut, a part would be left.
+    tail = files.read_tail(directory / "stderr.log", STDERR_TAIL_BYTES + LONGEST_BYTES)
+    tail = redactor.tail(tail, STDERR_TAIL_BYTES)
     try:
         lines = chain(files.read_lines(directory / "stdout.log"), _usage(directory))
         report = agent.report(lines, tail, exit_code)
         wrong = report_misfits(report)
         if wrong:
-            detail = redactor.text(f"the agent's report cannot be used: {'; '.join(wrong)}")
-            return AgentReport(Outcome.CRASHED, detail=detail)
-        return within_bounds(
-            replace(report, text=redactor.text(report.text), detail=redactor.text(report.detail))
-        )
+            detail = f"the agent's report cannot be used: {'; '.join(wrong)}"
+            return AgentReport(Outcome.CRASHED, detail=redactor.tail(detail, LONGEST_DETAIL))
+        said, detail = redactor.tail(report.text, LONGEST_TEXT), redactor.tail(report.detail, LONGEST_DETAIL)
+        return within_bounds(replace(report, text=said, detail=detail))
     except Exception as error:  # noqa: BLE001 - agents can be plug-ins; their bugs must not end the run
-        detail = redactor.text(f"the output could not be read: {error!r}")
+        detail = redactor.head(f"the output could not be read: {error!r}", LONGEST_DETAIL)
         return AgentReport(Outcome.CRASHED, detail=detail)
 
 

@@ -22,6 +22,7 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from spec_kitty_orchestrator.machine.patience import delays, is_shortage
+from spec_kitty_orchestrator.machine.redaction import LONGEST_BYTES, ours
 
 STDOUT_KEPT = 32 * 1024 * 1024
 """Bytes of stdout that are kept, from its end, of a call that says nothing else."""
@@ -71,9 +72,11 @@ class Reply:
 
 
 def tail(data: bytes, limit: int = _TAIL_CHARS) -> str:
-    """Return the last `limit` characters of some output, with what is not UTF-8 replaced."""
-    text = data[-4 * limit :].decode("utf-8", "replace").strip()
-    return text if len(text) <= limit else "…" + text[1 - limit :]
+    """Return the last `limit` characters of some output, with what is not UTF-8 replaced, for people.
+
+    The secrets of our environment, in which it ran, are not in it.
+    """
+    return ours().tail(data[-4 * limit - LONGEST_BYTES :].decode("utf-8", "replace").strip(), limit)
 
 
 class Process(Protocol):

@@ -7,6 +7,7 @@ anything under a name of ours, so what is no ordinary file counts as missing.
 import errno
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,6 +20,12 @@ from spec_kitty_orchestrator.machine.patience import patiently_now
 
 PART = ".part"
 """Ends the name of what a write that was cut off has left."""
+
+MOST_RECORD_BYTES = 4 * 1024 * 1024
+
+_CUT_ESCAPE = re.compile(rb"(?<!\\)((?:\\\\)*)\\(?:u[0-9A-Fa-f]{0,3})?\Z")
+_CLEAN_CUT = re.compile(rb"[A-Za-z0-9 ][A-Za-z0-9 ]|\n")
+_LEFT_OUT = " … ".encode()
 
 _CHUNK_BYTES = 256 * 1024
 
@@ -88,7 +95,7 @@ def open_file(path: Path) -> BinaryIO:
 def read_record(path: Path) -> bytes:
     """Return what a small file of ours holds. Raises `OSError`."""
     with open_file(path) as file:
-        return file.read(LONGEST_LINE)
+        return file.read(MOST_RECORD_BYTES)
 
 
 def read_tail(path: Path, limit: int) -> str:
@@ -99,10 +106,21 @@ def read_tail(path: Path, limit: int) -> str:
     return ""
 
 
+def _ends_of(line: bytes, file: BinaryIO, half: int) -> bytes:
+    """Return the beginning of a line, and its end, which is still to be read."""
+    begun, end = line[:half], line[half:]
+    while not end.endswith(b"\n") and (more := file.readline(_CHUNK_BYTES)):
+        end = (end + more)[-half:]
+    # Neither may be cut within an escape of JSON.
+    clean = _CLEAN_CUT.search(end)
+    return _CUT_ESCAPE.sub(rb"\1", begun) + b"".join((_LEFT_OUT, end[clean.end() - 1 :] if clean else b"\n"))
+
+
 def read_lines(path: Path, limit: int = LONGEST_LINE) -> Iterator[str]:
     """Yield the lines of a file without their ends, one in memory at a time.
 
-    Lines of more than `limit` bytes are skipped; a missing file has no lines.
+    Of a line of more than `limit` bytes the middle is left out: JSON stays JSON if that lies in one of its
+    texts. A missing file has no lines.
     """
     try:
         file = open_file(path)
@@ -111,9 +129,7 @@ def read_lines(path: Path, limit: int = LONGEST_LINE) -> Iterator[str]:
     with file:
         while line := file.readline(limit + 1):
             if len(line) > limit and not line.endswith(b"\n"):
-                while (rest := file.readline(_CHUNK_BYTES)) and not rest.endswith(b"\n"):
-                    pass
-                continue
+                line = _ends_of(line, file, limit // 2)
             if len(line) < _CHUNK_BYTES:
                 yield line.rstrip(b"\r\n").decode("utf-8", "replace")
                 continue

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from spec_kitty_orchestrator.core.events import GateBegun
 from spec_kitty_orchestrator.machine import files, logs
-from spec_kitty_orchestrator.machine.redaction import Redactor
+from spec_kitty_orchestrator.machine.redaction import LONGEST_BYTES, Redactor
 
 TAIL_CHARS = 6_000
 """Of a gate's output for the implementer: enough for the last failures of a test run and its summary."""
@@ -112,6 +112,6 @@ def output_tail(directory: Path, redactor: Redactor) -> str:
     parts = []
     for name in ("stdout.log", "stderr.log"):
         # A secret that is cut in half would not be found, so more is read than is shown.
-        text = redactor.text(files.read_tail(directory / name, 2 * TAIL_CHARS)).strip()
-        parts.append(text if len(text) <= TAIL_CHARS else "…" + text[1 - TAIL_CHARS :])
+        text = files.read_tail(directory / name, 4 * TAIL_CHARS + LONGEST_BYTES).strip()
+        parts.append(redactor.tail(text, TAIL_CHARS))
     return "\n\n".join(part for part in parts if part)

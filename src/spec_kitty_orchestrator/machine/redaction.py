@@ -4,76 +4,24 @@ Whether something is a secret depends on at most `LONGEST_BYTES` from its first 
 So a stream gives the same as the whole, however it is cut into chunks, and in bounded memory.
 """
 
-import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+
+from spec_kitty_orchestrator.core.plain_text import begun, ended, plain
+from spec_kitty_orchestrator.machine.key_shapes import CONTEXT_BYTES, LONGEST_KEY_BYTES, Span, key_spans
+from spec_kitty_orchestrator.machine.spellings import spellings
 
 REDACTED = "[redacted]"
 MIN_SECRET_CHARS = 8
 """Shorter values are left alone: they would match ordinary words."""
-LONGEST_BYTES = 20 * 1024
-"""No match is longer; a private key of 16,384 bits has 13 KB."""
+LONGEST_BYTES = LONGEST_KEY_BYTES
+"""No match is longer."""
 
 _MARK = REDACTED.encode()
 _PIECE_BYTES = 4 * 1024
-_CONTEXT_BYTES = 16
-# What may stand right before a key: no letter, unless it ends an escape of JSON, of a URL or of a terminal.
-_BOUNDARY = re.compile(
-    rb"(?:[^A-Za-z0-9_]|\\[nrtbf]|\\u[0-9a-fA-F]{4}|%[0-9a-fA-F]{2}|\[[0-9;]{0,12}m)\Z", re.DOTALL
-)
-
-Span = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """A kind of key: how it begins, which is cheap to find, and the whole; group 1, if any, is the secret."""
-
-    begins: tuple[bytes, ...]
-    pattern: re.Pattern[bytes]
-    anywhere: bool = False
-
-
-def _shape(begins: str, pattern: str, *, anywhere: bool = False) -> _Shape:
-    words = tuple(word.replace("·", " ").encode() for word in begins.split())
-    return _Shape(words, re.compile(pattern.encode(), re.VERBOSE), anywhere)
-
-
-_SHAPES = (
-    _shape("sk-", r"sk-(?=[\w-]{0,512}\d)[\w-]{16,512}"),
-    _shape("ghp_ gho_ ghu_ ghs_ ghr_ github_pat_", r"(?:gh[pousr]|github_pat)_\w{16,512}"),
-    _shape("AKIA ASIA", r"A[KS]IA[0-9A-Z]{16}(?!\w)"),
-    _shape("AIza", r"AIza[\w-]{30,128}"),
-    _shape("xox", r"xox[abeprs]-[\w-]{10,512}"),
-    _shape("glpat-", r"glpat-[\w-]{16,512}"),
-    _shape("npm_ hf_ gsk_", r"(?:npm|hf|gsk)_[A-Za-z0-9]{30,256}"),
-    _shape("sk_live_ sk_test_ rk_live_", r"[sr]k_(?:live|test)_[A-Za-z0-9]{16,256}"),
-    _shape("pypi-", r"pypi-[\w-]{50,512}"),
-    _shape("eyJ", r"eyJ[\w-]{8,4096}+\.eyJ[\w-]{8,8192}+\.[\w-]{8,1024}"),
-    _shape("Bearer· bearer·", r"[Bb]earer\ ((?=[\w.~+/-]{0,512}\d)[\w.~+/-]{16,8192}={0,2})"),
-    _shape("Basic·", r"Basic\ ((?=[A-Za-z0-9+/]{0,512}[0-9=])[A-Za-z0-9+/]{16,4096}={0,2})"),
-    _shape(
-        "-----BEGIN·",
-        r"""-----BEGIN\ [A-Z0-9\ ]{0,40}PRIVATE\ KEY(?:\ BLOCK)?-----
-        (?:[^"]{0,16384}?-----END\ [A-Z0-9\ ]{0,40}PRIVATE\ KEY(?:\ BLOCK)?-----
-        |(?:(?:\s|\\+[nr]){0,8}[A-Za-z0-9+/=]{16,128}){1,120})""",
-        anywhere=True,
-    ),
-    _shape("://", r"://[^\s/:@\"'\\<>]{0,256}:([^\s/@\"'\\<>\[\]${}*]{3,512})@", anywhere=True),
-    # As in a file of variables, or in what prints them; 40 hexadecimal digits name a commit.
-    _shape(
-        "TOKEN SECRET PASSWORD PASSWD _KEY APIKEY _authToken x-api-key X-Api-Key",
-        r"""(?:TOKEN|SECRET|PASSWORD|PASSWD|_KEY|APIKEY|_authToken|[xX]-[aA]pi-[kK]ey)
-        [A-Z0-9_]{0,64}["'\\]{0,3}\ {0,2}[:=]\ {0,2}["'\\]{0,3}
-        (?![0-9a-f]{40}(?!\w))(?=[\w+/.~=-]{0,1024}\d)(?=[\w+/.~=-]{0,1024}[A-Za-z])
-        ([\w+/.~=-]{12,1024})""",
-        anywhere=True,
-    ),
-)
 
 
 class Redactor:
@@ -100,6 +48,28 @@ class Redactor:
         """Tell whether bytes hold one of the known values; shapes of keys do not count."""
         return next(self._known(data, 0, len(data)), None) is not None
 
+    def tail(self, text: str, limit: int) -> str:
+        """Return the last characters as plain text: redacted first, so that no part of a secret is left."""
+        text = plain(text)
+        kept = self._from(text, len(text) - limit + 1) if len(text) > limit else self.text(text)
+        return ended(kept, limit)
+
+    def head(self, text: str, limit: int) -> str:
+        """Return the first characters as plain text, redacted before they are cut."""
+        return begun(self.text(plain(text)), limit)
+
+    def _from(self, text: str, begin: int) -> str:
+        data = text.encode()
+        cut = len(text[:begin].encode())
+        # What was cut off before it came here may begin with a part of a secret, too.
+        across = (until for start, until in self.spans(data, 0, len(data)) if start < cut < until)
+        after = data[max([cut, *across]) :].decode("utf-8", "ignore")
+        return f"…{self.text(after)}"
+
+    def holds(self, data: bytes) -> bool:
+        """Tell whether a known value stands in it; shapes of keys do not count."""
+        return any(piece in data for piece in self._pieces)
+
     def value(self, value: Any) -> Any:
         """Do the same for every text in JSON-like data; keys stay as they are."""
         if isinstance(value, str):
@@ -116,7 +86,7 @@ class Redactor:
 
     def spans(self, data: bytes, start: int, end: int) -> list[Span]:
         """Find the secrets of matches that begin from `start` up to `end`."""
-        return [*self._known(data, start, end), *_shaped(data, start, end)]
+        return [*self._known(data, start, end), *key_spans(data, start, end)]
 
     def _known(self, data: bytes, start: int, end: int) -> Iterator[Span]:
         for piece in self._pieces:
@@ -125,6 +95,11 @@ class Redactor:
             while place >= 0:
                 yield place, place + len(piece)
                 place = data.find(piece, place + 1, limit)
+
+
+def ours() -> Redactor:
+    """Return one for what git, the host and other programs say that run in our own environment."""
+    return Redactor(secret_values(os.environ))
 
 
 class RedactionStream:
@@ -166,36 +141,19 @@ class RedactionStream:
             parts.append(self._data[self._resume : end])
             self._resume = end
         # What precedes a key says whether it is one.
-        dropped = max(0, end - _CONTEXT_BYTES)
+        dropped = max(0, end - CONTEXT_BYTES)
         self._data = self._data[dropped:]
         self._start, self._resume = end - dropped, self._resume - dropped
         self._ahead = [(begin - dropped, until - dropped) for begin, until in self._ahead]
         return b"".join(parts)
 
 
-def _shaped(data: bytes, start: int, end: int) -> Iterator[Span]:
-    for shape in _SHAPES:
-        for begin in shape.begins:
-            limit = end + len(begin) - 1
-            place = data.find(begin, start, limit)
-            while place >= 0:
-                before = data[max(0, place - _CONTEXT_BYTES) : place]
-                if shape.anywhere or not before or _BOUNDARY.search(before):
-                    match = shape.pattern.match(data, place, place + LONGEST_BYTES)
-                    if match is not None:
-                        yield match.span(1 if shape.pattern.groups else 0)
-                place = data.find(begin, place + 1, limit)
-
-
 def _pieces(secret: str) -> Iterator[bytes]:
-    """Yield how a value may be written: as it is, in JSON or a URL, line by line; long ones in parts."""
+    """Yield how a value may be written: whole and line by line, in every spelling; long ones in parts."""
     lines = secret.splitlines()
     values = [secret, *(line.strip() for line in lines if len(line.strip()) >= 20)] if lines[1:] else [secret]
     for value in values:
-        escaped = json.dumps(value)[1:-1]
-        plain = json.dumps(value, ensure_ascii=False)[1:-1]
-        for form in {value, escaped, plain, json.dumps(plain)[1:-1], quote(value, safe="", errors="replace")}:
-            data = form.encode("utf-8", "surrogateescape" if form == value else "replace")
+        for data in spellings(value):
             for place in range(0, len(data), _PIECE_BYTES):
                 piece = data[place : place + _PIECE_BYTES]
                 if len(piece) >= MIN_SECRET_CHARS:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from spec_kitty_orchestrator.core.describe import clean
-from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
+from spec_kitty_orchestrator.machine.redaction import Redactor, ours
 
 LONGEST_LINE = 4000
 """Characters of a line that a person asked for, or has to act on."""
@@ -34,7 +34,8 @@ class SteadyConsole(Console):
     ) -> None:
         """Take rich's own options and a redactor, by default for the secrets of the environment."""
         file = file or (sys.stderr if stderr else sys.stdout)
-        discreet: Any = _Discreet(file, redactor or Redactor(secret_values(os.environ)))
+        self._redactor = redactor or ours()
+        discreet: Any = _Discreet(file, self._redactor)
         super().__init__(file=discreet, **{"highlight": False, "soft_wrap": True, **options})
         if not self.is_terminal and "width" not in options:
             self.width = WIDTH_OF_FILES
@@ -42,7 +43,8 @@ class SteadyConsole(Console):
     def tell(self, text: str = "", label: str = "", style: str = "") -> None:
         """Print one line as it is, without escape sequences, behind a label; its indent is kept."""
         indent = len(text) - len(text.lstrip(" "))
-        told = Text.assemble((label, style), " " * indent, clean(text, LONGEST_LINE))
+        shown = clean(self._redactor.text(text), LONGEST_LINE)
+        told = Text.assemble((label, style), " " * indent, shown)
         self.print(told, soft_wrap=True)
 
     def on_broken_pipe(self) -> None:
