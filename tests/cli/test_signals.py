@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -11,8 +12,10 @@ import anyio
 import pytest
 
 from spec_kitty_orchestrator.app.project import open_project
+from spec_kitty_orchestrator.cli import own_signals
 from spec_kitty_orchestrator.cli.options import OnInterrupt, RunOptions
 from spec_kitty_orchestrator.cli.running import Work, stopping_signals
+from spec_kitty_orchestrator.machine.children import start
 from spec_kitty_orchestrator.views.console import SteadyConsole
 from spec_kitty_orchestrator.views.plain import PlainView
 
@@ -111,6 +114,23 @@ def test_an_inherited_choice_to_ignore_a_signal_is_kept(ignored: signal.Signals)
         assert ignored in stopping_signals()
     with disposition(ignored, signal.SIG_IGN):
         assert ignored not in stopping_signals()
+
+
+@pytest.mark.parametrize("ignored", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_children_can_be_stopped_by_a_signal_that_we_were_started_to_ignore(ignored: signal.Signals) -> None:
+    with disposition(ignored, signal.SIG_IGN):
+        own_signals()
+        assert (ignored in stopping_signals()) == (ignored is signal.SIGTERM)
+        line = ["/bin/sh", "-c", f"kill -{ignored.value} $$; sleep 60"]
+        assert subprocess.run(line, check=False, timeout=30).returncode == -ignored
+
+
+def test_a_program_that_ignores_the_ends_of_children_is_told_before_it_believes_a_failure() -> None:
+    with (
+        disposition(signal.SIGCHLD, signal.SIG_IGN),
+        pytest.raises(OSError, match="ignores SIGCHLD"),
+    ):
+        start(["false"])
 
 
 def test_abort_is_heard_by_a_run_that_was_started_to_ignore_sigterm() -> None:

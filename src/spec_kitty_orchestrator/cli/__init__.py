@@ -96,12 +96,28 @@ def command_line() -> TyperGroup:
     return whole
 
 
-def main() -> None:
-    """Run the command line; the console script `spec-kitty-orchestrator`."""
+def ignore(_number: int, _frame: object) -> None:
+    """Do nothing about a signal; unlike one that is ignored, it has its usual effect in children."""
+
+
+_INHERITED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def own_signals() -> None:
+    """Free our children of what whoever started us did to signals; what we are to ignore, we ignore."""
     # Where SIGCHLD is ignored, as some supervisors leave it, no exit code of a child would reach us;
     # and agents would inherit the signals that are blocked.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in _INHERITED:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            # As by `nohup` for us, but a child that ignored it too could not be stopped in order.
+            signal.signal(number, ignore)
+
+
+def main() -> None:
+    """Run the command line; the console script `spec-kitty-orchestrator`."""
+    own_signals()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             # Whoever started us closed it and wants to hear nothing.

@@ -14,11 +14,13 @@ from spec_kitty_orchestrator.app.checks.agents import find_installed
 from spec_kitty_orchestrator.app.mission import open_mission
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import mission_files
-from spec_kitty_orchestrator.cli import summary
+from spec_kitty_orchestrator.cli import ignore, summary
 from spec_kitty_orchestrator.cli.options import OnInterrupt, RunOptions
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.finalize import finalize
 from spec_kitty_orchestrator.log import get_logger
+from spec_kitty_orchestrator.machine.adopted import keep_reaping
+from spec_kitty_orchestrator.machine.children import take_orphans
 from spec_kitty_orchestrator.machine.logs import configure_logging
 from spec_kitty_orchestrator.machine.sleep import kept_awake
 from spec_kitty_orchestrator.views.console import PatientFile, SteadyConsole
@@ -33,7 +35,8 @@ LAST_WORDS_S = 1.0
 
 def stopping_signals() -> list[signal.Signals]:
     """Return the signals that stop a run, without those that we were started to ignore, as by `nohup`."""
-    kept = [one for one in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]
+    ignored = (signal.SIG_IGN, ignore)
+    kept = [one for one in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(one) not in ignored]
     return [*kept, signal.SIGTERM]  # `abort` sends it
 
 
@@ -132,6 +135,7 @@ async def run(work: Work) -> int:
             )
             host, state = await stack.enter_async_context(opened)
             stack.enter_context(configure_logging(project.root, state.slug, project.redactor))
+            take_orphans()
             if not work.given.no_caffeinate:
                 stack.enter_context(kept_awake())
             view.began(state)
@@ -139,6 +143,7 @@ async def run(work: Work) -> int:
             work.interrupts(orchestrator)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(view.keep_showing)
+                tasks.start_soon(keep_reaping)
                 tasks.start_soon(tell_versions, work)
                 result = await orchestrator.run(state)
                 tasks.cancel_scope.cancel()

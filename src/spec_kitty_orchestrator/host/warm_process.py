@@ -18,6 +18,7 @@ from spec_kitty_orchestrator.host import merge_driver, zygote
 from spec_kitty_orchestrator.host.console_script import PROBE_ARGV, ConsoleScript
 from spec_kitty_orchestrator.host.locate import HOST_NAME
 from spec_kitty_orchestrator.machine.child import KILL_S, Reply, run_now
+from spec_kitty_orchestrator.machine.children import start
 
 START_LIMIT_S = 120.0
 """How long it may take to import the host: some seconds, a minute on a machine that is busy."""
@@ -60,7 +61,7 @@ class WarmProcess:
         }
         try:
             with (self._folder / "stderr").open("xb") as stderr:
-                self._process = subprocess.Popen(
+                self._process = start(
                     [*script.python, zygote.__file__, json.dumps(settings)],
                     cwd=cwd,
                     env={**script.env, zygote.TOKEN_VARIABLE: self.token},

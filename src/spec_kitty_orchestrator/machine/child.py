@@ -21,6 +21,7 @@ import anyio
 from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
+from spec_kitty_orchestrator.machine.children import start
 from spec_kitty_orchestrator.machine.patience import delays, is_shortage
 from spec_kitty_orchestrator.machine.redaction import LONGEST_BYTES, ours
 
@@ -179,7 +180,7 @@ class Spawned:
                 source.seek(0)
             try:
                 # A session of its own: Ctrl-C at our terminal does not cut it off, and nobody is asked there.
-                self._process = subprocess.Popen(
+                self._process = start(
                     list(argv),
                     cwd=cwd,
                     env=dict(env),

@@ -235,6 +235,8 @@ class LocalGates:
     async def _conclude(self, gate: Gate, record: GateBegun, child: process.Child, ended: bool) -> Ending:
         if ended:
             exit_code, leftovers = await anyio.to_thread.run_sync(process.read_end, child, Path(record.log))
+            if exit_code is None:
+                leftovers += await sweep(record.marker, killed=child)
             _tell(leftovers, gate.name)
             return _judge(exit_code, attended=True)
         running = self._running[record.log]

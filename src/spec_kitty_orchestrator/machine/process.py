@@ -25,6 +25,7 @@ import anyio
 import anyio.to_thread
 import psutil
 
+from spec_kitty_orchestrator.machine.children import start
 from spec_kitty_orchestrator.machine.files import open_file, read_record, write_record
 from spec_kitty_orchestrator.machine.logs import was_started
 from spec_kitty_orchestrator.machine.patience import is_shortage, patiently, patiently_now
@@ -152,7 +153,7 @@ def _spawn(
             (directory / name).unlink(missing_ok=True)
         descriptors.append(_lock(directory))
         stdout, stderr, lock = descriptors
-        process = subprocess.Popen(
+        process = start(
             wrapped(command, directory, stdin, contained=contained),
             stdin=lock,
             stdout=stdout,

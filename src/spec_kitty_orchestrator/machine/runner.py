@@ -302,8 +302,11 @@ class LocalAgents(ConfiguredAgents):
         exit_code, swept = await anyio.to_thread.run_sync(
             process.read_end, running.child, Path(attempt.directory)
         )
-        leftovers += swept
-        return await self._harvest(attempt, exit_code, tree=tree, leftovers=leftovers, otherwise=otherwise)
+        if exit_code is None:
+            swept += await sweep(attempt.id, tree, running.child)
+        return await self._harvest(
+            attempt, exit_code, tree=tree, leftovers=leftovers + swept, otherwise=otherwise
+        )
 
     def _too_long(self, attempt: Attempt, running: _Running) -> tuple[Outcome, str]:
         if running.stalled:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from spec_kitty_orchestrator.machine.children import start
+
 END_S = 2.0
 """The tools end at once when told; a run must not wait for one that does not."""
 
@@ -24,7 +26,7 @@ def kept_awake() -> Iterator[None]:
     child: subprocess.Popen[bytes] | None = None
     with suppress(OSError):
         # A session of its own: no terminal on which the system could ask for a password.
-        child = subprocess.Popen(
+        child = start(
             _command(),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

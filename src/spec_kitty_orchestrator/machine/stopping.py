@@ -15,6 +15,7 @@ import anyio
 import anyio.to_thread
 import psutil
 
+from spec_kitty_orchestrator.machine.adopted import orphans_since
 from spec_kitty_orchestrator.machine.process import Child, find_marked, is_running, wait
 from spec_kitty_orchestrator.machine.process_tree import ProcessTree, read_table
 
@@ -151,13 +152,20 @@ def _inside(child: Child) -> int | None:
     return None
 
 
-async def sweep(marker: str, tree: ProcessTree | None = None) -> int:
+async def sweep(marker: str, tree: ProcessTree | None = None, killed: Child | None = None) -> int:
     """End whatever still carries the marker or was seen as one of the tree; every wait is bounded.
+
+    Args:
+        marker: the attempt's id.
+        tree: what was seen of it.
+        killed: its wrapper, if that was killed and so could not see to what the command left.
 
     Returns:
         How many processes there were.
     """
     known = tree or ProcessTree()
+    if killed is not None:
+        known.add(await anyio.to_thread.run_sync(orphans_since, killed.started))
     ended: set[Child] = set()
     for _ in range(SWEEP_ROUNDS):
         survivors = await anyio.to_thread.run_sync(_survivors, marker, known)
