@@ -65,6 +65,7 @@ def _work_package(wp: WorkPackage, result: RunResult, root: Path) -> list[str]:
         told.append(f"      gates passed on {short(wp.work.head)}: {passed}")
     if wp.work.left_out:
         told.append(f"      not committed: {', '.join(wp.work.left_out)}")
+    told += [f"      {one}" for one in wp.work.notes]
     told += [f"      saved work: {line('git', '-C', root, 'show', ref)}" for ref in wp.rescued.refs]
     told += [f"      moved aside, as git cannot hold it: {path}" for path in wp.rescued.aside]
     told += [f"      no copy was made of {path}" for path in wp.rescued.lacking]

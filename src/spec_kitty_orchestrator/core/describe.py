@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 from spec_kitty_orchestrator.core import events, run_events
-from spec_kitty_orchestrator.core.model import Attempt, GateResult, Lane, Outcome, Role, Usage
+from spec_kitty_orchestrator.core.model import Attempt, Evidence, GateResult, Lane, Outcome, Role, Usage
 from spec_kitty_orchestrator.core.plain_text import begun, plain
 from spec_kitty_orchestrator.core.verdict import Ruling, Verdict
 from spec_kitty_orchestrator.core.work_package import WorkPackage
@@ -142,13 +142,18 @@ def _of_wp(event: events.Event, wp: WorkPackage | None, took_s: float) -> str:
         case events.AgentExited():
             return _exited(event, _attempt(wp, event.attempt_id), took_s)
         case events.Committed(evidence=evidence):
-            return _committed(evidence.base, evidence.head, evidence.stat, evidence.left_out, wp)
+            return _committed(evidence, wp)
         case events.CommitRefused(message=message):
             return f"the commit was refused, back to the implementer: {message}"
         case events.GateBegun(name=name, head=head):
             return f"gate {name} runs on {short(head)}"
         case events.GatesPassed(results=results):
-            return f"gates green: {_seconds(results)}" if results else "there are no gates to pass"
+            if not results:
+                return "there are no gates to pass"
+            apart = wp is not None and wp.work.uncommitted
+            return f"gates green: {_seconds(results)}" + (
+                "; they saw files that no commit holds" if apart else ""
+            )
         case events.GateFailed(result=result, tail=tail):
             after, said = duration(result.seconds), last_line(tail) or "(no output)"
             return f"gate {result.name} is red after {after}: {said}; logs in {_below(result.log)}"
@@ -223,13 +228,14 @@ def _used(usage: Usage) -> str:
     return f", {tokens / 1000:.0f}k tokens" if tokens >= 1000 else f", {tokens} tokens" if tokens else ""
 
 
-def _committed(base: str, head: str, stat: str, left_out: Iterable[str], wp: WorkPackage | None) -> str:
+def _committed(found: Evidence, wp: WorkPackage | None) -> str:
+    base, head = found.base, found.head
     unchanged = base == head or (wp is not None and wp.attempts and wp.attempts[-1].head == head)
-    summed = last_line(stat)
+    summed = last_line(found.stat)
     changed = f": {clean(summed, LONGEST_QUOTE)}" if "changed" in summed else ""
     words = "nothing changed, so nothing to commit" if unchanged else f"committed {short(head)}{changed}"
-    listed = ", ".join(left_out)
-    return f"{words}; not committed: {listed}" if listed else words
+    listed = f"not committed: {', '.join(found.left_out)}"
+    return "; ".join((words, *([listed] if found.left_out else ()), *found.notes))
 
 
 def _seconds(results: Iterable[GateResult]) -> str:

@@ -52,7 +52,7 @@ def committed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     # Work that the host did not take is still to be submitted, though ticking subtasks commits nothing.
     unsent = any(one.source is FeedbackSource.HOST for one in work.feedback)
     changed = found.head != (work.head or work.base) or (unsent and found.head != found.base)
-    wp = worked(wp, left_out=found.left_out, tree=found.tree, pending=None)
+    wp = worked(wp, left_out=found.left_out, notes=found.notes, tree=found.tree, pending=None)
     if not changed and not work.report.no_change_reason:
         text = "Your attempt changed nothing, and your report gives no `no_change_reason`."
         return rework(wp, Feedback(FeedbackSource.REPORT, text), policy)

@@ -299,9 +299,11 @@ class Before:
 
     Attributes:
         known: a commit that reaches all that branches, tags and remotes held; "" if that was not read.
+        ignored: paths in the workspace that git ignored.
     """
 
     known: str = ""
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -314,6 +316,7 @@ class Evidence:
         stat: `git diff --stat` of the range, bounded.
         left_out: paths that were changed and are not committed, each with the reason.
         tree: names the content of `head`: the same for commits that hold the same files; "" if unknown.
+        notes: sentences on what else is in the workspace and in no commit.
     """
 
     base: str
@@ -321,6 +324,7 @@ class Evidence:
     stat: str = ""
     left_out: tuple[str, ...] = ()
     tree: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

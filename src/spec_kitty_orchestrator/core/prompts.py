@@ -134,7 +134,13 @@ def resumed_prompt(prompts: Prompts, wp: WorkPackage, *, mission: str, attempt_i
 
 def _feedback(wp: WorkPackage) -> str:
     said = "\n\n".join(f"From {one.source}:\n\n{one.text}" for one in wp.work.feedback)
-    return said or _earlier(wp.review.rejected)
+    said = said or _earlier(wp.review.rejected)
+    if not said or not wp.work.uncommitted:
+        return said
+    return (
+        f"{said}\n\nWhat you left in the workspace and the commit does not hold:\n{wp.work.uncommitted}\n"
+        "What of that belongs to the work must be where git neither ignores nor refuses it."
+    )
 
 
 def _report_object(attempt_id: str) -> str:
@@ -162,7 +168,7 @@ def review_prompt(
     parts = _common(wp, Role.REVIEW, mission, attempt_id, task)
     parts |= {
         "head": wp.work.head,
-        "stat": stat,
+        "stat": stat + _apart(wp),
         "diff": diff,
         "earlier": _earlier(wp.review.rejected) or "none",
     }
@@ -193,6 +199,15 @@ def _common(wp: WorkPackage, role: Role, mission: str, attempt_id: str, task: st
         "base": wp.work.base,
         "task": task,
     }
+
+
+def _apart(wp: WorkPackage) -> str:
+    if not wp.work.uncommitted:
+        return ""
+    return (
+        "\n\nThese are in the workspace and NOT in the commit: they are not under review, and a merge does "
+        f"not bring them. The work must do without them:\n{wp.work.uncommitted}"
+    )
 
 
 def _earlier(rejected: Iterable[Verdict]) -> str:

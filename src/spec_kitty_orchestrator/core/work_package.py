@@ -64,6 +64,7 @@ class Work:
         to_tick: subtasks that are to be ticked on the agent's word.
         ticked: whether that was done since the last implement attempt.
         left_out: changed files that were not committed, each with the reason.
+        notes: what else is in the workspace and in no commit.
         sessions: by agent, what its next implement attempt can go on with.
         gates: what the gates said of `head` when all of them passed.
         gates_begun: the gates whose processes may still run, or whose ends are not told yet.
@@ -83,6 +84,7 @@ class Work:
     to_tick: tuple[str, ...] = ()
     ticked: bool = False
     left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     sessions: Mapping[str, str] = field(default_factory=dict)
     gates: tuple[GateResult, ...] = ()
     gates_begun: tuple[GateBegun, ...] = ()
@@ -93,10 +95,19 @@ class Work:
     @property
     def gates_told(self) -> str:
         """What its gates said, for people and reviewers, one a line; "" if nothing."""
-        return "\n".join(
+        lines = [
             f"- {one.name}: {'passed' if one.ok else 'failed'} on {one.head} in {one.seconds:.0f} s"
             for one in self.gates
-        )
+        ]
+        if lines and self.uncommitted:
+            lines.append("- They saw files that the commit does not hold, and might not pass without them.")
+        return "\n".join(lines)
+
+    @property
+    def uncommitted(self) -> str:
+        """What is in the workspace and not in the commit, one a line; "" if nothing."""
+        left_out = [f"not committed: {one}" for one in self.left_out]
+        return "\n".join(f"- {one}" for one in (*left_out, *self.notes))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from spec_kitty_orchestrator.machine.staging import stage
 from spec_kitty_orchestrator.ports import CommitRefusal
 
 STAT_CHARS = 4000
+MOST_LEFT_OUT = 100
 
 # One more than a hook needs that formats files, stages nothing and still succeeds.
 _ROUNDS = 2
@@ -74,7 +75,9 @@ async def commit(
             return refusal
         head = await git.head()
     tree = (await git.run("rev-parse", f"{head}^{{tree}}")).text
-    return Evidence(base, head, await stat(git, base, head, STAT_CHARS), tuple(left_out), tree)
+    more = [f"and {len(left_out) - MOST_LEFT_OUT} more"] if len(left_out) > MOST_LEFT_OUT else []
+    named = (*left_out[:MOST_LEFT_OUT], *more)
+    return Evidence(base, head, await stat(git, base, head, STAT_CHARS), named, tree)
 
 
 async def _wrong_place(git: Git, branch: str, base: str) -> CommitRefusal | None:

@@ -73,7 +73,7 @@ _CACHE_FOLDERS = frozenset(
     }
 )
 _CACHE_FILES = ("*.pyc", "*.pyo", ".ds_store", "thumbs.db")
-_MARKERS = ("CACHEDIR.TAG", "pyvenv.cfg")
+MARKERS = ("CACHEDIR.TAG", "pyvenv.cfg")
 """A folder that holds one of these is a cache, or a virtual environment."""
 
 
@@ -175,7 +175,7 @@ def regenerable(new: Iterable[str], tracked: Collection[str]) -> dict[str, str]:
     marked = {
         f"{folder}/"
         for folder, _, name in (path.rpartition("/") for path in new)
-        if folder and name in _MARKERS
+        if folder and name in MARKERS
     } - folders
     found = {path: _cache(path, marked, folders) for path in new}
     return {path: top for path, top in found.items() if top}

@@ -54,6 +54,7 @@ class Git:
         settings: settings for this repository, besides those of every call.
         index: another index file than the worktree's own.
         objects: where new objects are written, if not in the repository.
+        excludes: patterns that count instead of those in the repository's own exclude file; None for those.
     """
 
     path: Path
@@ -62,6 +63,7 @@ class Git:
     settings: tuple[tuple[str, str], ...] = ()
     index: Path | None = None
     objects: Path | None = None
+    excludes: tuple[str, ...] | None = None
 
     async def ask(
         self,
@@ -157,11 +159,24 @@ class Git:
             "status",
             "--porcelain=v1",
             "-z",
-            "--untracked-files=all",
+            f"--untracked-files={'all' if self.excludes is None else 'no'}",
             "--no-renames",
             "--ignore-submodules=dirty",
         )
-        return tuple(Change(line[:2], line[3:]) for line in reply.paths)
+        found = tuple(Change(line[:2], line[3:]) for line in reply.paths)
+        if self.excludes is None:
+            return found
+        return (*found, *(Change("??", path) for path in await self._untracked(self.excludes)))
+
+    async def _untracked(self, excludes: Sequence[str]) -> tuple[str, ...]:
+        # `status` always reads the exclude file.
+        named = await self.ask("config", "--type=path", "--get", "core.excludesFile")
+        home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: ASYNC240, PTH111
+        own = self.path / named.text if named.rc == 0 and named.text else Path(home, "git", "ignore")
+        there = [f"--exclude-from={own}"] if await anyio.Path(own).is_file() else []
+        patterns = [f"--exclude={one}" for one in excludes]
+        command = ("ls-files", "-z", "--others", "--exclude-per-directory=.gitignore")
+        return (await self.run(*command, *there, *patterns)).paths
 
     async def operation(self) -> str:
         """Name the merge, rebase or the like that is under way, "" if none is."""

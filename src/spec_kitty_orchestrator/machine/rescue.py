@@ -253,14 +253,25 @@ async def make_clean(git: Git, branch: str) -> None:
 
 async def _clean(git: Git, spared: Sequence[str]) -> None:
     """Delete what is untracked, except for these files and folders."""
-    patterns = [
-        word for path in dict.fromkeys(spared) for word in ("-e", "/" + re.sub(r"([\\*?[ ])", r"\\\1", path))
-    ]
-    command = ("clean", "-d", "--force", "--quiet", *patterns)
+    anchored = ("/" + re.sub(r"([\\*?[ ])", r"\\\1", path) for path in dict.fromkeys(spared))
+    command = ("clean", "-d", "--force", "--quiet", *(word for one in anchored for word in ("-e", one)))
     reply = await git.ask(*command)
-    # A folder that cannot be removed is nothing to git once it is empty.
-    if reply.rc != 0 and (not spared and await git.changes()):
+    left = [
+        change
+        for change in await git.changes()
+        if change.untracked and not any(f"{change.path}/".startswith(f"{one.rstrip('/')}/") for one in spared)
+    ]
+    if left and git.excludes is not None:
+        # An exclude file that is not to be believed has hidden them from `clean`.
+        await to_thread.run_sync(_unlink, [git.path / change.path for change in left if not change.nested])
+    elif left and reply.rc != 0:
+        # A folder that cannot be removed is nothing to git once it is empty.
         raise failure(git.path, command, reply)
+
+
+def _unlink(paths: Sequence[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 async def end_operation(git: Git) -> None:

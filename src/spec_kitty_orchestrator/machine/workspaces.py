@@ -1,13 +1,15 @@
 """Git in the worktrees of a mission's work packages: the `Workspaces` port."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
+from anyio import to_thread
 
 from spec_kitty_orchestrator.core.model import Before, Evidence, Rescue, Workspace
 from spec_kitty_orchestrator.errors import WorkspaceError, WorkspaceMissing
-from spec_kitty_orchestrator.machine import commit, diff, history, rescue, unheld, worktree
+from spec_kitty_orchestrator.machine import commit, diff, hidden, history, rescue, unheld, worktree
 from spec_kitty_orchestrator.machine.commit_rules import CommitRules
 from spec_kitty_orchestrator.machine.committer import Committer
 from spec_kitty_orchestrator.machine.git import Git
@@ -50,6 +52,7 @@ class GitWorkspaces:
         self._say = say
         self._hooks = hooks
         self._opened: Repository | None = None
+        self._excludes: tuple[str, ...] = ()
         # Two `git worktree add` at the same instant trip over each other's half-written folders.
         self._creating = anyio.Lock()
 
@@ -116,7 +119,10 @@ class GitWorkspaces:
 
     async def before(self, workspace: Workspace) -> Before:
         """Read what is there before anybody works on a work package. Raises `WorkspaceError`."""
-        return Before(known=await history.tips(await self._git(workspace)))
+        git = await self._git(workspace)
+        return Before(
+            await history.tips(git), (await hidden.ignored(git, self._rules))[: hidden.MOST_REMEMBERED]
+        )
 
     async def commit(
         self,
@@ -140,7 +146,12 @@ class GitWorkspaces:
         # A person may have merged the target into the branch since.
         others = [one for one in (workspace.base_ref, await repository.primary.head()) if one]
         known += [one for one in others if not await there.git.contains("HEAD", one)]
-        return await commit.commit(committer, branch, base, message, empty_reason, self._rules, known)
+        found = await commit.commit(committer, branch, base, message, empty_reason, self._rules, known)
+        if isinstance(found, CommitRefusal):
+            return found
+        ignored = await hidden.ignored(there.git, self._rules)
+        new = hidden.note(ignored, before.ignored if before is not None else ())
+        return replace(found, notes=tuple(filter(None, (new, await self._changed_excludes(workspace)))))
 
     async def diff(self, workspace: Workspace, base: str, head: str, limit: int) -> tuple[str, str]:
         """Return stat and diff of a range, each of at most `limit` characters. Raises `WorkspaceError`."""
@@ -276,10 +287,19 @@ class GitWorkspaces:
     async def _repository(self) -> Repository:
         if self._opened is None:
             self._opened = await Repository.open(self._root)
+            self._excludes = await to_thread.run_sync(hidden.read_excludes, self._opened.common)
         return self._opened
 
     async def _git(self, workspace: Workspace) -> Git:
         return (await self._worktree(workspace)).git
+
+    async def _changed_excludes(self, workspace: Workspace) -> str:
+        """Say how the repository's own exclude file was changed since it was opened, "" if it was not."""
+        common, path = (await self._repository()).common, Path(workspace.path)
+        here = path.is_relative_to(self._root) and path != self._root
+        own = f"/{path.relative_to(self._root).parts[0]}/" if here else ""
+        now = await to_thread.run_sync(hidden.read_excludes, common)
+        return hidden.changed_excludes(self._excludes, now, own)
 
     async def _worktree(self, workspace: Workspace) -> Worktree:
         path = Path(workspace.path)
@@ -288,6 +308,8 @@ class GitWorkspaces:
             raise WorkspaceMissing(f"{path} is not a git worktree; see `git worktree list`")
         for told in found.told:
             self._say(f"{path}: {told}")
+        if await self._changed_excludes(workspace):
+            return replace(found, git=replace(found.git, excludes=self._excludes))
         return found
 
     def _branch(self, wp: str) -> str:
