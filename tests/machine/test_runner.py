@@ -96,7 +96,7 @@ async def test_what_a_cli_wrote_of_its_usage_is_the_last_line_of_its_output(
     tmp_path: Path, attempt_id: str
 ) -> None:
     code = "import sys\nopen(sys.argv[1], 'w').write('result: a\\nb')\nprint('result: on stdout')"
-    runner = agents_of(tmp_path, PythonAgent(code, words=("{directory}/usage.json",)))
+    runner = agents_of(tmp_path, PythonAgent(code, words=("{directory}/own/usage.json",)))
     attempt = await runner.open(request_of(tmp_path, attempt_id))
     assert (await run(runner, attempt)).text == "a b"
 

@@ -55,11 +55,29 @@ class KiloCode:
     traces: tuple[str, ...] = (".kilo", ".kilocode")
     state: tuple[str, ...] = (
         "~/.local/share/kilo/",
-        "~/.local/state/kilo/",
         "$XDG_DATA_HOME/kilo/",
+        "~/.local/state/kilo/",
         "$XDG_STATE_HOME/kilo/",
-        "!~/.config/kilo/",
-        "!$XDG_CONFIG_HOME/kilo/",
+        "~/.config/kilo/",
+        "$XDG_CONFIG_HOME/kilo/",
+        "!~/.config/kilo/kilo.json",
+        "!~/.config/kilo/kilo.jsonc",
+        "!~/.config/kilo/config.json",
+        "!~/.config/kilo/AGENTS.md",
+        "!~/.config/kilo/plugin/",
+        "!~/.config/kilo/plugins/",
+        "!~/.config/kilo/command/",
+        "!~/.config/kilo/agent/",
+        "!$XDG_CONFIG_HOME/kilo/kilo.json",
+        "!$XDG_CONFIG_HOME/kilo/kilo.jsonc",
+        "!$XDG_CONFIG_HOME/kilo/config.json",
+        "!$XDG_CONFIG_HOME/kilo/AGENTS.md",
+        "!$XDG_CONFIG_HOME/kilo/plugin/",
+        "!$XDG_CONFIG_HOME/kilo/plugins/",
+        "!$XDG_CONFIG_HOME/kilo/command/",
+        "!$XDG_CONFIG_HOME/kilo/agent/",
+        "~/.local/state/kilo-sandbox-policy/",
+        "$XDG_STATE_HOME/kilo-sandbox-policy/",
     )
     resumes = True
     reports_cost = True

@@ -40,11 +40,27 @@ class OpenCode:
     traces: tuple[str, ...] = (".opencode",)
     state: tuple[str, ...] = (
         "~/.local/share/opencode/",
-        "~/.local/state/opencode/",
         "$XDG_DATA_HOME/opencode/",
+        "~/.local/state/opencode/",
         "$XDG_STATE_HOME/opencode/",
-        "!~/.config/opencode/",
-        "!$XDG_CONFIG_HOME/opencode/",
+        "~/.config/opencode/",
+        "$XDG_CONFIG_HOME/opencode/",
+        "!~/.config/opencode/opencode.json",
+        "!~/.config/opencode/opencode.jsonc",
+        "!~/.config/opencode/config.json",
+        "!~/.config/opencode/AGENTS.md",
+        "!~/.config/opencode/plugin/",
+        "!~/.config/opencode/plugins/",
+        "!~/.config/opencode/command/",
+        "!~/.config/opencode/agent/",
+        "!$XDG_CONFIG_HOME/opencode/opencode.json",
+        "!$XDG_CONFIG_HOME/opencode/opencode.jsonc",
+        "!$XDG_CONFIG_HOME/opencode/config.json",
+        "!$XDG_CONFIG_HOME/opencode/AGENTS.md",
+        "!$XDG_CONFIG_HOME/opencode/plugin/",
+        "!$XDG_CONFIG_HOME/opencode/plugins/",
+        "!$XDG_CONFIG_HOME/opencode/command/",
+        "!$XDG_CONFIG_HOME/opencode/agent/",
     )
     resumes = True
     reports_cost = True

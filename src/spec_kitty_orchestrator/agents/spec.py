@@ -37,7 +37,10 @@ class AgentSettings:
 PROMPT_FILE = "prompt.md"
 """The file of an attempt's directory that holds its prompt."""
 
-USAGE_FILE = "usage.json"
+OWN_FOLDER = "own"
+"""The folder of an attempt's directory into which its CLI may write, there if its command names it."""
+
+USAGE_FILE = f"{OWN_FOLDER}/usage.json"
 """A file of an attempt's directory: what a CLI wrote into it is read as the last line of its output."""
 
 PROMPT_WORD = "{prompt}"

@@ -13,7 +13,7 @@ from typing import Literal
 import anyio
 import anyio.to_thread
 
-from spec_kitty_orchestrator.agents.spec import PROMPT_FILE, USAGE_FILE, Agent, AgentCommand, AgentSettings
+from spec_kitty_orchestrator.agents.spec import OWN_FOLDER, PROMPT_FILE, Agent, AgentCommand, AgentSettings
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role
 from spec_kitty_orchestrator.errors import RunActive, WorkspaceError
 from spec_kitty_orchestrator.log import get_logger
@@ -225,13 +225,12 @@ class LocalAgents(ConfiguredAgents):
     def _confined(
         self, attempt: Attempt, cwd: Path, command: AgentCommand, env: Mapping[str, str]
     ) -> Confined:
+        own = Path(attempt.directory) / OWN_FOLDER
+        named = any(str(own) in word for word in command.argv)
+        if named:
+            own.mkdir(mode=0o700, exist_ok=True)
         if self._sandbox is None:
             return Confined((), env)
-        usage = Path(attempt.directory) / USAGE_FILE
-        told = any(str(usage) in word for word in command.argv)
-        if told:
-            # A file of its own is all that it may write there.
-            usage.touch(mode=0o600)
         return self._sandbox.around(
             command.argv,
             env,
@@ -240,7 +239,7 @@ class LocalAgents(ConfiguredAgents):
             mission=Path(attempt.directory).parents[1].name,
             writes=attempt.role is Role.IMPLEMENT,
             agent=self.agent(attempt.agent)[0].name,
-            writable=[usage] if told else [],
+            writable=[own] if named else [],
         )
 
     async def _not_spawned(self, attempt: Attempt, program: str, error: OSError) -> AgentReport:

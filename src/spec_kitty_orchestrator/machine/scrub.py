@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from spec_kitty_orchestrator.agents.spec import OWN_FOLDER
 from spec_kitty_orchestrator.machine.files import PART, open_file, replacing
 from spec_kitty_orchestrator.machine.redaction import RedactionStream, Redactor
 
@@ -20,7 +21,7 @@ _CHUNK_BYTES = 128 * 1024
 
 
 def scrub_directory(directory: Path, redactor: Redactor, kept: Collection[str] = KEPT) -> int:
-    """Redact every file right below a directory, except those of these names.
+    """Redact every file right below a directory and its CLI's own folder, except those of these names.
 
     Not for the event loop: it takes some 30 ms of processor time for each MB.
 
@@ -32,7 +33,9 @@ def scrub_directory(directory: Path, redactor: Redactor, kept: Collection[str] =
     """
     count = 0
     failure: OSError | None = None
-    for path in sorted(directory.iterdir()):
+    own = directory / OWN_FOLDER
+    places = [directory, own] if own.is_dir() and not own.is_symlink() else [directory]
+    for path in sorted(path for place in places for path in place.iterdir()):
         if path.name.startswith(".") and path.name.endswith(PART):
             with suppress(OSError):
                 path.unlink()
