@@ -8,6 +8,7 @@ from tests.machine.conftest import BRANCH, Lane, git
 
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.hooks import HookRules
+from spec_kitty_orchestrator.machine.sandbox import Sandbox, find
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 
 pytestmark = pytest.mark.asyncio
@@ -222,3 +223,28 @@ async def test_a_signing_program_that_is_configured_during_the_run_never_runs(
         await lane.commit()
 
     assert not (tmp_path / "ran").exists()
+
+
+async def test_a_confined_hook_writes_in_its_worktree_alone(lane: Lane, tmp_path: Path) -> None:
+    sandbox = Sandbox(find(), lane.root, tmp_path / "own")
+    if sandbox.failure:
+        pytest.skip(sandbox.failure)
+
+    def confine(
+        argv: Sequence[str], cwd: Path, env: Mapping[str, str], writable: Sequence[Path]
+    ) -> tuple[Sequence[str], Mapping[str, str]]:
+        around = sandbox.around(argv, env, cwd, "hooks", mission="m", writes=True, writable=writable)
+        return (*around.wrapper, *argv), around.env
+
+    hooks = lane.root / ".git" / "hooks"
+    script = f"for one in {tmp_path}/out {hooks}/post-merge {lane.root}/.git/config; do echo x >>$one; done"
+    husky(lane, f"({script}) 2>/dev/null; echo formatted > a.py; git add a.py")
+    lane.write("a.py", "a=2\n")
+    lane.git = GitWorkspaces(lane.root, "m", hooks=HookRules(confine=confine))
+
+    evidence = await lane.committed()
+
+    assert git(lane.root, "show", f"{evidence.head}:a.py") == "formatted"
+    assert not (tmp_path / "out").exists()
+    assert not (hooks / "post-merge").exists()
+    assert "\nx\n" not in (lane.root / ".git" / "config").read_text()

@@ -1,6 +1,6 @@
 """The composition root: which part implements which port."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -12,6 +12,7 @@ from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.host.transport import SpawnTransport, Transport
 from spec_kitty_orchestrator.host.warm import WarmTransport
 from spec_kitty_orchestrator.machine.gates import LocalGates
+from spec_kitty_orchestrator.machine.hooks import HookRules
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.resources import MachineHeadroom
 from spec_kitty_orchestrator.machine.runner import LocalAgents
@@ -84,6 +85,22 @@ def build_headroom(project: Project) -> MachineHeadroom:
     return MachineHeadroom(project.root, min_free_memory=run.min_free_memory, min_free_disk=run.min_free_disk)
 
 
+def hook_rules(project: Project, mission: str) -> HookRules | None:
+    """Tell how the repository's commit hooks run, None if they do not."""
+    run, sandbox = project.settings.run, project.sandbox
+    if not run.commit_hooks:
+        return None
+
+    def confine(
+        argv: Sequence[str], cwd: Path, env: Mapping[str, str], writable: Sequence[Path]
+    ) -> tuple[Sequence[str], Mapping[str, str]]:
+        assert sandbox is not None
+        around = sandbox.around(argv, env, cwd, "hooks", mission=mission, writes=True, writable=writable)
+        return (*around.wrapper, *argv), around.env
+
+    return HookRules(run.pass_env, confine if sandbox is not None else None)
+
+
 def journal(project: Project, mission: str) -> JsonlJournal:
     """Open the journal of a mission; nothing is created before the first line."""
     return JsonlJournal(project.directory(mission), project.root, clean=project.redactor.text)
@@ -100,7 +117,9 @@ def build(
         policy,
         host=host,
         agents=agents,
-        workspaces=GitWorkspaces(project.root, mission, project.commit_rules, observer.said),
+        workspaces=GitWorkspaces(
+            project.root, mission, project.commit_rules, observer.said, hook_rules(project, mission)
+        ),
         journal=journal(project, mission),
         clock=SystemClock(),
         observer=observer,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from anyio import to_thread
 
-from spec_kitty_orchestrator.app.build import build_agents, connect, journal
+from spec_kitty_orchestrator.app.build import build_agents, connect, hook_rules, journal
 from spec_kitty_orchestrator.app.mission import locked_mission
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.runs import last_start, orphans, pids
@@ -77,7 +77,9 @@ async def _locked(project: Project, mission: str, wp_id: str) -> AsyncIterator[_
             )
         lines = journal(project, state.slug)
         wp = fold(await lines.read(), project.policy).wps.get(wp_id) or WorkPackage(wp_id)
-        workspaces = GitWorkspaces(project.root, state.slug, project.commit_rules)
+        workspaces = GitWorkspaces(
+            project.root, state.slug, project.commit_rules, hooks=hook_rules(project, state.slug)
+        )
         lanes = Mission(host, state.slug, workspaces.primary_branch)
         await lanes.begin(state, ())
         world = Performer(

@@ -136,7 +136,7 @@ class Hooks:
         given = [word for setting in settings for word in ("-c", setting)]
         argv: Sequence[str] = ["git", *given, *options, "--quiet", "--no-gpg-sign", "--file=-"]
         if self.rules.confine is not None:
-            argv, env = self.rules.confine(argv, git.path, env, [scratch.parent])
+            argv, env = await to_thread.run_sync(self.rules.confine, argv, git.path, env, [scratch.parent])
         try:
             return await child.run(argv, cwd=git.path, env=env, limit_s=LONG_TIMEOUT_S, stdin=text, most=None)
         except TimeoutError:

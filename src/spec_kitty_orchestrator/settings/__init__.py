@@ -226,6 +226,8 @@ class RunSettings(Section):
     """The name under which the host knows us."""
     finish_lane: Annotated[Literal["done", "approved"], HOST] = "done"
     """Where an approved work package goes."""
+    commit_hooks: Annotated[bool, HOST] = True
+    """Run the repository's commit hooks on what agents leave."""
     subtasks: Annotated[Literal["report", "agent"], HOST] = "report"
     """Who ticks subtasks: we, on the word of a report, or the agent alone."""
 

@@ -12,7 +12,14 @@ from pathlib import Path
 from tests.e2e.clis import CLIS
 from tests.e2e.configuring import configuration, environments, impersonal
 from tests.e2e.installing import NotThere, program_of, version_of
-from tests.e2e.matrix.columns import COLUMNS, PROMPT_BYTES, NotRun
+from tests.e2e.matrix.columns import (
+    ATTACK_RAN,
+    COLUMNS,
+    PLANTED_KEY,
+    PROMPT_BYTES,
+    NotRun,
+    attack,
+)
 from tests.e2e.matrix.evidence import WP, Evidence, Ran
 from tests.e2e.matrix.recording import recorded, recorder
 from tests.e2e.matrix.table import Cell, Row
@@ -115,7 +122,14 @@ def _run(agent: str, program: str, missions: Missions, api: ModelApi) -> Evidenc
         scenario = folder / "scenario.toml"
         scenario.write_text(_REJECTS_ONCE)
         settings += f"[agents.scripted]\nscenario = {json.dumps(str(scenario))}\n"
-    worked = _orchestrate(missions.copy(folder / "worked"), settings, chosen)
+    mission = missions.copy(folder / "worked")
+    for ssh in (folder / "home" / agent / ".ssh", missions.folder / "home" / ".ssh"):
+        ssh.mkdir(exist_ok=True)
+        (ssh / "id_planted").write_text(PLANTED_KEY)
+    api.watched |= {PLANTED_KEY: False, ATTACK_RAN: False}
+    api.attack = attack(mission.root, folder / "home")
+    worked = _orchestrate(mission, settings, chosen)
+    api.attack = ""
     api.refused_keys.add(CLIS[agent].key)
     refused = {
         role: _orchestrate(

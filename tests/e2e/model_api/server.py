@@ -66,6 +66,8 @@ class ModelApi:
         prompts: by attempt id, each of our prompts as it arrived.
         calls: by attempt id, the tool calls that the model makes in it.
         problems: requests that it could not make sense of.
+        attack: a command that every attempt runs first, "" for none.
+        watched: texts, and whether any request held them.
     """
 
     url: str
@@ -77,6 +79,8 @@ class ModelApi:
     prompts: dict[str, str] = field(default_factory=dict)
     calls: dict[str, Sequence[Call]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    attack: str = ""
+    watched: dict[str, bool] = field(default_factory=dict)
     closing: threading.Event = field(default_factory=threading.Event)
     _results: dict[str, int] = field(default_factory=dict)
     _offered: dict[str, Schema] = field(default_factory=dict)
@@ -101,7 +105,8 @@ class ModelApi:
             self._offered |= tools
         elif self.insists:
             tools = {**self._offered, **tools}
-        wanted = [one for step in steps_of(task) for one in prepared(step, tools)]
+        attack = [self.attack] if self.attack else []
+        wanted = [one for step in (*attack, *steps_of(task)) for one in prepared(step, tools)]
         steps = enumerate(wanted, start=earlier)
         calls = [call for number, step in steps if (call := as_call(number, step, tools))]
         self.calls[attempt] = calls
@@ -125,6 +130,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self._body()
+        for text in self.api.watched:
+            self.api.watched[text] |= text.encode() in body
         path = self.path.partition("?")[0]
         dialect = next((one for one in DIALECTS if one.path.fullmatch(path)), None)
         if dialect is None:
