@@ -43,7 +43,7 @@ class Outcome:
     @property
     def files(self) -> set[str]:
         """The files that the approved commit adds or changes."""
-        base = self.mission.journal(self.wp, "claimed")[-1]["base"]
+        base = self.mission.journal(self.wp, "claimed")[-1]["head"]
         return set(self.mission.git("diff", "--no-renames", "--name-only", base, self.head).splitlines())
 
     def content(self, path: str) -> str:
