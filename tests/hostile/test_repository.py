@@ -174,4 +174,4 @@ async def test_a_variable_of_an_outer_git_reaches_no_agent(
 ) -> None:
     monkeypatch.setenv(name, "/elsewhere")
 
-    assert name not in environment({}, "marker", passed=["GIT_*"])
+    assert environment({}, "marker", passed=["GIT_*"]).get(name) in (None, "1")

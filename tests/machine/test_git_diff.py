@@ -104,8 +104,11 @@ async def test_no_file_goes_unmentioned_where_one_became_a_link(lane: Lane) -> N
     assert diff.endswith("\n- evil.py (+2000 -0)\n")
 
 
-async def test_a_file_that_an_attribute_hides_is_named_although_it_is_short(lane: Lane) -> None:
+async def test_a_file_that_the_project_s_attributes_hide_is_named_although_short(
+    lane: Lane,
+) -> None:
     lane.write(".gitattributes", "evil.py -diff\n")
+    lane.base = (await lane.committed()).head
     lane.write("evil.py", "evil = 1\n")
     lane.write("long.py", "long = 1\n" * 2000)
     diff = await shown(lane)

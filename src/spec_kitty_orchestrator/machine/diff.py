@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from spec_kitty_orchestrator.machine.evidence import evidence
 from spec_kitty_orchestrator.machine.git import Git, failure
 
 MOST_READ_BYTES = 16 * 1024 * 1024
@@ -19,7 +20,7 @@ _CUT = "\n… cut here"
 
 @dataclass(frozen=True)
 class _Changed:
-    """One file of a range, as `git diff --numstat` tells it; "-" lines for a binary file."""
+    """One file of a range, as `--numstat` tells it; "-" lines for a binary file."""
 
     path: str
     added: str
@@ -37,20 +38,31 @@ class _Changed:
 
 
 async def stat(git: Git, base: str, head: str, limit: int) -> str:
-    """Return `git diff --stat` of a range, at most `limit` characters. Raises `WorkspaceError`."""
-    text, cut = await _read(git, 4 * limit, "--stat=120", base, head)
-    return text if not cut and len(text) <= limit else _shortened(text, limit)
+    """Return how much a range changes each file, at most `limit` characters. Raises `WorkspaceError`."""
+    async with evidence(git, base) as shown:
+        return await _stat(shown, base, head, limit)
 
 
-async def changes(git: Git, base: str, head: str, limit: int) -> str:
-    """Return the diff of a range, at most `limit` characters.
+async def stat_and_changes(git: Git, base: str, head: str, limit: int) -> tuple[str, str]:
+    """Return the same, and the diff of a range, each of at most `limit` characters.
 
-    Where it is longer, it holds the files whose changes are shortest, each as a whole, and names the others.
+    Where the diff is longer, it holds the files whose changes are shortest, each as a whole, and names the
+    others.
 
     Raises:
         WorkspaceError: git is broken, or does not know the range.
     """
-    text, cut = await _read(git, MOST_READ_BYTES, base, head)
+    async with evidence(git, base) as shown:
+        return await _stat(shown, base, head, limit), await _changes(shown, base, head, limit)
+
+
+async def _stat(git: Git, base: str, head: str, limit: int) -> str:
+    text, cut = await _read(git, 4 * limit, "--stat=120", base, head)
+    return text if not cut and len(text) <= limit else _shortened(text, limit)
+
+
+async def _changes(git: Git, base: str, head: str, limit: int) -> str:
+    text, cut = await _read(git, MOST_READ_BYTES, "-p", base, head)
     if not cut and len(text) <= limit:
         return text
     sections = _sections(text)
@@ -126,7 +138,9 @@ def _shortened(text: str, limit: int) -> str:
 
 async def _read(git: Git, limit: int, *args: str) -> tuple[str, bool]:
     """Return a diff, and whether it was cut at `limit` bytes; git is stopped there."""
-    command = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--submodule=short", *args, "--")
+    # A person's settings of `diff` do not reach `diff-tree`.
+    plain = ("--no-ext-diff", "--no-textconv", "--no-color", "--submodule=short", "--ignore-submodules=none")
+    command = ("diff-tree", "-r", "-M", *plain, *args, "--")
     reply = await git.ask(*command, limit=limit)
     if reply.rc != 0 and not reply.cut:
         raise failure(git.path, command, reply)

@@ -82,7 +82,8 @@ def environment(
     if extra_path:
         parts = [*map(str, extra_path), inherited.get("PATH", os.defpath)]
         inherited["PATH"] = os.pathsep.join(parts)
-    return {**inherited, **additions, MARKER: marker}
+    # What one agent has replaced, the next one would take for what the commits hold.
+    return {**inherited, "GIT_NO_REPLACE_OBJECTS": "1", **additions, MARKER: marker}
 
 
 def _matching(names: Iterable[str], patterns: Sequence[str]) -> set[str]:

@@ -53,8 +53,9 @@ class Git:
         common: the repository that the worktree `git_dir` belongs to; None if that is a whole one.
         settings: settings for this repository, besides those of every call.
         index: another index file than the worktree's own.
-        objects: where new objects are written, if not in the repository.
+        objects: where objects are, if not in the repository.
         excludes: patterns that count instead of those in the repository's own exclude file; None for those.
+        alone: without the settings of the machine and of the person.
     """
 
     path: Path
@@ -64,6 +65,7 @@ class Git:
     index: Path | None = None
     objects: Path | None = None
     excludes: tuple[str, ...] | None = None
+    alone: bool = False
 
     async def ask(
         self,
@@ -206,6 +208,8 @@ class Git:
             "GIT_MERGE_AUTOEDIT": "no",
             "GIT_OPTIONAL_LOCKS": "0",
         }
+        if self.alone:
+            kept |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_ATTR_NOSYSTEM": "1"}
         if self.settings:
             # Not by `-c`: a name that holds a `=` would be cut there.
             kept["GIT_CONFIG_COUNT"] = str(len(self.settings))

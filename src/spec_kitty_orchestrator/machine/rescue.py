@@ -4,6 +4,7 @@ Files are stored byte for byte, whatever filters and line ends are configured. I
 can make again, are neither saved nor put back. What git cannot hold is compared, and moved aside: `unheld`.
 """
 
+import os
 import re
 import shutil
 import tempfile
@@ -70,11 +71,16 @@ def _component(name: str) -> str:
     return (safe.removesuffix(".lock") or "unnamed")[:100]
 
 
-async def measure(git: Git, rules: CommitRules) -> Snapshot:
-    """Write index and worktree as trees; neither is changed."""
+async def measure(git: Git, rules: CommitRules, base: str = "") -> Snapshot:
+    """Write index and worktree as trees; neither is changed.
+
+    Files that the work since `base` has to do with are compared by content, whatever git remembers of them.
+    """
     async with _index_copy(git) as copy:
         index = await copy.ask("write-tree")
         await _show_hidden(copy)
+        if base:
+            await _forget_what_was_seen(copy, base)
         changes = [change for change in await copy.changes() if change.code[1] != " "]
         caches = await caches_among(copy, changes)
         changes = [change for change in changes if change.path not in caches]
@@ -89,6 +95,19 @@ async def measure(git: Git, rules: CommitRules) -> Snapshot:
         worktree,
         await unheld.write(git, apart),
     )
+
+
+async def _forget_what_was_seen(git: Git, base: str) -> None:
+    """Take from the index size and time of the files that differ from `base`, so that git reads them."""
+    raw = ("-r", "-z", "--raw", "--no-abbrev", "--no-renames", "--diff-filter=d", "--ignore-submodules=none")
+    fields = (await git.ask("diff-tree", *raw, base, "HEAD")).paths
+    pairs = list(zip(fields[::2], fields[1::2], strict=False))
+    present = await to_thread.run_sync(
+        lambda: [pair for pair in pairs if os.path.lexists(git.path / pair[1])]
+    )
+    if present:
+        entries = (f"{(parts := head.split(' '))[1]} {parts[3]} 0\t{path}\0" for head, path in present)
+        await git.run("update-index", "-z", "--index-info", stdin=b"".join(map(os.fsencode, entries)))
 
 
 async def uncommitted(git: Git, rules: CommitRules) -> tuple[str, ...]:
@@ -128,9 +147,15 @@ async def _show_hidden(git: Git) -> None:
             await git.run("update-index", flag, "-z", "--stdin", stdin=names)
 
 
-async def anchor(git: Git, snapshot: Snapshot, ref: str) -> None:
-    """Keep a snapshot's objects from git's garbage collection, under one ref that is overwritten."""
-    await git.run("update-ref", ref, await _commit(git, snapshot, "To be put back"))
+async def anchor(git: Git, snapshot: Snapshot, ref: str, note: str = "") -> None:
+    """Keep a snapshot's objects, and a note, under one ref that is overwritten."""
+    await git.run("update-ref", ref, await _commit(git, snapshot, f"To be put back\n\n{note}".rstrip()))
+
+
+async def noted(git: Git, ref: str) -> str:
+    """Return the note of a ref of `anchor`, "" if there is none."""
+    reply = await git.ask("cat-file", "commit", ref)
+    return reply.stdout.decode("utf-8", "replace").partition("\n\n")[2].partition("\n\n")[2].rstrip("\n")
 
 
 async def release(git: Git, ref: str) -> None:
@@ -164,10 +189,11 @@ async def save(git: Git, snapshot: Snapshot, ref: str, subject: str) -> str:
 async def _commit(git: Git, snapshot: Snapshot, subject: str) -> str:
     parents = ["-p", snapshot.head]
     if snapshot.index not in (_UNMERGED, snapshot.worktree):
-        text = f"{subject}: the index"
+        text = f"{subject.partition(chr(10))[0]}: the index"
         reply = await git.run(*OUR_IDENTITY, "commit-tree", snapshot.index, "-p", snapshot.head, "-m", text)
         parents += ["-p", reply.text]
-    reply = await git.run(*OUR_IDENTITY, "commit-tree", snapshot.worktree, *parents, "-m", subject)
+    command = (*OUR_IDENTITY, "commit-tree", snapshot.worktree, *parents, "-F", "-")
+    reply = await git.run(*command, stdin=subject.encode("utf-8", "replace") + b"\n")
     return reply.text
 
 
@@ -220,13 +246,18 @@ async def heal(git: Git, before: Snapshot) -> tuple[str, ...]:
     return (f"branch {before.branch} deleted",)
 
 
-async def put_back(git: Git, before: Snapshot) -> None:
-    """Make branch, HEAD, index and worktree what they were; what is there now must have been saved."""
+async def put_back(git: Git, before: Snapshot, base: str = "") -> None:
+    """Make branch, HEAD, index and worktree what they were; what is there now must have been saved.
+
+    Files that differ from `base` are written anew, whatever git remembers of them.
+    """
     if before.index == _UNMERGED:
         raise WorkspaceError(f"{git.path} had conflicts that cannot be put back; resolve them by hand")
     await end_operation(git)
     await _point_head(git, before.branch, before.head)
     await _show_hidden(git)
+    if base:
+        await _forget_what_was_seen(git, base)
     # With the worktree's tree as the index, untracked files of then are tracked, so that `clean` spares them.
     await git.run("read-tree", "--reset", "-u", before.worktree)
     await rewrite_raw(git, before.head, before.worktree)

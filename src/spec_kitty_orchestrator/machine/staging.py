@@ -22,6 +22,9 @@ NESTED = "a git repository of its own"
 
 _UPDATE = ("update-index", "-z", "--add", "--remove", "--replace", "--stdin")
 
+_ALL = "--ignore-submodules=none"
+"""Whatever `.gitmodules` says."""
+
 _MACHINE = re.compile(
     rb"filter|\.lock'|No space left|quota exceeded|object (?:file|database|directory)|index file corrupt"
     rb"|unable to write|Read-only file system|Input/output error|Cannot allocate"
@@ -77,7 +80,7 @@ async def stage(git: Git, rules: CommitRules) -> Staged:
         else:
             allowed.append(change)
     refused += [f"{path}: {reason}" for path, reason in await _put_in_index(git, allowed)]
-    if allowed and (await git.ask("diff", "--cached", "--quiet", "--no-ext-diff")).rc == 0:
+    if allowed and (await git.ask("diff-index", "--cached", "--quiet", _ALL, "HEAD")).rc == 0:
         allowed = []  # only stat information or line endings differed
     return Staged(allowed, tuple(dict.fromkeys(left_out)), refused, nested)
 

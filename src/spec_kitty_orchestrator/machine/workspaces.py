@@ -9,7 +9,16 @@ from anyio import to_thread
 
 from spec_kitty_orchestrator.core.model import Before, Evidence, Rescue, Workspace
 from spec_kitty_orchestrator.errors import WorkspaceError, WorkspaceMissing
-from spec_kitty_orchestrator.machine import commit, diff, hidden, history, rescue, unheld, worktree
+from spec_kitty_orchestrator.machine import (
+    commit,
+    diff,
+    hidden,
+    history,
+    rescue,
+    surroundings,
+    unheld,
+    worktree,
+)
 from spec_kitty_orchestrator.machine.commit_rules import CommitRules
 from spec_kitty_orchestrator.machine.committer import Committer
 from spec_kitty_orchestrator.machine.git import Git
@@ -17,6 +26,7 @@ from spec_kitty_orchestrator.machine.hooks import HookRules, Hooks
 from spec_kitty_orchestrator.machine.nested import links
 from spec_kitty_orchestrator.machine.repository import Repository, Worktree
 from spec_kitty_orchestrator.machine.rescue import Snapshot
+from spec_kitty_orchestrator.machine.surroundings import Surroundings
 from spec_kitty_orchestrator.machine.unheld import Unheld
 from spec_kitty_orchestrator.machine.worktree import Removal
 from spec_kitty_orchestrator.ports import CommitRefusal, Restored, WorkspaceState
@@ -25,6 +35,8 @@ ANCHORS = "before-review"
 _HOOKS = HookRules()
 ASIDE = Path(".kittify") / "set-aside"
 """Where in the primary checkout that is moved which git cannot hold."""
+_PARTS = 5
+"""Colons in a fingerprint."""
 
 
 class GitWorkspaces:
@@ -155,19 +167,19 @@ class GitWorkspaces:
 
     async def diff(self, workspace: Workspace, base: str, head: str, limit: int) -> tuple[str, str]:
         """Return stat and diff of a range, each of at most `limit` characters. Raises `WorkspaceError`."""
-        git = await self._git(workspace)
-        return await diff.stat(git, base, head, limit), await diff.changes(git, base, head, limit)
+        return await diff.stat_and_changes(await self._git(workspace), base, head, limit)
 
     async def fingerprint(self, workspace: Workspace) -> str:
-        """Return "HEAD:branch:index:worktree:unheld": trees and a blob; a ref keeps them until `restore`.
+        """Return "HEAD:branch:index:worktree:unheld:surroundings"; a ref keeps what is named until `restore`.
 
         Raises:
             WorkspaceError: git or the disk is broken.
         """
-        git = await self._git(workspace)
-        snapshot = await rescue.measure(git, self._rules)
-        await rescue.anchor(git, snapshot, self._anchor(workspace))
-        return str(snapshot)
+        there = await self._worktree(workspace)
+        around = await surroundings.look(await self._repository(), there, workspace.base_ref or "")
+        snapshot = await rescue.measure(there.git, self._rules, around.base)
+        await rescue.anchor(there.git, snapshot, self._anchor(workspace), str(around))
+        return f"{snapshot}:{around.digest}"
 
     async def restore(self, wp: str, workspace: Workspace, fingerprint: str, name: str) -> Restored:
         """Compare with a fingerprint; if anything differs, save it under a ref and put the old state back.
@@ -178,11 +190,15 @@ class GitWorkspaces:
         Raises:
             WorkspaceError: it could not be saved, and then nothing was changed, or not be put back.
         """
-        before = Snapshot.parse(fingerprint)
+        snapshot, _, digest = fingerprint.rpartition(":")
+        if fingerprint.count(":") < _PARTS:
+            snapshot, digest = fingerprint, ""
+        before = Snapshot.parse(snapshot)
         there = await self._worktree(workspace)
         git = there.git
+        base, changed = await self._around(workspace, there, digest)
         healed = await rescue.heal(git, before)
-        now = await rescue.measure(git, self._rules)
+        now = await rescue.measure(git, self._rules, base)
         new, lacking = await rescue.changed_unheld(git, before, now)
         found = (*healed, *await rescue.differences(git, before, now), *(one.path for one in new), *lacking)
         saved, rescued = self._ref(wp, name), Rescue()
@@ -192,8 +208,8 @@ class GitWorkspaces:
                 rescued = Rescue((await rescue.save(git, now, saved, f"{wp}: changed where nothing may be"),))
             aside = await unheld.move_aside(git, new, *self._aside(wp, name))
             rescued += Rescue(aside=aside, lacking=tuple(lacking))
-            await rescue.put_back(git, before)
-            left = await rescue.differences(git, before, await rescue.measure(git, self._rules))
+            await rescue.put_back(git, before, base)
+            left = await rescue.differences(git, before, await rescue.measure(git, self._rules, base))
             if left:
                 raise WorkspaceError(
                     f"{git.path} could not be put back to what it was: {', '.join(left)}; "
@@ -203,8 +219,25 @@ class GitWorkspaces:
         if not found and await git.sha(saved):
             # We were cut off after an earlier look had found something: a review is as void as then.
             found, rescued = (f"what is saved under {saved}",), Rescue((saved,))
-        await rescue.release(git, self._anchor(workspace))
-        return Restored((there.replaced, *found) if there.replaced else found, rescued)
+        if not changed:
+            await rescue.release(git, self._anchor(workspace))
+        replaced = (there.replaced,) if there.replaced else ()
+        return Restored((*replaced, *found, *changed), rescued)
+
+    async def _around(
+        self, workspace: Workspace, there: Worktree, digest: str
+    ) -> tuple[str, tuple[str, ...]]:
+        """Return what the work is compared with, and what changed around it since a fingerprint."""
+        repository, target = await self._repository(), workspace.base_ref or ""
+        now = await surroundings.look(repository, there, target)
+        note = await rescue.noted(there.git, self._anchor(workspace))
+        if not digest or not note:
+            # The answer of an earlier look was lost, and it had found nothing here.
+            return now.base, ()
+        before = Surroundings.parse(note)
+        if before is None or before.digest != digest:
+            return now.base, ("what was noted of the repository",)
+        return before.base, await surroundings.moved(repository, before, now, target)
 
     async def rescue(self, wp: str, workspace: Workspace, name: str) -> Rescue:
         """Save uncommitted work and leave the worktree clean, on its branch; a missing worktree is clean.

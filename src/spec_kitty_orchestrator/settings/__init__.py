@@ -194,6 +194,8 @@ class RunSettings(Section):
     """More files that are never added to a commit, by patterns of their names or paths."""
     allow_files: Annotated[Patterns, COMMITS] = ()
     """Files that may be added to a commit although they look like secrets or caches, or are large."""
+    commit_hooks: Annotated[bool, COMMITS] = True
+    """Run the repository's commit hooks before our commits, with the rights of an agent."""
 
     review_quorum: Annotated[Quorum, REVIEW] = 1
     """How many reviewers must approve each commit; all for each of the list."""
@@ -226,8 +228,6 @@ class RunSettings(Section):
     """The name under which the host knows us."""
     finish_lane: Annotated[Literal["done", "approved"], HOST] = "done"
     """Where an approved work package goes."""
-    commit_hooks: Annotated[bool, HOST] = True
-    """Run the repository's commit hooks on what agents leave."""
     subtasks: Annotated[Literal["report", "agent"], HOST] = "report"
     """Who ticks subtasks: we, on the word of a report, or the agent alone."""
 
