@@ -22,19 +22,21 @@ from tests.machine.attempts import (
     run,
     running,
 )
-from tests.machine.conftest import git
+from tests.machine.conftest import Lane, git
 
 from spec_kitty_orchestrator.core.events import GateBegun, GateBroken, GateFailed
-from spec_kitty_orchestrator.core.model import Outcome, Role, Workspace
+from spec_kitty_orchestrator.core.model import Evidence, Outcome, Role, Workspace
 from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.core.run_events import RunEnded
-from spec_kitty_orchestrator.errors import JournalError, RunActive
+from spec_kitty_orchestrator.errors import JournalError, RunActive, WorkspaceError
 from spec_kitty_orchestrator.machine import process
 from spec_kitty_orchestrator.machine.attempt_files import read_result
 from spec_kitty_orchestrator.machine.gates import LocalGates
 from spec_kitty_orchestrator.machine.journal import JsonlJournal
 from spec_kitty_orchestrator.machine.lock import MissionLock
+from spec_kitty_orchestrator.machine.logs import configure_logging, mission_logs
 from spec_kitty_orchestrator.machine.orphans import find_orphans
+from spec_kitty_orchestrator.ports import CommitRefusal
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("never_blocks")]
 
@@ -318,3 +320,37 @@ async def test_a_record_without_a_real_id_makes_no_process_an_orphan(tmp_path: P
     async with await anyio.open_process(["sleep", "600"], env=env) as other:
         assert await anyio.to_thread.run_sync(find_orphans, tmp_path) == []
         other.kill()
+
+
+@pytest.mark.parametrize("name", ["a.py", "new.py"])
+async def test_a_pipe_in_the_worktree_is_not_waited_for_by_a_commit(lane: Lane, name: str) -> None:
+    (lane.path / name).unlink(missing_ok=True)
+    os.mkfifo(lane.path / name)
+    lane.write("b.py", "b = 2\n")
+
+    commit = await lane.commit()  # bounded
+
+    assert isinstance(commit, Evidence | CommitRefusal)
+
+
+async def test_a_pipe_as_the_text_of_a_work_package_is_an_error(lane: Lane) -> None:
+    os.mkfifo(lane.root / "WP01.md")
+
+    with anyio.fail_after(LIMIT_S), pytest.raises(WorkspaceError, match="no ordinary file"):
+        await lane.git.task(replace(lane.workspace, prompt_path=str(lane.root / "WP01.md")))
+
+
+async def test_a_pipe_as_the_log_of_a_run_is_an_error(tmp_path: Path) -> None:
+    log = mission_logs(tmp_path, "m") / "orchestrator.log"
+    log.parent.mkdir(parents=True)
+    os.mkfifo(log)
+
+    def configure() -> None:
+        with configure_logging(tmp_path, "m"):
+            pass
+
+    with (
+        anyio.fail_after(LIMIT_S),
+        pytest.raises(WorkspaceError, match=r"\.log cannot be written"),
+    ):
+        await anyio.to_thread.run_sync(configure)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.machine.child import Reply
+from spec_kitty_orchestrator.machine.files import read_whole
 from spec_kitty_orchestrator.machine.git import Git, failure
 
 GIT_LIMIT_S = 30.0
@@ -152,7 +153,7 @@ def mission_files(root: Path, slug: str) -> MissionFiles:
     folder = root / MISSIONS / slug
     meta: object = None
     with suppress(OSError, ValueError):
-        meta = json.loads((folder / "meta.json").read_bytes())
+        meta = json.loads(read_whole(folder / "meta.json", links=True))
     found = meta if isinstance(meta, dict) else {}
     return MissionFiles(
         root,

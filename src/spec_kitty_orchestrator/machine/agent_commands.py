@@ -20,6 +20,7 @@ from spec_kitty_orchestrator.core.host_rules import BANNED_FLAGS
 from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
 from spec_kitty_orchestrator.errors import OrchestratorError, PreflightError
 from spec_kitty_orchestrator.machine.environment import environment
+from spec_kitty_orchestrator.machine.files import read_whole
 from spec_kitty_orchestrator.machine.sandbox import Sandbox
 
 
@@ -191,7 +192,7 @@ def deliver(command: AgentCommand, directory: Path) -> tuple[AgentCommand, str]:
         return command, PROMPT_FILE
     if command.prompt == "argument":
         # A process cannot be given a NUL in an argument.
-        text = (directory / PROMPT_FILE).read_text(encoding="utf-8").replace("\0", "\ufffd")
+        text = read_whole(directory / PROMPT_FILE).decode("utf-8", "replace").replace("\0", "\ufffd")
         argv = tuple(word.replace(PROMPT_WORD, text) for word in command.argv)
         longest = max(len(os.fsencode(word)) for word in argv)
         if longest > LONGEST_WORD_BYTES:

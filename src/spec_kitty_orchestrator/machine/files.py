@@ -78,10 +78,10 @@ def write_record(path: Path, record: Mapping[str, object]) -> None:
     write_private(path, json.dumps(record, indent=2, default=datetime.isoformat) + "\n")
 
 
-def open_file(path: Path) -> BinaryIO:
-    """Open an ordinary file for reading. Raises `OSError`, also for anything else."""
+def open_file(path: Path, *, links: bool = False) -> BinaryIO:
+    """Open an ordinary file for reading, with `links` also through links. Raises `OSError`."""
     # A pipe would be waited for until somebody writes to it.
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
     descriptor = patiently_now(lambda: os.open(path, flags))
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
@@ -90,6 +90,12 @@ def open_file(path: Path) -> BinaryIO:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         raise OSError(errno.EINVAL, "no ordinary file", str(path))
     return os.fdopen(descriptor, "rb", _CHUNK_BYTES)
+
+
+def read_whole(path: Path, *, links: bool = False) -> bytes:
+    """Return what an ordinary file holds; see `open_file`. Raises `OSError`."""
+    with open_file(path, links=links) as file:
+        return file.read()
 
 
 def read_record(path: Path) -> bytes:

@@ -86,7 +86,7 @@ def configure_logging(repo_root: Path, mission: str, redactor: Redactor | None =
     try:
         make_logs_root(repo_root)
         make_private_folder(path.parent)
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600))
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600))
     except OSError as error:
         raise WorkspaceError(
             f"the log {path} cannot be written: {error.strerror}; mend that first"

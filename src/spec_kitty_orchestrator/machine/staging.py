@@ -15,6 +15,7 @@ from spec_kitty_orchestrator.machine.commit_rules import (
     CommitRules,
     regenerable,
 )
+from spec_kitty_orchestrator.machine.files import read_whole
 from spec_kitty_orchestrator.machine.git import Change, Git, failure, in_a_line
 from spec_kitty_orchestrator.machine.nested import declared, links
 
@@ -117,7 +118,7 @@ def _reason(root: Path, change: Change, rules: CommitRules) -> str:
         data = os.fsencode(path.readlink()) if path.is_symlink() else b""
         if not data and change.untracked and rules.is_big(size):
             return named or ("" if rules.allows(change.path) else rules.too_big)
-        data = data or path.read_bytes()
+        data = data or read_whole(path)
     except OSError:
         # It is gone, or git says that it cannot be read.
         return named if change.untracked else ""

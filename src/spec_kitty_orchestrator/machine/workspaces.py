@@ -21,6 +21,7 @@ from spec_kitty_orchestrator.machine import (
 )
 from spec_kitty_orchestrator.machine.commit_rules import CommitRules
 from spec_kitty_orchestrator.machine.committer import Committer
+from spec_kitty_orchestrator.machine.files import read_whole
 from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.machine.hooks import HookRules, Hooks
 from spec_kitty_orchestrator.machine.nested import links
@@ -93,7 +94,8 @@ class GitWorkspaces:
             WorkspaceError: the file cannot be read.
         """
         try:
-            data = await anyio.Path(workspace.prompt_path).read_bytes()
+            path = Path(workspace.prompt_path)
+            data = await to_thread.run_sync(lambda: read_whole(path, links=True))
         except OSError as error:
             raise WorkspaceError(f"{workspace.prompt_path} cannot be read: {error.strerror}") from error
         return data.decode("utf-8", "replace")
