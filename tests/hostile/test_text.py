@@ -3,20 +3,36 @@
 import base64
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.hostile import flood
 
 from spec_kitty_orchestrator.agents import BUILT_IN
-from spec_kitty_orchestrator.core.model import LONGEST_DETAIL, Outcome
+from spec_kitty_orchestrator.core import events
+from spec_kitty_orchestrator.core.bounds import fitted
+from spec_kitty_orchestrator.core.model import (
+    LONGEST_DETAIL,
+    LONGEST_TEXT,
+    AgentReport,
+    Evidence,
+    GateResult,
+    Lane,
+    Outcome,
+)
 from spec_kitty_orchestrator.core.plain_text import plain
-from spec_kitty_orchestrator.core.verdict import Ruling, read_verdict
+from spec_kitty_orchestrator.core.run_events import Entry
+from spec_kitty_orchestrator.core.verdict import Finding, Ruling, Verdict, read_verdict
 from spec_kitty_orchestrator.host import outgoing
 from spec_kitty_orchestrator.machine import child, key_shapes
 from spec_kitty_orchestrator.machine.attempt_files import read_report
+from spec_kitty_orchestrator.machine.journal import JsonlJournal
 from spec_kitty_orchestrator.machine.redaction import REDACTED, Redactor
 
 RUNAWAY = {
@@ -155,3 +171,70 @@ def test_no_line_makes_the_search_for_keys_longer_than_its_text(unit: str) -> No
         for _ in key_shapes.key_spans(data, 0, len(data)):
             pass
     assert looked <= 3 * len(key_shapes._SHAPES) * len(data)
+
+
+@pytest.fixture(scope="session")
+def flooded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("flood")
+    with (folder / "stdout.log").open("w") as out:
+        for line in flood.flood(100):
+            out.write(line + "\n")
+    (folder / "stderr.log").write_text("word " * 1_000_000)
+    return folder
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the memory of one process alone")
+@pytest.mark.parametrize("agent", [*BUILT_IN, *flood.OWN])
+def test_a_hundred_megabytes_of_output_take_little_memory(agent: str, flooded: Path) -> None:
+    command = [sys.executable, flood.__file__, agent, str(flooded)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) <= 20
+
+
+@pytest.mark.parametrize("letter", ["x", '"', "\u00e9", "\U0001f600"])
+def test_a_giant_last_word_is_a_result_and_its_end_counts(letter: str, tmp_path: Path) -> None:
+    result = {"type": "result", "is_error": False, "result": letter * 3_000_000 + "\nthe verdict"}
+    (tmp_path / "stdout.log").write_text(json.dumps(result))
+    report = read_report(tmp_path, BUILT_IN["claude-code"], 0, Redactor())
+    assert report.outcome is Outcome.OK
+    assert report.text.endswith("the verdict")
+    assert len(report.text) <= LONGEST_TEXT
+
+
+LONG = "a long story \U0001f600" * 30_000
+MANY = tuple(f"{number} {LONG[:5_000]}" for number in range(3_000))
+VERDICT = Verdict(Ruling.CHANGES_REQUESTED, "h", "a", "r", LONG, tuple(Finding("s", one) for one in MANY))
+BULK: tuple[events.Event, ...] = (
+    events.AgentExited("a", AgentReport(Outcome.OK, LONG, LONG), MANY, verdict=VERDICT),
+    events.AgentExited("a", AgentReport(Outcome.FAILED, "", '"' * 400_000)),
+    events.Committed(Evidence("b", "h", LONG, MANY)),
+    events.CommitRefused(LONG),
+    events.GateFailed(GateResult("g", ("true",), "h", ok=False), LONG),
+    events.HostRefused("transition", LONG, LONG, Lane.PLANNED, LONG),
+    events.WorkspaceFailed(LONG),
+    events.Parked(Lane.PLANNED, reason=LONG),
+    events.Retried(LONG),
+)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("event", BULK, ids=[f"{one.kind} {at}" for at, one in enumerate(BULK)])
+async def test_no_words_make_a_line_of_the_journal_longer_than_64_kb(
+    event: events.Event, tmp_path: Path
+) -> None:
+    journal = JsonlJournal(tmp_path / "journal", tmp_path)
+    await journal.append(Entry(datetime.now(UTC), "WP01", event))
+
+    assert journal.path.stat().st_size <= 64 * 1024
+    (line,) = await journal.read()
+    assert isinstance(line, Entry)
+    assert line.event == fitted(event)
+
+
+def test_what_is_short_is_kept_whole_and_of_last_words_the_end() -> None:
+    short = events.CommitRefused("x" * 8_000)
+    assert fitted(short) is short
+    told = fitted(events.AgentExited("a", AgentReport(Outcome.OK, LONG + "the end"))).report.text
+    assert told.endswith("the end")
+    assert told.startswith("…")

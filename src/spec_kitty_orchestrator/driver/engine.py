@@ -13,6 +13,7 @@ import anyio.lowlevel
 
 from spec_kitty_orchestrator import ports
 from spec_kitty_orchestrator.core import events, run_events, scheduler
+from spec_kitty_orchestrator.core.bounds import fitted
 from spec_kitty_orchestrator.core.commands import Command, Finish, Wait
 from spec_kitty_orchestrator.core.lifecycle import pending
 from spec_kitty_orchestrator.core.limits import admission, announcements
@@ -244,6 +245,7 @@ class Orchestrator:
         """Decide, journal, tell: an event, and those that follow from it."""
         follows: run_events.AnyEvent | None = event
         while follows is not None:
+            follows = fitted(follows)
             before, at = self._state, self._clock.now()
             after, command = happened(before, at, wp_id, follows)
             await self._record(after, run_events.Entry(at, wp_id, follows, took_s))
@@ -373,14 +375,16 @@ class Orchestrator:
             if place % LINES_AT_ONCE == 0:
                 await anyio.lowlevel.checkpoint()
         branch = await self._mission.begin(state, self._state.wps)
-        started = run_events.RunStarted(
-            self._clock.now(),
-            self._mission.state,
-            self._actor,
-            self._policy,
-            self._version,
-            self._settings,
-            branch,
+        started = fitted(
+            run_events.RunStarted(
+                self._clock.now(),
+                self._mission.state,
+                self._actor,
+                self._policy,
+                self._version,
+                self._settings,
+                branch,
+            )
         )
         await self._journal.append(started)
         self._state = replayed(self._state, started)

@@ -135,7 +135,7 @@ def read_lines(path: Path, limit: int = LONGEST_LINE) -> Iterator[str]:
     with file:
         while line := file.readline(limit + 1):
             if len(line) > limit and not line.endswith(b"\n"):
-                line = _ends_of(line, file, limit // 2)
+                line = _ends_of(line, file, (limit - len(_LEFT_OUT)) // 2)
             if len(line) < _CHUNK_BYTES:
                 yield line.rstrip(b"\r\n").decode("utf-8", "replace")
                 continue

@@ -21,6 +21,7 @@ import anyio
 from anyio import to_thread
 from pydantic import Field, TypeAdapter, ValidationError
 
+from spec_kitty_orchestrator.core.bounds import fitted
 from spec_kitty_orchestrator.core.events import Event
 from spec_kitty_orchestrator.core.run_events import Line, RunEvent
 from spec_kitty_orchestrator.errors import JournalError
@@ -215,7 +216,7 @@ class JsonlJournal:
         return lines
 
     def _encode(self, line: Line) -> str:
-        record = {"line": line.line, **asdict(_with_paths(line, self._relative))}
+        record = {"line": line.line, **asdict(_with_paths(fitted(line), self._relative))}
         # They are told when the line is written.
         for name in ("seq", "number"):
             record.pop(name, None)
