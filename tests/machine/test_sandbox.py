@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from tests.conftest import skip_unless_confined
 
 from spec_kitty_orchestrator.agents import BUILT_IN
 from spec_kitty_orchestrator.machine.sandbox import Mount, Rules, Sandbox, find, wrapper
@@ -29,8 +30,7 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
     }
     home = tmp_path / "repo" / ".kittify" / "orchestrator" / ".sandbox"
     made = Sandbox(find(), tmp_path / "repo", home, states=states)
-    if made.failure:
-        pytest.skip(made.failure)
+    skip_unless_confined(made.failure)
     return made
 
 
