@@ -6,11 +6,12 @@ that are not theirs are not there, and what is started ends with the command.
 
 import os
 import pwd
+import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from shutil import which
 from typing import Literal
@@ -214,15 +215,12 @@ class Sandbox:
     def _needed(self, command: Sequence[str], env: Mapping[str, str], cwd: Path) -> Iterator[Path]:
         """Name what has to be there although it may lie in a folder that is made empty."""
         # What a command or a variable names was put there for it.
-        names = [*command, *(part for value in env.values() for part in value.split(os.pathsep))]
-        there = [Path(name) for name in names if name.startswith("/") and "\0" not in name]
-        resolver = Path("/etc/resolv.conf")
-        for path in (self.root, cwd, *_homes(env), *there, resolver):
-            with suppress(OSError):
-                for one in (path, path.resolve()):
-                    top = _below_temporary(one)
-                    if top is not None and top.exists():
-                        yield top
+        named = {*command, *(part for value in env.values() for part in value.split(os.pathsep))}
+        named = {name for name in named if name.startswith("/") and "\0" not in name}
+        for name in named | {str(self.root), str(cwd), *map(str, _homes(env)), "/etc/resolv.conf"}:
+            for one in {name, os.path.realpath(name)}:
+                if top := _below_temporary(one):
+                    yield top
 
     def _hidden(self, places: "_Places", env: Mapping[str, str]) -> Iterator[Path]:
         # Its own state is shown after this, where it is.
@@ -323,10 +321,10 @@ def _homes(env: Mapping[str, str]) -> tuple[Path, ...]:
 def _put(mounts: dict[Path, Mount], paths: Iterable[Path], kind: Literal["read", "write", "empty"]) -> None:
     for path in paths:
         # A mount follows links, also the one that it is put upon.
+        real = os.path.realpath(path)
         with suppress(OSError):
-            real = path.resolve()
-            if real.exists() and real != Path("/"):
-                mounts[real] = Mount(kind, real.is_dir())
+            if real != "/":
+                mounts[Path(real)] = Mount(kind, stat.S_ISDIR(Path(real).stat().st_mode))
 
 
 def _make_empty(path: Path, *, folder: bool) -> None:
@@ -337,14 +335,16 @@ def _make_empty(path: Path, *, folder: bool) -> None:
             file.write("{}\n" if path.suffix == ".json" else "")
 
 
+@cache
 def _temporary() -> tuple[str, ...]:
     return tuple(one for one in TEMPORARY if Path(one).is_dir() and not Path(one).is_symlink())
 
 
-def _below_temporary(path: Path) -> Path | None:
+def _below_temporary(path: str) -> Path | None:
     """Return what must be shown of a folder that is made empty, None if the path is in none of them."""
-    for folder in map(Path, _temporary()):
-        if path != folder and path.is_relative_to(folder):
+    for folder in _temporary():
+        if path.startswith(f"{folder}/"):
             # Sockets of others lie beside each other in /run; elsewhere a program has its files beside it.
-            return path if folder == Path("/run") else folder / path.relative_to(folder).parts[0]
+            first = path.removeprefix(f"{folder}/").partition("/")[0]
+            return Path(path) if folder == "/run" else Path(folder, first)
     return None
