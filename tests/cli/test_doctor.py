@@ -152,6 +152,15 @@ def worktree_gone(project: Project) -> None:
     (project.bin / "gone").rename(project.bin / "elsewhere")
 
 
+def not_ignored(project: Project) -> None:
+    tracked, new = "package.json", "src/__pycache__/a.pyc"
+    (project.root / tracked).write_text("{}")
+    project.git("add", tracked)
+    project.git("commit", "-q", "-m", "a project of another kind")
+    (project.root / new).parent.mkdir(parents=True, exist_ok=True)
+    (project.root / new).write_text("x")
+
+
 def folder_for_a_worktree(project: Project) -> None:
     (project.root / ".git" / "info" / "exclude").write_text("/w/\n")
     (project.root / "w" / "WP01").mkdir(parents=True)
@@ -222,6 +231,12 @@ BROKEN = ({"type": "nonsense"}, {"type": "nonsense"})
         (merge_under_way, "git.operation error", "GIT merge --continue", ""),
         (written(".git/index.lock"), "git.lock error", "rm -- ROOT/.git/index.lock", ""),
         (worktree_gone, "git.worktrees warning", "GIT worktree prune", "BIN/gone"),
+        (
+            not_ignored,
+            "git.ignored warning",
+            "printf '%s\\n' __pycache__/ node_modules >>ROOT/.gitignore",
+            "__pycache__/, node_modules",
+        ),
         (
             git("remote add origin nowhere"),
             "git.remote_head warning",

@@ -72,7 +72,7 @@ _CACHE_FOLDERS = frozenset(
         "node_modules",
     }
 )
-_CACHE_FILES = ("*.pyc", "*.pyo", ".ds_store", "thumbs.db")
+_CACHE_FILES = ("*.pyc", "*.pyo", ".DS_Store", "Thumbs.db")
 MARKERS = ("CACHEDIR.TAG", "pyvenv.cfg")
 """A folder that holds one of these is a cache, or a virtual environment."""
 
@@ -181,6 +181,18 @@ def regenerable(new: Iterable[str], tracked: Collection[str]) -> dict[str, str]:
     return {path: top for path, top in found.items() if top}
 
 
+def ignoring(top: str) -> str:
+    """Return the pattern with which a `.gitignore` at the top covers what `regenerable` names."""
+    name = top.rstrip("/").rpartition("/")[2]
+    if name == "node_modules":
+        return name  # It may be a link too.
+    if name in _CACHE_FOLDERS:
+        return f"{name}/"
+    if top.endswith("/"):
+        return f"/{top}"
+    return next(one for one in _CACHE_FILES if fnmatchcase(name, one))
+
+
 def _cache(path: str, marked: Collection[str], own: Collection[str]) -> str:
     parts = path.rstrip("/").split("/")
     for number, part in enumerate(parts, 1):
@@ -190,5 +202,5 @@ def _cache(path: str, marked: Collection[str], own: Collection[str]) -> str:
             continue
         if part in _CACHE_FOLDERS or top in marked:
             return top
-    name = parts[-1].casefold()
+    name = parts[-1]
     return path if any(fnmatchcase(name, pattern) for pattern in _CACHE_FILES) else ""

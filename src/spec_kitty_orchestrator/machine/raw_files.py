@@ -36,8 +36,9 @@ async def _stored(git: Git, paths: Sequence[str] | dict[str, str]) -> dict[str, 
     plain = [path for path in paths if "\n" not in path and not path.startswith('"')]
     command = ("hash-object", "-w", "--no-filters")
     stdin = b"".join(os.fsencode(path) + b"\n" for path in plain)
-    reply = await git.ask(*command, "--stdin-paths", stdin=stdin)
-    names = dict(zip(plain, reply.text.split("\n"), strict=True)) if plain and reply.rc == 0 else {}
+    names = {}
+    if plain and (reply := await git.ask(*command, "--stdin-paths", stdin=stdin)).rc == 0:
+        names = dict(zip(plain, reply.text.split("\n"), strict=True))
     for path in paths:
         if path not in names:
             one = await git.ask(*command, "--", path)

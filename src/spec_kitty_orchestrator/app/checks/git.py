@@ -6,6 +6,7 @@ from pathlib import Path
 import anyio
 
 from spec_kitty_orchestrator.app.checks import Finding, error, line, noted, ok, some, warning
+from spec_kitty_orchestrator.machine.commit_rules import ignoring, regenerable
 from spec_kitty_orchestrator.machine.committer import why_not_signed
 from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.machine.repository import Repository
@@ -15,10 +16,28 @@ OLDEST_GIT = (2, 31)
 GIT_LIMIT_S = 60.0
 
 
+_TOOLS = {
+    "pyproject.toml": ("__pycache__/", "__pycache__/a.pyc"),
+    "setup.py": ("__pycache__/", "__pycache__/a.pyc"),
+    "requirements.txt": ("__pycache__/", "__pycache__/a.pyc"),
+    "package.json": ("node_modules", "node_modules/a"),
+}
+"""By the file that tells of a tool: the pattern for what it makes, and such a file."""
+
+
 async def check_repository(root: Path) -> list[Finding]:
     """Check git itself and the primary checkout."""
     found: list[Finding] = []
-    for check in (_version, _identity, _signature, _operation, _lock, _stale_worktrees, _remote_head):
+    for check in (
+        _version,
+        _identity,
+        _signature,
+        _operation,
+        _lock,
+        _stale_worktrees,
+        _remote_head,
+        _caches,
+    ):
         with noted(found, "git.works", who=f"git in {root}"), anyio.fail_after(GIT_LIMIT_S):
             found += await check(Git(root))
     return found
@@ -66,6 +85,20 @@ async def _lock(git: Git) -> list[Finding]:
         return []
     text = f"git's index is locked in {git.path}: a git is running, or one was killed and left {lock}"
     return [error("git.lock", text, line("rm", "--", lock))]
+
+
+async def _caches(git: Git) -> list[Finding]:
+    tracked = (await git.run("ls-files", "-z")).paths
+    new = (await git.run("ls-files", "-z", "--others", "--exclude-standard")).paths
+    found = {ignoring(top) for top in regenerable(new, tracked).values()}
+    for pattern, example in {tool for marker, tool in _TOOLS.items() if marker in tracked}:
+        if (await git.ask("check-ignore", "--quiet", "--no-index", "--", example)).rc != 0:
+            found.add(pattern)
+    if not found:
+        return []
+    text = f"git does not ignore what tools can make again, and it gets in the way: {some(sorted(found))}"
+    lines = line("printf", "%s\\n", *sorted(found))
+    return [warning("git.ignored", text, f"{lines} >>{line(git.path / '.gitignore')}")]
 
 
 async def _stale_worktrees(git: Git) -> list[Finding]:
