@@ -314,7 +314,8 @@ def test_a_status_event_whose_commit_was_cut_off_is_told_with_what_to_do(project
     [
         (".kittify", True, 2),
         (".kittify/orchestrator", True, 2),
-        (f".kittify/orchestrator/{SLUG}/lock", False, 3),
+        (".git/spec-kitty-orchestrator", True, 3),
+        (f".git/spec-kitty-orchestrator/{SLUG}/lock", False, 3),
         (f".kittify/orchestrator/{SLUG}/journal.jsonl", False, 3),
         (".kittify/logs", True, 3),
         (f".kittify/logs/{SLUG}/orchestrator.log", False, 3),

@@ -13,8 +13,9 @@ from tests.machine.conftest import git
 
 from spec_kitty_orchestrator.app.repository import find_repo_root
 from spec_kitty_orchestrator.core.model import Outcome
-from spec_kitty_orchestrator.errors import UsageError
+from spec_kitty_orchestrator.errors import UsageError, WorkspaceError
 from spec_kitty_orchestrator.machine import child, files, patience, process
+from spec_kitty_orchestrator.machine.git import Git
 
 
 class Shortage:
@@ -99,3 +100,30 @@ def test_a_repository_whose_path_is_no_text_is_refused_in_words(tmp_path: Path) 
 
     with pytest.raises(UsageError, match=r"no UTF-8.*rename the folder"):
         find_repo_root(root)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("says", "times", "works"),
+    [
+        ("fatal: cannot fork: Resource temporarily unavailable", 3, True),
+        ("fatal: unable to open a.py: Too many open files", 3, True),
+        ("fatal: mmap failed: Cannot allocate memory", 99, False),
+        ("fatal: bad revision", 3, False),
+    ],
+)
+async def test_git_is_asked_again_when_it_was_short_of_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, times: int, works: bool
+) -> None:
+    replies = [child.Reply(128, b"", says.encode())] * times + [child.Reply(0, b"fine", b"")]
+
+    async def ask(*_: object, **__: object) -> child.Reply:
+        return replies.pop(0)
+
+    monkeypatch.setattr(Git, "ask", ask)
+
+    if works:
+        assert (await Git(tmp_path).run("status")).text == "fine"
+    else:
+        with pytest.raises(WorkspaceError, match=says.partition(": ")[2]):
+            await Git(tmp_path).run("status")

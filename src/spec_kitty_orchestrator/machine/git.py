@@ -17,6 +17,7 @@ from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine import child
 from spec_kitty_orchestrator.machine.child import Reply, tail
 from spec_kitty_orchestrator.machine.environment import without_git
+from spec_kitty_orchestrator.machine.patience import delays
 
 GIT_TIMEOUT_S = 300.0
 """For calls that read or move trees: a cold cache and a large repository take minutes, not more."""
@@ -126,10 +127,14 @@ class Git:
         Raises:
             WorkspaceError: git failed; the message holds the command, the folder and the end of stderr.
         """
-        reply = await self.ask(*args, stdin=stdin, timeout_s=timeout_s)
-        if reply.rc != 0:
-            raise failure(self.path, args, reply)
-        return reply
+        for delay_s in delays():
+            reply = await self.ask(*args, stdin=stdin, timeout_s=timeout_s)
+            if reply.rc == 0:
+                return reply
+            if delay_s is None or not _SHORT.search(reply.stderr):
+                raise failure(self.path, args, reply)
+            await anyio.sleep(delay_s)
+        raise AssertionError
 
     async def sha(self, revision: str) -> str:
         """Return the commit that a revision names, "" if there is none."""
@@ -225,6 +230,12 @@ class Git:
             kept["GIT_OBJECT_DIRECTORY"] = str(self.objects)
         return kept
 
+
+_SHORT = re.compile(
+    rb"^(?:fatal|error): .*(?:Too many open files|Cannot allocate memory|Resource temporarily unavailable)$",
+    re.MULTILINE,
+)
+"""Git's own words for what may pass. What it did not finish it takes back, so it can be asked again."""
 
 _OPERATIONS = {
     "MERGE_HEAD": "merge",

@@ -133,9 +133,6 @@ def _signal_group(child: Child, number: signal.Signals) -> None:
     if is_running(child):
         with suppress(ProcessLookupError):
             os.killpg(_inside(child) or child.pid, number)
-        if number == signal.SIGKILL:
-            with suppress(ProcessLookupError):
-                os.killpg(child.pid, number)
 
 
 def _inside(child: Child) -> int | None:
