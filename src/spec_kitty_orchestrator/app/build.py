@@ -118,7 +118,12 @@ def build(
         host=host,
         agents=agents,
         workspaces=GitWorkspaces(
-            project.root, mission, project.commit_rules, observer.said, hook_rules(project, mission)
+            project.root,
+            mission,
+            project.commit_rules,
+            observer.said,
+            hook_rules(project, mission),
+            confined=project.sandbox is not None,
         ),
         journal=journal(project, mission),
         clock=SystemClock(),

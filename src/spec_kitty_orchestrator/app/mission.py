@@ -17,6 +17,7 @@ from spec_kitty_orchestrator.app.checks.machine import check_confinement
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import (
     MISSIONS,
+    checkouts,
     current_branch,
     listed,
     mission_files,
@@ -162,7 +163,17 @@ async def find_mission(project: Project, host: Host, mission: str) -> MissionSta
 
 def _no_mission(root: Path, mission: str) -> Finding:
     known = missions(root)
-    if known:
+    # Its lanes have its files too.
+    found = [
+        (path, branch)
+        for path, branch in checkouts(root).items()
+        if branch and mission_files(path, mission).target_branch == branch
+    ]
+    if mission not in known and found:
+        place, branch = found[0]
+        text = f" in {root}, where the host works; it is on {branch}, which the worktree {place} has"
+        fix = switch_command(root, branch)
+    elif known:
         text = f"{nearest(mission, known) or ';'} missions here: {listed(known, mission)}"
         (close,) = get_close_matches(mission, known, n=1, cutoff=0) or known[:1]
         fix = line("spec-kitty-orchestrator", "doctor", "--mission", close)
@@ -177,7 +188,7 @@ def _no_work_packages(root: Path, slug: str) -> Finding:
     home = files.home
     unseen = f"the host sees no work packages of {slug}"
     if home and current_branch(root) != home:
-        fix = line("git", "-C", root, "switch", home)
+        fix = switch_command(root, home)
         text = f"{unseen}: {root} is on {on_branch(root)}, but the mission lives on {home}; run: {fix}"
         return error("mission.branch", text, fix)
     if files.work_packages:
@@ -195,6 +206,13 @@ def on_branch(root: Path) -> str:
     """Say what is checked out."""
     branch = current_branch(root)
     return f"the branch {branch}" if branch else "a detached HEAD"
+
+
+def switch_command(root: Path, branch: str) -> str:
+    """Return the command with which the checkout gets a branch, also from a worktree that has it now."""
+    holders = [path for path, held in checkouts(root).items() if held == branch]
+    freed = [line("git", "-C", path, "switch", "--detach") for path in holders]
+    return " && ".join([*freed, line("git", "-C", root, "switch", branch)])
 
 
 def finalize_command(slug: str) -> str:

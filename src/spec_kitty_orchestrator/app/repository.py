@@ -21,7 +21,8 @@ GIT_LIMIT_S = 30.0
 MOST_NAMES = 5
 """In a message: a repository can have hundreds of missions."""
 MISSIONS = "kitty-specs"
-JOURNALS = Path(".kittify") / "orchestrator"
+PROJECT = ".kittify"
+JOURNALS = Path(PROJECT) / "orchestrator"
 
 LONGEST_FRONT_MATTER = 64 * 1024
 
@@ -41,7 +42,10 @@ def start_folder(given: Path | None) -> Path:
 
 
 def find_repo_root(start: Path | None) -> Path:
-    """Return the primary checkout of the git repository that `start` lies in, even from inside a worktree.
+    """Return the checkout that the host works in when it is called in `start`.
+
+    That is the primary one, even from inside a worktree. Where there is none, because the repository is bare,
+    or where only the worktree holds a project, it is the worktree.
 
     Raises:
         UsageError: if `start`, or else the current folder, is not in a git repository with a checkout.
@@ -62,7 +66,7 @@ def find_repo_root(start: Path | None) -> Path:
             "change into the project or give it with --repo-root"
         )
     if len(set(folders)) > 1:  # a worktree
-        top = _git(start, "worktree", "list", "--porcelain").split("\n")[0].removeprefix("worktree ")
+        top = str(_taken(start, Path(top)))
     root = Path(top).resolve()
     try:
         os.fsencode(root).decode("utf-8")
@@ -72,6 +76,24 @@ def find_repo_root(start: Path | None) -> Path:
             f"{str(root)!a}; rename the folder or clone into another one"
         ) from None
     return root
+
+
+def _taken(start: Path, worktree: Path) -> Path:
+    primary, *about = _git(start, "worktree", "list", "--porcelain").split("\n\n")[0].split("\n")
+    main = Path(primary.removeprefix("worktree "))
+    alone = (worktree / PROJECT).is_dir() and not (main / PROJECT).is_dir()
+    return worktree if "bare" in about or alone else main
+
+
+def checkouts(root: Path) -> dict[Path, str]:
+    """Return the branch of each other checkout of the repository, "" for a detached HEAD."""
+    found = {}
+    for entry in _git(root, "worktree", "list", "--porcelain").split("\n\n"):
+        place, *about = entry.split("\n")
+        branch = next((line.partition(" ")[2] for line in about if line.startswith("branch ")), "")
+        found[Path(place.removeprefix("worktree ")).resolve()] = branch.removeprefix("refs/heads/")
+    found.pop(root.resolve(), None)
+    return found
 
 
 def distrusted(start: Path) -> bool:

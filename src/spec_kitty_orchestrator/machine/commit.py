@@ -67,17 +67,21 @@ async def commit(
             return refusal
     if committer.overruled and (found := await offenders(git, base, known, rules)):
         return _take_out(found, branch, base)
-    head = await git.head()
+    head, tree = await _head(git)
     if head == base and empty_reason:
         reason = f"{message}\n\nNothing changed: {empty_reason}"
         refusal = await committer.commit(branch, reason, empty=True)
         if refusal is not None:
             return refusal
-        head = await git.head()
-    tree = (await git.run("rev-parse", f"{head}^{{tree}}")).text
+        head, tree = await _head(git)
     more = [f"and {len(left_out) - MOST_LEFT_OUT} more"] if len(left_out) > MOST_LEFT_OUT else []
     named = (*left_out[:MOST_LEFT_OUT], *more)
     return Evidence(base, head, await stat(git, base, head, STAT_CHARS), named, tree)
+
+
+async def _head(git: Git) -> tuple[str, str]:
+    head, tree = (await git.run("rev-parse", "HEAD", "HEAD^{tree}")).text.split("\n")
+    return head, tree
 
 
 async def _wrong_place(git: Git, branch: str, base: str) -> CommitRefusal | None:

@@ -60,8 +60,19 @@ class Surroundings:
         return hashlib.sha256(str(self).encode()).hexdigest()[:32]
 
 
-async def look(repository: Repository, there: Worktree, target: str) -> Surroundings:
-    """Take stock around a worktree whose work is for the branch `target`, or for what is checked out."""
+async def look(repository: Repository, there: Worktree, target: str, *, confined: bool) -> Surroundings:
+    """Take stock around a worktree.
+
+    Args:
+        repository: that it belongs to.
+        there: the worktree.
+        target: the branch that its work is for; "" for what is checked out.
+        confined: whether reviewers cannot write in it: then nobody but others moves refs, and git remembers
+            of files what it saw.
+    """
+    files = await to_thread.run_sync(_files, repository, there)
+    if confined:
+        return Surroundings("", files)
     listed = await repository.primary.run(
         "for-each-ref",
         f"--count={MOST_REFS}",
@@ -74,8 +85,8 @@ async def look(repository: Repository, there: Worktree, target: str) -> Surround
         sha, name, *at = line.split(" ", 2)
         if name == f"refs/heads/{target}" or not (at and at[0]):
             refs[_shown(name)] = sha
-    parts = {**await to_thread.run_sync(_files, repository, there), **refs}
-    return Surroundings(await repository.primary.sha(target or "HEAD"), parts)
+    base = refs.get(_shown(f"refs/heads/{target}")) or await repository.primary.sha(target or "HEAD")
+    return Surroundings(base, {**files, **refs})
 
 
 async def moved(

@@ -49,6 +49,7 @@ class GitWorkspaces:
         rules: what may be committed.
         say: is told what had to be mended.
         hooks: how the repository's commit hooks run; None if they do not.
+        confined: whether the kernel keeps reviewers from writing.
     """
 
     def __init__(
@@ -58,12 +59,15 @@ class GitWorkspaces:
         rules: CommitRules | None = None,
         say: Callable[[str], None] = lambda _: None,
         hooks: HookRules | None = _HOOKS,
+        *,
+        confined: bool = False,
     ) -> None:
         self._root = repo_root
         self._mission = mission
         self._rules = rules if rules is not None else CommitRules()
         self._say = say
         self._hooks = hooks
+        self._confined = confined
         self._opened: Repository | None = None
         self._excludes: tuple[str, ...] = ()
         # Two `git worktree add` at the same instant trip over each other's half-written folders.
@@ -178,7 +182,7 @@ class GitWorkspaces:
             WorkspaceError: git or the disk is broken.
         """
         there = await self._worktree(workspace)
-        around = await surroundings.look(await self._repository(), there, workspace.base_ref or "")
+        around = await self._look(workspace, there)
         snapshot = await rescue.measure(there.git, self._rules, around.base)
         await rescue.anchor(there.git, snapshot, self._anchor(workspace), str(around))
         return f"{snapshot}:{around.digest}"
@@ -230,8 +234,7 @@ class GitWorkspaces:
         self, workspace: Workspace, there: Worktree, digest: str
     ) -> tuple[str, tuple[str, ...]]:
         """Return what the work is compared with, and what changed around it since a fingerprint."""
-        repository, target = await self._repository(), workspace.base_ref or ""
-        now = await surroundings.look(repository, there, target)
+        now = await self._look(workspace, there)
         note = await rescue.noted(there.git, self._anchor(workspace))
         if not digest or not note:
             # The answer of an earlier look was lost, and it had found nothing here.
@@ -239,7 +242,12 @@ class GitWorkspaces:
         before = Surroundings.parse(note)
         if before is None or before.digest != digest:
             return now.base, ("what was noted of the repository",)
-        return before.base, await surroundings.moved(repository, before, now, target)
+        found = await surroundings.moved(await self._repository(), before, now, workspace.base_ref or "")
+        return before.base, found
+
+    async def _look(self, workspace: Workspace, there: Worktree) -> Surroundings:
+        target, repository = workspace.base_ref or "", await self._repository()
+        return await surroundings.look(repository, there, target, confined=self._confined)
 
     async def rescue(self, wp: str, workspace: Workspace, name: str) -> Rescue:
         """Save uncommitted work and leave the worktree clean, on its branch; a missing worktree is clean.

@@ -10,7 +10,7 @@ from anyio import to_thread
 from spec_kitty_orchestrator.app import repository
 from spec_kitty_orchestrator.app.checks import Finding, Level, edit, error, line, noted, ok, some, warning
 from spec_kitty_orchestrator.app.checks.git import check_worktree
-from spec_kitty_orchestrator.app.mission import finalize_command, on_branch
+from spec_kitty_orchestrator.app.mission import finalize_command, on_branch, switch_command
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.runs import begun_here, describe_end, known_run, orphans, pids
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Workspace
@@ -61,7 +61,7 @@ def _branch(root: Path, slug: str) -> list[Finding]:
         text = f"{root} is on {on_branch(root)}, but the mission lives on {target}"
         # The host does show work packages, so if the mission's files are here, a run works.
         make = warning if meta.exists() else error
-        found.append(make("git.branch", text, line("git", "-C", root, "switch", target)))
+        found.append(make("git.branch", text, switch_command(root, target)))
     elif target:
         found.append(ok("git.branch", f"{root} is on {target}, as the mission wants it"))
     if not files.has_lanes and meta.exists():
