@@ -1,13 +1,22 @@
 """One bounded, printable line per event."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spec_kitty_orchestrator.core.describe import LONGEST_LINE, clean, count, describe, duration
+from spec_kitty_orchestrator.core.describe import (
+    LONGEST_LINE,
+    LONGEST_REASON,
+    clean,
+    count,
+    describe,
+    duration,
+    note,
+)
 from spec_kitty_orchestrator.core.events import (
     NO_REPLY,
     AgentExited,
@@ -275,3 +284,10 @@ def test_a_story_tells_a_commit_as_it_was_when_it_was_made() -> None:
     wp, _ = drive(REVIEW_RUNNING)
     assert any(line.startswith("committing: committed ") for line in told(wp))
     assert not any("nothing changed" in line for line in told(wp))
+
+
+def test_what_to_do_is_not_cut_off_a_reason(tmp_path: Path) -> None:
+    reason = f"{tmp_path / ('x' * 500)} is locked; remove it"
+
+    assert note(reason, LONGEST_REASON).endswith("; remove it")
+    assert len(note(reason)) == 400

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests.machine.conftest import BRANCH, Lane, git
 
+from spec_kitty_orchestrator.core.model import Evidence, Workspace
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.environment import GIT_REDIRECTS, environment, without_git
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
@@ -119,7 +120,7 @@ async def test_what_is_rescued_is_the_mission_s(lane: Lane, replace_it: Callable
 
 async def test_making_one_worktree_does_not_forget_another_whose_file_is_gone(lane: Lane) -> None:
     removes_it(lane)
-    await lane.git.ensure("WP02", lane.workspace.__class__(str(lane.root / ".worktrees" / "m-WP02"), ""), ())
+    await lane.git.ensure("WP02", Workspace(str(lane.root / ".worktrees" / "m-WP02"), ""), ())
 
     assert (await lane.git.state(lane.workspace)).head == lane.base
 
@@ -175,3 +176,20 @@ async def test_a_variable_of_an_outer_git_reaches_no_agent(
     monkeypatch.setenv(name, "/elsewhere")
 
     assert environment({}, "marker", passed=["GIT_*"]).get(name) in (None, "1")
+
+
+async def test_a_project_in_a_worktree_of_a_bare_repository_is_worked_on(lane: Lane, tmp_path: Path) -> None:
+    bare, root = tmp_path / "bare.git", tmp_path / "project"
+    git(tmp_path, "clone", "-q", "--bare", str(lane.root), str(bare))
+    git(bare, "worktree", "add", "-q", "-b", "feature", str(root))
+    workspaces = GitWorkspaces(root, "m")
+    workspace = Workspace(str(root / ".worktrees" / "m-WP01"), "")
+
+    await workspaces.ensure("WP01", workspace, ())
+    state = await workspaces.state(workspace)
+    (root / ".worktrees" / "m-WP01" / "a.py").write_text("a = 2\n")
+    made = await workspaces.commit("WP01", workspace, state.head, "WP01: work", "")
+
+    assert isinstance(made, Evidence)
+    assert git(bare, "show", "m-WP01:a.py") == "a = 2"
+    assert git(root, "status", "--porcelain") == ""

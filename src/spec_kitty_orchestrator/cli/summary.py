@@ -10,7 +10,7 @@ from pathlib import Path
 from spec_kitty_orchestrator.app.checks import line
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import MissionFiles, mission_files
-from spec_kitty_orchestrator.core.describe import count, note, short
+from spec_kitty_orchestrator.core.describe import LONGEST_REASON, count, note, short
 from spec_kitty_orchestrator.core.limits import used_up
 from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.core.verdict import Ruling
@@ -59,7 +59,7 @@ def _work_package(wp: WorkPackage, result: RunResult, root: Path) -> list[str]:
         parts.append("not approved by a review of this orchestrator")
     told = [f"{wp.id}  {', '.join(parts)}"]
     if reason := result.reasons.get(wp.id):
-        told.append(f"      why: {note(reason)}")
+        told.append(f"      why: {note(reason, LONGEST_REASON)}")
     if wp.work.gates and wp.work.gates[0].head == wp.work.head:
         passed = ", ".join(one.name for one in wp.work.gates)
         told.append(f"      gates passed on {short(wp.work.head)}: {passed}")

@@ -14,6 +14,8 @@ from spec_kitty_orchestrator.core.work_package import WorkPackage
 
 LONGEST_LINE = 400
 LONGEST_QUOTE = 160
+LONGEST_REASON = 2000
+"""Of what a person must know to go on: what to do stands at its end."""
 SHA_LENGTH = 10
 
 _BREAKS = re.compile(r"[\t\n]+")
@@ -69,9 +71,9 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def note(text: str) -> str:
+def note(text: str, limit: int = LONGEST_LINE) -> str:
     """Make one printable line of a note, with the names of commits shortened."""
-    return clean(_SHA.sub(lambda found: short(found.group()), text))
+    return clean(_SHA.sub(lambda found: short(found.group()), text), limit)
 
 
 def last_line(text: str) -> str:
