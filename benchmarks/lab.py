@@ -122,6 +122,7 @@ class Lab:
             **QUIET_HOST,
             **({"SKO_HOST_TRANSPORT": self.transport} if self.transport else {}),
             "HOME": str(home),
+            "SKO_TRUST_SETTINGS": "1",
             "SPEC_KITTY_HOME": str(home / "spec-kitty"),
             "PATH": os.pathsep.join(path),
         }

@@ -80,6 +80,8 @@ def run(project: Path, host: Path) -> int:
     home.mkdir(parents=True, exist_ok=True)
     os.environ["PYTHONUSERBASE"] = site.getuserbase()
     os.environ["HOME"] = str(home)
+    # The repository, and all that its settings name, is the demo's own.
+    os.environ["SKO_TRUST_SETTINGS"] = "1"
     os.environ["SPEC_KITTY_HOME"] = str(home / ".kittify")
     os.environ["SPEC_KITTY_NO_UPGRADE_CHECK"] = "1"
     os.environ["SPEC_KITTY_ENABLE_SAAS_SYNC"] = "0"

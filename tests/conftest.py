@@ -20,6 +20,9 @@ from spec_kitty_orchestrator.testing.missions import (
     snapshot_mission,
 )
 
+# Tests name programs in the settings of repositories that they have made themselves.
+os.environ["SKO_TRUST_SETTINGS"] = "1"
+
 
 def skip_unless_confined(failure: str) -> None:
     """Skip a test that needs a sandbox which does not work here; where CI is set, that is a failure."""

@@ -32,7 +32,10 @@ CONFIG_FILE = Path(".kittify") / "orchestrator.toml"
 ENVIRONMENT_PREFIX = "SKO_"
 DEVELOPMENT_PREFIX = "SKO_TEST_"
 """Variables for the development of this program; no setting is named so."""
+TRUST_VARIABLE = "SKO_TRUST_SETTINGS"
+"""Says for one start that the programs which the repository names are trusted; it is no setting of a file."""
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_OTHERS = (DEVELOPMENT_PREFIX, TRUST_VARIABLE)
 _GATE = "gate"
 """Besides the keys of `[run]`: lines for the shell that are gates after those of the file."""
 
@@ -188,7 +191,7 @@ def _variables(environ: Mapping[str, str], names: Iterable[str], problems: list[
     for variable in sorted(environ):
         if variable in known:
             chosen[variable] = known[variable]
-        elif variable.startswith(ENVIRONMENT_PREFIX) and not variable.startswith(DEVELOPMENT_PREFIX):
+        elif variable.startswith(ENVIRONMENT_PREFIX) and not variable.startswith(_OTHERS):
             problems.append(f"environment variable {variable}: unknown setting{nearest(variable, known)}")
     return chosen
 

@@ -121,7 +121,7 @@ def project(tmp_path: Path, warm_command: WarmCommand) -> Project:
         for role in ("AUTHOR", "COMMITTER")
         for part in ("NAME", "EMAIL")
     }
-    env = {**kept(), **who, "GIT_CONFIG_GLOBAL": "/dev/null", "SKO_CONFINE": "off"}
+    env = {**kept(), **who, "GIT_CONFIG_GLOBAL": "/dev/null", "SKO_CONFINE": "off", "SKO_TRUST_SETTINGS": "1"}
     made = Project(root, programs, warm_command, env)
     made.git("init", "-q", "-b", "feature/demo")
     made.git("add", "-A")

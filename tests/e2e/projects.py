@@ -66,6 +66,7 @@ class Project:
         self.slug = slug
         self.env = {name: value for name, value in env.items() if not name.startswith("SKO_")}
         self.env["SKO_CONFINE"] = confine
+        self.env["SKO_TRUST_SETTINGS"] = "1"
         self.env["COLUMNS"] = "200"
         self._scenario = root.parent / "scenario.toml"
 

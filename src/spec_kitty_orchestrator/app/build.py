@@ -24,7 +24,9 @@ Say = Callable[[str], None]
 
 
 def build_host(project: Project, say: Say | None = None, on_call: Say | None = None) -> HostClient:
-    """Make the client of the configured host, to be closed after use. Raises `HostMissing`.
+    """Make the client of the configured host, to be closed after use.
+
+    Raises `HostMissing`, and `PreflightError` if the repository names programs that nobody trusts.
 
     Args:
         project: with the settings of the host.
@@ -32,6 +34,7 @@ def build_host(project: Project, say: Say | None = None, on_call: Say | None = N
             would cost more than it saves.
         on_call: is told the name of every call that is made.
     """
+    project.named.demand()
     settings = project.settings.host
     executable = settings.executable
     if executable is not None and ("/" in executable or executable.startswith("~")):

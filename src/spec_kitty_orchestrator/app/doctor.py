@@ -19,6 +19,7 @@ from spec_kitty_orchestrator.app.checks.mission import check_mission
 from spec_kitty_orchestrator.app.mission import find_mission
 from spec_kitty_orchestrator.app.project import Project, bare_project, check_prompts, open_project
 from spec_kitty_orchestrator.app.repository import distrusted, find_repo_root
+from spec_kitty_orchestrator.app.trust import COMMAND
 from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.errors import OrchestratorError, PreflightError, WorkspaceError
 
@@ -51,7 +52,13 @@ async def diagnose(
     found.project = project = _open(found.findings, root, environ, flags)
     # Whether it works is asked once, and not on the event loop.
     await to_thread.run_sync(lambda: project.unconfined)
-    checks = (_agents(project), _host(found, project), check_repository(project.root), check_machine(project))
+    checks = [check_repository(project.root), check_machine(project)]
+    if project.named.trusted:
+        checks = [_agents(project), _host(found, project), *checks]
+    else:
+        for one in project.named.programs:
+            text = f"not run, as the repository names it and nobody trusts it: {one}"
+            found.findings.append(error("trust", text, COMMAND))
     parts: list[list[Finding]] = [[] for _ in checks]
 
     async def perform(check: Awaitable[list[Finding]], told: list[Finding]) -> None:

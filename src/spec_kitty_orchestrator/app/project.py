@@ -11,6 +11,7 @@ from spec_kitty_orchestrator.agents import BUILT_IN, find, names, plugins
 from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
 from spec_kitty_orchestrator.app.repository import JOURNALS, find_repo_root
+from spec_kitty_orchestrator.app.trust import Named, named_programs
 from spec_kitty_orchestrator.config import given_gates, load, read_text, record
 from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.core.policy import Budget, Gate, OnRateLimit, Patience, Policy
@@ -36,6 +37,7 @@ class Project:
         root: the primary checkout, absolute.
         agents: those that the run may use, by their configured name.
         redactor: knows the secrets of our environment and of the settings.
+        named: programs that files of the repository name; none may run unless it is trusted.
         recorded: the settings as the journal keeps them, for a start that resumes with them.
     """
 
@@ -44,6 +46,7 @@ class Project:
     prompts: Prompts
     agents: Mapping[str, tuple[Agent, AgentSettings]]
     redactor: Redactor
+    named: Named
     recorded: Mapping[str, object] = field(default_factory=dict)
 
     @cached_property
@@ -149,7 +152,9 @@ def open_project(
             )
     prompts = Prompts(**{role: _prompt(root, role) for role in _ROLES})
     effective = record(settings, given_gates(flags, recorded))
-    return Project(root, settings, prompts, agents, redactor, effective)
+    # Gates that only the journal knows may have come with the clone.
+    kept = () if flags.get("gate") is not None else given_gates({}, recorded)
+    return Project(root, settings, prompts, agents, redactor, named_programs(root, kept), effective)
 
 
 def kept_options(project: Project, environ: Mapping[str, str], given: Collection[str]) -> str:
@@ -168,7 +173,7 @@ def kept_options(project: Project, environ: Mapping[str, str], given: Collection
 def bare_project(root: Path, environ: Mapping[str, str]) -> Project:
     """Return a project with default settings and no agents, for a repository whose settings are wrong."""
     packaged = Prompts(**{role: _packaged(role) for role in _ROLES})
-    return Project(root, Settings(), packaged, {}, Redactor(secret_values(environ)))
+    return Project(root, Settings(), packaged, {}, Redactor(secret_values(environ)), named_programs(root))
 
 
 def check_prompts(root: Path) -> list[str]:
@@ -194,9 +199,14 @@ def _packaged(role: str) -> str:
 
 
 def settings_around(start: Path, environ: Mapping[str, str], *, anywhere: bool) -> tuple[Path, Settings]:
-    """Return the root of the repository around `start` and its settings. Raises `UsageError`, `ConfigError`.
+    """Return the root of the repository around `start` and its settings.
 
     With `anywhere`, `start` may be outside of any repository; then it is the root, without settings.
+
+    Raises:
+        UsageError: there is no repository.
+        ConfigError: a setting is wrong.
+        PreflightError: it names programs that nobody trusts.
     """
     try:
         root = find_repo_root(start)
@@ -204,6 +214,7 @@ def settings_around(start: Path, environ: Mapping[str, str], *, anywhere: bool) 
         if not anywhere:
             raise
         return start, Settings()
+    named_programs(root).demand()
     return root, load(root, environ, {}, names())
 
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "skip": ("operator", "Leave a work package out, so that the rest can go on."),
     "status": ("status", "Show where every work package stands, and what runs now."),
     "doctor": ("doctor", "Say what would go wrong in a run; nothing is changed."),
+    "trust": ("trust", "Trust the programs that the repository's own files name."),
     "agents": ("agents", "List the available agents, or check one."),
 }
 """The module of each command, and what it does in one line: the first of its docstring."""

@@ -1,0 +1,158 @@
+"""Which programs a repository's own files name, and whether a person trusts them.
+
+Whoever writes the files of a clone could name any program in its settings, in a journal that comes with it,
+or by a folder of its own on PATH. Such a program is started only after a person has said so, once for each
+change; that is kept outside of the clone. What the command line and variables name is the person's own word.
+"""
+
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from spec_kitty_orchestrator.agents import BUILT_IN
+from spec_kitty_orchestrator.config import CONFIG_FILE, TRUST_VARIABLE, read_text
+from spec_kitty_orchestrator.errors import PreflightError
+from spec_kitty_orchestrator.host.locate import HOST_NAME
+from spec_kitty_orchestrator.machine.files import make_private_folder, write_private
+from spec_kitty_orchestrator.machine.redaction import ours
+
+COMMAND = "spec-kitty-orchestrator trust"
+_OF_AGENTS = (
+    *("command", "executable", "extra_args", "role_args", "resume_args", "env", "pass_env", "scenario"),
+    "state",
+)
+"""What decides which program runs, with which words and rights; a model or a limit does not."""
+_OF_RUN = ("pass_env", "confine")
+_HARMLESS = (("confine", "auto"), ("confine", "require"))
+_SHOWN_CHARS = 300
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a repository names.
+
+    Attributes:
+        root: of the repository.
+        programs: one line for people for each setting or program, in an order of their own.
+        trusted: whether nothing is named, or a person trusts all of it.
+    """
+
+    root: Path
+    programs: tuple[str, ...]
+    trusted: bool
+
+    def demand(self) -> None:
+        """Raise `PreflightError` unless it is trusted."""
+        if not self.trusted:
+            listed = "\n".join(f"  {ours().head(one, _SHOWN_CHARS)}" for one in self.programs)
+            raise PreflightError(
+                "files of this repository name programs that would run with your rights, and you have not "
+                f"said that you trust them:\n{listed}\nlook at them, then run: {COMMAND}"
+            )
+
+
+def named_programs(root: Path, recorded_gates: Collection[str] = ()) -> Named:
+    """Return what the repository at `root` names now; the gates are those that its journal alone knows."""
+    programs = (*_of_settings(root), *_on_path(root), *(f"the run's --gate {one}" for one in recorded_gates))
+    known = _known(root) if programs and not _is_told() else frozenset()
+    return Named(root, programs, _is_told() or known.issuperset(map(_digest, programs)))
+
+
+def trust(named: Named) -> None:
+    """Trust what is named now, and nothing that was named before."""
+    _change(named.root, [_digest(one) for one in named.programs])
+
+
+def revoke(root: Path) -> None:
+    """Trust nothing that the repository names."""
+    _change(root, [])
+
+
+def trust_too(root: Path, gates: Collection[str]) -> None:
+    """Trust gates that a person has given, should a later start find them in the journal."""
+    lines = {_digest(f"the run's --gate {one}") for one in gates}
+    if not _is_told() and not lines <= _known(root):
+        _change(root, sorted(_known(root) | lines))
+
+
+def _is_told() -> bool:
+    return os.environ.get(TRUST_VARIABLE, "").lower() in ("1", "true", "yes")
+
+
+def _of_settings(root: Path) -> Iterator[str]:
+    try:
+        file = tomllib.loads(read_text(root / CONFIG_FILE) or "")
+    except ValueError:
+        return  # Whoever reads the settings says what is wrong with them.
+    tables = {**_tables(file.get("agents"), "agents."), "run": file.get("run"), "host": file.get("host")}
+    keys = {"run": _OF_RUN, "host": ("executable",)}
+    for name, table in tables.items():
+        for key in keys.get(name, _OF_AGENTS):
+            if isinstance(table, Mapping) and key in table and (key, table[key]) not in _HARMLESS:
+                yield f"[{name}] {key} = {_written(table[key])}"
+    for key in ("gates", "confine"):
+        if file.get(key):
+            yield f"[{key}] {_written(file[key])}"
+
+
+def _tables(value: object, prefix: str) -> dict[str, object]:
+    return {f"{prefix}{key}": one for key, one in value.items()} if isinstance(value, Mapping) else {}
+
+
+def _written(value: object) -> str:
+    return json.dumps(value, default=str, sort_keys=True)
+
+
+def _on_path(root: Path) -> Iterator[str]:
+    """Name the programs of ours that PATH finds in the repository, or in whatever folder they are started."""
+    known = (agent.executable for agent in BUILT_IN.values())
+    words = (HOST_NAME, "git", *(one for one in known if os.sep not in one))
+    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        place = root / folder
+        if Path(folder).is_absolute() and not place.resolve().is_relative_to(root.resolve()):
+            continue
+        for word in words:
+            if (place / word).is_file():
+                yield f"{word} on PATH is {place / word}, which lies in the repository"
+
+
+def _digest(line: str) -> str:
+    return hashlib.sha256(line.encode("utf-8", "replace")).hexdigest()
+
+
+def _store() -> Path:
+    base = os.environ.get("XDG_CONFIG_HOME", "")
+    folder = Path(base) if Path(base).is_absolute() else Path.home() / ".config"
+    return folder / "spec-kitty-orchestrator" / "trusted.json"
+
+
+def _read() -> dict[str, list[str]]:
+    try:
+        found = json.loads(_store().read_bytes())
+    except (OSError, ValueError, RuntimeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _known(root: Path) -> frozenset[str]:
+    lines = _read().get(str(root)) if not _store().resolve().is_relative_to(root.resolve()) else None
+    return frozenset(one for one in lines if isinstance(one, str)) if isinstance(lines, list) else frozenset()
+
+
+def _change(root: Path, lines: list[str]) -> None:
+    store = _store()
+    if store.resolve().is_relative_to(root.resolve()):
+        raise PreflightError(f"{store} lies in the repository; what trusts it must lie outside of it")
+    try:
+        make_private_folder(store.parent)
+        with FileLock(f"{store}.lock", timeout=10):
+            kept = {key: value for key, value in _read().items() if key != str(root)}
+            write_private(store, json.dumps({**kept, str(root): lines} if lines else kept, indent=2) + "\n")
+    except (OSError, TimeoutError) as error:
+        raise PreflightError(f"{store} cannot be written: {error}") from error

@@ -1,0 +1,141 @@
+"""No program that a clone's own files name is started before a person trusts it, outside of the clone."""
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Project, project, warm_command
+
+from spec_kitty_orchestrator.app.trust import named_programs, revoke, trust, trust_too
+from spec_kitty_orchestrator.errors import PreflightError
+
+__all__ = ["project", "warm_command"]
+
+HARMLESS = (
+    '[run]\nimpl_agents = ["codex"]\nconfine = "require"\n[agents.codex]\nmodel = "m"\nmax_concurrent = 1\n'
+)
+PROGRAMS = {
+    "an agent": '[agents.bot]\nfamily = "x"\ncommand = ["./bot"]\n',
+    "an executable": '[agents.codex]\nexecutable = "./codex"\n',
+    "words of an agent": '[agents.codex]\nextra_args = ["-c", "x"]\n',
+    "variables of an agent": '[agents.codex]\nenv = {NODE_OPTIONS = "--require ./x.js"}\n',
+    "our variables": '[run]\npass_env = ["AWS_*"]\n',
+    "a scenario": '[agents.scripted]\nscenario = "x.toml"\n',
+    "a gate": '[[gates]]\nname = "g"\ncommand = "./gate"\n',
+    "the host": '[host]\nexecutable = "./host"\n',
+    "less confinement": '[run]\nconfine = "off"\n',
+    "more to write": '[confine]\nwritable = ["~"]\n',
+}
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("SKO_TRUST_SETTINGS")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    root = tmp_path / "clone"
+    (root / ".kittify").mkdir(parents=True)
+    return root
+
+
+def write(root: Path, settings: str) -> None:
+    (root / ".kittify").mkdir(exist_ok=True)
+    (root / ".kittify" / "orchestrator.toml").write_text(settings)
+
+
+@pytest.mark.parametrize("settings", ["", HARMLESS])
+def test_settings_that_name_no_programs_need_no_trust(clone: Path, settings: str) -> None:
+    write(clone, settings)
+    assert named_programs(clone).trusted
+
+
+@pytest.mark.parametrize("settings", PROGRAMS.values(), ids=PROGRAMS)
+def test_what_settings_name_runs_only_while_it_is_trusted(clone: Path, settings: str) -> None:
+    write(clone, settings)
+    with pytest.raises(PreflightError, match="spec-kitty-orchestrator trust"):
+        named_programs(clone).demand()
+
+    trust(named_programs(clone))
+    named_programs(clone).demand()
+    write(clone, HARMLESS + "# and a remark" if "[agents.codex]" in settings else settings + "# a remark")
+    assert named_programs(clone).trusted
+    write(clone, settings + '[agents.other]\ncommand = ["evil"]\n')
+    assert not named_programs(clone).trusted
+
+    write(clone, settings)
+    revoke(clone)
+    assert not named_programs(clone).trusted
+
+
+def test_trust_is_for_one_repository_and_private(clone: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    (other / ".kittify").mkdir(parents=True)
+    for root in (clone, other):
+        write(root, PROGRAMS["a gate"])
+    trust(named_programs(clone))
+    assert not named_programs(other).trusted
+    store = tmp_path / "config" / "spec-kitty-orchestrator" / "trusted.json"
+    assert stat.S_IMODE(store.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{", '{"x": 1}'])
+def test_a_damaged_record_trusts_nothing(clone: Path, tmp_path: Path, damage: str) -> None:
+    write(clone, PROGRAMS["a gate"])
+    trust(named_programs(clone))
+    (tmp_path / "config" / "spec-kitty-orchestrator" / "trusted.json").write_text(damage)
+    assert not named_programs(clone).trusted
+
+
+def test_a_record_inside_the_clone_counts_for_nothing(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(clone / "config"))
+    write(clone, PROGRAMS["a gate"])
+    with pytest.raises(PreflightError, match="outside"):
+        trust(named_programs(clone))
+    assert not named_programs(clone).trusted
+
+
+@pytest.mark.parametrize("folder", ["{root}/node_modules/.bin", "node_modules/.bin", ""])
+def test_a_program_that_path_finds_in_the_repository_needs_trust(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    inside = clone / "node_modules" / ".bin" if folder else clone
+    inside.mkdir(parents=True, exist_ok=True)
+    monkeypatch.setenv("PATH", f"{folder.format(root=clone)}:/usr/bin")
+    assert named_programs(clone).trusted
+    (inside / "claude").write_text("")
+    assert not named_programs(clone).trusted
+
+
+def test_a_gate_that_only_the_journal_knows_needs_trust(clone: Path) -> None:
+    assert not named_programs(clone, ["make evil"]).trusted
+    trust_too(clone, ["make test"])
+    assert named_programs(clone, ["make test"]).trusted
+    assert not named_programs(clone, ["make evil"]).trusted
+
+
+def test_no_command_starts_what_is_not_trusted(project: Project, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    evil = project.root / "evil"
+    evil.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    evil.chmod(0o755)
+    write(
+        project.root,
+        f'[host]\nexecutable = "./evil"\n[agents.scripted]\nexecutable = "{evil}"\n'
+        f'[[gates]]\nname = "g"\ncommand = "{evil}"\n',
+    )
+    project.env |= {"SKO_TRUST_SETTINGS": "", "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    for command in ("orchestrate", "doctor", "agents", "status"):
+        words = ("--mission", "demo-01ABC") if command in ("orchestrate", "status") else ()
+        done = project.run(command, *words)
+        assert done.returncode == 5, command
+        assert "spec-kitty-orchestrator trust" in done.stdout + done.stderr
+    assert not ran.exists()
+
+    assert "./evil" in project.run("trust", "--show").stdout
+    assert project.run("trust").returncode == 0
+    project.run("status", "--mission", "demo-01ABC")
+    assert ran.exists()
+    assert json.loads((tmp_path / "config" / "spec-kitty-orchestrator" / "trusted.json").read_text())
+    assert project.run("trust", "--revoke").returncode == 0
+    assert project.run("orchestrate", "--mission", "demo-01ABC").returncode == 5
