@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
+from tests.machine import attempts
 from tests.machine.attempts import (
     HOLD,
     LIMIT_S,
@@ -172,6 +174,41 @@ async def test_an_agent_that_runs_where_no_process_is_seen_is_neither_lost_nor_r
             with pytest.raises(RunActive, match="another container"):
                 await run(agents_of(tmp_path, PythonAgent(HOLD)), attempt)
         children.release()
+
+
+IN_A_NAMESPACE = ("unshare", "-pf", "--mount-proc", *(() if os.getuid() == 0 else ("-Ur",)))
+
+
+def namespaces_work() -> bool:
+    try:
+        return subprocess.run([*IN_A_NAMESPACE, "true"], check=False, capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not namespaces_work(), reason="no namespaces here")
+async def test_two_containers_on_one_folder_know_of_each_others_agents(
+    tmp_path: Path, attempt_id: str, children: Children
+) -> None:
+    driver = [sys.executable, "-c", attempts.DRIVER, attempts.__file__, str(tmp_path), attempt_id, HOLD]
+    ask = (
+        "import anyio, sys; from pathlib import Path; from spec_kitty_orchestrator.machine import process;"
+        "print(anyio.run(process.state, Path(sys.argv[1]), sys.argv[2]))"
+    )
+    async with await anyio.open_process([*IN_A_NAMESPACE, *driver], stderr=None) as one:
+        assert one.stdout is not None
+        with anyio.fail_after(LIMIT_S):
+            directory = (await one.stdout.receive()).decode().strip()
+        await children.up()
+        other = [*IN_A_NAMESPACE, sys.executable, "-c", ask, directory, attempt_id]
+        with anyio.fail_after(LIMIT_S):
+            during = await anyio.run_process(other)
+            children.release()
+            await one.wait()
+            after = await anyio.run_process(other)
+
+    assert during.stdout.decode() == f"{process.Elsewhere()}\n"
+    assert after.stdout.decode() == f"{process.Finished(0)}\n"
 
 
 async def test_no_daemon_of_an_agent_can_hold_the_lock_of_its_attempt(tmp_path: Path) -> None:

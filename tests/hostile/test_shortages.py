@@ -93,6 +93,16 @@ def test_a_file_is_read_when_a_shortage_has_passed(tmp_path: Path, monkeypatch: 
     assert process.read_exit(tmp_path) == 0
 
 
+@pytest.mark.asyncio
+async def test_an_attempt_in_a_place_that_is_no_text_is_refused_in_words(
+    tmp_path: Path, attempt_id: str
+) -> None:
+    request = request_of(Path(os.fsdecode(b"/M\xfcller")), attempt_id)
+
+    with pytest.raises(WorkspaceError, match="no UTF-8"):
+        await agents_of(tmp_path, PythonAgent(SAY_OK)).open(request)
+
+
 def test_a_repository_whose_path_is_no_text_is_refused_in_words(tmp_path: Path) -> None:
     root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller"))
     root.mkdir()

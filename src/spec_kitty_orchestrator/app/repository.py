@@ -4,7 +4,6 @@ This serves explanations and suggestions; only the host knows lanes.
 """
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.machine.child import Reply
-from spec_kitty_orchestrator.machine.files import read_whole
+from spec_kitty_orchestrator.machine.files import is_text, read_whole
 from spec_kitty_orchestrator.machine.git import Git, failure
 
 GIT_LIMIT_S = 30.0
@@ -68,13 +67,11 @@ def find_repo_root(start: Path | None) -> Path:
     if len(set(folders)) > 1:  # a worktree
         top = str(_taken(start, Path(top)))
     root = Path(top).resolve()
-    try:
-        os.fsencode(root).decode("utf-8")
-    except UnicodeDecodeError:
+    if not is_text(root):
         raise UsageError(
             f"the path of the repository is no UTF-8, so neither spec-kitty nor the journal can hold it: "
             f"{str(root)!a}; rename the folder or clone into another one"
-        ) from None
+        )
     return root
 
 

@@ -30,6 +30,14 @@ _LEFT_OUT = " … ".encode()
 _CHUNK_BYTES = 256 * 1024
 
 
+def is_text(path: Path) -> bool:
+    """Tell whether a path is UTF-8, so that a record can hold it and give it back."""
+    with suppress(UnicodeDecodeError):
+        os.fsencode(path).decode("utf-8")
+        return True
+    return False
+
+
 def make_private_folder(path: Path) -> None:
     """Create a folder and its missing parents, each with mode 0700; existing ones keep theirs."""
     missing = [place for place in (path, *path.parents) if not place.exists()]

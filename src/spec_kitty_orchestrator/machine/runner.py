@@ -93,6 +93,9 @@ class LocalAgents(ConfiguredAgents):
             PreflightError: the agent is not configured.
         """
         spec, settings = self.agent(request.agent)
+        for place in (self._root, Path(request.workspace.path)):
+            if not files.is_text(place):
+                raise WorkspaceError(f"{str(place)!a} is no UTF-8, so no record can hold it: rename it")
         session = request.session if spec.resumes else ""
         max_cost_usd = request.max_cost_usd if spec.caps_cost else None
         try:
