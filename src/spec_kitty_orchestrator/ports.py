@@ -4,11 +4,12 @@ Implementations raise `HostError` and `WorkspaceError` for a broken environment;
 happen in a healthy one comes back as a value.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from spec_kitty_orchestrator.core.approval import Approved, Tip
 from spec_kitty_orchestrator.core.events import GateBegun, GateBroken, GateFailed, GatesPassed, GatesStopped
 from spec_kitty_orchestrator.core.model import (
     AgentReport,
@@ -171,6 +172,14 @@ class Workspaces(Protocol):
 
     async def primary_branch(self) -> str:
         """Return the branch that is checked out in the primary checkout, "" when detached."""
+        ...
+
+    async def branches(self) -> Mapping[str, str]:
+        """Return the mission's branches, each with its commit."""
+        ...
+
+    async def tip(self, approved: Approved, known: Sequence[str]) -> Tip:
+        """Read a branch and its worktree; `known` are commits that may be on any branch of the mission."""
         ...
 
     async def ensure(self, wp: str, workspace: Workspace, dependencies: Sequence[str]) -> None:

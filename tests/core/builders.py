@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from spec_kitty_orchestrator.core.commands import Command
 from spec_kitty_orchestrator.core.events import (
@@ -135,6 +136,10 @@ def again(wp: WorkPackage, policy: Policy = POLICY) -> tuple[WorkPackage, Comman
 def begun(lane: Lane, *events: Event, policy: Policy = POLICY) -> WorkPackage:
     """Begin a start that finds WP01 in a lane, after one in which these events happened to it."""
     return fold([*journal(*events, policy=policy), started(lane, policy)], policy).wps["WP01"]
+
+
+def start_at(mission: MissionState, at: datetime = NOON, **parts: Any) -> RunStarted:
+    return RunStarted(at, mission, "me", POLICY, "1", **parts)
 
 
 def journal(*events: Event, policy: Policy = POLICY) -> list[Line]:

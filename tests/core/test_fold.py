@@ -68,6 +68,7 @@ from .builders import (
     journal,
     one_agent,
     refused,
+    start_at,
     started,
 )
 from .loop import Loop, assert_bounds
@@ -242,7 +243,7 @@ def test_a_work_package_that_waits_follows_the_lane_and_one_that_works_does_not(
 def test_a_back_off_outlives_its_start_and_a_place_in_a_queue_does_not(turn: Turn, expected: Turn) -> None:
     wp = replace(drive(IMPLEMENTING)[0], turn=turn)
     mission = MissionState("m", {"WP01": Lane.IN_PROGRESS}, {})
-    assert begin(RunState(POLICY, {"WP01": wp}), POLICY, mission, NOON).wps["WP01"].turn == expected
+    assert begin(RunState(POLICY, {"WP01": wp}), start_at(mission, NOON)).wps["WP01"].turn == expected
 
 
 @pytest.mark.parametrize(("until", "expected"), [(60, 60), (7200, 300), (-5, -5)])
@@ -250,7 +251,7 @@ def test_a_rest_is_no_longer_than_when_it_began_though_the_clock_was_set_back(
     until: float, expected: float
 ) -> None:
     rests = RunState(POLICY, quotas={"ada": Quota(after(until), 2, 300.0)})
-    quota = begin(rests, POLICY, MissionState("m", {}, {}), NOON).quotas["ada"]
+    quota = begin(rests, start_at(MissionState("m", {}, {}), NOON)).quotas["ada"]
     assert (quota.until, quota.strikes) == (after(expected), 2)
 
 

@@ -97,6 +97,7 @@ from .builders import (
     refused,
     report_text,
     results,
+    start_at,
     verdict_text,
 )
 
@@ -416,7 +417,7 @@ def test_a_new_start_has_fresh_patience_with_stopped_attempts() -> None:
     wp, command = drive(IMPLEMENTING)
     for number in range(9):
         wp, command = drive(made(attempt(f"x{number}"), Outcome.CANCELED), wp=wp)
-        wp = begin(RunState(POLICY, {"WP01": wp}), POLICY, mission, NOON).wps["WP01"]
+        wp = begin(RunState(POLICY, {"WP01": wp}), start_at(mission, NOON)).wps["WP01"]
     assert isinstance(command, OpenAttempt)
 
 

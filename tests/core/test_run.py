@@ -11,7 +11,7 @@ from spec_kitty_orchestrator.core.run_events import ResourcesShort, Signaled
 from spec_kitty_orchestrator.core.scheduler import Finished, Start, plan
 from spec_kitty_orchestrator.core.work_package import Grant, Turn, Work, WorkPackage
 
-from .builders import BASE, GATED, HEAD, NOON, OTHER, POLICY, SPACE, after
+from .builders import BASE, GATED, HEAD, NOON, OTHER, POLICY, SPACE, after, start_at
 
 ATTEMPT = Attempt("i1", 1, Role.IMPLEMENT, "alice", "/logs/i1")
 
@@ -30,14 +30,14 @@ def at_work(phase: Phase, name: str = "WP01", **parts: object) -> WorkPackage:
 def test_what_others_completed_while_we_worked_on_it_is_no_success_at_the_next_start_either() -> None:
     wp = at_work(Phase.FINISHED, lane=Lane.DONE, result=Result.UNREVIEWED, turn=Turn(), note="not ours")
     mission = MissionState("demo", {"WP01": Lane.DONE}, {"WP01": ()})
-    again = begin(state_of(wp), POLICY, mission, after(60)).wps["WP01"]
+    again = begin(state_of(wp), start_at(mission, after(60))).wps["WP01"]
     assert (again.result, again.note) == (Result.UNREVIEWED, "not ours")
 
 
 def test_a_back_off_of_an_earlier_start_is_bounded_though_the_clock_was_set() -> None:
     wp = at_work(Phase.IMPLEMENTING, turn=Turn(waits="overloaded", until=NOON + timedelta(days=400)))
     mission = MissionState("demo", {"WP01": Lane.IN_PROGRESS}, {"WP01": ()})
-    turn = begin(state_of(wp), POLICY, mission, NOON).wps["WP01"].turn
+    turn = begin(state_of(wp), start_at(mission, NOON)).wps["WP01"].turn
     assert turn.until == after(LONGEST_BACK_OFF_S)
 
 

@@ -5,12 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from spec_kitty_orchestrator.core.model import Lane, MissionState
-from spec_kitty_orchestrator.core.work_package import WorkPackage
+from spec_kitty_orchestrator.core.approval import Approved, Tip
+from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase, Result, Workspace
+from spec_kitty_orchestrator.core.verdict import Ruling, Verdict
+from spec_kitty_orchestrator.core.work_package import Review, WorkPackage
 from spec_kitty_orchestrator.driver.finalize import finalize
 from spec_kitty_orchestrator.driver.result import RunResult
-from spec_kitty_orchestrator.errors import HostCrash, HostRefusal, HostTimeout
+from spec_kitty_orchestrator.errors import HostCrash, HostRefusal, HostTimeout, WorkspaceError
 from spec_kitty_orchestrator.testing.fake_host import FakeHost
+from spec_kitty_orchestrator.testing.fake_workspaces import FakeWorkspaces
 
 pytestmark = pytest.mark.anyio
 
@@ -26,12 +29,21 @@ RESULT = RunResult(
 async def end(
     host: FakeHost,
     result: RunResult = RESULT,
+    workspaces: FakeWorkspaces | None = None,
     *,
     merge: bool = True,
     accept: bool = True,
     coordinated: bool = False,
 ) -> tuple[bool, Sequence[str]]:
-    return await finalize(host, result, "me", merge=merge, accept=accept, coordinated=coordinated)
+    return await finalize(
+        host,
+        workspaces or FakeWorkspaces(),
+        result,
+        "me",
+        merge=merge,
+        accept=accept,
+        coordinated=coordinated,
+    )
 
 
 def complete(lane: Lane = Lane.DONE) -> FakeHost:
@@ -127,3 +139,57 @@ async def test_a_refused_acceptance_leaves_the_merge_told() -> None:
     assert not done
     assert lines[0] == "merged into the target branch"
     assert "not accepted" in lines[1]
+
+
+def approved_in(workspaces: FakeWorkspaces, name: str = "WP01") -> WorkPackage:
+    """Return a work package whose branch stands at the commit that was approved."""
+    space = Workspace(f"/{name}", "", name, f"lane-{name}", "main")
+    verdict = Verdict(Ruling.APPROVED, workspaces.commit_by_hand(space), "r1", "rob", "fine")
+    wp = WorkPackage(name, (), Lane.DONE, Phase.FINISHED, space, review=Review(verdict=verdict))
+    return replace(wp, result=Result.DONE)
+
+
+@pytest.mark.parametrize(("merge", "accept"), [(True, True), (True, False), (False, True)])
+async def test_nothing_is_merged_or_accepted_while_a_branch_holds_what_nobody_approved(
+    merge: bool, accept: bool
+) -> None:
+    host, workspaces = complete(), FakeWorkspaces()
+    result = replace(RESULT, work_packages=tuple(approved_in(workspaces, one) for one in WPS))
+    space = result.work_packages[1].workspace
+    assert space is not None
+    workspaces.edit(space, "a.py")
+    workspaces.commit_by_hand(space)
+
+    done, lines = await end(host, result, workspaces, merge=merge, accept=accept)
+
+    assert (done, host.merged, host.accepted_by) == (False, False, "")
+    refused = "not merged" if merge else "not accepted"
+    assert lines[0] == f"{refused}: 1 commit of lane-WP02 was not reviewed:"
+
+    del workspaces.tree(space).commits[-1]
+    assert (await end(host, result, workspaces, merge=merge, accept=accept))[0]
+
+
+async def test_what_others_completed_during_the_start_is_left_to_a_person() -> None:
+    host, workspaces = complete(), FakeWorkspaces()
+    others = WorkPackage("WP02", (), Lane.DONE, Phase.FINISHED, result=Result.DONE)
+    result = replace(RESULT, work_packages=(approved_in(workspaces), others))
+    done, lines = await end(host, result, workspaces)
+    assert (done, host.merged) == (False, False)
+    assert lines[0].startswith("not merged: WP02: completed by others since this start began")
+
+    found = replace(others, found=await workspaces.branches())
+    result = replace(result, work_packages=(result.work_packages[0], found))
+    assert (await end(host, result, workspaces))[0]
+
+
+async def test_nothing_is_merged_while_git_does_not_say_what_the_branches_hold() -> None:
+    class Broken(FakeWorkspaces):
+        async def tip(self, approved: Approved, known: Sequence[str]) -> Tip:
+            raise WorkspaceError("git is gone")
+
+    host, workspaces = complete(), Broken()
+    result = replace(RESULT, work_packages=tuple(approved_in(workspaces, one) for one in WPS))
+    done, lines = await end(host, result, workspaces)
+    assert (done, host.merged) == (False, False)
+    assert "git is gone" in lines[0]

@@ -203,7 +203,9 @@ async def merged(mission: Stage, result: RunResult) -> bool:
     """Ask for the merge at the end of a run, as `--merge` does; tell whether the host was asked."""
     well = replace(result, exit_code=0, interrupted=None)
     with suppress(OrchestratorError):
-        await finalize(mission.host, well, "me", merge=True, accept=False, coordinated=False)
+        await finalize(
+            mission.host, mission.workspaces, well, "me", merge=True, accept=False, coordinated=False
+        )
     return mission.host.merged
 
 

@@ -109,8 +109,20 @@ def journal(project: Project, mission: str) -> JsonlJournal:
     return JsonlJournal(project.directory(mission), project.root, clean=project.redactor.text)
 
 
+def build_workspaces(project: Project, mission: str, say: Say) -> GitWorkspaces:
+    """Make the part that reads and changes worktrees; `say` is told what had to be mended."""
+    hooks, confined = hook_rules(project, mission), project.sandbox is not None
+    return GitWorkspaces(project.root, mission, project.commit_rules, say, hooks, confined=confined)
+
+
 def build(
-    project: Project, mission: str, *, host: HostClient, agents: AgentRunner, observer: Observer
+    project: Project,
+    mission: str,
+    *,
+    host: HostClient,
+    agents: AgentRunner,
+    workspaces: GitWorkspaces,
+    observer: Observer,
 ) -> Orchestrator:
     """Make the orchestrator of one mission, named as the host spells it; the caller holds its lock."""
     run, policy = project.settings.run, project.policy
@@ -120,14 +132,7 @@ def build(
         policy,
         host=host,
         agents=agents,
-        workspaces=GitWorkspaces(
-            project.root,
-            mission,
-            project.commit_rules,
-            observer.said,
-            hook_rules(project, mission),
-            confined=project.sandbox is not None,
-        ),
+        workspaces=workspaces,
         journal=journal(project, mission),
         clock=SystemClock(),
         observer=observer,

@@ -3,19 +3,20 @@
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 
 import anyio
 from anyio import to_thread
 
-from spec_kitty_orchestrator.app.build import build, build_agents
+from spec_kitty_orchestrator.app.build import build, build_agents, build_workspaces
 from spec_kitty_orchestrator.app.checks.agents import find_installed
 from spec_kitty_orchestrator.app.mission import open_mission
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import mission_files
 from spec_kitty_orchestrator.cli import ignore, summary
 from spec_kitty_orchestrator.cli.options import OnInterrupt, RunOptions
+from spec_kitty_orchestrator.driver.approval import unapproved
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.finalize import finalize
 from spec_kitty_orchestrator.log import get_logger
@@ -139,7 +140,10 @@ async def run(work: Work) -> int:
             if not work.given.no_caffeinate:
                 stack.enter_context(kept_awake())
             view.began(state)
-            orchestrator = build(project, state.slug, host=host, agents=work.agents, observer=view)
+            workspaces = build_workspaces(project, state.slug, view.said)
+            orchestrator = build(
+                project, state.slug, host=host, agents=work.agents, workspaces=workspaces, observer=view
+            )
             work.interrupts(orchestrator)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(view.keep_showing)
@@ -151,13 +155,24 @@ async def run(work: Work) -> int:
             files, actor = mission_files(project.root, state.slug), project.settings.run.actor
             merge, accept = work.given.merge, work.given.accept
             finalized, told = await finalize(
-                host, result, actor, files.unsaved, merge=merge, accept=accept, coordinated=files.coordinated
+                host,
+                workspaces,
+                result,
+                actor,
+                files.unsaved,
+                merge=merge,
+                accept=accept,
+                coordinated=files.coordinated,
             )
+            wrong: Sequence[str] = ()
+            if not (told and finalized) and all(one.lane.complete for one in result.work_packages):
+                wrong = await unapproved(host, workspaces, state.slug, result.work_packages)
             get_logger().info("host calls", calls=dict(Counter(work.calls)))
         if told and finalized and accept:
             told = [*told, summary.after_acceptance(files)]
         # It asks git, which may be slow; signals must be handled meanwhile.
-        await to_thread.run_sync(summary.show, result, project, told, console, bool(told) and finalized)
+        complete = bool(told) and finalized
+        await to_thread.run_sync(summary.show, result, project, told, wrong, console, complete)
     finally:
         await work.finish_output(output)
     return result.exit_code if finalized else NOT_FINALIZED

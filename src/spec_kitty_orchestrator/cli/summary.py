@@ -22,9 +22,23 @@ from spec_kitty_orchestrator.views.table import counted
 
 
 def show(
-    result: RunResult, project: Project, finalized: Sequence[str], console: SteadyConsole, complete: bool
+    result: RunResult,
+    project: Project,
+    finalized: Sequence[str],
+    unapproved: Sequence[str],
+    console: SteadyConsole,
+    complete: bool,
 ) -> None:
-    """Print the summary; `finalized` has a line about each step of a merge and an acceptance."""
+    """Print the summary.
+
+    Args:
+        result: what the run came to.
+        project: the user's.
+        finalized: a line about each step of a merge and an acceptance.
+        unapproved: what on the branches of a complete mission nobody approved, in lines.
+        console: prints.
+        complete: whether nothing is left to do.
+    """
     files = mission_files(project.root, result.state.slug)
     lines = [_headline(result)]
     lines += [f"It ended before its work was done: {result.ended}"] if result.ended else []
@@ -34,6 +48,9 @@ def show(
     wps = result.work_packages
     if not wps or not all(wp.lane.complete for wp in wps):
         lines += ["", *_go_on(result)]
+    elif unapproved:
+        told = [text for text in unapproved if not any(text in one for one in finalized)]
+        lines += ["", "This mission cannot be merged as it is.", *told, *_after_mending(result)]
     elif not complete:
         lines += ["", *_merge_and_accept(result, project, files)]
     for text in lines:
@@ -104,6 +121,11 @@ def _go_on(result: RunResult) -> list[str]:
         )
     lines.append("To continue this run with the same settings:")
     return [*lines, f"{own} {line('resume', '--mission', slug)}"]
+
+
+def _after_mending(result: RunResult) -> list[str]:
+    again = line("orchestrate", "--mission", result.state.slug, "--merge")
+    return ["Once that is settled:", f"  spec-kitty-orchestrator {again}"]
 
 
 def _merge_and_accept(result: RunResult, project: Project, files: MissionFiles) -> list[str]:

@@ -26,15 +26,15 @@ from datetime import datetime, timedelta
 from functools import cached_property, reduce
 
 from spec_kitty_orchestrator.core import commands, events, run_events
+from spec_kitty_orchestrator.core.approval import found_at
 from spec_kitty_orchestrator.core.lifecycle import agent_needed, agrees, seen, step
-from spec_kitty_orchestrator.core.model import AgentReport, MissionState, Outcome, Phase, Usage, total
+from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Phase, Usage, total
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.transitions import reopen
 from spec_kitty_orchestrator.core.work_package import AT_WORK, Grant, Turn, WorkPackage, bounded
 
 LONGEST_BACK_OFF_S = 600.0
 """What a later start still waits of the back-off of an earlier one, at most."""
-
 
 FIRST_REST_S = 60.0
 """How long an agent rests that does not tell when its limit ends; it doubles with every limit in a row."""
@@ -177,22 +177,23 @@ def fold(lines: Iterable[run_events.Line], policy: Policy) -> RunState:
 def replayed(state: RunState, line: run_events.Line) -> RunState:
     """Return the state after one more line of a journal. Raises `InvalidTransition`."""
     if isinstance(line, run_events.RunStarted):
-        return begin(state, line.policy, line.mission, line.at)
+        return begin(state, line)
     if isinstance(line, run_events.Entry):
         return happened(state, line.at, line.wp_id, line.event)[0]
     return state
 
 
-def begin(state: RunState, policy: Policy, mission: MissionState, at: datetime) -> RunState:
+def begin(state: RunState, start: run_events.RunStarted) -> RunState:
     """Join what earlier starts knew with the mission's lanes; what was parked gets a new chance."""
-    wps = {}
+    wps, mission, at = {}, start.mission, start.at
     for wp_id, lane in mission.lanes.items():
         known = state.wps.get(wp_id) or WorkPackage(wp_id)
         wp = replace(known, dependencies=mission.dependencies.get(wp_id, ()), lane=lane)
         if wp.phase is Phase.FINISHED and not agrees(wp):
             wp = reopen(wp)
-        wps[wp_id] = replace(bounded(seen(wp, lane), tries=0), turn=_still_resting(wp.turn, at))
-    return RunState(policy, wps, _bounded_rests(state.quotas, at), began_at=at, now=at, idle_since=at)
+        wp = replace(bounded(seen(wp, lane), tries=0), turn=_still_resting(wp.turn, at))
+        wps[wp_id] = found_at(wp, start.tips)
+    return RunState(start.policy, wps, _bounded_rests(state.quotas, at), began_at=at, now=at, idle_since=at)
 
 
 def _still_resting(turn: Turn, at: datetime) -> Turn:

@@ -136,6 +136,7 @@ class RunStarted:
         version: ours.
         settings: the effective `[run]` table, which the next start goes on with.
         branch: checked out in the primary checkout then, "" if none was.
+        tips: the mission's branches then, each with its commit; None if they were not read.
         number: counts the starts of a journal from 1; the journal gives it, and `seq`, as for every line.
     """
 
@@ -146,6 +147,7 @@ class RunStarted:
     version: str
     settings: Mapping[str, object] = field(default_factory=dict)
     branch: str = ""
+    tips: Mapping[str, str] | None = None
     number: int = field(default=0, compare=False)
     seq: int = field(default=0, compare=False)
     line: Literal["run"] = "run"

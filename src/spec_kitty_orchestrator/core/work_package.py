@@ -201,6 +201,7 @@ class WorkPackage:
         skipped: whether a person took it out of the run, so that a new start does not take it up.
         result: set with the phase `finished`.
         rescued: what became of uncommitted work.
+        found: the mission's branches when a start found it completed by somebody else, None before.
         story: the last events, oldest first, each with the phase and the number of attempts that it met.
     """
 
@@ -224,6 +225,7 @@ class WorkPackage:
     skipped: bool = False
     result: Result | None = None
     rescued: Rescue = field(default_factory=Rescue)
+    found: Mapping[str, str] | None = None
     story: tuple[tuple[Phase, int, Event], ...] = ()
 
     @cached_property

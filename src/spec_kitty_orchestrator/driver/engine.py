@@ -94,7 +94,7 @@ class Orchestrator:
         self._actor, self._policy, self._version = actor, policy, version
         self._journal, self._observer, self._headroom = journal, observer, headroom
         self._settings, self._poll_interval_s = settings or {}, poll_interval_s
-        self._clock = RunClock(clock)
+        self._clock, self._workspaces = RunClock(clock), workspaces
         self._mission = Mission(host, mission, workspaces.primary_branch)
         self._shutdown = Shutdown([one for one in (agents, gates) if one], observer.said)
         self._performer = Performer(
@@ -375,17 +375,9 @@ class Orchestrator:
             if place % LINES_AT_ONCE == 0:
                 await anyio.lowlevel.checkpoint()
         branch = await self._mission.begin(state, self._state.wps)
-        started = fitted(
-            run_events.RunStarted(
-                self._clock.now(),
-                self._mission.state,
-                self._actor,
-                self._policy,
-                self._version,
-                self._settings,
-                branch,
-            )
-        )
+        tips = await self._workspaces.branches()
+        begun = (self._actor, self._policy, self._version, self._settings, branch, tips)
+        started = fitted(run_events.RunStarted(self._clock.now(), self._mission.state, *begun))
         await self._journal.append(started)
         self._state = replayed(self._state, started)
 

@@ -2,7 +2,7 @@
 
 The host merges whatever the lanes are, and accepting before the merge crashes on the coordination
 topologies and is thrown away by the merge on the others: so the merge comes first, and nothing happens
-before every work package is approved or done.
+before every work package is approved or done, and while a branch is not what was approved.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -10,13 +10,15 @@ from pathlib import Path
 
 from anyio import to_thread
 
+from spec_kitty_orchestrator.driver.approval import unapproved
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import HostNoReply, HostRefusal, WorkspaceError
-from spec_kitty_orchestrator.ports import Host
+from spec_kitty_orchestrator.ports import Host, Workspaces
 
 
 async def finalize(
     host: Host,
+    workspaces: Workspaces,
     result: RunResult,
     actor: str,
     unsaved: Callable[[], Sequence[Path]] = tuple,
@@ -29,6 +31,7 @@ async def finalize(
 
     Args:
         host: the port.
+        workspaces: git.
         result: what its run came to.
         actor: who accepts.
         unsaved: finds, in a thread, what the merge would throw away.
@@ -55,6 +58,9 @@ async def finalize(
         return False, [f"not merged: what is uncommitted is not known: {error}"]
     if open_wps := await _open(host, mission, [one.id for one in result.work_packages]):
         return False, [f"not merged and not accepted: {', '.join(open_wps)} neither approved nor done"]
+    # As late as can be: whatever comes onto a branch between this look and the merge is merged.
+    if told := await unapproved(host, workspaces, mission, result.work_packages):
+        return False, [f"not {'merged' if merge else 'accepted'}: {told[0]}", *told[1:]]
     if merge:
         if refused := await _merge(host, mission):
             return False, [f"not merged: {refused}"]

@@ -1,12 +1,14 @@
 """Git in the worktrees of a mission's work packages: the `Workspaces` port."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import anyio
 from anyio import to_thread
 
+from spec_kitty_orchestrator.core.approval import Approved, Tip
 from spec_kitty_orchestrator.core.model import Before, Evidence, Rescue, Workspace
 from spec_kitty_orchestrator.errors import WorkspaceError, WorkspaceMissing
 from spec_kitty_orchestrator.machine import (
@@ -16,6 +18,7 @@ from spec_kitty_orchestrator.machine import (
     history,
     rescue,
     surroundings,
+    tips,
     unheld,
     worktree,
 )
@@ -76,6 +79,29 @@ class GitWorkspaces:
     async def primary_branch(self) -> str:
         """Return the branch that is checked out in the primary checkout, "" when detached."""
         return await (await self._repository()).primary.branch()
+
+    async def branches(self) -> Mapping[str, str]:
+        """Return the mission's branches, each with its commit. Raises `WorkspaceError`."""
+        # The host leaves the number of a mission out where it names branches.
+        return await tips.branches((await self._repository()).primary, re.sub(r"^\d{3}-", "", self._mission))
+
+    async def tip(self, approved: Approved, known: Sequence[str]) -> Tip:
+        """Read a branch and its worktree.
+
+        Args:
+            approved: what may be on it.
+            known: commits that may be on any branch of the mission.
+
+        Raises:
+            WorkspaceError: git is broken.
+        """
+        repository, space = await self._repository(), approved.workspace
+        tip = await tips.read(repository.primary, approved, (*known, "HEAD", space.base_ref or "HEAD"))
+        if not tip.head or await repository.peek(Path(space.path)) is None:
+            return tip
+        git = await self._git(space)
+        unsaved = await tips.unsaved(git, approved.branch, await self.uncommitted(space))
+        return replace(tip, path=space.path, uncommitted=unsaved)
 
     async def ensure(self, wp: str, workspace: Workspace, dependencies: Sequence[str]) -> None:
         """Make sure that the worktree exists; on a mission without lanes it is made here.

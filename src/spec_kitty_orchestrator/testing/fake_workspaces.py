@@ -1,10 +1,11 @@
 """Git in memory: commits are numbered, so tests can tell which commit a verdict was bound to."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import anyio.lowlevel
 
+from spec_kitty_orchestrator.core.approval import Approved, Commit, Tip
 from spec_kitty_orchestrator.core.model import Before, Evidence, Rescue, Workspace
 from spec_kitty_orchestrator.ports import CommitRefusal, Restored, WorkspaceState
 
@@ -63,6 +64,28 @@ class FakeWorkspaces:
         """Return the branch of the primary checkout."""
         await anyio.lowlevel.checkpoint()
         return self.branch
+
+    async def branches(self) -> Mapping[str, str]:
+        """Return where the branches of the worktrees stand."""
+        await anyio.lowlevel.checkpoint()
+        return {tree.branch: tree.commits[-1] for tree in self.trees.values()}
+
+    async def tip(self, approved: Approved, known: Sequence[str]) -> Tip:
+        """Read a worktree's commits."""
+        await anyio.lowlevel.checkpoint()
+        tree = self.trees.get(approved.workspace.key)
+        if tree is None:
+            return Tip("", (approved.known or ("",))[-1])
+        may = {*approved.known, *known}
+        beyond = [sha for at, sha in enumerate(tree.commits) if not may & set(tree.commits[at:])]
+        return Tip(
+            tree.commits[-1],
+            (approved.known or ("",))[-1],
+            tuple(head for head in approved.heads if head not in tree.commits),
+            tuple(Commit(sha, "somebody", "a change") for sha in reversed(beyond)),
+            path=approved.workspace.path,
+            uncommitted=tuple(sorted(tree.dirty)),
+        )
 
     async def ensure(self, wp: str, workspace: Workspace, dependencies: Sequence[str]) -> None:
         """Make the worktree."""

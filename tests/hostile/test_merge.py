@@ -1,0 +1,161 @@
+"""Between an approval and the merge: branches that are moved, removed, hidden, or written on by others."""
+
+from collections.abc import Callable
+
+import anyio
+import pytest
+from tests.machine.conftest import BRANCH, Lane, git
+
+from spec_kitty_orchestrator.core.approval import Approved, objection
+from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
+
+pytestmark = pytest.mark.asyncio
+
+
+async def told(lane: Lane, *heads: str) -> str:
+    """Return what is said of a branch on which these commits were approved, "" if it may be merged."""
+    one = Approved(lane.workspace, ("WP01",), heads)
+    with anyio.fail_after(60):
+        return "\n".join(objection(one, await lane.git.tip(one, heads)))
+
+
+async def approved(lane: Lane) -> str:
+    """Commit some work, as it is when a reviewer approves it."""
+    lane.write("a.py", "a = 2\n")
+    return (await lane.committed()).head
+
+
+def commits(lane: Lane, subject: str = "Add a back door") -> None:
+    lane.write("evil.py", f"{subject}\n")
+    git(lane.path, "add", "evil.py")
+    git(lane.path, "-c", "user.name=Mallory", "-c", "user.email=m", "commit", "-q", "-m", subject)
+
+
+def commits_from_elsewhere(lane: Lane) -> None:
+    """Write on the branch without its worktree, as an agent in another one would."""
+    tree = git(lane.root, "rev-parse", f"{BRANCH}^{{tree}}")
+    sha = git(lane.root, "commit-tree", tree, "-p", BRANCH, "-m", "Add a back door")
+    git(lane.root, "update-ref", f"refs/heads/{BRANCH}", sha)
+
+
+async def test_a_branch_is_merged_only_with_the_commit_that_was_approved(lane: Lane) -> None:
+    head = await approved(lane)
+    assert await told(lane, head) == ""
+
+
+async def test_a_commit_after_the_approval_is_named_and_can_be_taken_off_again(lane: Lane) -> None:
+    head = await approved(lane)
+    commits(lane)
+    text = await told(lane, head)
+    assert f"1 commit of {BRANCH} was not reviewed" in text
+    assert "Mallory: Add a back door" in text
+
+    take_off = next(line for line in text.splitlines() if "take them off" in line)
+    git(lane.root, *take_off.split(": git ")[1].split())
+    assert await told(lane, head) == ""
+
+
+async def test_a_commit_that_was_written_without_the_worktree_is_named(lane: Lane) -> None:
+    head = await approved(lane)
+    commits_from_elsewhere(lane)
+    assert "Add a back door" in await told(lane, head)
+
+
+async def test_what_another_branch_brought_along_is_named(lane: Lane) -> None:
+    head = await approved(lane)
+    git(lane.path, "switch", "-q", "-c", "side", lane.base)
+    commits(lane)
+    git(lane.path, "switch", "-q", BRANCH)
+    git(lane.path, "merge", "-q", "--no-ff", "-m", "Harmless", "side")
+    text = await told(lane, head)
+    assert "2 commits" in text
+    assert "Add a back door" in text
+
+
+def resets(lane: Lane) -> None:
+    git(lane.path, "reset", "-q", "--hard", lane.base)
+
+
+def amends(lane: Lane) -> None:
+    lane.write("a.py", "a = 3\n")
+    git(lane.path, "commit", "-q", "-a", "--amend", "-m", "As before")
+
+
+@pytest.mark.parametrize("move", [resets, amends], ids=lambda one: one.__name__)
+async def test_an_approved_commit_that_is_no_longer_on_its_branch_is_named(
+    lane: Lane, move: Callable[[Lane], None]
+) -> None:
+    head = await approved(lane)
+    move(lane)
+    assert f"the approved commit {head[:10]} is no longer on {BRANCH}" in await told(lane, head)
+
+
+async def test_a_branch_that_was_deleted_is_named_unless_it_was_merged(lane: Lane) -> None:
+    head = await approved(lane)
+    git(lane.path, "switch", "-q", "--detach")
+    git(lane.root, "branch", "-q", "-D", BRANCH)
+    assert f"the branch {BRANCH} is gone" in await told(lane, head)
+    git(lane.root, "merge", "-q", head)
+    assert await told(lane, head) == ""
+
+
+@pytest.mark.parametrize("ref", [f"refs/tags/{BRANCH}", f"refs/{BRANCH}", BRANCH])
+async def test_a_ref_that_git_takes_for_the_branch_is_named(lane: Lane, ref: str) -> None:
+    head = await approved(lane)
+    commits(lane)
+    evil = git(lane.path, "rev-parse", "HEAD")
+    git(lane.path, "reset", "-q", "--hard", head)
+    if ref == BRANCH:
+        (lane.root / ".git" / BRANCH).parent.mkdir()
+        (lane.root / ".git" / BRANCH).write_text(f"{evil}\n")
+    else:
+        git(lane.root, "update-ref", ref, evil)
+    text = await told(lane, head)
+    assert f"{ref} has the name of the branch" in text
+
+
+async def test_a_replacement_of_the_approved_commit_is_not_believed(lane: Lane) -> None:
+    head = await approved(lane)
+    commits(lane)
+    git(lane.root, "replace", BRANCH, head)
+    assert "Add a back door" in await told(lane, head)
+
+
+async def test_changes_in_the_worktree_that_the_merge_would_remove_are_named(lane: Lane) -> None:
+    head = await approved(lane)
+    lane.write("late.py", "late\n")
+    assert "late.py" in await told(lane, head)
+
+
+async def test_commits_that_only_a_detached_head_holds_are_named(lane: Lane) -> None:
+    head = await approved(lane)
+    git(lane.path, "switch", "-q", "--detach")
+    commits(lane)
+    assert git(lane.path, "rev-parse", "HEAD") in await told(lane, head)
+
+
+async def test_work_packages_that_share_a_branch_are_merged_at_the_last_one_s_commit(lane: Lane) -> None:
+    first = await approved(lane)
+    lane.write("b.py", "b = 2\n")
+    second = (await lane.committed()).head
+    assert await told(lane, first, second) == ""
+    git(lane.path, "reset", "-q", "--hard", first)
+    assert f"the approved commit {second[:10]} is no longer on" in await told(lane, first, second)
+
+
+async def test_what_is_already_on_the_target_or_approved_elsewhere_is_not_named_as_unreviewed(
+    lane: Lane,
+) -> None:
+    head = await approved(lane)
+    (lane.root / "c.py").write_text("c = 1\n")
+    git(lane.root, "add", "-A")
+    git(lane.root, "commit", "-q", "-m", "Somebody's work on the target")
+    git(lane.path, "merge", "-q", "--no-edit", "main")
+    text = await told(lane, head)
+    assert "1 commit" in text
+    assert "Somebody's work" not in text
+
+
+async def test_branches_are_read_for_one_mission_alone(lane: Lane) -> None:
+    git(lane.root, "branch", "other")
+    assert await GitWorkspaces(lane.root, "001-m-lane").branches() == {BRANCH: lane.base}
