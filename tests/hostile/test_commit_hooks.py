@@ -248,3 +248,17 @@ async def test_a_confined_hook_writes_in_its_worktree_alone(lane: Lane, tmp_path
     assert not (tmp_path / "out").exists()
     assert not (hooks / "post-merge").exists()
     assert "\nx\n" not in (lane.root / ".git" / "config").read_text()
+
+
+async def test_a_filter_that_is_configured_during_the_run_does_not_check_files_out(
+    lane: Lane, tmp_path: Path
+) -> None:
+    lane.write(".gitattributes", "*.py filter=evil\n")
+    await lane.committed()
+    git(lane.root, "worktree", "remove", "--force", str(lane.path))
+    git(lane.root, "config", "filter.evil.smudge", f"touch {tmp_path}/ran; cat")
+
+    await lane.git.ensure("WP01", lane.workspace, ())
+
+    assert (lane.path / "a.py").read_text() == "a = 1\n"
+    assert not (tmp_path / "ran").exists()

@@ -15,7 +15,7 @@ from pathlib import Path
 from spec_kitty_orchestrator.machine.git import Git
 
 _RUNS = re.compile(
-    r"filter\..*|merge\..*\.driver|gpg\..*|user\.signingkey|credential\..*|remote\..*\.(upload|receive)pack"
+    r"filter\..*|merge\..*\.driver|gpg\..*|user\.signingkey|credential\..*|remote\..*\.(uploadpack|vcs)"
     r"|core\.(sshcommand|askpass|gitproxy|alternaterefscommand|attributesfile|excludesfile|filemode|symlinks"
     r"|ignorecase|precomposeunicode|autocrlf|eol|safecrlf|worktree)"
 )

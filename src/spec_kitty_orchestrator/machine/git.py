@@ -213,6 +213,8 @@ class Git:
             "GIT_MERGE_AUTOEDIT": "no",
             "GIT_OPTIONAL_LOCKS": "0",
         }
+        # Objects of a partial clone are fetched when they are read; no program must be named as the remote.
+        kept.setdefault("GIT_ALLOW_PROTOCOL", "file:git:http:https:ssh")
         if self.alone:
             kept |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_ATTR_NOSYSTEM": "1"}
         if self.settings:

@@ -73,6 +73,12 @@ class Repository:
         primary = Git(root, git_dir, None if git_dir == common else common)
         return cls(primary, common, await Configuration.read(primary))
 
+    async def guarded(self, path: Path) -> Git:
+        """Return git in the primary checkout for calls that check out files in `path`, or look at them."""
+        now = await Configuration.read(self.primary)
+        settings = await to_thread.run_sync(now.neutral, self.configured, path)
+        return replace(self.primary, settings=settings)
+
     async def worktree(self, path: Path) -> Worktree | None:
         """Return git in the worktree whose top is `path`, mended where that is needed; None if it is none.
 

@@ -351,7 +351,7 @@ class GitWorkspaces:
         saved = await self.rescue(wp, workspace, save_as) if save_as else Rescue()
         git = await self._git(workspace)
         kept = await worktree.why_kept(git, workspace.branch or self._branch(wp))
-        return Removal(kept or await worktree.remove(repository.primary, path), saved)
+        return Removal(kept or await worktree.remove(await repository.guarded(path), path), saved)
 
     async def _repository(self) -> Repository:
         if self._opened is None:

@@ -27,7 +27,8 @@ async def recreate(repository: Repository, workspace: Workspace, branch: str) ->
             f"the worktree {workspace.path} and its branch {branch} are both missing; restore the branch "
             "(`git reflog`, a backup, a remote), or move the work package back to planned"
         )
-    await primary.run("worktree", "add", "--", workspace.path, branch, timeout_s=LONG_TIMEOUT_S)
+    guarded = await repository.guarded(Path(workspace.path))
+    await guarded.run("worktree", "add", "--", workspace.path, branch, timeout_s=LONG_TIMEOUT_S)
 
 
 async def _forget(primary: Git, path: Path) -> None:
@@ -62,7 +63,7 @@ async def create(
     if not there:
         await _forget(primary, path)
         target = (workspace.path, branch) if known else ("--detach", workspace.path, await primary.head())
-        await primary.run("worktree", "add", *target, timeout_s=LONG_TIMEOUT_S)
+        await (await repository.guarded(path)).run("worktree", "add", *target, timeout_s=LONG_TIMEOUT_S)
     made = await repository.worktree(path)
     if made is None:
         raise WorkspaceError(f"git made no worktree in {path}; see `git worktree list`")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from spec_kitty_orchestrator.errors import OrchestratorError
 from spec_kitty_orchestrator.machine.child import run_now
+from spec_kitty_orchestrator.machine.environment import without_git
 from spec_kitty_orchestrator.testing.mission_files import MissionSpec, WorkPackageSpec, write_plan
 
 __all__ = [
@@ -172,7 +173,7 @@ class _Steps:
 
     def __init__(self, directory: Path, host: str, env: Mapping[str, str] | None) -> None:
         self._directory = directory
-        environment = dict(os.environ if env is None else env)
+        environment = without_git(os.environ if env is None else env)
         found = shutil.which(host, path=environment.get("PATH", os.defpath))
         self._host = str(Path(found).absolute()) if found else host
         # Git runs the host by name as a merge driver.
