@@ -36,7 +36,7 @@ class Worktree:
         git: for every call there.
         configured: its settings.
         hooks: the folder of its hooks, as it was when the repository was opened, or as a person sets it.
-        replaced: what stood in place of its `.git` file, for people; "" if that was right.
+        replaced: that its `.git` file was wrong, as something that was changed; "" if it was right.
         told: all that was mended, for people.
     """
 
@@ -121,9 +121,12 @@ class Repository:
             return None
         if git_dir == self.primary.git_dir:
             return self.primary, "", ()
-        replaced = _mend_link(path, git_dir, self.common / OURS)
+        mended, place = _mend_link(path, git_dir, self.common / OURS)
+        replaced = (
+            f"the worktree's .git file ({f'kept as {place}' if place else 'it was gone'})" if mended else ""
+        )
         locks = [f"{lock}, which a git that is gone left" for lock in _stale_locks(path, git_dir)]
-        told = (*([replaced] if replaced else ()), *(f"removed {lock}" for lock in locks))
+        told = (*([mended] if mended else ()), *(f"removed {lock}" for lock in locks))
         return self._at(path, git_dir), replaced, told
 
     def _git_dir(self, path: Path) -> Path | None:
@@ -148,13 +151,14 @@ def _listed(common: Path) -> Iterator[tuple[Path, Path]]:
                 yield entry, (entry / link).parent
 
 
-def _mend_link(path: Path, git_dir: Path, aside: Path) -> str:
-    """Make `.git` name `git_dir` again; say what stood there, "" if it was right."""
+def _mend_link(path: Path, git_dir: Path, aside: Path) -> tuple[str, Path | None]:
+    """Make `.git` name `git_dir` again; say what was wrong, "" for nothing, and where what stood there is."""
     link, common = path / ".git", git_dir / "commondir"
     if _target(common, git_dir, "") != git_dir.parent.parent.resolve():
         common.write_text("../..\n")
     if _target(link, path, "gitdir: ") == git_dir.resolve():
-        return ""
+        return "", None
+    place = None
     if not os.path.lexists(link):
         told = f"{link} was missing and is made anew"
     else:
@@ -162,7 +166,7 @@ def _mend_link(path: Path, git_dir: Path, aside: Path) -> str:
         told = f"{link} was not the file that git had put there; it is kept as {place} and made anew"
     with link.open("x") as file:
         file.write(f"gitdir: {git_dir}\n")
-    return told
+    return told, place
 
 
 def _target(link: Path, base: Path, prefix: str) -> Path | None:
