@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.machine.conftest import git
 
-from spec_kitty_orchestrator.app.mission import switch_command
+from spec_kitty_orchestrator.app.mission import held_elsewhere, switch_command
 from spec_kitty_orchestrator.app.repository import current_branch, find_repo_root
 
 FEATURE = "feature/demo"
@@ -64,6 +64,7 @@ def test_a_linked_worktree_is_taken_where_it_alone_holds_a_project(primary: Path
 def test_the_advised_switch_works_although_a_worktree_has_the_branch(primary: Path, tmp_path: Path) -> None:
     git(primary, "worktree", "add", "-q", "-b", FEATURE, str(tmp_path / "with a space"))
 
+    assert f"the worktree {tmp_path / 'with a space'} has" in held_elsewhere(primary, FEATURE)
     for command in switch_command(primary, FEATURE).split(" && "):
         subprocess.run(shlex.split(command), check=True, capture_output=True)
 

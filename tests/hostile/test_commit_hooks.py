@@ -174,7 +174,13 @@ async def test_a_filter_that_was_configured_before_the_run_makes_what_is_committ
     assert git(lane.root, "show", f"{evidence.head}:a.txt") == "TEXT"
 
 
-@pytest.mark.parametrize("how", ["./strip.sh", "sh strip.sh", "/bin/sh ./strip.sh", "{path}/strip.sh"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        *("./strip.sh", "sh strip.sh", "/bin/sh ./strip.sh", "{path}/strip.sh", "sh -c 'cat; ./strip.sh'"),
+        *("env sh strip.sh", '"$(git rev-parse --show-toplevel)"/strip.sh', "cat | ./strip.sh"),
+    ],
+)
 async def test_a_filter_that_lies_in_the_worktree_never_runs(lane: Lane, tmp_path: Path, how: str) -> None:
     lane.write("strip.sh", f"#!/bin/sh\ntouch {tmp_path}/ran\ncat\n")
     (lane.path / "strip.sh").chmod(0o755)

@@ -189,7 +189,7 @@ def _no_work_packages(root: Path, slug: str) -> Finding:
     unseen = f"the host sees no work packages of {slug}"
     if home and current_branch(root) != home:
         fix = switch_command(root, home)
-        text = f"{unseen}: {root} is on {on_branch(root)}, but the mission lives on {home}; run: {fix}"
+        text = f"{unseen}: {root} is on {on_branch(root)}, but the mission lives on {home}{held_elsewhere(root, home)}; run: {fix}"
         return error("mission.branch", text, fix)
     if files.work_packages:
         fix = finalize_command(slug)
@@ -206,6 +206,12 @@ def on_branch(root: Path) -> str:
     """Say what is checked out."""
     branch = current_branch(root)
     return f"the branch {branch}" if branch else "a detached HEAD"
+
+
+def held_elsewhere(root: Path, branch: str) -> str:
+    """Say which worktree has a branch that the host needs in the primary checkout, "" if none."""
+    holders = [path for path, held in checkouts(root).items() if held == branch]
+    return f", which the worktree {holders[0]} has (the host works in {root} alone)" if holders else ""
 
 
 def switch_command(root: Path, branch: str) -> str:

@@ -6,6 +6,7 @@ the files would be committed as they lie there. What was configured since is an 
 followed, nor is a filter whose program lies in the worktree, where the agent can write it.
 """
 
+import os
 import re
 import shlex
 import shutil
@@ -36,6 +37,7 @@ _WITHOUT = {
 """What git does where they are not set, if that is not what it does for the empty text."""
 
 _FILTER = re.compile(r"(filter\..*)\.(clean|smudge|process)")
+_PARTS = re.compile(r"[\s;|&()]+")
 _INTERPRETER = re.compile(r"(?:.*/)?(env|(?:da|ba|z|k)?sh|python[\d.]*|node|ruby|perl|deno|bun|php)")
 
 
@@ -84,11 +86,13 @@ class Configuration:
         changed = {
             key for key in {*now, *trusted} if _RUNS.fullmatch(key) and now.get(key) != trusted.get(key)
         }
+        own = {one.key for one in self.all if one.own}
         settings = {key: trusted.get(key, _WITHOUT.get(key, "")) for key in changed}
         for key in {*now, *settings}:
             driver = _FILTER.fullmatch(key)
             unknown = key in changed and key not in trusted
-            if driver and (unknown or _lies_in(worktree, settings.get(key, now.get(key, "")))):
+            value = settings.get(key, now.get(key, ""))
+            if driver and (unknown or _lies_in(worktree, value, own=key in own)):
                 settings |= {f"{driver[1]}.{part}": "" for part in ("clean", "smudge", "process")}
                 settings[f"{driver[1]}.required"] = "false"
         return tuple(sorted(settings.items()))
@@ -100,21 +104,24 @@ def _split(entry: str) -> tuple[str, str]:
     return key, value if newline else "true"
 
 
-def _lies_in(worktree: Path, command: str) -> bool:
-    """Tell whether a command runs a program of the worktree."""
+def _lies_in(worktree: Path, command: str, *, own: bool) -> bool:
+    """Tell whether a command runs a program of the worktree; of a repository's `own`, whether it may."""
+    command = os.path.expandvars(command)
+    if own and any(mark in command for mark in "$`"):
+        return True
     try:
         words = shlex.split(command)
     except ValueError:
         words = command.split()
-    if not words:
-        return False
-    program = words[0] if "/" in words[0] else shutil.which(words[0]) or words[0]
-    named = [program] if "/" in program else []
-    if _INTERPRETER.fullmatch(program):
+    programs = [shutil.which(word) or word for word in words[:1]]
+    named = [*programs, *(part for word in words[1:] for part in (word, *_PARTS.split(word)))]
+    if programs and _INTERPRETER.fullmatch(programs[0]):
         modules = [word.replace(".", "/") for word in words[1:]]
-        named += [*words[1:], *modules, *(f"{module}.py" for module in modules)]
+        named += [*modules, *(f"{module}.py" for module in modules)]
+    else:
+        # A word that is a file by accident, such as `clean`, is no program.
+        named = [name for name in named if "/" in name]
     here = worktree.resolve()
-    places = [worktree / Path(name).expanduser() for name in named if "\0" not in name]
-    return any(place.exists() and place.resolve().is_relative_to(here) for place in places) or any(
-        not Path(name).is_absolute() and not name.startswith("~") for name in named[:1] if "/" in name
-    )
+    places = [worktree / Path(name).expanduser() for name in named if name and "\0" not in name]
+    relative = any("/" in name and not name.startswith(("/", "~")) for name in programs)
+    return relative or any(place.exists() and place.resolve().is_relative_to(here) for place in places)

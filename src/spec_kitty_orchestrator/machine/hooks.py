@@ -126,6 +126,8 @@ class Hooks:
     ) -> Reply:
         marker = uuid4().hex
         own = {"GIT_DIR": str(scratch), "GIT_WORK_TREE": str(git.path), "GIT_TERMINAL_PROMPT": "0"}
+        # Git may take it for the person's address.
+        own |= {name: os.environ[name] for name in ("EMAIL",) if name in os.environ}
         env: Mapping[str, str] = environment({**own, "GIT_EDITOR": ":"}, marker, passed=self.rules.passed)
         settings = (
             f"core.hooksPath={self.folder}",

@@ -7,6 +7,7 @@ place is moved aside, and it is written anew. A lock that a killed git left in t
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -23,6 +24,9 @@ OURS = "spec-kitty-orchestrator"
 """The folder in git's common folder where what stood in place of a worktree's `.git` is kept."""
 
 LOCKS = ("index.lock", "HEAD.lock")
+
+LOCK_LOOK_S = 0.5
+"""How long a lock must stay as it is to be taken for one that was left."""
 
 LONGEST_LINK = 8192
 """Bytes of a `.git` file; git itself writes one path."""
@@ -194,9 +198,20 @@ def _stale_locks(path: Path, git_dir: Path) -> list[Path]:
     locks = [git_dir / name for name in LOCKS if os.path.lexists(git_dir / name)]
     if not locks or any(_works_in(process, path, git_dir) for process in psutil.process_iter()):
         return []
-    for lock in locks:
+    # A program that uses git's files without git has them for some milliseconds.
+    before = [_state(lock) for lock in locks]
+    time.sleep(LOCK_LOOK_S)
+    stale = [lock for lock, state in zip(locks, before, strict=True) if state and _state(lock) == state]
+    for lock in stale:
         lock.unlink(missing_ok=True)
-    return locks
+    return stale
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    with suppress(OSError):
+        found = path.lstat()
+        return found.st_ino, found.st_size, found.st_mtime_ns
+    return None
 
 
 def _works_in(process: psutil.Process, *folders: Path) -> bool:

@@ -10,7 +10,7 @@ from anyio import to_thread
 from spec_kitty_orchestrator.app import repository
 from spec_kitty_orchestrator.app.checks import Finding, Level, edit, error, line, noted, ok, some, warning
 from spec_kitty_orchestrator.app.checks.git import check_worktree
-from spec_kitty_orchestrator.app.mission import finalize_command, on_branch, switch_command
+from spec_kitty_orchestrator.app.mission import finalize_command, held_elsewhere, on_branch, switch_command
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.runs import begun_here, describe_end, known_run, orphans, pids
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Workspace
@@ -58,7 +58,9 @@ def _branch(root: Path, slug: str) -> list[Finding]:
         text = f"the mission's target branch is {target}, which the host does not commit to"
         found.append(error("mission.target", text, edit(meta)))
     if target and target != here:
-        text = f"{root} is on {on_branch(root)}, but the mission lives on {target}"
+        text = (
+            f"{root} is on {on_branch(root)}, but the mission lives on {target}{held_elsewhere(root, target)}"
+        )
         # The host does show work packages, so if the mission's files are here, a run works.
         make = warning if meta.exists() else error
         found.append(make("git.branch", text, switch_command(root, target)))
