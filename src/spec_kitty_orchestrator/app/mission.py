@@ -189,7 +189,8 @@ def _no_work_packages(root: Path, slug: str) -> Finding:
     unseen = f"the host sees no work packages of {slug}"
     if home and current_branch(root) != home:
         fix = switch_command(root, home)
-        text = f"{unseen}: {root} is on {on_branch(root)}, but the mission lives on {home}{held_elsewhere(root, home)}; run: {fix}"
+        lives = f"{home}{held_elsewhere(root, home)}"
+        text = f"{unseen}: {root} is on {on_branch(root)}, but the mission lives on {lives}; run: {fix}"
         return error("mission.branch", text, fix)
     if files.work_packages:
         fix = finalize_command(slug)
