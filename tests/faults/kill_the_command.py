@@ -193,6 +193,7 @@ def git(where: Path, *args: str) -> str:
 def environment(home: Path) -> dict[str, str]:
     """Return a quiet environment with homes of its own; a host new to a home writes a lot below it."""
     kept = {one: value for one, value in os.environ.items() if not one.startswith(("GIT_", "SKO_"))}
+    kept["SKO_TRUST_SETTINGS"] = "1"
     home.mkdir()
     return {
         **kept,

@@ -59,7 +59,7 @@ def peak_kb() -> int:
 
 
 def taken_mb(name: str, folder: Path) -> float:
-    (folder / name).mkdir()
+    (folder / name).mkdir(exist_ok=True)
     redactor = Redactor(["some-secret-1"])
     read_report(folder / name, agent(name), 0, redactor)  # What only the first one needs is loaded.
     before = peak_kb()

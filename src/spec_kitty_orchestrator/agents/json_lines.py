@@ -10,7 +10,7 @@ from spec_kitty_orchestrator.core.plain_text import MARGIN, plain
 
 Event = Mapping[str, object]
 
-LONGEST_LINE = 1024 * 1024
+LONGEST_LINE = 512 * 1024
 """Bytes, and characters; parsing a longer line would cost memory."""
 
 MOST_VALUES = 64_000

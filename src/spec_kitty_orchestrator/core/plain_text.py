@@ -18,6 +18,7 @@ _ACTS = re.compile(
     # Other control characters, what turns the direction of text, and invisible doubles of letters.
     r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
+_HALVES = re.compile("[\ud800-\udfff]")
 _RETURNS = re.compile(r"\r+(\n?)|[\u2028\u2029]")
 
 
@@ -28,8 +29,9 @@ def plain(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return _ACTS.sub("", _RETURNS.sub(lambda found: found[1] or " ", whole))
+    if _HALVES.search(text):
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return _ACTS.sub("", _RETURNS.sub(lambda found: found[1] or " ", text))
 
 
 def ended(text: str, limit: int) -> str:

@@ -19,6 +19,7 @@ from spec_kitty_orchestrator.host.console_script import PROBE_ARGV, ConsoleScrip
 from spec_kitty_orchestrator.host.locate import HOST_NAME
 from spec_kitty_orchestrator.machine.child import KILL_S, Reply, run_now
 from spec_kitty_orchestrator.machine.children import start
+from spec_kitty_orchestrator.machine.redaction import ours
 
 START_LIMIT_S = 120.0
 """How long it may take to import the host: some seconds, a minute on a machine that is busy."""
@@ -108,7 +109,8 @@ class WarmProcess:
         """Return the last line that it wrote to stderr, "" if it wrote none."""
         with suppress(OSError):
             lines = (self._folder / "stderr").read_text("utf-8", "replace").splitlines()
-            return next((line.strip() for line in reversed(lines) if line.strip()), "")[:200]
+            last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+            return ours().head(last, 200)
         return ""
 
     def let_go(self) -> None:

@@ -26,6 +26,7 @@ from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
 from spec_kitty_orchestrator.errors import ConfigError
 from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
 from spec_kitty_orchestrator.machine.probe import ask
+from spec_kitty_orchestrator.machine.redaction import ours
 
 MOST_AT_ONCE = 2
 """CLIs that are asked at once: starting one occupies a core for a second or two."""
@@ -228,7 +229,7 @@ async def _version(name: str, agent: Agent, path: str, env: Mapping[str, str]) -
     if not version or answer.exit_code != 0:
         said = next((one for one in (answer.stderr + answer.stdout).splitlines() if one.strip()), "")
         ended = f"ended with exit code {answer.exit_code}" if answer.exit_code else "reports no version"
-        text = f"agent {name}: `{path} --version` {answer.failure or f'{ended}: {said[:200]!r}'}"
+        text = f"agent {name}: `{path} --version` {answer.failure or f'{ended}: {ours().head(said, 200)!r}'}"
         make = warning if answer.started and answer.exit_code not in _CANNOT_RUN else error
         return version, make("agent.version", text, agent.install, name)
     if tried(version, agent.versions):
