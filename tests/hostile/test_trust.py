@@ -107,11 +107,14 @@ def test_a_program_that_path_finds_in_the_repository_needs_trust(
     assert not named_programs(clone).trusted
 
 
-def test_a_gate_that_only_the_journal_knows_needs_trust(clone: Path) -> None:
-    assert not named_programs(clone, ["make evil"]).trusted
-    trust_too(clone, ["make test"])
-    assert named_programs(clone, ["make test"]).trusted
-    assert not named_programs(clone, ["make evil"]).trusted
+@pytest.mark.parametrize("evil", [{"gate": ["make evil"]}, {"confine": "off"}, {"pass_env": ["AWS_*"]}])
+def test_what_only_the_journal_of_a_run_knows_needs_trust(clone: Path, evil: dict[str, object]) -> None:
+    own = {"gate": ["make test"], "confine": "auto", "pass_env": []}
+    trust_too(clone, own)
+    assert named_programs(clone, own).trusted
+    assert not named_programs(clone, own | evil).trusted
+    trust_too(clone, evil)
+    assert named_programs(clone, own | evil).trusted
 
 
 def test_no_command_starts_what_is_not_trusted(project: Project, tmp_path: Path) -> None:

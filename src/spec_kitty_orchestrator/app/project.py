@@ -152,8 +152,7 @@ def open_project(
             )
     prompts = Prompts(**{role: _prompt(root, role) for role in _ROLES})
     effective = record(settings, given_gates(flags, recorded))
-    # Gates that only the journal knows may have come with the clone.
-    kept = () if flags.get("gate") is not None else given_gates({}, recorded)
+    kept = {name: value for name, value in (recorded or {}).items() if flags.get(name) is None}
     return Project(root, settings, prompts, agents, redactor, named_programs(root, kept), effective)
 
 

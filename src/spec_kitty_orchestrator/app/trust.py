@@ -9,7 +9,8 @@ import hashlib
 import json
 import os
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,9 +58,10 @@ class Named:
             )
 
 
-def named_programs(root: Path, recorded_gates: Collection[str] = ()) -> Named:
-    """Return what the repository at `root` names now; the gates are those that its journal alone knows."""
-    programs = (*_of_settings(root), *_on_path(root), *(f"the run's --gate {one}" for one in recorded_gates))
+def named_programs(root: Path, *recorded: Mapping[str, object]) -> Named:
+    """Return what the repository at `root` names now; `recorded` are what its journals alone know."""
+    journaled = (one for settings in recorded for one in _of_journal(settings))
+    programs = tuple(dict.fromkeys((*_of_settings(root), *_on_path(root), *journaled)))
     known = _known(root) if programs and not _is_told() else frozenset()
     return Named(root, programs, _is_told() or known.issuperset(map(_digest, programs)))
 
@@ -74,11 +76,12 @@ def revoke(root: Path) -> None:
     _change(root, [])
 
 
-def trust_too(root: Path, gates: Collection[str]) -> None:
-    """Trust gates that a person has given, should a later start find them in the journal."""
-    lines = {_digest(f"the run's --gate {one}") for one in gates}
+def trust_too(root: Path, recorded: Mapping[str, object]) -> None:
+    """Trust what a start was given and records, for a later one that finds it in the journal."""
+    lines = set(map(_digest, _of_journal(recorded)))
     if not _is_told() and not lines <= _known(root):
-        _change(root, sorted(_known(root) | lines))
+        with suppress(PreflightError):
+            _change(root, sorted(_known(root) | lines))
 
 
 def _is_told() -> bool:
@@ -99,6 +102,15 @@ def _of_settings(root: Path) -> Iterator[str]:
     for key in ("gates", "confine"):
         if file.get(key):
             yield f"[{key}] {_written(file[key])}"
+
+
+def _of_journal(recorded: Mapping[str, object]) -> Iterator[str]:
+    """Name what may have come with the clone, in the journal of a run that nobody here has started."""
+    for key in ("gate", *_OF_RUN):
+        value = recorded.get(key)
+        for one in value if isinstance(value, list | tuple) else [value] if value else []:
+            if (key, one) not in _HARMLESS:
+                yield f"the run's own {key} {one}"
 
 
 def _tables(value: object, prefix: str) -> dict[str, object]:

@@ -55,10 +55,10 @@ def orchestrate(
     from spec_kitty_orchestrator.app.project import open_project
     from spec_kitty_orchestrator.app.trust import trust_too
     from spec_kitty_orchestrator.cli import dry_run, running
-    from spec_kitty_orchestrator.config import given_gates
 
     project = open_project(given.repo_root, os.environ, given.settings)
-    trust_too(project.root, given_gates(given.settings, None))
+    if project.named.trusted:
+        trust_too(project.root, project.recorded)
     work = running.Work(project, mission, given, fresh=fresh)
     raise typer.Exit(anyio.run(work.main, dry_run.run if plan_only else running.run))
 
@@ -81,14 +81,14 @@ def resume(
     from spec_kitty_orchestrator.app.runs import find_unfinished
     from spec_kitty_orchestrator.app.trust import trust_too
     from spec_kitty_orchestrator.cli import running
-    from spec_kitty_orchestrator.config import given_gates
 
     root = find_repo_root(given.repo_root)
     earlier = anyio.run(find_unfinished, root, mission)
     if earlier.started is None:
         raise UsageError(f"the journal of {earlier.mission} holds no run; `orchestrate` starts one")
     project = open_project(root, os.environ, given.settings, earlier.started.settings)
-    trust_too(project.root, given_gates(given.settings, None))
+    if project.named.trusted:
+        trust_too(project.root, project.recorded)
     work = running.Work(project, earlier.mission, given)
     if kept := kept_options(project, os.environ, given.settings):
         work.say(f"{earlier.mission}: keeps its own {kept}; the file and variables say otherwise now")

@@ -1,10 +1,14 @@
 """`trust`: says that the programs which a repository's own files name may run."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
+import anyio
 import typer
 
 from spec_kitty_orchestrator.app.repository import find_repo_root
+from spec_kitty_orchestrator.app.runs import known_runs
 from spec_kitty_orchestrator.app.trust import named_programs, revoke
 from spec_kitty_orchestrator.app.trust import trust as record
 from spec_kitty_orchestrator.cli.options import RepoRoot
@@ -27,7 +31,7 @@ def trust(
         revoke(root)
         console.tell(f"nothing that files of {root} name runs any more before you trust it again")
         return
-    named = named_programs(root)
+    named = named_programs(root, *anyio.run(_recorded, root))
     if not named.programs:
         console.tell(f"the files of {root} name no programs; nothing needs your trust")
         return
@@ -38,3 +42,8 @@ def trust(
         return
     record(named)
     console.tell("these may run from now on")
+
+
+async def _recorded(root: Path) -> list[Mapping[str, object]]:
+    """Return the settings of the runs that journals here know, each of which `resume` would go on with."""
+    return [run.started.settings for run in await known_runs(root) if run.started is not None]
