@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from spec_kitty_orchestrator.agents.scripted import Scripted
+from spec_kitty_orchestrator.core.bounds import fitted
 from spec_kitty_orchestrator.core.events import AgentExited
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Usage
 from spec_kitty_orchestrator.core.run_events import Entry
@@ -107,7 +108,7 @@ async def test_a_line_about_any_report_is_read_at_the_next_start(tmp_path: Path)
     )
     found = read_report(tmp_path, Odd(given), 0, Redactor())
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    entry = Entry(now, "WP01", AgentExited("id", found))
+    entry = Entry(now, "WP01", fitted(AgentExited("id", found)))
     await JsonlJournal(tmp_path / "journal", tmp_path).append(entry)
     assert await JsonlJournal(tmp_path / "journal", tmp_path).read() == [entry]
     assert found.retry_after_s is not None
