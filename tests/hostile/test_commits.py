@@ -97,6 +97,26 @@ async def test_what_the_project_tracks_may_be_changed_whatever_it_is(lane: Lane,
     assert set(changed) == set(names)
 
 
+@pytest.mark.parametrize("commits", [False, True], ids=["left to us", "committed by the agent"])
+async def test_what_the_project_tracks_may_be_moved_too(lane: Lane, commits: bool) -> None:
+    certificate(lane.path / "server.pem", key=True)
+    (lane.path / "data.bin").write_bytes(b"\0" * 5_000_001)
+    git(lane.path, "add", "-A")
+    git(lane.path, "commit", "-q", "-m", "by a person")
+    lane.base = git(lane.path, "rev-parse", "HEAD")
+    (lane.path / "tests").mkdir()
+    for name in ("server.pem", "data.bin"):
+        (lane.path / name).rename(lane.path / "tests" / name)
+    certificate(lane.path / "other.pem", key=True)
+    (lane.path / "other.pem").write_text((lane.path / "other.pem").read_text() + "\n")
+    if commits:
+        git(lane.path, "add", "tests", "server.pem", "data.bin")
+        git(lane.path, "commit", "-q", "-m", "by the agent")
+    evidence = await lane.committed()
+    assert evidence.left_out == ("other.pem: may hold secrets",)
+    assert {"tests/server.pem", "tests/data.bin"} <= lane.files()
+
+
 HARMLESS = {
     ".env.example": "API_KEY=\nURL=http://localhost\n",
     "deploy/.env.test": "DEBUG=1\n",

@@ -38,6 +38,8 @@ _SETTINGS = tuple(
     for word in ("-c", setting)
 )
 
+_CLOSED = re.compile(r"^warning: could not open directory '(.*?)/?': Permission denied", re.MULTILINE)
+
 _NOWHERE = "/dev/null/none"
 
 OUR_IDENTITY = ("-c", "user.name=spec-kitty-orchestrator", "-c", "user.email=orchestrator@localhost.invalid")
@@ -170,7 +172,9 @@ class Git:
             "--no-renames",
             "--ignore-submodules=dirty",
         )
-        found = tuple(Change(line[:2], line[3:]) for line in reply.paths)
+        closed = _CLOSED.findall(os.fsdecode(reply.stderr))
+        lines = (*reply.paths, *(f"?? {folder}/" for folder in closed))
+        found = tuple(Change(line[:2], line[3:]) for line in lines)
         if self.excludes is None:
             return found
         return (*found, *(Change("??", path) for path in await self._untracked(self.excludes)))
@@ -257,7 +261,7 @@ class Change:
 
     @property
     def nested(self) -> bool:
-        """Whether it is an untracked repository inside the worktree, which git shows as a folder."""
+        """Whether it is an untracked folder into which git does not look: a repository, or a closed one."""
         return self.path.endswith("/")
 
     @property

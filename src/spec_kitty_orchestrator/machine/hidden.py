@@ -16,6 +16,8 @@ from spec_kitty_orchestrator.machine.git import Git
 MOST_REMEMBERED = 500
 """Paths that are compared with those of later; what is beyond them counts as new."""
 
+MOST_REMEMBERED_CHARS = 30_000
+
 MOST_IN_FOLDER = 50
 """Files of an ignored folder that are named one by one; a folder with more is named as a whole."""
 
@@ -57,6 +59,17 @@ def _files(root: Path, folder: str) -> Iterator[str]:
                 number += 1
         if number > MOST_IN_FOLDER:
             return
+
+
+def remembered(paths: Sequence[str]) -> tuple[str, ...]:
+    """Return as many of the paths as a journal can keep."""
+    kept, left = [], MOST_REMEMBERED_CHARS
+    for path in paths[:MOST_REMEMBERED]:
+        left -= len(path)
+        if left < 0:
+            break
+        kept.append(path)
+    return tuple(kept)
 
 
 def note(now: Iterable[str], before: Collection[str]) -> str:

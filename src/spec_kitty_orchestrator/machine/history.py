@@ -1,6 +1,6 @@
 """What commits that somebody else made hold that must not be committed; merged side branches included."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from spec_kitty_orchestrator.machine.child import Reply
@@ -65,26 +65,42 @@ async def offenders(git: Git, base: str, known: Sequence[str], rules: CommitRule
     if not made:
         return []
     now = {blob.path: blob for blob in _blobs(await git.run("diff-tree", *_RAW, base, "HEAD"))}
-    tracked = set((await git.run("ls-tree", "-r", "-z", "--name-only", base)).paths)
-    added = {blob.path for blob in made if blob.added} - tracked
+    tracked = await tracked_blobs(git, base)
+    added = {blob.path for blob in made if blob.added} - set(tracked)
+    # What was only moved is the project's too.
+    gone = {path: sha for path, sha in tracked.items() if path in now and now[path].deleted}
+    had = secrets_of(gone, rules)
     caches = regenerable(added, tracked)
     found: dict[str, str] = {}
     for blob in made:
         # A file that was there before is the project's, wherever it lies.
         reason = rules.by_name(blob.path) if blob.path in added else _of_host(rules, blob.path)
-        reason = reason or (REGENERABLE if blob.path in caches and not rules.allows(blob.path) else "")
+        cached = blob.path in caches and not rules.allows(blob.path)
+        reason = reason or (REGENERABLE if cached else "")
         if reason != SECRET and blob.path in now and _stays(reason, now[blob.path]):
             found[blob.path] = reason
     # A secret stays in the history even when a later commit deletes it.
     async for blob, data in _contents(git, [one for one in made if not one.deleted]):
-        reason = await _by_content(git, base, blob, data, rules, new=blob.path in added)
+        new = blob.path in added and blob.sha not in had
+        reason = await _by_content(git, base, blob, data, rules, new=new)
         if reason in (SECRET, SECRET_VALUE):
             found[blob.path] = reason
-    remaining = [blob for path, blob in now.items() if path in added and not rules.allows(path)]
+    remaining = [one for path, one in now.items() if path in added and one.sha not in gone.values()]
     for blob, size in await _sizes(git, remaining):
-        if rules.is_big(size):
+        if rules.is_big(size) and not rules.allows(blob.path):
             found.setdefault(blob.path, rules.too_big)
     return [f"{path}: {reason}" for path, reason in sorted(found.items())]
+
+
+def secrets_of(tracked: Mapping[str, str], rules: CommitRules) -> set[str]:
+    """Return the blobs that a project keeps although their names say that they may hold secrets."""
+    return {name for path, name in tracked.items() if rules.by_name(path) == SECRET}
+
+
+async def tracked_blobs(git: Git, tree: str) -> dict[str, str]:
+    """Return the names of the blobs of a tree, by path."""
+    lines = (line.partition("\t") for line in (await git.run("ls-tree", "-r", "-z", tree)).paths)
+    return {path: head.split(" ")[2] for head, _, path in lines}
 
 
 async def _by_content(git: Git, base: str, blob: _Blob, data: bytes, rules: CommitRules, *, new: bool) -> str:

@@ -3,6 +3,7 @@
 A commit holds of a submodule no more than the name of a commit, which somebody else must have.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ async def problems(git: Git, base: str, known: Sequence[str], nested: Sequence[s
 async def inside_of(git: Git, path: str) -> Git | None:
     """Return git in a repository inside the worktree, without its filters; None if none is checked out."""
     folder = git.path / path
-    if not await to_thread.run_sync(lambda: (folder / ".git").exists()):
+    if not await to_thread.run_sync(os.path.exists, folder / ".git"):
         return None
     inside = Git(folder)
     top = await inside.ask("rev-parse", "--show-toplevel")

@@ -10,16 +10,20 @@ from anyio import to_thread
 
 from spec_kitty_orchestrator.machine.commit_rules import (
     HOST,
+    MOST_STORED_BYTES,
     REGENERABLE,
+    SECRET,
     SECRET_VALUE,
     CommitRules,
     regenerable,
 )
 from spec_kitty_orchestrator.machine.files import read_whole
 from spec_kitty_orchestrator.machine.git import Change, Git, failure, in_a_line
+from spec_kitty_orchestrator.machine.history import secrets_of, tracked_blobs
 from spec_kitty_orchestrator.machine.nested import declared, links
 
 NESTED = "a git repository of its own"
+CLOSED = "a folder that cannot be opened"
 
 _UPDATE = ("update-index", "-z", "--add", "--remove", "--replace", "--stdin")
 
@@ -66,6 +70,7 @@ async def stage(git: Git, rules: CommitRules) -> Staged:
     changes = _submodules(await git.changes(), elsewhere)
     caches = await caches_among(git, changes)
     reasons = await to_thread.run_sync(_judge, git.path, changes, caches, rules)
+    reasons = await _without_moved(git, changes, reasons, rules)
     allowed, left_out, refused = [], [], []
     nested = [change.path for change, reason in zip(changes, reasons, strict=True) if reason == NESTED]
     for change, reason in zip(changes, reasons, strict=True):
@@ -75,6 +80,9 @@ async def stage(git: Git, rules: CommitRules) -> Staged:
                 continue
             reason = ""
         if reason == NESTED:
+            continue
+        if reason == CLOSED:
+            refused.append(f"{change.path}: {reason}")
             continue
         if reason:
             left_out.append(f"{caches.get(change.path, change.path)}: {reason}")
@@ -100,6 +108,34 @@ async def caches_among(git: Git, changes: Sequence[Change]) -> dict[str, str]:
     return regenerable(new, (await git.run("ls-files", "-z")).paths) if new else {}
 
 
+async def _without_moved(
+    git: Git, changes: Sequence[Change], reasons: Sequence[str], rules: CommitRules
+) -> list[str]:
+    """Let be added what the project has had all along, at another path."""
+    moved = set()
+    asked = [
+        (change.path, reason)
+        for change, reason in zip(changes, reasons, strict=True)
+        if change.untracked and reason in (SECRET, rules.too_big) and _is_small(git.path / change.path)
+    ]
+    tracked = await tracked_blobs(git, "HEAD") if asked else {}
+    deleted = {change.path for change in changes if "D" in change.code}
+    gone = {path: name for path, name in tracked.items() if path in deleted}
+    had = {SECRET: secrets_of(gone, rules), rules.too_big: set(gone.values())}
+    for path, reason in asked:
+        if had[reason]:
+            reply = await git.ask("hash-object", "--", path)
+            moved |= {path} if reply.rc == 0 and reply.text in had[reason] else set()
+    return ["" if change.path in moved else reason for change, reason in zip(changes, reasons, strict=True)]
+
+
+def _is_small(path: Path) -> bool:
+    try:
+        return not path.is_symlink() and path.lstat().st_size <= MOST_STORED_BYTES
+    except OSError:
+        return False
+
+
 def _judge(root: Path, changes: Sequence[Change], caches: Collection[str], rules: CommitRules) -> list[str]:
     left = {change.path for change in changes if change.path in caches and not rules.allows(change.path)}
     return [REGENERABLE if change.path in left else _reason(root, change, rules) for change in changes]
@@ -108,7 +144,8 @@ def _judge(root: Path, changes: Sequence[Change], caches: Collection[str], rules
 def _reason(root: Path, change: Change, rules: CommitRules) -> str:
     named = rules.by_name(change.path.rstrip("/"))
     if change.nested:
-        return named or NESTED
+        is_open = os.access(root / change.path, os.R_OK | os.X_OK)
+        return named or (NESTED if is_open else CLOSED)
     # What is tracked belongs to the project, wherever it lies; the host's files stay the host's.
     if named == HOST:
         return HOST

@@ -3,6 +3,7 @@
 It is compared by what the file system says of it, and moved out of the way instead of being deleted.
 """
 
+import errno
 import hashlib
 import os
 import shutil
@@ -48,10 +49,8 @@ async def find(git: Git, changes: Sequence[Change], rules: CommitRules) -> tuple
         if inside is not None:
             found.append(Unheld(f"{link.path}/", await _state_of(inside), SUBMODULE))
     known = {one.path for one in found}
-    for change in changes:
-        if change.nested and change.path not in known:
-            inside = await inside_of(git, change.path)
-            found.append(Unheld(change.path, await _state_of(inside or Git(git.path / change.path)), NESTED))
+    nested = [change.path for change in changes if change.nested and change.path not in known]
+    found += [Unheld(path, await _state_at(git.path / path), NESTED) for path in nested]
     found += await to_thread.run_sync(lambda: list(_files(git.path, changes, rules)))
     return tuple(sorted(found, key=lambda one: one.path))
 
@@ -77,6 +76,12 @@ def _is_readable(path: Path) -> bool:
 def _of_stat(at: os.stat_result) -> str:
     # The time of the last change of the inode cannot be set back, unlike that of the content.
     return f"{at.st_mode:o}:{at.st_size}:{at.st_mtime_ns}:{at.st_ctime_ns}"
+
+
+async def _state_at(folder: Path) -> str:
+    if await to_thread.run_sync(os.access, folder, os.R_OK | os.X_OK):
+        return await _state_of(Git(folder))
+    return _of_stat(await to_thread.run_sync(folder.lstat))
 
 
 async def _state_of(inside: Git) -> str:
@@ -180,6 +185,13 @@ def _new_folder(root: Path, place: Path) -> Path:
             return target
 
 
+def _open_up(source: Path) -> None:
+    """Make movable what its maker has closed: the folder that it is in, and itself if it is one."""
+    for folder in (source.parent, source):
+        if folder.is_dir() and not folder.is_symlink() and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            folder.chmod(0o700)
+
+
 def _move(worktree: Path, target: Path, one: Unheld) -> Path:
     source, there = worktree / one.path, target / one.path
     there.parent.mkdir(parents=True, exist_ok=True)
@@ -188,11 +200,12 @@ def _move(worktree: Path, target: Path, one: Unheld) -> Path:
     if one.kind == SUBMODULE and link.is_file():
         named = os.fsdecode(link.read_bytes()).removeprefix("gitdir: ").rstrip("\n")
         store = (source / named).resolve()
+    _open_up(source)
     try:
-        shutil.move(source, there)
-    except PermissionError:
-        # Its folder may have been made unwritable by what made it.
-        source.parent.chmod(0o700)
+        source.rename(there)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
         shutil.move(source, there)
     if store is not None and store.is_dir():
         # Git deletes a submodule's commits together with the worktree.

@@ -164,9 +164,7 @@ class GitWorkspaces:
     async def before(self, workspace: Workspace) -> Before:
         """Read what is there before anybody works on a work package. Raises `WorkspaceError`."""
         git = await self._git(workspace)
-        return Before(
-            await history.tips(git), (await hidden.ignored(git, self._rules))[: hidden.MOST_REMEMBERED]
-        )
+        return Before(await history.tips(git), hidden.remembered(await hidden.ignored(git, self._rules)))
 
     async def commit(
         self,
