@@ -49,6 +49,11 @@ async def restore(lane: Lane, fingerprint: str) -> Restored:
         return await lane.git.restore("WP01", lane.workspace, fingerprint, "3-review")
 
 
+def empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
 def moved(found: Rescue) -> list[Path]:
     return [Path(one) for one in found.aside]
 
@@ -235,8 +240,7 @@ async def test_a_reviewer_s_changes_inside_a_repository_are_found(lane: Lane, li
 
 
 async def test_a_reviewer_may_check_out_a_submodule(lane: Lane, library: Path) -> None:
-    shutil.rmtree(library)
-    library.mkdir()
+    empty(library)
     fingerprint = await lane.git.fingerprint(lane.workspace)
     git(lane.path, "submodule", "--quiet", "update")
     assert (await restore(lane, fingerprint)).differed == ()
