@@ -81,6 +81,13 @@ def test_what_runs_code_later_is_read_only_also_where_it_is_not_there_yet(box: S
     assert list((own / "hooks").iterdir()) == []
 
 
+def test_a_reviewer_that_must_write_in_the_worktree_does_so_to_no_effect(box: Sandbox) -> None:
+    states = {**box.states, "one": ("./.one/",)}
+    own = Sandbox(box.program, box.root, box.home, box.rules, states)
+    assert run(own, "echo x >.one/y && cat .one/y; echo x >z; mv .one other", writes=False) == "x\n"
+    assert sorted(path.name for path in (box.root / "tree").rglob("*")) == [".git", ".one"]
+
+
 def test_a_root_inside_cannot_mount_anything_anew(box: Sandbox) -> None:
     run(
         box,
@@ -186,4 +193,4 @@ def test_what_does_not_confine_is_found_out(tmp_path: Path) -> None:
 def test_each_agent_names_where_its_cli_keeps_its_state(agent: str) -> None:
     state = BUILT_IN[agent].state
     assert any(not one.startswith("!") for one in state)
-    assert all(one.removeprefix("!").startswith(("~/", "$")) for one in state)
+    assert all(one.removeprefix("!").startswith(("~/", "$", "./")) for one in state)

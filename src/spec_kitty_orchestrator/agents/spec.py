@@ -149,7 +149,8 @@ class Agent(Protocol):
         traces: files and folders at the top of the worktree that the CLI writes for itself.
         state: what a confined CLI may write besides, for logins and sessions: files, and folders with a `/`
             at their end; `~` is HOME, `$NAME` a variable. What begins with `!` it may read only: settings
-            from which code would run later, unconfined. No other agent sees any of it.
+            from which code would run later, unconfined. No other agent sees any of it. What begins with `./`
+            is a folder of the worktree in which its reviewer writes to no effect.
         resumes: whether it can go on with an earlier conversation in the same worktree.
         reports_cost: whether its reports say what an attempt cost in dollars.
         caps_cost: whether it ends by itself when an attempt has cost `max_cost_usd`.

@@ -20,6 +20,7 @@ from spec_kitty_orchestrator.machine import child
 from spec_kitty_orchestrator.machine.files import make_private_folder
 from spec_kitty_orchestrator.machine.logs import path_part
 
+Kind = Literal["read", "write", "empty", "private"]
 Part = Literal["agents", "gates", "hooks"]
 PARTS: tuple[Part, ...] = ("agents", "gates", "hooks")
 
@@ -89,9 +90,9 @@ class Rules:
 
 @dataclass(frozen=True)
 class Mount:
-    """How one path looks inside: as outside but `read`-only or to `write`, or `empty`."""
+    """How one path looks inside: as outside but `read`-only or to `write`, `empty`, or empty and `private`."""
 
-    kind: Literal["read", "write", "empty"]
+    kind: Kind
     folder: bool = True
 
 
@@ -135,6 +136,9 @@ def wrapper(
     for folder in temporary:
         argv += ["--tmpfs", folder]
     for path, mount in sorted(mounts.items(), key=lambda one: (len(one[0].parts), one[0])):
+        if mount.kind == "private":
+            argv += ["--tmpfs", str(path)]
+            continue
         source = nothing / ("folder" if mount.folder else "file") if mount.kind == "empty" else path
         argv += ["--bind" if mount.kind == "write" else "--ro-bind", str(source), str(path)]
     return (*argv, "--chdir", str(cwd), "--")
@@ -200,6 +204,8 @@ class Sandbox:
         _put(mounts, self._hidden(places, env), "empty")
         _put(mounts, (caches, *writable, *self._writable(agent, places)), "write")
         _put(mounts, [cwd], "write" if writes else "read")
+        if not writes:
+            _put(mounts, self._private(agent, cwd), "private")
         _put(mounts, self._protected(agent, places, cwd), "read")
         argv = wrapper(
             self.program,
@@ -239,6 +245,14 @@ class Sandbox:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         yield from (path for path in places.written(state) if path.exists())
         yield from places.of(self.rules.writable)
+
+    def _private(self, agent: str, cwd: Path) -> Iterator[Path]:
+        for name in (one for one in self.states.get(agent, ()) if one.startswith("./")):
+            # What the project keeps there must be seen; an empty folder is nothing to git.
+            with suppress(OSError):
+                (cwd / name).mkdir(mode=0o700, exist_ok=True)
+                if not any((cwd / name).iterdir()):
+                    yield cwd / name
 
     def _protected(self, agent: str, places: "_Places", cwd: Path) -> Iterator[Path]:
         yield cwd / ".git"
@@ -318,7 +332,7 @@ def _homes(env: Mapping[str, str]) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(Path(one) for one in named if one.startswith("/") and one != "/"))
 
 
-def _put(mounts: dict[Path, Mount], paths: Iterable[Path], kind: Literal["read", "write", "empty"]) -> None:
+def _put(mounts: dict[Path, Mount], paths: Iterable[Path], kind: Kind) -> None:
     for path in paths:
         # A mount follows links, also the one that it is put upon.
         real = os.path.realpath(path)
