@@ -90,7 +90,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Mount:
-    """How one path looks inside: as outside but `read`-only or to `write`, `empty`, or empty and `private`."""
+    """How one path looks inside: as outside to `read` or to `write`, `empty`, or empty and `private`."""
 
     kind: Kind
     folder: bool = True
