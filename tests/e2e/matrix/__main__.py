@@ -33,7 +33,9 @@ def main() -> int:
     unknown = set(asked.agents) - set(CLIS)
     if unknown:
         parser.error(f"no such agent: {', '.join(sorted(unknown))} (known: {', '.join(CLIS)})")
-    folder = Path(tempfile.mkdtemp(prefix="agents-real-"))
+    # Not below the folder for temporary files: there codex's sandbox can start no command.
+    (ROOT / ".cache").mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="agents-real-", dir=ROOT / ".cache"))
     failed = True
     try:
         missions = Missions(folder, asked.host)
