@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import psutil
 import pytest
+from tests.conftest import skip_unless_confined
 from tests.e2e.clis import CLIS
 from tests.e2e.configuring import configuration, environments, impersonal
 from tests.e2e.model_api import FORBIDDEN_FILE, INPUT_TOKENS, OUTPUT_TOKENS, ModelApi
@@ -25,6 +26,7 @@ from spec_kitty_orchestrator.core.model import Outcome, Role
 from spec_kitty_orchestrator.core.run_events import Entry
 from spec_kitty_orchestrator.machine.journal import JsonlJournal
 from spec_kitty_orchestrator.machine.process import MARKER
+from spec_kitty_orchestrator.machine.sandbox import Sandbox, find
 from spec_kitty_orchestrator.testing.missions import MissionSpec, chain
 
 pytestmark = [pytest.mark.real_host, pytest.mark.real_agents]
@@ -116,7 +118,9 @@ def prepare(
         )
         kept = impersonal(host_env)
         path = os.pathsep.join((str(Path(real_host).parent), kept["PATH"]))
-        made.append(Run(mission.root, mission.slug, {**kept, "PATH": path, "COLUMNS": "200"}, api))
+        # Below the folder for temporary files codex can start no command within another sandbox.
+        env = {**kept, "PATH": path, "COLUMNS": "200", "SKO_CONFINE": "off"}
+        made.append(Run(mission.root, mission.slug, env, api))
         return made[-1]
 
     made: list[Run] = []
@@ -205,8 +209,12 @@ def test_codex_implements_and_claude_reviews(prepare: Callable[[MissionSpec], Ru
     check_every_attempt(run)
 
 
-def test_opencode_implements_and_reviews(prepare: Callable[[MissionSpec], Run]) -> None:
+def test_opencode_implements_and_reviews_confined(
+    prepare: Callable[[MissionSpec], Run], tmp_path: Path
+) -> None:
     run = prepare(ONE)
+    skip_unless_confined(Sandbox(find(), tmp_path, tmp_path / "own").failure)
+    run.env["SKO_CONFINE"] = "require"
     done = run.orchestrate("opencode", "opencode")
     assert done.returncode == 0, done.stdout + done.stderr
     assert run.lanes() == {"WP01": "done"}
