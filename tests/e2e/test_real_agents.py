@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +42,7 @@ class Run:
 
     root: Path
     slug: str
-    env: Mapping[str, str]
+    env: dict[str, str]
     api: ModelApi
 
     def orchestrate(self, implementers: str, reviewers: str) -> "subprocess.CompletedProcess[str]":

@@ -110,7 +110,7 @@ def _own_repository(got: Outcome) -> None:
     _only_its_module(got)
     place = got.mission.journal(got.wp, "claimed")[-1]["workspace"]
     assert got.mission.git("rev-parse", place["branch"]) == got.head
-    assert (Path(place["path"]) / ".git").is_file()
+    assert (got.mission.root / place["path"] / ".git").is_file()
 
 
 def _hook(got: Outcome) -> None:
