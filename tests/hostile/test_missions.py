@@ -23,6 +23,7 @@ pytestmark = pytest.mark.real_host
 
 ATTACKER = Path(__file__).with_name("attacker.py")
 SECRET = "zq7-only-for-people-zq7"
+GIVEN = "zq8-given-to-agents-zq8"
 DAEMON = "sleep 86398"
 
 
@@ -166,9 +167,7 @@ def _clean_words(got: Outcome) -> None:
 def _no_secret_in_logs(got: Outcome) -> None:
     for attempt in got.mission.attempts(got.wp):
         for file in attempt.rglob("*"):
-            assert not file.is_file() or SECRET not in file.read_text(encoding="utf-8", errors="replace"), (
-                file
-            )
+            assert not file.is_file() or GIVEN not in file.read_text(encoding="utf-8", errors="replace"), file
 
 
 INIT = "git init -q && git add -A && git -c user.name=a -c user.email=a@b commit -qm mine"
@@ -316,13 +315,16 @@ def test_no_attack_or_accident_of_an_agent_changes_what_is_done(
         skip_unless_confined(Sandbox(find(), tmp_path, tmp_path / "own").failure)
     mission, state = project(SPEC), tmp_path / "state"
     prepared(mission, state, confined=confine == "require")
-    mission.env |= {"SKO_CONFINE": confine, "AWS_SECRET_ACCESS_KEY": SECRET, "MY_TOKEN": SECRET}
+    mission.env |= {"SKO_CONFINE": confine, "AWS_SECRET_ACCESS_KEY": SECRET, "MY_TOKEN": GIVEN}
+    # What the attacks leave must not deceive the test.
+    mission.env["GIT_NO_REPLACE_OBJECTS"] = "1"
     agents = ("--impl-agent", "imp", "--review-agent", "rev", "--max-concurrent", "3")
 
     done = mission.run("orchestrate", "--mission", mission.slug, *agents)
 
     told = done.stdout + done.stderr
     assert SECRET not in told
+    assert GIVEN not in told
     found = {
         f"{wp}, {attack.name}": problems
         for wp, attack in by_wp().items()

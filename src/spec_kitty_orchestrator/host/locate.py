@@ -32,7 +32,9 @@ def call_env(env: Mapping[str, str], executable: str) -> dict[str, str]:
     path = os.pathsep.join(
         part for part in (str(Path(executable).parent), env.get("PATH", os.defpath)) if part
     )
-    return {**without_git(env), "PATH": path, "SPEC_KITTY_NO_UPGRADE_CHECK": "1"}
+    # Objects that an agent has replaced would be checked out and merged in the place of the real ones.
+    ours = {"SPEC_KITTY_NO_UPGRADE_CHECK": "1", "GIT_NO_REPLACE_OBJECTS": "1"}
+    return {**without_git(env), **ours, "PATH": path}
 
 
 def cores() -> int:
