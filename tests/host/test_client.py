@@ -1,6 +1,7 @@
 """The client: what is sent, how often, how many at once, and what becomes of each kind of failure."""
 
 import json
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -113,7 +114,19 @@ async def test_calls_run_with_the_hosts_folder_on_path_and_no_upgrade_check(
     )
     assert await client.check_contract() == "1.5.0"
     assert transport.argv == [[str(executable), "orchestrator-api", "contract-version"]]
-    assert transport.env == {"PATH": f"{executable.parent}:/other", "SPEC_KITTY_NO_UPGRADE_CHECK": "1"}
+    assert transport.env["PATH"] == f"{executable.parent}:/other"
+    assert transport.env["SPEC_KITTY_NO_UPGRADE_CHECK"] == "1"
+    assert "GIT_DIR" not in transport.env
+
+
+async def test_the_hosts_git_runs_no_hook_and_sees_the_real_objects(executable: Path, tmp_path: Path) -> None:
+    transport = RecordingTransport(success({"api_version": "1.5.0"}))
+    client = HostClient(tmp_path, executable=str(executable), transport=transport)
+    await client.check_contract()
+    asked = ["git", "config", "--get", "core.hooksPath"]
+    told = subprocess.run(asked, env=transport.env, capture_output=True, text=True, check=True)
+    assert told.stdout == "/dev/null\n"
+    assert transport.env["GIT_NO_REPLACE_OBJECTS"] == "1"
 
 
 @pytest.mark.parametrize("version", ["1.3.0", "1.10.0", "1.99.1"])

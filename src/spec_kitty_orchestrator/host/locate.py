@@ -32,8 +32,15 @@ def call_env(env: Mapping[str, str], executable: str) -> dict[str, str]:
     path = os.pathsep.join(
         part for part in (str(Path(executable).parent), env.get("PATH", os.defpath)) if part
     )
-    # Objects that an agent has replaced would be checked out and merged in the place of the real ones.
-    ours = {"SPEC_KITTY_NO_UPGRADE_CHECK": "1", "GIT_NO_REPLACE_OBJECTS": "1"}
+    ours = {
+        "SPEC_KITTY_NO_UPGRADE_CHECK": "1",
+        # Objects that an agent has replaced would be checked out and merged in the place of the real ones.
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        # A hook that an agent has written would run with our rights and keys when the host commits or merges.
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "core.hooksPath",
+        "GIT_CONFIG_VALUE_0": os.devnull,
+    }
     return {**without_git(env), **ours, "PATH": path}
 
 
