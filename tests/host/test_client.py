@@ -1,6 +1,7 @@
 """The client: what is sent, how often, how many at once, and what becomes of each kind of failure."""
 
 import json
+import os
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from spec_kitty_orchestrator.errors import (
 )
 from spec_kitty_orchestrator.host import client as client_module
 from spec_kitty_orchestrator.host.client import HostClient
+from spec_kitty_orchestrator.host.locate import call_env
 from spec_kitty_orchestrator.machine.child import Reply
 from spec_kitty_orchestrator.ports import Host, ReviewResult
 
@@ -119,14 +121,12 @@ async def test_calls_run_with_the_hosts_folder_on_path_and_no_upgrade_check(
     assert "GIT_DIR" not in transport.env
 
 
-async def test_the_hosts_git_runs_no_hook_and_sees_the_real_objects(executable: Path, tmp_path: Path) -> None:
-    transport = RecordingTransport(success({"api_version": "1.5.0"}))
-    client = HostClient(tmp_path, executable=str(executable), transport=transport)
-    await client.check_contract()
+def test_the_hosts_git_runs_no_hook_and_sees_the_real_objects(tmp_path: Path) -> None:
+    env = call_env(os.environ, "/bin/spec-kitty")
     asked = ["git", "config", "--get", "core.hooksPath"]
-    told = subprocess.run(asked, env=transport.env, capture_output=True, text=True, check=True)
+    told = subprocess.run(asked, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
     assert told.stdout == "/dev/null\n"
-    assert transport.env["GIT_NO_REPLACE_OBJECTS"] == "1"
+    assert env["GIT_NO_REPLACE_OBJECTS"] == "1"
 
 
 @pytest.mark.parametrize("version", ["1.3.0", "1.10.0", "1.99.1"])

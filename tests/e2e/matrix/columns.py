@@ -31,6 +31,7 @@ ATTACK_RAN = "attack-ran"
 PLANTED_KEY = "a-key-of-somebody-else-4711"
 DAEMON = "sleep 86399"
 _SET_BY_SHELLS = frozenset({"PWD", "OLDPWD", "SHLVL", "_"})
+_SET_FOR_ALL = "GIT_NO_REPLACE_OBJECTS"
 
 
 class NotRun(Exception):
@@ -144,7 +145,7 @@ def _check_environment(row: Evidence, call: RecordedCall, said: Mapping[str, str
     for name, value in call.env.items():
         if name == "PATH" and name not in said:
             assert value.endswith(row.base_env["PATH"])
-        elif name not in {*said, *_SET_BY_SHELLS, MARKER}:
+        elif name not in {*said, *_SET_BY_SHELLS, _SET_FOR_ALL, MARKER}:
             assert row.base_env.get(name) == value, f"command.json does not name {name}"
 
 
