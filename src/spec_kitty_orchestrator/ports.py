@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from spec_kitty_orchestrator.core.approval import Approved, Tip
+from spec_kitty_orchestrator.core.approval import Approved, Commit, Tip
 from spec_kitty_orchestrator.core.events import GateBegun, GateBroken, GateFailed, GatesPassed, GatesStopped
 from spec_kitty_orchestrator.core.model import (
     AgentReport,
@@ -178,8 +178,23 @@ class Workspaces(Protocol):
         """Return the mission's branches, each with its commit."""
         ...
 
-    async def tip(self, approved: Approved, known: Sequence[str]) -> Tip:
-        """Read a branch and its worktree; `known` are commits that may be on any branch of the mission."""
+    async def tip(self, approved: Approved, known: Sequence[str], *, worktree: bool = True) -> Tip:
+        """Read a branch and its `worktree`; `known` are commits that may be on any branch of the mission."""
+        ...
+
+    async def beyond(self, revision: str, known: Sequence[str]) -> tuple[Sequence[Commit], int]:
+        """Return the newest commits that a revision holds beyond what is known, and how many more there are.
+
+        Merges that change nothing themselves, and changes of the host's own files, are passed over.
+        """
+        ...
+
+    async def sha(self, revision: str) -> str:
+        """Return the commit that a revision names in the primary checkout, "" if there is none."""
+        ...
+
+    async def undelivered(self, before: str, after: str, heads: Sequence[str]) -> tuple[str, ...]:
+        """Say what of these commits a merge left out of a branch: commits, then paths."""
         ...
 
     async def ensure(self, wp: str, workspace: Workspace, dependencies: Sequence[str]) -> None:

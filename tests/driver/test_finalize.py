@@ -185,7 +185,7 @@ async def test_what_others_completed_during_the_start_is_left_to_a_person() -> N
 
 async def test_nothing_is_merged_while_git_does_not_say_what_the_branches_hold() -> None:
     class Broken(FakeWorkspaces):
-        async def tip(self, approved: Approved, known: Sequence[str]) -> Tip:
+        async def tip(self, approved: Approved, known: Sequence[str], *, worktree: bool = True) -> Tip:
             raise WorkspaceError("git is gone")
 
     host, workspaces = complete(), Broken()

@@ -11,6 +11,8 @@ from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 
 pytestmark = pytest.mark.asyncio
 
+BOOKKEEPING = "kitty-specs/001/status.json"
+
 
 async def told(lane: Lane, *heads: str) -> str:
     """Return what is said of a branch on which these commits were approved, "" if it may be merged."""
@@ -159,3 +161,97 @@ async def test_what_is_already_on_the_target_or_approved_elsewhere_is_not_named_
 async def test_branches_are_read_for_one_mission_alone(lane: Lane) -> None:
     git(lane.root, "branch", "other")
     assert await GitWorkspaces(lane.root, "001-m-lane").branches() == {BRANCH: lane.base}
+
+
+def merges_evilly(lane: Lane) -> str:
+    """Merge a branch and add something of its own in the merge itself."""
+    git(lane.path, "switch", "-q", "-c", "side", lane.base)
+    git(lane.path, "commit", "-q", "--allow-empty", "-m", "Harmless")
+    git(lane.path, "switch", "-q", BRANCH)
+    git(lane.path, "merge", "-q", "--no-ff", "--no-commit", "side")
+    lane.write("evil.py")
+    git(lane.path, "add", "evil.py")
+    git(lane.path, "commit", "-q", "-m", "Merge dependency lane lane-b into lane-a")
+    return git(lane.path, "rev-parse", "side")
+
+
+async def test_a_merge_that_adds_something_of_its_own_is_no_mere_merge(lane: Lane) -> None:
+    head = await approved(lane)
+    side = merges_evilly(lane)
+    found, more = await lane.git.beyond(BRANCH, (head, side))
+    assert ([one.subject for one in found], more) == (["Merge dependency lane lane-b into lane-a"], 0)
+    git(lane.path, "reset", "-q", "--hard", head)
+    git(lane.path, "merge", "-q", "--no-ff", "--no-edit", "side")
+    assert await lane.git.beyond(BRANCH, (head, side)) == ([], 0)
+
+
+async def test_merges_of_what_is_known_do_not_keep_a_claim_from_being_repeated(lane: Lane) -> None:
+    head = await approved(lane)
+    git(lane.path, "switch", "-q", "-c", "side", lane.base)
+    commits(lane)
+    git(lane.path, "switch", "-q", BRANCH)
+    git(lane.path, "merge", "-q", "--no-edit", "side")
+    one, side = Approved(lane.workspace, ("WP01",), (head,)), git(lane.path, "rev-parse", "side")
+    assert objection(one, await lane.git.tip(one, (head, side)), joins=True) == ()
+    assert objection(one, await lane.git.tip(one, (head,)), joins=True) != ()
+    assert objection(one, await lane.git.tip(one, (head, side))) != ()
+
+
+async def test_the_host_s_own_files_are_no_content_that_needs_a_review(lane: Lane) -> None:
+    head = await approved(lane)
+    lane.write(BOOKKEEPING)
+    git(lane.path, "add", "-A")
+    git(lane.path, "commit", "-q", "-m", "status")
+    assert await lane.git.beyond(BRANCH, (head,)) == ([], 0)
+    commits(lane)
+    found, _ = await lane.git.beyond(BRANCH, (head,))
+    assert [one.subject for one in found] == ["Add a back door"]
+
+
+async def test_what_was_put_on_a_branch_before_its_first_claim_belongs_to_the_work_that_is_reviewed(
+    lane: Lane,
+) -> None:
+    commits(lane)
+    assert await lane.git.fork_point(lane.workspace) == lane.base
+
+
+async def merged(lane: Lane, *how: str) -> tuple[str, str, str]:
+    """Merge the lane into the target; return what was approved, and where the target stood and stands."""
+    head, before = await approved(lane), git(lane.root, "rev-parse", "main")
+    git(lane.root, "merge", "-q", "--no-ff", "-m", "Merge the lane", *how, BRANCH)
+    return head, before, git(lane.root, "rev-parse", "main")
+
+
+async def test_a_merge_that_holds_what_was_approved_is_complete(lane: Lane) -> None:
+    head, before, after = await merged(lane)
+    assert await lane.git.undelivered(before, after, [head]) == ()
+    assert await lane.git.beyond(after, (before, head)) == ([], 0)
+
+
+async def test_a_merge_that_keeps_the_target_s_own_version_is_told_by_file(lane: Lane) -> None:
+    head, before, after = await merged(lane, "-s", "ours")
+    assert await lane.git.undelivered(before, after, [head]) == ("a.py",)
+
+
+async def test_a_merge_of_a_replacement_is_told_by_file(lane: Lane) -> None:
+    head = await approved(lane)
+    lane.write("a.py", "a = 'evil'\n")
+    git(lane.path, "commit", "-q", "-a", "--amend", "-m", "Work")
+    git(lane.root, "replace", head, BRANCH)
+    git(lane.root, "update-ref", f"refs/heads/{BRANCH}", head)
+    before = git(lane.root, "rev-parse", "main")
+    git(lane.root, "merge", "-q", "--no-ff", "-m", "Merge the lane", BRANCH)
+    assert (lane.root / "a.py").read_text() == "a = 'evil'\n"
+    assert await lane.git.undelivered(before, git(lane.root, "rev-parse", "main"), [head]) == ("a.py",)
+
+
+async def test_a_merge_of_another_commit_is_told(lane: Lane) -> None:
+    head, before, _ = await merged(lane)
+    git(lane.root, "reset", "-q", "--hard", before)
+    git(lane.path, "reset", "-q", "--hard", lane.base)
+    commits(lane)
+    git(lane.root, "merge", "-q", "--no-ff", "-m", "Merge the lane", BRANCH)
+    after = git(lane.root, "rev-parse", "main")
+    assert await lane.git.undelivered(before, after, [head]) == (f"the commit {head}", "a.py")
+    found, _ = await lane.git.beyond(after, (before, head))
+    assert [one.subject for one in found] == ["Add a back door"]

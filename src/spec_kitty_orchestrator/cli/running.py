@@ -163,6 +163,7 @@ async def run(work: Work) -> int:
                 merge=merge,
                 accept=accept,
                 coordinated=files.coordinated,
+                target=f"refs/heads/{files.target_branch}" if files.target_branch else "HEAD",
             )
             wrong: Sequence[str] = ()
             if not (told and finalized) and all(one.lane.complete for one in result.work_packages):

@@ -71,6 +71,7 @@ class Tip:
         path: its worktree, "" if it has none.
         uncommitted: what the worktree holds that is not on the branch.
         merged: whether the target holds all approved commits.
+        joined: whether all that it holds beyond what is known are merges that change nothing themselves.
     """
 
     head: str
@@ -82,6 +83,7 @@ class Tip:
     path: str = ""
     uncommitted: tuple[str, ...] = ()
     merged: bool = False
+    joined: bool = False
 
 
 def approved_head(wp: WorkPackage) -> str:
@@ -124,8 +126,40 @@ def unknown(wps: Iterable[WorkPackage]) -> tuple[str, ...]:
     return tuple(one.id for one in wps if by_others(one) and one.found is None)
 
 
-def objection(one: Approved, tip: Tip) -> tuple[str, ...]:
-    """Say in lines why a branch is not what was approved, and what a person can do; nothing if it is."""
+def built_on(wp: WorkPackage, wps: Mapping[str, WorkPackage]) -> tuple[Approved, ...]:
+    """Return what may be on the branches whose content a work package gets when it is claimed.
+
+    Branches on which work goes on are left out: their last commits are yet to be reviewed.
+    """
+    spaces = [one.workspace for one in (wp, *map(wps.get, wp.dependencies)) if one is not None]
+    keys = {space.key for space in spaces if space is not None}
+    settled = [one for one in approved(wps.values()) if one.workspace.key in keys]
+    return tuple(one for one in settled if one.branch not in unsettled(wps))
+
+
+def unsettled(wps: Mapping[str, WorkPackage]) -> frozenset[str]:
+    """Return the branches on which work goes on, or was completed by others during this start."""
+    return frozenset(
+        wp.workspace.branch
+        for wp in wps.values()
+        if wp.workspace is not None
+        and wp.workspace.branch
+        and ((by_others(wp) and wp.found is None) or (wp.work.base and not wp.lane.complete))
+    )
+
+
+def alone(wp: WorkPackage, wps: Mapping[str, WorkPackage]) -> bool:
+    """Tell whether nobody has worked in its workspace yet, as far as we know: what is there is its own."""
+    key = wp.workspace.key if wp.workspace is not None else ""
+    worked_on = (one for one in wps.values() if one.id != wp.id and (one.work.base or one.lane.complete))
+    return all(one.workspace is None or one.workspace.key != key for one in worked_on)
+
+
+def objection(one: Approved, tip: Tip, *, joins: bool = False) -> tuple[str, ...]:
+    """Say in lines why a branch is not what was approved, and what a person can do; nothing if it is.
+
+    Where it `joins` others, as the host does for a work package that it claims, a merge is no objection.
+    """
     if not tip.head:
         return () if tip.merged or not one.known else _gone(one, tip)
     told: list[str] = []
@@ -140,7 +174,7 @@ def objection(one: Approved, tip: Tip) -> tuple[str, ...]:
             f"the approved commit {lost} is no longer on {one.branch}",
             f"  to put it back: {_reset(one, tip)}",
         ]
-    elif tip.head not in (*one.heads, *one.found):
+    elif tip.head not in (*one.heads, *one.found) and not (joins and tip.joined):
         told += _moved(one, tip)
     if tip.uncommitted:
         paths = ", ".join(clean(path) for path in tip.uncommitted[:MOST_PATHS])
@@ -172,6 +206,15 @@ def _moved(one: Approved, tip: Tip) -> list[str]:
         f"  to look at them: {_git(tip, 'log', '-p', f'{short(tip.last)}..{one.branch}')}",
         f"  to take them off: {_reset(one, tip)}",
     ]
+
+
+def strange(what: str, commits: Sequence[Commit], more: int) -> list[str]:
+    """Say that `what` holds commits that nobody reviewed; nothing if there are none."""
+    number = len(commits) + more
+    if not number:
+        return []
+    was = "that was" if number == 1 else "that were"
+    return [f"{what} holds {count(number, 'commit')} {was} not reviewed:", *named(commits, more)]
 
 
 def named(commits: Sequence[Commit], more: int) -> list[str]:

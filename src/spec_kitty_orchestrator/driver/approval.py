@@ -1,9 +1,20 @@
-"""Asks git whether a mission's branches hold what was approved."""
+"""Asks git whether branches hold what was approved: before a claim, before a merge and after it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 
-from spec_kitty_orchestrator.core.approval import approved, by_others, objection, unknown
+from spec_kitty_orchestrator.core.approval import (
+    Approved,
+    approved,
+    built_on,
+    by_others,
+    objection,
+    strange,
+    unknown,
+    unsettled,
+)
+from spec_kitty_orchestrator.core.describe import short
+from spec_kitty_orchestrator.core.model import Workspace
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import HostNoReply, HostRefusal, WorkspaceError
 from spec_kitty_orchestrator.ports import Host, Workspaces
@@ -17,8 +28,8 @@ async def unapproved(
     Where that is not known, it is said too.
     """
     try:
-        located = [await _located(host, mission, wp) for wp in wps]
-        told = await objections(workspaces, located)
+        located = await locate(host, mission, wps, {})
+        told = await _objections(workspaces, approved(located))
     except WorkspaceError as error:
         return (f"what the branches hold is not known: {error}",)
     except (HostRefusal, HostNoReply) as error:
@@ -32,19 +43,80 @@ async def unapproved(
     return told
 
 
-async def objections(workspaces: Workspaces, wps: Iterable[WorkPackage]) -> list[str]:
-    """Say what on the branches of the complete ones among work packages nobody approved.
+async def _objections(workspaces: Workspaces, branches: Sequence[Approved]) -> list[str]:
+    known = [sha for one in branches for sha in one.known]
+    told = [line for one in branches for line in objection(one, await workspaces.tip(one, known))]
+    # The host merges the lanes into the mission's own branch first, where there is one.
+    for base in dict.fromkeys(one.workspace.base_ref for one in branches):
+        if base and await workspaces.sha(f"refs/heads/{base}"):
+            told += strange(base, *await workspaces.beyond(f"refs/heads/{base}", (*known, "HEAD")))
+    return told
+
+
+async def unreviewed_below(workspaces: Workspaces, wp: WorkPackage, wps: Mapping[str, WorkPackage]) -> str:
+    """Say what a work package would be built on that nobody approved, "" if nothing.
 
     Raises:
         WorkspaceError: git does not say.
     """
-    branches = approved(wps)
-    known = [sha for one in branches for sha in one.known]
-    return [line for one in branches for line in objection(one, await workspaces.tip(one, known))]
+    known = [sha for one in approved(wps.values()) for sha in one.known]
+    told: list[str] = []
+    for one in built_on(wp, wps):
+        told += objection(one, await workspaces.tip(one, known, worktree=False), joins=True)
+    return _in_a_line(told)
 
 
-async def _located(host: Host, mission: str, wp: WorkPackage) -> WorkPackage:
-    """Look up where the work of others is; of ours it is known."""
-    if wp.workspace is not None or not by_others(wp):
-        return wp
-    return replace(wp, workspace=await host.resolve_workspace(mission, wp.id))
+async def strange_base(
+    workspaces: Workspaces, wp: WorkPackage, wps: Mapping[str, WorkPackage], base: str
+) -> str:
+    """Say what the commit that a work package begins at holds that nobody approved, "" if nothing.
+
+    Raises:
+        WorkspaceError: git does not say.
+    """
+    space, going_on = wp.workspace, unsettled(wps)
+    if space is None or space.branch in going_on:
+        return ""
+    known = [sha for one in approved(wps.values()) for sha in one.known]
+    known += [f"refs/heads/{branch}" for branch in going_on]
+    commits, more = await workspaces.beyond(base, (*known, "HEAD", space.base_ref or "HEAD"))
+    return _in_a_line(strange(f"what {wp.id} is built on", commits, more))
+
+
+async def misdelivered(
+    workspaces: Workspaces, wps: Iterable[WorkPackage], target: str, before: str
+) -> list[str]:
+    """Say in lines where the target of a merge does not hold exactly what was approved."""
+    heads = [sha for one in approved(wps) for sha in one.known]
+    try:
+        after = await workspaces.sha(target)
+        lacks = await workspaces.undelivered(before, after, heads)
+        told = strange("the target branch", *await workspaces.beyond(after, (before, *heads)))
+    except WorkspaceError as error:
+        return [f"merged, but what the target branch holds now is not known: {error}"]
+    if lacks:
+        told = [f"the target branch does not hold what was approved: {', '.join(lacks[:10])}", *told]
+    undo = f"  it stood at {short(before)} before the merge and stands at {short(after)} now"
+    return [f"merged, but {told[0]}", *told[1:], undo] if told else []
+
+
+async def locate(
+    host: Host, mission: str, wps: Iterable[WorkPackage], known: MutableMapping[str, Workspace]
+) -> list[WorkPackage]:
+    """Look up where the work of others is; of ours it is known.
+
+    Raises:
+        HostRefusal, HostNoReply: the host does not say.
+    """
+    found = []
+    for wp in wps:
+        if wp.workspace is None and by_others(wp):
+            if wp.id not in known:
+                known[wp.id] = await host.resolve_workspace(mission, wp.id)
+            wp = replace(wp, workspace=known[wp.id])
+        found.append(wp)
+    return found
+
+
+def _in_a_line(told: Sequence[str]) -> str:
+    return "; ".join(line.strip() for line in told)

@@ -110,6 +110,7 @@ class Orchestrator:
             tick_command,
             new_id,
             gates,
+            lambda: self._state.wps,
         )
         self._state = RunState(policy)
         self._slots = anyio.CapacityLimiter(policy.max_concurrent)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from spec_kitty_orchestrator.driver.approval import unapproved
+from spec_kitty_orchestrator.driver.approval import misdelivered, unapproved
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import HostNoReply, HostRefusal, WorkspaceError
 from spec_kitty_orchestrator.ports import Host, Workspaces
@@ -26,6 +26,7 @@ async def finalize(
     merge: bool,
     accept: bool,
     coordinated: bool,
+    target: str = "HEAD",
 ) -> tuple[bool, Sequence[str]]:
     """Merge and accept a mission as asked, if every work package is approved or done.
 
@@ -39,6 +40,7 @@ async def finalize(
         accept: record the acceptance, after the merge if there is one.
         coordinated: whether the mission keeps its status in a coordination worktree; accepting it before the
             merge is not possible then.
+        target: the ref that the lanes are merged into.
 
     Returns:
         Whether everything that was asked for happened, and a line for people about each step.
@@ -62,8 +64,14 @@ async def finalize(
     if told := await unapproved(host, workspaces, mission, result.work_packages):
         return False, [f"not {'merged' if merge else 'accepted'}: {told[0]}", *told[1:]]
     if merge:
+        try:
+            before = await workspaces.sha(target)
+        except WorkspaceError as error:
+            return False, [f"not merged: where the target branch stands is not known: {error}"]
         if refused := await _merge(host, mission):
             return False, [f"not merged: {refused}"]
+        if wrong := await misdelivered(workspaces, result.work_packages, target, before):
+            return False, wrong
         lines.append("merged into the target branch")
     if not accept:
         return True, lines

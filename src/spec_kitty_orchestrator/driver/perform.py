@@ -5,15 +5,18 @@ read after them; only what is broken for the whole run is an exception.
 """
 
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 import anyio
 
 from spec_kitty_orchestrator.core import commands, events
+from spec_kitty_orchestrator.core.approval import alone
 from spec_kitty_orchestrator.core.model import (
     AgentReport,
     Attempt,
+    Before,
     Lane,
     Outcome,
     PolicyMetadata,
@@ -26,6 +29,7 @@ from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.prompts import Prompts
 from spec_kitty_orchestrator.core.verdict import read_verdict
 from spec_kitty_orchestrator.core.work_package import WorkPackage, last_agent, next_agent
+from spec_kitty_orchestrator.driver import approval
 from spec_kitty_orchestrator.driver.attempts import Opener
 from spec_kitty_orchestrator.driver.gates import run_gates
 from spec_kitty_orchestrator.driver.mission import Mission
@@ -57,6 +61,8 @@ class Performer:
         tick_command: how an implementer calls the host to tick subtasks: the executable, absolute.
         new_id: makes attempt ids, unguessable and unique.
         gates: None where there are none to run.
+        wps: returns every work package as it is now.
+        places: where the work of others is, as far as it was asked for.
     """
 
     slug: str
@@ -71,6 +77,8 @@ class Performer:
     tick_command: str
     new_id: Callable[[], str]
     gates: Gates | None = None
+    wps: Callable[[], Mapping[str, WorkPackage]] = dict
+    places: dict[str, Workspace] = field(default_factory=dict)
 
     async def perform(self, wp: WorkPackage, command: commands.Command) -> events.Event:
         """Do what `command` says.
@@ -144,6 +152,10 @@ class Performer:
         # A claim of ours whose answer was lost is not adopted work: nobody else can have begun it.
         adopted = wp.lane is not Lane.PLANNED and not wp.work.ours and not wp.work.base
         policy = self.agents.policy(next_agent(wp, Role.IMPLEMENT, self.policy), Role.IMPLEMENT)
+        first = not wp.work.base
+        wps = await self._located() if first else {}
+        if first and (wrong := await approval.unreviewed_below(self.workspaces, wp, wps)):
+            return events.WorkspaceFailed(f"it is not begun: {wrong}")
         refused = await self._told(
             wp, self.host.start_implementation(self.slug, wp.id, self.actor, policy), Lane.IN_PROGRESS
         )
@@ -153,9 +165,23 @@ class Performer:
         await self.workspaces.ensure(wp.id, workspace, wp.dependencies)
         state = await self.workspaces.state(workspace)
         workspace = replace(workspace, branch=workspace.branch or state.branch or None)
-        if adopted:
-            return events.Claimed(workspace, await self.workspaces.fork_point(workspace))
-        return events.Claimed(workspace, state.head, await self.workspaces.before(workspace))
+        wp = replace(wp, workspace=workspace)
+        base = state.head
+        if adopted or (first and alone(wp, wps)):
+            # What somebody put on its branch before the claim is reviewed with it.
+            base = await self.workspaces.fork_point(workspace)
+        if first and (wrong := await approval.strange_base(self.workspaces, wp, wps, base)):
+            return events.WorkspaceFailed(wrong)
+        before = await self.workspaces.before(workspace) if base == state.head and not adopted else Before()
+        return events.Claimed(workspace, base, before)
+
+    async def _located(self) -> Mapping[str, WorkPackage]:
+        """Return every work package, with where the work of others is as far as the host tells."""
+        wps = self.wps()
+        with suppress(HostRefusal, HostNoReply, HostMissing):
+            found = await approval.locate(self.host, self.slug, wps.values(), self.places)
+            return {one.id: one for one in found}
+        return wps
 
     async def _run(self, wp: WorkPackage, command: commands.RunAgent) -> events.Event:
         attempt = command.attempt

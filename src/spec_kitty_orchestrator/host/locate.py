@@ -36,6 +36,7 @@ def call_env(env: Mapping[str, str], executable: str) -> dict[str, str]:
         "SPEC_KITTY_NO_UPGRADE_CHECK": "1",
         # Objects that an agent has replaced would be checked out and merged in the place of the real ones.
         "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_GRAFT_FILE": "/dev/null/none",
         # A hook that an agent has written would run with our rights and keys when the host commits or merges.
         "GIT_CONFIG_COUNT": "1",
         "GIT_CONFIG_KEY_0": "core.hooksPath",

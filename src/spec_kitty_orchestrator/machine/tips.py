@@ -7,6 +7,7 @@ from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.git import Git
 
 _MOST_BRANCHES = 2000
+_NOT_THE_HOST_S = (":/", ":(top,exclude)kitty-specs", ":(top,exclude).kittify")
 
 
 async def branches(primary: Git, part: str) -> dict[str, str]:
@@ -33,13 +34,12 @@ async def read(primary: Git, one: Approved, known: Sequence[str]) -> Tip:
         return Tip("", last, merged=merged)
     lacks = tuple([one for one in heads if not await primary.contains(one, head)])
     commits: list[Commit] = []
-    number = 0
+    number, joined = 0, False
     if head not in one.known:
-        # What cannot be found any more is known of no branch.
-        there = [sha for name in (*known, *one.known) if (sha := await primary.sha(name))]
-        beyond = (head, "--not", *there, "--")
-        number = int((await primary.run("rev-list", "--count", *beyond)).text)
-        commits = await named(primary, *beyond)
+        new = (head, "--not", *await _there(primary, (*known, *one.known)), "--")
+        number = int((await primary.run("rev-list", "--count", *new)).text)
+        commits = await named(primary, *new)
+        joined = not (await beyond(primary, head, (*known, *one.known), everywhere=True))[0]
     return Tip(
         head,
         lacks[0] if lacks else last,
@@ -48,7 +48,67 @@ async def read(primary: Git, one: Approved, known: Sequence[str]) -> Tip:
         number - len(commits),
         await _hidden_by(primary, one.branch, head),
         merged=merged,
+        joined=joined,
     )
+
+
+async def beyond(
+    git: Git, revision: str, known: Sequence[str], *, everywhere: bool = False
+) -> tuple[list[Commit], int]:
+    """Return the newest commits that a revision holds beyond what is known, and how many there are besides.
+
+    Passed over are merges that change nothing themselves and, unless it is asked for what is `everywhere`,
+    commits that touch only the host's own files.
+    """
+    there = await _there(git, known)
+    paths = () if everywhere else _NOT_THE_HOST_S
+    new = ("--full-history", revision, "--not", *there, "--", *paths)
+    shas = (await git.run("rev-list", "--no-merges", *new)).text.split()
+    for merge in (await git.run("rev-list", "--merges", revision, "--not", *there, "--")).text.split():
+        shown = ("--cc", "-p", "--no-commit-id", "--no-ext-diff", "--no-textconv", "--text", merge, "--")
+        if (await git.run("diff-tree", *shown, *paths)).stdout:
+            shas.append(merge)
+    commits = await named(git, "--no-walk", *shas[:MOST_COMMITS], "--") if shas else []
+    return commits, len(shas) - len(commits)
+
+
+async def undelivered(git: Git, before: str, after: str, heads: Sequence[str]) -> tuple[str, ...]:
+    """Say what of these commits `after` does not hold, which was `before` and merged with them since.
+
+    Returns:
+        The commits that it does not reach, then the files that are other than in the only one of them that
+        changed them.
+    """
+    lacks = [f"the commit {head}" for head in heads if not await git.contains(head, after)]
+    meant: dict[str, set[str]] = {}
+    changed: set[str] = set()
+    for head in heads:
+        base = (await git.run("merge-base", before, head)).text
+        for path, content in (await _changes(git, base, head)).items():
+            meant.setdefault(path, set()).add(content)
+        changed |= (await _changes(git, base, before)).keys()
+    differ = await _changes(git, before, after)
+    was = await _changes(git, after, before)
+    wrong = [
+        path
+        for path, contents in meant.items()
+        # Where several changed a file, or the target did, git put them together.
+        if len(contents) == 1 and path not in changed and (path not in was or differ[path] not in contents)
+    ]
+    return (*lacks, *sorted(wrong))
+
+
+async def _changes(git: Git, old: str, new: str) -> dict[str, str]:
+    """Return the files that differ, each with its mode and content in `new`."""
+    words = ("-r", "-z", "--raw", "--no-renames", "--no-abbrev", old, new, "--", *_NOT_THE_HOST_S)
+    fields = (await git.run("diff-tree", *words)).paths
+    parts = ((path, head.split(" ")) for head, path in zip(fields[::2], fields[1::2], strict=True))
+    return {path: f"{mode} {sha}" for path, (_, mode, _, sha, _) in parts}
+
+
+async def _there(git: Git, names: Sequence[str]) -> list[str]:
+    """Return the commits of revisions; what cannot be found any more is known of no branch."""
+    return [sha for name in dict.fromkeys(names) if (sha := await git.sha(name))]
 
 
 async def named(git: Git, *revisions: str) -> list[Commit]:

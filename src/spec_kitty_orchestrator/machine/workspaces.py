@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from spec_kitty_orchestrator.core.approval import Approved, Tip
+from spec_kitty_orchestrator.core.approval import Approved, Commit, Tip
 from spec_kitty_orchestrator.core.model import Before, Evidence, Rescue, Workspace
 from spec_kitty_orchestrator.errors import WorkspaceError, WorkspaceMissing
 from spec_kitty_orchestrator.machine import (
@@ -85,23 +85,30 @@ class GitWorkspaces:
         # The host leaves the number of a mission out where it names branches.
         return await tips.branches((await self._repository()).primary, re.sub(r"^\d{3}-", "", self._mission))
 
-    async def tip(self, approved: Approved, known: Sequence[str]) -> Tip:
-        """Read a branch and its worktree.
+    async def tip(self, approved: Approved, known: Sequence[str], *, worktree: bool = True) -> Tip:
+        """Read a branch and its `worktree`; `known` are commits that may be on any branch of the mission.
 
-        Args:
-            approved: what may be on it.
-            known: commits that may be on any branch of the mission.
-
-        Raises:
-            WorkspaceError: git is broken.
+        Raises `WorkspaceError`.
         """
         repository, space = await self._repository(), approved.workspace
         tip = await tips.read(repository.primary, approved, (*known, "HEAD", space.base_ref or "HEAD"))
-        if not tip.head or await repository.peek(Path(space.path)) is None:
+        if not worktree or not tip.head or await repository.peek(Path(space.path)) is None:
             return tip
         git = await self._git(space)
         unsaved = await tips.unsaved(git, approved.branch, await self.uncommitted(space))
         return replace(tip, path=space.path, uncommitted=unsaved)
+
+    async def beyond(self, revision: str, known: Sequence[str]) -> tuple[Sequence[Commit], int]:
+        """Return the commits that a revision holds beyond what is known. Raises `WorkspaceError`."""
+        return await tips.beyond((await self._repository()).primary, revision, known)
+
+    async def sha(self, revision: str) -> str:
+        """Return the commit that a revision names in the primary checkout, "" if there is none."""
+        return await (await self._repository()).primary.sha(revision)
+
+    async def undelivered(self, before: str, after: str, heads: Sequence[str]) -> tuple[str, ...]:
+        """Say what of these commits a merge left out of a branch. Raises `WorkspaceError`."""
+        return await tips.undelivered((await self._repository()).primary, before, after, heads)
 
     async def ensure(self, wp: str, workspace: Workspace, dependencies: Sequence[str]) -> None:
         """Make sure that the worktree exists; on a mission without lanes it is made here.

@@ -70,7 +70,7 @@ class FakeWorkspaces:
         await anyio.lowlevel.checkpoint()
         return {tree.branch: tree.commits[-1] for tree in self.trees.values()}
 
-    async def tip(self, approved: Approved, known: Sequence[str]) -> Tip:
+    async def tip(self, approved: Approved, known: Sequence[str], *, worktree: bool = True) -> Tip:
         """Read a worktree's commits."""
         await anyio.lowlevel.checkpoint()
         tree = self.trees.get(approved.workspace.key)
@@ -84,8 +84,23 @@ class FakeWorkspaces:
             tuple(head for head in approved.heads if head not in tree.commits),
             tuple(Commit(sha, "somebody", "a change") for sha in reversed(beyond)),
             path=approved.workspace.path,
-            uncommitted=tuple(sorted(tree.dirty)),
+            uncommitted=tuple(sorted(tree.dirty)) if worktree else (),
         )
+
+    async def beyond(self, revision: str, known: Sequence[str]) -> tuple[Sequence[Commit], int]:
+        """Return that nothing is there."""
+        await anyio.lowlevel.checkpoint()
+        return (), 0
+
+    async def sha(self, revision: str) -> str:
+        """Return the name itself."""
+        await anyio.lowlevel.checkpoint()
+        return revision
+
+    async def undelivered(self, before: str, after: str, heads: Sequence[str]) -> tuple[str, ...]:
+        """Return that nothing is missing."""
+        await anyio.lowlevel.checkpoint()
+        return ()
 
     async def ensure(self, wp: str, workspace: Workspace, dependencies: Sequence[str]) -> None:
         """Make the worktree."""
