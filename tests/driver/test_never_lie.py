@@ -5,7 +5,10 @@ from collections.abc import Callable
 
 import pytest
 from tests.driver.builders import Stage, longer, scripted
+from tests.driver.troubles import events
 
+from spec_kitty_orchestrator.core.describe import describe
+from spec_kitty_orchestrator.core.events import AgentExited
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Role
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.scripted_agents import Play, verdict
@@ -75,9 +78,13 @@ async def test_an_edit_by_a_reviewer_is_put_back_and_the_next_review_counts(stag
         return Play(edits=("src/a.py",)) if request.number == 2 else Play()
 
     mission = stage({"WP01": ()}, scripted(review=review))
-    assert (await mission.run()).exit_code == 0
+    result = await mission.run()
+    assert result.exit_code == 0
     assert [one.number for one in mission.agents.requests] == [1, 2, 3]
     assert mission.workspaces.restored == [("src/a.py",), ()]
+    saved = f"refs/fake/WP01/{mission.agents.requests[1].id}"
+    assert saved in result.work_packages[0].rescued.refs
+    assert any(f"git show {saved}" in describe(one) for one in events(mission, AgentExited))
 
 
 async def test_a_verdict_is_void_when_somebody_commits_before_it_is_recorded(stage: Make) -> None:

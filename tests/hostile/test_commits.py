@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from tests.machine.conftest import Lane, git
 
+from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.commit_rules import regenerable
 
 pytestmark = pytest.mark.asyncio
@@ -243,6 +244,21 @@ async def test_caches_in_commits_of_the_agent_s_own_are_refused(lane: Lane) -> N
 async def test_a_folder_of_which_the_project_keeps_a_part_is_no_cache() -> None:
     assert regenerable(["node_modules/own/b.js"], ["node_modules/own/a.js"]) == {}
     assert regenerable(["build/x", "build/CACHEDIR.TAG"], ["build/keep"]) == {}
+
+
+async def test_a_filter_that_cannot_run_is_a_broken_machine_and_leaves_the_work_in_place(lane: Lane) -> None:
+    git(lane.root, "config", "filter.lfs.clean", "/nonexistent/git-lfs clean %f")
+    git(lane.root, "config", "filter.lfs.required", "true")
+    lane.write(".gitattributes", "*.dat filter=lfs\n")
+    lane.write("model.dat")
+    lane.write("ok.py")
+    with pytest.raises(WorkspaceError, match="clean filter 'lfs' failed"):
+        await lane.commit()
+    assert git(lane.path, "rev-parse", "HEAD") == lane.base
+    assert {"model.dat", "ok.py"} <= {path.name for path in lane.path.iterdir()}
+    git(lane.root, "config", "filter.lfs.clean", "cat")
+    lane.git = lane.with_rules()  # at the next start
+    await lane.committed()
 
 
 async def test_files_that_git_refuses_go_to_the_implementer_with_git_s_reason(lane: Lane) -> None:
