@@ -1,5 +1,6 @@
 """Commit hooks and filters that an agent can write, and what our own calls of git run of them."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -67,6 +68,20 @@ async def test_what_a_hook_stages_and_writes_into_the_message_is_committed(lane:
     ]
     assert git(lane.path, "status", "--porcelain") == ""
     assert git(lane.path, "log", "-1", "--format=%an") == "A Person"
+
+
+async def test_large_files_that_a_hook_stages_are_kept_under_their_true_names(lane: Lane) -> None:
+    data = b"large\n"
+    name = hashlib.sha256(data).hexdigest()
+    script = f"mkdir -p $GIT_DIR/lfs/objects/x; echo large | tee $GIT_DIR/lfs/objects/x/{name}"
+    husky(lane, f"{script} > $GIT_DIR/lfs/objects/x/{'0' * 64}; echo oid {name} > a.py; git add a.py")
+    lane.write("b.py", "b = 2\n")
+
+    await lane.committed()
+
+    kept = lane.root / ".git" / "lfs" / "objects" / "x"
+    assert [path.name for path in kept.iterdir()] == [name]
+    assert (kept / name).read_bytes() == data
 
 
 async def test_what_a_hook_adds_is_judged_like_what_an_agent_commits(lane: Lane) -> None:

@@ -4,6 +4,7 @@ They run in a `git commit` of a scratch repository that borrows the objects of t
 use git as always and still write nothing into it. Its tree and message are what we then commit ourselves.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -222,7 +223,22 @@ async def _take(git: Git, scratch: Path, branch: str, head: str) -> "Agreed | Co
         asked = f"{tree}\n^{head}\n".encode()
         pack = await inside.run("pack-objects", "--revs", "--stdout", "-q", stdin=asked)
         await git.run("unpack-objects", "-q", "--strict", stdin=pack.stdout)
+        await to_thread.run_sync(_keep_large, scratch, git.common or scratch)
     return Agreed(tree, text)
+
+
+def _keep_large(scratch: Path, common: Path) -> None:
+    """Bring over what Git LFS has stored of staged files: the commit holds no more than their names."""
+    stored = scratch / "lfs" / "objects"
+    for path in stored.rglob("*"):
+        target = common / "lfs" / "objects" / path.relative_to(stored)
+        if path.is_symlink() or not path.is_file() or target.exists():
+            continue
+        with path.open("rb") as file:
+            good = hashlib.file_digest(file, "sha256").hexdigest() == path.name
+        if good:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
 
 
 def _tip(scratch: Path, branch: str) -> str:
