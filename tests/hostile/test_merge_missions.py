@@ -22,6 +22,12 @@ def in_target(project: Project) -> list[str]:
     return project.git("ls-tree", "-r", "--name-only", "feature/demo", "src").splitlines()
 
 
+def writes_on_lane_a(wp: str, module: str) -> str:
+    """Return a scenario in which an implementer does its work and writes on another lane."""
+    run = json.dumps(["sh", "-c", WRITES_ON_LANE_A])
+    return f'[{wp}.implement]\nedits = {{ "{module}" = "ONE = 1\\n" }}\nrun = {run}\n'
+
+
 def taken_off(mission: Project, said: str) -> None:
     """Do what was said takes the commits off."""
     (command,) = [line.split(": ", 1)[1] for line in said.splitlines() if "to take them off: " in line]
@@ -32,7 +38,7 @@ def test_a_commit_on_a_lane_that_was_approved_before_is_named_and_neither_built_
     project: Callable[[MissionSpec], Project],
 ) -> None:
     mission = project(MissionSpec((*PAIR.work_packages, THIRD)).on("coord"))
-    mission.follow(f"[WP02.implement]\nrun = {json.dumps(['sh', '-c', WRITES_ON_LANE_A])}\n")
+    mission.follow(writes_on_lane_a("WP02", "src/two/m02.py"))
     done = mission.orchestrate("--merge")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 commit of" in done.stdout
@@ -42,7 +48,7 @@ def test_a_commit_on_a_lane_that_was_approved_before_is_named_and_neither_built_
     lane = mission.journal("WP01", "claimed")[-1]["workspace"]
     mission.git("reset", "--keep", mission.approved("WP01"), cwd=mission.root / lane["path"])
 
-    mission.follow(f"[WP03.implement]\nrun = {json.dumps(['sh', '-c', WRITES_ON_LANE_A])}\n")
+    mission.follow(writes_on_lane_a("WP03", "src/three/m03.py"))
     done = mission.run("resume", "--merge")
     assert done.returncode == 1, done.stdout + done.stderr
     assert set(mission.lanes().values()) == {"done"}
