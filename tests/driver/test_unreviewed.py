@@ -121,3 +121,21 @@ async def test_what_landed_is_not_known_where_git_does_not_say(monkeypatch: pyte
     done, lines = await finalize(host, workspaces, result, "me", merge=True, accept=False, coordinated=False)
     assert not done
     assert "git is gone" in lines[0]
+
+
+@pytest.mark.parametrize("early", [False, True])
+async def test_work_begins_at_what_was_approved_and_what_was_put_there_early_is_reviewed_with_it(
+    stage: Make, early: bool
+) -> None:
+    class Early(FakeWorkspaces):
+        async def beyond(self, revision: str, known: Sequence[str]) -> tuple[Sequence[Commit], int]:
+            return ([Commit("e" * 40, "Mallory", "Add a back door")] if revision == "e" * 40 else []), 0
+
+    mission = stage({"WP01": ()})
+    mission.workspaces = mission.host.workspaces = mission.agents.workspaces = Early()
+    space = await mission.host.where("WP01")
+    tree = mission.workspaces.tree(space)
+    tree.commits += ["d" * 40, "e" * 40] if early else ["d" * 40]
+    result = await mission.run()
+    assert result.exit_code == 0
+    assert result.work_packages[0].work.base == (tree.commits[0] if early else "d" * 40)

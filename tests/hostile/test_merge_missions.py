@@ -37,7 +37,7 @@ def taken_off(mission: Project, said: str) -> None:
 def test_a_commit_on_a_lane_that_was_approved_before_is_named_and_neither_built_on_nor_merged(
     project: Callable[[MissionSpec], Project],
 ) -> None:
-    mission = project(MissionSpec((*PAIR.work_packages, THIRD)).on("coord"))
+    mission = project(MissionSpec((*PAIR.work_packages, THIRD)).on("lanes"))
     mission.follow(writes_on_lane_a("WP02", "src/two/m02.py"))
     done = mission.orchestrate("--merge")
     assert done.returncode == 1, done.stdout + done.stderr
@@ -57,6 +57,8 @@ def test_a_commit_on_a_lane_that_was_approved_before_is_named_and_neither_built_
     assert "merge-mission" not in done.stdout
     assert in_target(mission) == []
 
+    # The dependency's commits are no work of its own.
+    assert mission.journal("WP02", "claimed")[-1]["head"] == mission.approved("WP01")
     taken_off(mission, done.stdout)
     done = mission.orchestrate("--merge")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -166,11 +166,13 @@ class Performer:
         state = await self.workspaces.state(workspace)
         workspace = replace(workspace, branch=workspace.branch or state.branch or None)
         wp = replace(wp, workspace=workspace)
-        base = state.head
-        if adopted or (first and alone(wp, wps)):
+        base = await self.workspaces.fork_point(workspace) if adopted else state.head
+        wrong = await approval.strange_base(self.workspaces, wp, wps, base) if first else ""
+        if wrong and not adopted and alone(wp, wps):
             # What somebody put on its branch before the claim is reviewed with it.
             base = await self.workspaces.fork_point(workspace)
-        if first and (wrong := await approval.strange_base(self.workspaces, wp, wps, base)):
+            wrong = await approval.strange_base(self.workspaces, wp, wps, base)
+        if wrong:
             return events.WorkspaceFailed(wrong)
         before = await self.workspaces.before(workspace) if base == state.head and not adopted else Before()
         return events.Claimed(workspace, base, before)
