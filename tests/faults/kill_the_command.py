@@ -219,14 +219,16 @@ def scenario(told: Path) -> str:
     return "\n".join(parts)
 
 
-def prepare(folder: Path, topology: str, host: str) -> Mission:
+def prepare(folder: Path, topology: str, host: str, confine: str) -> Mission:
     """Make the mission that every round starts from, and put a snapshot of it at `folder`/snapshot."""
     env = environment(folder / "home")
     env["PATH"] = os.pathsep.join((str(Path(host).parent), env.get("PATH", os.defpath)))
+    env["SKO_CONFINE"] = confine
     made, told = folder / "made", folder / "told"
     slug = make_mission(made, replace(diamond(COUNT), topology=topology), host, env)
     (folder / "scenario.toml").write_text(scenario(told), encoding="utf-8")
     settings = f"[agents.scripted]\nscenario = {json.dumps(str(folder / 'scenario.toml'))}\n"
+    settings += f"[confine]\nwritable = [{json.dumps(str(told))}]\n"
     (made / ".kittify" / "orchestrator.toml").write_text(settings, encoding="utf-8")
     snapshot_mission(made, folder / "snapshot")
     return Mission(folder / "project", slug, told, env)
@@ -276,6 +278,7 @@ def options(words: str, kills: int, topology: str) -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=kills, help="on each topology")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--topology", nargs="+", choices=TOPOLOGIES, default=[topology])
+    parser.add_argument("--confine", choices=("require", "auto", "off"), default="auto")
     parser.add_argument("--keep", action="store_true", help="keep the folder of a mission that was violated")
     asked = parser.parse_args()
     host = shutil.which(os.environ.get("SKO_TEST_HOST", "spec-kitty"))
@@ -310,7 +313,7 @@ def main() -> int:
 
 def rounds(folder: Path, topology: str, asked: argparse.Namespace, dice: random.Random) -> list[Mission]:
     """Kill until enough is killed on one topology; return the missions."""
-    first = prepare(folder, topology, asked.host)
+    first = prepare(folder, topology, asked.host, asked.confine)
     played: list[Mission] = []
     while (left := asked.kills - sum(one.kills for one in played)) > 0:
         mission = again(first, folder)

@@ -105,7 +105,7 @@ def main() -> int:
 
 def rounds(folder: Path, topology: str, asked: argparse.Namespace, dice: random.Random) -> Iterator[Mission]:
     """Yield each mission after its end, until enough is killed on one topology."""
-    first = prepare(folder, topology, asked.host)
+    first = prepare(folder, topology, asked.host, asked.confine)
     temporary = folder / "tmp"
     temporary.mkdir()
     first.env["TMPDIR"] = str(temporary)
