@@ -94,6 +94,23 @@ async def test_a_daemon_ends_with_its_attempt_although_nobody_waits_for_it(
     await process.wait(child)
 
 
+async def test_what_keeps_the_status_runs_no_program_that_the_command_put_on_path(
+    tmp_path: Path,
+) -> None:
+    directory, folder = tmp_path / "attempt", tmp_path / "bin"
+    directory.mkdir()
+    folder.mkdir()
+    plant = f"printf '#!/bin/sh\\ntouch {tmp_path}/ran\\n' >mv; cp mv sleep; chmod +x mv sleep; exit 3"
+    env = {"PATH": f"{folder}:{os.environ['PATH']}"}
+
+    child = await process.spawn(["/bin/sh", "-c", plant], folder, env, directory, os.devnull)
+    await process.wait(child)
+
+    assert (folder / "mv").exists()
+    assert await anyio.to_thread.run_sync(process.read_exit, directory) == 3
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize(("role", "outcome"), [(Role.REVIEW, Outcome.CRASHED), (Role.IMPLEMENT, Outcome.OK)])
 async def test_a_review_that_a_signal_ended_is_none_whatever_its_log_holds(
     tmp_path: Path, attempt_id: str, role: Role, outcome: Outcome

@@ -1,6 +1,7 @@
 """No program that a clone's own files name is started before a person trusts it, outside of the clone."""
 
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -8,7 +9,11 @@ import pytest
 from tests.cli.conftest import Project, project, warm_command
 
 from spec_kitty_orchestrator.app.trust import named_programs, revoke, trust, trust_too
-from spec_kitty_orchestrator.errors import PreflightError
+from spec_kitty_orchestrator.errors import HostMissing, PreflightError
+from spec_kitty_orchestrator.host.locate import call_env, find_host
+from spec_kitty_orchestrator.machine import sandbox
+from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
+from spec_kitty_orchestrator.machine.git import Git
 
 __all__ = ["project", "warm_command"]
 
@@ -95,16 +100,38 @@ def test_a_record_inside_the_clone_counts_for_nothing(clone: Path, monkeypatch: 
     assert not named_programs(clone).trusted
 
 
-@pytest.mark.parametrize("folder", ["{root}/node_modules/.bin", "node_modules/.bin", ""])
+@pytest.mark.parametrize("program", ["claude", "git", "bwrap"])
 def test_a_program_that_path_finds_in_the_repository_needs_trust(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    inside = clone / "node_modules" / ".bin"
+    inside.mkdir(parents=True)
+    monkeypatch.setenv("PATH", f"{inside}:/usr/bin")
+    assert named_programs(clone).trusted
+    (inside / program).write_text("")
+    assert not named_programs(clone).trusted
+
+
+@pytest.mark.parametrize("folder", ["", ".", "./node_modules/.bin", "node_modules/.bin"])
+def test_no_program_of_ours_is_found_in_the_folder_in_which_it_is_started(
     clone: Path, monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
-    inside = clone / "node_modules" / ".bin" if folder else clone
+    ran = clone / "ran"
+    inside = clone / folder
     inside.mkdir(parents=True, exist_ok=True)
-    monkeypatch.setenv("PATH", f"{folder.format(root=clone)}:/usr/bin")
-    assert named_programs(clone).trusted
-    (inside / "claude").write_text("")
-    assert not named_programs(clone).trusted
+    for name in ("git", "bwrap", "spec-kitty", "bot"):
+        (inside / name).write_text(f"#!/bin/sh\ntouch {ran}\n")
+        (inside / name).chmod(0o755)
+    monkeypatch.chdir(clone)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+    assert Git(clone).ask_now("--version").text.startswith("git version")
+    assert sandbox.find() in ("", "/usr/bin/bwrap")
+    with pytest.raises(HostMissing):
+        find_host(None, os.environ)
+    assert call_env(os.environ, "/opt/spec-kitty")["PATH"] == "/opt:/usr/bin:/bin"
+    assert ConfiguredAgents(clone, {}, version="1").locate("bot", os.environ) is None
+    assert not ran.exists()
 
 
 @pytest.mark.parametrize("evil", [{"gate": ["make evil"]}, {"confine": "off"}, {"pass_env": ["AWS_*"]}])

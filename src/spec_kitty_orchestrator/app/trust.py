@@ -20,6 +20,7 @@ from spec_kitty_orchestrator.agents import BUILT_IN
 from spec_kitty_orchestrator.config import CONFIG_FILE, TRUST_VARIABLE, read_text
 from spec_kitty_orchestrator.errors import PreflightError
 from spec_kitty_orchestrator.host.locate import HOST_NAME
+from spec_kitty_orchestrator.machine.environment import search_path
 from spec_kitty_orchestrator.machine.files import make_private_folder, write_private
 from spec_kitty_orchestrator.machine.redaction import ours
 
@@ -31,6 +32,7 @@ _OF_AGENTS = (
 """What decides which program runs, with which words and rights; a model or a limit does not."""
 _OF_RUN = ("pass_env", "confine")
 _HARMLESS = (("confine", "auto"), ("confine", "require"))
+_TOOLS = ("git", "bwrap", "systemd-inhibit", "caffeinate")
 _SHOWN_CHARS = 300
 
 
@@ -122,12 +124,11 @@ def _written(value: object) -> str:
 
 
 def _on_path(root: Path) -> Iterator[str]:
-    """Name the programs of ours that PATH finds in the repository, or in whatever folder they are started."""
+    """Name the programs of ours that PATH finds in the repository."""
     known = (agent.executable for agent in BUILT_IN.values())
-    words = (HOST_NAME, "git", *(one for one in known if os.sep not in one))
-    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
-        place = root / folder
-        if Path(folder).is_absolute() and not place.resolve().is_relative_to(root.resolve()):
+    words = (HOST_NAME, *_TOOLS, *(one for one in known if os.sep not in one))
+    for place in map(Path, search_path(os.environ).split(os.pathsep)):
+        if not place.resolve().is_relative_to(root.resolve()):
             continue
         for word in words:
             if (place / word).is_file():

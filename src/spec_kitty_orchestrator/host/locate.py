@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from spec_kitty_orchestrator.errors import HostMissing
-from spec_kitty_orchestrator.machine.environment import without_git
+from spec_kitty_orchestrator.machine.environment import search_path, without_git
 
 HOST_NAME = "spec-kitty"
 _HOW_TO_INSTALL = "install it with: pipx install spec-kitty-cli, or put its folder on PATH"
@@ -19,7 +19,7 @@ def find_host(executable: str | None, env: Mapping[str, str]) -> str:
         HostMissing: says where it was looked for and how to install it.
     """
     wanted = executable or HOST_NAME
-    found = shutil.which(wanted, path=env.get("PATH", os.defpath))
+    found = shutil.which(wanted, path=search_path(env))
     if found is None:
         where = "is not an executable file" if os.sep in wanted else "was not found on PATH"
         raise HostMissing(f"the host {wanted!r} {where}; {_HOW_TO_INSTALL}")
@@ -29,9 +29,7 @@ def find_host(executable: str | None, env: Mapping[str, str]) -> str:
 def call_env(env: Mapping[str, str], executable: str) -> dict[str, str]:
     """Return the environment of calls: the host leads PATH, for one, and no outer git redirects its own."""
     # Git runs `spec-kitty` by that name as a merge driver, so the folder must be on PATH.
-    path = os.pathsep.join(
-        part for part in (str(Path(executable).parent), env.get("PATH", os.defpath)) if part
-    )
+    path = os.pathsep.join(part for part in (str(Path(executable).parent), search_path(env)) if part)
     ours = {
         "SPEC_KITTY_NO_UPGRADE_CHECK": "1",
         # Objects that an agent has replaced would be checked out and merged in the place of the real ones.

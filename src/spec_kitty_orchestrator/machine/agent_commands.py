@@ -19,7 +19,7 @@ from spec_kitty_orchestrator.agents.spec import (
 from spec_kitty_orchestrator.core.host_rules import BANNED_FLAGS
 from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
 from spec_kitty_orchestrator.errors import OrchestratorError, PreflightError
-from spec_kitty_orchestrator.machine.environment import environment
+from spec_kitty_orchestrator.machine.environment import environment, search_path
 from spec_kitty_orchestrator.machine.files import read_whole
 from spec_kitty_orchestrator.machine.sandbox import Sandbox
 
@@ -137,7 +137,7 @@ class ConfiguredAgents:
             except RuntimeError:
                 # There is no such user.
                 return None
-        return shutil.which(program, path=env.get("PATH", os.defpath))
+        return shutil.which(program, path=search_path(env))
 
 
 ORCHESTRATOR_ID = "spec-kitty-orchestrator"

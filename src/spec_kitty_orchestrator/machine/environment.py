@@ -59,6 +59,15 @@ def without_git(env: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def search_path(env: Mapping[str, str]) -> str:
+    """Return PATH for programs that run with our rights: without folders that lie wherever one is started.
+
+    In `./node_modules/.bin` of its worktree an agent can put a `git` of its own.
+    """
+    folders = env.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join(one for one in folders if one.startswith(os.sep)) or os.defpath
+
+
 def environment(
     additions: Mapping[str, str],
     marker: str,

@@ -16,7 +16,7 @@ import anyio
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine import child
 from spec_kitty_orchestrator.machine.child import Reply, tail
-from spec_kitty_orchestrator.machine.environment import without_git
+from spec_kitty_orchestrator.machine.environment import search_path, without_git
 from spec_kitty_orchestrator.machine.patience import delays
 
 GIT_TIMEOUT_S = 300.0
@@ -205,6 +205,7 @@ class Git:
     def _environment(self) -> dict[str, str]:
         """Return our environment without another repository's variables and without any way to prompt."""
         kept = without_git(os.environ)
+        kept["PATH"] = search_path(kept)
         # On that terminal gpg would ask for a passphrase, over what we show there.
         kept.pop("GPG_TTY", None)
         kept |= {

@@ -17,6 +17,7 @@ from shutil import which
 from typing import Literal
 
 from spec_kitty_orchestrator.machine import child
+from spec_kitty_orchestrator.machine.environment import search_path
 from spec_kitty_orchestrator.machine.files import make_private_folder
 from spec_kitty_orchestrator.machine.logs import path_part
 
@@ -293,7 +294,7 @@ class Sandbox:
 
 def find() -> str:
     """Return the path of bubblewrap, "" if it is not installed."""
-    return which("bwrap") or ""
+    return which("bwrap", path=search_path(os.environ)) or ""
 
 
 class _Places:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from spec_kitty_orchestrator.machine.children import start
+from spec_kitty_orchestrator.machine.environment import search_path
 
 END_S = 2.0
 """The tools end at once when told; a run must not wait for one that does not."""
@@ -32,6 +33,7 @@ def kept_awake() -> Iterator[None]:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            env={**os.environ, "PATH": search_path(os.environ)},
         )
     try:
         yield

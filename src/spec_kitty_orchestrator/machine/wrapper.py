@@ -8,6 +8,7 @@ _NAME = "spec-kitty-orchestrator-attempt"
 # The wrapper lives through a stop's signals in order to record the status (a trapped signal, unlike an
 # ignored one, has its default effect in the command). While it records, `mv` ignores the signals too. What
 # the shell itself would say of the command's end, such as "Terminated", is kept out of the agent's stderr.
+# Nor does it run outside of a sandbox what the command has put into a folder of PATH.
 # Its own stdin is the lock, which the command must not hold: daemons would keep it.
 #
 # It is made a subreaper: whoever loses its parent becomes its child, so after the command's end its children
@@ -23,7 +24,7 @@ exec 3>&2 2>/dev/null
 status=$?
 trap '' HUP INT TERM
 umask 077
-PATH=$PATH:/usr/bin:/bin
+PATH=/usr/bin:/bin:$PATH
 (:)
 seen= swept=0 round=0
 while [ "$round" -lt 60 ]; do
