@@ -386,9 +386,12 @@ async def test_a_gate_is_stopped_when_the_branch_moved_while_we_were_gone(lane: 
     other = git(lane.path, "rev-parse", "HEAD")
     gates = local(lane.root, shell("tests", "true"))
     event = await as_driver(gates, lane, head, told)
-    assert event == HeadMoved(other)
+    assert isinstance(event, HeadMoved)
+    assert event.head == other
     assert not await orphans(lane.root)
     assert (await lane.git.state(lane.workspace)).dirty == ()
+    [saved] = event.rescued.refs
+    assert "litter" in git(lane.path, "ls-tree", "--name-only", saved).splitlines()
 
 
 async def test_a_gate_that_commits_is_no_check_after_a_crash_either(lane: Any, told: Told) -> None:

@@ -116,8 +116,10 @@ async def _without_moved(
     asked = [
         (change.path, reason)
         for change, reason in zip(changes, reasons, strict=True)
-        if change.untracked and reason in (SECRET, rules.too_big) and _is_small(git.path / change.path)
+        if change.untracked and reason in (SECRET, rules.too_big)
     ]
+    if asked:
+        asked = await to_thread.run_sync(lambda: [one for one in asked if _is_small(git.path / one[0])])
     tracked = await tracked_blobs(git, "HEAD") if asked else {}
     deleted = {change.path for change in changes if "D" in change.code}
     gone = {path: name for path, name in tracked.items() if path in deleted}
