@@ -160,8 +160,8 @@ def test_what_lies_in_a_folder_is_mounted_after_the_folder(tmp_path: Path) -> No
     argv = wrapper("bwrap", Path("/a/b"), mounts, Path("/n"), network=False, root=False, temporary=("/tmp",))
     text = " ".join(argv)
     assert text.endswith(
-        "--unshare-net --ro-bind / / --dev /dev --proc /proc --tmpfs /tmp --ro-bind /n/folder /a "
-        "--bind /a/b /a/b --ro-bind /a/b/c /a/b/c --chdir /a/b --"
+        "--unshare-net --ro-bind / / --dev /dev --proc /proc --tmpfs /tmp --tmpfs /a "
+        "--bind /a/b /a/b --ro-bind /a/b/c /a/b/c --remount-ro /a --chdir /a/b --"
     )
     assert "--die-with-parent" in argv
     assert "--uid" not in argv
@@ -194,3 +194,66 @@ def test_each_agent_names_where_its_cli_keeps_its_state(agent: str) -> None:
     state = BUILT_IN[agent].state
     assert any(not one.startswith("!") for one in state)
     assert all(one.removeprefix("!").startswith(("~/", "$", "./")) for one in state)
+
+
+def test_no_sandbox_shows_what_a_link_of_an_agent_leads_to(box: Sandbox) -> None:
+    own = Path(os.environ["HOME"], ".one")
+    (own / "settings.json").unlink()
+    (own / "settings.json").symlink_to(own.parent / ".ssh")
+    assert run(box, "cat ~/.ssh/id; cat ~/.one/settings.json/id") == ""
+
+
+@pytest.mark.parametrize("target", ["{home}", "{home}/absent", "made", "{home}/.netrc"])
+def test_a_link_in_the_place_of_a_cache_opens_nothing_and_stops_nobody(box: Sandbox, target: str) -> None:
+    home = Path(os.environ["HOME"])
+    run(box, f'cd "$npm_config_cache/.." && rm -rf npm && ln -s {target.format(home=home)} npm')
+    assert run(box, 'echo x >~/evil; touch "$npm_config_cache/x" && echo made') == "made\n"
+    assert not (home / "evil").exists()
+
+
+def test_what_a_project_opens_is_not_where_a_link_of_an_agent_leads(box: Sandbox) -> None:
+    own = Sandbox(box.program, box.root, box.home, Rules(writable=("$XDG_CACHE_HOME/built",)), box.states)
+    for link in ('"$XDG_CACHE_HOME/built"', '"$XDG_CACHE_HOME/other"; ln -s other "$XDG_CACHE_HOME/built"'):
+        run(box, f'rm -f "$XDG_CACHE_HOME"/*; ln -s ~ {link}')
+        run(own, "echo x >~/evil")
+        assert not Path(os.environ["HOME"], "evil").exists()
+
+
+def test_the_folder_of_git_stays_read_only_whatever_a_project_opens(box: Sandbox, tmp_path: Path) -> None:
+    (box.root / ".git").mkdir()
+    own = Sandbox(box.program, box.root, box.home, Rules(writable=(str(tmp_path),)), box.states)
+    told = run(own, f"for one in .git .kittify .; do touch {box.root}/$one/x && echo $one; done 2>/dev/null")
+    assert told == ".\n"
+
+
+def test_root_cannot_change_settings_of_the_kernel(box: Sandbox) -> None:
+    writable = "find /proc -maxdepth 4 -path '/proc/[0-9]*' -prune -o -type f -writable -print"
+    assert run(box, f"{writable} 2>/dev/null | grep -v -e /proc/self/ -e /proc/thread-self/") == ""
+    assert run(box, "unshare -Urpfm mount -t proc none /tmp && cd /tmp/sys && ls") == ""
+
+
+def test_the_state_of_an_agent_is_there_also_in_a_hidden_folder(box: Sandbox, tmp_path: Path) -> None:
+    for name in ("one/login", "other/key"):
+        (tmp_path / "home" / ".config" / name).parent.mkdir()
+        (tmp_path / "home" / ".config" / name).write_text(name)
+    rules = Rules(hidden=("~/.config",), shown=("~/.netrc/",))
+    own = Sandbox(box.program, box.root, box.home, rules, {"one": ("~/.config/one/",)})
+    assert own.failure == ""
+    told = run(own, "cd ~/.config && cat one/login && touch x; ls; cat ~/.netrc")
+    assert told == "one/loginone\nthe content of .netrc"
+
+
+def test_a_cli_cannot_change_its_own_program(box: Sandbox) -> None:
+    program = Path(os.environ["HOME"], ".one", "packages", "1.0", "cli")
+    program.parent.mkdir(parents=True)
+    program.write_text(
+        "#!/bin/sh\nmv ~/.one/packages ~/.one/old; echo evil >~/.one/packages/1.0/cli; echo ran\n"
+    )
+    program.chmod(0o755)
+    around = box.around(
+        [str(program)], os.environ, box.root / "tree", "agents", mission="demo", writes=True, agent="one"
+    )
+    done = subprocess.run([*around.wrapper, program], env=dict(around.env), capture_output=True, timeout=60)
+    assert done.stdout == b"ran\n"
+    assert "evil" not in program.read_text().partition("\n")[0]
+    assert sorted(path.name for path in Path(os.environ["HOME"], ".one").iterdir()).count("old") == 0

@@ -5,7 +5,6 @@ that are not theirs are not there, and what is started ends with the command.
 """
 
 import os
-import pwd
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from spec_kitty_orchestrator.machine import child
 from spec_kitty_orchestrator.machine.environment import search_path
 from spec_kitty_orchestrator.machine.files import make_private_folder
 from spec_kitty_orchestrator.machine.logs import path_part
+from spec_kitty_orchestrator.machine.places import KEYS, Places, homes, leads_there
 
 Kind = Literal["read", "write", "empty", "private"]
 Part = Literal["agents", "gates", "hooks"]
@@ -30,19 +30,6 @@ CHECK_LIMIT_S = 10.0
 
 TEMPORARY = ("/tmp", "/var/tmp", "/run")  # noqa: S108 - they are hidden, not used
 """Made empty: other people's files, and the sockets of docker, D-Bus, ssh-agent and the desktop."""
-
-KEYS = tuple(
-    """
-    ~/.ssh ~/.gnupg ~/.aws ~/.azure ~/.kube ~/.docker ~/.oci ~/.password-store ~/.netrc ~/.git-credentials
-    ~/.npmrc ~/.pypirc ~/.pgpass ~/.my.cnf ~/.boto ~/.s3cfg ~/.databrickscfg ~/.vault-token ~/.Xauthority
-    ~/.config/gh ~/.config/glab-cli ~/.config/gcloud ~/.config/git/credentials ~/.config/op ~/.config/rclone
-    ~/.config/doctl ~/.config/containers/auth.json ~/.config/pypoetry/auth.toml ~/.config/google-chrome
-    ~/.config/chromium ~/.config/BraveSoftware ~/.mozilla ~/.thunderbird ~/.local/share/keyrings
-    ~/.cargo/credentials ~/.cargo/credentials.toml ~/.gem/credentials ~/.m2/settings.xml
-    ~/.gradle/gradle.properties ~/.terraform.d/credentials.tfrc.json ~/.bash_history ~/.zsh_history
-    """.split()  # noqa: SIM905 - as a list it would be a page long
-)
-"""What opens other people's doors, and what people have typed."""
 
 _SOCKETS = (
     *("SSH_AUTH_SOCK", "GPG_AGENT_INFO", "GPG_TTY", "DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR"),
@@ -136,13 +123,17 @@ def wrapper(
     argv += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
     for folder in temporary:
         argv += ["--tmpfs", folder]
+    closed: list[str] = []
     for path, mount in sorted(mounts.items(), key=lambda one: (len(one[0].parts), one[0])):
-        if mount.kind == "private":
+        # What is shown in a folder that is not there needs a place to be mounted upon.
+        holds = mount.kind == "empty" and mount.folder and any(path in one.parents for one in mounts)
+        if holds or mount.kind == "private":
             argv += ["--tmpfs", str(path)]
+            closed += ["--remount-ro", str(path)] if holds else []
             continue
         source = nothing / ("folder" if mount.folder else "file") if mount.kind == "empty" else path
         argv += ["--bind" if mount.kind == "write" else "--ro-bind", str(source), str(path)]
-    return (*argv, "--chdir", str(cwd), "--")
+    return (*argv, *closed, "--chdir", str(cwd), "--")
 
 
 @dataclass(frozen=True)
@@ -194,20 +185,33 @@ class Sandbox:
         (nothing / "file").touch(mode=0o600)
         caches = self.home / "caches" / path_part(mission)
         added = {variable: str(caches / name) for variable, name in _CACHES.items()}
-        for folder in added.values():
-            make_private_folder(Path(folder))
+        make_private_folder(caches)
+        for folder in map(Path, added.values()):
+            # Whoever writes in there may have put anything in its place.
+            with suppress(OSError):
+                if folder.is_symlink() or not folder.is_dir():
+                    folder.unlink(missing_ok=True)
+                folder.mkdir(mode=0o700, exist_ok=True)
         added["TMPDIR"] = "/tmp"  # noqa: S108 - it is private
         kept = {name: value for name, value in env.items() if name not in _SOCKETS}
         confined = {**kept, **added}
-        places = _Places(confined)
+        places = Places(confined)
         mounts: dict[Path, Mount] = {}
         _put(mounts, self._needed(command, confined, cwd), "read")
+        _put(mounts, _kernel(), "read")
         _put(mounts, self._hidden(places, env), "empty")
-        _put(mounts, (caches, *writable, *self._writable(agent, places)), "write")
+        _put(mounts, self._logins(agent, places), "read")
+        _put(mounts, (caches, *writable), "write")
+        for path in self._writable(agent, places):
+            # A link in a place where an agent writes leads wherever an agent wants.
+            if leads_there(path, (self.home / "caches", self.root / ".worktrees", cwd, *_written(mounts))):
+                _put(mounts, [path], "write")
         _put(mounts, [cwd], "write" if writes else "read")
         if not writes:
             _put(mounts, self._private(agent, cwd), "private")
-        _put(mounts, self._protected(agent, places, cwd), "read")
+        # Only what could be written: a link that an agent has put there must not show what is hidden.
+        protected = (*self._protected(agent, places, cwd), *_program(command, cwd, mounts))
+        _put(mounts, (one for one in protected if _is_written(one, mounts)), "read")
         argv = wrapper(
             self.program,
             cwd,
@@ -224,22 +228,23 @@ class Sandbox:
         # What a command or a variable names was put there for it.
         named = {*command, *(part for value in env.values() for part in value.split(os.pathsep))}
         named = {name for name in named if name.startswith("/") and "\0" not in name}
-        for name in named | {str(self.root), str(cwd), *map(str, _homes(env)), "/etc/resolv.conf"}:
+        for name in named | {str(self.root), str(cwd), *map(str, homes(env)), "/etc/resolv.conf"}:
             for one in {name, os.path.realpath(name)}:
                 if top := _below_temporary(one):
                     yield top
 
-    def _hidden(self, places: "_Places", env: Mapping[str, str]) -> Iterator[Path]:
+    def _hidden(self, places: "Places", env: Mapping[str, str]) -> Iterator[Path]:
         # Its own state is shown after this, where it is.
         states = (one for state in self.states.values() for one in state if not one.startswith("!"))
-        usual = (one for one in (*KEYS, *states) if one.rstrip("/") not in self.rules.shown)
+        shown = {one.rstrip("/") for one in self.rules.shown}
+        usual = (one for one in (*KEYS, *states) if one.rstrip("/") not in shown)
         yield from places.of((*usual, *self.rules.hidden))
         for variable in _SOCKETS:
             socket = Path(env.get(variable, "").removeprefix("unix://"))
             if socket.is_absolute() and socket.is_socket():
                 yield socket
 
-    def _writable(self, agent: str, places: "_Places") -> Iterator[Path]:
+    def _writable(self, agent: str, places: "Places") -> Iterator[Path]:
         state = [one for one in self.states.get(agent, ()) if not one.startswith("!")]
         for folder in places.written(one for one in state if one.endswith("/")):
             with suppress(OSError):
@@ -255,19 +260,28 @@ class Sandbox:
                 if not any((cwd / name).iterdir()):
                     yield cwd / name
 
-    def _protected(self, agent: str, places: "_Places", cwd: Path) -> Iterator[Path]:
+    def _state(self, agent: str, places: "Places") -> tuple[list[Path], list[tuple[Path, bool]]]:
+        """Return what an agent may write, and what it may only read, with whether that is a folder."""
+        names = self.states.get(agent, ())
+        closed = [
+            (path, one.endswith("/")) for one in names for path in places.written([one[1:]]) if one[0] == "!"
+        ]
+        return list(places.written(one for one in names if one[0] != "!")), closed
+
+    def _logins(self, agent: str, places: "Places") -> Iterator[Path]:
+        own, closed = self._state(agent, places)
+        yield from (path for path, _ in closed if not any(path.is_relative_to(one) for one in own))
+
+    def _protected(self, agent: str, places: "Places", cwd: Path) -> Iterator[Path]:
         yield cwd / ".git"
-        if cwd == self.root:
-            yield from (cwd / ".kittify", cwd / ".worktrees")
-        state = self.states.get(agent, ())
-        own = list(places.written(one for one in state if not one.startswith("!")))
-        for name in (one[1:] for one in state if one.startswith("!")):
-            for path in places.written([name]):
-                # What is not there could be made, unless something stands in its place.
-                if not os.path.lexists(path) and any(path.is_relative_to(one) for one in own):
-                    with suppress(OSError):
-                        _make_empty(path, folder=name.endswith("/"))
-                yield path
+        yield from (self.root / name for name in (".git", ".kittify", ".worktrees"))
+        own, closed = self._state(agent, places)
+        for path, folder in closed:
+            # What is not there could be made, unless something stands in its place.
+            if not os.path.lexists(path) and any(path.is_relative_to(one) for one in own):
+                with suppress(OSError):
+                    _make_empty(path, folder=folder)
+            yield path
 
     @cached_property
     def failure(self) -> str:
@@ -297,42 +311,6 @@ def find() -> str:
     return which("bwrap", path=search_path(os.environ)) or ""
 
 
-class _Places:
-    """Reads paths as settings write them; `~` is every HOME that could be meant."""
-
-    def __init__(self, env: Mapping[str, str]) -> None:
-        self._env = env
-        self._homes = _homes(env)
-
-    def written(self, names: Iterable[str]) -> Iterator[Path]:
-        """Yield the paths that are meant, also of what is not there; `~` is the command's own HOME."""
-        for name in names:
-            yield from self._expand(name, self._homes[:1])
-
-    def of(self, names: Iterable[str]) -> Iterator[Path]:
-        """Yield the paths of what is there."""
-        for name in names:
-            yield from (path for path in self._expand(name, self._homes) if os.path.lexists(path))
-
-    def _expand(self, name: str, homes: Sequence[Path]) -> Iterator[Path]:
-        if name.startswith("~/"):
-            yield from (home / name[2:] for home in homes)
-        elif name.startswith("$"):
-            variable, _, rest = name[1:].partition("/")
-            value = self._env.get(variable, "")
-            if value.startswith("/"):
-                yield Path(value, rest)
-        elif name.startswith("/"):
-            yield Path(name)
-
-
-def _homes(env: Mapping[str, str]) -> tuple[Path, ...]:
-    named = [env.get("HOME", ""), os.environ.get("HOME", "")]
-    with suppress(KeyError):
-        named.append(pwd.getpwuid(os.getuid()).pw_dir)
-    return tuple(dict.fromkeys(Path(one) for one in named if one.startswith("/") and one != "/"))
-
-
 def _put(mounts: dict[Path, Mount], paths: Iterable[Path], kind: Kind) -> None:
     for path in paths:
         # A mount follows links, also the one that it is put upon.
@@ -340,6 +318,35 @@ def _put(mounts: dict[Path, Mount], paths: Iterable[Path], kind: Kind) -> None:
         with suppress(OSError):
             if real != "/":
                 mounts[Path(real)] = Mount(kind, stat.S_ISDIR(Path(real).stat().st_mode))
+
+
+def _written(mounts: Mapping[Path, Mount]) -> list[Path]:
+    return [path for path, mount in mounts.items() if mount.kind == "write"]
+
+
+def _is_written(path: Path, mounts: Mapping[Path, Mount]) -> bool:
+    """Tell whether what a path leads to can be written inside."""
+    real = Path(os.path.realpath(path))
+    around = next((mounts[one] for one in (real, *real.parents) if one in mounts), None)
+    return around is not None and around.kind == "write"
+
+
+def _program(command: Sequence[str], cwd: Path, mounts: Mapping[Path, Mount]) -> Iterator[Path]:
+    """Name what holds the program itself where a CLI is installed in the folder of its own state."""
+    real = Path(os.path.realpath(command[0]))
+    for place in _written(mounts):
+        if place in real.parents and not cwd.is_relative_to(place):
+            yield place / real.relative_to(place).parts[0]
+
+
+@cache
+def _kernel() -> tuple[Path, ...]:
+    """Name the files with which root changes the kernel: it owns them, also as nobody and without a right."""
+    return tuple(
+        path
+        for path in (Path("/proc").iterdir() if os.getuid() == 0 and sys.platform == "linux" else ())
+        if not (path.name.isdigit() or path.is_symlink()) and (path.is_dir() or path.stat().st_mode & 0o222)
+    )
 
 
 def _make_empty(path: Path, *, folder: bool) -> None:
