@@ -125,8 +125,11 @@ def wrapper(
         argv += ["--tmpfs", folder]
     closed: list[str] = []
     for path, mount in sorted(mounts.items(), key=lambda one: (len(one[0].parts), one[0])):
+        if mount.kind == "empty" and _kind_around(path.parent, mounts) == "empty":
+            continue
         # What is shown in a folder that is not there needs a place to be mounted upon.
-        holds = mount.kind == "empty" and mount.folder and any(path in one.parents for one in mounts)
+        shown = (one for one, other in mounts.items() if other.kind != "empty")
+        holds = mount.kind == "empty" and any(path in one.parents for one in shown)
         if holds or mount.kind == "private":
             argv += ["--tmpfs", str(path)]
             closed += ["--remount-ro", str(path)] if holds else []
@@ -324,11 +327,13 @@ def _written(mounts: Mapping[Path, Mount]) -> list[Path]:
     return [path for path, mount in mounts.items() if mount.kind == "write"]
 
 
+def _kind_around(path: Path, mounts: Mapping[Path, Mount]) -> Kind | None:
+    return next((mounts[one].kind for one in (path, *path.parents) if one in mounts), None)
+
+
 def _is_written(path: Path, mounts: Mapping[Path, Mount]) -> bool:
     """Tell whether what a path leads to can be written inside."""
-    real = Path(os.path.realpath(path))
-    around = next((mounts[one] for one in (real, *real.parents) if one in mounts), None)
-    return around is not None and around.kind == "write"
+    return _kind_around(Path(os.path.realpath(path)), mounts) == "write"
 
 
 def _program(command: Sequence[str], cwd: Path, mounts: Mapping[Path, Mount]) -> Iterator[Path]:
