@@ -136,3 +136,10 @@ def test_what_others_completed_during_a_start_is_not_known() -> None:
 def test_work_in_the_primary_checkout_is_on_no_branch_of_its_own() -> None:
     planning = Workspace("/repo", "/repo/tasks/WP01.md", PLANNING_LANE, "main", "main")
     assert approved([finished("", workspace=planning, found={})]) == ()
+
+
+def test_whoever_knows_the_mission_is_told_how_to_have_later_commits_reviewed() -> None:
+    lines = objection(ONE, replace(TIP, head=OTHER, unreviewed=(LATER,)), "demo")
+    assert lines[-1].startswith(
+        "  to have them reviewed: spec-kitty agent tasks move-task WP01 --to for_review "
+    )

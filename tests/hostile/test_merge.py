@@ -255,3 +255,17 @@ async def test_a_merge_of_another_commit_is_told(lane: Lane) -> None:
     assert await lane.git.undelivered(before, after, [head]) == (f"the commit {head}", "a.py")
     found, _ = await lane.git.beyond(after, (before, head))
     assert [one.subject for one in found] == ["Add a back door"]
+
+
+async def test_a_file_that_one_renamed_and_another_changed_is_put_together_by_git(lane: Lane) -> None:
+    git(lane.path, "mv", "b.py", "c.py")
+    lane.write("d.py")
+    head, before = (await lane.committed()).head, git(lane.root, "rev-parse", "main")
+    git(lane.root, "switch", "-q", "-c", "other")
+    (lane.root / "b.py").write_text("b = 1\n# more\n")
+    git(lane.root, "commit", "-q", "-a", "-m", "Other work")
+    git(lane.root, "switch", "-q", "main")
+    for branch in ("other", BRANCH):
+        git(lane.root, "merge", "-q", "--no-ff", "--no-edit", branch)
+    heads = [head, git(lane.root, "rev-parse", "other")]
+    assert await lane.git.undelivered(before, git(lane.root, "rev-parse", "main"), heads) == ()

@@ -155,10 +155,11 @@ def alone(wp: WorkPackage, wps: Mapping[str, WorkPackage]) -> bool:
     return all(one.workspace is None or one.workspace.key != key for one in worked_on)
 
 
-def objection(one: Approved, tip: Tip, *, joins: bool = False) -> tuple[str, ...]:
+def objection(one: Approved, tip: Tip, mission: str = "", *, joins: bool = False) -> tuple[str, ...]:
     """Say in lines why a branch is not what was approved, and what a person can do; nothing if it is.
 
-    Where it `joins` others, as the host does for a work package that it claims, a merge is no objection.
+    With the name of the `mission`, this says too how commits are reviewed. Where the branch `joins` others,
+    as the host lets it for a work package that it claims, a merge is no objection.
     """
     if not tip.head:
         return () if tip.merged or not one.known else _gone(one, tip)
@@ -175,7 +176,7 @@ def objection(one: Approved, tip: Tip, *, joins: bool = False) -> tuple[str, ...
             f"  to put it back: {_reset(one, tip)}",
         ]
     elif tip.head not in (*one.heads, *one.found) and not (joins and tip.joined):
-        told += _moved(one, tip)
+        told += _moved(one, tip, mission)
     if tip.uncommitted:
         paths = ", ".join(clean(path) for path in tip.uncommitted[:MOST_PATHS])
         more = f" and {len(tip.uncommitted) - MOST_PATHS} more" if len(tip.uncommitted) > MOST_PATHS else ""
@@ -193,18 +194,23 @@ def _gone(one: Approved, tip: Tip) -> tuple[str, ...]:
     )
 
 
-def _moved(one: Approved, tip: Tip) -> list[str]:
+def _moved(one: Approved, tip: Tip, mission: str) -> list[str]:
     number = len(tip.unreviewed) + tip.more
     if not number:
         return [
             f"{one.branch} stands at {short(tip.head)}; approved was {short(tip.last)}",
             f"  to put it back: {_reset(one, tip)}",
         ]
+    back = ("--to", "for_review", "--force", "--note", "commits came after the approval")
+    review = shlex.join(
+        ("spec-kitty", "agent", "tasks", "move-task", *one.wps[-1:], *back, "--mission", mission)
+    )
     return [
         f"{count(number, 'commit')} of {one.branch} {'was' if number == 1 else 'were'} not reviewed:",
         *named(tip.unreviewed, tip.more),
         f"  to look at them: {_git(tip, 'log', '-p', f'{short(tip.last)}..{one.branch}')}",
         f"  to take them off: {_reset(one, tip)}",
+        *([f"  to have them reviewed: {review}"] if mission and one.heads else []),
     ]
 
 

@@ -29,7 +29,7 @@ async def unapproved(
     """
     try:
         located = await locate(host, mission, wps, {})
-        told = await _objections(workspaces, approved(located))
+        told = await _objections(workspaces, approved(located), mission)
     except WorkspaceError as error:
         return (f"what the branches hold is not known: {error}",)
     except (HostRefusal, HostNoReply) as error:
@@ -43,9 +43,9 @@ async def unapproved(
     return told
 
 
-async def _objections(workspaces: Workspaces, branches: Sequence[Approved]) -> list[str]:
+async def _objections(workspaces: Workspaces, branches: Sequence[Approved], mission: str) -> list[str]:
     known = [sha for one in branches for sha in one.known]
-    told = [line for one in branches for line in objection(one, await workspaces.tip(one, known))]
+    told = [line for one in branches for line in objection(one, await workspaces.tip(one, known), mission)]
     # The host merges the lanes into the mission's own branch first, where there is one.
     for base in dict.fromkeys(one.workspace.base_ref for one in branches):
         if base and await workspaces.sha(f"refs/heads/{base}"):

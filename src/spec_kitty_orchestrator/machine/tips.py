@@ -82,8 +82,10 @@ async def undelivered(git: Git, before: str, after: str, heads: Sequence[str]) -
     lacks = [f"the commit {head}" for head in heads if not await git.contains(head, after)]
     meant: dict[str, set[str]] = {}
     changed: set[str] = set()
+    renamed: dict[str, str] = {}
     for head in heads:
-        base = (await git.run("merge-base", before, head)).text
+        base = (await git.run("merge-base", before, head)).text.split("\n")[0]
+        renamed |= await _renames(git, base, head)
         for path, content in (await _changes(git, base, head)).items():
             meant.setdefault(path, set()).add(content)
         changed |= (await _changes(git, base, before)).keys()
@@ -93,9 +95,17 @@ async def undelivered(git: Git, before: str, after: str, heads: Sequence[str]) -
         path
         for path, contents in meant.items()
         # Where several changed a file, or the target did, git put them together.
-        if len(contents) == 1 and path not in changed and (path not in was or differ[path] not in contents)
+        if all(len(meant.get(one, ())) <= 1 and one not in changed for one in (path, renamed.get(path, path)))
+        and (path not in was or differ[path] not in contents)
     ]
     return (*lacks, *sorted(wrong))
+
+
+async def _renames(git: Git, old: str, new: str) -> dict[str, str]:
+    """Return the files that were renamed, each with its old name."""
+    words = ("-r", "-z", "-M", "--diff-filter=R", "--name-status", old, new, "--")
+    fields = (await git.run("diff-tree", *words)).paths
+    return dict(zip(fields[2::3], fields[1::3], strict=True))
 
 
 async def _changes(git: Git, old: str, new: str) -> dict[str, str]:
