@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Project, project, warm_command
+from tests.machine.conftest import git
 
 from spec_kitty_orchestrator.app.trust import named_programs, revoke, trust, trust_too
 from spec_kitty_orchestrator.errors import HostMissing, PreflightError
@@ -142,6 +144,43 @@ def test_what_only_the_journal_of_a_run_knows_needs_trust(clone: Path, evil: dic
     assert not named_programs(clone, own | evil).trusted
     trust_too(clone, evil)
     assert named_programs(clone, own | evil).trusted
+
+
+@pytest.mark.parametrize("name", ["orchestrator/m/journal.jsonl", "logs/m/WP01/01-gate-g/command.json"])
+def test_records_of_runs_that_came_with_the_clone_need_trust(clone: Path, name: str) -> None:
+    git(clone, "init", "-q")
+    record = clone / ".kittify" / name
+    record.parent.mkdir(parents=True)
+    record.write_text("{}\n")
+    assert named_programs(clone).trusted
+
+    git(clone, "add", "-f", str(record))
+    with pytest.raises(PreflightError, match=name):
+        named_programs(clone).demand()
+
+    trust(named_programs(clone))
+    assert named_programs(clone).trusted
+    record.write_text('{"other": 1}\n')
+    git(clone, "add", "-f", str(record))
+    assert not named_programs(clone).trusted
+
+
+@pytest.mark.parametrize("place", [".kittify/logs", ".kittify/orchestrator", ".kittify/orchestrator/m"])
+def test_a_link_that_came_with_the_clone_in_the_place_of_our_records_needs_trust(
+    clone: Path, tmp_path: Path, place: str
+) -> None:
+    git(clone, "init", "-q")
+    write(clone, HARMLESS)
+    (clone / ".kittify" / "orchestrator" / "prompts").mkdir(parents=True)
+    (clone / ".kittify" / "orchestrator" / "prompts" / "review.md").write_text("x")
+    git(clone, "add", "-A")
+    assert named_programs(clone).trusted
+
+    if place == ".kittify/orchestrator":
+        shutil.rmtree(clone / place)
+    (clone / place).symlink_to(tmp_path)
+    git(clone, "add", "-A")
+    assert not named_programs(clone).trusted
 
 
 def test_no_command_starts_what_is_not_trusted(project: Project, tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """Which programs a repository's own files name, and whether a person trusts them.
 
 Whoever writes the files of a clone could name any program in its settings, in a journal that comes with it,
-or by a folder of its own on PATH. Such a program is started only after a person has said so, once for each
-change; that is kept outside of the clone. What the command line and variables name is the person's own word.
+or by a folder of its own on PATH; such a journal could also call any folder an attempt's, to work in or to
+clean. What is so named counts only after a person has said so, once for each change; that is kept outside of
+the clone. What the command line and variables name is the person's own word.
 """
 
 import hashlib
@@ -17,11 +18,14 @@ from pathlib import Path
 from filelock import FileLock
 
 from spec_kitty_orchestrator.agents import BUILT_IN
+from spec_kitty_orchestrator.app.repository import GIT_LIMIT_S, JOURNALS, PROJECT
 from spec_kitty_orchestrator.config import CONFIG_FILE, TRUST_VARIABLE, read_text
 from spec_kitty_orchestrator.errors import PreflightError
 from spec_kitty_orchestrator.host.locate import HOST_NAME
 from spec_kitty_orchestrator.machine.environment import search_path
 from spec_kitty_orchestrator.machine.files import make_private_folder, write_private
+from spec_kitty_orchestrator.machine.git import Git
+from spec_kitty_orchestrator.machine.logs import LOGS
 from spec_kitty_orchestrator.machine.redaction import ours
 
 COMMAND = "spec-kitty-orchestrator trust"
@@ -33,6 +37,8 @@ _OF_AGENTS = (
 _OF_RUN = ("pass_env", "confine")
 _HARMLESS = (("confine", "auto"), ("confine", "require"))
 _TOOLS = ("git", "bwrap", "systemd-inhibit", "caffeinate")
+_LINK = "120000"
+_PARENTS = (Path(PROJECT), JOURNALS)
 _SHOWN_CHARS = 300
 
 
@@ -63,7 +69,8 @@ class Named:
 def named_programs(root: Path, *recorded: Mapping[str, object]) -> Named:
     """Return what the repository at `root` names now; `recorded` are what its journals alone know."""
     journaled = (one for settings in recorded for one in _of_journal(settings))
-    programs = tuple(dict.fromkeys((*_of_settings(root), *_on_path(root), *journaled)))
+    found = (*_of_settings(root), *_on_path(root), *_of_runs(root), *journaled)
+    programs = tuple(dict.fromkeys(found))
     known = _known(root) if programs and not _is_told() else frozenset()
     return Named(root, programs, _is_told() or known.issuperset(map(_digest, programs)))
 
@@ -113,6 +120,23 @@ def _of_journal(recorded: Mapping[str, object]) -> Iterator[str]:
         for one in value if isinstance(value, list | tuple) else [value] if value else []:
             if (key, one) not in _HARMLESS:
                 yield f"the run's own {key} {one}"
+
+
+def _of_runs(root: Path) -> Iterator[str]:
+    """Name records of runs that came with the clone: they say where agents work and which files are ours."""
+    if not any((root / one).exists() for one in (JOURNALS, LOGS)):
+        return
+    tracked = Git(root).ask_now("ls-files", "--stage", "-z", "--", PROJECT, timeout_s=GIT_LIMIT_S)
+    for entry in tracked.paths:
+        about, _, name = entry.partition("\t")
+        path = Path(name)
+        if path.is_relative_to(LOGS) or (path.is_relative_to(JOURNALS) and path.suffix == ".jsonl"):
+            shown = name
+        elif about.startswith(_LINK) and (path in _PARENTS or path.is_relative_to(JOURNALS)):
+            shown = f"{name}, a link"
+        else:
+            continue
+        yield f"git tracks {shown} ({about.split()[1][:12]}): an earlier run would go on as it says"
 
 
 def _tables(value: object, prefix: str) -> dict[str, object]:
