@@ -16,7 +16,7 @@ import psutil
 import pytest
 from tests.machine.attempts import LIMIT_S, Children
 
-from spec_kitty_orchestrator.machine import process, stopping
+from spec_kitty_orchestrator.machine import children, process, stopping
 from spec_kitty_orchestrator.machine.environment import environment
 from spec_kitty_orchestrator.machine.process import Child
 
@@ -367,3 +367,22 @@ async def test_what_outlives_its_wrapper_is_swept_and_others_are_left_alone(
         assert other.returncode is None
         other.kill()
     await lines.gone()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("executable", ["", "/nowhere/python3", "/bin/false"])
+async def test_an_attempt_runs_where_our_program_is_no_python_that_could_be_started(
+    directory: Path, marker: str, monkeypatch: pytest.MonkeyPatch, executable: str
+) -> None:
+    monkeypatch.setattr(sys, "executable", executable)
+    child = await process.spawn(
+        ["/bin/sh", "-c", "exit 3"], directory.parent, environment({}, marker), directory
+    )
+    await finish(child)
+    assert await process.state(directory, marker) == process.Finished(3)
+
+
+def test_a_python_without_ctypes_takes_no_orphans(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "find_spec", lambda _: None)
+    children.take_orphans()
+    assert not children.takes_orphans()

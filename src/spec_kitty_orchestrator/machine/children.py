@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -49,7 +50,8 @@ def take_orphans() -> None:
 
     Not for programs that import us: they have children that we do not know.
     """
-    if sys.platform == "linux":
+    # Some Pythons are built without ctypes.
+    if sys.platform == "linux" and find_spec("_ctypes"):
         import ctypes
 
         if ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0:

@@ -1,5 +1,6 @@
 """The shell between us and an attempt's command: it outlives both, ends what is left, keeps the status."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,8 +49,12 @@ exit "$status"
 # No shell can make itself a subreaper; it stays one when it takes another program's place. Python changes the
 # environment (LC_CTYPE) and ignores SIGPIPE: neither must reach the command.
 _SUBREAPER = """\
-import ctypes, os, _signal, sys
-ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+import os, _signal, sys
+try:
+    import ctypes
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+except ImportError:
+    pass
 for number in _signal.SIGPIPE, _signal.SIGXFSZ:
     _signal.signal(number, _signal.SIG_DFL)
 with open("/proc/self/environ", "rb") as file:
@@ -64,9 +69,15 @@ def wrapped(command: Sequence[str], directory: Path, stdin: Path, *, contained: 
     `contained` says that the command leaves nothing running.
     """
     argv = ["/bin/sh", "-c", _WRAPPER, _NAME, str(directory), str(stdin), *command]
-    if sys.platform == "linux" and sys.executable and not contained:
+    if sys.platform == "linux" and not contained and _is_python(sys.executable):
         return [sys.executable, "-I", "-S", "-c", _SUBREAPER, *argv]
     return argv
+
+
+def _is_python(program: str | None) -> bool:
+    """Tell whether it is an interpreter: in a frozen or embedding program it is that program."""
+    name = Path(program or "").name
+    return name.startswith(("python", "pypy")) and os.access(program or "", os.X_OK)
 
 
 def wrapped_directory(argv: Sequence[str]) -> Path | None:
