@@ -163,6 +163,9 @@ def _put_gates(merged: dict[str, object], lines: Iterable[str], labels: dict[tup
 def read_text(file: Path) -> str | None:
     """Read a file that a person may have written, None if there is none. Raises `ConfigError`."""
     try:
+        if file.exists() and not (file.is_file() or file.is_dir()):
+            # A link to a device or a pipe would be read for ever.
+            raise ConfigError(f"{file}: is no ordinary file")
         return file.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None

@@ -11,7 +11,7 @@ from tests.cli.conftest import Project, project, warm_command
 from tests.machine.conftest import git
 
 from spec_kitty_orchestrator.app.trust import named_programs, revoke, trust, trust_too
-from spec_kitty_orchestrator.errors import HostMissing, PreflightError
+from spec_kitty_orchestrator.errors import ConfigError, HostMissing, PreflightError
 from spec_kitty_orchestrator.host.locate import call_env, find_host
 from spec_kitty_orchestrator.machine import sandbox
 from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
@@ -100,6 +100,27 @@ def test_a_record_inside_the_clone_counts_for_nothing(clone: Path, monkeypatch: 
     with pytest.raises(PreflightError, match="outside"):
         trust(named_programs(clone))
     assert not named_programs(clone).trusted
+
+
+def test_without_a_home_nothing_is_trusted_and_the_way_out_is_named(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.setattr(Path, "home", no_home)
+    write(clone, PROGRAMS["a gate"])
+    with pytest.raises(PreflightError, match="SKO_TRUST_SETTINGS=1"):
+        named_programs(clone).demand()
+    with pytest.raises(PreflightError, match="XDG_CONFIG_HOME"):
+        trust(named_programs(clone))
+
+
+def test_settings_that_are_a_link_to_a_device_are_refused(clone: Path) -> None:
+    (clone / ".kittify" / "orchestrator.toml").symlink_to("/dev/zero")
+    with pytest.raises(ConfigError, match="no ordinary file"):
+        named_programs(clone)
 
 
 @pytest.mark.parametrize("program", ["claude", "git", "bwrap"])

@@ -36,6 +36,7 @@ _OF_AGENTS = (
 """What decides which program runs, with which words and rights; a model or a limit does not."""
 _OF_RUN = ("pass_env", "confine")
 _HARMLESS = (("confine", "auto"), ("confine", "require"))
+_ELSEWHERE = f"name another folder with XDG_CONFIG_HOME, or set {TRUST_VARIABLE}=1 for one start"
 _TOOLS = ("git", "bwrap", "systemd-inhibit", "caffeinate")
 _LINK = "120000"
 _PARENTS = (Path(PROJECT), JOURNALS)
@@ -62,7 +63,8 @@ class Named:
             listed = "\n".join(f"  {ours().head(one, _SHOWN_CHARS)}" for one in self.programs)
             raise PreflightError(
                 "files of this repository name programs that would run with your rights, and you have not "
-                f"said that you trust them:\n{listed}\nlook at them, then run: {COMMAND}"
+                f"said that you trust them:\n{listed}\nlook at them, then run: {COMMAND} "
+                f"(in CI, set {TRUST_VARIABLE}=1)"
             )
 
 
@@ -178,14 +180,21 @@ def _read() -> dict[str, list[str]]:
 
 
 def _known(root: Path) -> frozenset[str]:
-    lines = _read().get(str(root)) if not _store().resolve().is_relative_to(root.resolve()) else None
+    try:
+        inside = _store().resolve().is_relative_to(root.resolve())
+    except RuntimeError:
+        inside = True  # there is no home, so nothing was said either
+    lines = None if inside else _read().get(str(root))
     return frozenset(one for one in lines if isinstance(one, str)) if isinstance(lines, list) else frozenset()
 
 
 def _change(root: Path, lines: list[str]) -> None:
-    store = _store()
+    try:
+        store = _store()
+    except RuntimeError as error:
+        raise PreflightError(f"{error} {_ELSEWHERE}") from error
     if store.resolve().is_relative_to(root.resolve()):
-        raise PreflightError(f"{store} lies in the repository; what trusts it must lie outside of it")
+        raise PreflightError(f"{store} lies in the repository: what trusts it must lie outside; {_ELSEWHERE}")
     try:
         make_private_folder(store.parent)
         with FileLock(f"{store}.lock", timeout=10):
