@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -9,6 +10,7 @@ import pytest
 from tests.machine.conftest import Lane, git
 
 from spec_kitty_orchestrator.core.model import Rescue
+from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.ports import Restored
 
 pytestmark = pytest.mark.asyncio
@@ -294,3 +296,50 @@ async def test_an_unreadable_file_is_refused_named_and_moved_aside(lane: Lane) -
     assert git(lane.root, "show", f"{found.refs[0]}:ok.py") == "new"
     assert [one.name for one in moved(found)] == ["closed", "f"]
     assert git(lane.path, "status", "--porcelain") == ""
+
+
+async def test_a_repository_inside_names_no_program_that_fetches_what_it_lacks(
+    lane: Lane, tmp_path: Path
+) -> None:
+    inside = lane.path / "tool"
+    repository(inside, commits=False)
+    ran = tmp_path / "ran"
+    git(inside, "config", "core.repositoryFormatVersion", "1")
+    git(inside, "config", "extensions.partialClone", "there")
+    git(inside, "config", "remote.there.url", str(tmp_path))
+    git(inside, "config", "remote.there.promisor", "true")
+    git(inside, "config", "remote.there.uploadPack", f"touch {ran}; false")
+    (inside / ".git" / "refs" / "heads" / "main").write_text(f"{'1' * 40}\n")
+    await lane.git.fingerprint(lane.workspace)
+    await rescue(lane)
+    assert not ran.exists()
+
+
+async def test_a_submodule_names_no_program_that_fetches_what_it_lacks(
+    lane: Lane, library: Path, tmp_path: Path
+) -> None:
+    ran = tmp_path / "ran"
+    git(library, "config", "core.repositoryFormatVersion", "1")
+    git(library, "config", "extensions.partialClone", "origin")
+    git(library, "config", "remote.origin.promisor", "true")
+    git(library, "config", "remote.origin.uploadPack", f"touch {ran}; false")
+    objects = Path(git(library, "rev-parse", "--path-format=absolute", "--git-path", "objects"))
+    for found in objects.glob("??/*"):
+        found.unlink()
+    # It may say what it likes of such a repository.
+    with suppress(WorkspaceError):
+        await lane.commit()
+    await lane.git.fingerprint(lane.workspace)
+    assert not ran.exists()
+
+
+async def test_edits_in_a_submodule_stay_where_a_person_lets_git_work_on_submodules_too(
+    lane: Lane, library: Path
+) -> None:
+    git(lane.path, "config", "submodule.recurse", "true")
+    fingerprint = await lane.git.fingerprint(lane.workspace)
+    (library / "main.py").write_text("work = 2\n")
+    lane.write("a.py", "changed\n")
+    found = await restore(lane, fingerprint)
+    assert "vendor/lib/" in found.differed
+    assert (library / "main.py").read_text() == "work = 2\n"

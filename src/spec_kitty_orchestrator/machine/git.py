@@ -34,6 +34,8 @@ _SETTINGS = tuple(
         # What hides an edit: a time that is not compared, and what an index or a graph of commits claims.
         *("core.trustctime=true", "core.checkStat=default", "core.ignoreStat=false"),
         *("core.untrackedCache=false", "core.commitGraph=false"),
+        # In a submodule, what is not committed is nowhere else.
+        "submodule.recurse=false",
     )
     for word in ("-c", setting)
 )
@@ -59,6 +61,8 @@ class Git:
         objects: where objects are, if not in the repository.
         excludes: patterns that count instead of those in the repository's own exclude file; None for those.
         alone: without the settings of the machine and of the person.
+        foreign: in a repository that somebody else made: what is missing there is not fetched, as its settings
+            say with which program.
     """
 
     path: Path
@@ -69,6 +73,7 @@ class Git:
     objects: Path | None = None
     excludes: tuple[str, ...] | None = None
     alone: bool = False
+    foreign: bool = False
 
     async def ask(
         self,
@@ -220,6 +225,8 @@ class Git:
         }
         # Objects of a partial clone are fetched when they are read; no program must be named as the remote.
         kept.setdefault("GIT_ALLOW_PROTOCOL", "file:git:http:https:ssh")
+        if self.foreign:
+            kept |= {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1"}
         if self.alone:
             kept |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_ATTR_NOSYSTEM": "1"}
         if self.settings:

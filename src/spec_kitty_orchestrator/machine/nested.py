@@ -75,11 +75,11 @@ async def problems(git: Git, base: str, known: Sequence[str], nested: Sequence[s
 
 
 async def inside_of(git: Git, path: str) -> Git | None:
-    """Return git in a repository inside the worktree, without its filters; None if none is checked out."""
+    """Return git in a repository inside the worktree; None if none is checked out."""
     folder = git.path / path
     if not await to_thread.run_sync(os.path.exists, folder / ".git"):
         return None
-    inside = Git(folder)
+    inside = Git(folder, foreign=True)
     top = await inside.ask("rev-parse", "--show-toplevel")
     if top.rc != 0 or not await to_thread.run_sync(lambda: Path(top.text).resolve() == folder.resolve()):
         return None

@@ -80,7 +80,7 @@ def _of_stat(at: os.stat_result) -> str:
 
 async def _state_at(folder: Path) -> str:
     if await to_thread.run_sync(os.access, folder, os.R_OK | os.X_OK):
-        return await _state_of(Git(folder))
+        return await _state_of(Git(folder, foreign=True))
     return _of_stat(await to_thread.run_sync(folder.lstat))
 
 
