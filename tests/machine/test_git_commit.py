@@ -376,3 +376,11 @@ async def test_commits_with_the_same_content_have_the_same_tree(lane: Lane) -> N
     again = await lane.committed()
     assert first.head != again.head
     assert first.tree == again.tree != other.tree
+
+
+async def test_a_tag_that_is_named_like_the_branch_is_not_in_the_way(lane: Lane) -> None:
+    git(lane.path, "tag", BRANCH)
+    lane.write("a.py", "a = 2\n")
+    evidence = await lane.committed()
+    assert git(lane.path, "rev-parse", f"refs/heads/{BRANCH}") == evidence.head
+    assert (await lane.git.state(lane.workspace)).branch == BRANCH

@@ -14,7 +14,7 @@ from pathlib import Path
 from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.machine.child import Reply
 from spec_kitty_orchestrator.machine.files import is_text, read_whole
-from spec_kitty_orchestrator.machine.git import Git, failure
+from spec_kitty_orchestrator.machine.git import BRANCHES, Git, failure
 
 GIT_LIMIT_S = 30.0
 MOST_NAMES = 5
@@ -100,7 +100,8 @@ def distrusted(start: Path) -> bool:
 
 def current_branch(root: Path) -> str:
     """Return the branch that is checked out, or "" when HEAD is detached."""
-    return _git(root, "symbolic-ref", "--short", "-q", "HEAD")
+    # The short name is another one where a tag is named like the branch.
+    return _git(root, "symbolic-ref", "-q", "HEAD").removeprefix(BRANCHES)
 
 
 def _git(directory: Path, *args: str) -> str:

@@ -46,11 +46,11 @@ async def commit(
         WorkspaceError: git, its signing or the disk is broken; the work is where it was.
     """
     git = committer.git
-    refusal = await _wrong_place(git, branch, base)
+    head, here = await git.place()
+    refusal = await _wrong_place(git, branch, base, head, here)
     if refusal is not None:
         return refusal
-    found = await offenders(git, base, known, rules)
-    if found:
+    if head != base and (found := await offenders(git, base, known, rules)):
         return _take_out(found, branch, base)
     left_out: Sequence[str] = ()
     for _ in range(_ROUNDS):
@@ -65,6 +65,8 @@ async def commit(
         refusal = await committer.commit(branch, message)
         if refusal is not None:
             return refusal
+        if not committer.asked:
+            break
     if committer.overruled and (found := await offenders(git, base, known, rules)):
         return _take_out(found, branch, base)
     head, tree = await _head(git)
@@ -84,7 +86,7 @@ async def _head(git: Git) -> tuple[str, str]:
     return head, tree
 
 
-async def _wrong_place(git: Git, branch: str, base: str) -> CommitRefusal | None:
+async def _wrong_place(git: Git, branch: str, base: str, head: str, here: str) -> CommitRefusal | None:
     """Refuse while a merge is under way, off the branch, or when the branch lost what it had before."""
     operation = await git.operation()
     if operation:
@@ -92,16 +94,15 @@ async def _wrong_place(git: Git, branch: str, base: str) -> CommitRefusal | None
             f"A {operation} is under way in the worktree. Finish it (`git {operation} --continue`) "
             f"or give it up (`git {operation} --abort`), and stay on branch {branch}."
         )
-    conflicts = [change.path for change in await git.changes() if change.unmerged]
+    unmerged = (await git.run("ls-files", "-z", "--unmerged")).paths
+    conflicts = list(dict.fromkeys(line.partition("\t")[2] for line in unmerged))
     if conflicts:
         return CommitRefusal(
             f"These files have unresolved conflicts: {_listed(conflicts)}. Resolve them and `git add` them."
         )
-    here = await git.branch()
-    head = await git.head()
     if here != branch:
         return await _off_branch(git, branch, here, head)
-    if not await git.contains(base, head):
+    if head != base and not await git.contains(base, head):
         return CommitRefusal(
             f"Branch {branch} no longer contains {base}, the commit that it stood at before you began; "
             f"the work of others is in it. Bring it back with your own work on top: `git rebase {base}`, or "

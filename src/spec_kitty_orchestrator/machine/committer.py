@@ -29,12 +29,14 @@ class Committer:
         git: there.
         configured: its settings.
         hooks: None where none are to run.
-        overruled: whether hooks put something else in a commit than the index held.
+        asked: whether hooks were asked.
+        overruled: whether they put something else in a commit than the index held.
     """
 
     git: Git
     configured: Configuration
     hooks: Hooks | None = None
+    asked: bool = False
     overruled: bool = False
 
     async def commit(self, branch: str, message: str, *, empty: bool = False) -> CommitRefusal | None:
@@ -60,6 +62,7 @@ class Committer:
             return None
         made = tree
         if self.hooks is not None and await self.hooks.there():
+            self.asked = True
             options = (*identity(self.configured), "commit", *(["--allow-empty"] if empty else []))
             agreed = await self.hooks.run(git, branch, head, text, options)
             if isinstance(agreed, CommitRefusal):

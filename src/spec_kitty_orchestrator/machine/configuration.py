@@ -10,9 +10,11 @@ import os
 import re
 import shlex
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from spec_kitty_orchestrator.machine.files import read_whole
 from spec_kitty_orchestrator.machine.git import Git
 
 _RUNS = re.compile(
@@ -69,6 +71,11 @@ class Configuration:
         found = (Setting(scope, *_split(entry)) for scope, entry in pairs)
         return cls(tuple(one for one in found if one.scope != "command"))
 
+    @property
+    def includes(self) -> bool:
+        """Whether there is more than the usual files hold, or it depends on the branch."""
+        return any(one.key.startswith(("include.", "includeif.")) for one in self.all)
+
     def get(self, key: str) -> str:
         """Return the value that wins, "" if there is none."""
         return next((one.value for one in reversed(self.all) if one.key == key), "")
@@ -96,6 +103,28 @@ class Configuration:
                 settings |= {f"{driver[1]}.{part}": "" for part in ("clean", "smudge", "process")}
                 settings[f"{driver[1]}.required"] = "false"
         return tuple(sorted(settings.items()))
+
+
+Held = tuple[bytes | None, ...]
+
+
+def contents(files: Sequence[Path]) -> Held:
+    """Return what these files hold, and those of the person and of the machine; None for one not there."""
+    home = Path.home()
+    config = os.environ.get("XDG_CONFIG_HOME") or home / ".config"
+    others = (
+        os.environ.get("GIT_CONFIG_GLOBAL") or home / ".gitconfig",
+        Path(config, "git", "config"),
+        os.environ.get("GIT_CONFIG_SYSTEM") or "/etc/gitconfig",
+    )
+    return tuple(map(_content, (*files, *map(Path, others))))
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return read_whole(path, links=True)
+    except OSError:
+        return None
 
 
 def _split(entry: str) -> tuple[str, str]:

@@ -42,6 +42,8 @@ _SETTINGS = tuple(
 
 _CLOSED = re.compile(r"^warning: could not open directory '(.*?)/?': Permission denied", re.MULTILINE)
 
+BRANCHES = "refs/heads/"
+
 _NOWHERE = "/dev/null/none"
 
 OUR_IDENTITY = ("-c", "user.name=spec-kitty-orchestrator", "-c", "user.email=orchestrator@localhost.invalid")
@@ -61,8 +63,8 @@ class Git:
         objects: where objects are, if not in the repository.
         excludes: patterns that count instead of those in the repository's own exclude file; None for those.
         alone: without the settings of the machine and of the person.
-        foreign: in a repository that somebody else made: what is missing there is not fetched, as its settings
-            say with which program.
+        foreign: in a repository that an agent may have made: what is missing there is not fetched, as its
+            settings say with which program.
     """
 
     path: Path
@@ -150,6 +152,24 @@ class Git:
         )
         return reply.text if reply.rc == 0 else ""
 
+    async def shas(self, *revisions: str) -> tuple[str, ...]:
+        """Return the commit that each of the revisions names, "" for one that names none."""
+        asked = "".join(f"{one}^{{commit}}\n" for one in revisions)
+        reply = await self.run("cat-file", "--batch-check=%(objectname)", stdin=os.fsencode(asked))
+        return tuple("" if " " in line else line for line in reply.text.split("\n"))
+
+    async def place(self) -> tuple[str, str]:
+        """Return HEAD's sha, and the branch that it is on, "" when detached.
+
+        Raises:
+            WorkspaceError: there is no commit.
+        """
+        reply = await self.ask("rev-parse", "HEAD^{commit}", "--symbolic-full-name", "HEAD")
+        sha, _, name = reply.text.partition("\n")
+        if reply.rc == 0 and name.startswith(BRANCHES):
+            return sha, name.removeprefix(BRANCHES)
+        return await self.head(), await self.branch()
+
     async def head(self) -> str:
         """Return HEAD's sha. Raises `WorkspaceError` when there is no commit."""
         sha = await self.sha("HEAD")
@@ -159,8 +179,9 @@ class Git:
 
     async def branch(self) -> str:
         """Return the branch that HEAD is on, "" when detached."""
-        reply = await self.ask("symbolic-ref", "--quiet", "--short", "HEAD")
-        return reply.text if reply.rc == 0 else ""
+        # The short name is another one where a tag is named like the branch.
+        reply = await self.ask("symbolic-ref", "--quiet", "HEAD")
+        return reply.text.removeprefix(BRANCHES) if reply.rc == 0 else ""
 
     async def contains(self, ancestor: str, descendant: str) -> bool:
         """Tell whether one commit is an ancestor of another, or the same."""

@@ -52,8 +52,8 @@ async def tips(git: Git) -> str:
     found = (line.split()[-2:] for line in listed.text.splitlines())
     shas = dict.fromkeys(sha for kind, sha in found if kind == "commit")
     parents = [word for sha in shas for word in ("-p", sha)]
-    tree = (await git.run("rev-parse", "HEAD^{tree}")).text
-    return (await git.run(*OUR_IDENTITY, "commit-tree", tree, *parents, "-m", "What was known")).text
+    command = ("commit-tree", "HEAD^{tree}", *parents, "-m", "What was known")
+    return (await git.run(*OUR_IDENTITY, *command)).text
 
 
 async def offenders(git: Git, base: str, known: Sequence[str], rules: CommitRules) -> list[str]:
@@ -61,7 +61,7 @@ async def offenders(git: Git, base: str, known: Sequence[str], rules: CommitRule
 
     Commits that `known` reaches are passed over: they were made, and judged, elsewhere.
     """
-    made = await _made(git, base, [sha for one in known if (sha := await git.sha(one))])
+    made = await _made(git, base, [sha for sha in await git.shas(*known) if sha] if known else [])
     if not made:
         return []
     now = {blob.path: blob for blob in _blobs(await git.run("diff-tree", *_RAW, base, "HEAD"))}
@@ -123,13 +123,11 @@ def _stays(reason: str, blob: _Blob) -> bool:
 
 async def _made(git: Git, base: str, known: Sequence[str]) -> list[_Blob]:
     """Return the changes of each commit; of a merge, only what no parent holds like that."""
-    made: list[_Blob] = []
-    for kind, how in (("--no-merges", "--root"), ("--merges", "-c")):
-        commits = await git.run("rev-list", kind, "HEAD", "--not", base, *known)
-        if commits.stdout:
-            changed = ("diff-tree", "--stdin", "--no-commit-id", how, *_RAW)
-            made += _blobs(await git.run(*changed, stdin=commits.stdout))
-    return made
+    commits = await git.run("rev-list", "HEAD", "--not", base, *known)
+    if not commits.stdout:
+        return []
+    changed = ("diff-tree", "--stdin", "--no-commit-id", "--root", "-c", *_RAW)
+    return _blobs(await git.run(*changed, stdin=commits.stdout))
 
 
 def _blobs(reply: Reply) -> list[_Blob]:

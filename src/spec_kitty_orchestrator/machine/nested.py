@@ -4,7 +4,7 @@ A commit holds of a submodule no more than the name of a commit, which somebody 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,17 +31,21 @@ class Link:
 
 async def links(git: Git, tree: str = "") -> tuple[Link, ...]:
     """Return the submodules of a tree, or of the index. Raises `WorkspaceError`."""
-    command = ("ls-tree", "-r", "-z", tree) if tree else ("ls-files", "-s", "-z")
-    found = []
-    for line in (await git.run(*command)).paths:
-        if line.startswith("160000 "):
-            head, _, path = line.partition("\t")
-            found.append(Link(path, head.split(" ")[2 if tree else 1]))
-    return tuple(found)
+    if not tree:
+        return links_among((await git.run("ls-files", "-s", "-z")).paths)
+    return links_among((await git.run("ls-tree", "-r", "-z", tree)).paths, place=2)
+
+
+def links_among(lines: Iterable[str], place: int = 1) -> tuple[Link, ...]:
+    """Return the submodules among the lines of `ls-files -s`; of another list, the name's place is given."""
+    found = (line.partition("\t") for line in lines if line.startswith("160000 "))
+    return tuple(Link(path, head.split(" ")[place]) for head, _, path in found)
 
 
 async def declared(git: Git) -> frozenset[str]:
     """Return the paths of submodules for which `.gitmodules` names a place to fetch from."""
+    if not await to_thread.run_sync(os.path.lexists, git.path / ".gitmodules"):
+        return frozenset()
     listed = await git.ask(
         "config", "-z", "--file", ".gitmodules", "--get-regexp", r"^submodule\..*\.(path|url)$"
     )
@@ -62,9 +66,11 @@ async def problems(git: Git, base: str, known: Sequence[str], nested: Sequence[s
     Raises:
         WorkspaceError: git is broken.
     """
-    told, elsewhere = [f"{path} {_NESTED}".replace("PATH", path) for path in nested], await declared(git)
-    committed = {link.path: link.commit for link in await links(git, "HEAD")}
-    for path, commit in ((link.path, link.commit) for link in await links(git)):
+    told = [f"{path} {_NESTED}".replace("PATH", path) for path in nested]
+    here = await links(git)
+    elsewhere = await declared(git) if here else frozenset()
+    committed = {link.path: link.commit for link in await links(git, "HEAD")} if here else {}
+    for path, commit in ((link.path, link.commit) for link in here):
         inside = await inside_of(git, path)
         own = await git.run("rev-list", "--count", "HEAD", "--not", base, *known, "--", path)
         if own.text != "0" or commit != committed.get(path):

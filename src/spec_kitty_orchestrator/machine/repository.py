@@ -10,14 +10,14 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
 from anyio import to_thread
 
 from spec_kitty_orchestrator.errors import WorkspaceError
-from spec_kitty_orchestrator.machine.configuration import Configuration
+from spec_kitty_orchestrator.machine.configuration import Configuration, Held, contents
 from spec_kitty_orchestrator.machine.git import Git, failure
 
 OURS = "spec-kitty-orchestrator"
@@ -59,11 +59,13 @@ class Repository:
         primary: git there.
         common: git's common folder.
         configured: the settings that it had when it was opened.
+        remembered: by git's folder of a worktree: its settings, and what the files held that they are from.
     """
 
     primary: Git
     common: Path
     configured: Configuration
+    remembered: dict[Path, tuple[Held, Configuration]] = field(default_factory=dict)
 
     @classmethod
     async def open(cls, root: Path) -> "Repository":
@@ -79,7 +81,7 @@ class Repository:
 
     async def guarded(self, path: Path) -> Git:
         """Return git in the primary checkout for calls that check out files in `path`, or look at them."""
-        now = await Configuration.read(self.primary)
+        now = await self._settings(self.primary)
         settings = await to_thread.run_sync(now.neutral, self.configured, path)
         return replace(self.primary, settings=settings)
 
@@ -99,9 +101,22 @@ class Repository:
         if found is None:
             return None
         git, replaced, told = found
-        now = await Configuration.read(git)
+        now = await self._settings(git)
         settings, hooks = await to_thread.run_sync(self._settled, now, path)
         return Worktree(replace(git, settings=settings), now, hooks, replaced, told)
+
+    async def _settings(self, git: Git) -> Configuration:
+        """Read the settings there, if the files that hold them are not what they were at the last time."""
+        assert git.git_dir is not None
+        files = (self.common / "config", git.git_dir / "config.worktree")
+        held = await to_thread.run_sync(contents, files)
+        then, settings = self.remembered.get(git.git_dir, (None, self.configured))
+        if then == held:
+            return settings
+        settings = await Configuration.read(git)
+        if not settings.includes and await to_thread.run_sync(contents, files) == held:
+            self.remembered[git.git_dir] = held, settings
+        return settings
 
     def _settled(self, now: Configuration, path: Path) -> tuple[tuple[tuple[str, str], ...], Path]:
         folder = now.trusted(self.configured).get("core.hookspath", "")

@@ -19,6 +19,7 @@ from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine import unheld
 from spec_kitty_orchestrator.machine.commit_rules import CommitRules, is_trace
 from spec_kitty_orchestrator.machine.git import OUR_IDENTITY, Git, failure
+from spec_kitty_orchestrator.machine.nested import Link, links_among
 from spec_kitty_orchestrator.machine.raw_files import rewrite_raw, store_raw
 from spec_kitty_orchestrator.machine.staging import caches_among, stage
 from spec_kitty_orchestrator.machine.unheld import Unheld
@@ -78,19 +79,18 @@ async def measure(git: Git, rules: CommitRules, base: str = "") -> Snapshot:
     """
     async with _index_copy(git) as copy:
         index = await copy.ask("write-tree")
-        await _show_hidden(copy)
+        submodules = await _show_hidden(copy)
         if base:
             await _forget_what_was_seen(copy, base)
         changes = [change for change in await copy.changes() if change.code[1] != " "]
         caches = await caches_among(copy, changes)
         changes = [change for change in changes if change.path not in caches]
-        apart = await unheld.find(copy, changes, rules)
+        apart = await unheld.find(copy, changes, submodules, rules)
         without = {one.path for one in apart}
         await store_raw(copy, [change for change in changes if change.path not in without])
         worktree = (await copy.run("write-tree")).text
     return Snapshot(
-        await git.head(),
-        await git.branch(),
+        *await git.place(),
         index.text if index.rc == 0 else _UNMERGED,
         worktree,
         await unheld.write(git, apart),
@@ -134,17 +134,18 @@ def _copy_if_there(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
-async def _show_hidden(git: Git) -> None:
-    """Clear the index bits that make git overlook changes of a file that is there."""
-    listed = (await git.run("ls-files", "-v", "-z")).paths
-    assumed = [line[2:] for line in listed if line[0].islower()]
-    skipped = [line[2:] for line in listed if line[0] in "Ss"]
+async def _show_hidden(git: Git) -> tuple[Link, ...]:
+    """Clear the index bits that make git overlook changes of a file that is there; return the submodules."""
+    listed = (await git.run("ls-files", "-v", "-s", "-z")).paths
+    assumed = [line.partition("\t")[2] for line in listed if line[0].islower()]
+    skipped = [line.partition("\t")[2] for line in listed if line[0] in "Ss"]
     # A sparse checkout skips files that are absent; those stay skipped.
     skipped = await to_thread.run_sync(lambda: [path for path in skipped if (git.path / path).exists()])
     for flag, paths in (("--no-assume-unchanged", assumed), ("--no-skip-worktree", skipped)):
         if paths:
             names = "".join(f"{path}\0" for path in paths).encode("utf-8", "surrogateescape")
             await git.run("update-index", flag, "-z", "--stdin", stdin=names)
+    return links_among(line[2:] for line in listed)
 
 
 async def anchor(git: Git, snapshot: Snapshot, ref: str, note: str = "") -> None:

@@ -20,7 +20,7 @@ from spec_kitty_orchestrator.machine.commit_rules import (
 from spec_kitty_orchestrator.machine.files import read_whole
 from spec_kitty_orchestrator.machine.git import Change, Git, failure, in_a_line
 from spec_kitty_orchestrator.machine.history import secrets_of, tracked_blobs
-from spec_kitty_orchestrator.machine.nested import declared, links
+from spec_kitty_orchestrator.machine.nested import declared, links_among
 
 NESTED = "a git repository of its own"
 CLOSED = "a folder that cannot be opened"
@@ -63,12 +63,14 @@ async def stage(git: Git, rules: CommitRules) -> Staged:
     # The agent may have staged what must not be committed, or half of a file.
     await git.run("reset", "--quiet", "--mixed")
     elsewhere = await declared(git)
-    stray = [link.path for link in await links(git) if link.path not in elsewhere]
+    entries = (await git.run("ls-files", "-s", "-z")).paths
+    stray = [link.path for link in links_among(entries) if link.path not in elsewhere]
     if stray := await to_thread.run_sync(lambda: [path for path in stray if _is_filled(git.path / path)]):
         # Git would see a submodule that is not checked out, and none of its files.
         await git.run("update-index", "-z", "--force-remove", "--stdin", stdin=nul(stray))
     changes = _submodules(await git.changes(), elsewhere)
-    caches = await caches_among(git, changes)
+    tracked = {line.partition("\t")[2] for line in entries}.difference(stray)
+    caches = regenerable([change.path for change in changes if change.untracked], tracked)
     reasons = await to_thread.run_sync(_judge, git.path, changes, caches, rules)
     reasons = await _without_moved(git, changes, reasons, rules)
     allowed, left_out, refused = [], [], []

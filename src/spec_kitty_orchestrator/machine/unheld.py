@@ -19,7 +19,7 @@ from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.commit_rules import MOST_STORED_BYTES, CommitRules, regenerable
 from spec_kitty_orchestrator.machine.files import make_hidden_folder
 from spec_kitty_orchestrator.machine.git import Change, Git
-from spec_kitty_orchestrator.machine.nested import declared, edits_in, inside_of, is_held, links
+from spec_kitty_orchestrator.machine.nested import Link, declared, edits_in, inside_of, is_held, links
 
 NESTED = "repository"
 SUBMODULE = "submodule"
@@ -41,10 +41,12 @@ class Unheld:
     kind: str
 
 
-async def find(git: Git, changes: Sequence[Change], rules: CommitRules) -> tuple[Unheld, ...]:
-    """Find what of the `changes` git cannot hold, and every submodule that is checked out."""
+async def find(
+    git: Git, changes: Sequence[Change], submodules: Sequence[Link], rules: CommitRules
+) -> tuple[Unheld, ...]:
+    """Find what of the `changes` git cannot hold, and which of the `submodules` are checked out."""
     found = []
-    for link in await links(git):
+    for link in submodules:
         inside = await inside_of(git, link.path)
         if inside is not None:
             found.append(Unheld(f"{link.path}/", await _state_of(inside), SUBMODULE))

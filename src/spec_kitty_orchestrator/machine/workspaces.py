@@ -141,7 +141,7 @@ class GitWorkspaces:
         """Read HEAD, branch and uncommitted paths. Raises `WorkspaceError`."""
         git = await self._git(workspace)
         dirty = tuple(change.path for change in await git.changes())
-        return WorkspaceState(await git.head(), await git.branch(), dirty)
+        return WorkspaceState(*await git.place(), dirty)
 
     async def uncommitted(self, workspace: Workspace) -> tuple[str, ...]:
         """Return the paths that `commit` would commit now. Raises `WorkspaceError`."""
@@ -193,8 +193,8 @@ class GitWorkspaces:
         branch = workspace.branch or self._branch(wp)
         known = [before.known] if before is not None and before.known else []
         # A person may have merged the target into the branch since.
-        others = [one for one in (workspace.base_ref, await repository.primary.head()) if one]
-        known += [one for one in others if not await there.git.contains("HEAD", one)]
+        others = await repository.primary.shas(workspace.base_ref or "HEAD", "HEAD")
+        known += [one for one in dict.fromkeys(others) if one and not await there.git.contains("HEAD", one)]
         found = await commit.commit(committer, branch, base, message, empty_reason, self._rules, known)
         if isinstance(found, CommitRefusal):
             return found
