@@ -12,6 +12,7 @@ from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.hooks import HookRules
 from spec_kitty_orchestrator.machine.sandbox import Sandbox, find
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
+from spec_kitty_orchestrator.ports import CommitRefusal
 
 pytestmark = pytest.mark.asyncio
 
@@ -99,6 +100,19 @@ async def test_hooks_find_the_primary_checkout_beside_git_s_common_folder(lane: 
     await lane.committed()
 
     assert (tmp_path / "seen").read_text() == "of the primary\n"
+
+
+@pytest.mark.parametrize(
+    "ruin", ["mkfifo {ref}", "ln -s /dev/zero {ref}", "mkdir {ref}", "head -c 9000000 /dev/zero >{ref}"]
+)
+async def test_a_hook_that_ruins_its_copy_of_the_branch_makes_no_commit_and_no_wait(
+    lane: Lane, ruin: str
+) -> None:
+    ref = f'"$GIT_DIR/refs/heads/{BRANCH}"'
+    husky(lane, f"rm -f {ref} && {ruin.format(ref=ref)}", "post-commit")
+    lane.write("a.py", "a = 2\n")
+
+    assert isinstance(await lane.commit(), CommitRefusal)
 
 
 async def test_hooks_can_be_switched_off(lane: Lane) -> None:

@@ -35,6 +35,7 @@ from spec_kitty_orchestrator.driver.gates import run_gates
 from spec_kitty_orchestrator.machine.gates import LocalGates
 from spec_kitty_orchestrator.machine.orphans import Orphan, find_orphans, stop_orphans
 from spec_kitty_orchestrator.machine.redaction import Redactor
+from spec_kitty_orchestrator.machine.sandbox import Sandbox, find
 from spec_kitty_orchestrator.ports import GateReport
 
 LIMIT_S = 20
@@ -143,6 +144,22 @@ async def test_a_gate_that_says_nothing_of_the_work_is_broken(tmp_path: Path, li
 async def test_a_command_of_words_that_does_not_exist_is_broken(tmp_path: Path) -> None:
     report = await run(local(tmp_path, Gate("tests", ("no-such-command-anywhere", "-q"))), tmp_path)
     assert isinstance(report.event, GateBroken)
+
+
+async def test_a_gate_that_cannot_be_confined_or_found_in_its_sandbox_is_broken(tmp_path: Path) -> None:
+    failing = tmp_path / "bwrap"
+    failing.write_text("#!/bin/sh\necho bwrap: no room >&2\nexit 1\n")
+    failing.chmod(0o755)
+    gate = Gate("tests", ("./no-such-command-anywhere",))
+    sandboxes = [Sandbox(str(failing), tmp_path, tmp_path / "own")]
+    real = Sandbox(find(), tmp_path, tmp_path / "own")
+    if not await anyio.to_thread.run_sync(lambda: real.failure):
+        sandboxes.append(real)
+    for number, sandbox in enumerate(sandboxes):
+        gates = LocalGates(tmp_path, f"mission-{number}", (gate,), sandbox=sandbox)
+        report = await run(gates, tmp_path)
+        assert isinstance(report.event, GateBroken)
+        assert "bwrap: " in report.event.reason
 
 
 async def test_a_worktree_that_is_gone_makes_a_gate_broken(tmp_path: Path) -> None:

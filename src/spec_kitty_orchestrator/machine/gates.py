@@ -27,7 +27,7 @@ from spec_kitty_orchestrator.machine.environment import environment
 from spec_kitty_orchestrator.machine.gate_files import BROKEN, FAILED, PASSED, STOPPED, Ending
 from spec_kitty_orchestrator.machine.patience import patiently
 from spec_kitty_orchestrator.machine.redaction import Redactor
-from spec_kitty_orchestrator.machine.sandbox import Confined, Sandbox
+from spec_kitty_orchestrator.machine.sandbox import Confined, Sandbox, refusal
 from spec_kitty_orchestrator.machine.scrub import scrub_directory
 from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S, Grace, Running, stop, stop_running, sweep
 from spec_kitty_orchestrator.ports import GateReport
@@ -174,7 +174,8 @@ class LocalGates:
                 _log.info("gate re-attached", gate=gate.name, directory=record.log, pid=child.pid)
                 ending = await self._attend(gate, record, child)
             case process.Finished(exit_code):
-                ending = _judge(exit_code, attended=False)
+                refused = await anyio.to_thread.run_sync(refusal, Path(record.log), exit_code)
+                ending = _judge(exit_code, refused, attended=False)
             case process.Lost():
                 ending = Ending(STOPPED, "how it ended was not recorded")
             case _:
@@ -238,7 +239,8 @@ class LocalGates:
             if exit_code is None:
                 leftovers += await sweep(record.marker, killed=child)
             _tell(leftovers, gate.name)
-            return _judge(exit_code, attended=True)
+            refused = await anyio.to_thread.run_sync(refusal, Path(record.log), exit_code)
+            return _judge(exit_code, refused, attended=True)
         running = self._running[record.log]
         timed_out = running.grace is None
         running.grace = running.grace or Grace(STOP_GRACE_S)
@@ -262,8 +264,10 @@ def _tell(leftovers: int, gate: str) -> None:
         _log.warning("processes of a gate outlived it", gate=gate, killed=leftovers)
 
 
-def _judge(exit_code: int | None, *, attended: bool) -> Ending:
+def _judge(exit_code: int | None, refused: str, *, attended: bool) -> Ending:
     """Say what an exit status means; who stopped a gate that we did not wait for is unknown."""
+    if refused:
+        return Ending(BROKEN, f"it cannot be confined, or its command cannot be run: {refused}")
     if exit_code == 0:
         return Ending(PASSED)
     if exit_code is None:

@@ -22,6 +22,7 @@ from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine import child
 from spec_kitty_orchestrator.machine.child import Reply
 from spec_kitty_orchestrator.machine.environment import environment
+from spec_kitty_orchestrator.machine.files import read_lines, read_record
 from spec_kitty_orchestrator.machine.git import LONG_TIMEOUT_S, Git, failure
 from spec_kitty_orchestrator.machine.stopping import sweep
 from spec_kitty_orchestrator.ports import CommitRefusal
@@ -243,11 +244,10 @@ def _keep_large(scratch: Path, common: Path) -> None:
 
 def _tip(scratch: Path, branch: str) -> str:
     with suppress(OSError):
-        found = (scratch / "refs" / "heads" / branch).read_text("ascii", "replace").strip()
+        found = read_record(scratch / "refs" / "heads" / branch).decode("ascii", "replace").strip()
         return found if _SHA.fullmatch(found) else ""
-    with suppress(OSError):
-        for line in (scratch / "packed-refs").read_text("utf-8", "replace").splitlines():
-            sha, _, name = line.partition(" ")
-            if name == f"refs/heads/{branch}" and _SHA.fullmatch(sha):
-                return sha
+    for line in read_lines(scratch / "packed-refs"):
+        sha, _, name = line.partition(" ")
+        if name == f"refs/heads/{branch}" and _SHA.fullmatch(sha):
+            return sha
     return ""

@@ -17,7 +17,7 @@ from typing import Literal
 
 from spec_kitty_orchestrator.machine import child
 from spec_kitty_orchestrator.machine.environment import search_path
-from spec_kitty_orchestrator.machine.files import make_private_folder
+from spec_kitty_orchestrator.machine.files import make_private_folder, read_lines
 from spec_kitty_orchestrator.machine.logs import path_part
 from spec_kitty_orchestrator.machine.places import KEYS, Places, homes, leads_there
 
@@ -307,6 +307,15 @@ class Sandbox:
             said = "what runs inside could write outside" if open_ else reply.complaint
             return f"{self.program} does not work here: {said}"
         return ""
+
+
+def refusal(directory: Path, exit_code: int | None) -> str:
+    """Return what bubblewrap said instead of running the command with these logs, "" if it did run it."""
+    with suppress(OSError):
+        if exit_code == 1 and not (directory / "stdout.log").stat().st_size:
+            said = next(read_lines(directory / "stderr.log"), "")
+            return said if said.startswith("bwrap: ") else ""
+    return ""
 
 
 def find() -> str:

@@ -33,11 +33,13 @@ def check_confinement(project: Project) -> Finding:
             return error("machine.confined", text, edit(project.root / CONFIG_FILE), kind=ConfigError)
         return ok("machine.confined", "agents, gates and commit hooks are confined by the kernel")
     text = f"agents are not confined: {project.unconfined}"
+    # Where it is installed and does not work, no command is right for every system: docs/security.md.
+    fix = _CONFINE_FIX if "not installed" in project.unconfined else ""
     if run.confine == "require":
-        return error("machine.confined", f"{text}, and confine is require", _CONFINE_FIX)
+        return error("machine.confined", f"{text}, and confine is require", fix)
     if run.confine == "off":
         return ok("machine.confined", text)
-    return warning("machine.confined", f"{text}; they can change and read whatever you can", _CONFINE_FIX)
+    return warning("machine.confined", f"{text}; they can change and read whatever you can", fix)
 
 
 async def _resources(project: Project) -> list[Finding]:
