@@ -13,9 +13,9 @@ KEYS = tuple(
     ~/.config/gh ~/.config/glab-cli ~/.config/gcloud ~/.config/git/credentials ~/.config/op ~/.config/rclone
     ~/.config/doctl ~/.config/containers/auth.json ~/.config/pypoetry/auth.toml ~/.config/google-chrome
     ~/.config/chromium ~/.config/BraveSoftware ~/.mozilla ~/.thunderbird ~/.local/share/keyrings
-    ~/.config/hub ~/.config/sops ~/.config/age ~/.config/heroku ~/.config/hcloud ~/.config/microsoft-edge ~/.config/vivaldi
+    ~/.config/hub ~/.config/sops ~/.config/age ~/.config/heroku ~/.config/hcloud
     ~/.yarnrc.yml ~/.huggingface ~/.minikube ~/.step ~/.python_history ~/.psql_history ~/.mysql_history
-    ~/.local/share/kwalletd ~/.local/share/fish/fish_history
+    ~/.config/microsoft-edge ~/.config/vivaldi ~/.local/share/kwalletd ~/.local/share/fish/fish_history
     /var/lib/lxd/unix.socket /var/snap/lxd/common/lxd/unix.socket /var/lib/incus/unix.socket
     ~/.cargo/credentials ~/.cargo/credentials.toml ~/.gem/credentials ~/.m2/settings.xml
     ~/.gradle/gradle.properties ~/.terraform.d/credentials.tfrc.json ~/.bash_history ~/.zsh_history
