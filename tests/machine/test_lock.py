@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import os
 import signal
 import stat
@@ -101,6 +103,19 @@ def test_releasing_what_is_not_held_is_harmless(tmp_path: Path) -> None:
     with MissionLock(tmp_path, "034-x"):
         MissionLock(tmp_path, "034-x").release()
         assert MissionLock(tmp_path, "034-x").holder() is not None
+
+
+def test_a_file_system_without_locks_is_refused_as_a_mere_file_would_outlive_a_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    lock = MissionLock(tmp_path, "demo")
+    with pytest.raises(WorkspaceError, match="file system has no locks"):
+        lock.acquire()
+    assert lock.holder() is None
 
 
 def test_a_lock_that_is_removed_leaves_nothing_and_can_be_taken_anew(tmp_path: Path) -> None:

@@ -80,8 +80,12 @@ class MissionLock:
         self.mission = mission
         self.place = lock_folder(directory)
         # Not per thread: whoever releases may run in another thread than who acquired.
-        self._lock = FileLock(self.place / "lock", thread_local=False, mode=0o600)
+        self._lock = self._lock_file()
         self._owner_file = self.place / "owner.json"
+
+    def _lock_file(self) -> FileLock:
+        # A lock that is a mere file would outlive a crash, or be broken from another container.
+        return FileLock(self.place / "lock", thread_local=False, mode=0o600, fallback_to_soft=False)
 
     def acquire(self) -> None:
         """Take the lock.
@@ -97,7 +101,10 @@ class MissionLock:
         except Timeout:
             raise RunActive(self._active()) from None
         except (OSError, NotImplementedError) as error:
-            raise WorkspaceError(f"{self._lock.lock_file} cannot be locked: {error}") from error
+            raise WorkspaceError(
+                f"{self._lock.lock_file} cannot be locked: {error}; if the file system has no locks, keep "
+                "the repository on another"
+            ) from error
         try:
             self._write_owner()
         except OSError as error:
@@ -124,12 +131,12 @@ class MissionLock:
         owner = self._read_owner()
         if owner is None or self._lock.is_locked:
             return owner
-        probe = FileLock(self._lock.lock_file, thread_local=False, mode=0o600)
+        probe = self._lock_file()
         try:
             probe.acquire(blocking=False)
         except Timeout:
             return owner
-        except OSError:
+        except (OSError, NotImplementedError):
             return None  # a folder that cannot be written is not one that a run works in
         probe.release()
         return None

@@ -66,10 +66,6 @@ class Redactor:
         after = data[max([cut, *across]) :].decode("utf-8", "ignore")
         return f"…{self.text(after)}"
 
-    def holds(self, data: bytes) -> bool:
-        """Tell whether a known value stands in it; shapes of keys do not count."""
-        return any(piece in data for piece in self._pieces)
-
     def value(self, value: Any) -> Any:
         """Do the same for every text in JSON-like data; keys stay as they are."""
         if isinstance(value, str):
