@@ -1,8 +1,8 @@
 """An agent that does what a test says: `attacker.py ROLE FOLDER`, with the prompt on standard input.
 
-It writes the file of its work package, runs `FOLDER/<WP>.<role>.sh` in the worktree (with WP, HEAD, N: how
-often this role worked on this WP before), and ends with the object that it was asked for. What the script
-writes to the file $SAY comes before that object.
+It writes the file of its work package, runs `FOLDER/<WP>.<role>.sh` in the worktree (with WP, ATTEMPT, HEAD,
+N: how often this role worked on this WP before; descriptor 3 is our output), and ends with the object that it
+was asked for. What the script writes to the file $SAY comes before that object.
 """
 
 import json
@@ -33,8 +33,11 @@ if role == "implement" and created:
     module.write_text(f"ROUND = {before}\n")
 script = folder / f"{wp}.{role}.sh"
 if script.exists():
-    env = {**os.environ, "WP": wp, "HEAD": head, "N": str(before), "SAY": str(say), "STATE": str(folder)}
-    subprocess.run(["/bin/sh", str(script)], env=env, stdin=subprocess.DEVNULL, stderr=2, check=False)
+    env = {**os.environ, "WP": wp, "ATTEMPT": attempt, "HEAD": head, "N": str(before)}
+    env |= {"SAY": str(say), "STATE": str(folder)}
+    os.dup2(1, 3)
+    argv = ["/bin/sh", str(script)]
+    subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, stdout=2, pass_fds=[3], check=False)
 if say.exists():
     sys.stdout.buffer.write(say.read_bytes())
     say.unlink()
