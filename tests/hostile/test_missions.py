@@ -365,7 +365,9 @@ def test_no_attack_or_accident_of_an_agent_changes_what_is_done(
     mission.env |= {"SKO_CONFINE": confine, "AWS_SECRET_ACCESS_KEY": SECRET, "MY_TOKEN": GIVEN}
     # What the attacks leave must not deceive the test.
     mission.env["GIT_NO_REPLACE_OBJECTS"] = "1"
-    agents = ("--impl-agent", "imp", "--review-agent", "rev", "--max-concurrent", "3")
+    # Where nothing confines them, what one changes of git's settings voids the reviews that run meanwhile.
+    at_once = "3" if confine == "require" else "1"
+    agents = ("--impl-agent", "imp", "--review-agent", "rev", "--max-concurrent", at_once)
 
     done = mission.run("orchestrate", "--mission", mission.slug, *agents)
 
