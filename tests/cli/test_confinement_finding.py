@@ -32,3 +32,4 @@ def test_only_what_is_missing_is_to_be_installed(why: str, fix: str, confine: st
     found = check_confinement(cast("Any", here))
     assert (found.level, found.fix) == (level, fix)
     assert why in found.text
+    assert fix in found.text

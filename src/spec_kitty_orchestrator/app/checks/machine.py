@@ -35,6 +35,8 @@ def check_confinement(project: Project) -> Finding:
     text = f"agents are not confined: {project.unconfined}"
     # Where it is installed and does not work, no command is right for every system: docs/security.md.
     fix = _CONFINE_FIX if "not installed" in project.unconfined else ""
+    # A run shows no fixes of its findings, and this one is wanted there too.
+    text += f" ({fix})" if fix else ""
     if run.confine == "require":
         return error("machine.confined", f"{text}, and confine is require", fix)
     if run.confine == "off":
