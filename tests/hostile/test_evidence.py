@@ -218,6 +218,19 @@ async def test_a_review_that_changes_the_repository_is_void(
     assert found.startswith(CHANGES[change])
 
 
+async def test_a_review_that_changes_the_repository_and_takes_away_what_was_noted_of_it_is_void(
+    lane: Lane,
+) -> None:
+    def unnoted(lane: Lane) -> None:
+        hook(lane)
+        for ref in git(
+            lane.path, "for-each-ref", "--format=%(refname)", "refs/spec-kitty-orchestrator"
+        ).splitlines():
+            git(lane.path, "update-ref", "-d", ref)
+
+    assert await reviewed(lane, unnoted) == ("what was noted of the repository",)
+
+
 def host_commits(lane: Lane) -> None:
     (lane.root / "kitty-specs" / "tasks.md").write_text("- [x] T001\n")
     git(lane.root, "commit", "-q", "-am", "status")

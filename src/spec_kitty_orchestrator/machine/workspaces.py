@@ -267,8 +267,8 @@ class GitWorkspaces:
         """Return what the work is compared with, and what changed around it since a fingerprint."""
         now = await self._look(workspace, there)
         note = await rescue.noted(there.git, self._anchor(workspace))
-        if not digest or not note:
-            # The answer of an earlier look was lost, and it had found nothing here.
+        if not digest or (not note and now.digest == digest):
+            # Where the answer of an earlier look was lost, that had found nothing here.
             return now.base, ()
         before = Surroundings.parse(note)
         if before is None or before.digest != digest:
