@@ -79,6 +79,19 @@ async def test_a_daemon_without_environment_ends_with_a_confined_agent(
         await children.gone()
 
 
+async def test_an_attempt_whose_sandbox_fails_is_not_tried_again_and_says_why(
+    tmp_path: Path, tree: Path, attempt_id: str
+) -> None:
+    fails = tmp_path / "bwrap"
+    fails.write_text("#!/bin/sh\necho bwrap: no room >&2; exit 1\n")
+    fails.chmod(0o755)
+    broken = Sandbox(str(fails), tmp_path, tmp_path / "own")
+    runner = agents_of(tmp_path, PythonAgent("print('result: fine')"), sandbox=broken)
+    report = await run(runner, await runner.open(asked(tmp_path, attempt_id, tree)))
+    assert report.outcome is Outcome.INVALID_REQUEST
+    assert report.detail.startswith("its sandbox cannot be made: bwrap: no room")
+
+
 async def test_what_is_recorded_says_how_the_attempt_was_confined(
     tmp_path: Path, tree: Path, sandbox: Sandbox, attempt_id: str
 ) -> None:

@@ -23,7 +23,7 @@ from spec_kitty_orchestrator.machine.attempt_files import harvest, save, scrub
 from spec_kitty_orchestrator.machine.patience import patiently
 from spec_kitty_orchestrator.machine.process_tree import ProcessTree
 from spec_kitty_orchestrator.machine.redaction import Redactor
-from spec_kitty_orchestrator.machine.sandbox import Confined, Sandbox
+from spec_kitty_orchestrator.machine.sandbox import Confined, Sandbox, refusal
 from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S, Grace, Running, stop, stop_running, sweep
 from spec_kitty_orchestrator.machine.watchdog import Signs, Tables, watch
 from spec_kitty_orchestrator.ports import AttemptRequest
@@ -330,6 +330,10 @@ class LocalAgents(ConfiguredAgents):
         leftovers += await sweep(attempt.id, tree)
         if leftovers:
             _log.warning("processes of the attempt outlived it", attempt=attempt.id, killed=leftovers)
+        refused = await anyio.to_thread.run_sync(refusal, Path(attempt.directory), exit_code)
+        if refused:
+            # To try again with the same agent is pointless, and costs nothing that would count.
+            otherwise = (Outcome.INVALID_REQUEST, f"its sandbox cannot be made: {refused}")
         spec, _ = self.agent(attempt.agent)
         return await harvest(
             attempt, spec, self._redactor, exit_code, leftovers=leftovers, otherwise=otherwise
