@@ -45,6 +45,36 @@ async def main():
 anyio.run(main)
 """
 
+FOREIGN = """
+import anyio, os, signal, sys
+from pathlib import Path
+from spec_kitty_orchestrator.machine import adopted, child, children, process, stopping
+adopted.REAP_EVERY_S = 0.01
+children.take_orphans()
+
+async def main():
+    here, marker = Path(sys.argv[1]), "m-0123456789"
+    env = os.environ | {process.MARKER: marker}
+    wrapper = await process.spawn(["/bin/sleep", "600"], here, env, here, os.devnull)
+    line = "setsid sleep 600 >/dev/null 2>&1 & echo $!"
+    reply = await child.run(["/bin/sh", "-c", line], cwd=here, env=dict(os.environ), limit_s=20)
+    daemon = process.known(int(reply.text))
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(adopted.keep_reaping)
+            while daemon in adopted.orphans_since(0.0):
+                await anyio.sleep(0.01)
+            tasks.cancel_scope.cancel()
+        os.kill(wrapper.pid, signal.SIGKILL)
+        await process.wait(wrapper)
+        await stopping.sweep(marker, None, wrapper)
+    lives = process.is_running(daemon)
+    os.kill(daemon.pid, signal.SIGKILL)
+    assert lives
+
+anyio.run(main)
+"""
+
 
 async def test_a_daemon_whose_wrapper_was_killed_ends_with_its_attempt(
     tmp_path: Path, attempt_id: str, children: Children, monkeypatch: pytest.MonkeyPatch
@@ -67,5 +97,13 @@ async def test_a_daemon_whose_wrapper_was_killed_ends_with_its_attempt(
 async def test_orphans_are_waited_for_and_children_of_ours_are_not() -> None:
     with anyio.fail_after(LIMIT_S):
         done = await anyio.run_process([sys.executable, "-c", ZOMBIES], stderr=None, check=False)
+
+    assert done.returncode == 0
+
+
+async def test_a_daemon_of_our_own_git_outlives_a_killed_wrapper(tmp_path: Path) -> None:
+    with anyio.fail_after(LIMIT_S):
+        argv = [sys.executable, "-c", FOREIGN, str(tmp_path)]
+        done = await anyio.run_process(argv, stderr=None, check=False)
 
     assert done.returncode == 0

@@ -12,39 +12,47 @@ from spec_kitty_orchestrator.machine.process import ENDED, Child, read_stat, sta
 REAP_EVERY_S = 10.0
 """Zombies cost nothing but their numbers."""
 
+_settled: set[Child] = set()
+"""Whom the last two looks found: what a wrapper leaves that was killed since then is not among them."""
+
 
 def orphans_since(moment: float) -> list[Child]:
     """Find the running orphans that began at this moment or later, told as `Child.started`.
 
-    When a wrapper was killed they are what it had left, as the orphans of others have their own wrapper. Not
-    for the event loop.
+    When a wrapper was killed they are what it had left, as the orphans of others have their own wrapper.
+    While it lived, its own went to it: whom we had by then is a daemon of git's or the host's, and is spared.
+    Not for the event loop.
     """
     if not takes_orphans():
         return []
     with started() as ours:
-        return [one for one, ended in _children(ours) if not ended and one.started >= moment]
+        found = [one for one, ended in _children(ours) if not ended and one.started >= moment]
+        return [one for one in found if one not in _settled]
 
 
 async def keep_reaping() -> None:
     """Wait for the orphans that have ended, for as long as the kernel gives us any."""
-    seen: set[Child] = set()
+    seen: dict[Child, bool] = {}
     while takes_orphans() or os.getpid() == 1:
         await anyio.sleep(REAP_EVERY_S)
         with suppress(OSError):
             seen = await anyio.to_thread.run_sync(_reap, seen)
 
 
-def _reap(seen: set[Child]) -> set[Child]:
-    """Wait for the orphans that had ended at the last look; return those that have ended at this one.
+def _reap(seen: dict[Child, bool]) -> dict[Child, bool]:
+    """Wait for the orphans that had ended at the last look; return those of this one, and whether they ended.
 
     A library that starts children of its own waits for them at once, so they are left to it.
     """
     with started() as ours:
-        ended = {one for one, ended in _children(ours) if ended}
-        for one in ended & seen:
-            with suppress(ChildProcessError):
-                os.waitpid(one.pid, os.WNOHANG)
-    return ended
+        found = dict(_children(ours))
+        for one, ended in found.items():
+            if ended and seen.get(one):
+                with suppress(ChildProcessError):
+                    os.waitpid(one.pid, os.WNOHANG)
+        _settled.clear()
+        _settled.update(found.keys() & seen.keys())
+    return found
 
 
 def _children(ours: frozenset[int]) -> list[tuple[Child, bool]]:
