@@ -342,3 +342,20 @@ async def test_edits_in_a_submodule_stay_where_a_person_lets_git_work_on_submodu
     found = await restore(lane, fingerprint)
     assert "vendor/lib/" in found.differed
     assert (library / "main.py").read_text() == "work = 2\n"
+
+
+@pytest.mark.parametrize("place", ["its settings", "a file that they include", "those of its worktree"])
+async def test_a_submodule_names_no_program_that_reads_its_files(
+    lane: Lane, library: Path, tmp_path: Path, place: str
+) -> None:
+    ran = tmp_path / "ran"
+    own = Path(git(library, "rev-parse", "--absolute-git-dir"))
+    name = {"its settings": "config", "those of its worktree": "config.worktree"}.get(place, "more")
+    git(library, "config", "include.path", "more")
+    git(library, "config", "extensions.worktreeConfig", "true")
+    git(library, "config", "--file", str(own / name), "filter.e=vil.clean", f"touch {ran}; cat")
+    await anyio.Path(own, "info").mkdir(exist_ok=True)
+    await anyio.Path(own, "info", "attributes").write_text("* filter=e=vil\n")
+    await anyio.Path(library, "main.py").write_text("work = 2\n")
+    assert "is a submodule, and changes in it (main.py)" in await lane.refused()
+    assert not ran.exists()

@@ -5,12 +5,13 @@ A commit holds of a submodule no more than the name of a commit, which somebody 
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anyio import to_thread
 
 from spec_kitty_orchestrator.machine.commit_rules import regenerable
+from spec_kitty_orchestrator.machine.configuration import Configuration
 from spec_kitty_orchestrator.machine.git import Change, Git
 
 _MOST_NAMED = 5
@@ -107,9 +108,8 @@ async def _edited(inside: Git, path: str) -> list[str]:
 
 async def edits_in(inside: Git) -> list[str]:
     """Name what a repository holds beside its commit, without what a tool can make again."""
-    overruled = await _without_filters(inside)
+    inside = replace(inside, settings=await _without_filters(inside))
     shown = await inside.run(
-        *overruled,
         "status",
         "--porcelain=v1",
         "-z",
@@ -129,13 +129,12 @@ async def is_held(inside: Git, commit: str) -> bool:
     return held.rc == 0 and bool(held.text)
 
 
-async def _without_filters(inside: Git) -> list[str]:
-    """Return what keeps git from running programs that the repository itself names."""
-    named = await inside.ask("config", "--local", "--name-only", "--get-regexp", r"^filter\.")
-    drivers = dict.fromkeys(name.rpartition(".")[0] for name in named.text.splitlines())
-    settings = [f"{one}.{key}=" for one in drivers for key in ("clean", "smudge", "process")]
-    settings += [f"{one}.required=false" for one in drivers]
-    return [word for setting in settings for word in ("-c", setting)]
+async def _without_filters(inside: Git) -> tuple[tuple[str, str], ...]:
+    """Return settings that keep git from running programs that the repository itself names."""
+    own = (one.key for one in (await Configuration.read(inside)).all if one.own)
+    drivers = dict.fromkeys(key.rpartition(".")[0] for key in own if key.startswith("filter."))
+    settings = [(f"{one}.{key}", "") for one in drivers for key in ("clean", "smudge", "process")]
+    return (*settings, *((f"{one}.required", "false") for one in drivers))
 
 
 async def _unknown(path: str, commit: str, inside: Git | None, is_declared: bool) -> str:
