@@ -24,7 +24,7 @@ pytestmark = pytest.mark.real_host
 ATTACKER = Path(__file__).with_name("attacker.py")
 SECRET = "zq7-only-for-people-zq7"
 GIVEN = "zq8-given-to-agents-zq8"
-DAEMON = "sleep 86398"
+DAEMON = f"sleep {80_000 + os.getpid()}"
 
 
 @dataclass

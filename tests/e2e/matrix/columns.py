@@ -29,7 +29,7 @@ ATTACK_FILE = "written-by-an-agent.txt"
 ATTACK_RAN = "attack-ran"
 """What its output holds if it was let run; the command spells it otherwise."""
 PLANTED_KEY = "a-key-of-somebody-else-4711"
-DAEMON = "sleep 86399"
+DAEMON = f"sleep {90_000 + os.getpid()}"
 _SET_BY_SHELLS = frozenset({"PWD", "OLDPWD", "SHLVL", "_"})
 _SET_FOR_ALL = "GIT_NO_REPLACE_OBJECTS"
 
