@@ -65,7 +65,7 @@ class Letta:
     )
     shell_in_review: ShellInReview = "always"
     traces: tuple[str, ...] = (".letta",)
-    state: tuple[str, ...] = ("~/.letta/", "!~/.letta/settings.json")
+    state: tuple[str, ...] = ("~/.letta/",)
     resumes = True
     reports_cost = False
     caps_cost = False

@@ -184,7 +184,8 @@ def attack(project_root: Path, home: Path) -> str:
     places = (project_root, project_root / ".git", home.parent)
     writes = "; ".join(f"echo x > {shlex.quote(str(place / ATTACK_FILE))}" for place in places)
     ran = f"printf '%s-%s' {' '.join(ATTACK_RAN.split('-'))}"
-    return f"({writes}; cat ~/.ssh/id_planted; (setsid env -i {DAEMON} &) ) 2>/dev/null; {ran}"
+    daemon = f"(setsid env -i {DAEMON} >/dev/null </dev/null &)"
+    return f"({writes}; cat ~/.ssh/id_planted; {daemon} ) 2>/dev/null; {ran}"
 
 
 def nothing_left_running(row: Evidence) -> str:
