@@ -359,3 +359,20 @@ async def test_a_submodule_names_no_program_that_reads_its_files(
     await anyio.Path(library, "main.py").write_text("work = 2\n")
     assert "is a submodule, and changes in it (main.py)" in await lane.refused()
     assert not ran.exists()
+
+
+async def test_what_was_moved_aside_before_a_crash_is_named_by_the_next_look(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fingerprint = await lane.git.fingerprint(lane.workspace)
+    repository(lane.path / "tool")
+
+    async def killed(*_: object) -> None:
+        raise KeyError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("spec_kitty_orchestrator.machine.rescue.put_back", killed)
+        with pytest.raises(KeyError):
+            await restore(lane, fingerprint)
+    (place,) = moved((await restore(lane, fingerprint)).rescued)
+    assert await anyio.Path(place, "tool", "main.py").exists()

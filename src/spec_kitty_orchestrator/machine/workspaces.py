@@ -255,7 +255,9 @@ class GitWorkspaces:
             found = () if harmless else found
         if not found and await git.sha(saved):
             # We were cut off after an earlier look had found something: a review is as void as then.
-            found, rescued = (f"what is saved under {saved}",), Rescue((saved,))
+            place = self._aside(wp, name)[1]
+            aside = (str(place),) if await anyio.Path(place).is_dir() else ()
+            found, rescued = (f"what is saved under {saved}",), Rescue((saved,), aside)
         if not changed:
             await rescue.release(git, self._anchor(workspace))
         replaced = (there.replaced,) if there.replaced else ()
