@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,37 @@ def test_no_program_of_ours_is_found_in_the_folder_in_which_it_is_started(
     assert call_env(os.environ, "/opt/spec-kitty")["PATH"] == "/opt:/usr/bin:/bin"
     assert ConfiguredAgents(clone, {}, version="1").locate("bot", os.environ) is None
     assert not ran.exists()
+
+
+@pytest.mark.parametrize("inside", ["", "kitty-specs", ".worktrees/w"])
+def test_git_of_the_clone_is_not_even_asked_where_the_clone_is_before_it_is_trusted(
+    project: Project, tmp_path: Path, inside: str
+) -> None:
+    if inside.startswith(".worktrees"):
+        project.git("worktree", "add", "-q", inside)
+    ran, real = tmp_path / "ran", shutil.which("git")
+    programs = project.root / "bin"
+    programs.mkdir()
+    for name in ("git", "bwrap", "gpg"):
+        (programs / name).write_text(f'#!/bin/sh\ntouch {ran}\nexec {real} "$@"\n')
+        (programs / name).chmod(0o755)
+    project.env |= {
+        "SKO_TRUST_SETTINGS": "",
+        "SKO_CONFINE": "auto",
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
+    }
+    project = replace(project, bin=programs)
+    here = ("--repo-root", str(project.root / inside))
+    for command in ("orchestrate", "resume", "doctor", "agents", "status", "retry", "skip", "abort"):
+        words = ("WP01",) if command in ("retry", "skip") else ()
+        project.run(command, *words, *here)
+        assert not ran.exists(), command
+    assert str(programs / "git") in project.run("trust", "--show", *here).stdout
+    project.run("trust", *here)
+    assert not ran.exists()
+
+    project.run("trust", "--show", *here)
+    assert ran.exists()
 
 
 @pytest.mark.parametrize("evil", [{"gate": ["make evil"]}, {"confine": "off"}, {"pass_env": ["AWS_*"]}])

@@ -22,8 +22,8 @@ from spec_kitty_orchestrator.app.repository import GIT_LIMIT_S, JOURNALS, PROJEC
 from spec_kitty_orchestrator.config import CONFIG_FILE, TRUST_VARIABLE, read_text
 from spec_kitty_orchestrator.errors import PreflightError
 from spec_kitty_orchestrator.host.locate import HOST_NAME
-from spec_kitty_orchestrator.machine.environment import search_path
-from spec_kitty_orchestrator.machine.files import make_private_folder, write_private
+from spec_kitty_orchestrator.machine.environment import absolute_folders, keep_out
+from spec_kitty_orchestrator.machine.files import make_private_folder, read_record, write_private
 from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.machine.logs import LOGS
 from spec_kitty_orchestrator.machine.redaction import ours
@@ -37,7 +37,7 @@ _OF_AGENTS = (
 _OF_RUN = ("pass_env", "confine")
 _HARMLESS = (("confine", "auto"), ("confine", "require"))
 _ELSEWHERE = f"name another folder with XDG_CONFIG_HOME, or set {TRUST_VARIABLE}=1 for one start"
-_TOOLS = ("git", "bwrap", "systemd-inhibit", "caffeinate")
+_TOOLS = ("git", "gpg", "ssh", "ssh-keygen", "bwrap", "systemd-inhibit", "caffeinate")
 _LINK = "120000"
 _PARENTS = (Path(PROJECT), JOURNALS)
 _SHOWN_CHARS = 300
@@ -75,6 +75,35 @@ def named_programs(root: Path, *recorded: Mapping[str, object]) -> Named:
     programs = tuple(dict.fromkeys(found))
     known = _known(root) if programs and not _is_told() else frozenset()
     return Named(root, programs, _is_told() or known.issuperset(map(_digest, programs)))
+
+
+def keep_out_untrusted(start: Path) -> None:
+    """Start no program from the repository around `start` while nobody trusts those that PATH finds there.
+
+    To be called first of all: git itself could be one of them, so it is not asked where the repository is.
+    """
+    roots = [] if _is_told() else _around(start)
+    known = {line for root in roots for line in _known(root)}
+    for root in roots:
+        if not known.issuperset(map(_digest, _on_path(root))):
+            keep_out(root)
+
+
+def _around(start: Path) -> list[Path]:
+    """Return the checkout around a folder, and the primary one if that is a worktree."""
+    with suppress(OSError, ValueError, RuntimeError):
+        folder = start.resolve()
+        root = next((one for one in (folder, *folder.parents) if os.path.lexists(one / ".git")), None)
+        if root is None:
+            return []
+        if (root / ".git").is_dir():
+            return [root]
+        with suppress(OSError, ValueError):
+            named = read_record(root / ".git").decode().removeprefix("gitdir:").strip()
+            git = (root / named).resolve()
+            return [root, git.parents[2]] if git.parent.name == "worktrees" else [root]
+        return [root]
+    return []
 
 
 def trust(named: Named) -> None:
@@ -153,7 +182,7 @@ def _on_path(root: Path) -> Iterator[str]:
     """Name the programs of ours that PATH finds in the repository."""
     known = (agent.executable for agent in BUILT_IN.values())
     words = (HOST_NAME, *_TOOLS, *(one for one in known if os.sep not in one))
-    for place in map(Path, search_path(os.environ).split(os.pathsep)):
+    for place in absolute_folders(os.environ):
         if not place.resolve().is_relative_to(root.resolve()):
             continue
         for word in words:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -21,8 +22,18 @@ class OnInterrupt(StrEnum):
     DRAIN = "drain"
 
 
+def _guarded(given: Path | None) -> Path | None:
+    """Keep a repository's programs out before anything is started there: every command has this option."""
+    from spec_kitty_orchestrator.app.trust import keep_out_untrusted
+
+    with suppress(OSError):  # whoever looks for the project says that the current folder is gone
+        keep_out_untrusted(given or Path.cwd())
+    return given
+
+
 RepoRoot = Annotated[
-    Path | None, typer.Option(help="The project; else the current directory's.", show_default=False)
+    Path | None,
+    typer.Option(help="The project; else the current directory's.", show_default=False, callback=_guarded),
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]

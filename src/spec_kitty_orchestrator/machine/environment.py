@@ -59,13 +59,32 @@ def without_git(env: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+_kept_out: set[Path] = set()
+
+
+def keep_out(folder: Path) -> None:
+    """Let `search_path` have no folder in this one, for as long as this process lives."""
+    _kept_out.add(folder.resolve())
+
+
+def absolute_folders(env: Mapping[str, str]) -> list[Path]:
+    """Return the folders of PATH without those that lie wherever a program is started."""
+    folders = env.get("PATH", os.defpath).split(os.pathsep)
+    return [Path(one) for one in folders if one.startswith(os.sep)]
+
+
 def search_path(env: Mapping[str, str]) -> str:
-    """Return PATH for programs that run with our rights: without folders that lie wherever one is started.
+    """Return PATH for programs that run with our rights: without relative folders, and what is kept out.
 
     In `./node_modules/.bin` of its worktree an agent can put a `git` of its own.
     """
-    folders = env.get("PATH", os.defpath).split(os.pathsep)
-    return os.pathsep.join(one for one in folders if one.startswith(os.sep)) or os.defpath
+    folders = [one for one in absolute_folders(env) if not (_kept_out and _is_kept_out(one))]
+    return os.pathsep.join(map(str, folders)) or os.defpath
+
+
+def _is_kept_out(folder: Path) -> bool:
+    place = folder.resolve()
+    return any(place.is_relative_to(one) for one in _kept_out)
 
 
 def environment(
