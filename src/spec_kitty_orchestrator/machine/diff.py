@@ -1,9 +1,19 @@
-"""The changes of a commit range as text for a prompt: bounded, whole files first, the rest named."""
+"""The changes of a commit range as text for a prompt: bounded, whole files first, the rest named.
 
-from collections.abc import Sequence
+Read are the objects of the repository and nothing else that an agent could have written: a repository of its
+own stands around them, without settings, replaced objects or files, and with the attributes of the commit
+that the work began with. So no attribute of the work says that its changes are binary, or are not shown.
+"""
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-from spec_kitty_orchestrator.machine.evidence import evidence
+from anyio import to_thread
+
 from spec_kitty_orchestrator.machine.git import Git, failure
 
 MOST_READ_BYTES = 16 * 1024 * 1024
@@ -39,7 +49,7 @@ class _Changed:
 
 async def stat(git: Git, base: str, head: str, limit: int) -> str:
     """Return how much a range changes each file, at most `limit` characters. Raises `WorkspaceError`."""
-    async with evidence(git, base) as shown:
+    async with _evidence(git, base) as shown:
         return await _stat(shown, base, head, limit)
 
 
@@ -52,7 +62,7 @@ async def stat_and_changes(git: Git, base: str, head: str, limit: int) -> tuple[
     Raises:
         WorkspaceError: git is broken, or does not know the range.
     """
-    async with evidence(git, base) as shown:
+    async with _evidence(git, base) as shown:
         return await _stat(shown, base, head, limit), await _changes(shown, base, head, limit)
 
 
@@ -145,3 +155,39 @@ async def _read(git: Git, limit: int, *args: str) -> tuple[str, bool]:
     if reply.rc != 0 and not reply.cut:
         raise failure(git.path, command, reply)
     return reply.stdout.decode("utf-8", "replace"), reply.cut
+
+
+@asynccontextmanager
+async def _evidence(git: Git, base: str) -> AsyncIterator[Git]:
+    """Give git for reading commits that `git` knows, with the attributes of the commit `base`.
+
+    Raises:
+        WorkspaceError: `base` is not there, or git is broken.
+    """
+    objects = git.common / "objects" if git.common is not None else await git.file("objects")
+    folder = Path(await to_thread.run_sync(tempfile.mkdtemp))
+    try:
+        repository, tree = folder / "git", folder / "tree"
+        await to_thread.run_sync(_make, repository, tree, len(base) > 40)
+        shown = Git(
+            tree,
+            repository,
+            settings=(("core.attributesFile", "/dev/null"),),
+            index=folder / "index",
+            objects=objects,
+            alone=True,
+        )
+        # What is not in the worktree, git takes from the index: so does it with attributes.
+        await shown.run("read-tree", base)
+        yield shown
+    finally:
+        await to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def _make(repository: Path, tree: Path, sha256: bool) -> None:
+    for made in (tree, repository / "objects", repository / "refs"):
+        made.mkdir(parents=True)
+    (repository / "HEAD").write_text("ref: refs/heads/none\n")
+    lines = ["[core]", f"repositoryformatversion = {int(sha256)}", "bare = false"]
+    lines += ["[extensions]", "objectformat = sha256"] if sha256 else []
+    (repository / "config").write_text("\n".join(lines) + "\n")
