@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Project, project, warm_command
+from tests.cli.journals import start_line, write_journal
 from tests.machine.conftest import git
 
 from spec_kitty_orchestrator.app.trust import named_programs, revoke, trust, trust_too
@@ -216,6 +217,35 @@ def test_records_of_runs_that_came_with_the_clone_need_trust(clone: Path, name: 
     record.write_text('{"other": 1}\n')
     git(clone, "add", "-f", str(record))
     assert not named_programs(clone).trusted
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".kittify/Orchestrator/m/journal.jsonl", ".kittify/orchestrator/m/journal.JSONL", ".Kittify/logs/m/x"],
+)
+def test_a_record_of_a_run_is_known_in_any_case(clone: Path, name: str) -> None:
+    git(clone, "init", "-q")
+    (clone / ".kittify" / "logs").mkdir()
+    (clone / name).parent.mkdir(parents=True)
+    (clone / name).write_text("{}\n")
+    git(clone, "add", "-f", name)
+    assert not named_programs(clone).trusted
+
+
+def test_an_abort_goes_by_no_record_that_came_with_the_clone_and_minds_no_other_setting(
+    project: Project, tmp_path: Path
+) -> None:
+    project.env |= {"SKO_TRUST_SETTINGS": "", "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    write(project.root, PROGRAMS["a gate"])
+    journal = write_journal(project, start_line())
+    assert project.run("abort").returncode == 0
+
+    kept = journal.read_text()
+    project.git("add", "-f", str(journal))
+    done = project.run("abort", "--mission", "demo-01ABC", "--cleanup-worktrees", "--force")
+    assert done.returncode == 5
+    assert "spec-kitty-orchestrator trust" in done.stderr
+    assert journal.read_text() == kept
 
 
 @pytest.mark.parametrize("place", [".kittify/logs", ".kittify/orchestrator", ".kittify/orchestrator/m"])

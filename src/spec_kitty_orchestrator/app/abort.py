@@ -25,6 +25,7 @@ from spec_kitty_orchestrator.app.runs import (
     orphans,
     pids,
 )
+from spec_kitty_orchestrator.app.trust import own_records
 from spec_kitty_orchestrator.core.model import Rescue, Result
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import RunAborted
@@ -63,8 +64,11 @@ async def abort(
 
     Raises:
         UsageError: the mission was not run here, or one of several must be named.
+        PreflightError: records of it came with the clone and nobody trusts them.
         OrchestratorError: it did not succeed; what was stopped stays so, and unsaved work where it is.
     """
+    # They say which folders are removed.
+    (await to_thread.run_sync(own_records, root)).demand()
     run = await _chosen(root, mission, ended_too=cleanup)
     if run is None:
         say("nothing to abort: no run is active or unfinished here")

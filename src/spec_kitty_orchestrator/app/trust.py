@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +71,15 @@ class Named:
 def named_programs(root: Path, *recorded: Mapping[str, object]) -> Named:
     """Return what the repository at `root` names now; `recorded` are what its journals alone know."""
     journaled = (one for settings in recorded for one in _of_journal(settings))
-    found = (*_of_settings(root), *_on_path(root), *_of_runs(root), *journaled)
+    return _judged(root, (*_of_settings(root), *_on_path(root), *_of_runs(root), *journaled))
+
+
+def own_records(root: Path) -> Named:
+    """Return the records of runs that came with the clone, for what goes by them and starts no program."""
+    return _judged(root, _of_runs(root))
+
+
+def _judged(root: Path, found: Iterable[str]) -> Named:
     programs = tuple(dict.fromkeys(found))
     known = _known(root) if programs and not _is_told() else frozenset()
     return Named(root, programs, _is_told() or known.issuperset(map(_digest, programs)))
@@ -157,10 +165,12 @@ def _of_runs(root: Path) -> Iterator[str]:
     """Name records of runs that came with the clone: they say where agents work and which files are ours."""
     if not any((root / one).exists() for one in (JOURNALS, LOGS)):
         return
-    tracked = Git(root).ask_now("ls-files", "--stage", "-z", "--", PROJECT, timeout_s=GIT_LIMIT_S)
+    # Not every file system tells `Journal.JSONL` from the name that we look for.
+    names = f":(icase){PROJECT}"
+    tracked = Git(root).ask_now("ls-files", "--stage", "-z", "--", names, timeout_s=GIT_LIMIT_S)
     for entry in tracked.paths:
         about, _, name = entry.partition("\t")
-        path = Path(name)
+        path = Path(name.casefold())
         if path.is_relative_to(LOGS) or (path.is_relative_to(JOURNALS) and path.suffix == ".jsonl"):
             shown = name
         elif about.startswith(_LINK) and (path in _PARENTS or path.is_relative_to(JOURNALS)):
