@@ -54,7 +54,7 @@ class KiloCode:
     shell_in_review: ShellInReview = "never"
     traces: tuple[str, ...] = (".kilo", ".kilocode")
     state: tuple[str, ...] = (
-        "./.kilo/",
+        "./.kilo/plans/",
         "~/.local/share/kilo/",
         "$XDG_DATA_HOME/kilo/",
         "~/.local/state/kilo/",

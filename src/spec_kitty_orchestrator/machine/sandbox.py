@@ -259,7 +259,7 @@ class Sandbox:
         for name in (one for one in self.states.get(agent, ()) if one.startswith("./")):
             # What the project keeps there must be seen; an empty folder is nothing to git.
             with suppress(OSError):
-                (cwd / name).mkdir(mode=0o700, exist_ok=True)
+                (cwd / name).mkdir(mode=0o700, parents=True, exist_ok=True)
                 if not any((cwd / name).iterdir()):
                     yield cwd / name
 
