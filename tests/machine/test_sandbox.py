@@ -88,6 +88,13 @@ def test_a_reviewer_that_must_write_in_the_worktree_does_so_to_no_effect(box: Sa
     assert sorted(path.name for path in (box.root / "tree").rglob("*")) == [".git", ".one"]
 
 
+def test_no_folder_is_made_where_a_link_in_the_worktree_leads(box: Sandbox, tmp_path: Path) -> None:
+    own = Sandbox(box.program, box.root, box.home, box.rules, {"one": ("./.one/plans/",)})
+    (box.root / "tree" / ".one").symlink_to(tmp_path)
+    run(own, "true", writes=False)
+    assert not (tmp_path / "plans").exists()
+
+
 def test_a_root_inside_cannot_mount_anything_anew(box: Sandbox) -> None:
     run(
         box,

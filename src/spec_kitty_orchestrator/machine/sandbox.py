@@ -257,7 +257,10 @@ class Sandbox:
 
     def _private(self, agent: str, cwd: Path) -> Iterator[Path]:
         for name in (one for one in self.states.get(agent, ()) if one.startswith("./")):
-            # What the project keeps there must be seen; an empty folder is nothing to git.
+            # What the project keeps there must be seen; an empty folder is nothing to git. Where a link leads
+            # elsewhere, nothing is made.
+            if os.path.realpath(cwd / name) != os.path.normpath(os.path.realpath(cwd) + f"/{name}"):
+                continue
             with suppress(OSError):
                 (cwd / name).mkdir(mode=0o700, parents=True, exist_ok=True)
                 if not any((cwd / name).iterdir()):
