@@ -36,6 +36,14 @@ with MissionLock(Path(sys.argv[1]), "demo-01ABC"):
     sys.stdin.read()
 """
 
+HOLDER = """
+import fcntl, sys
+file = open(sys.argv[1])
+fcntl.flock(file, fcntl.LOCK_EX)
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
 
 def journal(project: Project, *lines: Line) -> Path:
     (records(project) / ".gitignore").write_text("*\n")
@@ -91,6 +99,19 @@ def test_a_process_that_only_reuses_the_number_of_the_run_is_left_alone(project:
         (records(project) / "owner.json").write_text(json.dumps(owner))
         assert project.run("abort").returncode == 0
         assert psutil.Process(stranger.pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_a_process_that_only_holds_the_lock_of_an_agent_is_named_and_left_alone(project: Project) -> None:
+    journal(project)
+    attempt = project.root / ".kittify" / "logs" / SLUG / "WP01" / "01-implement-scripted"
+    attempt.mkdir(parents=True)
+    (attempt / "lock").touch()
+    with process(HOLDER, str(attempt / "lock")) as holder:
+        done = project.run("abort")
+        assert holder.poll() is None
+
+    assert done.returncode == 0
+    assert f"processes {holder.pid}, which hold locks" in done.stdout
 
 
 def test_a_run_that_ended_well_is_not_aborted(project: Project) -> None:

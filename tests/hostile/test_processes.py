@@ -37,7 +37,7 @@ from spec_kitty_orchestrator.machine.gates import LocalGates
 from spec_kitty_orchestrator.machine.journal import JsonlJournal
 from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.logs import configure_logging, mission_logs
-from spec_kitty_orchestrator.machine.orphans import find_orphans
+from spec_kitty_orchestrator.machine.orphans import elsewhere, find_orphans, lock_keepers
 from spec_kitty_orchestrator.ports import CommitRefusal
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("never_blocks")]
@@ -187,10 +187,45 @@ async def test_an_agent_that_runs_where_no_process_is_seen_is_neither_lost_nor_r
             # As in another container.
             patch.setattr(process, "is_running", lambda _: False)
             patch.setattr(process, "find_marked", lambda _: [])
+            patch.setattr(process, "holders", lambda _: [])
             assert await process.state(Path(attempt.directory), attempt_id) == process.Elsewhere()
             with pytest.raises(RunActive, match="another container"):
                 await run(agents_of(tmp_path, PythonAgent(HOLD)), attempt)
         children.release()
+
+
+LOCKS = """
+import fcntl, sys
+file = open(sys.argv[1])
+fcntl.flock(file, fcntl.LOCK_EX)
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nobody says who holds a lock")
+async def test_who_locks_the_file_of_an_attempt_here_makes_it_no_attempt_of_another_container(
+    tmp_path: Path, attempt_id: str
+) -> None:
+    runner = agents_of(tmp_path, PythonAgent(SAY_OK))
+    attempt = await runner.open(request_of(tmp_path, attempt_id))
+    directory = Path(attempt.directory)
+    for name in ("stdout.log", "lock"):
+        (directory / name).touch()
+    argv = [sys.executable, "-c", LOCKS, str(directory / "lock")]
+    async with await anyio.open_process(argv, env={}, stderr=None) as other:
+        assert other.stdout is not None
+        with anyio.fail_after(LIMIT_S):
+            await other.stdout.receive()
+
+        assert await process.state(directory, attempt_id) == process.Lost()
+        assert await anyio.to_thread.run_sync(elsewhere, directory.parents[1]) == []
+        assert await anyio.to_thread.run_sync(lock_keepers, directory.parents[1]) == [other.pid]
+        report = await run(runner, attempt)
+        assert report.outcome is Outcome.LOST
+        assert f"process {other.pid}" in report.detail
+        assert other.returncode is None
+        other.kill()
 
 
 IN_A_NAMESPACE = ("unshare", "-pf", "--mount-proc", *(() if os.getuid() == 0 else ("-Ur",)))

@@ -35,7 +35,7 @@ from spec_kitty_orchestrator.machine import process
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
 from spec_kitty_orchestrator.machine.logs import mission_logs
-from spec_kitty_orchestrator.machine.orphans import elsewhere, stop_orphans
+from spec_kitty_orchestrator.machine.orphans import elsewhere, lock_keepers, stop_orphans
 from spec_kitty_orchestrator.machine.process import is_running, wait
 from spec_kitty_orchestrator.machine.redaction import ours
 from spec_kitty_orchestrator.machine.scrub import scrub_unreported
@@ -126,12 +126,17 @@ async def _stop(root: Path, run: KnownRun) -> list[str]:
         told.append(f"{owner} {'had to be killed' if killed else 'stopped its agents and ended'}")
     with MissionLock(run.directory, run.mission):
         logs = mission_logs(root, run.mission)
-        if out_of_reach := await to_thread.run_sync(elsewhere, logs):
-            raise WorkspaceError(process.elsewhere(f"an agent of {run.mission}", out_of_reach[0]))
+        if places := await to_thread.run_sync(elsewhere, logs):
+            raise WorkspaceError(process.out_of_reach(f"an agent of {run.mission}", places[0]))
         if agents := await stop_orphans(logs):
             told.append(f"agents that no run watched were stopped: processes {pids(agents)}")
         if left := await to_thread.run_sync(orphans, root, run.mission):
             raise WorkspaceError(f"these processes of {run.mission} could not be ended: {pids(left)}")
+        if keepers := await to_thread.run_sync(lock_keepers, logs):
+            listed = ", ".join(map(str, keepers))
+            told.append(
+                f"left alone, as they may be anybody's: processes {listed}, which hold locks of its agents"
+            )
         try:
             # No run will read the reports of these attempts, so nobody else removes the secrets in them.
             await to_thread.run_sync(lambda: scrub_unreported(logs, ours()))

@@ -195,8 +195,8 @@ def archive_journal(root: Path, mission: str) -> Path | None:
             f"agents of the old run of {mission} are still running (processes {pids(alive)}): "
             f"continue without --fresh, or stop them with `spec-kitty-orchestrator abort --mission {mission}`"
         )
-    if out_of_reach := elsewhere(mission_logs(root, mission)):
-        raise RunActive(process.elsewhere(f"an agent of the old run of {mission}", out_of_reach[0]))
+    if places := elsewhere(mission_logs(root, mission)):
+        raise RunActive(process.out_of_reach(f"an agent of the old run of {mission}", places[0]))
     journal = root / JOURNALS / mission / "journal.jsonl"
     archived = journal.with_name(f"journal-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.jsonl")
     return journal.rename(archived) if journal.exists() else None

@@ -85,7 +85,7 @@ class LocalGates:
             if isinstance(state, process.Alive):
                 await stop(state.child, gate.marker, Grace(STOP_GRACE_S))
             elif isinstance(state, process.Elsewhere):
-                raise RunActive(process.elsewhere(f"gate {gate.name} of {wp_id}", Path(gate.log)))
+                raise RunActive(process.out_of_reach(f"gate {gate.name} of {wp_id}", Path(gate.log)))
             else:
                 await sweep(gate.marker)
             await self._record(gate, Ending(STOPPED, "it was no longer wanted"), "")
@@ -164,7 +164,7 @@ class LocalGates:
         if isinstance(state, process.NeverStarted) and self._stop_grace_s is not None:
             return Ending(STOPPED, "the run was stopped before it began")
         if isinstance(state, process.Elsewhere):
-            raise RunActive(process.elsewhere(f"gate {gate.name}", Path(record.log)))
+            raise RunActive(process.out_of_reach(f"gate {gate.name}", Path(record.log)))
         # Nobody else can know the word before it is on disk, where it is worth nothing any more.
         word, seal = gate_files.new_seal()
         record = replace(record, seal=seal)

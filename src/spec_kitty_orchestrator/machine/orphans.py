@@ -12,6 +12,7 @@ import anyio.to_thread
 
 from spec_kitty_orchestrator.machine import process
 from spec_kitty_orchestrator.machine.attempt_files import read_command
+from spec_kitty_orchestrator.machine.attempt_lock import holders, is_locked
 from spec_kitty_orchestrator.machine.files import read_record
 from spec_kitty_orchestrator.machine.process import Child, marked
 from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S, Grace, stop, sweep
@@ -51,9 +52,18 @@ def _attempts(logs: Path) -> Mapping[str, Path]:
 
 def elsewhere(logs: Path) -> list[Path]:
     """Find the directories of attempts that run where we see no processes. Not for the event loop."""
-    places = [one.parent for one in logs.glob("*/*/lock") if process.is_locked(one.parent)]
+    places = _locked(logs)
     here = {one.directory for one in find_orphans(logs)} if places else set()
-    return [one for one in places if one not in here and process.is_locked(one)]
+    return [one for one in places if one not in here and not holders(one) and is_locked(one)]
+
+
+def lock_keepers(logs: Path) -> list[int]:
+    """Find the processes seen from here that hold locks of attempts. Not for the event loop."""
+    return sorted({pid for one in _locked(logs) for pid in holders(one)})
+
+
+def _locked(logs: Path) -> list[Path]:
+    return [one.parent for one in logs.glob("*/*/lock") if is_locked(one.parent)]
 
 
 async def stop_orphans(logs: Path, grace_s: float = STOP_GRACE_S) -> list[Orphan]:

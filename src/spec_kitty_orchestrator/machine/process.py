@@ -6,7 +6,6 @@ there too, so a record makes no other process ours, and what the kernel says goe
 """
 
 import errno
-import fcntl
 import json
 import os
 import signal
@@ -25,8 +24,9 @@ import anyio
 import anyio.to_thread
 import psutil
 
+from spec_kitty_orchestrator.machine.attempt_lock import holders, is_locked, lock
 from spec_kitty_orchestrator.machine.children import start
-from spec_kitty_orchestrator.machine.files import open_file, read_record, write_record
+from spec_kitty_orchestrator.machine.files import read_record, write_record
 from spec_kitty_orchestrator.machine.logs import was_started
 from spec_kitty_orchestrator.machine.patience import is_shortage, patiently, patiently_now
 from spec_kitty_orchestrator.machine.wrapper import wrapped, wrapped_directory
@@ -151,11 +151,11 @@ def _spawn(
         # Nothing has ended here yet, whatever somebody left who can write here.
         for name in ("exit", "process.json"):
             (directory / name).unlink(missing_ok=True)
-        descriptors.append(_lock(directory))
-        stdout, stderr, lock = descriptors
+        descriptors.append(lock(directory))
+        stdout, stderr, locked = descriptors
         process = start(
             wrapped(command, directory, stdin, contained=contained),
-            stdin=lock,
+            stdin=locked,
             stdout=stdout,
             stderr=stderr,
             cwd=cwd,
@@ -180,38 +180,12 @@ def _spawn(
     return child
 
 
-def _lock(directory: Path) -> int:
-    """Lock the attempt; the kernel lets go when the last process that inherited the descriptor is gone."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(directory / "lock", flags, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise FileExistsError(errno.EEXIST, "it runs already", str(directory)) from None
-    except OSError:
-        pass  # a file system without locks
-    return descriptor
-
-
-def elsewhere(who: str, directory: Path) -> str:
+def out_of_reach(who: str, directory: Path) -> str:
     """Say, for people, that an attempt runs out of our reach and what to do."""
     return (
         f"{who} still runs in another container, or on another machine that shares this folder: wait for its "
         f"end or stop it there, then start again; its files are in {directory}"
     )
-
-
-def is_locked(directory: Path) -> bool:
-    """Tell whether the wrapper of the attempt runs, here or elsewhere. Not for the event loop."""
-    # All containers of a machine see it, and other machines where NFS passes it to its server; what forgets a
-    # lock, as a server does that was started anew, makes the attempt lost, as no lock at all would.
-    with suppress(OSError), open_file(directory / "lock") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 async def wait(child: Child) -> None:
@@ -340,7 +314,13 @@ def _state(directory: Path, marker: str) -> State:
         _reap(child)
     if (code := read_exit(directory)) is not None:
         return Finished(code)  # since the first look
-    return Elsewhere() if is_locked(directory) else Lost()
+    held = holders(directory)
+    for pid in held:
+        with suppress(psutil.NoSuchProcess):
+            if _is_wrapper(pid, directory):
+                return Alive(known(pid))
+    # Whoever else holds the lock here is what an attempt without a sandbox left: its wrapper is gone.
+    return Elsewhere() if not held and is_locked(directory) else Lost()
 
 
 def _is_wrapper(pid: int, directory: Path) -> bool:

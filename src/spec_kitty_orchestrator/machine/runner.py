@@ -20,6 +20,7 @@ from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine import attempt_files, files, logs, process
 from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents, PromptTooLong, deliver
 from spec_kitty_orchestrator.machine.attempt_files import harvest, save, scrub
+from spec_kitty_orchestrator.machine.attempt_lock import holders
 from spec_kitty_orchestrator.machine.patience import patiently
 from spec_kitty_orchestrator.machine.process_tree import ProcessTree
 from spec_kitty_orchestrator.machine.redaction import Redactor
@@ -161,13 +162,15 @@ class LocalAgents(ConfiguredAgents):
                     return await self._attend(attempt, child, Path(written.cwd), written.stop_signal)
                 case process.Elsewhere():
                     raise RunActive(
-                        process.elsewhere(f"{attempt.agent} for {directory.parent.name}", directory)
+                        process.out_of_reach(f"{attempt.agent} for {directory.parent.name}", directory)
                     )
                 case process.Finished(exit_code, leftovers):
                     return await self._harvest(attempt, exit_code, leftovers=leftovers)
                 case process.Lost():
                     pass
             detail = "the process is gone and how it ended was not recorded"
+            if held := await anyio.to_thread.run_sync(holders, directory):
+                detail += f"; its lock is held by process {held[0]}, which it may have left"
             return await self._harvest(attempt, None, otherwise=(Outcome.LOST, detail))
 
     async def _begin(self, attempt: Attempt, cwd: Path) -> AgentReport:
