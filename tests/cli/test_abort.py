@@ -101,17 +101,21 @@ def test_a_process_that_only_reuses_the_number_of_the_run_is_left_alone(project:
         assert psutil.Process(stranger.pid).status() != psutil.STATUS_ZOMBIE
 
 
-def test_a_process_that_only_holds_the_lock_of_an_agent_is_named_and_left_alone(project: Project) -> None:
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_process_that_only_holds_the_lock_of_an_agent_is_named_and_left_alone(
+    project: Project, fresh: bool
+) -> None:
+    project.lanes({"WP01": "done"})
     journal(project)
     attempt = project.root / ".kittify" / "logs" / SLUG / "WP01" / "01-implement-scripted"
     attempt.mkdir(parents=True)
     (attempt / "lock").touch()
     with process(HOLDER, str(attempt / "lock")) as holder:
-        done = project.run("abort")
+        done = project.orchestrate("--fresh") if fresh else project.run("abort")
         assert holder.poll() is None
 
-    assert done.returncode == 0
-    assert f"processes {holder.pid}, which hold locks" in done.stdout
+    assert done.returncode == 0, done.stderr
+    assert f"processes {holder.pid}, which hold locks of agents" in done.stdout
 
 
 def test_a_run_that_ended_well_is_not_aborted(project: Project) -> None:

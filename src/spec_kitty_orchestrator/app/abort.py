@@ -20,6 +20,7 @@ from spec_kitty_orchestrator.app.runs import (
     claims,
     describe_run,
     known_runs,
+    left_alone,
     named_run,
     only,
     orphans,
@@ -35,7 +36,7 @@ from spec_kitty_orchestrator.machine import process
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
 from spec_kitty_orchestrator.machine.logs import mission_logs
-from spec_kitty_orchestrator.machine.orphans import elsewhere, lock_keepers, stop_orphans
+from spec_kitty_orchestrator.machine.orphans import elsewhere, stop_orphans
 from spec_kitty_orchestrator.machine.process import is_running, wait
 from spec_kitty_orchestrator.machine.redaction import ours
 from spec_kitty_orchestrator.machine.scrub import scrub_unreported
@@ -132,11 +133,8 @@ async def _stop(root: Path, run: KnownRun) -> list[str]:
             told.append(f"agents that no run watched were stopped: processes {pids(agents)}")
         if left := await to_thread.run_sync(orphans, root, run.mission):
             raise WorkspaceError(f"these processes of {run.mission} could not be ended: {pids(left)}")
-        if keepers := await to_thread.run_sync(lock_keepers, logs):
-            listed = ", ".join(map(str, keepers))
-            told.append(
-                f"left alone, as they may be anybody's: processes {listed}, which hold locks of its agents"
-            )
+        if holding := await to_thread.run_sync(left_alone, root, run.mission):
+            told.append(holding)
         try:
             # No run will read the reports of these attempts, so nobody else removes the secrets in them.
             await to_thread.run_sync(lambda: scrub_unreported(logs, ours()))

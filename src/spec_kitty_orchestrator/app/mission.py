@@ -24,7 +24,7 @@ from spec_kitty_orchestrator.app.repository import (
     missions,
     task_files,
 )
-from spec_kitty_orchestrator.app.runs import archive_journal, describe_end, known_run
+from spec_kitty_orchestrator.app.runs import archive_journal, describe_end, known_run, left_alone
 from spec_kitty_orchestrator.config import nearest
 from spec_kitty_orchestrator.core.model import MissionState
 from spec_kitty_orchestrator.errors import HostRefusal, OrchestratorError, UsageError
@@ -125,7 +125,8 @@ async def _about_earlier_run(root: Path, mission: str, *, fresh: bool) -> str:
     if fresh:
         archived = archive_journal(root, mission)
         kept = f"; the earlier journal is kept as {archived.relative_to(root)}" if archived else ""
-        return f"a fresh start{kept}"
+        holding = f"; {one}" if (one := left_alone(root, mission)) else ""
+        return f"a fresh start{kept}{holding}"
     earlier = await known_run(root, mission)
     return f"continues the run that {describe_end(earlier)}" if earlier.unfinished else ""
 

@@ -16,7 +16,7 @@ from spec_kitty_orchestrator.machine import process
 from spec_kitty_orchestrator.machine.journal import JsonlJournal
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
 from spec_kitty_orchestrator.machine.logs import mission_logs
-from spec_kitty_orchestrator.machine.orphans import Orphan, elsewhere, find_orphans
+from spec_kitty_orchestrator.machine.orphans import Orphan, elsewhere, find_orphans, lock_keepers
 
 
 @dataclass(frozen=True)
@@ -183,6 +183,16 @@ def orphans(root: Path, mission: str) -> list[Orphan]:
 def pids(found: Iterable[Orphan]) -> str:
     """List the numbers of processes for people."""
     return ", ".join(str(one.child.pid) for one in found)
+
+
+def left_alone(root: Path, mission: str) -> str:
+    """Say which processes hold locks of a mission's attempts but are known to be nobody's, "" if none do."""
+    found = ", ".join(map(str, lock_keepers(mission_logs(root, mission))))
+    return (
+        f"left alone, as they may be anybody's: processes {found}, which hold locks of agents"
+        if found
+        else ""
+    )
 
 
 def archive_journal(root: Path, mission: str) -> Path | None:
