@@ -125,7 +125,7 @@ def test_settings_that_are_a_link_to_a_device_are_refused(clone: Path) -> None:
         named_programs(clone)
 
 
-@pytest.mark.parametrize("program", ["claude", "git", "bwrap"])
+@pytest.mark.parametrize("program", ["claude", "git", "git-lfs", "gpg", "bwrap"])
 def test_a_program_that_path_finds_in_the_repository_needs_trust(
     clone: Path, monkeypatch: pytest.MonkeyPatch, program: str
 ) -> None:

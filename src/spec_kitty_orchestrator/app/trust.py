@@ -195,7 +195,8 @@ def _on_path(root: Path) -> Iterator[str]:
     for place in absolute_folders(os.environ):
         if not place.resolve().is_relative_to(root.resolve()):
             continue
-        for word in words:
+        # Git finds its own commands and filters there, as `git-lfs`.
+        for word in (*words, *sorted(one.name for one in place.glob("git-*"))):
             if (place / word).is_file():
                 yield f"{word} on PATH is {place / word}, which lies in the repository"
 
