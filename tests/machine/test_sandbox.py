@@ -189,6 +189,12 @@ def test_why_it_does_not_work_is_said(tmp_path: Path, program: str, words: str) 
     assert words in Sandbox(program, tmp_path, tmp_path / "own").failure
 
 
+def test_the_check_leaves_nothing_behind(box: Sandbox, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    assert Sandbox(box.program, box.root, tmp_path / "other").failure == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_what_does_not_confine_is_found_out(tmp_path: Path) -> None:
     program = tmp_path / "bwrap"
     program.write_text('#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done; shift; exec "$@"\n')

@@ -9,10 +9,11 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from shutil import which
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 from spec_kitty_orchestrator.machine import child
@@ -296,13 +297,15 @@ class Sandbox:
             return "it is for Linux only"
         if not self.program:
             return "bubblewrap (bwrap) is not installed"
-        target = self.home / "outside"
         script = 'echo x 2>/dev/null >"$1" && echo written; [ "$$" -lt 10 ] && echo alone'
         try:
-            make_private_folder(self.home)
-            inside = self.around(["/bin/sh"], os.environ, self.root, "gates", mission="", writes=False)
-            argv = [*inside.wrapper, "/bin/sh", "-c", script, "sh", str(target)]
-            reply = child.run_now(argv, cwd=self.root, env=inside.env, limit_s=CHECK_LIMIT_S)
+            # Whoever only asks must leave nothing in the repository.
+            with TemporaryDirectory() as folder:
+                argv = ["/bin/sh", "-c", script, "sh", str(Path(folder, "outside"))]
+                check = replace(self, home=Path(folder, "home"))
+                inside = check.around(argv, os.environ, self.root, "gates", mission="", writes=False)
+                argv = [*inside.wrapper, *argv]
+                reply = child.run_now(argv, cwd=self.root, env=inside.env, limit_s=CHECK_LIMIT_S)
         except (OSError, TimeoutError) as error:
             return f"{self.program} cannot be run: {error}"
         if reply.rc != 0 or reply.text != "alone":
