@@ -120,6 +120,7 @@ def prepare(
         path = os.pathsep.join((str(Path(real_host).parent), kept["PATH"]))
         # Below the folder for temporary files codex can start no command within another sandbox.
         env = {**kept, "PATH": path, "COLUMNS": "200", "SKO_CONFINE": "off"}
+        env["SKO_TRUST_SETTINGS"] = "1"
         made.append(Run(mission.root, mission.slug, env, api))
         return made[-1]
 

@@ -1,5 +1,7 @@
 """The warm host of a run on the real host: it is used, and its death changes nothing."""
 
+import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -14,25 +16,33 @@ from spec_kitty_orchestrator.testing.missions import MissionSpec
 pytestmark = pytest.mark.real_host
 
 WORDS = "the host is not kept warm"
-HOOK = """\
-#!{python}
-import os, psutil
+GIT = """\
+#!/bin/sh
+{git} "$@"
+status=$?
+case " $* " in *" worktree add "*) {python} {looks} >&2 ;; esac
+exit $status
+"""
+LOOKS = """\
+import psutil
 warm = [one for one in psutil.Process().parents() if {zygote!r} in one.cmdline()]
 with open({seen!r}, "a") as seen:
     seen.write(f"{{len(warm)}}\\n")
 if warm and {kills}:
     warm[-1].kill()
 """
-"""Git runs it within start-implementation, when it has made a worktree."""
+"""Runs within start-implementation, when git has made a worktree."""
 
 
-def hook(project: Project, *, kills: bool) -> Path:
+def watched(project: Project, *, kills: bool) -> Path:
     """Have git look for the warm host among those who started it, and perhaps kill it."""
-    seen = project.root.parent / "seen"
-    script = project.root / ".git" / "hooks" / "post-checkout"
-    text = HOOK.format(python=sys.executable, zygote=zygote.__file__, seen=str(seen), kills=kills)
-    script.write_text(text)
-    script.chmod(0o755)
+    seen, programs = project.root.parent / "seen", project.root.parent / "programs"
+    programs.mkdir()
+    looks, git = programs / "looks.py", programs / "git"
+    looks.write_text(LOOKS.format(zygote=zygote.__file__, seen=str(seen), kills=kills))
+    git.write_text(GIT.format(git=shutil.which("git"), python=sys.executable, looks=looks))
+    git.chmod(0o755)
+    project.env["PATH"] = f"{programs}{os.pathsep}{project.env['PATH']}"
     return seen
 
 
@@ -46,7 +56,7 @@ def test_a_run_whose_warm_host_is_killed_within_a_start_ends_as_one_whose_is_not
 ) -> None:
     mission = project(PAIR.on("coord"))
     mission.follow("")
-    seen = hook(mission, kills=kills)
+    seen = watched(mission, kills=kills)
     done = mission.orchestrate("--max-concurrent", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (done.stdout + done.stderr).count(WORDS) == kills

@@ -23,7 +23,15 @@ def setup(url: str, home: Path, program: str) -> dict[str, str]:
         # Test projects lie in the folder for temporary files, which its sandbox leaves open; people's do not.
         + "[sandbox_workspace_write]\nexclude_slash_tmp = true\nexclude_tmpdir_env_var = true\n"
     )
-    return {"HOME": str(home), "CODEX_HOME": str(home), "STAND_IN_KEY": KEY}
+    # Where its home lies below the folder for temporary files, its sandbox can start no command.
+    temporary = home / "tmp"
+    temporary.mkdir()
+    return {
+        "HOME": str(home),
+        "CODEX_HOME": str(home),
+        "STAND_IN_KEY": KEY,
+        "TMPDIR": str(temporary),
+    }
 
 
 CLI = Cli("codex", "codex", "@openai/codex@0.169.0", KEY, setup)
