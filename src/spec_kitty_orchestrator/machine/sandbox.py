@@ -188,15 +188,7 @@ class Sandbox:
         make_private_folder(nothing / "folder")
         (nothing / "file").touch(mode=0o600)
         caches = self.home / "caches" / path_part(mission)
-        added = {variable: str(caches / name) for variable, name in _CACHES.items()}
-        make_private_folder(caches)
-        for folder in map(Path, added.values()):
-            # Whoever writes in there may have put anything in its place.
-            with suppress(OSError):
-                if folder.is_symlink() or not folder.is_dir():
-                    folder.unlink(missing_ok=True)
-                folder.mkdir(mode=0o700, exist_ok=True)
-        added["TMPDIR"] = "/tmp"  # noqa: S108 - it is private
+        added = {**_made_caches(caches), "TMPDIR": "/tmp"}  # noqa: S108 - it is private
         kept = {name: value for name, value in env.items() if name not in _SOCKETS}
         confined = {**kept, **added}
         places = Places(confined)
@@ -249,11 +241,12 @@ class Sandbox:
                 yield socket
 
     def _writable(self, agent: str, places: "Places") -> Iterator[Path]:
-        state = [one for one in self.states.get(agent, ()) if not one.startswith("!")]
-        for folder in places.written(one for one in state if one.endswith("/")):
-            with suppress(OSError):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        yield from (path for path in places.written(state) if path.exists())
+        own, _ = self._state(agent, places)
+        for path, folder in own.items():
+            if folder:
+                with suppress(OSError):
+                    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        yield from (path for path in own if path.exists())
         yield from places.of(self.rules.writable)
 
     def _private(self, agent: str, cwd: Path) -> Iterator[Path]:
@@ -267,23 +260,24 @@ class Sandbox:
                 if not any((cwd / name).iterdir()):
                     yield cwd / name
 
-    def _state(self, agent: str, places: "Places") -> tuple[list[Path], list[tuple[Path, bool]]]:
-        """Return what an agent may write, and what it may only read, with whether that is a folder."""
-        names = self.states.get(agent, ())
-        closed = [
-            (path, one.endswith("/")) for one in names for path in places.written([one[1:]]) if one[0] == "!"
-        ]
-        return list(places.written(one for one in names if one[0] != "!")), closed
+    def _state(self, agent: str, places: "Places") -> tuple[dict[Path, bool], dict[Path, bool]]:
+        """Return what an agent may write, and what it may only read, each with whether it is a folder."""
+        own: dict[Path, bool] = {}
+        closed: dict[Path, bool] = {}
+        for name in self.states.get(agent, ()):
+            for path in places.written([name.removeprefix("!")]):
+                (closed if name.startswith("!") else own)[path] = name.endswith("/")
+        return own, closed
 
     def _logins(self, agent: str, places: "Places") -> Iterator[Path]:
         own, closed = self._state(agent, places)
-        yield from (path for path, _ in closed if not any(path.is_relative_to(one) for one in own))
+        yield from (path for path in closed if not any(path.is_relative_to(one) for one in own))
 
     def _protected(self, agent: str, places: "Places", cwd: Path) -> Iterator[Path]:
         yield cwd / ".git"
         yield from (self.root / name for name in (".git", ".kittify", ".worktrees"))
         own, closed = self._state(agent, places)
-        for path, folder in closed:
+        for path, folder in closed.items():
             # What is not there could be made, unless something stands in its place.
             if not os.path.lexists(path) and any(path.is_relative_to(one) for one in own):
                 with suppress(OSError):
@@ -327,6 +321,19 @@ def refusal(directory: Path, exit_code: int | None) -> str:
 def find() -> str:
     """Return the path of bubblewrap, "" if it is not installed."""
     return which("bwrap", path=search_path(os.environ)) or ""
+
+
+def _made_caches(caches: Path) -> dict[str, str]:
+    """Make the folders in which tools keep theirs, and return the variables that say where."""
+    made = {variable: str(caches / name) for variable, name in _CACHES.items()}
+    make_private_folder(caches)
+    for folder in map(Path, made.values()):
+        # Whoever writes in there may have put anything in its place.
+        with suppress(OSError):
+            if folder.is_symlink() or not folder.is_dir():
+                folder.unlink(missing_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
+    return made
 
 
 def _put(mounts: dict[Path, Mount], paths: Iterable[Path], kind: Kind) -> None:
