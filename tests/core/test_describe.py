@@ -36,6 +36,7 @@ from spec_kitty_orchestrator.core.events import (
     HeadMoved,
     HostRefused,
     LaneSeen,
+    NothingToReview,
     Parked,
     Recorded,
     Resolving,
@@ -155,6 +156,7 @@ LINES: dict[str, Event | RunEvent] = {
     "handed over for review": Submitted(),
     "ticked T001, T002, as the implementer reported": SubtasksTicked(("T001", "T002")),
     "review of aaaaaaaaaa claimed on the host": ReviewClaimed(BASE, HEAD),
+    "no review is paid for: up to aaaaaaaaaa the branch holds no work of it": NothingToReview(HEAD),
     "done: approved, and recorded on the host": Recorded(Lane.DONE),
     "approved: approved, and recorded on the host; files left out: saved, `git show refs/x`": Recorded(
         Lane.APPROVED, SAVED

@@ -37,6 +37,7 @@ from spec_kitty_orchestrator.core.events import (
     GatesStopped,
     HeadMoved,
     LaneSeen,
+    NothingToReview,
     Parked,
     Recorded,
     Resolving,
@@ -124,6 +125,16 @@ ORDINARY: dict[str, tuple[tuple[Event, ...], Phase, type[Command]]] = {
     "submitted work is reviewed at once": (SUBMITTED, Phase.REVIEWING, OpenAttempt),
     "work found for review is claimed for review": (
         CLAIMING_REVIEW,
+        Phase.CLAIMING_REVIEW,
+        ClaimReview,
+    ),
+    "a branch without work is rejected without a review": (
+        (*REVIEWING, NothingToReview(HEAD)),
+        Phase.RECORDING,
+        Record,
+    ),
+    "the host is told of such a review first": (
+        (*SUBMITTED, NothingToReview(HEAD)),
         Phase.CLAIMING_REVIEW,
         ClaimReview,
     ),

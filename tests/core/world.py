@@ -36,6 +36,7 @@ from spec_kitty_orchestrator.core.events import (
     GatesStopped,
     HeadMoved,
     HostRefused,
+    NothingToReview,
     Parked,
     Recorded,
     ReviewClaimed,
@@ -110,7 +111,7 @@ def answers() -> st.SearchStrategy[Answers]:
     said = st.one_of(refusals(), refusals(), st.just("broken"))
     wrong: dict[str, st.SearchStrategy[object]] = {
         "claim": said,
-        "opened": st.sampled_from(["broken", "moved"]),
+        "opened": st.sampled_from(["broken", "moved", "nothing"]),
         "outcome": st.sampled_from(DECIDED_HERE),
         "implement": st.sampled_from(IMPLEMENTS),
         "review": st.sampled_from(REVIEWS),
@@ -211,6 +212,8 @@ class World:
             return WorkspaceFailed("no room for a prompt")
         if now.opened == "moved" and command.role is Role.REVIEW:
             return ReviewClaimed(BASE, self._sha())
+        if now.opened == "nothing" and command.role is Role.REVIEW:
+            return NothingToReview(self.head)
         self.count += 1
         head = wp.work.head if command.role is Role.REVIEW else ""
         name = f"{wp.id}-{self.count}"

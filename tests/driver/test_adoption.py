@@ -34,6 +34,7 @@ async def test_adopted_work_that_is_rejected_is_reworked(stage: Make) -> None:
 
     mission = stage({"WP01": ()}, scripted(review=review))
     mission.host.lanes["WP01"] = Lane.FOR_REVIEW
+    mission.workspaces.commit_by_hand(await mission.host.where("WP01"))
     assert (await mission.run()).exit_code == 0
     assert [one.role for one in mission.agents.requests] == [Role.REVIEW, Role.IMPLEMENT, Role.REVIEW]
 

@@ -9,13 +9,14 @@ from tests.driver.troubles import events
 
 from spec_kitty_orchestrator.core.describe import describe
 from spec_kitty_orchestrator.core.events import AgentExited
-from spec_kitty_orchestrator.core.model import Lane, Outcome, Role
-from spec_kitty_orchestrator.ports import AttemptRequest
-from spec_kitty_orchestrator.testing.scripted_agents import Play, verdict
+from spec_kitty_orchestrator.core.model import Lane, Outcome, Result, Role
+from spec_kitty_orchestrator.ports import AttemptRequest, Restored
+from spec_kitty_orchestrator.testing.scripted_agents import Play, report, verdict
 
 pytestmark = pytest.mark.anyio
 
 Make = Callable[..., Stage]
+DONE = [Lane.IN_REVIEW, Lane.DONE]
 
 
 def quoted(request: AttemptRequest) -> str:
@@ -136,3 +137,69 @@ async def test_each_agent_that_is_told_to_finish_in_approved_is_bound_to_its_com
     complete = [one for one in mission.host.witnessed if one.transition.to_lane.complete]
     assert len(complete) == 4
     assert all(one.head in one.transition.note for one in complete)
+
+
+async def test_work_of_somebody_else_that_holds_no_commit_goes_to_an_implementer_before_a_reviewer(
+    stage: Make,
+) -> None:
+    mission = stage({"WP01": ()})
+    mission.host.lanes["WP01"] = Lane.FOR_REVIEW
+    result = await mission.run()
+    assert result.exit_code == 0
+    assert [one.role for one in mission.agents.requests] == [Role.IMPLEMENT, Role.REVIEW]
+    assert mission.lanes_of("WP01") == [Lane.IN_REVIEW, Lane.IN_PROGRESS, Lane.FOR_REVIEW, *DONE]
+    (told,) = [one for one in mission.host.events if one.review and one.review.verdict == "changes_requested"]
+    assert "holds no work" in told.note
+    assert result.work_packages[0].work.base != result.work_packages[0].work.head
+    mission.assert_sound()
+
+
+@pytest.mark.parametrize("lane", [Lane.FOR_REVIEW, Lane.IN_PROGRESS])
+async def test_the_commits_of_another_work_package_on_the_same_branch_are_not_taken_for_its_own(
+    stage: Make, lane: Lane
+) -> None:
+    idle = scripted(WP02_implement=Play(edits=(), text=""))
+    mission = stage({"WP01": (), "WP02": ("WP01",)}, idle, lane_ids={"WP01": "a", "WP02": "a"})
+    mission.policy = longer(max_attempts=2)
+    mission.host.lanes["WP02"] = Lane.BLOCKED
+    assert (await mission.run()).work_packages[0].result is Result.DONE
+    mission.host.lanes["WP02"] = lane
+    result = await mission.run()
+    assert result.exit_code == 1
+    assert {one.role for one in mission.agents.requests if one.wp_id == "WP02"} == {Role.IMPLEMENT}
+    assert mission.host.lanes["WP02"] is Lane.BLOCKED
+
+
+async def test_a_branch_that_is_put_back_to_its_start_during_a_review_is_not_approved(
+    stage: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def undone() -> None:
+        (tree,) = mission.workspaces.trees.values()
+        del tree.commits[1:]
+
+    def implement(request: AttemptRequest) -> Play:
+        return Play() if request.number == 1 else Play(edits=(), text="")
+
+    script = scripted(implement=implement, review=Play(then=undone))
+    mission: Stage = stage({"WP01": ()}, script, policy=longer(max_attempts=2))
+    monkeypatch.setattr(mission.workspaces, "restore", unseen)
+    result = await mission.run()
+    assert result.exit_code == 1
+    assert not {Lane.APPROVED, Lane.DONE} & set(mission.lanes_of("WP01"))
+
+
+async def unseen(*_: object) -> Restored:
+    """Find nothing changed, as where somebody else moves the branch after the look."""
+    return Restored()
+
+
+async def test_work_that_says_why_nothing_had_to_change_is_reviewed(stage: Make) -> None:
+    mission = stage({"WP01": ()}, scripted(implement=lambda r: Play(edits=(), text=no_change(r))))
+    mission.workspaces.content = lambda _: "the same"
+    result = await mission.run()
+    assert result.exit_code == 0
+    assert [one.role for one in mission.agents.requests] == [Role.IMPLEMENT, Role.REVIEW]
+
+
+def no_change(request: AttemptRequest) -> str:
+    return report(request, no_change_reason="it is there already")

@@ -20,6 +20,8 @@ class Claim:
 class OpenAttempt:
     """Write the prompt of the next attempt into a directory of its own; gives `AttemptOpened`.
 
+    For a review it gives `ReviewClaimed` if the branch moved, `NothingToReview` if it holds no work.
+
     Attributes:
         role: decides prompt and permissions.
         agent: the configured name.

@@ -172,6 +172,8 @@ def _of_wp(event: events.Event, wp: WorkPackage | None, took_s: float) -> str:
             return f"ticked {', '.join(ids)}, as the implementer reported"
         case events.ReviewClaimed(head=head):
             return f"review of {short(head)} claimed on the host"
+        case events.NothingToReview(head=head):
+            return f"no review is paid for: up to {short(head)} the branch holds no work of it"
         case events.Recorded(lane=lane):
             return _recorded(lane)
         case events.Parked(reason=reason):

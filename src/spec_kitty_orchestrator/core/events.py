@@ -239,6 +239,14 @@ class ReviewClaimed:
 
 
 @dataclass(frozen=True)
+class NothingToReview:
+    """The commits under review change nothing, and no implementer of ours says why nothing had to change."""
+
+    head: str
+    kind: Literal["nothing_to_review"] = "nothing_to_review"
+
+
+@dataclass(frozen=True)
 class Recorded:
     """The host accepted the verdict; `lane` is where that put the work package.
 
@@ -360,6 +368,7 @@ Event = (
     | Submitted
     | SubtasksTicked
     | ReviewClaimed
+    | NothingToReview
     | Recorded
     | Parked
     | HostRefused

@@ -16,9 +16,9 @@ from spec_kitty_orchestrator.core.events import (
 )
 from spec_kitty_orchestrator.core.model import Lane, Phase
 from spec_kitty_orchestrator.core.policy import Policy
-from spec_kitty_orchestrator.core.reviewing import gated, ready_to_record, unproven
+from spec_kitty_orchestrator.core.reviewing import gated, ready_to_record, rejected_by_us, unproven
 from spec_kitty_orchestrator.core.transitions import MOST_MOVES, Next, park, rework
-from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource, Ruling, Verdict
+from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource
 from spec_kitty_orchestrator.core.work_package import WorkPackage, bounded, reviewed, worked
 
 MOST_STOPPED = 5
@@ -59,11 +59,7 @@ def failed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     text = f"The gate {name} failed on {head}. The end of its output:\n\n{event.tail or '(none)'}"
     if wp.lane not in _UNDER_REVIEW:
         return rework(reviewed(wp, verdict=None), Feedback(FeedbackSource.GATE, text), policy)
-    turn = f"gate-{name}-{wp.work.gate_turns}"
-    verdict = Verdict(Ruling.CHANGES_REQUESTED, head, turn, f"gate {name}", text)
-    known = wp.lane is Lane.IN_REVIEW and wp.review.claimed
-    phase = Phase.RECORDING if known else Phase.CLAIMING_REVIEW
-    return replace(bounded(reviewed(wp, verdict=verdict), tries=0), phase=phase)
+    return rejected_by_us(wp, f"gate-{name}-{wp.work.gate_turns}", f"gate {name}", text)
 
 
 def broken(wp: WorkPackage, event: Event, _policy: Policy) -> Next:

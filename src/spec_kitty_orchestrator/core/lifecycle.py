@@ -356,6 +356,7 @@ EDGES: dict[tuple[Phase, type[events.Event]], Edge] = {
     (Phase.REVIEWING, events.Assigned): transitions.assigned,
     (Phase.REVIEWING, events.BudgetSpent): transitions.spent,
     (Phase.REVIEWING, events.AttemptOpened): transitions.opened,
+    (Phase.REVIEWING, events.NothingToReview): reviewing.nothing_to_review,
     (Phase.REVIEWING, events.AgentExited): _judged,
     (Phase.RECORDING, events.Recorded): reviewing.recorded,
     (Phase.PARKING, events.Parked): _parked,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from spec_kitty_orchestrator.core.commands import Record
-from spec_kitty_orchestrator.core.events import AgentExited, Event, Recorded, ReviewClaimed
+from spec_kitty_orchestrator.core.events import AgentExited, Event, NothingToReview, Recorded, ReviewClaimed
 from spec_kitty_orchestrator.core.model import (
     Attempt,
     Evidence,
@@ -43,6 +43,14 @@ from spec_kitty_orchestrator.core.work_package import (
 )
 
 LONGEST_QUOTE = 300
+
+US = "spec-kitty-orchestrator"
+"""The reviewer that the host is told of where no reviewer was asked."""
+
+NOTHING_WRITTEN = (
+    "The branch holds no work of this work package: nothing differs from where its work began. Do the work "
+    "and commit it; if nothing has to change, say why in `no_change_reason`."
+)
 
 _POSITION = re.compile(r"\blines?\s+\d+(\s*[-\u2013]\s*\d+)?|:\d+")
 """Where in a file something is, which changes when anything above it does."""
@@ -111,6 +119,20 @@ def head_moved(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     reviewer = next_agent(wp, Role.REVIEW, policy)
     wp = gated(wp, Phase.REVIEWING, policy)
     return wp if wp.phase is Phase.PARKING else _unusable(wp, reviewer, reason, policy)
+
+
+def nothing_to_review(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
+    """Send it back to an implementer: a reviewer could only approve what nobody wrote."""
+    assert isinstance(event, NothingToReview)
+    return rejected_by_us(wp, "nothing-to-review", US, NOTHING_WRITTEN)
+
+
+def rejected_by_us(wp: WorkPackage, reference: str, who: str, why: str) -> WorkPackage:
+    """Reject what is under review without a reviewer; the host is told of the review first if it was not."""
+    verdict = Verdict(Ruling.CHANGES_REQUESTED, wp.work.head, reference, who, why)
+    known = wp.lane is Lane.IN_REVIEW and wp.review.claimed
+    wp = bounded(reviewed(wp, verdict=verdict, votes=()), tries=0)
+    return replace(wp, phase=Phase.RECORDING if known else Phase.CLAIMING_REVIEW)
 
 
 def _useless(wp: WorkPackage, attempt: Attempt, reason: str, policy: Policy) -> Next:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from spec_kitty_orchestrator.core.commands import OpenAttempt
-from spec_kitty_orchestrator.core.events import AttemptOpened, Event, ReviewClaimed
+from spec_kitty_orchestrator.core.events import AttemptOpened, Event, NothingToReview, ReviewClaimed
 from spec_kitty_orchestrator.core.model import Outcome, Rescue, Role, Workspace
 from spec_kitty_orchestrator.core.prompts import Prompts, implement_prompt, resumed_prompt, review_prompt
 from spec_kitty_orchestrator.core.work_package import WorkPackage
@@ -45,7 +45,7 @@ class Opener:
     confined: bool = False
 
     async def open(self, wp: WorkPackage, command: OpenAttempt) -> Event:
-        """Open an attempt, or say that the range under review has become another. Raises `WorkspaceError`."""
+        """Open an attempt, or say why its review cannot be asked for. Raises `WorkspaceError`."""
         workspace = wp.workspace
         assert workspace is not None
         await self.workspaces.ensure(wp.id, workspace, wp.dependencies)
@@ -100,6 +100,8 @@ class Opener:
         shell = request.agent not in self.without_shell
         limit = DIFF_LIMIT if shell else DIFF_LIMIT_WITHOUT_SHELL
         stat, diff = await self.workspaces.diff(workspace, wp.work.base, wp.work.head, limit)
+        if not stat and not wp.work.report.no_change_reason:
+            return NothingToReview(wp.work.head)
         prompt = review_prompt(
             self.prompts,
             wp,

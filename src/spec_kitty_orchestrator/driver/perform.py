@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import anyio
 
 from spec_kitty_orchestrator.core import commands, events
-from spec_kitty_orchestrator.core.approval import alone
+from spec_kitty_orchestrator.core.approval import alone, approved
 from spec_kitty_orchestrator.core.model import (
     AgentReport,
     Attempt,
@@ -166,7 +166,7 @@ class Performer:
         state = await self.workspaces.state(workspace)
         workspace = replace(workspace, branch=workspace.branch or state.branch or None)
         wp = replace(wp, workspace=workspace)
-        base = await self.workspaces.fork_point(workspace) if adopted else state.head
+        base = await self._where_adopted_work_begins(wp) if adopted else state.head
         wrong = await approval.strange_base(self.workspaces, wp, wps, base) if first else ""
         if wrong and not adopted and alone(wp, wps):
             # What somebody put on its branch before the claim is reviewed with it.
@@ -280,13 +280,24 @@ class Performer:
         return await self._told(wp, call, wp.lane) or events.SubtasksTicked(ids)
 
     async def _claim_review(self, wp: WorkPackage) -> events.Event:
+        workspace = self._workspace(wp)
+        # A lane is moved only where there is something to review.
+        await self.workspaces.ensure(wp.id, workspace, wp.dependencies)
+        base = wp.work.base or await self._where_adopted_work_begins(wp)
         refused = await self._told_of_review(wp)
         if refused is not None:
             return refused
-        workspace = self._workspace(wp)
-        await self.workspaces.ensure(wp.id, workspace, wp.dependencies)
-        base = wp.work.base or await self.workspaces.fork_point(workspace)
         return events.ReviewClaimed(base, (await self.workspaces.state(workspace)).head)
+
+    async def _where_adopted_work_begins(self, wp: WorkPackage) -> str:
+        """Return the last commit on its branch that we know to be another's approved work, or its start."""
+        workspace = self._workspace(wp)
+        for one in approved(self.wps().values()):
+            if one.heads and one.branch == workspace.branch:
+                tip = await self.workspaces.tip(replace(one, found=()), one.heads, worktree=False)
+                if tip.last and tip.last not in tip.lacks:
+                    return tip.last
+        return await self.workspaces.fork_point(workspace)
 
     async def _record(self, wp: WorkPackage, command: commands.Record) -> events.Event:
         verdict = command.verdict
