@@ -8,6 +8,7 @@
     ├── HostError                    3  the host is missing, incompatible or broken
     │   ├── HostMissing              3  no executable
     │   ├── HostIncompatible         3  a contract version that we do not speak
+    │   │   └── ProjectIncompatible  3  a project that this host does not change
     │   ├── HostRefusal              3  an error envelope: the host understood and said no
     │   └── HostNoReply              3  no envelope; the call may or may not have taken effect
     │       ├── HostCrash            3  empty or unreadable stdout; the tail of stderr is kept
@@ -50,6 +51,20 @@ class HostMissing(HostError):
 
 class HostIncompatible(HostError):
     """The host speaks a contract that this version does not."""
+
+
+class ProjectIncompatible(HostIncompatible):
+    """The host changes nothing in this project: one of the two is older than the other, or it is damaged.
+
+    Attributes:
+        code: the host's exit code: 4 for an older project, 5 for a newer one, 6 for unreadable metadata.
+        words: the host's own.
+    """
+
+    def __init__(self, code: int, words: str) -> None:
+        super().__init__(f"the host changes nothing in this project: {words}")
+        self.code = code
+        self.words = words
 
 
 class HostRefusal(HostError):

@@ -119,7 +119,18 @@ async def test_a_crash_is_answered_as_it_is_and_not_repeated(tmp_path: Path) -> 
         assert (reply.rc, reply.stdout) == (1, b"")
         assert b"KeyError" in reply.stderr
         assert (host.cwd / "count").read_text() == "x"
-        await assert_given_up(host, "something ended without an answer, with code 1")
+        assert await host.is_warm()
+
+
+@pytest.mark.parametrize("code", ["sys.exit(3)", "raise ModuleNotFoundError('of the host')"])
+async def test_an_end_without_an_answer_that_may_be_due_to_how_it_was_started_raises_doubt(
+    code: str, tmp_path: Path
+) -> None:
+    async with stand(tmp_path) as host:
+        await host.start()
+        reply = await host.do(code)
+        assert reply.stdout == b""
+        await assert_given_up(host, f"something ended without an answer, with code {reply.rc}")
 
 
 async def test_a_refusal_with_an_answer_raises_no_doubt(tmp_path: Path) -> None:

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spec_kitty_orchestrator.core.model import Lane
-from spec_kitty_orchestrator.errors import HostCrash, HostError, HostIncompatible, HostRefusal
+from spec_kitty_orchestrator.errors import (
+    HostCrash,
+    HostError,
+    HostIncompatible,
+    HostRefusal,
+    ProjectIncompatible,
+)
 from spec_kitty_orchestrator.host import wire
 from spec_kitty_orchestrator.machine.child import Reply
 
@@ -117,6 +123,71 @@ def test_an_empty_stdout_is_a_crash_with_the_end_of_stderr() -> None:
         wire.read_envelope(
             "transition", printed(" \n", 1, b"Traceback\n" * 500 + b"ValueError: Unknown lane: 'bogus'\n")
         )
+
+
+BOX = """\
+╭───────────────────── Traceback (most recent call last) ──────────────────────╮
+│ /opt/host/api.py:7 in {name}                                                 │
+│ ❱ 7 │   raise {name}(words)                                                  │
+╰──────────────────────────────────────────────────────────────────────────────╯
+{name}: {words}
+"""
+CRASHES = {
+    "one line": (BOX.format(name="KeyError", words="'WP01'"), "KeyError: 'WP01'"),
+    "wrapped lines are one": (
+        BOX.format(name="Refused", words="PROTECTED: \nRefusing to record it: 'main' is on \nthe list"),
+        "Refused: PROTECTED: Refusing to record it: 'main' is on the list",
+    ),
+    "a word longer than a line is not cut": (
+        BOX.format(name="Malformed", words=f"no end: \n/{'x' * 79}\ny.md: wrong"),
+        f"Malformed: no end: /{'x' * 79}y.md: wrong",
+    ),
+    "the last of several": (
+        BOX.format(name="ValueError", words="first")
+        + "\nThe above exception was the direct cause of the following exception:\n\n"
+        + BOX.format(name="LookupError", words="second"),
+        "LookupError: second",
+    ),
+    "a traceback of Python": (
+        'Traceback (most recent call last):\n  File "a.py"\n    1 / 0\nZeroDivisionError: division\n  by 0',
+        "ZeroDivisionError: division by 0",
+    ),
+    "without the advice of a library": (
+        BOX.format(
+            name="ValidationError",
+            words="1 validation error\nodd\n  Extra inputs are not permitted\n"
+            "    For further information visit \nhttps://errors.example/2/v/extra",
+        ),
+        "ValidationError: 1 validation error odd Extra inputs are not permitted",
+    ),
+}
+
+
+@pytest.mark.parametrize(("stderr", "exception"), CRASHES.values(), ids=CRASHES)
+def test_a_crash_is_told_by_its_exception_in_one_line(stderr: str, exception: str) -> None:
+    noise = "WARNING no meta.json\n" + "│ frame │\n" * 300
+    with pytest.raises(HostCrash) as caught:
+        wire.read_envelope("transition", printed("", 1, (noise + stderr).encode()))
+    assert caught.value.message == f"the host crashed with exit code 1: {exception}"
+
+
+def test_a_box_that_nothing_follows_is_shown_by_its_end() -> None:
+    box = "╭─ Error ───╮\n│ No such   │\n╰───────────╯\n"
+    with pytest.raises(HostCrash, match=r"the host printed nothing(.*\n)+.*No such"):
+        wire.read_envelope("transition", printed("", 2, box.encode()))
+
+
+@pytest.mark.parametrize("code", sorted(wire.INCOMPATIBLE))
+def test_a_project_that_the_host_does_not_change_is_told_in_its_words(code: int) -> None:
+    words = "This project needs migrations.\nRun: spec-kitty upgrade\nPreview first: spec-kitty upgrade -n\n"
+    with pytest.raises(ProjectIncompatible) as caught:
+        wire.read_envelope("start-review", printed("", code, words.encode()))
+    assert caught.value.code == code
+    assert str(caught.value) == (
+        "the host changes nothing in this project: This project needs migrations. "
+        "Run: spec-kitty upgrade; Preview first: spec-kitty upgrade -n"
+    )
+    assert caught.value.exit_code == 3
 
 
 def test_a_killed_host_is_told_by_its_signal() -> None:

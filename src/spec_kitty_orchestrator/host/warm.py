@@ -17,6 +17,7 @@ from spec_kitty_orchestrator.host.console_script import PROBE_ARGV, ConsoleScrip
 from spec_kitty_orchestrator.host.forked import Forked, NotTaken
 from spec_kitty_orchestrator.host.transport import SpawnTransport
 from spec_kitty_orchestrator.host.warm_process import START_LIMIT_S, WarmProcess
+from spec_kitty_orchestrator.host.wire import explains
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine.child import Reply, conduct
 
@@ -85,7 +86,7 @@ class WarmTransport:
         except TimeoutError:
             self._give_up(f"{_name(args)} did not end within {limit_s:g} s")
             raise
-        if reply.rc < 0 or (reply.rc and not reply.stdout.strip()):
+        if reply.rc < 0 or (reply.rc and not reply.stdout.strip() and not explains(reply)):
             self._give_up(f"{_name(args)} ended without an answer, with code {reply.rc}")
         return reply
 

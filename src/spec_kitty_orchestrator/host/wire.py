@@ -4,14 +4,15 @@ Nothing here trusts the host: any bytes lead to a value or to a `HostError`.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Workspace
-from spec_kitty_orchestrator.core.plain_text import ended, plain
-from spec_kitty_orchestrator.errors import HostCrash, HostIncompatible, HostRefusal
+from spec_kitty_orchestrator.core.plain_text import begun, ended, plain
+from spec_kitty_orchestrator.errors import HostCrash, HostIncompatible, HostRefusal, ProjectIncompatible
 from spec_kitty_orchestrator.machine.child import Reply
 from spec_kitty_orchestrator.machine.redaction import ours
 
@@ -20,6 +21,18 @@ TASKS_NOT_FINALIZED = "TASKS_NOT_FINALIZED"
 SUBTASKS_NOT_FOUND = "SUBTASKS_NOT_FOUND"
 """Code of the refusal that we make of a `mark-status` answer that misses subtasks."""
 
+INCOMPATIBLE = frozenset({4, 5, 6})
+"""Exit codes with which the host refuses every change of a project, whatever is asked, and only says why.
+
+The project is older than the host, or newer, or its metadata cannot be read. Reads are answered all the same.
+"""
+
+_TERMINAL_WIDTH = 80
+"""Where the host's tracebacks are wrapped, as it writes to no terminal."""
+_BOX_ENDS = "\u2570"
+_TRACEBACK = "Traceback (most recent call last):"
+_MISSING_MODULE = ("ImportError", "ModuleNotFoundError")
+_ADVICE = re.compile(r" For further information visit \S+")
 _TAIL_LINES = 12
 _TAIL_CHARS = 2000
 _SHOWN_CHARS = 200
@@ -108,13 +121,61 @@ def split_answer(call: str, reply: Reply) -> tuple[str, tuple[str, ...]]:
     """Return the last line of stdout and the lines before it; blank lines do not count.
 
     Raises:
+        ProjectIncompatible: there is none, because the host changes nothing in this project.
         HostCrash: there is none.
     """
     text = reply.stdout.decode("utf-8", "replace")
     lines = [line for line in text.split("\n") if line.strip()]
-    if not lines:
-        raise HostCrash(call, f"the host printed nothing and {_ending(reply)}")
-    return lines[-1], tuple(line.rstrip() for line in lines[:-1])
+    if lines:
+        return lines[-1], tuple(line.rstrip() for line in lines[:-1])
+    told = _told(reply)
+    if reply.rc in INCOMPATIBLE and told.strip():
+        raise ProjectIncompatible(reply.rc, begun(_sentences(told), _TAIL_CHARS))
+    exception = begun(_exception(told), _MESSAGE_CHARS)
+    if reply.rc > 0 and exception:
+        raise HostCrash(call, f"the host crashed with exit code {reply.rc}: {exception}")
+    raise HostCrash(call, f"the host printed nothing and {_ending(reply)}")
+
+
+def explains(reply: Reply) -> bool:
+    """Tell whether a host that failed without an answer says why, so that nothing else can be the cause.
+
+    That a module of its own is missing may be due to how it was started.
+    """
+    told = _told(reply)
+    if reply.rc in INCOMPATIBLE:
+        return bool(told.strip())
+    exception = _exception(told)
+    return reply.rc > 0 and exception != "" and not exception.startswith(_MISSING_MODULE)
+
+
+def _exception(stderr: str) -> str:
+    """Return the exception that a traceback ends with, whole and in one line, "" if there is no traceback.
+
+    A traceback is drawn as a box, whose inside tells nobody anything who does not write the host, or it is
+    Python's own. What led to the exception stands before it, in tracebacks of their own.
+    """
+    _, box, after = stderr.rpartition(_BOX_ENDS)
+    if not box:
+        _, found, frames = stderr.rpartition(_TRACEBACK)
+        lines = frames.splitlines() if found else []
+        begins = next((at for at, line in enumerate(lines) if line and not line[0].isspace()), len(lines))
+        after = "\n".join(["", *lines[begins:]])
+    return _ADVICE.sub("", _unwrapped(after.partition("\n")[2]))
+
+
+def _unwrapped(text: str) -> str:
+    """Join lines into one; a word that is longer than a line was cut at its end."""
+    joined = ""
+    for line in text.splitlines():
+        cut = len(line) == _TERMINAL_WIDTH and " " not in line
+        joined += line if cut else f"{line} "
+    return " ".join(joined.split())
+
+
+def _sentences(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(line if line.endswith((".", ":", "!", "?")) else f"{line};" for line in lines).rstrip(";")
 
 
 def read_envelope(call: str, reply: Reply) -> tuple[Mapping[str, object], tuple[str, ...]]:
@@ -233,9 +294,12 @@ def _first(error: ValidationError) -> str:
     return f"{where}: {problem['msg']}" if where else problem["msg"]
 
 
+def _told(reply: Reply) -> str:
+    return ours().text(plain(reply.stderr.decode("utf-8", "replace")))
+
+
 def _ending(reply: Reply) -> str:
     how = f"ended with exit code {reply.rc}" if reply.rc >= 0 else f"was killed by signal {-reply.rc}"
-    told = ours().text(plain(reply.stderr.decode("utf-8", "replace")))
-    lines = [line.rstrip() for line in told.splitlines() if line.strip()]
+    lines = [line.rstrip() for line in _told(reply).splitlines() if line.strip()]
     tail = ended("\n".join(lines[-_TAIL_LINES:]), _TAIL_CHARS)
     return f"{how}; the end of its stderr:\n{tail}" if tail else f"{how}, with nothing on stderr"
