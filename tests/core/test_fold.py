@@ -32,7 +32,7 @@ from spec_kitty_orchestrator.core.limits import EXIT_QUOTA
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Outcome, Phase, Result, Workspace
 from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit, Patience, Policy
 from spec_kitty_orchestrator.core.refusals import MOST_TRIES
-from spec_kitty_orchestrator.core.run import Probe, Quota, RunState, begin, fold, happened
+from spec_kitty_orchestrator.core.run import RunState, begin, fold, happened
 from spec_kitty_orchestrator.core.run_events import (
     AgentSuspended,
     ClockJumped,
@@ -45,6 +45,7 @@ from spec_kitty_orchestrator.core.run_events import (
     Waiting,
 )
 from spec_kitty_orchestrator.core.scheduler import Finished
+from spec_kitty_orchestrator.core.suspension import Suspension
 from spec_kitty_orchestrator.core.work_package import Turn, WorkPackage
 from spec_kitty_orchestrator.errors import InvalidTransition
 
@@ -250,8 +251,8 @@ def test_a_back_off_outlives_its_start_and_a_place_in_a_queue_does_not(turn: Tur
 def test_a_rest_is_no_longer_than_when_it_began_though_the_clock_was_set_back(
     until: float, expected: float
 ) -> None:
-    rests = RunState(POLICY, quotas={"ada": Quota(after(until), 2, 300.0)})
-    quota = begin(rests, start_at(MissionState("m", {}, {}), NOON)).quotas["ada"]
+    rests = RunState(POLICY, suspended={"ada": Suspension(after(until), 2, 300.0)})
+    quota = begin(rests, start_at(MissionState("m", {}, {}), NOON)).suspended["ada"]
     assert (quota.until, quota.strikes) == (after(expected), 2)
 
 
@@ -279,18 +280,15 @@ def test_a_clock_that_jumped_shortens_no_wait_but_that_for_a_quota() -> None:
         for one in (
             WorkPackage("WP01", turn=Turn(waits="x", until=after(60))),
             WorkPackage("WP02", turn=Turn(waits="x", until=after(60), quota=True)),
-            WorkPackage("WP03", turn=Turn(queued_at=NOON, queued_for="alice")),
+            WorkPackage("WP03", turn=Turn(queued_at=NOON, queued_for="alice", began_at=NOON)),
         )
     }
-    state = RunState(POLICY, wps, probes={"ada": Probe("WP01", after(9))}, began_at=NOON, idle_since=NOON)
+    state = RunState(POLICY, wps, began_at=NOON, idle_since=NOON)
     jumped, _ = happened(state, after(3600), "", ClockJumped(3600.0))
     assert [one.turn.until for one in jumped.wps.values()] == [after(3660), after(60), None]
-    assert jumped.wps["WP03"].turn.queued_at == after(3600)
-    assert (jumped.began_at, jumped.idle_since, jumped.probes["ada"].ends) == (
-        after(3600),
-        after(3600),
-        after(3609),
-    )
+    third = jumped.wps["WP03"].turn
+    assert (third.queued_at, third.began_at) == (after(3600), after(3600))
+    assert (jumped.began_at, jumped.idle_since) == (after(3600), after(3600))
 
 
 MISSION = {"WP01": (), "WP02": ("WP01",), "WP03": (), "WP04": ("WP02", "WP03"), "WP05": ("WP03",)}

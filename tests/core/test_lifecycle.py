@@ -468,7 +468,9 @@ def test_an_empty_refusal_of_the_last_attempts_commit_still_parks_with_a_reason(
 
 
 def test_a_reviewer_that_cannot_log_in_is_followed_by_the_next_and_at_last_parks_in_review() -> None:
-    events = (exited("r1", Outcome.AUTH), *made(attempt("r2", Role.REVIEW, "ben"), Outcome.AUTH))
+    events: list[Event] = [exited("r1", Outcome.AUTH)]
+    for one in ("r2", "r3"):
+        events += made(attempt(one, Role.REVIEW, "ben"), Outcome.AUTH)
     wp, command = drive((*REVIEW_RUNNING, *events))
     assert isinstance(command, Park)
     assert not command.block

@@ -28,17 +28,7 @@ from spec_kitty_orchestrator.core.limits import (
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Lane, Outcome, Phase, Role, Usage, total
 from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit, Patience, Policy
-from spec_kitty_orchestrator.core.run import (
-    FIRST_REST_S,
-    LONGEST_REST_S,
-    PROBE_S,
-    Probe,
-    Quota,
-    RunState,
-    follow_quotas,
-    happened,
-    has_place,
-)
+from spec_kitty_orchestrator.core.run import RunState, follow_agents, happened, has_place
 from spec_kitty_orchestrator.core.run_events import (
     AgentBack,
     AgentSuspended,
@@ -47,6 +37,7 @@ from spec_kitty_orchestrator.core.run_events import (
     Failed,
     Signaled,
 )
+from spec_kitty_orchestrator.core.suspension import FIRST_REST_S, LONGEST_REST_S, PROBE_S, Suspension
 from spec_kitty_orchestrator.core.work_package import Bounds, Grant, Turn, WorkPackage, bounded, last_agent
 
 from .builders import (
@@ -76,42 +67,43 @@ def told(seconds: float) -> AgentReport:
     return AgentReport(Outcome.RATE_LIMITED, retry_after_s=seconds)
 
 
-def known(*reports: tuple[float, AgentReport], quotas: Mapping[str, Quota] | None = None) -> dict[str, Quota]:
+def known(
+    *reports: tuple[float, AgentReport], rests: Mapping[str, Suspension] | None = None
+) -> dict[str, Suspension]:
     """Return what is known of quotas after attempts of ada's that ended so, each at its time."""
-    state = RunState(POLICY, quotas=quotas or {})
+    state = RunState(POLICY, suspended=rests or {})
     for number, (at, report) in enumerate(reports):
         one = attempt(f"i{number}", agent="ada")
         before = WorkPackage("WP01", attempts=(one,))
-        ended = replace(before, outcomes=(report.outcome,))
-        state = follow_quotas(state, before, ended, AgentExited(one.id, report), after(at))
-    return dict(state.quotas)
+        state = follow_agents(state, before, AgentExited(one.id, report), after(at))
+    return dict(state.suspended)
 
 
-RESTS: dict[str, tuple[tuple[tuple[float, AgentReport], ...], Quota]] = {
-    "it rests until the time that it tells": (((0, told(7200)),), Quota(after(7200), 1, 7200)),
-    "a time that was wrong": (((0, told(1)), (1, told(1))), Quota(after(121), 2, 120)),
-    "no time after a wrong one": (((0, told(1)), (1, told(0))), Quota(after(121), 2, 120)),
-    "a longer time after a wrong one": (((0, told(1)), (1, told(5000))), Quota(after(5001), 2, 5000)),
+RESTS: dict[str, tuple[tuple[tuple[float, AgentReport], ...], Suspension]] = {
+    "it rests until the time that it tells": (((0, told(7200)),), Suspension(after(7200), 1, 7200)),
+    "a time that was wrong": (((0, told(1)), (1, told(1))), Suspension(after(121), 2, 120)),
+    "no time after a wrong one": (((0, told(1)), (1, told(0))), Suspension(after(121), 2, 120)),
+    "a longer time after a wrong one": (((0, told(1)), (1, told(5000))), Suspension(after(5001), 2, 5000)),
     "others that meet the same limit": (
         ((0, LIMITED), (10, LIMITED), (20, LIMITED)),
-        Quota(after(60), 1, 60),
+        Suspension(after(60), 1, 60),
     ),
-    "a longer time that another is told": (((0, LIMITED), (10, told(300))), Quota(after(310), 1, 300)),
-    "a shorter time that another is told": (((0, told(300)), (10, told(5))), Quota(after(300), 1, 300)),
+    "a longer time that another is told": (((0, LIMITED), (10, told(300))), Suspension(after(310), 1, 300)),
+    "a shorter time that another is told": (((0, told(300)), (10, told(5))), Suspension(after(300), 1, 300)),
     "an attempt between ended well": (
         ((0, LIMITED), (60, AgentReport(Outcome.OK)), (70, LIMITED)),
-        Quota(after(130), 1, 60),
+        Suspension(after(130), 1, 60),
     ),
     "an attempt between crashed": (
         ((0, LIMITED), (60, AgentReport(Outcome.CRASHED)), (70, LIMITED)),
-        Quota(after(190), 2, 120),
+        Suspension(after(190), 2, 120),
     ),
 }
 
 
 @pytest.mark.parametrize(("reports", "expected"), RESTS.values(), ids=RESTS)
 def test_an_agent_that_met_its_limit_rests(
-    reports: tuple[tuple[float, AgentReport], ...], expected: Quota
+    reports: tuple[tuple[float, AgentReport], ...], expected: Suspension
 ) -> None:
     assert known(*reports) == {"ada": expected}
 
@@ -127,17 +119,20 @@ def test_an_agent_that_tells_no_time_rests_for_longer_each_time_it_is_limited_ag
 
 
 def test_the_quotas_of_other_agents_and_stale_reports_change_nothing() -> None:
-    assert known((0, LIMITED), quotas={"eve": Quota(NOON, 3, 60)})["eve"] == Quota(NOON, 3, 60)
+    assert known((0, LIMITED), rests={"eve": Suspension(NOON, 3, 60)})["eve"] == Suspension(NOON, 3, 60)
     wp, _ = drive(RUNNING)
     state = RunState(POLICY, {"WP01": wp})
-    assert happened(state, NOON, "WP01", AgentExited("stale", LIMITED))[0].quotas == {}
+    assert happened(state, NOON, "WP01", AgentExited("stale", LIMITED))[0].suspended == {}
+
+
+IMPLEMENTS, _ = drive(IMPLEMENTING, THREE)
 
 
 def resting(probing: str = "", **rests_s: float) -> RunState:
     """Return a run whose agents rest so long; another work package's attempt may try a quota."""
-    quotas = {agent: Quota(after(rest_s), 1, 60.0) for agent, rest_s in rests_s.items()}
-    probes = {probing: Probe("WP02", after(PROBE_S))} if probing else {}
-    return RunState(THREE, quotas=quotas, probes=probes)
+    rests = {agent: Suspension(after(rest_s), 1, 60.0) for agent, rest_s in rests_s.items()}
+    tries = replace(IMPLEMENTS, id="WP02", turn=Turn(Grant.SLOT, probing, assigned=True, began_at=NOON))
+    return RunState(THREE, {"WP02": tries} if probing else {}, rests)
 
 
 def waits(state: RunState) -> RunState:
@@ -145,25 +140,32 @@ def waits(state: RunState) -> RunState:
     return replace(state, policy=replace(THREE, patience=Patience(OnRateLimit.WAIT)))
 
 
-IMPLEMENTS, _ = drive(IMPLEMENTING, THREE)
+def waits_for(agent: str, seconds: float) -> Rest:
+    return Rest(agent, after(seconds), Suspension(after(seconds), 1, 60.0).told)
+
+
+def tries(agent: str) -> Rest:
+    return Rest(agent, after(PROBE_S), "an attempt tries whether its quota is back", probing=True)
+
+
 CHOICES: dict[str, tuple[RunState, tuple[str, ...], str | Rest]] = {
     "nobody rests": (resting(), (), "ada"),
     "the first rests": (resting(ada=60), (), "eve"),
     "a fallback that failed is not asked": (resting(ada=60), ("eve",), "ida"),
-    "only the first is left": (resting(ada=60), ("eve", "ida"), Rest("ada", after(60))),
-    "all rest": (resting(ada=60, eve=30, ida=90), (), Rest("eve", after(30))),
+    "only the first is left": (resting(ada=60), ("eve", "ida"), waits_for("ada", 60)),
+    "all rest": (resting(ada=60, eve=30, ida=90), (), waits_for("eve", 30)),
     "a rest is over": (resting(ada=0), (), "ada"),
     "another attempt tries": (resting("ada", ada=-9), (), "eve"),
     "two of three wait for the one that tries": (
         resting("eve", ada=600, eve=0, ida=600),
         (),
-        Rest("eve", after(PROBE_S), probing=True),
+        tries("eve"),
     ),
-    "nobody may stand in": (waits(resting(ada=60)), (), Rest("ada", after(60))),
+    "nobody may stand in": (waits(resting(ada=60)), (), waits_for("ada", 60)),
     "nobody may stand in for the one that tries": (
         waits(resting("ada", ada=-9)),
         (),
-        Rest("ada", after(PROBE_S), probing=True),
+        tries("ada"),
     ),
 }
 
@@ -179,14 +181,14 @@ def test_the_most_wanted_agent_that_may_work_makes_the_next_attempt(
 
 
 def test_a_rest_says_until_when() -> None:
-    assert Rest("ada", after(60)).reason == "waits for ada: its quota is used up until 2026-05-01 12:01 UTC"
-    assert "tries whether its quota is back" in Rest("ada", after(60), probing=True).reason
+    assert waits_for("ada", 60).reason == "waits for ada: its quota is used up until 2026-05-01 12:01 UTC"
+    assert "tries whether its quota is back" in tries("ada").reason
 
 
 def tried(*events: tuple[float, Event]) -> RunState:
     """Return a run in which WP01 tries alice's quota, which is over since noon."""
     wp = replace(IMPLEMENTS, turn=Turn(Grant.SLOT))
-    state = RunState(POLICY, {"WP01": wp}, {"alice": Quota(NOON, 1, 60.0)})
+    state = RunState(POLICY, {"WP01": wp}, {"alice": Suspension(NOON, 1, 60.0)})
     for at, event in ((0.0, Assigned(Role.IMPLEMENT, "alice")), *events):
         state, _ = happened(state, after(at), "WP01", event)
     return state
@@ -201,32 +203,33 @@ def test_one_attempt_tries_a_quota_before_the_others_follow() -> None:
     assert not may_follow(state, PROBE_S - 1)
     assert may_follow(state, PROBE_S), "it has run for long enough"
     ended = tried((1, AttemptOpened(attempt("i1"))), (2, exited("i1")))
-    assert (dict(ended.quotas), dict(ended.probes)) == ({}, {})
+    assert dict(ended.suspended) == {}
     assert may_follow(ended, 2)
 
 
 def test_an_attempt_that_tried_for_long_leaves_the_quota_as_back_whatever_ends_it() -> None:
     ended = tried((1, AttemptOpened(attempt("i1"))), (PROBE_S, exited("i1", Outcome.CRASHED)))
-    assert ended.quotas["alice"].back
+    assert ended.suspended["alice"].back
     assert (
-        not tried((1, AttemptOpened(attempt("i1"))), (2, exited("i1", Outcome.CRASHED))).quotas["alice"].back
+        not tried((1, AttemptOpened(attempt("i1"))), (2, exited("i1", Outcome.CRASHED)))
+        .suspended["alice"]
+        .back
     )
 
 
 def test_another_attempt_tries_when_the_first_never_began_or_ended_early() -> None:
     for events in ((), made(attempt("i1"), Outcome.CANCELED)):
         state = tried(*((1.0, one) for one in events), (3.0, Deferred("the run was interrupted")))
-        assert state.probes == {}
         assert may_follow(state, 3)
 
 
 def test_a_quota_that_is_not_back_begins_a_longer_rest() -> None:
     state = tried((1, AttemptOpened(attempt("i1"))), (2, AgentExited("i1", LIMITED)))
-    assert (state.quotas["alice"], state.probes) == (Quota(after(122), 2, 120.0), {})
+    assert state.suspended["alice"] == Suspension(after(122), 2, 120.0)
 
 
 def test_people_are_told_when_an_agent_rests_and_when_it_works_again() -> None:
-    before, rests = RunState(POLICY), RunState(POLICY, quotas={"ada": Quota(after(60), 1, 60.0)})
+    before, rests = RunState(POLICY), RunState(POLICY, suspended={"ada": Suspension(after(60), 1, 60.0)})
     told_ones = announcements(before, rests)
     assert told_ones == [AgentSuspended("ada", after(60), "its quota is used up until 2026-05-01 12:01 UTC")]
     assert announcements(rests, rests) == []
@@ -379,14 +382,14 @@ ADMISSIONS: dict[str, tuple[RunState, WorkPackage, Event]] = {
         Assigned(Role.IMPLEMENT, "alice", "again: alice crashed"),
     ),
     "a fallback says for whom": (
-        replace(GOES, quotas={"alice": Quota(after(60), 1, 60.0)}),
+        replace(GOES, suspended={"alice": Suspension(after(60), 1, 60.0)}),
         drive((*RUNNING, exited("i1", Outcome.RATE_LIMITED)))[0],
         Assigned(Role.IMPLEMENT, "ann", "again: alice hit its rate limit; ann instead of alice"),
     ),
     "a quota is waited for": (
-        replace(GOES, quotas={one: Quota(after(60), 1, 60.0) for one in POLICY.impl_agents}),
+        replace(GOES, suspended={one: Suspension(after(60), 1, 60.0) for one in POLICY.impl_agents}),
         IMPLEMENTS,
-        Deferred(Rest("alice", after(60)).reason, after(60), quota=True),
+        Deferred(waits_for("alice", 60).reason, after(60), quota=True),
     ),
     "a place at the agent is waited for": (
         replace(

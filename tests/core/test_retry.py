@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from spec_kitty_orchestrator.core.model import Outcome
-from spec_kitty_orchestrator.core.retry import JITTER, RETRIES, Fallback, GiveUp, Retry, next_move
+from spec_kitty_orchestrator.core.retry import JITTER, REFUSED, RETRIES, Fallback, GiveUp, Retry, next_move
 
 from .builders import POLICY
 
@@ -24,9 +24,17 @@ def test_an_agent_is_tried_again_as_often_as_its_outcome_allows_then_the_next_th
         assert isinstance(next_move(outcome, failures, True, POLICY, ID), Retry)
     after = RETRIES[outcome] + 1
     assert next_move(outcome, after, True, POLICY, ID) == Fallback()
-    gone = next_move(outcome, after, False, POLICY, ID)
+    gone = next_move(outcome, after + (outcome in REFUSED), False, POLICY, ID)
     assert isinstance(gone, GiveUp)
     assert outcome.value in gone.reason
+
+
+@pytest.mark.parametrize("outcome", REFUSED)
+def test_the_last_agent_is_tried_once_more_after_a_refusal_that_may_be_of_all_its_work(
+    outcome: Outcome,
+) -> None:
+    assert next_move(outcome, 1, False, POLICY, ID) == Retry(0.0)
+    assert next_move(outcome, 1, True, POLICY, ID) == Fallback()
 
 
 def waits(attempt_id: str, base_s: float, cap_s: float) -> list[float]:

@@ -152,7 +152,7 @@ def test_a_reviewer_of_the_same_family_is_the_last_resort_without_the_demand() -
     wp, command = drive(REVIEWING, policy)
     assert isinstance(command, OpenAttempt)
     assert command.agent == "ben"
-    _, command = drive(review("ben", 1, "", Outcome.AUTH), policy, wp)
+    _, command = drive((*review("ben", 1, "", Outcome.AUTH), *review("ben", 2, "", Outcome.AUTH)), policy, wp)
     assert isinstance(command, OpenAttempt)
     assert command.agent == "bob"
 
@@ -162,7 +162,7 @@ def test_a_reviewer_of_the_same_family_is_never_used_where_independence_is_deman
     wp, command = drive(REVIEWING, policy)
     assert isinstance(command, OpenAttempt)
     assert command.agent == "ben"
-    _, command = drive(review("ben", 1, "", Outcome.AUTH), policy, wp)
+    _, command = drive((*review("ben", 1, "", Outcome.AUTH), *review("ben", 2, "", Outcome.AUTH)), policy, wp)
     assert isinstance(command, Park)
     assert not command.block
     wp, command = drive(REVIEWING, replace(policy, review_agents=("bob",)))
@@ -198,7 +198,8 @@ def test_a_lower_quorum_and_another_order_of_the_next_start_are_followed() -> No
 
 
 def test_a_quorum_that_parked_is_reached_with_the_lower_one_of_the_next_start() -> None:
-    parked = (*REVIEWING, *review("bob", 1), *review("ben", 2, "", Outcome.AUTH), Parked(Lane.IN_REVIEW))
+    fails = (*review("ben", 2, "", Outcome.AUTH), *review("ben", 3, "", Outcome.AUTH))
+    parked = (*REVIEWING, *review("bob", 1), *fails, Parked(Lane.IN_REVIEW))
     two = replace(POLICY, review_quorum=2)
     wp, _ = drive(parked, two)
     _, command = drive((Scheduled(Lane.IN_REVIEW, SPACE), ReviewClaimed(BASE, HEAD)), POLICY, wp)

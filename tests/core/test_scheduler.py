@@ -15,7 +15,7 @@ from spec_kitty_orchestrator.core.events import Resolving, Scheduled
 from spec_kitty_orchestrator.core.limits import EXIT_BUDGET, EXIT_QUOTA
 from spec_kitty_orchestrator.core.model import Attempt, Lane, Outcome, Phase, Result, Role, Usage, Workspace
 from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit, Patience
-from spec_kitty_orchestrator.core.run import Quota, RunState, happened
+from spec_kitty_orchestrator.core.run import RunState, happened
 from spec_kitty_orchestrator.core.run_events import Ending
 from spec_kitty_orchestrator.core.scheduler import (
     SHORTAGE_PATIENCE_S,
@@ -29,6 +29,7 @@ from spec_kitty_orchestrator.core.scheduler import (
     plan,
     waves,
 )
+from spec_kitty_orchestrator.core.suspension import Suspension
 from spec_kitty_orchestrator.core.verdict import Ruling, Verdict
 from spec_kitty_orchestrator.core.work_package import (
     WORKSPACE_LANES,
@@ -344,11 +345,11 @@ def test_who_waits_in_a_queue_but_may_not_go_on_keeps_nobody_from_the_agent() ->
     assert starts(state) == "B"
 
 
-RESTING = {one: Quota(after(3600), 1, 3600.0) for one in POLICY.impl_agents}
+RESTING = {one: Suspension(after(3600), 1, 3600.0) for one in POLICY.impl_agents}
 
 
 def at_limits(patience: Patience, *wps: WorkPackage, **parts: Any) -> Decision:
-    return carried_out(mission(*wps, policy={"patience": patience}, quotas=RESTING, **parts))[1]
+    return carried_out(mission(*wps, policy={"patience": patience}, suspended=RESTING, **parts))[1]
 
 
 def test_a_run_that_waits_for_nothing_but_quotas_says_so_and_has_bounded_patience() -> None:
@@ -372,7 +373,7 @@ def test_a_run_that_is_to_stop_at_limits_ends_at_the_first_that_is_waited_for(wa
 
 
 def test_a_review_waits_for_its_own_agents_only() -> None:
-    state = mission(wp("A"), wp("B", lane=Lane.FOR_REVIEW), quotas=RESTING)
+    state = mission(wp("A"), wp("B", lane=Lane.FOR_REVIEW), suspended=RESTING)
     assert starts(state) == "B"
 
 
@@ -512,7 +513,7 @@ def situation(seed: int) -> RunState:
             "patience": Patience(dice.choice(list(OnRateLimit)), 3600.0),
             "budget": dice.choice([Budget(), Budget(), Budget(max_duration_s=100.0)]),
         },
-        quotas={one: Quota(after(dice.choice([-1, 60])), 1, 60.0) for one in dice.sample(AGENTS, 1)},
+        suspended={one: Suspension(after(dice.choice([-1, 60])), 1, 60.0) for one in dice.sample(AGENTS, 1)},
         short_of=short,
         short_since=NOON if short else None,
         idle_since=None if keys else NOON,
@@ -588,7 +589,7 @@ def test_nothing_that_can_start_is_ever_left_out(seed: int) -> None:
     wps = {**state.wps, "G": wp("G")}
     known = {name: replace(one, workspace=one.workspace or wp(name).workspace) for name, one in wps.items()}
     policy = replace(state.policy, max_per_agent={}, patience=Patience(), budget=Budget())
-    free = replace(state, wps=known, policy=policy, quotas={}, short_of="", ending=None)
+    free = replace(state, wps=known, policy=policy, suspended={}, short_of="", ending=None)
     _, decision, after_all = carried_out(free)
     assert isinstance(decision, Idle)
     assert not after_all.free_slots or not [one.id for one in after_all.left if may_go_on(after_all, one)]

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from tests.driver.builders import Stage, WitnessedHost, longer
 from trio.testing import MockClock
 
-from spec_kitty_orchestrator.core.limits import EXIT_BUDGET, EXIT_QUOTA
+from spec_kitty_orchestrator.core.limits import EXIT_BUDGET, EXIT_QUOTA, EXIT_STALLED
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Result, Role, Usage
 from spec_kitty_orchestrator.core.policy import Budget, Gate, OnRateLimit, Patience
+from spec_kitty_orchestrator.core.suspension import ABOUT_THE_AGENT
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import HostError, HostRefusal, HostTimeout, WorkspaceError
 from spec_kitty_orchestrator.ports import AttemptRequest
@@ -131,7 +132,8 @@ async def end_of_run(mission: Stage, host: StubbornHost, mode: OnRateLimit, budg
     with contextlib.suppress(HostError):
         result = await mission.run(patience=Patience(mode), budget=budget)
         assert result.exit_code in (0, 1, 6, EXIT_BUDGET, EXIT_QUOTA)
-        assert (result.exit_code in (EXIT_BUDGET, EXIT_QUOTA)) == bool(result.ended)
+        assert not result.ended or result.exit_code in (EXIT_BUDGET, EXIT_QUOTA, EXIT_STALLED)
+        assert result.ended or result.exit_code not in (EXIT_BUDGET, EXIT_QUOTA)
         assert budget != Budget() or result.exit_code != EXIT_BUDGET
         assert all(result.reasons[one.id] for one in result.work_packages if not one.lane.complete)
         if not result.ended:
@@ -219,7 +221,8 @@ def test_a_run_whose_agents_always_end_alike_ends_as_the_table_says(
 
     result, took_s = trio.run(main, clock=MockClock(autojump_threshold=0))
     mission.assert_sound()
-    assert result.exit_code == {Outcome.OK: 0, Outcome.RATE_LIMITED: EXIT_QUOTA}.get(outcome, 1)
+    otherwise = EXIT_STALLED if outcome in ABOUT_THE_AGENT else 1
+    assert result.exit_code == {Outcome.OK: 0, Outcome.RATE_LIMITED: EXIT_QUOTA}.get(outcome, otherwise)
     assert took_s < LONGEST_RUN_S
     assert len(mission.agents.requests) <= MOST_ATTEMPTS
     for wp in result.work_packages:
@@ -246,6 +249,7 @@ def test_a_run_whose_agents_always_fail_spends_no_more_than_its_budget(
 
     result = trio.run(main, clock=MockClock(autojump_threshold=0))
     mission.assert_sound()
-    assert result.exit_code == EXIT_BUDGET
+    broken = (role, outcome) == (Role.IMPLEMENT, Outcome.AUTH)
+    assert result.exit_code == (EXIT_STALLED if broken else EXIT_BUDGET)
     assert len(mission.agents.requests) <= 5 + 1
     assert not any(lane.complete for lane in mission.host.lanes.values())

@@ -11,8 +11,8 @@ from tests.driver.builders import Stage, longer
 from spec_kitty_orchestrator.core.events import AgentExited, Deferred
 from spec_kitty_orchestrator.core.model import Lane, Outcome, PolicyMetadata, Role
 from spec_kitty_orchestrator.core.policy import OnRateLimit, Patience
-from spec_kitty_orchestrator.core.run import PROBE_S
 from spec_kitty_orchestrator.core.run_events import AgentBack, AgentSuspended, Entry, RunStarted
+from spec_kitty_orchestrator.core.suspension import PROBE_S
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.scripted_agents import Play, ScriptedAgents, verdict
 
@@ -131,13 +131,13 @@ async def test_one_that_tries_and_breaks_is_followed_by_another(stage: Make) -> 
             return Play()
         if anyio.current_time() < 10:
             return told(100)
-        return Play(outcome=Outcome.AUTH) if not mission.agents.running[:-1] and tries.pop() else Play()
+        return Play(outcome=Outcome.AUTH) if tries and tries.pop() else Play()
 
     tries = [False, False, True]
     mission = stage({"WP01": (), "WP02": ()}, script)
     result = await mission.run()
-    assert result.exit_code == 1
-    assert sorted(mission.host.lanes.values()) == [Lane.BLOCKED, Lane.DONE]
+    assert result.exit_code == 0
+    assert tries == []
 
 
 @pytest.mark.parametrize("role", Role)

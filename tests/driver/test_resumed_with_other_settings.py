@@ -43,7 +43,7 @@ async def test_an_approval_of_a_parked_work_package_is_enough_for_a_lower_quorum
     assert (await mission.run()).exit_code == 1
     mission.policy = longer(review_agents=("bob",))
     assert (await mission.run()).exit_code == 0
-    assert reviews(mission) == ["bob", "ben"]
+    assert reviews(mission) == ["bob", "ben", "ben"]
     assert mission.host.lanes["WP01"] is Lane.DONE
 
 

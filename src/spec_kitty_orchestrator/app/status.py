@@ -15,6 +15,7 @@ from spec_kitty_orchestrator.core.limits import resting
 from spec_kitty_orchestrator.core.model import MissionState, Phase
 from spec_kitty_orchestrator.core.run import fold
 from spec_kitty_orchestrator.core.run_events import Entry
+from spec_kitty_orchestrator.core.suspension import Suspension
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.logs import mission_logs, path_part
@@ -30,7 +31,7 @@ class MissionStatus:
         lanes_at: when the journal last heard of the lanes; None if the host was asked for them now.
         opened: by work package, when its last attempt was opened.
         gate_logs: by work package, the directory of the gate that runs.
-        resting: agents whose quota is used up, and until when.
+        resting: agents that rest, and why.
     """
 
     run: KnownRun
@@ -38,7 +39,7 @@ class MissionStatus:
     lanes_at: datetime | None
     opened: Mapping[str, datetime]
     gate_logs: Mapping[str, str]
-    resting: Mapping[str, datetime]
+    resting: Mapping[str, Suspension]
 
     def note(self, wp: WorkPackage) -> str:
         """Say what a work package waits for, or what became of it."""

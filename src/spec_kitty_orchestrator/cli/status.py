@@ -12,7 +12,6 @@ from spec_kitty_orchestrator.app.repository import journaled
 from spec_kitty_orchestrator.app.runs import KnownRun, describe_end, when
 from spec_kitty_orchestrator.app.status import MissionStatus, mission_status
 from spec_kitty_orchestrator.cli import options
-from spec_kitty_orchestrator.core.limits import used_up
 from spec_kitty_orchestrator.core.run_events import RunEnded
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import UsageError
@@ -55,8 +54,8 @@ def _show(found: MissionStatus, console: SteadyConsole) -> None:
         since = found.opened.get(wp.id) if wp.open_attempt else None
         table.add_row(*row(wp, f"{since:%Y-%m-%d %H:%M:%S}" if since else "", found.note(wp)))
     console.print(table)
-    for agent, until in found.resting.items():
-        console.tell(f"{agent} is paused: {used_up(until)}")
+    for agent, one in found.resting.items():
+        console.tell(f"{agent} is paused: {one.told}")
     for wp in found.work_packages:
         if logs := wp.open_attempt.directory if wp.open_attempt else found.gate_logs.get(wp.id):
             console.tell(f"{wp.id} logs: {logs}")
@@ -86,7 +85,8 @@ def _document(found: MissionStatus, known: Sequence[str]) -> Mapping[str, object
         },
         "lanes_at": found.lanes_at,
         "work_packages": [_work_package(wp, found) for wp in found.work_packages],
-        "agents_resting": found.resting,
+        "agents_resting": {agent: one.until for agent, one in found.resting.items()},
+        "agents_broken": {agent: one.broken for agent, one in found.resting.items() if one.broken},
         "missions_run_here": known,
     }
 

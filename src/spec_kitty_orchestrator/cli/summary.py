@@ -11,7 +11,6 @@ from spec_kitty_orchestrator.app.checks import line
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import MissionFiles, mission_files
 from spec_kitty_orchestrator.core.describe import LONGEST_REASON, count, note, short
-from spec_kitty_orchestrator.core.limits import used_up
 from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.core.verdict import Ruling
 from spec_kitty_orchestrator.core.work_package import WorkPackage
@@ -42,7 +41,7 @@ def show(
     files = mission_files(project.root, result.state.slug)
     lines = [_headline(result)]
     lines += [f"It ended before its work was done: {result.ended}"] if result.ended else []
-    lines += [f"{agent} is paused: {used_up(until)}" for agent, until in result.resting.items()]
+    lines += [f"{agent} is paused: {one.told}" for agent, one in result.resting.items()]
     lines += ["", *(text for wp in result.work_packages for text in _work_package(wp, result, project.root))]
     lines += ["", _totals(result), *finalized, *_uncommitted(files)]
     wps = result.work_packages

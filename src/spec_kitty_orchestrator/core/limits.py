@@ -1,18 +1,18 @@
-"""Quotas, places at agents and budgets, as folds: may this attempt start, with whom, and at which cost.
+"""Agents that rest, places at agents and budgets: may this attempt start, with whom, and at which cost.
 
-A quota that is used up says nothing about the work, so it charges no attempt: its agent rests for everybody,
-then one attempt tries it before the others do.
+While an agent's last attempts failed alike and none ended well since, one attempt of it begins at a time.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from spec_kitty_orchestrator.core import commands, events, run_events
 from spec_kitty_orchestrator.core.lifecycle import begins_something
-from spec_kitty_orchestrator.core.model import Role, Usage, total
+from spec_kitty_orchestrator.core.model import Outcome, Phase, Role, Usage, total
 from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit
 from spec_kitty_orchestrator.core.run import RunState, has_place
+from spec_kitty_orchestrator.core.suspension import PROBE_S, Failures, Suspension
 from spec_kitty_orchestrator.core.transitions import why_another
 from spec_kitty_orchestrator.core.work_package import Grant, WorkPackage, next_agent, order
 
@@ -24,75 +24,132 @@ NO_BUDGET = Budget()
 EXIT_BUDGET = 7
 """What the run may spend is spent."""
 
+EXIT_STALLED = 6
+"""Nothing can be scheduled: whoever could go on is broken."""
+
 EXIT_QUOTA = 75
 """The run waits for quotas longer than it may, or is to end at the first one that is used up."""
 
 
 @dataclass(frozen=True)
 class Rest:
-    """Nobody may work before `until`, when `agent` may; `probing` if an attempt tries its quota then."""
+    """Nobody may work before `until`, when `agent` may.
+
+    Attributes:
+        until: None if only the end of another attempt tells.
+        probing: whether an attempt tries the agent meanwhile.
+        why: why the agent rests, or is tried.
+        broken: whether it is taken for broken: no time mends it.
+    """
 
     agent: str
-    until: datetime
+    until: datetime | None
+    why: str
     probing: bool = False
+    broken: bool = False
 
     @property
     def reason(self) -> str:
         """Say what is waited for."""
-        if self.probing:
-            return f"waits for {self.agent}: an attempt tries whether its quota is back"
-        return f"waits for {self.agent}: {used_up(self.until)}"
+        return f"waits for {self.agent}: {self.why}"
 
 
-def used_up(until: datetime) -> str:
-    """Say until when a quota is used up."""
-    return f"its quota is used up until {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def resting(state: RunState, now: datetime) -> dict[str, datetime]:
-    """Return the agents that rest at this time, and until when."""
-    return {agent: one.until for agent, one in state.quotas.items() if now < one.until}
+def resting(state: RunState, now: datetime) -> dict[str, Suspension]:
+    """Return the agents that rest at this time, and why; who is broken rests until an attempt ends well."""
+    return {agent: one for agent, one in state.suspended.items() if one.broken or now < one.until}
 
 
 def announcements(before: RunState, after: RunState) -> list[run_events.RunEvent]:
-    """Return what a change of the quotas means to people."""
+    """Return what a change of the agents that rest means to people."""
     told: list[run_events.RunEvent] = []
-    for agent, quota in after.quotas.items():
-        known = before.quotas.get(agent)
-        if known is None or known.until != quota.until:
-            told.append(run_events.AgentSuspended(agent, quota.until, used_up(quota.until)))
-    told += [run_events.AgentBack(agent) for agent in before.quotas if agent not in after.quotas]
+    for agent, rest in after.suspended.items():
+        known = before.suspended.get(agent)
+        if known is None or known.until != rest.until:
+            told.append(run_events.AgentSuspended(agent, rest.until, rest.told))
+    told += [run_events.AgentBack(agent) for agent in before.suspended if agent not in after.suspended]
     return told
 
 
 def _rest(state: RunState, agent: str, wp_id: str, now: datetime) -> Rest | None:
-    quota, probe = state.quotas.get(agent), state.probes.get(agent)
-    if quota is None or quota.back:
+    """Return why an agent may not begin another attempt, None if it may."""
+    known, failures = state.suspended.get(agent), state.failing.get(agent)
+    if known is not None and (now < known.until or (known.broken and not _may_try(state, known, now))):
+        return Rest(agent, known.until, known.told, broken=bool(known.broken))
+    if known is not None and not known.back:
+        begun = [one for one in state.begun_by(agent, wp_id) if one >= known.until]
+        why = "an attempt tries whether it works again" if known.broken else _TRIES
+    elif failures is not None and _is_doubtful(state, agent, failures):
+        begun = state.begun_by(agent, wp_id)
+        why = f"its last attempt {failures.last}; another one shows whether it works"
+    else:
         return None
-    if now < quota.until:
-        return Rest(agent, quota.until)
-    if probe is not None and probe.wp_id != wp_id and now < probe.ends:
-        return Rest(agent, probe.ends, probing=True)
+    watched_s = failures.watched_s if failures is not None else PROBE_S
+    until = min(begun) + timedelta(seconds=watched_s) if begun else now
+    if now < until:
+        return Rest(agent, until, why, probing=True)
+    if failures is not None and wp_id in failures.wps and not begun and _others_try(state, agent, failures):
+        return Rest(agent, None, why, probing=True)
     return None
 
 
-def _choose(state: RunState, agents: Iterable[str], wp_id: str, now: datetime) -> str | Rest:
+def _may_try(state: RunState, broken: Suspension, now: datetime) -> bool:
+    """Tell whether a broken agent is tried again: at a start, and while the run goes on with others."""
+    if state.began_at is not None and broken.until <= state.began_at:
+        return True
+    if any(now < one.until and not one.broken for one in state.suspended.values()):
+        return True
+    at_work = (one.open_attempt.agent if one.open_attempt else one.turn.agent for one in state.at_work)
+    return any(agent not in state.suspended or not state.suspended[agent].broken for agent in at_work)
+
+
+_TRIES = "an attempt tries whether its quota is back"
+
+
+def _is_doubtful(state: RunState, agent: str, failures: Failures) -> bool:
+    """Tell whether an agent must show that it works: one failure of an agent that has worked is no doubt."""
+    return len(failures.wps) > 1 or not any(
+        one.agent == agent and outcome is Outcome.OK
+        for wp in state.wps.values()
+        for one, outcome in zip(wp.attempts, wp.outcomes, strict=False)
+    )
+
+
+def _others_try(state: RunState, agent: str, failures: Failures) -> bool:
+    """Tell whether a work package is about to try an agent with which it has not failed."""
+    return any(
+        one.turn.agent == agent and one.open_attempt is None and one.id not in failures.wps
+        for one in state.at_work
+    )
+
+
+def is_suspect(state: RunState, wp: WorkPackage, agent: str) -> bool:
+    """Tell whether others should try an agent first, because its last attempts failed and this one's did."""
+    return agent in state.failing and wp.open_attempt is None and wp.id in state.failing[agent].wps
+
+
+def _choose(
+    state: RunState, agents: Sequence[str], wp_id: str, now: datetime, skipped: Container[str] = ()
+) -> str | Rest:
     rests: list[Rest] = []
     for agent in agents:
+        if rests and agent in skipped:
+            continue
         rest = _rest(state, agent, wp_id, now)
         if rest is None:
             return agent
         rests.append(rest)
-    return min(rests, key=lambda one: one.until)
+        suspended = state.suspended.get(agent)
+        about_quota = suspended is not None and not suspended.broken
+        if about_quota and state.policy.patience.on_rate_limit is not OnRateLimit.FALLBACK:
+            break
+    # Whoever is broken does not work again by itself.
+    return min(rests, key=lambda one: (one.broken, one.until or now))
 
 
 def who(state: RunState, wp: WorkPackage, role: Role, now: datetime) -> str | Rest:
     """Return who makes the next attempt of a work package, or what is waited for."""
     agents = order(wp, role, state.policy) or (next_agent(wp, role, state.policy),)
-    if state.policy.patience.on_rate_limit is not OnRateLimit.FALLBACK:
-        agents = agents[:1]
-    usable = [one for one in agents if one == agents[0] or one not in wp.bounds.skipped_fallbacks]
-    return _choose(state, usable, wp.id, now)
+    return _choose(state, agents, wp.id, now, wp.bounds.skipped_fallbacks)
 
 
 def no_place(state: RunState, agent: str) -> str:
@@ -146,8 +203,7 @@ class Limits:
 
 def limits(state: RunState, now: datetime) -> Limits:
     """Hold a run against its budget and its agents' quotas."""
-    agents, fallback = state.policy.impl_agents, state.policy.patience.on_rate_limit is OnRateLimit.FALLBACK
-    found = _choose(state, agents if fallback else agents[:1], "", now) if state.quotas else None
+    found = _choose(state, state.policy.impl_agents, "", now)
     near = [one for one in _parts(state, now) if one.share >= WARN_AT]
     limit_s = state.policy.budget.max_duration_s
     looks: tuple[datetime, ...] = ()
@@ -197,8 +253,15 @@ def admission(
         return events.Deferred(found.reason, found.until, quota=True)
     if not has_place(state, found, wp):
         return events.Deferred(no_place(state, found), agent=found)
+    if isinstance(event, events.AgentExited) and is_suspect(state, wp, found) and _others_left(state, found):
+        return events.Deferred(f"{found} {state.failing[found].last}; others try it first")
     cap = left(state.policy.budget, state.spent, wp)
     return events.Assigned(command.role, found, why_another(wp, command.role, found), cap)
+
+
+def _others_left(state: RunState, agent: str) -> bool:
+    failed = state.failing[agent].wps
+    return any(one.phase is not Phase.FINISHED and one.id not in failed for one in state.wps.values())
 
 
 def closing_reason(state: RunState) -> str:
@@ -214,11 +277,18 @@ def out_of_patience(state: RunState, now: datetime, until: datetime) -> run_even
     since = state.waits_for_quotas_since or now
     if state.waited_for_quotas_s + (until - since).total_seconds() <= max_wait_s:
         return None
-    rests = "; ".join(f"{agent}: {used_up(one)}" for agent, one in sorted(resting(state, now).items()))
+    rests = "; ".join(f"{agent}: {one.told}" for agent, one in sorted(resting(state, now).items()))
     reason = (
         f"waiting for quotas would take longer than {max_wait_s / 3600:.3g} h ({rests or 'none is back yet'})"
     )
     return run_events.Ending(EXIT_QUOTA, reason)
+
+
+def nobody_left(state: RunState) -> run_events.Ending:
+    """Return how a run ends in which everybody who could go on is broken."""
+    broken = [(agent, one.broken) for agent, one in state.suspended.items() if one.broken]
+    said = "; ".join(f"{agent}: {why}" for agent, why in broken)
+    return run_events.Ending(EXIT_STALLED, f"nobody is left to work. {said}")
 
 
 def over(budget: Budget, wp: WorkPackage) -> str:

@@ -22,6 +22,9 @@ RETRIES: dict[Outcome, int] = {
 A rate limit is not among them: it says nothing about the work package, see `core.limits`.
 """
 
+REFUSED = frozenset({Outcome.AUTH, Outcome.INVALID_REQUEST})
+"""Outcomes of which another try with the same agent is of use only where there is no other agent."""
+
 JITTER = 0.2
 """The part of a back-off by which it varies, so that work packages that failed together do not return so."""
 
@@ -67,6 +70,9 @@ def next_move(
         return Retry(min(backoff_s, policy.retry_cap_s))
     if more_agents:
         return Fallback()
+    if failures == 1 and outcome in REFUSED:
+        # Another work package may show meanwhile that the agent is to blame, and not the work.
+        return Retry(0.0)
     return GiveUp(f"the agent ended {failures} times in a row without a result, at last: {outcome}")
 
 

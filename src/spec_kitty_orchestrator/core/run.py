@@ -27,46 +27,22 @@ from functools import cached_property, reduce
 
 from spec_kitty_orchestrator.core import commands, events, run_events
 from spec_kitty_orchestrator.core.approval import found_at
-from spec_kitty_orchestrator.core.lifecycle import agent_needed, agrees, seen, step
-from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Phase, Usage, total
+from spec_kitty_orchestrator.core.lifecycle import agent_needed, agrees, resume, seen, step
+from spec_kitty_orchestrator.core.model import Outcome, Phase, Usage, total
 from spec_kitty_orchestrator.core.policy import Policy
-from spec_kitty_orchestrator.core.transitions import reopen
+from spec_kitty_orchestrator.core.suspension import (
+    Failures,
+    Suspension,
+    at_a_start,
+    failed_again,
+    is_about_the_agent,
+    suspended_by,
+)
+from spec_kitty_orchestrator.core.transitions import reopen, spared
 from spec_kitty_orchestrator.core.work_package import AT_WORK, Grant, Turn, WorkPackage, bounded
 
 LONGEST_BACK_OFF_S = 600.0
 """What a later start still waits of the back-off of an earlier one, at most."""
-
-FIRST_REST_S = 60.0
-"""How long an agent rests that does not tell when its limit ends; it doubles with every limit in a row."""
-LONGEST_REST_S = 1800.0
-
-PROBE_S = 120.0
-"""How long an attempt must run without meeting the limit before others of its agent follow."""
-
-
-@dataclass(frozen=True)
-class Quota:
-    """One agent's limit.
-
-    Attributes:
-        until: it rests until then; after that one attempt tries it before the others do.
-        strikes: limits in a row, each met after the rest before it.
-        rest_s: how long that rest is, in seconds.
-        back: whether an attempt after the rest ran for long enough that others may follow.
-    """
-
-    until: datetime
-    strikes: int
-    rest_s: float
-    back: bool = False
-
-
-@dataclass(frozen=True)
-class Probe:
-    """An attempt that tries whether an agent's quota is back; others of the agent follow at `ends`."""
-
-    wp_id: str
-    ends: datetime
 
 
 @dataclass(frozen=True)
@@ -76,8 +52,8 @@ class RunState:
     Attributes:
         policy: of the present start.
         wps: every work package of the mission, in its order.
-        quotas: by agent, the limits that were met; an attempt that ends well removes one.
-        probes: by agent, the attempt that tries its quota.
+        suspended: by agent, why and until when it rests; an attempt that ends well removes one.
+        failing: by agent, its failures that are alike since an attempt of it ended well.
         began_at: when this start began, None before the first.
         now: when the last event happened.
         idle_since: since when nothing is at work, None while something is.
@@ -95,8 +71,8 @@ class RunState:
 
     policy: Policy
     wps: Mapping[str, WorkPackage] = field(default_factory=dict)
-    quotas: Mapping[str, Quota] = field(default_factory=dict)
-    probes: Mapping[str, Probe] = field(default_factory=dict)
+    suspended: Mapping[str, Suspension] = field(default_factory=dict)
+    failing: Mapping[str, Failures] = field(default_factory=dict)
     began_at: datetime | None = None
     now: datetime | None = None
     idle_since: datetime | None = None
@@ -158,6 +134,14 @@ class RunState:
             return wp.open_attempt.agent == agent
         return wp.turn.grant in AT_WORK and wp.turn.agent == agent
 
+    def begun_by(self, agent: str, besides: str = "") -> list[datetime]:
+        """Return when the attempts of an agent began that this start assigned to others and that run."""
+        return [
+            one.turn.began_at
+            for one in self.wps.values()
+            if one.id != besides and one.turn.began_at is not None and _has_attempt(one, agent)
+        ]
+
     def unmet(self, wp: WorkPackage) -> Iterator[str]:
         """Yield the dependencies of a work package that are not complete, also those that do not exist."""
         for one in wp.dependencies:
@@ -193,7 +177,9 @@ def begin(state: RunState, start: run_events.RunStarted) -> RunState:
             wp = reopen(wp)
         wp = replace(bounded(seen(wp, lane), tries=0), turn=_still_resting(wp.turn, at))
         wps[wp_id] = found_at(wp, start.tips)
-    return RunState(start.policy, wps, _bounded_rests(state.quotas, at), began_at=at, now=at, idle_since=at)
+    suspended = at_a_start(state.suspended, at)
+    failing = {agent: one for agent, one in state.failing.items() if agent in suspended}
+    return RunState(start.policy, wps, suspended, failing, began_at=at, now=at, idle_since=at)
 
 
 def _still_resting(turn: Turn, at: datetime) -> Turn:
@@ -202,14 +188,6 @@ def _still_resting(turn: Turn, at: datetime) -> Turn:
         return Turn()
     # The clock may have been set meanwhile.
     return Turn(waits=turn.waits, until=min(turn.until, at + timedelta(seconds=LONGEST_BACK_OFF_S)))
-
-
-def _bounded_rests(quotas: Mapping[str, Quota], at: datetime) -> dict[str, Quota]:
-    """Let no rest be longer than it was when it began: the clock may have been set meanwhile."""
-    return {
-        agent: replace(one, until=min(one.until, at + timedelta(seconds=one.rest_s)))
-        for agent, one in quotas.items()
-    }
 
 
 def happened(
@@ -225,10 +203,13 @@ def happened(
         return _of_run(state, event, at), commands.Wait()
     before = state.wps.get(wp_id) or WorkPackage(wp_id)
     wp, command = step(before, event, state.policy)
+    state = follow_agents(state, before, event, at)
+    if _is_not_to_blame(state, before, event, at):
+        wp = spared(before, wp)
+        command = resume(wp, state.policy)
     wp = replace(wp, turn=_turn(state, wp, event, command, at))
     state = replace(state, wps={**state.wps, wp_id: wp})
-    state = replace(state, idle_since=None if state.at_work else state.idle_since or at)
-    return follow_quotas(state, before, wp, event, at), command
+    return replace(state, idle_since=None if state.at_work else state.idle_since or at), command
 
 
 def _turn(
@@ -238,6 +219,8 @@ def _turn(
     turn = wp.turn
     if isinstance(event, events.Resolving):
         return replace(turn, grant=Grant.RESOLVE)
+    if isinstance(event, events.Assigned):
+        return replace(turn, began_at=at)
     if isinstance(command, commands.Finish):
         # Others may move a lane while the host is asked for the workspace; the answer is still to come.
         asked = turn.grant is Grant.RESOLVE and isinstance(event, events.LaneSeen)
@@ -316,14 +299,19 @@ def _shifted(state: RunState, by: timedelta) -> RunState:
         wp.id: wp
         if wp.turn.quota
         else replace(
-            wp, turn=replace(wp.turn, until=later(wp.turn.until), queued_at=later(wp.turn.queued_at))
+            wp,
+            turn=replace(
+                wp.turn,
+                until=later(wp.turn.until),
+                queued_at=later(wp.turn.queued_at),
+                began_at=later(wp.turn.began_at),
+            ),
         )
         for wp in state.wps.values()
     }
     return replace(
         state,
         wps=wps,
-        probes={agent: replace(one, ends=one.ends + by) for agent, one in state.probes.items()},
         began_at=later(state.began_at),
         idle_since=later(state.idle_since),
         short_since=later(state.short_since),
@@ -331,51 +319,40 @@ def _shifted(state: RunState, by: timedelta) -> RunState:
     )
 
 
-def follow_quotas(
-    state: RunState, before: WorkPackage, wp: WorkPackage, event: events.Event, at: datetime
-) -> RunState:
-    """Return what is known of the quotas once `event` made `wp` of the work package that was `before`."""
-    quotas, probes = dict(state.quotas), dict(state.probes)
-    waited_s = state.waited_for_quotas_s
-    if isinstance(event, events.Assigned) and event.agent in quotas and not quotas[event.agent].back:
-        probes.setdefault(event.agent, Probe(wp.id, at + timedelta(seconds=PROBE_S)))
+def follow_agents(state: RunState, before: WorkPackage, event: events.Event, at: datetime) -> RunState:
+    """Return what is known of the agents once `event` happened to the work package that was `before`."""
     attempt = before.open_attempt
-    if isinstance(event, events.AgentExited) and attempt is not None and attempt.id == event.attempt_id:
-        _note(quotas, attempt.agent, event.report, at)
-        if event.report.outcome is not Outcome.RATE_LIMITED:
-            waited_s = 0.0
-    for agent, probe in list(probes.items()):
-        if probe.wp_id == wp.id and not _has_attempt(wp, agent):
-            del probes[agent]
-            if agent in quotas and at >= probe.ends:
-                quotas[agent] = replace(quotas[agent], back=quotas[agent].until <= at)
-    if (quotas, probes, waited_s) == (state.quotas, state.probes, state.waited_for_quotas_s):
+    if not isinstance(event, events.AgentExited) or attempt is None or attempt.id != event.attempt_id:
         return state
-    return replace(state, quotas=quotas, probes=probes, waited_for_quotas_s=waited_s)
+    agent, outcome, began_at = attempt.agent, event.report.outcome, before.turn.began_at
+    failing, failures = dict(state.failing), None
+    if outcome is Outcome.OK:
+        failing.pop(agent, None)
+    elif is_about_the_agent(event):
+        took_s = (at - began_at).total_seconds() if began_at is not None else 0.0
+        failures = failing[agent] = failed_again(failing.get(agent), before.id, event.report, took_s)
+    suspended = {one: rest for one, rest in state.suspended.items() if one != agent}
+    rest = suspended_by(state.suspended.get(agent), failures, event, began_at, at)
+    if rest is not None:
+        suspended[agent] = rest
+    if suspended == state.suspended:
+        suspended = dict(state.suspended)
+    waited_s = state.waited_for_quotas_s if outcome is Outcome.RATE_LIMITED else 0.0
+    return replace(state, suspended=suspended, failing=failing, waited_for_quotas_s=waited_s)
+
+
+def _is_not_to_blame(state: RunState, before: WorkPackage, event: events.Event, at: datetime) -> bool:
+    """Tell whether an attempt ended as those did for which its agent is now taken for broken."""
+    if not isinstance(event, events.AgentExited) or before.open_attempt is None:
+        return False
+    rest = state.suspended.get(before.open_attempt.agent)
+    same = before.open_attempt.id == event.attempt_id and is_about_the_agent(event)
+    return same and rest is not None and bool(rest.broken) and at < rest.until
 
 
 def _has_attempt(wp: WorkPackage, agent: str) -> bool:
     open_one = wp.open_attempt
     return open_one.agent == agent if open_one is not None else wp.turn.assigned and wp.turn.agent == agent
-
-
-def _note(quotas: dict[str, Quota], agent: str, report: AgentReport, at: datetime) -> None:
-    known = quotas.get(agent)
-    if report.outcome is Outcome.OK:
-        quotas.pop(agent, None)
-    if report.outcome is not Outcome.RATE_LIMITED:
-        return
-    told_s = report.retry_after_s or 0.0
-    if known is not None and at < known.until:
-        # Another attempt met the same limit; a longer time that it tells is the better knowledge.
-        until = max(known.until, at + timedelta(seconds=told_s))
-        quotas[agent] = replace(known, until=until, rest_s=max(known.rest_s, told_s))
-        return
-    strikes = known.strikes + 1 if known is not None else 1
-    rest_s = min(FIRST_REST_S * 2.0 ** min(strikes - 1, 10), LONGEST_REST_S)
-    # What the agent tells is believed, but not again once it was wrong.
-    rest_s = told_s if told_s and strikes == 1 else max(told_s, rest_s)
-    quotas[agent] = Quota(at + timedelta(seconds=rest_s), strikes, rest_s)
 
 
 def has_place(state: RunState, agent: str, wp: WorkPackage) -> bool:

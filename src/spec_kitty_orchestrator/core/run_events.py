@@ -33,7 +33,7 @@ class ResourcesShort:
 
 @dataclass(frozen=True)
 class AgentSuspended:
-    """An agent starts no attempt before `until`."""
+    """An agent starts no attempt before `until`: its quota is used up, or it is taken for broken."""
 
     agent: str
     until: datetime

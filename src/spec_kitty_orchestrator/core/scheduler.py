@@ -16,8 +16,10 @@ from spec_kitty_orchestrator.core.limits import (
     Limits,
     Rest,
     closing_reason,
+    is_suspect,
     limits,
     no_place,
+    nobody_left,
     out_of_patience,
     over,
     who,
@@ -84,12 +86,14 @@ class Blocker:
     Attributes:
         reason: in words.
         until: when it is over, None if no time ends it.
-        quota: whether it is a quota.
+        quota: whether it is an agent that rests.
+        broken: whether every agent that could go on with it is taken for broken.
     """
 
     reason: str
     until: datetime | None = None
     quota: bool = False
+    broken: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,8 @@ def plan(state: RunState, now: datetime) -> Decision:
     reasons = {one: blocker.reason if blocker else "waits for a slot" for one, blocker in blocked.items()}
     if state.closing:
         return _close(state, seen, reasons)
-    quota = next((one for one in blocked.values() if one is not None and one.quota), None)
+    resting = (one for one in blocked.values() if one is not None)
+    quota = next((one for one in resting if one.quota and not one.broken), None)
     stops = quota is not None and state.policy.patience.on_rate_limit is OnRateLimit.STOP
     ending = Ending(EXIT_QUOTA, quota.reason) if quota and stops else seen.limits.ending
     if ending is not None:
@@ -150,7 +155,9 @@ def _start(
         return to_resolve, Grant.RESOLVE
     if not ready:
         return None
-    first = min(ready, key=lambda wp: _urgency(seen, wp))
+    first = min(
+        ready, key=lambda wp: (is_suspect(state, wp, agent_needed(wp, state.policy)), _urgency(seen, wp))
+    )
     ahead = any(wp.turn.grant is Grant.CLAIM_AHEAD for wp in state.at_work)
     if state.free_slots > 0:
         # The last slot is for who is claimed ahead: it goes on without a stop.
@@ -169,6 +176,8 @@ def _wait(
     timed = [one for one in blockers if one.until is not None]
     times = [one.until for one in timed if one.until is not None]
     quotas = alone and bool(timed) and all(one.quota for one in timed)
+    if quotas and all(one.broken for one in timed):
+        return nobody_left(state)
     if quotas:
         ending = out_of_patience(state, now, min(times))
         if ending is not None:
@@ -212,7 +221,7 @@ def _blocker(state: RunState, seen: _Overview, wp: WorkPackage, now: datetime) -
         return Blocker(f"waits to learn which workspace {holder.id} holds", until)
     rest = seen.limits.new_work
     if new and rest is not None and wp.lane not in (Lane.FOR_REVIEW, Lane.IN_REVIEW):
-        return Blocker(rest.reason, rest.until, quota=True)
+        return Blocker(rest.reason, rest.until, quota=True, broken=rest.broken)
     if wp.untried and state.short_of:
         return Blocker(state.short_of)
     held_by = _holder(seen, wp)
@@ -239,7 +248,7 @@ def _waits_for_agent(state: RunState, wp: WorkPackage, now: datetime) -> Blocker
             return None
         found = who(state, wp, command.role, now)
         if isinstance(found, Rest):
-            return Blocker(found.reason, found.until, quota=True)
+            return Blocker(found.reason, found.until, quota=True, broken=found.broken)
         agent = found
     if agent and wp.open_attempt is None and not has_place(state, agent, wp):
         return Blocker(no_place(state, agent))

@@ -89,7 +89,8 @@ def park(wp: WorkPackage, reason: str, *, blocks: bool) -> WorkPackage:
 
 def charged(wp: WorkPackage) -> int:
     """Count the implement attempts that say something about the work."""
-    return sum(one.role is Role.IMPLEMENT and outcome not in UNCHARGED for one, outcome in wp.ended_attempts)
+    made = sum(one.role is Role.IMPLEMENT and outcome not in UNCHARGED for one, outcome in wp.ended_attempts)
+    return made - wp.bounds.uncharged
 
 
 def rework(wp: WorkPackage, feedback: Feedback | None, policy: Policy) -> WorkPackage:
@@ -180,6 +181,15 @@ def after_failure(wp: WorkPackage, event: AgentExited, policy: Policy) -> Next:
     if isinstance(move, Fallback):
         return pass_over(wp, attempt.role, attempt.agent)
     return (wp, Wait(wp.note, move.after_s)) if move.after_s > 0 else wp
+
+
+def spared(before: WorkPackage, wp: WorkPackage) -> WorkPackage:
+    """Leave a work package as ready for an attempt as it was before: its agent is broken, not the work."""
+    role, agent = wp.attempts[-1].role, wp.attempts[-1].agent
+    uncharged = before.bounds.uncharged + (role is Role.IMPLEMENT)
+    bounds = replace(before.bounds, uncharged=uncharged)
+    note = f"{agent} {ENDS[wp.outcomes[-1]]}, as for other work packages"
+    return replace(wp, phase=before.phase, bounds=bounds, blocks=before.blocks, note=note)
 
 
 def is_fallback(wp: WorkPackage, attempt: Attempt, policy: Policy) -> bool:

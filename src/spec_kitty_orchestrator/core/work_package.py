@@ -136,6 +136,7 @@ class Bounds:
     Attributes:
         attempts_from: attempts before this index do not count.
         rejected_from: the same of rejections.
+        uncharged: implement attempts among them that do not count, because their agent was broken.
         moved: how often others moved it while we worked on it.
         tries: how often the present call was repeated after a refusal, a lost reply or a stopped agent.
         unusable: reviews by the present reviewer without a usable verdict, since the last implement attempt.
@@ -146,6 +147,7 @@ class Bounds:
 
     attempts_from: int = 0
     rejected_from: int = 0
+    uncharged: int = 0
     moved: int = 0
     tries: int = 0
     unusable: int = 0
@@ -161,6 +163,7 @@ class Turn:
         grant: what the scheduler lets it do now; None while it waits.
         agent: whose place it takes: the agent of the attempt that it runs or needs next, "" for none.
         assigned: whether that attempt may be opened.
+        began_at: when its last attempt was assigned, None if this start assigned none.
         max_cost_usd: what that attempt may cost, in US dollars; None for any sum.
         waits: what it waits for, "" while it does not.
         until: when it may go on, None if no time ends the wait.
@@ -173,6 +176,7 @@ class Turn:
     grant: Grant | None = None
     agent: str = ""
     assigned: bool = False
+    began_at: datetime | None = None
     max_cost_usd: float | None = None
     waits: str = ""
     until: datetime | None = None

@@ -250,7 +250,7 @@ class Orchestrator:
             before, at = self._state, self._clock.now()
             after, command = happened(before, at, wp_id, follows)
             await self._record(after, run_events.Entry(at, wp_id, follows, took_s))
-            if after.quotas is not before.quotas:
+            if after.suspended != before.suspended:
                 for told in announcements(before, after):
                     await self._record(after, run_events.Entry(at, "", told))
             follows, took_s = admission(after, wp_id, command, follows, at), 0.0

@@ -7,6 +7,7 @@ from datetime import datetime
 from spec_kitty_orchestrator.core.limits import resting
 from spec_kitty_orchestrator.core.model import MissionState, Phase, Result
 from spec_kitty_orchestrator.core.run import RunState
+from spec_kitty_orchestrator.core.suspension import Suspension
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import OrchestratorError
 
@@ -22,7 +23,7 @@ class RunResult:
         state: the host's lanes at the end; after an interruption, the last ones that we know.
         interrupted: the first signal that came, None if none did.
         ended: what ended it before nothing was left to do, "" if nothing did: a quota or a budget.
-        resting: agents whose quota is used up, and until when.
+        resting: agents that rest, and why.
     """
 
     exit_code: int
@@ -31,7 +32,7 @@ class RunResult:
     state: MissionState
     interrupted: int | None = None
     ended: str = ""
-    resting: Mapping[str, datetime] = field(default_factory=dict)
+    resting: Mapping[str, Suspension] = field(default_factory=dict)
 
 
 def conclude(state: RunState, mission: MissionState, waits: Mapping[str, str], now: datetime) -> RunResult:

@@ -25,6 +25,7 @@ class Play:
         retry_after_s: with `rate_limited`, what the CLI tells.
         usage: what it cost.
         then: called when it ends by itself, for what else an agent may do: commit, move a lane.
+        detail: what its CLI says of a failure.
     """
 
     seconds: float = 1.0
@@ -34,6 +35,7 @@ class Play:
     retry_after_s: float | None = None
     usage: Usage = field(default_factory=Usage)
     then: Callable[[], None] | None = None
+    detail: str = ""
 
 
 def verdict(request: AttemptRequest, ruling: str, *findings: str, **changes: object) -> str:
@@ -183,6 +185,7 @@ class ScriptedAgents:
         return AgentReport(
             play.outcome,
             text,
+            play.detail,
             retry_after_s=play.retry_after_s,
             session=request.session or request.id,
             usage=play.usage,

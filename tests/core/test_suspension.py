@@ -1,0 +1,53 @@
+"""Which ends of attempts are alike, and when they show that an agent is broken."""
+
+import pytest
+
+from spec_kitty_orchestrator.core.model import AgentReport, Outcome
+from spec_kitty_orchestrator.core.suspension import Failures, failed_again, likeness
+
+ALIKE = [
+    ("boom in /work/a/WP01 after 3.2 s", "Boom in /work/b/lane-c after 12 s"),
+    ("API Error: 401 request req_011CSHoEeqs5C35K2", "API error: 401, request req_9zz1"),
+    ("2026-01-02T03:04:05Z no such model gpt-7", "2026-11-28T01:00:00Z no such model gpt-7.1"),
+    ("WP01, WP02: lost", "WP03: lost"),
+    ("", "   "),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), ALIKE)
+def test_reasons_are_alike_that_differ_in_numbers_paths_ids_and_times(one: str, other: str) -> None:
+    assert likeness(one) == likeness(other)
+
+
+def test_reasons_in_other_words_are_not_alike() -> None:
+    assert likeness("no such model") != likeness("not logged in")
+
+
+def failures(outcome: Outcome, *wps: str, detail: str = "boom") -> Failures:
+    known = None
+    for wp in wps:
+        known = failed_again(known, wp, AgentReport(outcome, detail=detail), 9.0)
+    assert known is not None
+    return known
+
+
+@pytest.mark.parametrize(
+    ("outcome", "wps", "shown"),
+    [
+        (Outcome.FAILED, ("WP01", "WP02"), False),
+        (Outcome.FAILED, ("WP01", "WP01", "WP02"), True),
+        (Outcome.FAILED, ("WP01", "WP01", "WP01"), False),
+        (Outcome.AUTH, ("WP01", "WP02"), True),
+        (Outcome.AUTH, ("WP01", "WP01"), False),
+    ],
+)
+def test_three_attempts_on_two_work_packages_show_that_an_agent_is_broken_and_two_refused_logins(
+    outcome: Outcome, wps: tuple[str, ...], shown: bool
+) -> None:
+    assert failures(outcome, *wps).show(outcome) is shown
+
+
+def test_another_reason_or_another_kind_of_end_begins_the_count_anew() -> None:
+    known = failures(Outcome.FAILED, "WP01", "WP02")
+    assert failed_again(known, "WP03", AgentReport(Outcome.FAILED, detail="no model"), 1.0).wps == ("WP03",)
+    assert failed_again(known, "WP03", AgentReport(Outcome.CRASHED, detail="boom"), 1.0).wps == ("WP03",)
