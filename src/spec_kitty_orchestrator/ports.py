@@ -197,6 +197,13 @@ class Workspaces(Protocol):
         """Say what of these commits a merge left out of a branch: commits, then paths."""
         ...
 
+    async def conflicts(self, pairs: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], tuple[str, ...]]:
+        """Return for pairs of branches in which files merging them conflicts, () for none; changes nothing.
+
+        A pair of which git cannot tell is left out.
+        """
+        ...
+
     async def ensure(self, wp: str, workspace: Workspace, dependencies: Sequence[str]) -> None:
         """Make sure that the worktree exists; creates it where the host leaves that to us (no lanes.json).
 

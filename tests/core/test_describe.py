@@ -56,6 +56,7 @@ from spec_kitty_orchestrator.core.run_events import (
     AgentSuspended,
     BudgetNearing,
     ClockJumped,
+    ConflictForecast,
     Ending,
     Failed,
     ResourcesShort,
@@ -190,6 +191,9 @@ LINES: dict[str, Event | RunEvent] = {
         "cost", "$8.00 of $10.00 are spent"
     ),
     "the machine slept, or its clock was set, for 2h 10m": ClockJumped(7800),
+    "WP01 and WP02 will conflict in a.py; WP03, which needs both, cannot start until a person merges them": (
+        ConflictForecast("WP01", "WP02", ("a", "b"), ("a.py",), "WP03")
+    ),
     "signal 2: agents are stopped": Signaled(2),
     "signal 15: running agents may end, nothing new starts": Signaled(15, drain=True),
     "the run ends: $10 are spent": Ending(7, "$10 are spent"),

@@ -447,3 +447,16 @@ def test_an_approval_of_a_review_that_the_host_refused_waits_for_the_claim(
         assert isinstance(command, Record), "a paid review is not repeated"
     elif lane is not Lane.IN_REVIEW:
         assert wp.review.verdict is None
+
+
+def test_a_conflict_of_dependencies_is_not_told_with_the_advice_that_only_puts_it_off() -> None:
+    message = (
+        "cannot auto-merge dependency lane 'lane-b' (x) into lane 'lane-c': the merge conflicts. "
+        "merge 'x' into lane 'lane-c' manually, resolve the conflicts, commit, then re-run."
+    )
+    wp, _ = drive((*CLAIMING, refused(Lane.PLANNED, ALLOCATION, message)), POLICY)
+    assert wp.note == (
+        "cannot auto-merge dependency lane 'lane-b' (x) into lane 'lane-c': the merge conflicts with what "
+        "else it needs: merge one of the two branches into the other, not into this one, and have it "
+        "reviewed again"
+    )

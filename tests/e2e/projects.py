@@ -48,6 +48,13 @@ PAIR = MissionSpec(
     (work_package(1, "src/one", subtasks=("T001", "T002")), work_package(2, "src/two", ("WP01",)))
 )
 FAN = MissionSpec(tuple(work_package(n, f"src/part{n}") for n in (1, 2, 3)), topology="lanes")
+JOINED = MissionSpec(
+    (
+        work_package(1, "src/one"),
+        work_package(2, "src/two"),
+        work_package(3, "src/three", ("WP01", "WP02")),
+    )
+)
 SHARED = MissionSpec(
     (
         work_package(1, "src"),

@@ -1,10 +1,12 @@
 """Whole missions on the real host, on each of its topologies, from planned to landed."""
 
 import shlex
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from tests.e2e.projects import PAIR, Project
+from tests.e2e.projects import JOINED, PAIR, Project
 
 from spec_kitty_orchestrator.testing.missions import MissionSpec, make_legacy
 
@@ -81,6 +83,40 @@ def test_a_mission_is_merged_and_then_accepted_by_the_run_itself_when_asked(
     assert f"`git -C {told} status` shows it" in done.stdout
     assert mission.git("status", "--porcelain", cwd=told).startswith("M kitty-specs/")
     assert uncommitted(mission) == []
+
+
+def test_a_conflict_is_foreseen_and_ended_by_the_commands_of_the_summary(
+    project: Callable[[MissionSpec], Project],
+) -> None:
+    mission = project(JOINED.on("coord"))
+    both = "".join(
+        f'[WP{n:02d}.implement]\nedits = {{ "src/{name}/m{n:02d}.py" = "", "README.md" = "{name}\\n" }}\n'
+        for n, name in ((1, "one"), (2, "two"))
+    )
+    mission.follow(both)
+    stopped = mission.orchestrate("--max-concurrent", "2")
+    assert stopped.returncode == 1, stopped.stdout + stopped.stderr
+    told = "WP01 and WP02 will conflict in README.md; WP03, which needs both, cannot start until"
+    assert stopped.stdout.index(told) < stopped.stdout.index("the host refused start-implementation")
+    assert told in mission.run("status", "--mission", mission.slug).stdout
+
+    merge, commit, review, resume = [
+        shlex.split(line)
+        for line in stopped.stdout.splitlines()
+        if line.startswith(("  git", "  spec-kitty"))
+    ]
+    place = Path(merge[2])
+    with pytest.raises(subprocess.CalledProcessError):
+        mission.git(*merge[1:])
+    (place / "README.md").write_text("one and two\n")
+    mission.git("add", "README.md", cwd=place)
+    mission.git(*commit[1:])
+    mission.host(*review[1:])
+    done = mission.run(*resume[1:], "--merge", "--accept")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "WP01 and WP02 can be merged with each other again" in done.stdout
+    assert mission.git("show", "feature/demo:README.md") == "one and two"
+    assert mission.approved("WP02") == mission.journal("WP02", "review_claimed")[-1]["head"]
 
 
 def test_a_mission_of_an_older_host_without_lanes_is_done_and_told_to_be_merged_by_hand(

@@ -14,7 +14,7 @@ from spec_kitty_orchestrator.core.events import AttemptOpened
 from spec_kitty_orchestrator.core.limits import resting
 from spec_kitty_orchestrator.core.model import MissionState, Phase
 from spec_kitty_orchestrator.core.run import fold
-from spec_kitty_orchestrator.core.run_events import Entry
+from spec_kitty_orchestrator.core.run_events import ConflictForecast, Entry
 from spec_kitty_orchestrator.core.suspension import Suspension
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
@@ -32,6 +32,7 @@ class MissionStatus:
         opened: by work package, when its last attempt was opened.
         gate_logs: by work package, the directory of the gate that runs.
         resting: agents that rest, and why.
+        conflicts: of branches, as the run saw them last.
     """
 
     run: KnownRun
@@ -40,6 +41,7 @@ class MissionStatus:
     opened: Mapping[str, datetime]
     gate_logs: Mapping[str, str]
     resting: Mapping[str, Suspension]
+    conflicts: Sequence[ConflictForecast]
 
     def note(self, wp: WorkPackage) -> str:
         """Say what a work package waits for, or what became of it."""
@@ -81,6 +83,7 @@ async def mission_status(project: Project, mission: str, *, ask_host: bool) -> M
         },
         gate_logs={wp: log for wp, log in gating.items() if log},
         resting=resting(known, SystemClock().now()),
+        conflicts=known.conflicts,
     )
 
 

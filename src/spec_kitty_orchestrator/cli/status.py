@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Annotated
 
 import anyio
@@ -12,6 +13,7 @@ from spec_kitty_orchestrator.app.repository import journaled
 from spec_kitty_orchestrator.app.runs import KnownRun, describe_end, when
 from spec_kitty_orchestrator.app.status import MissionStatus, mission_status
 from spec_kitty_orchestrator.cli import options
+from spec_kitty_orchestrator.core.conflicts import advice
 from spec_kitty_orchestrator.core.run_events import RunEnded
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import UsageError
@@ -56,6 +58,8 @@ def _show(found: MissionStatus, console: SteadyConsole) -> None:
     console.print(table)
     for agent, one in found.resting.items():
         console.tell(f"{agent} is paused: {one.told}")
+    for text in advice(found.conflicts, found.work_packages, found.run.mission):
+        console.tell(text)
     for wp in found.work_packages:
         if logs := wp.open_attempt.directory if wp.open_attempt else found.gate_logs.get(wp.id):
             console.tell(f"{wp.id} logs: {logs}")
@@ -87,6 +91,7 @@ def _document(found: MissionStatus, known: Sequence[str]) -> Mapping[str, object
         "work_packages": [_work_package(wp, found) for wp in found.work_packages],
         "agents_resting": {agent: one.until for agent, one in found.resting.items()},
         "agents_broken": {agent: one.broken for agent, one in found.resting.items() if one.broken},
+        "conflicts": [asdict(one) for one in found.conflicts],
         "missions_run_here": known,
     }
 

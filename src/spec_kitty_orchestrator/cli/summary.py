@@ -10,6 +10,7 @@ from pathlib import Path
 from spec_kitty_orchestrator.app.checks import line
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import MissionFiles, mission_files
+from spec_kitty_orchestrator.core.conflicts import advice
 from spec_kitty_orchestrator.core.describe import LONGEST_REASON, count, note, short
 from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.core.verdict import Ruling
@@ -45,6 +46,8 @@ def show(
     lines += ["", *(text for wp in result.work_packages for text in _work_package(wp, result, project.root))]
     lines += ["", _totals(result), *finalized, *_uncommitted(files)]
     wps = result.work_packages
+    told = advice(result.conflicts, wps, result.state.slug)
+    lines += ["", *told] if told else []
     if not wps or not all(wp.lane.complete for wp in wps):
         lines += ["", *_go_on(result)]
     elif unapproved:

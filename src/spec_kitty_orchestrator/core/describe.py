@@ -17,6 +17,8 @@ LONGEST_QUOTE = 160
 LONGEST_REASON = 2000
 """Of what a person must know to go on: what to do stands at its end."""
 SHA_LENGTH = 10
+MOST_FILES = 3
+"""Named in one line."""
 
 _BREAKS = re.compile(r"[\t\n]+")
 _SHA = re.compile(r"\b[0-9a-f]{40}\b")
@@ -114,6 +116,8 @@ def _of_run(event: run_events.RunEvent) -> str:
             return f"the budget is nearly used up: {text}"
         case run_events.ClockJumped(seconds=seconds):
             return f"the machine slept, or its clock was set, for {duration(seconds)}"
+        case run_events.ConflictForecast():
+            return _conflict(event)
         case run_events.Signaled(number=number, drain=drain):
             does = "running agents may end, nothing new starts" if drain else "agents are stopped"
             return f"signal {number}: {does}"
@@ -121,6 +125,20 @@ def _of_run(event: run_events.RunEvent) -> str:
             return f"the run ends: {reason}"
         case run_events.Failed(message=message):
             return f"the run ends, because something is broken: {message}"
+
+
+def _conflict(event: run_events.ConflictForecast) -> str:
+    pair, files = f"{event.wp} and {event.other}", event.files
+    if not files:
+        return f"{pair} can be merged with each other again"
+    named = ", ".join(clean(one, LONGEST_QUOTE) for one in files[:MOST_FILES])
+    more = f" and {len(files) - MOST_FILES} more" if len(files) > MOST_FILES else ""
+    stops = (
+        f"{event.needed_by}, which needs both, cannot start"
+        if event.needed_by
+        else "the mission cannot be merged"
+    )
+    return f"{pair} will conflict in {named}{more}; {stops} until a person merges them"
 
 
 def _of_wp(event: events.Event, wp: WorkPackage | None, took_s: float) -> str:

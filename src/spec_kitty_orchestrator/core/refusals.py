@@ -36,6 +36,8 @@ FOREIGN_WAIT_S = 60.0
 PERMANENT = ("uncommitted changes", "cannot auto-merge", "merge conflict")
 """Words of a LANE_ALLOCATION_FAILED that only a person can mend."""
 
+CONFLICT = "merge one of the two branches into the other, not into this one, and have it reviewed again"
+
 ABOUT_THE_WORK = "TRANSITION_REJECTED"
 """The code with which the host refuses what its implementer can mend; every other one is about the call."""
 
@@ -104,13 +106,19 @@ def _claim(wp: WorkPackage, event: HostRefused) -> Next:
             assert isinstance(following, tuple)
             return replace(following[0], phase=Phase.WAITING), following[1]
         case "LANE_ALLOCATION_FAILED" if any(word in event.message for word in PERMANENT):
-            return park(wp, event.message, blocks=False)
+            return park(wp, _told(event.message), blocks=False)
         case "LANE_ALLOCATION_FAILED" | "TRANSITION_REJECTED":
             return _again(wp, event)
         case code if code in PASSING:
             return _again(wp, event)
         case _:
             return park(wp, f"the host refused the claim: {event.code}: {event.message}", blocks=False)
+
+
+def _told(message: str) -> str:
+    """Say what a person must mend; the host's advice would leave the conflict to the mission's merge."""
+    met, conflicts, _ = message.partition("the merge conflicts")
+    return f"{met}{conflicts} with what else it needs: {CONFLICT}" if conflicts else message
 
 
 def _submit(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:

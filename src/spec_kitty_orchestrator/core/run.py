@@ -62,6 +62,7 @@ class RunState:
         waits_for_quotas_since: since when the run waits for nothing but quotas, None while it does not.
         waited_for_quotas_s: how long it waited for them before that, in seconds, since an agent worked.
         nearing: limits of the budget of which people were warned.
+        conflicts: of branches, that are known.
         signals: those that came, oldest first.
         draining: whether the first one lets agents end by themselves.
         ending: why the run ends before nothing is left to do, besides a signal.
@@ -81,6 +82,7 @@ class RunState:
     waits_for_quotas_since: datetime | None = None
     waited_for_quotas_s: float = 0.0
     nearing: frozenset[str] = frozenset()
+    conflicts: tuple[run_events.ConflictForecast, ...] = ()
     signals: tuple[int, ...] = ()
     draining: bool = False
     ending: run_events.Ending | None = None
@@ -118,11 +120,8 @@ class RunState:
     @cached_property
     def left(self) -> tuple[WorkPackage, ...]:
         """The work packages that are not at work and have not left the run."""
-        return tuple(
-            one
-            for one in self.wps.values()
-            if one.phase is not Phase.FINISHED and one.turn.grant not in AT_WORK
-        )
+        waits = (one for one in self.wps.values() if one.turn.grant not in AT_WORK)
+        return tuple(one for one in waits if one.phase is not Phase.FINISHED)
 
     def places_taken(self, agent: str, besides: str = "") -> int:
         """Count the work packages, besides this one, that have an attempt of an agent or are about to."""
@@ -144,9 +143,7 @@ class RunState:
 
     def unmet(self, wp: WorkPackage) -> Iterator[str]:
         """Yield the dependencies of a work package that are not complete, also those that do not exist."""
-        for one in wp.dependencies:
-            if one not in self.wps or not self.wps[one].lane.complete:
-                yield one
+        yield from (one for one in wp.dependencies if one not in self.wps or not self.wps[one].lane.complete)
 
 
 def fold(lines: Iterable[run_events.Line], policy: Policy) -> RunState:
@@ -161,7 +158,7 @@ def fold(lines: Iterable[run_events.Line], policy: Policy) -> RunState:
 def replayed(state: RunState, line: run_events.Line) -> RunState:
     """Return the state after one more line of a journal. Raises `InvalidTransition`."""
     if isinstance(line, run_events.RunStarted):
-        return begin(state, line)
+        return replace(begin(state, line), conflicts=state.conflicts)
     if isinstance(line, run_events.Entry):
         return happened(state, line.at, line.wp_id, line.event)[0]
     return state
@@ -262,6 +259,8 @@ def _of_run(state: RunState, event: run_events.RunEvent, at: datetime) -> RunSta
             return replace(state, short_of=reason, short_since=(state.short_since or at) if reason else None)
         case run_events.BudgetNearing(name=name):
             return replace(state, nearing=state.nearing | {name})
+        case run_events.ConflictForecast():
+            return replace(state, conflicts=event.among(state.conflicts))
         case run_events.ClockJumped(seconds=seconds):
             return _shifted(state, timedelta(seconds=seconds))
         case run_events.Signaled(number=number, drain=drain):

@@ -67,6 +67,29 @@ class ClockJumped:
 
 
 @dataclass(frozen=True)
+class ConflictForecast:
+    """The branches of two work packages cannot be merged with each other as they stand, or can again.
+
+    Attributes:
+        branches: in the order of `wp` and `other`.
+        files: in which they conflict, () if they do no longer.
+        needed_by: the work package that needs both and is not begun, "" if they meet in the mission's merge.
+    """
+
+    wp: str
+    other: str
+    branches: tuple[str, str]
+    files: tuple[str, ...]
+    needed_by: str = ""
+    kind: Literal["conflict_forecast"] = "conflict_forecast"
+
+    def among(self, known: tuple["ConflictForecast", ...]) -> tuple["ConflictForecast", ...]:
+        """Return the conflicts that are known once this happened."""
+        kept = tuple(one for one in known if one.branches != self.branches)
+        return (*kept, self) if self.files else kept
+
+
+@dataclass(frozen=True)
 class Signaled:
     """A signal came: agents are stopped, or may end by themselves where it is a `drain`."""
 
@@ -101,6 +124,7 @@ RunEvent = (
     | AgentBack
     | BudgetNearing
     | ClockJumped
+    | ConflictForecast
     | Signaled
     | Ending
     | Failed

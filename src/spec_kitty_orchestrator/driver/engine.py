@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 
 from spec_kitty_orchestrator import ports
-from spec_kitty_orchestrator.core import events, run_events, scheduler
+from spec_kitty_orchestrator.core import conflicts, events, run_events, scheduler
 from spec_kitty_orchestrator.core.bounds import fitted
 from spec_kitty_orchestrator.core.commands import Command, Finish, Wait
 from spec_kitty_orchestrator.core.lifecycle import pending
@@ -23,6 +23,7 @@ from spec_kitty_orchestrator.core.prompts import Prompts
 from spec_kitty_orchestrator.core.run import RunState, happened, replayed
 from spec_kitty_orchestrator.core.work_package import Grant, WorkPackage
 from spec_kitty_orchestrator.driver.clock import RunClock
+from spec_kitty_orchestrator.driver.conflicts import ConflictWatch
 from spec_kitty_orchestrator.driver.mission import Mission
 from spec_kitty_orchestrator.driver.perform import Performer
 from spec_kitty_orchestrator.driver.result import RunResult, conclude, first_error
@@ -113,6 +114,7 @@ class Orchestrator:
             lambda: self._state.wps,
         )
         self._state = RunState(policy)
+        self._conflicts = ConflictWatch(workspaces, lambda: self._state, self._happened)
         self._slots = anyio.CapacityLimiter(policy.max_concurrent)
         self._one_event = anyio.Lock()
         self._changed = anyio.Event()
@@ -146,6 +148,7 @@ class Orchestrator:
             for wp_id in self._state.wps:
                 self._employ(wp_id)
             self._tasks.start_soon(self._guarded, "", self._hear)
+            self._tasks.start_soon(self._guarded, "", self._conflicts.look)
             self._tasks.start_soon(self._shutdown.stop_when_told)
             end: scheduler.Finished | scheduler.Stalled = scheduler.Finished()
             with self._shutdown.bound():
@@ -253,6 +256,8 @@ class Orchestrator:
             if after.suspended != before.suspended:
                 for told in announcements(before, after):
                     await self._record(after, run_events.Entry(at, "", told))
+            if conflicts.moved(before, after, wp_id):
+                self._tasks.start_soon(self._guarded, "", self._conflicts.look, wp_id)
             follows, took_s = admission(after, wp_id, command, follows, at), 0.0
         if self._state.signals or self._state.ending or self._state.failure:
             self._shutdown.follow(self._state)

@@ -7,6 +7,7 @@ from datetime import datetime
 from spec_kitty_orchestrator.core.limits import resting
 from spec_kitty_orchestrator.core.model import MissionState, Phase, Result
 from spec_kitty_orchestrator.core.run import RunState
+from spec_kitty_orchestrator.core.run_events import ConflictForecast
 from spec_kitty_orchestrator.core.suspension import Suspension
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import OrchestratorError
@@ -24,6 +25,7 @@ class RunResult:
         interrupted: the first signal that came, None if none did.
         ended: what ended it before nothing was left to do, "" if nothing did: a quota or a budget.
         resting: agents that rest, and why.
+        conflicts: of branches, as far as they are known.
     """
 
     exit_code: int
@@ -33,6 +35,7 @@ class RunResult:
     interrupted: int | None = None
     ended: str = ""
     resting: Mapping[str, Suspension] = field(default_factory=dict)
+    conflicts: Sequence[ConflictForecast] = ()
 
 
 def conclude(state: RunState, mission: MissionState, waits: Mapping[str, str], now: datetime) -> RunResult:
@@ -46,15 +49,18 @@ def conclude(state: RunState, mission: MissionState, waits: Mapping[str, str], n
     """
     wps = tuple(state.wps[one] for one in mission.lanes if one in state.wps)
     reasons = {one.id: _why(one, waits) for one in wps if not _well(one)}
-    known = replace(mission, lanes={one.id: one.lane for one in wps})
-    rests, signal = resting(state, now), next(iter(state.signals), None)
+    lanes = replace(mission, lanes={one.id: one.lane for one in wps})
+    signal = next(iter(state.signals), None)
+    known = RunResult(
+        _exit_code(wps), wps, reasons, lanes, resting=resting(state, now), conflicts=state.conflicts
+    )
     if all(one.phase is Phase.FINISHED for one in wps):
-        return RunResult(_exit_code(wps), wps, reasons, known, signal, resting=rests)
+        return replace(known, interrupted=signal)
     if signal is not None:
-        return RunResult(128 + signal, wps, reasons, known, signal, resting=rests)
-    code = state.ending.exit_code if state.ending is not None else _exit_code(wps)
-    ended = state.ending.reason if state.ending is not None else ""
-    return RunResult(code, wps, reasons, known, ended=ended, resting=rests)
+        return replace(known, exit_code=128 + signal, interrupted=signal)
+    if state.ending is not None:
+        return replace(known, exit_code=state.ending.exit_code, ended=state.ending.reason)
+    return known
 
 
 def _why(wp: WorkPackage, waits: Mapping[str, str]) -> str:

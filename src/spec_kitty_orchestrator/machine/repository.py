@@ -85,6 +85,10 @@ class Repository:
         settings = await to_thread.run_sync(now.neutral, self.configured, path)
         return replace(self.primary, settings=settings)
 
+    async def settings(self) -> Configuration:
+        """Return the settings as they are now. Raises `WorkspaceError`."""
+        return await self._settings(self.primary)
+
     async def worktree(self, path: Path) -> Worktree | None:
         """Return git in the worktree whose top is `path`, mended where that is needed; None if it is none.
 

@@ -72,6 +72,25 @@ async def beyond(
     return commits, len(shas) - len(commits)
 
 
+async def fork_point(git: Git, base_ref: str) -> str:
+    """Return where the own work of the branch that is checked out begins, by its first parents.
+
+    Merges that stand right after the fork are the host's: the code of dependencies is not this branch's work.
+
+    Raises:
+        WorkspaceError: the branch and its base have nothing in common.
+    """
+    base = (await git.run("merge-base", "HEAD", base_ref)).text.split("\n")[0]
+    chain = await git.run("rev-list", "--first-parent", "--parents", "--reverse", f"{base_ref}..HEAD")
+    fork = ""
+    for line in chain.text.split("\n") if chain.text else ():
+        sha, first, *others = line.split(" ")
+        if not others:
+            return fork or first
+        fork = sha
+    return fork or base
+
+
 async def undelivered(git: Git, before: str, after: str, heads: Sequence[str]) -> tuple[str, ...]:
     """Say what of these commits `after` does not hold, which was `before` and merged with them since.
 

@@ -13,6 +13,7 @@ from spec_kitty_orchestrator.core.model import Before, Evidence, Rescue, Workspa
 from spec_kitty_orchestrator.errors import WorkspaceError, WorkspaceMissing
 from spec_kitty_orchestrator.machine import (
     commit,
+    conflicts,
     diff,
     hidden,
     history,
@@ -110,6 +111,11 @@ class GitWorkspaces:
         """Say what of these commits a merge left out of a branch. Raises `WorkspaceError`."""
         return await tips.undelivered((await self._repository()).primary, before, after, heads)
 
+    async def conflicts(self, pairs: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], tuple[str, ...]]:
+        """Return for pairs of branches in which files they conflict. Raises `WorkspaceError`."""
+        repository = await self._repository()
+        return await conflicts.conflicts(repository.primary, await repository.settings(), pairs)
+
     async def ensure(self, wp: str, workspace: Workspace, dependencies: Sequence[str]) -> None:
         """Make sure that the worktree exists; on a mission without lanes it is made here.
 
@@ -148,25 +154,9 @@ class GitWorkspaces:
         return await rescue.uncommitted(await self._git(workspace), self._rules)
 
     async def fork_point(self, workspace: Workspace) -> str:
-        """Return where the branch's own work begins, by its first parents.
-
-        Merges that stand right after the fork are the host's: the code of dependencies
-        is not this branch's work.
-
-        Raises:
-            WorkspaceError: the branch and its base have nothing in common.
-        """
-        git = await self._git(workspace)
+        """Return where the branch's own work begins. Raises `WorkspaceError`."""
         base_ref = workspace.base_ref or await (await self._repository()).primary.head()
-        base = (await git.run("merge-base", "HEAD", base_ref)).text.split("\n")[0]
-        chain = await git.run("rev-list", "--first-parent", "--parents", "--reverse", f"{base_ref}..HEAD")
-        fork = ""
-        for line in chain.text.split("\n") if chain.text else ():
-            sha, first, *others = line.split(" ")
-            if not others:
-                return fork or first
-            fork = sha
-        return fork or base
+        return await tips.fork_point(await self._git(workspace), base_ref)
 
     async def before(self, workspace: Workspace) -> Before:
         """Read what is there before anybody works on a work package. Raises `WorkspaceError`."""

@@ -31,6 +31,7 @@ class FakeWorkspaces:
         content: names the content of a commit; each has its own unless a test says otherwise.
         restored: what each review was found to have changed, oldest first.
         branch: what is checked out in the primary checkout.
+        conflicting: the files in which pairs of branches conflict.
     """
 
     def __init__(self) -> None:
@@ -42,6 +43,7 @@ class FakeWorkspaces:
         self.restored: list[tuple[str, ...]] = []
         self.content: Callable[[str], str] = lambda sha: sha
         self.branch = "main"
+        self.conflicting: dict[tuple[str, str], tuple[str, ...]] = {}
         self._made = 0
 
     def tree(self, workspace: Workspace) -> FakeTree:
@@ -101,6 +103,11 @@ class FakeWorkspaces:
         """Return that nothing is missing."""
         await anyio.lowlevel.checkpoint()
         return ()
+
+    async def conflicts(self, pairs: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], tuple[str, ...]]:
+        """Return what the test says, nothing of other pairs."""
+        await anyio.lowlevel.checkpoint()
+        return {pair: self.conflicting.get(pair, ()) for pair in pairs}
 
     async def ensure(self, wp: str, workspace: Workspace, dependencies: Sequence[str]) -> None:
         """Make the worktree."""

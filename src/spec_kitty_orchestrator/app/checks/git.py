@@ -6,6 +6,7 @@ from pathlib import Path
 import anyio
 
 from spec_kitty_orchestrator.app.checks import Finding, error, line, noted, ok, some, warning
+from spec_kitty_orchestrator.machine import conflicts
 from spec_kitty_orchestrator.machine.commit_rules import ignoring, regenerable
 from spec_kitty_orchestrator.machine.committer import why_not_signed
 from spec_kitty_orchestrator.machine.git import Git
@@ -14,6 +15,7 @@ from spec_kitty_orchestrator.machine.repository import Repository
 OLDEST_GIT = (2, 31)
 """The first with `rev-parse --path-format`, which distinguishes worktrees from the primary checkout."""
 GIT_LIMIT_S = 60.0
+WITHOUT_FORECAST = f"; {'.'.join(map(str, conflicts.OLDEST_GIT))} or newer foresees which branches conflict"
 
 
 _TOOLS = {
@@ -49,7 +51,8 @@ async def _version(git: Git) -> list[Finding]:
     if number and (int(number[1]), int(number[2])) < OLDEST_GIT:
         oldest = ".".join(map(str, OLDEST_GIT))
         return [error("git.version", f"{said} is too old: {oldest} or newer is needed")]
-    return [ok("git.version", said)]
+    without = "" if number and (int(number[1]), int(number[2])) >= conflicts.OLDEST_GIT else WITHOUT_FORECAST
+    return [ok("git.version", f"{said}{without}")]
 
 
 async def _identity(git: Git) -> list[Finding]:
