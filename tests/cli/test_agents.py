@@ -63,10 +63,18 @@ def test_a_missing_agent_comes_with_the_command_that_installs_it(project: Projec
 
 
 def test_what_is_wrong_with_an_agent_stands_below_the_list_with_what_mends_it(project: Project) -> None:
-    install(project, "codex", "echo codex-cli 0.170.0")
+    install(project, "codex", "echo codex-cli 0.100.0")
     shown = project.run("agents").stdout
-    assert "warning agent codex: version 0.170.0 is of another major than those that were tried" in shown
-    assert "\n          npm install -g @openai/codex@0.169.0\n" in shown
+    told = "agent codex: version 0.100.0 is older than those tested (0.169.0 to 0.171.0); update it"
+    assert f"warning {told}" in shown
+    assert "\n          npm install -g @openai/codex@0.171.0\n" in shown
+
+
+def test_a_newer_version_than_tested_is_told_calmly_and_never_taken_back(project: Project) -> None:
+    install(project, "codex", "echo codex-cli 0.172.0")
+    told = finding(listed(project)["codex"], "agent.version")
+    text = "agent codex: version 0.172.0 is newer than those tested (0.169.0 to 0.171.0)"
+    assert (told["level"], told["text"], told["fix"]) == ("warning", text, None)
 
 
 def test_a_cli_without_a_readable_version_is_warned_of(project: Project) -> None:
@@ -175,13 +183,13 @@ prompt = "file"
         assert [one["text"] for one in agent["findings"] if one["id"] == "agent.extra_args"] == [], name
 
 
-def test_a_dry_run_warns_of_another_major_version(project: Project) -> None:
+def test_a_dry_run_warns_of_a_version_newer_than_tested(project: Project) -> None:
     install(project, "codex", "echo codex-cli 1.0.0")
     shown = project.orchestrate("--dry-run", agents="codex").stdout
-    assert "  warning: agent codex: version 1.0.0 is of another major" in shown
+    assert "  warning: agent codex: version 1.0.0 is newer than those tested" in shown
 
 
-def test_a_run_warns_of_another_major_version_and_logs_each_version(
+def test_a_run_warns_of_a_version_newer_than_tested_and_logs_each_version(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(project, "codex", "echo codex-cli 1.0.0")
@@ -193,6 +201,6 @@ def test_a_run_warns_of_another_major_version_and_logs_each_version(
     log = project.root / ".kittify" / "logs" / work.mission / "orchestrator.log"
     with configure_logging(project.root, work.mission):
         anyio.run(tell_versions, work)
-    assert "run   warning: agent codex: version 1.0.0 is of another major" in shown.getvalue()
+    assert "run   warning: agent codex: version 1.0.0 is newer than those tested" in shown.getvalue()
     assert "1.0.0" in log.read_text()
     assert f"{project.bin}{os.sep}codex" in log.read_text()

@@ -183,7 +183,7 @@ BROKEN = ({"type": "nonsense"}, {"type": "nonsense"})
 @pytest.mark.parametrize(
     ("spoil", "told", "fix", "text"),
     [
-        (codex("echo 1.0.0"), "agent.version warning", f"{CODEX}@0.169.0", "another major"),
+        (codex("echo 0.1.0"), "agent.version warning", f"{CODEX}@0.171.0", "older than those tested"),
         (codex("test $1 = login || exit 1"), "agent.version warning", CODEX, "ended with exit code 1"),
         (codex("test $1 = login || exit 126"), "agent.version error", CODEX, "ended with exit code 126"),
         (codex("echo no node; test $1 = login || exit 127"), "agent.version error", CODEX, "127: 'no node'"),

@@ -80,7 +80,7 @@ class ClaudeCode:
         *("CLOUD_ML_REGION", "VERTEX_*"),
     )
     roles = BOTH_ROLES
-    versions: tuple[str, ...] = ("2.1.197", "2.1.330")
+    versions: tuple[str, ...] = ("2.1.197", "2.1.332")
     install = "npm install -g @anthropic-ai/claude-code"
     login = Login(
         variables=(

@@ -77,7 +77,7 @@ class Codex:
     executable = "codex"
     environment: tuple[str, ...] = ("OPENAI_*", "CODEX_*", "AZURE_OPENAI_*", "RUST_LOG")
     roles = BOTH_ROLES
-    versions: tuple[str, ...] = ("0.169.0",)
+    versions: tuple[str, ...] = ("0.169.0", "0.171.0")
     install = "npm install -g @openai/codex"
     login = Login(
         variables=("CODEX_API_KEY",),

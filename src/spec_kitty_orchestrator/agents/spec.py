@@ -141,7 +141,7 @@ class Agent(Protocol):
         environment: variables that this CLI reads, its keys included: names, or prefixes before `*`. They and
             what every program needs reach its process; other variables do not.
         roles: what it can be used for.
-        versions: those that were tried, oldest first; another major version is warned of.
+        versions: those that were tested, oldest first; one outside of their range is warned of.
         install: the command with which a person installs it, "" if there is none.
         login: how it shows that it can use an account.
         shell_in_review: whether its reviewer can run `git diff`: always, where the system confines it, or

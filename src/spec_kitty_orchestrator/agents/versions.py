@@ -1,10 +1,16 @@
-"""The version of a CLI: read from whatever it prints, and compared with those that were tried."""
+"""The version of a CLI: read from whatever it prints, and compared with the range that was tested."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Literal
+
+from packaging.version import Version
 
 _VERSION = re.compile(r"(?<![\w.])v?(\d{1,6}(?:\.\d{1,6}){1,3}(?:[-+][0-9A-Za-z.+-]{1,40})?)(?!\w|\.\d)")
+_RELEASE = re.compile(r"\d+(?:\.\d+)*")
 _LONGEST_LINE = 400
+
+Compared = Literal["older", "tested", "newer"]
 
 
 def read_version(output: str) -> str:
@@ -16,12 +22,22 @@ def read_version(output: str) -> str:
     return ""
 
 
-def major(version: str) -> str:
-    """Return what a version promises to stay compatible within: `2` of 2.1.197, `0.169` of 0.169.0."""
-    first, _, rest = version.partition(".")
-    return f"{first}.{re.split(r'[.+-]', rest)[0]}" if int(first or 0) == 0 else first
+def compare(version: str, tested: Sequence[str]) -> Compared:
+    """Tell where a version lies that `read_version` gave; the range is from the first tested to the last.
+
+    Preliminary versions count as the ones that they precede.
+    """
+    found = _release(version)
+    if found < _release(tested[0]):
+        return "older"
+    return "newer" if found > _release(tested[-1]) else "tested"
 
 
-def tried(version: str, versions: Iterable[str]) -> bool:
-    """Tell whether one of the versions that were tried has the same major; what cannot be read has not."""
-    return read_version(version) != "" and major(version) in {major(one) for one in versions}
+def spelled_range(tested: Sequence[str]) -> str:
+    """Write the range for people, as in `0.169.0 to 0.171.0`."""
+    return tested[0] if len(tested) == 1 else f"{tested[0]} to {tested[-1]}"
+
+
+def _release(version: str) -> Version:
+    digits = _RELEASE.match(version)
+    return Version(digits[0] if digits else "0")

@@ -39,7 +39,7 @@ async def run(work: Work) -> int:
         problems.append(error)
     else:
         warnings = [one.text for one in found if one.level is Level.WARNING]
-        warnings += [text for one in installed.values() for text in one.untried]
+        warnings += [text for one in installed.values() for text in one.untested]
         console = SteadyConsole(redactor=project.redactor)
         for line in _lines(work, state, planned, warnings):
             console.tell(line)

@@ -180,7 +180,7 @@ async def run(work: Work) -> int:
 
 
 async def tell_versions(work: Work) -> None:
-    """Log the version of each agent's CLI, and warn of untried ones; the run does not wait for this."""
+    """Log the version of each agent's CLI, and warn of untested ones; the run does not wait for this."""
     try:
         installed = await find_installed(work.agents, work.project.agents, thorough=False)
     except OSError as error:
@@ -189,5 +189,5 @@ async def tell_versions(work: Work) -> None:
     for name, found in installed.items():
         work.agents.versions[name] = found.version
         get_logger().info("agent", agent=name, version=found.version, path=found.path)
-        for warning in found.untried:
+        for warning in found.untested:
             work.say(f"warning: {warning}")

@@ -1,8 +1,10 @@
 """The version of a CLI, read from whatever it prints."""
 
 import pytest
+from packaging.version import Version
 
-from spec_kitty_orchestrator.agents.versions import major, read_version, tried
+from spec_kitty_orchestrator.agents import BUILT_IN, find
+from spec_kitty_orchestrator.agents.versions import compare, read_version, spelled_range
 
 
 @pytest.mark.parametrize(
@@ -26,20 +28,30 @@ def test_the_first_version_in_the_output_is_taken_and_nothing_else(printed: str,
 
 
 @pytest.mark.parametrize(
-    ("version", "promise"),
-    [("2.1.197", "2"), ("0.169.0", "0.169"), ("0.36", "0.36"), ("1.0.102-rc.1", "1"), ("0.5-beta", "0.5")],
+    ("version", "compared"),
+    [
+        ("0.168.9", "older"),
+        ("0.169", "tested"),
+        ("0.170.4", "tested"),
+        ("0.171.0-alpha.3", "tested"),
+        ("0.171.0", "tested"),
+        ("0.171.1", "newer"),
+        ("1.0.0", "newer"),
+        ("2025.09.18-7ae6800", "newer"),
+    ],
 )
-def test_the_minor_counts_as_the_major_before_one(version: str, promise: str) -> None:
-    assert major(version) == promise
+def test_a_version_between_the_oldest_and_the_newest_tested_counts_as_tested(
+    version: str, compared: str
+) -> None:
+    assert compare(version, ("0.169.0", "0.169.4", "0.171.0")) == compared
 
 
-@pytest.mark.parametrize(
-    ("version", "known"),
-    [("2.9.0", True), ("3.0.0", False), ("0.169.4", True), ("0.170.0", False), ("", False), ("new", False)],
-)
-def test_a_version_was_tried_if_its_major_was(version: str, known: bool) -> None:
-    assert tried(version, ("0.169.0", "2.1.197")) is known
+def test_one_tested_version_is_a_range_too() -> None:
+    assert compare("0.36.0", ("0.36.0",)) == "tested"
+    assert (spelled_range(("0.36.0",)), spelled_range(("1.0", "1.5", "2.0"))) == ("0.36.0", "1.0 to 2.0")
 
 
-def test_nothing_was_tried_of_an_agent_that_names_no_versions() -> None:
-    assert not tried("1.0.0", ())
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_tested_versions_of_each_agent_are_told_oldest_first(name: str) -> None:
+    tested = find(name).versions
+    assert list(tested) == sorted(tested, key=Version)

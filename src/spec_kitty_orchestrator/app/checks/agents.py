@@ -17,7 +17,7 @@ import anyio.to_thread
 
 from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.spec import Agent, ListsModels, Login
-from spec_kitty_orchestrator.agents.versions import read_version, tried
+from spec_kitty_orchestrator.agents.versions import compare, read_version, spelled_range
 from spec_kitty_orchestrator.app.checks import Finding, Level, edit, error, line, ok, warning
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.config import CONFIG_FILE
@@ -178,7 +178,7 @@ class Installed:
     login_by: str = ""
 
     @property
-    def untried(self) -> list[str]:
+    def untested(self) -> list[str]:
         """Why its version is not known to work."""
         told = (one for one in self.findings if one.level is not Level.OK)
         return [one.text for one in told if one.id == "agent.version"]
@@ -221,7 +221,7 @@ async def _look(runner: ConfiguredAgents, name: str, *, thorough: bool) -> Insta
 
 
 async def _version(name: str, agent: Agent, path: str, env: Mapping[str, str]) -> tuple[str, Finding]:
-    # A program without tried versions is the user's own: it might take the argument for a task.
+    # A program without tested versions is the user's own: it might take the argument for a task.
     if not agent.versions:
         return "", ok("agent.version", f"agent {name}: at {path}", about=name)
     answer = await ask([path, "--version"], env, ANSWER_LIMIT_S)
@@ -232,14 +232,17 @@ async def _version(name: str, agent: Agent, path: str, env: Mapping[str, str]) -
         text = f"agent {name}: `{path} --version` {answer.failure or f'{ended}: {ours().head(said, 200)!r}'}"
         make = warning if answer.started and answer.exit_code not in _CANNOT_RUN else error
         return version, make("agent.version", text, agent.install, name)
-    if tried(version, agent.versions):
-        return version, ok("agent.version", f"agent {name}: {version} at {path}", about=name)
-    text = (
-        f"agent {name}: version {version} is of another major than those that were tried "
-        f"({', '.join(agent.versions)}): its arguments or its output may have changed"
-    )
-    older = f"{agent.install}@{agent.versions[-1]}" if _OF_NPM.fullmatch(agent.install) else ""
-    return version, warning("agent.version", text, older, name)
+    tested = f"than those tested ({spelled_range(agent.versions)})"
+    match compare(version, agent.versions):
+        case "newer":
+            text = f"agent {name}: version {version} is newer {tested}"
+            return version, warning("agent.version", text, about=name)
+        case "older":
+            text = f"agent {name}: version {version} is older {tested}; update it"
+            of_npm = _OF_NPM.fullmatch(agent.install)
+            newer = f"{agent.install}@{agent.versions[-1]}" if of_npm else agent.install
+            return version, warning("agent.version", text, newer, name)
+    return version, ok("agent.version", f"agent {name}: {version} at {path}", about=name)
 
 
 async def _login(login: Login, path: str, env: Mapping[str, str]) -> tuple[LoginState, str]:
