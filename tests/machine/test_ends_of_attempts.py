@@ -2,6 +2,8 @@
 
 import os
 import signal
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
@@ -25,8 +27,9 @@ from tests.machine.attempts import (
     runs,
 )
 
-from spec_kitty_orchestrator.core.model import Outcome, Workspace
-from spec_kitty_orchestrator.machine import process, watchdog
+from spec_kitty_orchestrator.agents.spec import ShellInReview
+from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Workspace
+from spec_kitty_orchestrator.machine import attempt_files, process, watchdog
 from spec_kitty_orchestrator.machine import runner as runner_module
 from spec_kitty_orchestrator.machine.process_tree import Table
 
@@ -89,6 +92,14 @@ async def test_a_result_that_was_said_before_the_timeout_counts(
     assert report.text == "fine"
 
 
+@dataclass
+class LastLine(PythonAgent):
+    """An agent whose last line decides."""
+
+    def report(self, stdout: Iterable[str], stderr_tail: str, exit_code: int | None) -> AgentReport:
+        return super().report(list(stdout)[-1:], stderr_tail, exit_code)
+
+
 @pytest.fixture
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FIRST_LOOK_S", "LOOK_S", "THOROUGH_LOOK_S"):
@@ -138,6 +149,68 @@ async def test_an_agent_may_rest_as_long_as_it_likes_if_stalls_are_switched_off(
         children.release()
 
     assert report().outcome is Outcome.OK
+
+
+INTERRUPTED = """
+import signal, sys
+def interrupted(*_):
+    print("error: interrupted", flush=True)
+    sys.exit(1)
+signal.signal(signal.SIGINT, interrupted)
+"""
+
+
+@pytest.mark.usefixtures("quick_looks")
+async def test_who_told_a_result_and_does_not_end_is_stopped_after_a_grace_and_the_result_counts(
+    tmp_path: Path, attempt_id: str, children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "RESULT_GRACE_S", 0.1)
+    said: list[str] = []
+    agent = LastLine(INTERRUPTED + BACKGROUND + SAY_OK + HOLD, stop_signal="INT")
+    runner = agents_of(tmp_path, agent, stall_timeout_s=900, say=said.append)
+
+    report = await run(runner, await runner.open(request_of(tmp_path, attempt_id)))
+
+    await children.up(2)
+    await children.gone()
+    assert (report.outcome, report.text) == (Outcome.OK, "fine")
+    assert said == ["WP01: py told its result 30s ago and did not end; it is stopped"]
+
+
+@pytest.mark.usefixtures("quick_looks")
+@pytest.mark.parametrize(
+    ("confined", "shell", "outcome"),
+    [(True, "never", Outcome.OK), (True, "confined", Outcome.STALLED), (False, "never", Outcome.STALLED)],
+)
+async def test_a_review_whose_process_does_not_end_counts_only_if_nobody_else_could_write_its_log(
+    tmp_path: Path,
+    attempt_id: str,
+    children: Children,
+    monkeypatch: pytest.MonkeyPatch,
+    confined: bool,
+    shell: ShellInReview,
+    outcome: Outcome,
+) -> None:
+    monkeypatch.setattr(watchdog, "RESULT_GRACE_S", 0.1)
+    agent = PythonAgent(SAY_OK + HOLD, shell_in_review=shell)
+    runner = agents_of(tmp_path, agent, stall_timeout_s=900)
+    attempt = await runner.open(request_of(tmp_path, attempt_id, role=Role.REVIEW))
+    if confined:
+        read = attempt_files.read_command
+
+        def as_if_confined(directory: Path, attempt_id: str) -> attempt_files.CommandRecord:
+            record = read(directory, attempt_id)
+            assert record is not None
+            return replace(record, sandbox=("bwrap",))
+
+        monkeypatch.setattr(attempt_files, "read_command", as_if_confined)
+
+    report = await run(runner, attempt)
+
+    assert report.outcome is outcome
+    assert report.text == ("fine" if outcome is Outcome.OK else "")
+    if outcome is Outcome.STALLED:
+        assert report.detail == "it did not end within 30s of its result"
 
 
 WORKER = """

@@ -127,8 +127,9 @@ def test_without_a_limit_it_is_never_too_long() -> None:
 class Told:
     """Signs that are given beforehand: for each look, whether something moves."""
 
-    def __init__(self, signs: Sequence[bool], fails: bool = False) -> None:
+    def __init__(self, signs: Sequence[bool], fails: bool = False, results: Sequence[bool] = ()) -> None:
         self.left = list(signs)
+        self.results = list(results)
         self.fails = fails
 
     def cheap(self, table: Table, elapsed_s: float) -> bool:
@@ -139,6 +140,9 @@ class Told:
 
     def thorough(self) -> bool:
         return False
+
+    def result(self, *, certain: bool = False) -> bool:
+        return self.results.pop(0) if self.results else False
 
 
 @pytest.fixture
@@ -151,7 +155,14 @@ async def watched(signs: Told, limit_s: float) -> list[str]:
     said: list[str] = []
     warn: Callable[[float], None] = lambda _: said.append("warned")  # noqa: E731
     with anyio.fail_after(LIMIT_S):
-        await watch(signs, Tables(), limit_s, warn, lambda: said.append("stalled"))  # type: ignore[arg-type]
+        await watch(
+            signs,  # type: ignore[arg-type]
+            Tables(),
+            limit_s,
+            warn,
+            lambda: said.append("stalled"),
+            lambda: said.append("finished"),
+        )
     return said
 
 
@@ -170,6 +181,44 @@ async def test_who_moves_or_cannot_be_looked_at_is_not_stalled(fails: bool) -> N
     await watched(signs, 0.02)
 
     assert signs.left == []
+
+
+@pytest.mark.asyncio
+@pytest.mark.usefixtures("quick")
+async def test_who_has_told_a_result_is_finished_after_its_grace_though_it_moves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watchdog, "RESULT_GRACE_S", 0.02)
+
+    assert await watched(Told([True] * 10_000, results=[True] * 10_000), 0.0) == ["finished"]
+
+
+@pytest.mark.asyncio
+@pytest.mark.usefixtures("quick")
+async def test_who_goes_on_after_a_result_is_not_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "RESULT_GRACE_S", 0.0)
+
+    assert await watched(Told([], results=[True, False, True, False]), 0.05) == ["warned", "stalled"]
+
+
+def test_output_is_read_for_a_result_only_once_it_is_still_and_once_for_each_change(tmp_path: Path) -> None:
+    reads: list[str] = []
+    log = tmp_path / "stdout.log"
+    log.write_text("thinking")
+
+    def ends_well() -> bool:
+        reads.append(log.read_text())
+        return log.read_text() == "a result"
+
+    signs = Signs(QUIET, "no-such-marker", tmp_path, tmp_path, ends_well)
+    assert [signs.result() for _ in range(3)] == [False, False, False]
+    log.write_text("a result")
+    assert [signs.result() for _ in range(3)] == [False, True, True]
+    log.write_text("a result, and more")
+    assert [signs.result() for _ in range(3)] == [True, False, False]
+    assert reads == ["thinking", "a result", "a result, and more"]
+    log.write_text("a result")
+    assert signs.result(certain=True)
 
 
 @pytest.mark.asyncio

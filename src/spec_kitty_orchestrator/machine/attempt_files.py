@@ -32,6 +32,9 @@ from spec_kitty_orchestrator.machine.scrub import scrub_directory
 STDERR_TAIL_BYTES = 16 * 1024
 """Enough for an error and its trace; agents read no more of stderr than that."""
 
+RESULT_TAIL_BYTES = 1024 * 1024
+"""Holds the longest line that agents read."""
+
 MOST_USAGE_BYTES = 1024 * 1024
 
 
@@ -107,6 +110,21 @@ def read_result(directory: Path, attempt: str) -> AgentReport | None:
     return within_bounds(record.report) if record.attempt == attempt else None
 
 
+def has_result(directory: Path, agent: Agent) -> bool:
+    """Tell whether the end of the output of a process that still runs is a positive result."""
+    lines = files.read_tail(directory / "stdout.log", RESULT_TAIL_BYTES).splitlines()
+    try:
+        report = agent.report(iter(lines), "", None)
+    except Exception:  # noqa: BLE001 - agents can be plug-ins; their bugs must not end the run
+        return False
+    return not report_misfits(report) and is_result(report)
+
+
+def is_result(report: AgentReport) -> bool:
+    """Tell whether it says `ok` in words; an exit code does not: programs end with 0 on a signal, too."""
+    return report.outcome is Outcome.OK and not report.by_exit_code
+
+
 def read_report(directory: Path, agent: Agent, exit_code: int | None, redactor: Redactor) -> AgentReport:
     """Let the agent's module read the output, and redact what comes of it; huge output costs no memory."""
     # Redacted before anything is cut: of a secret that lies across a cut, a part would be left.
@@ -153,6 +171,7 @@ async def harvest(
     *,
     leftovers: int = 0,
     otherwise: tuple[Outcome, str] | None = None,
+    told: AgentReport | None = None,
 ) -> AgentReport:
     """Read the output, keep the report, scrub the files.
 
@@ -163,16 +182,16 @@ async def harvest(
         exit_code: of the process, None if it is unknown.
         leftovers: processes that outlived it and were killed.
         otherwise: what to report with which reason, unless the output shows a result, or why there is none.
+        told: what the output said before the process was stopped, None to read it now.
     """
-    report = await anyio.to_thread.run_sync(
-        read_report, Path(attempt.directory), agent, exit_code, _sparing(attempt, redactor)
-    )
+    report = told or await report_now(attempt, agent, redactor, exit_code)
     if attempt.role is Role.REVIEW and otherwise is None:
         otherwise = _ended_from_outside(exit_code)
-    # A positive result was paid for and counts, even if the process had to be stopped after it. An exit code
-    # is none then: programs end with 0 on a signal, too. Nor is a reviewer's: its log may be another's words.
-    said_ok = report.outcome is Outcome.OK and not report.by_exit_code
-    if otherwise is not None and not (said_ok and attempt.role is Role.IMPLEMENT):
+    # A positive result was paid for and counts, even if the process had to be stopped after it.
+    believed = is_result(report)
+    if believed and attempt.role is Role.REVIEW:
+        believed = told is not None and await anyio.to_thread.run_sync(_alone, attempt, agent)
+    if otherwise is not None and not believed:
         outcome, reason = otherwise
         if report.outcome in _TOLD and outcome is not Outcome.CANCELED:
             outcome = report.outcome
@@ -185,6 +204,24 @@ async def harvest(
     await scrub(attempt, redactor)
     get_logger().info("attempt ended", attempt=attempt.id, outcome=report.outcome.value, exit_code=exit_code)
     return report
+
+
+async def report_now(
+    attempt: Attempt, agent: Agent, redactor: Redactor, exit_code: int | None
+) -> AgentReport:
+    """Read the output as it is, without what the redactor finds."""
+    return await anyio.to_thread.run_sync(
+        read_report, Path(attempt.directory), agent, exit_code, _sparing(attempt, redactor)
+    )
+
+
+def _alone(attempt: Attempt, agent: Agent) -> bool:
+    """Tell whether nobody else can have written what a reviewer said before we stopped it.
+
+    Unconfined, any process can write into its log; and so can a command that it runs, which then holds it up.
+    """
+    record = read_command(Path(attempt.directory), attempt.id)
+    return record is not None and bool(record.sandbox) and agent.shell_in_review == "never"
 
 
 def _ended_from_outside(exit_code: int | None) -> tuple[Outcome, str] | None:

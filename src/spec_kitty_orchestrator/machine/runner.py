@@ -7,6 +7,7 @@ reports the attempt lost.
 import errno
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,14 +20,21 @@ from spec_kitty_orchestrator.errors import RunActive, WorkspaceError
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine import attempt_files, files, logs, process
 from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents, PromptTooLong, deliver
-from spec_kitty_orchestrator.machine.attempt_files import harvest, save, scrub
+from spec_kitty_orchestrator.machine.attempt_files import (
+    harvest,
+    has_result,
+    is_result,
+    report_now,
+    save,
+    scrub,
+)
 from spec_kitty_orchestrator.machine.attempt_lock import holders
 from spec_kitty_orchestrator.machine.patience import patiently
 from spec_kitty_orchestrator.machine.process_tree import ProcessTree
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.sandbox import Confined, Sandbox, refusal
 from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S, Grace, Running, stop, stop_running, sweep
-from spec_kitty_orchestrator.machine.watchdog import Signs, Tables, watch
+from spec_kitty_orchestrator.machine.watchdog import RESULT_GRACE_S, Signs, Tables, watch
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.quantities import spelled
 
@@ -42,9 +50,14 @@ class _Running(Running):
     child: process.Child
     signs: Signs
     stalled: bool = False
+    finished: bool = False
 
     def stall(self) -> None:
         self.stalled = True
+        self.scope.cancel()
+
+    def finish(self) -> None:
+        self.finished = True
         self.scope.cancel()
 
 
@@ -257,7 +270,9 @@ class LocalAgents(ConfiguredAgents):
     async def _attend(
         self, attempt: Attempt, child: process.Child, cwd: Path, stop_signal: Literal["INT", "TERM"]
     ) -> AgentReport:
-        signs = Signs(child, attempt.id, Path(attempt.directory), cwd)
+        directory = Path(attempt.directory)
+        told = partial(has_result, directory, self.agent(attempt.agent)[0])
+        signs = Signs(child, attempt.id, directory, cwd, told)
         running = self._running[attempt.directory] = _Running(child=child, signs=signs)
         try:
             if self._stop_grace_s is not None:
@@ -289,15 +304,22 @@ class LocalAgents(ConfiguredAgents):
                 f"no change of files; it is stopped at {limit}"
             )
 
-        await watch(running.signs, self._tables, self._stall_timeout_s, warn, running.stall)
+        def finished() -> None:
+            wp, after = Path(attempt.directory).parent.name, spelled(RESULT_GRACE_S)
+            self._say(f"{wp}: {attempt.agent} told its result {after} ago and did not end; it is stopped")
+            running.finish()
+
+        await watch(running.signs, self._tables, self._stall_timeout_s, warn, running.stall, finished)
 
     async def _conclude(
         self, attempt: Attempt, running: _Running, ended: bool, stop_signal: Literal["INT", "TERM"]
     ) -> AgentReport:
         otherwise: tuple[Outcome, str] | None = None
+        told: AgentReport | None = None
         leftovers = 0
         tree = running.signs.tree
         if not ended:
+            told = await self._told(attempt, running)
             if running.grace is not None:
                 otherwise = (Outcome.CANCELED, "the run was stopped")
             else:
@@ -310,10 +332,19 @@ class LocalAgents(ConfiguredAgents):
         if exit_code is None:
             swept += await sweep(attempt.id, tree, running.child)
         return await self._harvest(
-            attempt, exit_code, tree=tree, leftovers=leftovers + swept, otherwise=otherwise
+            attempt, exit_code, tree=tree, leftovers=leftovers + swept, otherwise=otherwise, told=told
         )
 
+    async def _told(self, attempt: Attempt, running: _Running) -> AgentReport | None:
+        """Return the result of a process that is to be stopped; some say then that they were interrupted."""
+        if not running.signs.told:
+            return None
+        report = await report_now(attempt, self.agent(attempt.agent)[0], self._redactor, None)
+        return report if is_result(report) else None
+
     def _too_long(self, attempt: Attempt, running: _Running) -> tuple[Outcome, str]:
+        if running.finished:
+            return Outcome.STALLED, f"it did not end within {spelled(RESULT_GRACE_S)} of its result"
         if running.stalled:
             return Outcome.STALLED, f"nothing moved for {spelled(self._stall_timeout_s)}"
         return Outcome.TIMEOUT, f"no result within {spelled(self._longest_s(attempt))}"
@@ -329,6 +360,7 @@ class LocalAgents(ConfiguredAgents):
         tree: ProcessTree | None = None,
         leftovers: int = 0,
         otherwise: tuple[Outcome, str] | None = None,
+        told: AgentReport | None = None,
     ) -> AgentReport:
         leftovers += await sweep(attempt.id, tree)
         if leftovers:
@@ -339,7 +371,7 @@ class LocalAgents(ConfiguredAgents):
             otherwise = (Outcome.INVALID_REQUEST, f"its sandbox cannot be made: {refused}")
         spec, _ = self.agent(attempt.agent)
         return await harvest(
-            attempt, spec, self._redactor, exit_code, leftovers=leftovers, otherwise=otherwise
+            attempt, spec, self._redactor, exit_code, leftovers=leftovers, otherwise=otherwise, told=told
         )
 
     async def stop_all(self, grace_s: float) -> None:

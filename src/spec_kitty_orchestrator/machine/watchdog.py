@@ -2,11 +2,13 @@
 
 An attempt is stalled only if its output, the processor time of its processes and its worktree are all still
 for long. A look at the output and the processes is cheap; the others are asked only when these two are still.
+One that has told its result has nothing left to do but to end.
 """
 
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -22,6 +24,8 @@ LOOK_S = 10.0
 """Between two looks: a process that outlives its parents is known only if it was seen before."""
 THOROUGH_LOOK_S = 5.0
 """Shortest time between two looks at the worktree and at the marker of all processes: some 30 ms."""
+RESULT_GRACE_S = 30.0
+"""From a positive result to the end of the process; the slowest CLI seen needs 5 s to end."""
 LOOKS_PER_STALL = 20
 BUSY_SHARE = 0.01
 """Of one core: what merely waits uses less for its timers, and what compiles or tests uses more."""
@@ -83,8 +87,15 @@ class Stillness:
 class Signs:
     """What shows that an attempt moves; each method compares with its last call. Not for the event loop."""
 
-    def __init__(self, child: Child, marker: str, directory: Path, workspace: Path) -> None:
-        """Nothing is looked at yet."""
+    def __init__(
+        self,
+        child: Child,
+        marker: str,
+        directory: Path,
+        workspace: Path,
+        has_result: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Nothing is looked at yet; `has_result` reads the output."""
         self.tree = ProcessTree(child)
         self._marker = marker
         self._logs = (directory / "stdout.log", directory / "stderr.log")
@@ -92,6 +103,10 @@ class Signs:
         self._written: tuple[object, ...] = ()
         self._busy_s = 0.0
         self._entries: tuple[object, ...] = ()
+        self._has_result = has_result
+        self._read: tuple[int, int] | None = None
+        self._seen: tuple[int, int] | None = None
+        self.told = False
 
     def cheap(self, table: Table, elapsed_s: float) -> bool:
         """Tell whether output was written, a process joined, or processor time was used."""
@@ -108,11 +123,28 @@ class Signs:
         entries, self._entries = self._entries, _newest(self._workspace)
         return found or entries != self._entries
 
+    def result(self, *, certain: bool = False) -> bool:
+        """Tell whether its output ends with a positive result; while it is written, whether it did before.
+
+        With `certain` it is read now.
+        """
+        written = _written(self._logs[0])
+        still, self._seen = written == self._seen, written
+        if certain or (still and written != self._read):
+            self._read = written
+            self.told = self._has_result()
+        return self.told
+
 
 async def watch(
-    signs: Signs, tables: Tables, limit_s: float, warn: Callable[[float], None], stalled: Callable[[], None]
+    signs: Signs,
+    tables: Tables,
+    limit_s: float,
+    warn: Callable[[float], None],
+    stalled: Callable[[], None],
+    finished: Callable[[], None],
 ) -> None:
-    """Look again and again until canceled, or until nothing has moved for too long.
+    """Look again and again until canceled, until nothing has moved for too long, or until its work is over.
 
     Args:
         signs: of the attempt.
@@ -120,18 +152,24 @@ async def watch(
         limit_s: how long nothing may move, in seconds; 0 for as long as it likes.
         warn: is told at half of that for how long it has been still, in seconds.
         stalled: is called at the end of it.
+        finished: is called when its result has been told for `RESULT_GRACE_S`, whatever still moves.
     """
     stillness = Stillness(limit_s)
     thorough_s = max(THOROUGH_LOOK_S, limit_s / LOOKS_PER_STALL)
     pause_s = min(FIRST_LOOK_S, LOOK_S)
     looked = thorough_at = anyio.current_time()
-    uncounted_s = 0.0
+    uncounted_s = told_s = 0.0
     while not stillness.too_long:
         await anyio.sleep(pause_s)
         elapsed_s = anyio.current_time() - looked
         looked += elapsed_s
         # A machine that slept, or a debugger that held us, says nothing of the agent.
-        uncounted_s += min(elapsed_s, 2 * pause_s)
+        counted_s = min(elapsed_s, 2 * pause_s)
+        uncounted_s += counted_s
+        told_s = told_s + counted_s if await _result(signs) else 0.0
+        if told_s >= RESULT_GRACE_S and await _result(signs, certain=True):
+            finished()
+            return
         moved = await _tell(_cheap(signs, tables, pause_s / 2, elapsed_s))
         pause_s = min(2 * pause_s, LOOK_S)
         if moved:
@@ -150,6 +188,13 @@ async def watch(
 async def _cheap(signs: Signs, tables: Tables, max_age_s: float, elapsed_s: float) -> bool:
     table = await tables.get(max_age_s)
     return await anyio.to_thread.run_sync(signs.cheap, table, elapsed_s)
+
+
+async def _result(signs: Signs, *, certain: bool = False) -> bool:
+    try:
+        return await anyio.to_thread.run_sync(partial(signs.result, certain=certain))
+    except OSError:
+        return False
 
 
 async def _tell(look: Awaitable[bool]) -> bool:
