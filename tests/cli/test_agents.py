@@ -86,6 +86,42 @@ def test_a_cli_without_a_readable_version_is_warned_of(project: Project) -> None
     assert "\x1b" not in project.run("agents").stdout
 
 
+BROKEN_SANDBOX = """case $1 in
+--version) echo 0.171.0 ;;
+sandbox) echo "bwrap: execvp codex-linux-sandbox: No such file or directory" >&2; exit 1 ;;
+esac"""
+TOLD = (
+    "agent codex: its sandbox cannot start a command: bwrap: execvp codex-linux-sandbox: No such file or "
+    "directory; CODEX_HOME must not lie below the folder for temporary files"
+)
+
+
+def test_a_cli_whose_own_sandbox_starts_nothing_is_told_before_anything_is_spent(project: Project) -> None:
+    project.env["HOME"] = "/nobody/is/here"
+    install(project, "codex", BROKEN_SANDBOX)
+    told = finding(listed(project)["codex"], "agent.sandbox")
+    fix = "mkdir -p ~/.codex && export CODEX_HOME=~/.codex"
+    assert (told["level"], told["text"], told["fix"]) == ("error", TOLD, fix)
+    for option in ([], ["--dry-run"]):
+        done = project.orchestrate(*option, agents="codex")
+        assert done.returncode == 5
+        assert TOLD in done.stderr
+    assert not (project.root / ".kittify" / "logs").exists()
+
+
+def test_a_sandbox_that_the_settings_may_replace_is_only_warned_of(project: Project) -> None:
+    install(project, "codex", BROKEN_SANDBOX)
+    project.configure('[agents.codex]\nextra_args = ["-c", "features.use_legacy_landlock=true"]\n')
+    told = finding(listed(project)["codex"], "agent.sandbox")
+    # Nothing that surely mends it: the home of this test lies below the folder for temporary files.
+    assert (told["level"], told["fix"]) == ("warning", None)
+
+
+def test_a_cli_that_does_not_know_how_to_try_its_sandbox_is_not_blamed(project: Project) -> None:
+    install(project, "codex", 'test "$1" = sandbox && exit 2; echo 0.171.0')
+    assert "agent.sandbox" not in [one["id"] for one in listed(project)["codex"]["findings"]]
+
+
 @pytest.mark.parametrize(("exit_code", "answer"), [(0, "yes"), (1, "no")])
 def test_a_cli_is_asked_whether_somebody_is_logged_in(project: Project, exit_code: int, answer: str) -> None:
     install(project, "codex", f'test "$1" = login && exit {exit_code}; echo 0.169.0')

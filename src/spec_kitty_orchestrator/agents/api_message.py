@@ -1,8 +1,8 @@
 """What the errors of the JavaScript SDKs of the models' APIs say: an HTTP status, then the API's own words.
 
-`401 Incorrect API key provided: …`, `got status: 503 …`, or the API's JSON in the place of the words, also
-without a status where an answer had begun. Several CLIs pass them on as they are, and have no other field for
-the status.
+`401 Incorrect API key provided: …`, `401: {"message": …`, `got status: 503 …`, or the API's JSON in the place
+of the words, also without a status where an answer had begun. Several CLIs pass them on as they are, and have
+no other field for the status.
 """
 
 import re
@@ -12,7 +12,7 @@ from spec_kitty_orchestrator.agents.api_status import outcome_of_status
 from spec_kitty_orchestrator.agents.json_lines import Event, events, number, part, text
 from spec_kitty_orchestrator.core.model import Outcome
 
-_STATUS = re.compile(r"(\d{3})(?: status code \(no body\)| |$)")
+_STATUS = re.compile(r"(\d{3}):?(?: status code \(no body\)| |$)")
 _GOOGLES = re.compile(r"got status: (?:(\d{3})\b|[A-Z_]+\.)[^{]{0,80}")
 _TYPES: Mapping[str, Outcome] = {
     "overloaded_error": Outcome.OVERLOADED,
@@ -39,6 +39,7 @@ _NO_ANSWER = (
     "terminated",
     "network error",
     "socket hang up",
+    "Stream ended without finish_reason",
 )
 
 

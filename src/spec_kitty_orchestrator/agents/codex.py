@@ -7,11 +7,12 @@ beginning; the words of a retry only where the turn has no end.
 import json
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from spec_kitty_orchestrator.agents.api_status import outcome_of_status, until_reset
-from spec_kitty_orchestrator.agents.json_lines import Event, count, events, message, text
+from spec_kitty_orchestrator.agents.json_lines import Event, count, events, message, number, text
 from spec_kitty_orchestrator.agents.spec import (
     BOTH_ROLES,
     AgentCommand,
@@ -50,6 +51,15 @@ _WORDS: tuple[tuple[str, Outcome], ...] = (
 _REFUSALS = ("Error loading config.toml", "Not inside a trusted directory")
 """How it begins, on stderr, to refuse to start for a reason that lasts."""
 
+_SANDBOX_FAILS = re.compile(
+    r"^(?:bwrap: |codex-linux-sandbox: |sandbox-exec: |error running landlock|error applying legacy Linux).*",
+    re.MULTILINE,
+)
+"""A line of what its sandbox says when it cannot start a command, from bubblewrap, Landlock and Seatbelt."""
+
+_NEEDS_HELPER = "codex-linux-sandbox"
+"""The helper that it keeps in its home, and never in one below the folder for temporary files."""
+
 _AGAIN_IN = re.compile(
     r"try again in ((?:[\d.]+ ?(?:days?|hours?|minutes?|seconds?|ms|[dhms])\b[ ,]*)+)", re.IGNORECASE
 )
@@ -64,6 +74,9 @@ _WRONG_USAGE = 2
 
 _NO_CALLS = ("agent_message", "reasoning", "error")
 """Items that are no call of a tool."""
+
+_WORKS = ("file_change", "mcp_tool_call")
+"""Items that are calls of tools which need no command."""
 
 _NO_NETWORK = ("-c", "sandbox_workspace_write.network_access=false")
 """A person's own configuration may open the network, which the host would not be told."""
@@ -103,6 +116,7 @@ class Codex:
         "!$CODEX_HOME/skills/",
         "!$CODEX_HOME/rules/",
     )
+    sandbox_command: tuple[str, ...] = ("sandbox", "--", "true")
     resumes = True
     reports_cost = False
     caps_cost = False
@@ -147,8 +161,11 @@ class Codex:
         """Read the outcome from the last event of the turn; without one, from what it was trying again."""
         end: Event = {}
         session = final = warning = ""
+        ran: list[str] = []
         for event in events(stdout):
             kind = text(event, "type")
+            if kind == "item.completed":
+                ran += self._ran(event)
             if kind == "thread.started":
                 session = text(event, "thread_id")
             elif kind == "turn.started":
@@ -164,6 +181,9 @@ class Codex:
         outcome = _outcome(end, failure)
         if not end:
             outcome = _without_end(warning, stderr_tail, session, exit_code)
+        if outcome is Outcome.OK and ran and all(ran):
+            # Without a command it can have seen and changed nothing, whatever it says.
+            outcome, failure, final = Outcome.INVALID_REQUEST, ran[0], ""
         ended = f"no end of the turn; exit code {exit_code}"
         return AgentReport(
             outcome=outcome,
@@ -175,6 +195,31 @@ class Codex:
             exit_code=exit_code,
             usage_is_cumulative=True,
         )
+
+    def sandbox_failure(self, output: str) -> str:
+        """Say why its sandbox could not start the command that printed this, "" if that is not the reason."""
+        found = _SANDBOX_FAILS.search(output)
+        if not found:
+            return ""
+        said = message(found[0])
+        moved = "; CODEX_HOME must not lie below the folder for temporary files"
+        return f"its sandbox cannot start a command: {said}{moved if _NEEDS_HELPER in said else ''}"
+
+    def sandbox_fix(self, failure: str, settings: AgentSettings, env: Mapping[str, str]) -> str:
+        """Choose the default home, unless that lies below the folder for temporary files as well."""
+        home = Path(env.get("HOME", "/tmp"))  # noqa: S108 - nothing is written
+        temporary = env.get("TMPDIR") or "/tmp"  # noqa: S108
+        if _NEEDS_HELPER not in failure or "CODEX_HOME" in settings.env or home.is_relative_to(temporary):
+            return ""
+        return "mkdir -p ~/.codex && export CODEX_HOME=~/.codex"
+
+    def _ran(self, event: Event) -> list[str]:
+        """Tell of a call of a tool why the sandbox refused it, "" if it did not; nothing of other items."""
+        item = text(event, "item", "type")
+        if item == "command_execution":
+            failed = number(event, "item", "exit_code") != 0
+            return [self.sandbox_failure(text(event, "item", "aggregated_output")) if failed else ""]
+        return [""] if item in _WORKS and text(event, "item", "status") == "completed" else []
 
     def _until_reset(self, failure: str) -> float | None:
         told = _again_in(failure)

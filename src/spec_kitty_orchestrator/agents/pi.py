@@ -57,8 +57,8 @@ class Pi:
         *("XIAOMI_*", "HF_TOKEN", "COPILOT_GITHUB_TOKEN", "AWS_*"),
     )
     roles = BOTH_ROLES
-    versions: tuple[str, ...] = ("0.73.1",)
-    install = "npm install -g @mariozechner/pi-coding-agent"
+    versions: tuple[str, ...] = ("0.73.1", "1.6.0")
+    install = "npm install -g @earendil-works/pi-coding-agent"
     login = Login(
         variables=("ANTHROPIC_API_KEY", "ANTHROPIC_OAUTH_TOKEN", "OPENAI_API_KEY", "GEMINI_API_KEY"),
         files=(

@@ -131,6 +131,25 @@ class ListsModels(Protocol):
     models_command: tuple[str, ...]
 
 
+@runtime_checkable
+class HasSandbox(Protocol):
+    """An agent whose CLI confines the commands of its model itself.
+
+    Attributes:
+        sandbox_command: the arguments with which it runs a harmless command so, at no cost.
+    """
+
+    sandbox_command: tuple[str, ...]
+
+    def sandbox_failure(self, output: str) -> str:
+        """Say why its sandbox could not start the command that printed this, "" if that is not the reason."""
+        ...
+
+    def sandbox_fix(self, failure: str, settings: AgentSettings, env: Mapping[str, str]) -> str:
+        """Return a command for a shell that mends such a failure, "" if none surely does."""
+        ...
+
+
 class Agent(Protocol):
     """One agent CLI.
 

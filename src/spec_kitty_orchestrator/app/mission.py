@@ -12,7 +12,7 @@ from anyio import to_thread
 
 from spec_kitty_orchestrator.app.build import Say, build_host
 from spec_kitty_orchestrator.app.checks import Finding, Level, error, errors, line, stop_at
-from spec_kitty_orchestrator.app.checks.agents import preflight
+from spec_kitty_orchestrator.app.checks.agents import check_sandboxes, preflight
 from spec_kitty_orchestrator.app.checks.machine import check_confinement
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import (
@@ -32,6 +32,9 @@ from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.ports import Host
+
+SANDBOXES_LIMIT_S = 5.0
+"""A start waits no longer for agents' own sandboxes; one takes half a second, and a host call as long."""
 
 
 @asynccontextmanager
@@ -91,7 +94,15 @@ async def open_mission(
         for one in found:
             if one.level is Level.WARNING:
                 say(f"warning: {one.text}")
-        read = partial(_read_and_check, project, host, mission, problems)
+
+        async def sandboxes() -> list[OrchestratorError]:
+            told = await check_sandboxes(agents, project.agents, SANDBOXES_LIMIT_S)
+            for one in told:
+                if one.level is Level.WARNING:
+                    say(f"warning: {one.text}")
+            return errors(told)
+
+        read = partial(_read_and_check, project, host, mission, problems, sandboxes)
         async with locked_mission(project, host, mission, read) as state:
             if told := await _about_earlier_run(project.root, state.slug, fresh=fresh):
                 say(f"{state.slug}: {told}")
@@ -99,10 +110,15 @@ async def open_mission(
 
 
 async def _read_and_check(
-    project: Project, host: HostClient, mission: str, problems: Sequence[OrchestratorError]
+    project: Project,
+    host: HostClient,
+    mission: str,
+    problems: Sequence[OrchestratorError],
+    sandboxes: Callable[[], Awaitable[list[OrchestratorError]]],
 ) -> MissionState:
-    """Read the mission while the host's contract is checked, since a host call takes seconds."""
+    """Read the mission while its contract and `sandboxes` are checked, since a host call takes seconds."""
     answers: dict[str, object] = {}
+    found: list[OrchestratorError] = []
 
     async def ask(what: str, question: Callable[[], Awaitable[object]]) -> None:
         try:
@@ -110,12 +126,16 @@ async def _read_and_check(
         except OrchestratorError as failure:
             answers[what] = failure
 
+    async def check() -> None:
+        found.extend(await sandboxes())
+
     async with anyio.create_task_group() as tasks:
+        tasks.start_soon(check)
         tasks.start_soon(ask, "contract", host.check_contract)
         tasks.start_soon(ask, "mission", partial(read_mission, project, host, mission))
     failed = [one for one in (answers["contract"], answers["mission"]) if isinstance(one, OrchestratorError)]
     # What a host with another contract says of a mission adds nothing.
-    stop_at([*problems, *failed[:1]])
+    stop_at([*problems, *found, *failed[:1]])
     assert isinstance(answers["mission"], MissionState)
     return answers["mission"]
 

@@ -6,7 +6,13 @@ from pathlib import Path
 
 from spec_kitty_orchestrator.app.build import build_host
 from spec_kitty_orchestrator.app.checks import Level, errors, stop_at
-from spec_kitty_orchestrator.app.checks.agents import find_installed, preflight, selected, why_refused
+from spec_kitty_orchestrator.app.checks.agents import (
+    check_sandboxes,
+    find_installed,
+    preflight,
+    selected,
+    why_refused,
+)
 from spec_kitty_orchestrator.app.checks.mission import (
     PlannedWorkPackage,
     check_lock,
@@ -27,6 +33,7 @@ async def run(work: Work) -> int:
     """Show what a run would do, or everything that would stop it; return the exit code."""
     project = work.project
     found = preflight(project, work.agents)
+    found += await check_sandboxes(work.agents, project.agents)
     problems = errors(found)
     try:
         async with build_host(project, work.say) as host:

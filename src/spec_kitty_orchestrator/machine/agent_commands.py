@@ -56,7 +56,7 @@ class ConfiguredAgents:
         try:
             wrong = permission_misfits(spec.permissions(role))
             if not wrong:
-                return policy_of(spec, settings, role, built, self._version, self._sandbox is not None)
+                return policy_of(spec, settings, role, built, self._version, self.confined)
         except Exception as error:
             raise PreflightError(f"{reason}: {error!r}") from error
         raise PreflightError(f"{reason}: {'; '.join(wrong)}")
@@ -82,7 +82,7 @@ class ConfiguredAgents:
         return replace(built, env={**defaults, **settings.env, **built.env})
 
     def _assignment(self, role: Role, workspace: Path, attempt_id: str, directory: Path) -> Assignment:
-        return Assignment(role, workspace, attempt_id, directory, confined=self._sandbox is not None)
+        return Assignment(role, workspace, attempt_id, directory, confined=self.confined)
 
     def _built(self, name: str, task: Assignment) -> AgentCommand:
         spec, settings = self.agent(name)
@@ -118,6 +118,11 @@ class ConfiguredAgents:
             f"an attempt of this run is one of agent {name}, and only that can read it: {reason}; "
             "bring it back, or put the journal aside with `orchestrate --fresh`"
         )
+
+    @property
+    def confined(self) -> bool:
+        """Whether the system confines the agents."""
+        return self._sandbox is not None
 
     def is_chosen(self, name: str) -> bool:
         """Tell whether new attempts may be an agent's."""

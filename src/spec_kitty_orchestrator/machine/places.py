@@ -6,6 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+PRIVATE_TMP = "/tmp"  # noqa: S108 - inside a sandbox it is another folder
+"""The folder for temporary files of whatever is confined."""
+
 KEYS = tuple(
     """
     ~/.ssh ~/.gnupg ~/.aws ~/.azure ~/.kube ~/.docker ~/.oci ~/.password-store ~/.netrc ~/.git-credentials

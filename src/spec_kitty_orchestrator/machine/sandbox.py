@@ -20,7 +20,7 @@ from spec_kitty_orchestrator.machine import child
 from spec_kitty_orchestrator.machine.environment import search_path
 from spec_kitty_orchestrator.machine.files import make_private_folder, read_lines
 from spec_kitty_orchestrator.machine.logs import path_part
-from spec_kitty_orchestrator.machine.places import KEYS, Places, homes, leads_there
+from spec_kitty_orchestrator.machine.places import KEYS, PRIVATE_TMP, Places, homes, leads_there
 
 Kind = Literal["read", "write", "empty", "private"]
 Part = Literal["agents", "gates", "hooks"]
@@ -188,7 +188,7 @@ class Sandbox:
         make_private_folder(nothing / "folder")
         (nothing / "file").touch(mode=0o600)
         caches = self.home / "caches" / path_part(mission)
-        added = {**_made_caches(caches), "TMPDIR": "/tmp"}  # noqa: S108 - it is private
+        added = {**_made_caches(caches), "TMPDIR": PRIVATE_TMP}
         kept = {name: value for name, value in env.items() if name not in _SOCKETS}
         confined = {**kept, **added}
         places = Places(confined)

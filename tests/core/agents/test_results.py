@@ -405,3 +405,34 @@ def test_pieces_of_messages_of_pi_are_not_even_parsed(monkeypatch: pytest.Monkey
     ends = [json.dumps(PI_SAID), json.dumps(PI_END)]
     assert Pi().report(['{"type":"message_update","message":{}}', *ends], "", 0).outcome is OK
     assert parsed == ends
+
+
+REFUSED = "bwrap: loopback: Failed RTM_NEWADDR: Operation not permitted\n"
+
+
+def ran(output: str, exit_code: int) -> Event:
+    return item("command_execution", aggregated_output=output, exit_code=exit_code, status="?")
+
+
+@pytest.mark.parametrize(
+    ("calls", "outcome"),
+    [
+        ([ran(REFUSED, 1), ran(f"x\n{REFUSED}", 1)], Outcome.INVALID_REQUEST),
+        ([ran("error running landlock: NotEnforced", 101)], Outcome.INVALID_REQUEST),
+        ([ran(REFUSED, 1), item("file_change", status="failed")], Outcome.INVALID_REQUEST),
+        ([ran(REFUSED, 1), ran("", 0)], OK),
+        ([ran(REFUSED, 1), ran("no such file", 1)], OK),
+        ([ran(REFUSED, 0)], OK),
+        ([ran(REFUSED, 1), item("file_change", status="completed")], OK),
+        ([ran(REFUSED, 1), item("mcp_tool_call", status="completed")], OK),
+        ([ran("I ran bwrap: it said no", 1)], OK),
+        ([], OK),
+    ],
+)
+def test_a_codex_whose_sandbox_started_none_of_its_commands_has_done_nothing_whatever_it_says(
+    calls: list[Event], outcome: Outcome
+) -> None:
+    found = told("codex", *calls, CODEX_SAID, {"type": "turn.completed"})
+    assert found.outcome is outcome
+    assert bool(found.text) is (outcome is OK)
+    assert found.detail.startswith("" if outcome is OK else "its sandbox cannot start a command: ")

@@ -18,4 +18,4 @@ def setup(url: str, home: Path, program: str) -> dict[str, str]:
     }
 
 
-CLI = Cli("claude-code", "claude", "@anthropic-ai/claude-code@2.1.197", KEY, setup)
+CLI = Cli("claude-code", "claude", "@anthropic-ai/claude-code@2.1.332", KEY, setup)

@@ -34,4 +34,4 @@ def setup(url: str, home: Path, program: str) -> dict[str, str]:
     }
 
 
-CLI = Cli("codex", "codex", "@openai/codex@0.169.0", KEY, setup)
+CLI = Cli("codex", "codex", "@openai/codex@0.171.0", KEY, setup)

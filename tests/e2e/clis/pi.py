@@ -26,4 +26,12 @@ def setup(url: str, home: Path, program: str) -> dict[str, str]:
     return {"HOME": str(home), "PI_CODING_AGENT_DIR": str(folder), "PI_OFFLINE": "1"}
 
 
-CLI = Cli("pi", "pi", "@mariozechner/pi-coding-agent@0.73.1", KEY, setup, settings={"model": "stand-in/m"})
+CLI = Cli(
+    "pi",
+    "pi",
+    "@earendil-works/pi-coding-agent@1.6.0",
+    KEY,
+    setup,
+    node=22,
+    settings={"model": "stand-in/m"},
+)

@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 
 from spec_kitty_orchestrator.agents.declared import Declared
-from spec_kitty_orchestrator.agents.spec import Agent, ListsModels, Login
+from spec_kitty_orchestrator.agents.spec import Agent, HasSandbox, ListsModels, Login
 from spec_kitty_orchestrator.agents.versions import compare, read_version, spelled_range
 from spec_kitty_orchestrator.app.checks import Finding, Level, edit, error, line, ok, warning
 from spec_kitty_orchestrator.app.project import Project
@@ -25,6 +25,7 @@ from spec_kitty_orchestrator.core import host_rules
 from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
 from spec_kitty_orchestrator.errors import ConfigError
 from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
+from spec_kitty_orchestrator.machine.places import PRIVATE_TMP
 from spec_kitty_orchestrator.machine.probe import ask
 from spec_kitty_orchestrator.machine.redaction import ours
 
@@ -203,9 +204,7 @@ async def find_installed(
 
 async def _look(runner: ConfiguredAgents, name: str, *, thorough: bool) -> Installed:
     agent, settings = runner.agent(name)
-    command = runner.command(name, min(agent.roles), Path.cwd(), "version", Path.cwd())
-    env = runner.environment(name, command, "")
-    program = command.argv[0]
+    program, env = _called(runner, name)
     path = await anyio.to_thread.run_sync(runner.locate, program, env)
     if path is None:
         return Installed(program, None, (missing(name, runner),))
@@ -213,11 +212,18 @@ async def _look(runner: ConfiguredAgents, name: str, *, thorough: bool) -> Insta
     if not thorough or told.level is Level.ERROR:
         return Installed(program, path, (told,), version)
     login, by = await _login(agent.login, path, env)
-    findings: tuple[Finding, ...] = (told, _login_finding(name, agent.login, login, by))
+    findings = (told, _login_finding(name, agent.login, login, by), *await _sandbox(name, runner, path, env))
     if settings.model and isinstance(agent, ListsModels):
         listing = (agent.executable, *agent.models_command)
         findings += await _model(name, settings.model, listing, path, env)
     return Installed(program, path, findings, version, login, by)
+
+
+def _called(runner: ConfiguredAgents, name: str) -> tuple[str, Mapping[str, str]]:
+    """Return an agent's program as its command names it, and the environment in which that is asked."""
+    agent, _ = runner.agent(name)
+    command = runner.command(name, min(agent.roles), Path.cwd(), "version", Path.cwd())
+    return command.argv[0], runner.environment(name, command, "")
 
 
 async def _version(name: str, agent: Agent, path: str, env: Mapping[str, str]) -> tuple[str, Finding]:
@@ -243,6 +249,46 @@ async def _version(name: str, agent: Agent, path: str, env: Mapping[str, str]) -
             newer = f"{agent.install}@{agent.versions[-1]}" if of_npm else agent.install
             return version, warning("agent.version", text, newer, name)
     return version, ok("agent.version", f"agent {name}: {version} at {path}", about=name)
+
+
+async def check_sandboxes(
+    runner: ConfiguredAgents, names: Collection[str], limit_s: float = ANSWER_LIMIT_S
+) -> list[Finding]:
+    """Let the CLIs that confine commands themselves confine one, all at once; nothing is spent.
+
+    What has not answered in time is left for the run to find out.
+    """
+    found: list[Finding] = []
+
+    async def look(name: str) -> None:
+        program, env = _called(runner, name)
+        path = await anyio.to_thread.run_sync(runner.locate, program, env)
+        if path is not None:
+            found.extend(await _sandbox(name, runner, path, env))
+
+    with anyio.move_on_after(limit_s):
+        async with anyio.create_task_group() as tasks:
+            for name in names:
+                if isinstance(runner.agent(name)[0], HasSandbox):
+                    tasks.start_soon(look, name)
+    return found
+
+
+async def _sandbox(
+    name: str, runner: ConfiguredAgents, path: str, env: Mapping[str, str]
+) -> tuple[Finding, ...]:
+    agent, settings = runner.agent(name)
+    if not isinstance(agent, HasSandbox):
+        return ()
+    if runner.confined:
+        env = {**env, "TMPDIR": PRIVATE_TMP}
+    answer = await ask([path, *agent.sandbox_command], env, ANSWER_LIMIT_S)
+    why = agent.sandbox_failure(f"{answer.stderr}\n{answer.stdout}") if answer.exit_code else ""
+    if not why:
+        return ()
+    # What somebody adds to its arguments may choose another sandbox.
+    make = warning if settings.extra_args else error
+    return (make("agent.sandbox", f"agent {name}: {why}", agent.sandbox_fix(why, settings, env), name),)
 
 
 async def _login(login: Login, path: str, env: Mapping[str, str]) -> tuple[LoginState, str]:
