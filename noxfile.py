@@ -95,7 +95,8 @@ def long(session: nox.Session) -> None:
 def agents_real(session: nox.Session) -> None:
     """Run every agent's real CLI from npm through a real mission, and print what holds: `-- codex qwen`.
 
-    With `--record` the rows are kept, and docs/agents.md shows them. A row takes one minute or two.
+    With `--record` the rows are kept, and docs/agents.md shows them. A row takes one minute or two. With
+    `--latest` it tries what npm's registry has today instead, and says what that changes.
     """
     session.install(".", *group("test"))
     env = with_host(session)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+from tests.e2e.clis import CLIS
 from tests.e2e.installing import FOLDERS, NotThere, program_of
 from tests.e2e.model_api import ModelApi, model_api
 from tests.e2e.projects import Gate, Project
@@ -45,7 +46,7 @@ def clis(pytestconfig: pytest.Config) -> dict[str, str]:
     """The paths of the CLIs that tests use, by agent; without npm or its registry these tests are skipped."""
     cache = pytestconfig.rootpath / ".cache" / "agents"
     try:
-        return {agent: program_of(agent, cache) for agent in ("claude-code", "codex", "opencode")}
+        return {agent: program_of(CLIS[agent], cache) for agent in ("claude-code", "codex", "opencode")}
     except NotThere as reason:
         if FOLDERS in os.environ:
             pytest.fail(str(reason))

@@ -1,5 +1,6 @@
 """Finds the CLIs where somebody installed them, or installs each once for this checkout."""
 
+import json
 import os
 import re
 import shlex
@@ -11,7 +12,7 @@ from glob import glob
 from pathlib import Path
 
 from filelock import FileLock
-from tests.e2e.clis import CLIS
+from tests.e2e.clis.spec import Cli
 
 FOLDERS = "SKO_TEST_AGENTS"
 """Names folders as PATH does, also by patterns; CLIs and a newer `node` are then looked for only there."""
@@ -29,17 +30,21 @@ class NotThere(Exception):
     """A CLI is not there, for a reason that is no fault of its own: no npm, no network."""
 
 
-def program_of(agent: str, cache: Path) -> str:
+class NotInstalled(Exception):
+    """The registry has a package that cannot be installed; the message says why."""
+
+
+def program_of(cli: Cli, cache: Path) -> str:
     """Return the absolute path of an agent's CLI, installed in `cache` unless `SKO_TEST_AGENTS` is set.
 
     What is returned runs on the Node.js that is on PATH: a CLI that needs a newer one is given that.
 
     Raises:
         NotThere: it cannot be found or installed here.
+        NotInstalled: npm refuses.
     """
-    cli = CLIS[agent]
     newer = _major("node") < cli.node
-    found = _find(cli.command, cache / agent, [cli.package], newer_node_in=cache if newer else None)
+    found = _find(cli.command, cache / cli.agent, [cli.package], newer_node_in=cache if newer else None)
     if not newer:
         return found
     node = _node(cache)
@@ -70,6 +75,39 @@ def version_of(program: str, env: Mapping[str, str] | None = None) -> str:
         return ""
     found = re.search(r"\d+\.\d+\.\d+", done.stdout + done.stderr)
     return found[0] if found else ""
+
+
+def why_not(stderr: str) -> str:
+    """Return the line with which npm says why it could not install a package."""
+    lines = [re.sub(r"^(?:npm error )+(?:notarget )?", "", line) for line in stderr.splitlines()]
+    noise = ("code ", "path ", "command ", "npm warn", "A complete log")
+    return next(
+        (line for line in lines if line.strip() and not line.startswith(noise)), "npm does not say why"
+    )
+
+
+def newest(package: str) -> tuple[str, int]:
+    """Return the newest version of a package in npm's registry, and the oldest major of Node.js it takes.
+
+    Raises:
+        NotThere: the registry does not say.
+    """
+    npm = shutil.which("npm")
+    if npm is None:
+        raise NotThere("npm is not on PATH")
+    done = subprocess.run(
+        [npm, "view", f"{package}@latest", "version", "engines", "--json"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=VERSION_LIMIT_S,
+        check=False,
+    )
+    if done.returncode:
+        raise NotThere(f"npm's registry does not tell the newest version: {why_not(done.stderr)}")
+    told = json.loads(done.stdout)
+    engine = re.search(r"\d+", str((told.get("engines") or {}).get("node", "")))
+    return told["version"], int(engine[0]) if engine else 0
 
 
 def _node(cache: Path) -> str:
@@ -122,5 +160,6 @@ def _install(folder: Path, packages: Sequence[str], newer_node_in: Path | None) 
         )
         if done.returncode and any(word in done.stderr for word in OFFLINE):
             raise NotThere(f"npm reaches no registry: {done.stderr[-300:]}")
-        assert done.returncode == 0, f"npm install {wanted} failed:\n{done.stderr[-3000:]}"
+        if done.returncode:
+            raise NotInstalled(why_not(done.stderr))
         stamp.write_text(wanted)

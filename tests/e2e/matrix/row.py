@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from tests.e2e.clis import CLIS
+from tests.e2e.clis.spec import Cli
 from tests.e2e.configuring import configuration, environments, impersonal
 from tests.e2e.installing import NotThere, program_of, version_of
 from tests.e2e.matrix.columns import (
@@ -81,13 +81,13 @@ class Missions:
         return version_of(self.host)
 
 
-def run_row(agent: str, missions: Missions, cache: Path) -> Row:
+def run_row(cli: Cli, missions: Missions, cache: Path) -> Row:
     """Run what an agent is tried with, and judge each column; whatever goes wrong is told in the row."""
-    package = CLIS[agent].package
+    agent, package = cli.agent, cli.package
     try:
-        program = program_of(agent, cache)
+        program = program_of(cli, cache)
         with model_api() as api:
-            row = _run(agent, program, missions, api)
+            row = _run(cli, program, missions, api)
             cells = {name: _judged(column, row) for name, column in COLUMNS.items()}
         return Row(agent, package, version_of(program, {**row.base_env, **row.env}), cells)
     except NotThere as reason:
@@ -109,7 +109,8 @@ def _failed(error: Exception) -> Cell:
     return Cell("fail", " ".join(f"{type(error).__name__}: {error}".split())[:2000])
 
 
-def _run(agent: str, program: str, missions: Missions, api: ModelApi) -> Evidence:
+def _run(cli: Cli, program: str, missions: Missions, api: ModelApi) -> Evidence:
+    agent = cli.agent
     spec, folder = find(agent), missions.folder / "rows" / agent
     calls = folder / "calls"
     stands_before = {agent: str(recorder(program, calls))}
@@ -130,7 +131,7 @@ def _run(agent: str, program: str, missions: Missions, api: ModelApi) -> Evidenc
     api.attack = attack(mission.root, folder / "home")
     worked = _orchestrate(mission, settings, chosen)
     api.attack = ""
-    api.refused_keys.add(CLIS[agent].key)
+    api.refused_keys.add(cli.key)
     refused = {
         role: _orchestrate(
             missions.copy(folder / f"refused-{role.value}"),
@@ -140,7 +141,7 @@ def _run(agent: str, program: str, missions: Missions, api: ModelApi) -> Evidenc
         for role in sorted(spec.roles)
     }
     return Evidence(
-        CLIS[agent],
+        cli,
         spec,
         env[agent],
         worked.project.env,
