@@ -234,6 +234,22 @@ async def test_approved_blocked_and_canceled_lanes_and_malformed_requests(world:
             await here.host.start_review(here.mission, "WP01", ACTOR, yolo)
 
 
+async def test_what_was_canceled_for_a_reason_keeps_nobody_who_depends_on_it(world: Open) -> None:
+    with anyio.fail_after(STORY_LIMIT_S):
+        here = world(diamond(3).on("lanes"))
+        await here.move("WP01", Lane.CANCELED)
+        await here.move("WP02", Lane.CANCELED, note="WP03 does it too")
+        assert (await here.host.mission_state(here.mission)).ready == ("WP03",)
+        await here.start("WP03")
+
+        here = world(diamond(3).on("lanes"))
+        await here.move("WP01", Lane.CANCELED)
+        assert (await here.host.mission_state(here.mission)).ready == ()
+        with pytest.raises(HostRefusal) as caught:
+            await here.start("WP02")
+        assert caught.value.data["unsatisfied_dependencies"] == ["WP01"]
+
+
 async def test_two_work_packages_of_one_worktree_are_delivered_accepted_and_merged(world: Open) -> None:
     with anyio.fail_after(STORY_LIMIT_S):
         here = world(chain(2).on("lanes_with_coord"))

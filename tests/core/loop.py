@@ -11,7 +11,7 @@ from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.run import RunState, fold, happened, replayed
 from spec_kitty_orchestrator.core.run_events import Ending, Entry, Line, RunEvent, RunStarted, Waiting
-from spec_kitty_orchestrator.core.scheduler import Finished, Idle, Stalled, Start, plan
+from spec_kitty_orchestrator.core.scheduler import Finished, Idle, Stalled, Start, plan, unmet
 from spec_kitty_orchestrator.core.work_package import Grant
 
 from .builders import NOON
@@ -93,7 +93,7 @@ class Loop:
         match event:
             case Claimed():
                 # Others may have moved a lane since it was given its turn, but not here.
-                assert not list(state.unmet(state.wps[wp_id])) or state.wps[wp_id].lane is not Lane.PLANNED
+                assert not list(unmet(state, state.wps[wp_id])) or state.wps[wp_id].lane is not Lane.PLANNED
             case Assigned(agent=agent):
                 most = state.policy.max_per_agent.get(agent, 99)
                 assert state.places_taken(agent, besides=wp_id) < most

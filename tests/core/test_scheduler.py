@@ -27,6 +27,7 @@ from spec_kitty_orchestrator.core.scheduler import (
     chains,
     critical_path,
     plan,
+    unmet,
     waves,
 )
 from spec_kitty_orchestrator.core.suspension import Suspension
@@ -537,7 +538,7 @@ def assert_start_is_allowed(state: RunState, start: Start) -> None:
     if start.grant is Grant.SLOT:
         assert state.free_slots > 0
     if one.phase is Phase.WAITING and one.lane is Lane.PLANNED:
-        assert not list(state.unmet(one))
+        assert not list(unmet(state, one))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -571,10 +572,11 @@ def may_go_on(state: RunState, one: WorkPackage) -> bool:
     """Tell whether nothing at all holds up a work package, whatever the order of the others."""
     others = [other for other in state.wps.values() if other.id != one.id]
     held = {other.workspace.key for other in others if other.workspace and holds(other)}
+    begun = one.begun and one.phase is not Phase.CLAIMING
     return (
         one.workspace is not None
         and one.workspace.key not in held
-        and (one.begun or one.lane not in (Lane.PLANNED, Lane.CLAIMED) or not list(state.unmet(one)))
+        and (begun or one.lane not in (Lane.PLANNED, Lane.CLAIMED) or not list(unmet(state, one)))
         and (one.turn.until is None or one.turn.until <= NOON)
     )
 

@@ -147,8 +147,8 @@ def _of_wp(event: events.Event, wp: WorkPackage | None, took_s: float) -> str:
             return "spec-kitty is asked for its workspace"
         case events.WorkspaceResolved(workspace=workspace):
             return f"its workspace is {workspace.key}"
-        case events.LaneSeen(lane=lane):
-            return f"is {lane} on the host"
+        case events.LaneSeen(lane=lane, ready=ready):
+            return f"is {lane} on the host" + (", which lets it start without what is canceled" * ready)
         case events.Scheduled(workspace=workspace, ahead=ahead):
             return f"{'is claimed ahead of a slot' if ahead else 'has a slot'}, in {workspace.key}"
         case events.Deferred(reason=reason):

@@ -42,10 +42,14 @@ class WorkspaceResolved:
 
 @dataclass(frozen=True)
 class LaneSeen:
-    """The host has a work package that is not at work here in another lane, or with other dependencies."""
+    """The host has a work package that is not at work here in another lane, or with other dependencies.
+
+    `ready` tells that it lets the work package start although dependencies are canceled.
+    """
 
     lane: Lane
     dependencies: tuple[str, ...]
+    ready: bool = False
     kind: Literal["lane_seen"] = "lane_seen"
 
 
@@ -278,6 +282,7 @@ class HostRefused:
         message: the host's own words.
         lane: read again after the refusal; the next move is decided by it.
         claimed_by: with WP_ALREADY_CLAIMED, the actor that holds it.
+        unmet: with DEPENDENCIES_NOT_SATISFIED, the dependencies that it names.
     """
 
     call: str
@@ -285,6 +290,7 @@ class HostRefused:
     message: str
     lane: Lane
     claimed_by: str = ""
+    unmet: tuple[str, ...] = ()
     kind: Literal["host_refused"] = "host_refused"
 
 

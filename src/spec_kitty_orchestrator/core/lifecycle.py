@@ -233,7 +233,7 @@ def _lane_seen(wp: WorkPackage, event: events.Event, _policy: Policy) -> Next:
     if wp.result is Result.FOREIGN and event.lane is Lane.PLANNED:
         # Whoever held it gave it back.
         wp = reopen(wp)
-    return seen(replace(wp, dependencies=event.dependencies), event.lane)
+    return seen(replace(wp, dependencies=event.dependencies, ready=event.ready), event.lane)
 
 
 def _scheduled(wp: WorkPackage, event: events.Event, policy: Policy) -> Next:

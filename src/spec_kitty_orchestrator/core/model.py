@@ -334,6 +334,7 @@ class MissionState:
     Attributes:
         titles: of the work packages, as far as their files tell.
         subtasks: their ids, as far as the files tell.
+        ready: those that the host lets start although it has dependencies of theirs canceled.
     """
 
     slug: str
@@ -341,6 +342,17 @@ class MissionState:
     dependencies: Mapping[str, tuple[str, ...]]
     titles: Mapping[str, str] = field(default_factory=dict)
     subtasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ready: tuple[str, ...] = ()
+
+    @property
+    def held_by_canceled(self) -> tuple[str, ...]:
+        """The work packages that canceled dependencies alone may keep: only the host says whether they do."""
+        found = []
+        for wp, needed in self.dependencies.items():
+            lanes = {self.lanes.get(one) for one in needed} - {Lane.APPROVED, Lane.DONE}
+            if self.lanes.get(wp) is Lane.PLANNED and lanes == {Lane.CANCELED}:
+                found.append(wp)
+        return tuple(found)
 
 
 @dataclass(frozen=True)

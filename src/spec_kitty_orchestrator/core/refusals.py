@@ -99,6 +99,8 @@ def _claim(wp: WorkPackage, event: HostRefused) -> Next:
     match event.code:
         case "WP_ALREADY_CLAIMED":
             return finish(wp, Result.FOREIGN, f"claimed by {event.claimed_by or 'another actor'}")
+        case "DEPENDENCIES_NOT_SATISFIED" if event.unmet:
+            return replace(wp, phase=Phase.WAITING, refused_for=event.unmet), Wait(event.message)
         case "DEPENDENCIES_NOT_SATISFIED":
             if wp.bounds.tries >= MOST_TRIES:
                 return park(wp, event.message, blocks=False)

@@ -20,7 +20,7 @@ An attempt that is open, work that is not yet submitted and a verdict that is no
 whatever the lane: the host's answer settles it. Gates go on in every lane in which they could have begun.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property, reduce
@@ -39,7 +39,7 @@ from spec_kitty_orchestrator.core.suspension import (
     suspended_by,
 )
 from spec_kitty_orchestrator.core.transitions import reopen, spared
-from spec_kitty_orchestrator.core.work_package import AT_WORK, Grant, Turn, WorkPackage, bounded
+from spec_kitty_orchestrator.core.work_package import AT_WORK, Grant, Turn, WorkPackage, bounded, moved
 
 LONGEST_BACK_OFF_S = 600.0
 """What a later start still waits of the back-off of an earlier one, at most."""
@@ -141,10 +141,6 @@ class RunState:
             if one.id != besides and one.turn.began_at is not None and _has_attempt(one, agent)
         ]
 
-    def unmet(self, wp: WorkPackage) -> Iterator[str]:
-        """Yield the dependencies of a work package that are not complete, also those that do not exist."""
-        yield from (one for one in wp.dependencies if one not in self.wps or not self.wps[one].lane.complete)
-
 
 def fold(lines: Iterable[run_events.Line], policy: Policy) -> RunState:
     """Return the state in which a journal left its mission's run; `policy` is used until its first start.
@@ -169,7 +165,8 @@ def begin(state: RunState, start: run_events.RunStarted) -> RunState:
     wps, mission, at = {}, start.mission, start.at
     for wp_id, lane in mission.lanes.items():
         known = state.wps.get(wp_id) or WorkPackage(wp_id)
-        wp = replace(known, dependencies=mission.dependencies.get(wp_id, ()), lane=lane)
+        told = (mission.dependencies.get(wp_id, ()), lane, wp_id in mission.ready)
+        wp = replace(known, dependencies=told[0], lane=told[1], ready=told[2], refused_for=())
         if wp.phase is Phase.FINISHED and not agrees(wp):
             wp = reopen(wp)
         wp = replace(bounded(seen(wp, lane), tries=0), turn=_still_resting(wp.turn, at))
@@ -205,7 +202,7 @@ def happened(
         wp = spared(before, wp)
         command = resume(wp, state.policy)
     wp = replace(wp, turn=_turn(state, wp, event, command, at))
-    state = replace(state, wps={**state.wps, wp_id: wp})
+    state = replace(state, wps=moved(state.wps, wp))
     return replace(state, idle_since=None if state.at_work else state.idle_since or at), command
 
 

@@ -5,7 +5,7 @@ a time, never more than the slots, and no more attempts of an agent than it may 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -208,9 +208,9 @@ def _close(state: RunState, seen: _Overview, reasons: Mapping[str, str]) -> Deci
 def _blocker(state: RunState, seen: _Overview, wp: WorkPackage, now: datetime) -> Blocker | None:
     """Return what keeps a work package from going on, None if it only needs a slot."""
     new = not wp.begun
-    unmet = [_unmet(state, one) for one in state.unmet(wp)]
-    if unmet and new and wp.lane in (Lane.PLANNED, Lane.CLAIMED):
-        return Blocker("waits for " + ", ".join(unmet))
+    needed = [_in_words(state, wp, one) for one in unmet(state, wp)]
+    if needed and (new or wp.phase is Phase.CLAIMING) and wp.lane in (Lane.PLANNED, Lane.CLAIMED):
+        return Blocker("waits for " + ", ".join(needed))
     if wp.turn.until is not None and now < wp.turn.until and not wp.turn.quota:
         return Blocker(wp.turn.waits or wp.note, wp.turn.until)
     if wp.workspace is None:
@@ -230,10 +230,20 @@ def _blocker(state: RunState, seen: _Overview, wp: WorkPackage, now: datetime) -
     return _waits_for_agent(state, wp, now)
 
 
-def _unmet(state: RunState, wp_id: str) -> str:
+def unmet(state: RunState, wp: WorkPackage) -> Iterator[str]:
+    """Yield the dependencies that keep a work package, also those that do not exist."""
+    met = (Lane.CANCELED, Lane.APPROVED, Lane.DONE) if wp.ready else (Lane.APPROVED, Lane.DONE)
+    for one in dict.fromkeys((*wp.dependencies, *wp.refused_for)):
+        if one not in state.wps or state.wps[one].lane not in met or one in wp.refused_for:
+            yield one
+
+
+def _in_words(state: RunState, waiting: WorkPackage, wp_id: str) -> str:
     if wp_id not in state.wps:
         return f"{wp_id} (not in the mission)"
     wp = state.wps[wp_id]
+    if wp_id in waiting.refused_for:
+        return f"{wp_id} ({wp.lane}, which the host does not take for done)"
     return f"{wp_id} ({wp.lane})" if wp.phase is Phase.FINISHED else wp_id
 
 
@@ -300,13 +310,13 @@ def _wants_workspace(wp: WorkPackage, now: datetime) -> bool:
 
 
 def _can_wait(state: RunState, wp: WorkPackage) -> bool:
-    return any(True for _ in state.unmet(wp)) and not _holds_an_unknown_one(wp)
+    return any(True for _ in unmet(state, wp)) and not _holds_an_unknown_one(wp)
 
 
 def _held_up_by_others(state: RunState, seen: _Overview, wp: WorkPackage) -> bool:
-    unmet = list(state.unmet(wp)) if not wp.begun and wp.lane is Lane.PLANNED else []
-    if unmet:
-        return any(one not in state.wps or state.wps[one].phase is Phase.FINISHED for one in unmet)
+    needed = list(unmet(state, wp)) if not wp.begun and wp.lane is Lane.PLANNED else []
+    if needed:
+        return any(one not in state.wps or state.wps[one].phase is Phase.FINISHED for one in needed)
     holder = _holder(seen, wp)
     return holder != wp.id and state.wps[holder].phase is Phase.FINISHED
 

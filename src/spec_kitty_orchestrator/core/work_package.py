@@ -206,6 +206,8 @@ class WorkPackage:
         result: set with the phase `finished`.
         rescued: what became of uncommitted work.
         found: the mission's branches when a start found it completed by somebody else, None before.
+        ready: whether the host lets it start although dependencies are canceled.
+        refused_for: dependencies for which the host refused the claim and whose lanes have not changed since.
         story: the last events, oldest first, each with the phase and the number of attempts that it met.
     """
 
@@ -230,6 +232,8 @@ class WorkPackage:
     result: Result | None = None
     rescued: Rescue = field(default_factory=Rescue)
     found: Mapping[str, str] | None = None
+    ready: bool = False
+    refused_for: tuple[str, ...] = ()
     story: tuple[tuple[Phase, int, Event], ...] = ()
 
     @cached_property
@@ -285,6 +289,18 @@ def reviewed(wp: WorkPackage, **changes: Any) -> WorkPackage:
 def bounded(wp: WorkPackage, **changes: Any) -> WorkPackage:
     """Return the work package with changes of its `bounds`."""
     return replace(wp, bounds=replace(wp.bounds, **changes))
+
+
+def moved(wps: Mapping[str, WorkPackage], wp: WorkPackage) -> dict[str, WorkPackage]:
+    """Return the work packages with `wp` as it is now; if its lane changed, nobody stays refused for it."""
+    after = {**wps, wp.id: wp}
+    before = wps.get(wp.id)
+    if before is None or before.lane is not wp.lane:
+        for one in wps.values():
+            if wp.id in one.refused_for and one.id != wp.id:
+                still = tuple(other for other in one.refused_for if other != wp.id)
+                after[one.id] = replace(one, refused_for=still)
+    return after
 
 
 def unvoted(wp: WorkPackage) -> WorkPackage:

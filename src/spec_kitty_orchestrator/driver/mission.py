@@ -118,9 +118,11 @@ class Mission:
         Whoever is at work settles its own lane: nothing is new about it.
         """
         lane, needs = self.state.lanes[wp_id], self.state.dependencies.get(wp_id, ())
-        if wp is not None and (wp.at_work or (wp.lane, wp.dependencies) == (lane, needs)):
+        ready = wp_id in self.state.ready and lane is Lane.PLANNED
+        known = wp is not None and (wp.lane, wp.dependencies) == (lane, needs)
+        if wp is not None and (wp.at_work or (known and (wp.ready is ready or lane is not Lane.PLANNED))):
             return None
-        return LaneSeen(lane, needs)
+        return LaneSeen(lane, needs, ready)
 
     def note(self, wp_id: str, lane: Lane) -> None:
         """Take notice of a lane that the host acknowledged."""

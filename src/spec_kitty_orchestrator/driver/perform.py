@@ -51,6 +51,9 @@ from spec_kitty_orchestrator.ports import (
     Workspaces,
 )
 
+_LONGEST_ID = 40
+_MOST_UNMET = 100
+
 
 @dataclass(frozen=True)
 class Performer:
@@ -131,7 +134,14 @@ class Performer:
         except HostRefusal as refusal:
             holder = refusal.data.get("claimed_by")
             by = holder if isinstance(holder, str) else ""
-            return events.HostRefused(refusal.call, refusal.code, refusal.message, wp.lane, by)
+            unmet = refusal.data.get("unsatisfied_dependencies")
+            named = (
+                [one[:_LONGEST_ID] for one in unmet if isinstance(one, str)]
+                if isinstance(unmet, list)
+                else []
+            )
+            words = (refusal.call, refusal.code, refusal.message)
+            return events.HostRefused(*words, wp.lane, by, tuple(named[:_MOST_UNMET]))
         except HostNoReply as lost:
             return events.HostRefused(lost.call, events.NO_REPLY, lost.message, wp.lane)
         except HostMissing as missing:

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Self
@@ -151,12 +151,23 @@ class HostClient:
         return lines[-1][:200] if reply.rc == 0 and lines else ""
 
     async def mission_state(self, mission: str) -> MissionState:
-        """Read lanes and dependencies.
+        """Read lanes and dependencies, and whether a canceled dependency keeps anybody where it can.
 
         Raises:
             HostRefusal: also with the code `TASKS_NOT_FINALIZED`, which this client makes.
         """
-        return wire.read_mission_state(await self._read("mission-state", *_mission(mission)))
+        state = wire.read_mission_state(await self._read("mission-state", *_mission(mission)))
+        if not state.held_by_canceled:
+            return state
+        try:
+            data = await self._read("list-ready", *_mission(mission))
+            ready = wire.read_data("list-ready", data, wire.ReadyData).ready_work_packages
+        except (HostRefusal, HostNoReply) as error:
+            # Lanes are of use without it: who may be kept then waits.
+            _log.info("host_does_not_say_who_is_ready", reason=error.message[:200])
+            return state
+        named = {one.wp_id for one in ready}
+        return replace(state, ready=tuple(one for one in state.held_by_canceled if one in named))
 
     async def resolve_workspace(self, mission: str, wp: str) -> Workspace:
         """Read where a work package is worked on; nothing is created."""

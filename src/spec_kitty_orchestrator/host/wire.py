@@ -80,6 +80,18 @@ class MissionStateData(_Wire):
     work_packages: tuple[WorkPackageState, ...]
 
 
+class ReadyWorkPackage(_Wire):
+    """One work package that the host lets start."""
+
+    wp_id: Name
+
+
+class ReadyData(_Wire):
+    """`data` of list-ready."""
+
+    ready_work_packages: tuple[ReadyWorkPackage, ...]
+
+
 class WorkspaceData(_Wire):
     """The part about the worktree in `data` of resolve-workspace and start-implementation."""
 

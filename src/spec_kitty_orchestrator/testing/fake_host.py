@@ -5,7 +5,7 @@ Each call takes effect in one step, after `latency_s`, so calls interleave only 
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TypeVar
 
@@ -42,6 +42,7 @@ class FakeHost:
         finalized: whether the mission's tasks are; if not, reading the state is refused.
         accepted_by: the actor who had the mission's acceptance recorded, "" before.
         merged: whether the mission was merged.
+        canceled_for_a_reason: canceled work packages that keep nobody who depends on them.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class FakeHost:
         self.finalized = True
         self.accepted_by = ""
         self.merged = False
+        self.canceled_for_a_reason: set[str] = set()
         self._holders: dict[str, str] = {}
         self._faults: dict[str, deque[_Fault]] = defaultdict(deque)
 
@@ -169,12 +171,15 @@ class FakeHost:
         if not self.finalized:
             words = "the tasks of this mission are not finalized"
             raise HostRefusal("mission-state", "TASKS_NOT_FINALIZED", words)
-        return MissionState(mission, dict(self.lanes), dict(self.dependencies))
+        state = MissionState(mission, dict(self.lanes), dict(self.dependencies))
+        return replace(state, ready=tuple(wp for wp in state.held_by_canceled if not self._unmet(wp)))
 
     def _unmet(self, wp: str) -> tuple[str, ...]:
-        return tuple(
-            needed for needed in self.dependencies[wp] if not self.lanes.get(needed, Lane.PLANNED).complete
-        )
+        return tuple(needed for needed in self.dependencies[wp] if not self._is_met(needed))
+
+    def _is_met(self, needed: str) -> bool:
+        lane = self.lanes.get(needed, Lane.PLANNED)
+        return lane.complete or (lane is Lane.CANCELED and needed in self.canceled_for_a_reason)
 
     def _workspace(self, call: str, mission: str, wp: str) -> Workspace:
         self._known(call, mission, wp)
@@ -307,6 +312,8 @@ class FakeHost:
         self.lanes[wp] = transition.to_lane
         self._holders[wp] = transition.actor
         self.events.append(transition)
+        if transition.to_lane is Lane.CANCELED and transition.note.strip():
+            self.canceled_for_a_reason.add(wp)
 
 
 def _check_policy(call: str, policy: PolicyMetadata) -> None:
