@@ -154,9 +154,13 @@ class WorkspaceState:
 
 @dataclass(frozen=True)
 class CommitRefusal:
-    """Why work could not be committed, in words for the implementer."""
+    """Why work could not be committed, in words for the implementer.
+
+    `tree` names the content that a hook refused, "" if it was something else.
+    """
 
     message: str
+    tree: str = ""
 
 
 @dataclass(frozen=True)

@@ -100,10 +100,25 @@ def test_an_attempt_that_changes_nothing_after_a_red_gate_is_told_so() -> None:
     assert [one.source for one in wp.work.feedback] == [FeedbackSource.GATE, FeedbackSource.REPORT]
 
 
-def test_an_implementer_who_says_why_a_red_gate_is_wrong_has_it_run_again() -> None:
-    said = made(attempt("i2"), text=report_text("i2", no_change_reason="it is flaky"))
-    _, command = drive((*SUBMITTING, RED, *said, Committed(Evidence(BASE, HEAD))), GATED)
-    assert command == RunGates(HEAD, 1, 2)
+SAME = (
+    *SUBMITTING,
+    RED,
+    *made(attempt("i2"), text=report_text("i2", no_change_reason="it is flaky")),
+    Committed(Evidence(BASE, HEAD)),
+)
+
+
+def test_a_gate_is_not_run_again_on_content_that_it_failed_on_whatever_the_implementer_says() -> None:
+    wp, command = drive(SAME, GATED)
+    assert isinstance(command, OpenAttempt)
+    assert "just what the gate tests failed on" in wp.work.feedback[-1].text
+
+
+def test_a_gate_that_was_changed_since_has_said_nothing_of_that_content() -> None:
+    wp, _ = drive(SAME[:-1], GATED)
+    changed = replace(GATED, gates=tuple(replace(one, command=("make", one.name)) for one in GATES))
+    _, command = drive(SAME[-1:], changed, wp)
+    assert isinstance(command, RunGates)
 
 
 def test_a_gate_that_cannot_run_parks_with_the_reason_and_its_log() -> None:

@@ -2,8 +2,9 @@
 
 import pytest
 
+from spec_kitty_orchestrator.core.causes import likeness
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome
-from spec_kitty_orchestrator.core.suspension import Failures, failed_again, likeness
+from spec_kitty_orchestrator.core.suspension import Failures, failed_again
 
 ALIKE = [
     ("boom in /work/a/WP01 after 3.2 s", "Boom in /work/b/lane-c after 12 s"),

@@ -143,7 +143,17 @@ async def test_hooks_are_confined_by_what_confines_agents(lane: Lane, tmp_path: 
     assert not any(path.is_relative_to(lane.root) for _, paths in seen for path in paths)
 
 
-@pytest.mark.parametrize("script", ["lint-staged", "exec nothing-there", "env nothing-there", "./a.py"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "lint-staged",
+        "exec nothing-there",
+        "env nothing-there",
+        "./a.py",
+        "bash node_modules/.bin/lint-staged || bash -c node_modules/.bin/lint-staged",
+        "echo 'husky - pre-commit script failed (code 127)' >&2; exit 1",
+    ],
+)
 async def test_a_hook_whose_program_is_not_there_is_no_refusal(lane: Lane, script: str) -> None:
     husky(lane, script)
     lane.write("new.py")

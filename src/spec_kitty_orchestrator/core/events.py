@@ -141,9 +141,13 @@ class Committed:
 
 @dataclass(frozen=True)
 class CommitRefused:
-    """A commit hook failed, or the agent left the branch; the implementer must mend what `message` says."""
+    """A commit hook failed, or the agent left the branch; the implementer must mend what `message` says.
+
+    `tree` names the content that a hook refused, "" if it was something else.
+    """
 
     message: str
+    tree: str = ""
     kind: Literal["commit_refused"] = "commit_refused"
 
 

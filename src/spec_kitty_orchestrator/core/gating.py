@@ -56,6 +56,7 @@ def failed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     assert isinstance(event, GateFailed)
     wp = _ended(wp)
     name, head = event.result.name, wp.work.head
+    wp = worked(wp, red=(*wp.work.red, (wp.work.tree or head, event.result)))
     text = f"The gate {name} failed on {head}. The end of its output:\n\n{event.tail or '(none)'}"
     if wp.lane not in _UNDER_REVIEW:
         return rework(reviewed(wp, verdict=None), Feedback(FeedbackSource.GATE, text), policy)

@@ -4,14 +4,32 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
+from spec_kitty_orchestrator.core.causes import likeness
 from spec_kitty_orchestrator.core.events import AgentExited, Claimed, CommitRefused, Committed, Event
 from spec_kitty_orchestrator.core.json_text import objects, text_of
 from spec_kitty_orchestrator.core.model import ImplementReport, Lane, Outcome, Phase, Role
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.reviewing import gated, same_content
-from spec_kitty_orchestrator.core.transitions import Next, after_failure, implement, park, rework
+from spec_kitty_orchestrator.core.transitions import (
+    Next,
+    after_failure,
+    changed_nothing,
+    implement,
+    park,
+    rework,
+)
 from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource
 from spec_kitty_orchestrator.core.work_package import WorkPackage, bounded, reviewed, worked
+
+UNCHANGED = (
+    "Your attempt changed nothing, and your report gives no `no_change_reason`. Change what is missing, or "
+    "say there why nothing is: another attempt like this is the last one."
+)
+
+STILL_RED = (
+    "You handed in just what the gate {} failed on, so it was not run again. Mend what it complains of: "
+    "another attempt like this is the last one."
+)
 
 _KEYS = ("subtasks_done", "summary", "no_change_reason")
 _SUBTASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
@@ -51,23 +69,42 @@ def committed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     found, work = event.evidence, wp.work
     # Work that the host did not take is still to be submitted, though ticking subtasks commits nothing.
     unsent = any(one.source is FeedbackSource.HOST for one in work.feedback)
-    changed = found.head != (work.head or work.base) or (unsent and found.head != found.base)
+    moved = found.head != (work.head or work.base)
+    changed = moved or (unsent and found.head != found.base)
     wp = worked(wp, left_out=found.left_out, notes=found.notes, tree=found.tree, pending=None)
     if not changed and not work.report.no_change_reason:
-        text = "Your attempt changed nothing, and your report gives no `no_change_reason`."
-        return rework(wp, Feedback(FeedbackSource.REPORT, text), policy)
+        return changed_nothing(wp, Feedback(FeedbackSource.REPORT, UNCHANGED), policy)
     repeated = same_content(wp, found)
     wp = worked(wp, head=found.head)
     if repeated:
         return park(wp, repeated, blocks=True)
-    return gated(bounded(reviewed(wp, claimed=False), tries=0), Phase.SUBMITTING, policy)
+    red = _known_red(wp, policy)
+    if red:
+        return changed_nothing(wp, Feedback(FeedbackSource.GATE, STILL_RED.format(red)), policy)
+    wp = bounded(wp, unchanged=() if moved else wp.bounds.unchanged, tries=0)
+    return gated(reviewed(wp, claimed=False), Phase.SUBMITTING, policy)
+
+
+def _known_red(wp: WorkPackage, policy: Policy) -> str:
+    """Return a gate that failed on just this content, "" if none did."""
+    gates = {(one.name, one.command) for one in policy.gates}
+    content = wp.work.tree or wp.work.head
+    red = (one for on, one in wp.work.red if on == content and (one.name, one.command) in gates)
+    return next((one.name for one in red), "")
 
 
 def commit_refused(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     """Let the implementer mend what a hook or git refused."""
     assert isinstance(event, CommitRefused)
-    wp = worked(wp, pending=None)
-    return rework(wp, Feedback(FeedbackSource.COMMIT, event.message), policy)
+    # Without its content, the words are all that tells whether anything was mended.
+    refused = (event.tree, likeness(event.message) if event.tree else event.message)
+    again = wp.work.refused == refused
+    feedback = Feedback(FeedbackSource.COMMIT, event.message)
+    wp = worked(wp, pending=None, refused=refused)
+    if again:
+        text = f"Nothing of what was refused before has changed.\n\n{event.message}"
+        return changed_nothing(wp, replace(feedback, text=text), policy)
+    return rework(bounded(wp, unchanged=()), feedback, policy)
 
 
 def submitted(wp: WorkPackage, _event: Event, policy: Policy) -> Next:

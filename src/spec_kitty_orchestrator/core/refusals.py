@@ -16,6 +16,7 @@ from spec_kitty_orchestrator.core.transitions import (
     NOT_OURS,
     UNTOLD,
     Next,
+    changed_nothing,
     enter,
     finish,
     park,
@@ -138,8 +139,11 @@ def _submit(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
     if event.code != ABOUT_THE_WORK and event.call != "mark-status":
         reason = f"the host refused {event.call}: {event.code}: {event.message}"
         return park(worked(wp, pending=Phase.SUBMITTING), reason, blocks=False)
-    text = f"The host refused to take the work for review: {event.message}"
-    return rework(wp, Feedback(FeedbackSource.HOST, text), policy)
+    feedback = Feedback(FeedbackSource.HOST, f"The host refused to take the work for review: {event.message}")
+    refused = (wp.work.tree or wp.work.head, event.message)
+    if wp.work.refused == refused:
+        return changed_nothing(wp, feedback, policy)
+    return rework(worked(wp, refused=refused), feedback, policy)
 
 
 def _claim_review(wp: WorkPackage, event: HostRefused) -> Next:

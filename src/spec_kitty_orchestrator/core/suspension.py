@@ -4,12 +4,12 @@ Neither says anything about the work: the agent rests for everybody, then one at
 others do. An agent is taken for broken when its attempts on several work packages end alike in a row.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from spec_kitty_orchestrator.core.causes import likeness
 from spec_kitty_orchestrator.core.describe import ENDS, LONGEST_QUOTE, clean
 from spec_kitty_orchestrator.core.events import AgentExited
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome
@@ -41,15 +41,6 @@ is waited for.
 """
 
 MOST_NAMED = 4
-
-_CHANGES = re.compile(r"\S*[\d/\\]\S*")
-"""Words with digits or slashes: numbers, times, ids, versions, paths, addresses."""
-
-
-def likeness(text: str) -> str:
-    """Reduce a reason to what is the same whenever it occurs again, whatever it is about."""
-    words = " ".join(re.findall(r"[^\W_]+|\*", _CHANGES.sub("*", text.lower())))
-    return re.sub(r"\*(?: \*)+", "*", words)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,9 @@ PLANNING_LANE = "lane-planning"
 """The `lane_id` that the host gives to planning-artifact work packages."""
 
 
+MOST_UNCHANGED = 2
+"""Attempts of one agent in a row that change nothing: the second one was told so."""
+
 MOST_CANCELED = 5
 """Stopped attempts within one start that are followed by another: a bound, as they are not charged."""
 
@@ -100,6 +103,19 @@ def rework(wp: WorkPackage, feedback: Feedback | None, policy: Policy) -> WorkPa
     return implement(wp, feedback.text if feedback is not None else wp.note, policy)
 
 
+def changed_nothing(wp: WorkPackage, feedback: Feedback, policy: Policy) -> WorkPackage:
+    """Ask an implementer once more that handed in what was there before, then the next one, then a person."""
+    agent = wp.attempts[-1].agent if wp.attempts else ""
+    wp = bounded(wp, unchanged=(*wp.bounds.unchanged, agent))
+    if wp.bounds.unchanged.count(agent) >= MOST_UNCHANGED:
+        if not any(one != agent for one in order(wp, Role.IMPLEMENT, policy)):
+            last = feedback.text.partition("\n")[0]
+            times = len(wp.bounds.unchanged)
+            return park(wp, f"{times} attempts in a row changed nothing: {last}", blocks=True)
+        wp = pass_over(wp, Role.IMPLEMENT, agent)
+    return rework(wp, feedback, policy)
+
+
 def implement(wp: WorkPackage, why: str, policy: Policy) -> WorkPackage:
     """Open another implement attempt, or park the work package when they are used up; `why` is for people."""
     if charged(wp) >= policy.max_attempts:
@@ -117,6 +133,8 @@ def reopen(wp: WorkPackage) -> WorkPackage:
     # A recorded verdict is used up: if a person undoes it, only another review can approve again.
     wp = wp if wp.result is Result.PARKED else unvoted(wp)
     bounds = Bounds(attempts_from=len(wp.attempts), rejected_from=len(wp.review.rejected))
+    # Whatever was red, or refused a commit, may have been mended outside of the work.
+    wp = worked(wp, red=(), refused=None)
     wp = replace(wp, result=None, skipped=wp.skipped and wp.untold, bounds=bounds)
     if wp.untold:
         return replace(wp, phase=Phase.PARKING, untold=False, note=wp.note.partition(UNTOLD)[0])

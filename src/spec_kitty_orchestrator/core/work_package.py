@@ -71,6 +71,8 @@ class Work:
         gate_turns: how often the gates were run to an end.
         ungated: the commit whose gates could not run: they come first when it is taken up again.
         untouched: ids of implement attempts that are known to have changed nothing.
+        red: the gates that failed, each with the content on which it did.
+        refused: the content that a hook, git or the host refused last, and their words.
     """
 
     base: str = ""
@@ -91,6 +93,8 @@ class Work:
     gate_turns: int = 0
     ungated: str = ""
     untouched: tuple[str, ...] = ()
+    red: tuple[tuple[str, GateResult], ...] = ()
+    refused: tuple[str, str] | None = None
 
     @property
     def gates_told(self) -> str:
@@ -140,6 +144,7 @@ class Bounds:
         moved: how often others moved it while we worked on it.
         tries: how often the present call was repeated after a refusal, a lost reply or a stopped agent.
         unusable: reviews by the present reviewer without a usable verdict, since the last implement attempt.
+        unchanged: the agents of the last attempts in a row that handed in what was there before.
         passed_over: by role, the agents that are not asked again.
         skipped_fallbacks: agents that are not asked as a fallback for one that rests, before an attempt ends
             well.
@@ -151,6 +156,7 @@ class Bounds:
     moved: int = 0
     tries: int = 0
     unusable: int = 0
+    unchanged: tuple[str, ...] = ()
     passed_over: Mapping[Role, tuple[str, ...]] = field(default_factory=dict)
     skipped_fallbacks: tuple[str, ...] = ()
 

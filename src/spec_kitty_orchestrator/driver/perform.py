@@ -259,7 +259,7 @@ class Performer:
             wp.id, self._workspace(wp), wp.work.base, command.message, command.empty_reason, wp.work.before
         )
         return (
-            events.CommitRefused(found.message)
+            events.CommitRefused(found.message, found.tree)
             if isinstance(found, CommitRefusal)
             else events.Committed(found)
         )

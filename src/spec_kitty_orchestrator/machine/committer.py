@@ -66,7 +66,7 @@ class Committer:
             options = (*identity(self.configured), "commit", *(["--allow-empty"] if empty else []))
             agreed = await self.hooks.run(git, branch, head, text, options)
             if isinstance(agreed, CommitRefusal):
-                return agreed
+                return replace(agreed, tree=tree)
             made, text = agreed.tree, agreed.text
             if made == before and not empty:
                 return None

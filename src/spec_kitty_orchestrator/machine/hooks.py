@@ -34,11 +34,13 @@ _REFUSED = 1
 
 _CANNOT_RUN = re.compile(
     r"^(?:\S+: (?:line )?\d+: \S+: (?:command )?(?:not found|Permission denied)"
+    r"|\S+: line \d+: \S*/\S+: No such file or directory"
     r"|\S+: (?:line )?\d+: exec: \S+: .*"
     r"|\S+: \S+: (?:command )?not found|\S+: command not found: \S+"
     r"|(?:\S*/)?env: .*No such file or directory"
     r"|(?:error|fatal): cannot (?:run|exec) .*|bwrap: .*"
-    r"|.*: bad interpreter: .*|.*Exec format error.*|husky - command not found in PATH=.*)$",
+    r"|.*: bad interpreter: .*|.*Exec format error.*|husky - command not found in PATH=.*"
+    r"|husky - \S+ (?:hook exited with code|script failed \(code) 12[67]\b.*)$",
     re.MULTILINE,
 )
 """How shells, git and husky say that a program is not there, or cannot be run."""

@@ -153,7 +153,7 @@ class FakeWorkspaces:
         await anyio.lowlevel.checkpoint()
         tree = self.tree(workspace)
         if self.refusals:
-            return CommitRefusal(self.refusals.pop(0))
+            return CommitRefusal(self.refusals.pop(0), ",".join((tree.commits[-1], *sorted(tree.dirty))))
         if self.errors:
             raise self.errors.pop(0)
         if tree.dirty or (empty_reason and tree.commits[-1] == base):
