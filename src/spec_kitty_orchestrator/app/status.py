@@ -11,10 +11,12 @@ from pathlib import Path
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.runs import KnownRun, find_journal
 from spec_kitty_orchestrator.core.events import AttemptOpened
+from spec_kitty_orchestrator.core.forecast import Forecast
 from spec_kitty_orchestrator.core.limits import resting
 from spec_kitty_orchestrator.core.model import MissionState, Phase
-from spec_kitty_orchestrator.core.run import fold
-from spec_kitty_orchestrator.core.run_events import ConflictForecast, Entry
+from spec_kitty_orchestrator.core.run import RunState, fold
+from spec_kitty_orchestrator.core.run_events import ConflictForecast, Entry, Line
+from spec_kitty_orchestrator.core.simulate import Known
 from spec_kitty_orchestrator.core.suspension import Suspension
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
@@ -33,6 +35,7 @@ class MissionStatus:
         gate_logs: by work package, the directory of the gate that runs.
         resting: agents that rest, and why.
         conflicts: of branches, as the run saw them last.
+        state: of its run, as the journal tells it.
     """
 
     run: KnownRun
@@ -42,6 +45,7 @@ class MissionStatus:
     gate_logs: Mapping[str, str]
     resting: Mapping[str, Suspension]
     conflicts: Sequence[ConflictForecast]
+    state: RunState
 
     def note(self, wp: WorkPackage) -> str:
         """Say what a work package waits for, or what became of it."""
@@ -76,15 +80,35 @@ async def mission_status(project: Project, mission: str, *, ask_host: bool) -> M
         run,
         wps,
         lanes_at=known.now if state is None else None,
-        opened={
-            line.wp_id: line.at
-            for line in lines
-            if isinstance(line, Entry) and isinstance(line.event, AttemptOpened)
-        },
+        opened=opened(lines),
         gate_logs={wp: log for wp, log in gating.items() if log},
         resting=resting(known, SystemClock().now()),
         conflicts=known.conflicts,
+        state=known,
     )
+
+
+def opened(lines: Sequence[Line]) -> Mapping[str, datetime]:
+    """Return when the last attempt of each work package was opened."""
+    return {
+        line.wp_id: line.at
+        for line in lines
+        if isinstance(line, Entry) and isinstance(line.event, AttemptOpened)
+    }
+
+
+async def status_forecast(project: Project, found: MissionStatus) -> Forecast | None:
+    """Foresee the rest of a mission's run; if none is active, of one that went on now."""
+    # Loaded only when it is needed, because a status from the journal should be instant.
+    from spec_kitty_orchestrator.app.forecasts import foresee, known_samples, start_of
+
+    samples = await known_samples(project.root)
+    if found.run.owner is not None:
+        return await foresee(found.state, samples, Known(opened=found.opened))
+    lanes = {wp.id: wp.lane for wp in found.work_packages}
+    needs = {wp.id: wp.dependencies for wp in found.work_packages}
+    mission = MissionState(found.run.mission, lanes, needs)
+    return await foresee(await start_of(project, mission, project.policy), samples)
 
 
 async def _ask_host(project: Project, mission: str) -> MissionState:

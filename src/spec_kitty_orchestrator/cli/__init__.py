@@ -22,6 +22,7 @@ BUG = 3
 COMMANDS = {
     "orchestrate": ("run", "Take every work package of a mission from planned to done."),
     "resume": ("run", "Go on with a run that was interrupted, with its own settings."),
+    "plan": ("plan", "Show what a run would do, or simulate it with other slots."),
     "abort": ("operator", "Stop a run and all its agents, and record that it is over."),
     "retry": ("operator", "Put a parked or blocked work package back to work."),
     "skip": ("operator", "Leave a work package out, so that the rest can go on."),

@@ -19,11 +19,14 @@ from spec_kitty_orchestrator.app.checks.mission import (
     cyclic,
     plan_work_packages,
 )
+from spec_kitty_orchestrator.app.forecasts import foresee, known_samples, start_of
 from spec_kitty_orchestrator.app.mission import read_mission
 from spec_kitty_orchestrator.cli.running import Work
 from spec_kitty_orchestrator.core.describe import count, duration
+from spec_kitty_orchestrator.core.forecast import NOTHING_KNOWN, Forecast
 from spec_kitty_orchestrator.core.model import MissionState, Role
 from spec_kitty_orchestrator.core.scheduler import critical_path, waves
+from spec_kitty_orchestrator.core.simulate import Known
 from spec_kitty_orchestrator.errors import OrchestratorError
 from spec_kitty_orchestrator.quantities import spelled_size
 from spec_kitty_orchestrator.views.console import SteadyConsole
@@ -48,14 +51,25 @@ async def run(work: Work) -> int:
         warnings = [one.text for one in found if one.level is Level.WARNING]
         warnings += [text for one in installed.values() for text in one.untested]
         console = SteadyConsole(redactor=project.redactor)
-        for line in _lines(work, state, planned, warnings):
+        begins = await start_of(project, state, project.policy)
+        ahead = await foresee(begins, await known_samples(project.root), where(planned))
+        for line in _lines(work, state, planned, warnings, ahead):
             console.tell(line)
     stop_at(problems)
     return 0
 
 
+def where(planned: Sequence[PlannedWorkPackage]) -> Known:
+    """Return what the host says about where work packages are worked on."""
+    return Known({wp.id: wp.workspace for wp in planned if wp.workspace is not None})
+
+
 def _lines(
-    work: Work, state: MissionState, planned: Sequence[PlannedWorkPackage], warnings: Sequence[str]
+    work: Work,
+    state: MissionState,
+    planned: Sequence[PlannedWorkPackage],
+    warnings: Sequence[str],
+    ahead: Forecast | None,
 ) -> Iterator[str]:
     """Write the whole plan; the last line says that nothing was changed."""
     run = work.project.settings.run
@@ -72,6 +86,8 @@ def _lines(
     if never := cyclic(state):
         yield f"  never: {', '.join(never)} depend on each other"
     yield f"Critical path: {' -> '.join(critical_path(state.dependencies))}"
+    if not all(lane.complete for lane in state.lanes.values()):
+        yield f"Forecast: {ahead}" if ahead else f"No forecast: {NOTHING_KNOWN}"
     yield from ("", "Work packages")
     for wp in planned:
         yield from _work_package(wp, planned)

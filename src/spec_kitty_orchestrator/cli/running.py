@@ -11,19 +11,24 @@ from anyio import to_thread
 
 from spec_kitty_orchestrator.app.build import build, build_agents, build_workspaces
 from spec_kitty_orchestrator.app.checks.agents import find_installed
+from spec_kitty_orchestrator.app.forecasts import Forecaster
 from spec_kitty_orchestrator.app.mission import open_mission
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import mission_files
 from spec_kitty_orchestrator.cli import ignore, summary
 from spec_kitty_orchestrator.cli.options import OnInterrupt, RunOptions
+from spec_kitty_orchestrator.core.model import MissionState
 from spec_kitty_orchestrator.driver.approval import unapproved
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.finalize import finalize
+from spec_kitty_orchestrator.driver.result import RunResult
+from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine.adopted import keep_reaping
 from spec_kitty_orchestrator.machine.children import take_orphans
 from spec_kitty_orchestrator.machine.logs import configure_logging
 from spec_kitty_orchestrator.machine.sleep import kept_awake
+from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 from spec_kitty_orchestrator.views.console import PatientFile, SteadyConsole
 from spec_kitty_orchestrator.views.live import LiveView
 from spec_kitty_orchestrator.views.plain import PlainView
@@ -141,16 +146,7 @@ async def run(work: Work) -> int:
                 stack.enter_context(kept_awake())
             view.began(state)
             workspaces = build_workspaces(project, state.slug, view.said)
-            orchestrator = build(
-                project, state.slug, host=host, agents=work.agents, workspaces=workspaces, observer=view
-            )
-            work.interrupts(orchestrator)
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(view.keep_showing)
-                tasks.start_soon(keep_reaping)
-                tasks.start_soon(tell_versions, work)
-                result = await orchestrator.run(state)
-                tasks.cancel_scope.cancel()
+            result = await _drive(work, view, host, workspaces, state)
             work.interrupts_finalizing()
             files, actor = mission_files(project.root, state.slug), project.settings.run.actor
             merge, accept = work.given.merge, work.given.accept
@@ -177,6 +173,25 @@ async def run(work: Work) -> int:
     finally:
         await work.finish_output(output)
     return result.exit_code if finalized else NOT_FINALIZED
+
+
+async def _drive(
+    work: Work, view: LiveView | PlainView, host: HostClient, workspaces: GitWorkspaces, state: MissionState
+) -> RunResult:
+    """Let the mission run while it is shown, and foreseen."""
+    forecaster = Forecaster(work.project.root, view)
+    orchestrator = build(
+        work.project, state.slug, host=host, agents=work.agents, workspaces=workspaces, observer=forecaster
+    )
+    work.interrupts(orchestrator)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(view.keep_showing)
+        tasks.start_soon(forecaster.keep_foreseeing)
+        tasks.start_soon(keep_reaping)
+        tasks.start_soon(tell_versions, work)
+        result = await orchestrator.run(state)
+        tasks.cancel_scope.cancel()
+    return result
 
 
 async def tell_versions(work: Work) -> None:

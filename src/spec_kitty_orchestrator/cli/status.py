@@ -11,9 +11,10 @@ import typer
 from spec_kitty_orchestrator.app.project import open_project
 from spec_kitty_orchestrator.app.repository import journaled
 from spec_kitty_orchestrator.app.runs import KnownRun, describe_end, when
-from spec_kitty_orchestrator.app.status import MissionStatus, mission_status
+from spec_kitty_orchestrator.app.status import MissionStatus, mission_status, status_forecast
 from spec_kitty_orchestrator.cli import options
 from spec_kitty_orchestrator.core.conflicts import advice
+from spec_kitty_orchestrator.core.forecast import NOTHING_KNOWN
 from spec_kitty_orchestrator.core.run_events import RunEnded
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import UsageError
@@ -28,6 +29,9 @@ def status(
     host: Annotated[
         bool, typer.Option("--host", help="Ask spec-kitty for the lanes, too, which takes seconds.")
     ] = False,
+    forecast: Annotated[
+        bool, typer.Option("--forecast", help="Say what is left, too: how long and how much; takes seconds.")
+    ] = False,
 ) -> None:
     """Show where every work package stands, and what runs now.
 
@@ -38,13 +42,16 @@ def status(
     if mission is None and not known:
         raise UsageError("no mission was run here yet; name one with --mission")
     found = anyio.run(lambda: mission_status(project, mission or known[0], ask_host=host))
+    ahead = anyio.run(status_forecast, project, found) if forecast else None
     if as_json:
-        print_json(_document(found, known), project.redactor)
+        print_json({**_document(found, known), "forecast": ahead and ahead.document}, project.redactor)
         return
     console = SteadyConsole(redactor=project.redactor)
     if mission is None and len(known) > 1:
         console.tell(f"also run here: {', '.join(known[1:])}")
     _show(found, console)
+    if forecast:
+        console.tell(f"What is left: {ahead}" if ahead else f"No forecast: {NOTHING_KNOWN}")
 
 
 def _show(found: MissionStatus, console: SteadyConsole) -> None:

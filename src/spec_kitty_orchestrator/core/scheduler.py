@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from spec_kitty_orchestrator.core.commands import OpenAttempt
 from spec_kitty_orchestrator.core.lifecycle import GOES_ON, agent_needed, resume
@@ -30,6 +31,8 @@ from spec_kitty_orchestrator.core.refusals import MOST_TRIES
 from spec_kitty_orchestrator.core.run import RunState, has_place
 from spec_kitty_orchestrator.core.run_events import BudgetNearing, Ending
 from spec_kitty_orchestrator.core.work_package import AT_WORK, NOT_BEGUN, WORKSPACE_LANES, Grant, WorkPackage
+
+WAITS_FOR_SLOT = "waits for a slot"
 
 SHORTAGE_PATIENCE_S = 600.0
 """How long a shortage of the machine is waited for while nothing of ours is at work that could end it."""
@@ -132,7 +135,7 @@ def plan(state: RunState, now: datetime) -> Decision:
     """Decide what happens next in a run: who starts, what is waited for, or how it ends."""
     seen = _look(state, now)
     blocked = {wp.id: _blocker(state, seen, wp, now) for wp in state.left}
-    reasons = {one: blocker.reason if blocker else "waits for a slot" for one, blocker in blocked.items()}
+    reasons = {one: blocker.reason if blocker else WAITS_FOR_SLOT for one, blocker in blocked.items()}
     if state.closing:
         return _close(state, seen, reasons)
     resting = (one for one in blocked.values() if one is not None)
@@ -202,7 +205,7 @@ def _close(state: RunState, seen: _Overview, reasons: Mapping[str, str]) -> Deci
     if state.at_work:
         return Idle(None, reasons, warnings=seen.limits.warnings)
     why = closing_reason(state)
-    return Finished({one: why if text == "waits for a slot" else text for one, text in reasons.items()})
+    return Finished({one: why if text == WAITS_FOR_SLOT else text for one, text in reasons.items()})
 
 
 def _blocker(state: RunState, seen: _Overview, wp: WorkPackage, now: datetime) -> Blocker | None:
@@ -321,11 +324,17 @@ def _held_up_by_others(state: RunState, seen: _Overview, wp: WorkPackage) -> boo
     return holder != wp.id and state.wps[holder].phase is Phase.FINISHED
 
 
-def chains(dependencies: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
+def chains(dependencies: Mapping[str, tuple[str, ...]]) -> Mapping[str, int]:
     """Return for each id the number of work packages on the longest chain that starts with it.
 
     Members of a dependency cycle count as if the edge that closes it did not exist.
     """
+    return _chains(tuple(dependencies.items()))
+
+
+@lru_cache(maxsize=8)
+def _chains(items: tuple[tuple[str, tuple[str, ...]], ...]) -> Mapping[str, int]:
+    dependencies = dict(items)
     dependents = _dependents(dependencies)
     length: dict[str, int] = {}
     for wave in reversed(waves(dependencies)):

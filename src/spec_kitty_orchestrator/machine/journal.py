@@ -68,18 +68,21 @@ class _Waiting:
 
 
 class JsonlJournal:
-    """The journal in one folder, `journal.jsonl`; one writer at a time, any number of readers.
+    """The journal in one folder; one writer at a time, any number of readers.
 
     Args:
         directory: of the mission's own; created at the first append.
         root: of the repository; paths below it are kept relative to it.
         clean: takes out of a text what must not be kept.
+        name: of the file; another one was put aside, and is only read.
     """
 
-    def __init__(self, directory: Path, root: Path, clean: Callable[[str], str] = str) -> None:
+    def __init__(
+        self, directory: Path, root: Path, clean: Callable[[str], str] = str, name: str = "journal.jsonl"
+    ) -> None:
         self._root = root
         self._clean = clean
-        self.path = directory / "journal.jsonl"
+        self.path = directory / name
         self._lock = anyio.Lock()
         self._waiting: list[_Waiting] = []
         self._mended = False

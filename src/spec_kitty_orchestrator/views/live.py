@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spec_kitty_orchestrator.core.describe import clean, describe, duration
+from spec_kitty_orchestrator.core.forecast import Forecast
 from spec_kitty_orchestrator.core.model import MissionState, Phase
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import Entry, Waiting
@@ -37,6 +38,7 @@ class LiveView:
         self._started = clock()
         self._rows: dict[str, WorkPackage] = {}
         self._since: dict[str, float] = {}
+        self._expected: tuple[Forecast, float] | None = None
         self._stale = anyio.Event()
         self._live = Live(console=console, auto_refresh=False, transient=True)
 
@@ -57,6 +59,11 @@ class LiveView:
         self._stale.set()
         if not entry.wp_id and not isinstance(entry.event, Waiting):
             self.said(describe(entry.event))
+
+    def expects(self, found: Forecast) -> None:
+        """Show from now on how much of the run is left."""
+        self._expected = (found, self._clock())
+        self._stale.set()
 
     def said(self, message: str) -> None:
         """Print one line above the table."""
@@ -80,7 +87,12 @@ class LiveView:
         """Build the table as it stands."""
         complete = sum(wp.lane.complete for wp in self._rows.values())
         spent = duration(self._clock() - self._started)
-        title = Text(f"{self._mission}: {complete} of {len(self._rows)} approved or done, {spent}")
+        left = ""
+        if self._expected is not None:
+            found, since = self._expected
+            left = found.left(self._clock() - since)
+        told = f"{self._mission}: {complete} of {len(self._rows)} approved or done, {spent}"
+        title = Text(f"{told}, {left}" if left else told)
         last = {"ratio": 1, "no_wrap": True, "overflow": "ellipsis"}
         table = columns("for", last, title=title, title_justify="left", expand=True)
         rows = sorted(self._rows.values(), key=_importance)
@@ -91,9 +103,9 @@ class LiveView:
             at_work = wp.id in self._since and wp.phase not in RESTING
             time = duration(self._clock() - self._since[wp.id]) if at_work else ""
             table.add_row(*row(wp, time, wp.turn.waits or wp.note))
-        if left := rows[len(shown) :]:
-            lanes = counted(wp.lane for wp in left)
-            table.add_row(Text(f"+{len(left)}", style="bold"), *[""] * 5, lanes)
+        if rest := rows[len(shown) :]:
+            lanes = counted(wp.lane for wp in rest)
+            table.add_row(Text(f"+{len(rest)}", style="bold"), *[""] * 5, lanes)
         return table
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from spec_kitty_orchestrator.core.describe import clean, count, describe, duration
 from spec_kitty_orchestrator.core.events import Resolving, WorkspaceResolved
+from spec_kitty_orchestrator.core.forecast import Forecast
 from spec_kitty_orchestrator.core.model import MissionState, Phase
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import Entry
@@ -25,6 +26,7 @@ class PlainView:
         self._console = console
         self._now = now
         self._at_work: dict[str, tuple[str, datetime]] = {}
+        self._expected: tuple[Forecast, datetime] | None = None
 
     def began(self, state: MissionState) -> None:
         """Print the number of work packages in each lane."""
@@ -39,6 +41,10 @@ class PlainView:
         if not isinstance(entry.event, Resolving | WorkspaceResolved):
             self._print(entry.wp_id or "run", describe(entry.event, wp, entry.took_s))
 
+    def expects(self, found: Forecast) -> None:
+        """Say with each heartbeat from now on how much of the run is left."""
+        self._expected = (found, self._now())
+
     def said(self, message: str) -> None:
         """Print one line that concerns the whole run."""
         self._print("run", clean(message))
@@ -50,13 +56,17 @@ class PlainView:
             self.beat()
 
     def beat(self) -> None:
-        """Print which agents run, and for how long."""
+        """Print which agents run, and for how long, and how much of the run is left."""
         now = self._now()
         running = [
             f"{wp} {what} for {duration((now - since).total_seconds())}"
             for wp, (what, since) in sorted(self._at_work.items())
         ]
-        self._print("run", "in work: " + ", ".join(running) if running else "nothing is in work")
+        told = "in work: " + ", ".join(running) if running else "nothing is in work"
+        if self._expected is not None:
+            found, since = self._expected
+            told = "; ".join(filter(None, (told, found.left((now - since).total_seconds()))))
+        self._print("run", told)
 
     def _remember(self, wp: WorkPackage) -> None:
         if wp.phase in (Phase.WAITING, Phase.FINISHED):
