@@ -106,7 +106,10 @@ def newest(package: str) -> tuple[str, int]:
     if done.returncode:
         raise NotThere(f"npm's registry does not tell the newest version: {why_not(done.stderr)}")
     told = json.loads(done.stdout)
-    engine = re.search(r"\d+", str((told.get("engines") or {}).get("node", "")))
+    if isinstance(told, str):
+        # Of a package without engines, the version stands alone.
+        return told, 0
+    engine = re.search(r"\d+", str(told["engines"].get("node", "")))
     return told["version"], int(engine[0]) if engine else 0
 
 

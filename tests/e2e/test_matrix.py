@@ -77,7 +77,7 @@ VIEW = """[ $1 = view ] && { echo '{"version": "9.9.9", "engines": {"node": ">=2
             "echo 'npm error code E404' >&2; echo 'npm error 404 Not Found' >&2; exit 1",
             "registry unknown: not run: npm's registry does not tell the newest version: 404 Not Found",
         ),
-        ('echo \'{"version": "1.6.0"}\'', "registry 1.6.0: the same"),
+        ("echo '\"1.6.0\"'", "registry 1.6.0: the same"),
     ],
 )
 def test_what_the_registry_has_and_cannot_be_run_is_told_with_the_reason(
