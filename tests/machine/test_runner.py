@@ -6,7 +6,7 @@ import stat
 import sys
 import threading
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -350,6 +350,28 @@ async def test_what_a_review_said_before_it_failed_is_no_review(tmp_path: Path, 
     report = await run(runner, attempt)
     assert (report.outcome, report.text) == (Outcome.OVERLOADED, "")
     assert not (Path(attempt.directory) / "review.md").exists()
+
+
+@dataclass
+class Refused(PythonAgent):
+    """An agent whose CLI refused it everything."""
+
+    def report(self, stdout: Iterable[str], stderr_tail: str, exit_code: int | None) -> AgentReport:
+        return replace(super().report(stdout, stderr_tail, exit_code), refused=True, detail="all was refused")
+
+
+@pytest.mark.parametrize(
+    ("role", "outcome"), [(Role.IMPLEMENT, Outcome.INVALID_REQUEST), (Role.REVIEW, Outcome.OK)]
+)
+async def test_an_implementer_that_was_refused_everything_has_not_worked_and_a_reviewer_may_have(
+    tmp_path: Path, attempt_id: str, role: Role, outcome: Outcome
+) -> None:
+    runner = agents_of(tmp_path, Refused(SAY_OK))
+
+    report = await run(runner, await runner.open(request_of(tmp_path, attempt_id, role=role)))
+
+    assert (report.outcome, report.detail) == (outcome, "all was refused")
+    assert bool(report.text) is (outcome is Outcome.OK)
 
 
 async def test_a_review_is_kept_as_a_file_of_its_own(tmp_path: Path, attempt_id: str) -> None:

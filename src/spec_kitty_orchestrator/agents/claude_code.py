@@ -17,7 +17,7 @@ from spec_kitty_orchestrator.agents.json_lines import (
     part,
     text,
 )
-from spec_kitty_orchestrator.agents.refused_tools import refused_tools
+from spec_kitty_orchestrator.agents.refused_tools import Refusals, denials
 from spec_kitty_orchestrator.agents.spec import (
     BOTH_ROLES,
     AgentCommand,
@@ -155,9 +155,12 @@ class ClaudeCode:
         retry: Event = {}
         failure = session = ""
         reset_s: float | None = None
+        refusals = Refusals()
         for event in events(stdout):
             kind = text(event, "type")
             session = text(event, "session_id") or session
+            if kind == "assistant":
+                refusals.called_in(event)
             if kind == "result":
                 result = event
             elif kind == "assistant" and event.get("parent_tool_use_id") is None:
@@ -172,10 +175,11 @@ class ClaudeCode:
         outcome = Outcome.INVALID_REQUEST if refused else _outcome(result, retry, failure)
         if any(one.startswith(_UNKNOWN_SESSION) for one in _errors(result)):
             session = ""
+        told = denials(result, refusals)
         return AgentReport(
             outcome=outcome,
             text=text(result, "result") if outcome is Outcome.OK else "",
-            detail=refused_tools(result)
+            detail=told
             if outcome is Outcome.OK
             else message(
                 text(result, "result"),
@@ -188,6 +192,7 @@ class ClaudeCode:
             session=session or None,
             usage=_usage(result),
             exit_code=exit_code,
+            refused=refusals.all,
         )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from spec_kitty_orchestrator.agents.api_status import outcome_of_status, told_again
 from spec_kitty_orchestrator.agents.json_lines import Event, count, events, message, number, part, text
+from spec_kitty_orchestrator.agents.refused_tools import Refusals
 from spec_kitty_orchestrator.agents.spec import (
     BOTH_ROLES,
     USAGE_FILE,
@@ -113,8 +114,13 @@ class Copilot:
         spent: Event = {}
         final = session = ""
         aborted = False
+        refusals = Refusals()
         for event in events(stdout):
             kind, data = text(event, "type"), part(event, "data")
+            if kind == "tool.execution_start":
+                refusals.called(text(data, "toolName"), text(data, "toolCallId"))
+            elif kind == "tool.execution_complete" and text(data, "error", "code") == "denied":
+                refusals.refused(call=text(data, "toolCallId"))
             if event.get("agentId") or data.get("parentToolCallId"):
                 continue
             if "modelMetrics" in event:
@@ -142,13 +148,14 @@ class Copilot:
         return AgentReport(
             outcome=outcome,
             text=final if outcome is Outcome.OK else "",
-            detail=""
+            detail=str(refusals)
             if outcome is Outcome.OK
             else message(text(error, "message"), again, stderr_tail, stopped),
             session=session or None,
             usage=_usage(spent),
             exit_code=exit_code,
             usage_is_cumulative=True,
+            refused=refusals.all,
         )
 
 

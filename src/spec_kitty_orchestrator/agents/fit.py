@@ -102,7 +102,7 @@ def report_misfits(report: object) -> list[str]:
             found.append(f"its {name} must be valid UTF-8 without zero bytes")
     found += [
         f"its {flag} is neither true nor false: {getattr(report, flag)!r}"[:300]
-        for flag in ("usage_is_cumulative", "by_exit_code")
+        for flag in ("usage_is_cumulative", "by_exit_code", "refused")
         if not isinstance(getattr(report, flag), bool)
     ]
     usage: object = report.usage

@@ -16,6 +16,7 @@ from spec_kitty_orchestrator.agents.api_status import (
 )
 from spec_kitty_orchestrator.agents.json_lines import Event, Said, count, events, message, number, text
 from spec_kitty_orchestrator.agents.machine_defaults import machine_defaults, ours, system_defaults
+from spec_kitty_orchestrator.agents.refused_tools import Refusals
 from spec_kitty_orchestrator.agents.spec import (
     BOTH_ROLES,
     AgentCommand,
@@ -169,8 +170,13 @@ class Gemini:
         warning = session = ""
         answered = False
         texts = Said()
+        refusals = Refusals()
         for event in events(stdout):
             kind = text(event, "type")
+            if kind == "tool_use":
+                refusals.called(text(event, "tool_name"), text(event, "tool_id"))
+            elif kind == "tool_result" and text(event, "error", "type") == "policy_violation":
+                refusals.refused(call=text(event, "tool_id"))
             if kind == "init":
                 session = text(event, "session_id")
             elif kind in {"tool_use", "tool_result"}:
@@ -199,11 +205,12 @@ class Gemini:
         return AgentReport(
             outcome=outcome,
             text=final if outcome is Outcome.OK else "",
-            detail="" if outcome is Outcome.OK else message(failure, warning, cut, words, ended),
+            detail=str(refusals) if outcome is Outcome.OK else message(failure, warning, cut, words, ended),
             retry_after_s=_reset(failure, again) if outcome is Outcome.RATE_LIMITED else None,
             session=session or None,
             usage=_usage(result),
             exit_code=exit_code,
+            refused=refusals.all,
         )
 
 

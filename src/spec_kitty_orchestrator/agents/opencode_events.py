@@ -19,6 +19,7 @@ from spec_kitty_orchestrator.agents.json_lines import (
     part,
     text,
 )
+from spec_kitty_orchestrator.agents.refused_tools import Refusals
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Usage, total
 
 _ERRORS: Mapping[str, Outcome] = {
@@ -42,6 +43,9 @@ _CUT = frozenset({"unknown", "other"})
 _SAME_MOMENT_MS = 5_000.0
 """An error is logged a moment before the event that tells of it."""
 
+_RULES = ("The user has specified a rule which prevents", "The user rejected permission")
+"""How the error of a tool begins that its permissions did not allow."""
+
 _OUT_OF_CREDIT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 
 
@@ -55,12 +59,15 @@ def read(stdout: Iterable[str], stderr_tail: str, exit_code: int | None, refused
     error: Event = {}
     spent = Usage()
     last_ms, cut = 0.0, 0
+    refusals = Refusals()
     for event in events(stdout):
         kind = text(event, "type")
         session = text(event, "sessionID") or session
         last_ms = number(event, "timestamp") or last_ms
         if kind == "tool_use":
             texts.clear()
+            failed = text(event, "part", "state", "error").startswith(_RULES)
+            refusals.called(text(event, "part", "tool"), refused=failed)
         elif kind == "step_start":
             reason, error = "", {}
             texts.clear()
@@ -81,11 +88,14 @@ def read(stdout: Iterable[str], stderr_tail: str, exit_code: int | None, refused
     return AgentReport(
         outcome=outcome,
         text=final,
-        detail="" if outcome is Outcome.OK else message(_words(error, logged), stderr_tail, stopped),
+        detail=str(refusals)
+        if outcome is Outcome.OK
+        else message(_words(error, logged), stderr_tail, stopped),
         retry_after_s=until_reset(_retry_after(error)) if outcome is Outcome.RATE_LIMITED else None,
         session=session or None,
         usage=spent,
         exit_code=exit_code,
+        refused=refusals.all,
     )
 
 

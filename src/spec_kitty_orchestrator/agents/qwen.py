@@ -11,7 +11,7 @@ from pathlib import Path
 from spec_kitty_orchestrator.agents.api_status import last_match, outcome_of_status, told_reset
 from spec_kitty_orchestrator.agents.json_lines import Event, count, events, message, text
 from spec_kitty_orchestrator.agents.machine_defaults import machine_defaults, ours, system_defaults
-from spec_kitty_orchestrator.agents.refused_tools import refused_tools
+from spec_kitty_orchestrator.agents.refused_tools import Refusals, denials
 from spec_kitty_orchestrator.agents.spec import (
     BOTH_ROLES,
     AgentCommand,
@@ -156,8 +156,11 @@ class Qwen:
         result: Event = {}
         session = ""
         waits = False
+        refusals = Refusals()
         for event in events(stdout):
             kind = text(event, "type")
+            if kind == "assistant":
+                refusals.called_in(event)
             session = text(event, "session_id") or session
             if kind == "result":
                 result = event
@@ -177,10 +180,11 @@ class Qwen:
         reset = _RESET.search(failure or again)
         words = stderr_tail.partition(_USAGE)[0]
         ended = f"no result event; exit code {exit_code}"
+        told = denials(result, refusals)
         return AgentReport(
             outcome=outcome,
             text=text(result, "result") if outcome is Outcome.OK else "",
-            detail=refused_tools(result)
+            detail=told
             if outcome is Outcome.OK
             else message(failure, f"it was trying again: {again}" if again else "", words, ended),
             retry_after_s=told_reset(*reset.groups()) if reset and outcome is Outcome.RATE_LIMITED else None,
@@ -188,6 +192,7 @@ class Qwen:
             usage=Usage(count(result, "usage", "input_tokens"), count(result, "usage", "output_tokens")),
             exit_code=exit_code,
             usage_is_cumulative=True,
+            refused=refusals.all,
         )
 
 

@@ -175,6 +175,7 @@ class AgentReport:
         leftovers: processes of the attempt that outlived it and were killed.
         usage_is_cumulative: whether `usage` counts from the beginning of the session on.
         by_exit_code: whether `ok` rests on the exit code alone, which says nothing of a stopped process.
+        refused: whether the CLI's own rules refused every call that would have changed or run something.
     """
 
     outcome: Outcome
@@ -187,6 +188,7 @@ class AgentReport:
     leftovers: int = 0
     usage_is_cumulative: bool = False
     by_exit_code: bool = False
+    refused: bool = False
 
 
 def within_bounds(report: AgentReport) -> AgentReport:

@@ -197,6 +197,9 @@ async def harvest(
             outcome = report.outcome
         detail = f"{reason}; {report.detail}" if report.detail else reason
         report = replace(report, outcome=outcome, detail=detail)
+    if attempt.role is Role.IMPLEMENT and report.outcome is Outcome.OK and report.refused:
+        # It has done nothing, and would do no more the next time.
+        report = replace(report, outcome=Outcome.INVALID_REQUEST)
     # What was said before a failure is no answer; the logs keep it.
     said = report.text if report.outcome is Outcome.OK else ""
     report = replace(report, text=said, exit_code=exit_code, leftovers=leftovers)

@@ -357,9 +357,16 @@ def test_prose_about_an_error_does_not_make_a_finished_run_fail() -> None:
     assert told("codex", item("agent_message", text=prose), GOOD["codex"][-1]).outcome is OK
 
 
+def called(tool: str) -> Event:
+    """Return a call of a tool, as claude and qwen tell it."""
+    message = {"content": [{"type": "tool_use", "name": tool}, "x"]}
+    return {"type": "assistant", "parent_tool_use_id": None, "message": message}
+
+
 def test_refused_tools_of_qwen_are_told_although_it_finished() -> None:
     denials = [{"tool_name": "write_file"}, {"tool_name": "edit"}, "x"]
-    found = told("qwen", GOOD["qwen"][0] | {"permission_denials": denials})
+    calls = [called("write_file"), called("edit"), called("run_shell_command")]
+    found = told("qwen", *calls, GOOD["qwen"][0] | {"permission_denials": denials})
     assert (found.outcome, found.detail) == (OK, "3 tool calls were refused: edit, write_file")
 
 
@@ -436,3 +443,53 @@ def test_a_codex_whose_sandbox_started_none_of_its_commands_has_done_nothing_wha
     assert found.outcome is outcome
     assert bool(found.text) is (outcome is OK)
     assert found.detail.startswith("" if outcome is OK else "its sandbox cannot start a command: ")
+
+
+def gemini_tool(name: str, refused: bool) -> list[Event]:
+    used: Event = {"type": "tool_use", "tool_name": name, "tool_id": name}
+    error = {"type": "policy_violation"} if refused else {}
+    return [used, {"type": "tool_result", "tool_id": name, "error": error}]
+
+
+def copilot_tool(name: str, refused: bool) -> list[Event]:
+    done = copilot("tool.execution_complete", toolCallId=name, error={"code": "denied" if refused else "x"})
+    return [copilot("tool.execution_start", toolCallId=name, toolName=name), done]
+
+
+def opencode_tool(name: str, refused: bool) -> list[Event]:
+    why = "The user has specified a rule which prevents you from using this specific tool call."
+    return [{"type": "tool_use", "part": {"tool": name, "state": {"error": why if refused else ""}}}]
+
+
+def denied(agent: str, *names: str) -> list[Event]:
+    return [GOOD[agent][0] | {"permission_denials": [{"tool_name": name} for name in names]}]
+
+
+REFUSED_CALLS: list[tuple[str, list[Event], str]] = [
+    ("claude-code", [called("Read"), called("Bash"), *denied("claude-code", "Bash")], "Bash"),
+    ("claude-code", [called("Bash"), called("Edit"), *denied("claude-code", "Edit", "Bash")], "Bash, Edit"),
+    ("claude-code", [called("Bash"), called("Bash"), *denied("claude-code", "Bash")], ""),
+    ("claude-code", [called("Read"), *denied("claude-code", "Read")], ""),
+    ("qwen", [called("run_shell_command"), *denied("qwen", "run_shell_command")], "run_shell_command"),
+    ("gemini", [*gemini_tool("read_file", False), *gemini_tool("replace", True), *GOOD["gemini"]], "replace"),
+    (
+        "gemini",
+        [*gemini_tool("replace", False), *gemini_tool("run_shell_command", True), *GOOD["gemini"]],
+        "",
+    ),
+    ("copilot", [*copilot_tool("bash", True), *copilot_tool("view", False), *GOOD["copilot"]], "bash"),
+    ("copilot", [*copilot_tool("bash", True), *copilot_tool("create", False), *GOOD["copilot"]], ""),
+    ("opencode", [*opencode_tool("write", True), *opencode_tool("read", False), *GOOD["opencode"]], "write"),
+    ("opencode", [*opencode_tool("write", True), *opencode_tool("bash", False), *GOOD["opencode"]], ""),
+    ("kilocode", [*opencode_tool("edit", True), *GOOD["opencode"]], "edit"),
+]
+
+
+@pytest.mark.parametrize(("agent", "events", "names"), REFUSED_CALLS)
+def test_an_agent_that_was_refused_all_that_would_have_changed_or_run_something_is_told_as_such(
+    agent: str, events: list[Event], names: str
+) -> None:
+    found = told(agent, *events)
+    told_so = "the CLI's own rules refused every command and edit that it tried: "
+    assert (found.outcome, found.refused) == (OK, bool(names))
+    assert (found.detail == told_so + names) is bool(names)
