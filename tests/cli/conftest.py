@@ -124,6 +124,7 @@ def project(tmp_path: Path, warm_command: WarmCommand) -> Project:
     env = {**kept(), **who, "GIT_CONFIG_GLOBAL": "/dev/null", "SKO_CONFINE": "off", "SKO_TRUST_SETTINGS": "1"}
     made = Project(root, programs, warm_command, env)
     made.git("init", "-q", "-b", "feature/demo")
+    (root / ".git" / "info" / "exclude").write_text("/.worktrees/\n")
     made.git("add", "-A")
     made.git("commit", "-qm", "plan")
     made.answer(

@@ -162,7 +162,7 @@ def not_ignored(project: Project) -> None:
 
 
 def folder_for_a_worktree(project: Project) -> None:
-    (project.root / ".git" / "info" / "exclude").write_text("/w/\n")
+    (project.root / ".git" / "info" / "exclude").write_text("/w/\n/.worktrees/\n")
     (project.root / "w" / "WP01").mkdir(parents=True)
 
 
@@ -236,6 +236,12 @@ BROKEN = ({"type": "nonsense"}, {"type": "nonsense"})
             "git.ignored warning",
             "printf '%s\\n' __pycache__/ node_modules >>ROOT/.gitignore",
             "__pycache__/, node_modules",
+        ),
+        (
+            lambda project: (project.root / ".git" / "info" / "exclude").unlink(),
+            "git.worktrees_ignored warning",
+            "mkdir -p -- ROOT/.git/info && printf '%s\\n' /.worktrees/ >>ROOT/.git/info/exclude",
+            "`git add --all` commits them",
         ),
         (
             git("remote add origin nowhere"),
@@ -460,7 +466,6 @@ LOOP = {"WP01": ["WP02", "WP03"], "WP02": ["WP01"]}
         ("done blocked planned planned planned", CHAIN, "WP02 WP03 WP04", f"{OURS} retry WP02", ""),
         ("planned blocked planned", {"WP03": ["WP01", "WP02"]}, "WP02 WP03", f"{OURS} retry WP02", ""),
         ("planned planned blocked", LOOP, "WP01 WP02 WP03", f"{OURS} retry WP03", "cycle stalled"),
-        ("canceled planned", {"WP02": ["WP01"]}, "WP01 WP02", FINALIZE.partition(" --")[0], "stalled"),
     ],
 )
 def test_stuck_work_packages_are_named_with_the_command_that_frees_what_they_wait_for(
@@ -476,6 +481,134 @@ def test_stuck_work_packages_are_named_with_the_command_that_frees_what_they_wai
         assert one.text.startswith(f"{wp} {why}")
     failing = {one for one, told in wrong(project).items() if told.level == "error"}
     assert failing == {f"mission.{one}" for one in errors.split()}
+
+
+def ready(*wps: str) -> str:
+    return success({"ready_work_packages": [{"wp_id": one, "lane": "planned"} for one in wps]})
+
+
+MAY = {"WP02": ["WP01"], "WP03": ["WP01", "WP02"]}
+
+
+@pytest.mark.parametrize(
+    ("lanes", "said", "told"),
+    [
+        ("canceled planned planned", ["WP02"], {}),
+        ("canceled planned planned", [], {"WP02": "cannot start: it needs WP01, canceled without"}),
+        ("canceled approved planned", [], {"WP03": "cannot start: it needs WP01, canceled without"}),
+        ("canceled in_progress planned", [], {"WP03": "may not start: it needs WP01, canceled"}),
+    ],
+)
+def test_whether_a_canceled_dependency_keeps_a_work_package_is_the_hosts_word(
+    project: Project, lanes: str, said: list[str], told: dict[str, str]
+) -> None:
+    project.lanes(dict(zip(("WP01", "WP02", "WP03"), lanes.split(), strict=True)), MAY)
+    project.answer("list-ready", ready(*said))
+    found = {one.about: one for one in examine(project) if one.id == "mission.stuck"}
+    assert found.keys() - {"WP03"} == told.keys() - {"WP03"}
+    reason = "--force --note 'nobody needs it any more'"
+    for wp, words in told.items():
+        assert found[wp].text.startswith(f"{wp} {words}")
+        assert found[wp].fix == f"spec-kitty agent tasks move-task WP01 {AT_MISSION} --to canceled {reason}"
+    assert told or "mission.open" in {one.id for one in examine(project)}
+
+
+def moved(project: Project, *moves: tuple[str, str, object]) -> None:
+    """Write the host's event log: who moved which work package where."""
+    events = [
+        {"wp_id": wp, "to_lane": lane, "actor": by, "at": f"2026-05-01T12:00:{at:02}", "event_id": f"E{at}"}
+        for at, (wp, lane, by) in enumerate(moves)
+    ]
+    log = project.root / "kitty-specs" / SLUG / "status.events.jsonl"
+    # Torn lines and events of other kinds are passed over; the order is that of the times.
+    log.write_text("".join(f"{json.dumps(one)}\n" for one in (*reversed(events), {"kind": "note"})) + "{")
+    project.git("add", "-A")
+    project.git("commit", "-qm", "moved")
+
+
+BACK = f"spec-kitty orchestrator-api transition {AT_MISSION} --wp"
+PLANNED = "--to planned --force --note 'to be begun again' --actor spec-kitty-orchestrator"
+AGAIN = f"{AT_MISSION} --to for_review --force --note 'to be reviewed again'"
+
+
+@pytest.mark.parametrize(
+    ("lanes", "moves", "told"),
+    [
+        (
+            "in_progress planned",
+            [("WP01", "claimed", "eve"), ("WP01", "in_progress", "bob")],
+            {"WP01": ("left alone: bob holds it", f"{OURS} orchestrate {AT_MISSION} --actor bob")},
+        ),
+        (
+            "claimed planned",
+            [("WP01", "claimed", "migration:backfill")],
+            {
+                "WP01": (
+                    "migration:backfill holds",
+                    f"{OURS} orchestrate {AT_MISSION} --actor migration:backfill",
+                )
+            },
+        ),
+        (
+            "in_progress claimed",
+            [("WP01", "in_progress", {"tool": "bob", "role": "x"}), ("WP02", "claimed", OURS)],
+            {"WP01": ("bob holds it", f"{BACK} WP01 {PLANNED}")},
+        ),
+        (
+            "in_progress planned",
+            [("WP01", "in_progress", "b\x1b[31m\nob")],
+            {"WP01": ("left alone: b ob holds it", f"{BACK} WP01 {PLANNED}")},
+        ),
+        (
+            "in_review planned",
+            [("WP01", "in_review", "eve")],
+            {"WP01": ("eve began the review", f"spec-kitty agent tasks move-task WP01 {AGAIN}")},
+        ),
+        (
+            "in_progress claimed",
+            [("WP01", "in_progress", OURS), ("WP02", "claimed", "implement-command")],
+            {},
+        ),
+        ("in_progress planned", [("WP01", "claimed", "eve")], {}),
+    ],
+    ids=["one holder", "a migration", "two holders", "a strange name", "a review", "nobody", "an old log"],
+)
+def test_what_others_hold_is_told_before_a_run_with_what_takes_it_up(
+    project: Project,
+    lanes: str,
+    moves: list[tuple[str, str, object]],
+    told: dict[str, tuple[str, str]],
+) -> None:
+    project.lanes(dict(zip(("WP01", "WP02"), lanes.split(), strict=True)), {})
+    moved(project, *moves)
+    found = {one.about: one for one in examine(project) if one.id == "mission.stuck"}
+    assert found.keys() == told.keys()
+    shown = project.orchestrate("--dry-run").stdout
+    for wp, (words, fix) in told.items():
+        assert words in found[wp].text
+        assert found[wp].fix == fix
+        assert words in shown
+
+
+def test_work_under_review_that_is_gone_is_told_with_what_brings_it_back(project: Project) -> None:
+    project.lanes({"WP01": "for_review", "WP02": "planned"}, {"WP02": ["WP01"]})
+    found = {one.about: one for one in examine(project) if one.id == "mission.stuck"}
+    assert "its work is gone" in found["WP01"].text
+    assert {one.fix for one in found.values()} == {f"{BACK} WP01 {PLANNED}"}
+    project.git("update-ref", "refs/remotes/origin/b-WP01", "HEAD")
+    (found_one, *_) = [one for one in examine(project) if one.id == "mission.stuck"]
+    subprocess.run(["/bin/sh", "-c", found_one.fix], check=True, env=project.env)
+    assert "mission.stuck" not in wrong(project)
+
+
+def test_who_shares_a_worktree_with_what_others_hold_cannot_start(project: Project) -> None:
+    host = project.bin / "spec-kitty"
+    host.write_text(host.read_text().replace("lane-%s", "lane-a%.0s"))
+    project.lanes({"WP01": "in_progress", "WP02": "planned"}, {})
+    moved(project, ("WP01", "in_progress", "bob"))
+    found = wrong(project)
+    assert "mission.stalled" in found
+    assert found["mission.stuck"].text == "WP02 cannot start: WP01 has its worktree"
 
 
 def test_a_mission_with_nothing_left_to_do_is_in_order(project: Project) -> None:
@@ -525,7 +658,7 @@ def worktree(project: Project) -> Path:
     """The worktree of a work package that is in progress."""
     project.lanes({"WP01": "in_progress"})
     project.git("worktree", "add", "-q", "-b", "b-WP01", "w/WP01")
-    (project.root / ".git" / "info" / "exclude").write_text("/w/\n")
+    (project.root / ".git" / "info" / "exclude").write_text("/w/\n/.worktrees/\n")
     made: Path = project.root / "w" / "WP01"
     return made
 

@@ -44,11 +44,13 @@ def test_a_dry_run_names_only_the_floors_that_hold(project: Project) -> None:
 
 def test_a_dry_run_says_what_would_be_adopted_and_what_is_left_alone(project: Project) -> None:
     project.lanes({"WP01": "done", "WP02": "in_progress", "WP03": "blocked", "WP04": "for_review"})
+    project.git("branch", "b-WP04")
     shown = project.orchestrate("--dry-run").stdout
     assert "WP01  done: nothing to do" in shown
     assert "WP02  in_progress: adopted: implementation goes on, if spec-kitty-orchestrator holds it" in shown
     assert "WP03  blocked: left alone: a person must unblock it" in shown
     assert "WP04  for_review: adopted: reviewed" in shown
+    assert "  1  WP02, WP03, WP04\nCritical path: WP02\n" in shown
 
 
 def refuse_a_workspace(project: Project, wp: str, reply: str, code: int) -> None:

@@ -13,6 +13,7 @@ from anyio import to_thread
 from spec_kitty_orchestrator.app.build import Say, build_host
 from spec_kitty_orchestrator.app.checks import Finding, Level, error, errors, line, stop_at
 from spec_kitty_orchestrator.app.checks.agents import check_sandboxes, preflight
+from spec_kitty_orchestrator.app.checks.lanes import check_lanes
 from spec_kitty_orchestrator.app.checks.machine import check_confinement
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import (
@@ -106,6 +107,8 @@ async def open_mission(
         async with locked_mission(project, host, mission, read) as state:
             if told := await _about_earlier_run(project.root, state.slug, fresh=fresh):
                 say(f"{state.slug}: {told}")
+            for one in await check_lanes(project, state):
+                say(f"warning: {one.text}; a run takes it up after: {one.fix}")
             yield host, state
 
 

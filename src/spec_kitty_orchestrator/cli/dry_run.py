@@ -25,7 +25,7 @@ from spec_kitty_orchestrator.cli.running import Work
 from spec_kitty_orchestrator.core.describe import count, duration
 from spec_kitty_orchestrator.core.forecast import NOTHING_KNOWN, Forecast
 from spec_kitty_orchestrator.core.model import MissionState, Role
-from spec_kitty_orchestrator.core.scheduler import critical_path, waves
+from spec_kitty_orchestrator.core.scheduler import critical_path, remaining, waves
 from spec_kitty_orchestrator.core.simulate import Known
 from spec_kitty_orchestrator.errors import OrchestratorError
 from spec_kitty_orchestrator.quantities import spelled_size
@@ -44,7 +44,7 @@ async def run(work: Work) -> int:
             state = await read_mission(project, host, work.mission)
             problems += errors([check_lock(project, state.slug)])
             installed = await find_installed(work.agents, project.agents, thorough=False)
-            planned = await plan_work_packages(host, state, project.settings.run.actor)
+            planned = await plan_work_packages(project, host, state)
     except OrchestratorError as error:
         problems.append(error)
     else:
@@ -80,13 +80,14 @@ def _lines(
     kept = [f"{spelled_size(floor)} of {what}" for what, floor in floors.items() if floor]
     if kept:
         yield f"  nothing is started with less free than {' or '.join(kept)}"
-    yield from ("", "Waves (each needs only what stands above it)")
-    for number, wave in enumerate(waves(state.dependencies), start=1):
+    yield from ("", "Waves of what is left (each needs only what stands above it)")
+    left = remaining(state)
+    for number, wave in enumerate(waves(left), start=1):
         yield f"  {number}  {', '.join(wave)}"
     if never := cyclic(state):
         yield f"  never: {', '.join(never)} depend on each other"
-    yield f"Critical path: {' -> '.join(critical_path(state.dependencies))}"
-    if not all(lane.complete for lane in state.lanes.values()):
+    yield f"Critical path: {' -> '.join(critical_path(left)) or 'nothing is left to do'}"
+    if left:
         yield f"Forecast: {ahead}" if ahead else f"No forecast: {NOTHING_KNOWN}"
     yield from ("", "Work packages")
     for wp in planned:

@@ -94,7 +94,7 @@ async def _rows(project: Project, mission: str, slots: range) -> tuple[str, list
     async with build_host(project) as host:
         await host.check_contract()
         state = await read_mission(project, host, mission)
-        planned = await plan_work_packages(host, state, project.settings.run.actor)
+        planned = await plan_work_packages(project, host, state)
     samples, known = await known_samples(project.root), dry_run.where(planned)
     rows: list[_Row] = []
     for one in slots:

@@ -4,10 +4,12 @@ It claims only what the host's lanes and the run's own record show, and never th
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from spec_kitty_orchestrator.app.checks import line
+from spec_kitty_orchestrator.app.checks.lanes import Stuck, stuck
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import MissionFiles, mission_files
 from spec_kitty_orchestrator.core.conflicts import advice
@@ -16,7 +18,7 @@ from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.core.verdict import Ruling
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.driver.result import RunResult
-from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.errors import OrchestratorError, WorkspaceError
 from spec_kitty_orchestrator.views.console import SteadyConsole
 from spec_kitty_orchestrator.views.table import counted
 
@@ -49,7 +51,7 @@ def show(
     told = advice(result.conflicts, wps, result.state.slug)
     lines += ["", *told] if told else []
     if not wps or not all(wp.lane.complete for wp in wps):
-        lines += ["", *_go_on(result)]
+        lines += ["", *_go_on(result, project)]
     elif unapproved:
         told = [text for text in unapproved if not any(text in one for one in finalized)]
         lines += ["", "This mission cannot be merged as it is.", *told, *_after_mending(result)]
@@ -105,7 +107,7 @@ def _totals(result: RunResult) -> str:
     )
 
 
-def _go_on(result: RunResult) -> list[str]:
+def _go_on(result: RunResult, project: Project) -> list[str]:
     own, slug = "  spec-kitty-orchestrator", result.state.slug
     blocked, canceled = (
         [wp.id for wp in result.work_packages if wp.lane is lane] for lane in (Lane.BLOCKED, Lane.CANCELED)
@@ -118,11 +120,28 @@ def _go_on(result: RunResult) -> list[str]:
         ]
     if canceled:
         lines.append(
-            f"Canceled for good: {', '.join(canceled)}. What depends on them cannot start, "
-            "and the host does not accept the mission."
+            f"Canceled for good: {', '.join(canceled)}. What depends on them starts only if the host "
+            "was told a reason, and the host does not accept the mission."
         )
-    lines.append("To continue this run with the same settings:")
+    others = _taken_up_by(result, project)
+    if others:
+        lines += ["Left as they are until one of these takes them up:", *(f"  {one}" for one in others)]
+    if any(one.startswith("spec-kitty-orchestrator") for one in others):
+        return lines
+    lines.append(
+        "To continue this run with the same settings:" if not others else "Then, to continue this run:"
+    )
     return [*lines, f"{own} {line('resume', '--mission', slug)}"]
+
+
+def _taken_up_by(result: RunResult, project: Project) -> list[str]:
+    """Return the commands after which a run takes up what others hold, or what has lost its work."""
+    places = {wp.id: wp.workspace for wp in result.work_packages if wp.workspace is not None}
+    begun = [wp.id for wp in result.work_packages if wp.work.base]
+    found: Mapping[str, Stuck] = {}
+    with suppress(OrchestratorError):
+        found = stuck(project.root, result.state, project.settings.run.actor, begun, places)
+    return list(dict.fromkeys(one.fix for one in found.values()))
 
 
 def _after_mending(result: RunResult) -> list[str]:

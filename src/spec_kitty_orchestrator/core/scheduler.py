@@ -25,7 +25,7 @@ from spec_kitty_orchestrator.core.limits import (
     over,
     who,
 )
-from spec_kitty_orchestrator.core.model import Lane, Phase
+from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase
 from spec_kitty_orchestrator.core.policy import OnRateLimit
 from spec_kitty_orchestrator.core.refusals import MOST_TRIES
 from spec_kitty_orchestrator.core.run import RunState, has_place
@@ -322,6 +322,14 @@ def _held_up_by_others(state: RunState, seen: _Overview, wp: WorkPackage) -> boo
         return any(one not in state.wps or state.wps[one].phase is Phase.FINISHED for one in needed)
     holder = _holder(seen, wp)
     return holder != wp.id and state.wps[holder].phase is Phase.FINISHED
+
+
+def remaining(mission: MissionState) -> dict[str, tuple[str, ...]]:
+    """Return the work packages that are not settled, each with those of its dependencies that are not."""
+    settled = (Lane.APPROVED, Lane.DONE, Lane.CANCELED)
+    left = [one for one, lane in mission.lanes.items() if lane not in settled]
+    needed = mission.dependencies
+    return {one: tuple(other for other in needed.get(one, ()) if other in left) for one in left}
 
 
 def chains(dependencies: Mapping[str, tuple[str, ...]]) -> Mapping[str, int]:

@@ -18,6 +18,9 @@ GIT_LIMIT_S = 60.0
 WITHOUT_FORECAST = f"; {'.'.join(map(str, conflicts.OLDEST_GIT))} or newer foresees which branches conflict"
 
 
+WORKTREES = ".worktrees"
+"""Where the host puts worktrees, in the primary checkout."""
+
 _TOOLS = {
     "pyproject.toml": ("__pycache__/", "__pycache__/a.pyc"),
     "setup.py": ("__pycache__/", "__pycache__/a.pyc"),
@@ -39,6 +42,7 @@ async def check_repository(root: Path) -> list[Finding]:
         _stale_worktrees,
         _remote_head,
         _caches,
+        _worktrees_ignored,
     ):
         with noted(found, "git.works", who=f"git in {root}"), anyio.fail_after(GIT_LIMIT_S):
             found += await check(Git(root))
@@ -102,6 +106,24 @@ async def _caches(git: Git) -> list[Finding]:
     text = f"git does not ignore what tools can make again, and it gets in the way: {some(sorted(found))}"
     lines = line("printf", "%s\\n", *sorted(found))
     return [warning("git.ignored", text, f"{lines} >>{line(git.path / '.gitignore')}")]
+
+
+async def _worktrees_ignored(git: Git) -> list[Finding]:
+    tracked = (await git.run("ls-files", "-z", "--", WORKTREES)).paths
+    ignored = await git.ask("check-ignore", "--quiet", "--no-index", "--", f"{WORKTREES}/lane")
+    if not tracked and ignored.rc == 0:
+        return []
+    exclude = await git.file("info/exclude")
+    parts = []
+    if ignored.rc != 0:
+        folder = line("mkdir", "-p", "--", exclude.parent)
+        written = line("printf", "%s\\n", f"/{WORKTREES}/")
+        parts.append(f"{folder} && {written} >>{line(exclude)}")
+    if tracked:
+        parts.append(line("git", "-C", git.path, "rm", "-r", "-q", "-f", "--cached", "--", WORKTREES))
+    taken = "git tracks" if tracked else "git does not ignore"
+    text = f"{taken} {WORKTREES}/, where the host puts worktrees: `git add --all` commits them as submodules"
+    return [warning("git.worktrees_ignored", text, " && ".join(parts))]
 
 
 async def _stale_worktrees(git: Git) -> list[Finding]:

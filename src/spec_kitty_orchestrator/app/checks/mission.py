@@ -1,7 +1,7 @@
 """Checks of a mission: its branch, the fate of its work packages, and what an earlier run left."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
@@ -10,12 +10,14 @@ from anyio import to_thread
 from spec_kitty_orchestrator.app import repository
 from spec_kitty_orchestrator.app.checks import Finding, Level, edit, error, line, noted, ok, some, warning
 from spec_kitty_orchestrator.app.checks.git import check_worktree
+from spec_kitty_orchestrator.app.checks.lanes import cancel_for_a_reason, stuck_lanes
 from spec_kitty_orchestrator.app.mission import finalize_command, held_elsewhere, on_branch, switch_command
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.runs import begun_here, describe_end, known_run, orphans, pids
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Workspace
 from spec_kitty_orchestrator.core.scheduler import waves
 from spec_kitty_orchestrator.core.transitions import PLANNING_LANE
+from spec_kitty_orchestrator.core.work_package import WORKSPACE_LANES
 from spec_kitty_orchestrator.errors import HostError, HostRefusal, RunActive
 from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.ports import Host
@@ -40,8 +42,8 @@ async def check_mission(project: Project, host: Host, state: MissionState, told:
         told.append(ok("mission.cycle", "the work packages can be put in an order"))
     if not (root / repository.MISSIONS / slug).is_dir():
         return  # it is on another branch, as reported, and the host cannot resolve its workspaces
-    planned = await plan_work_packages(host, state, project.settings.run.actor)
-    told += _fates(slug, planned)
+    planned = await plan_work_packages(project, host, state)
+    told += _fates(state, planned)
     if lock.level is not Level.OK:
         return  # an active run has uncommitted work of its own
     with noted(told, "git.works", who=f"git in {root}"):
@@ -97,6 +99,7 @@ class PlannedWorkPackage:
         workspace: where it is worked on, None if the host refuses to say.
         fate: what a run would do with it, for people.
         left: whether a run leaves it alone although it is not complete.
+        fix: a command after which a run takes it up, "" if its lane tells.
     """
 
     id: str
@@ -105,10 +108,14 @@ class PlannedWorkPackage:
     workspace: Workspace | None
     fate: str
     left: bool
+    fix: str = ""
 
 
-async def plan_work_packages(host: Host, state: MissionState, actor: str) -> tuple[PlannedWorkPackage, ...]:
-    """Ask the host where each work package is worked on, and say what a run of `actor` would do with it."""
+async def plan_work_packages(
+    project: Project, host: Host, state: MissionState
+) -> tuple[PlannedWorkPackage, ...]:
+    """Ask the host where each work package is worked on, and say what a run would do with it."""
+    actor = project.settings.run.actor
     found: dict[str, PlannedWorkPackage] = {}
     failures: list[HostError] = []
 
@@ -130,6 +137,10 @@ async def plan_work_packages(host: Host, state: MissionState, actor: str) -> tup
             tasks.start_soon(plan, wp, lane)
     if failures:
         raise failures[0]
+    places = {wp: one.workspace for wp, one in found.items() if one.workspace is not None}
+    for wp, one in (await stuck_lanes(project, state, places)).items():
+        if not found[wp].left:
+            found[wp] = replace(found[wp], fate=one.fate, left=True, fix=one.fix)
     return tuple(found[wp] for wp in state.lanes)
 
 
@@ -137,8 +148,8 @@ _FATES = {
     Lane.PLANNED: "implemented and reviewed",
     Lane.CLAIMED: "adopted: implementation goes on, if {actor} holds it",
     Lane.IN_PROGRESS: "adopted: implementation goes on, if {actor} holds it",
-    Lane.FOR_REVIEW: "adopted: reviewed",
-    Lane.IN_REVIEW: "adopted: the review goes on if {actor} began it, else left alone",
+    Lane.FOR_REVIEW: "adopted: reviewed, if its branch holds work of it; else implemented first",
+    Lane.IN_REVIEW: "adopted: the review goes on",
     Lane.APPROVED: "nothing to do",
     Lane.DONE: "nothing to do",
     Lane.BLOCKED: "left alone: a person must unblock it",
@@ -156,41 +167,72 @@ def _fate(lane: Lane, place: Workspace | None, refusal: str, actor: str) -> tupl
     return _FATES[lane].format(actor=actor), lane in (Lane.BLOCKED, Lane.CANCELED)
 
 
-def _fates(slug: str, planned: Sequence[PlannedWorkPackage]) -> list[Finding]:
+def _fates(state: MissionState, planned: Sequence[PlannedWorkPackage]) -> list[Finding]:
     """Name the work packages that a run would leave alone, and those that wait for them."""
-    blockers = _blockers(planned)
+    slug = state.slug
+    blockers = _blockers(state, planned)
     found = []
     for wp in planned:
-        if wp.id in blockers:
-            needed = ", ".join(one for one in wp.dependencies if one in blockers)
-            reason = f"is {wp.lane}: {wp.fate}" if wp.left else f"cannot start: it needs {needed}"
-            fix = _fix_of_blocker(slug, blockers[wp.id])
-            found.append(warning("mission.stuck", f"{wp.id} {reason}", fix, wp.id))
-    left_to_do = [wp.id for wp in planned if not wp.lane.complete]
+        blocker = blockers.get(wp.id)
+        # What is canceled is in nobody's way by itself.
+        if blocker is not None and wp.lane is not Lane.CANCELED:
+            fix = _fix_of_blocker(slug, blocker)
+            found.append(warning("mission.stuck", f"{wp.id} {_why_stuck(state, wp, blockers)}", fix, wp.id))
+    left_to_do = [wp.id for wp in planned if not wp.lane.complete and wp.lane is not Lane.CANCELED]
     if not left_to_do:
-        found.append(ok("mission.open", "every work package is approved or done: there is nothing to run"))
+        found.append(
+            ok("mission.open", "nothing is left to run: every work package is approved, done or canceled")
+        )
     elif blockers.keys() >= set(left_to_do):
         text = "nothing can be scheduled: every work package that is not done is stuck"
         found.append(error("mission.stalled", text, line(PROGRAM, "status", "--mission", slug)))
     return found or [ok("mission.open", f"{len(left_to_do)} work packages can be worked on")]
 
 
-def _blockers(planned: Sequence[PlannedWorkPackage]) -> Mapping[str, PlannedWorkPackage]:
+def _why_stuck(
+    state: MissionState, wp: PlannedWorkPackage, blockers: Mapping[str, PlannedWorkPackage]
+) -> str:
+    if wp.left:
+        return f"is {wp.lane}: {wp.fate}"
+    needed = [one for one in wp.dependencies if one in blockers]
+    if not needed:
+        return f"cannot start: {blockers[wp.id].id} has its worktree"
+    if blockers[wp.id].lane is not Lane.CANCELED:
+        return f"cannot start: it needs {', '.join(needed)}"
+    if wp.id in state.held_by_canceled:
+        return f"cannot start: it needs {', '.join(needed)}, canceled without a reason"
+    return f"may not start: it needs {', '.join(needed)}, canceled, which the host may want a reason for"
+
+
+def _blockers(state: MissionState, planned: Sequence[PlannedWorkPackage]) -> Mapping[str, PlannedWorkPackage]:
     """Return for each stuck work package the one that a person must unblock: itself, or what it waits for."""
     found = {wp.id: wp for wp in planned if wp.left}
+    # Where the host lets one start without what was canceled, nobody else is kept by that either.
+    settled = {one for wp in state.ready for one in state.dependencies.get(wp, ())}
     for _ in planned:  # no chain of dependencies is longer
         for wp in planned:
-            needed = [found[one] for one in wp.dependencies if one in found]
+            keep = [found[one] for one in wp.dependencies if one in found]
+            needed = [one for one in keep if one.lane is not Lane.CANCELED or one.id not in settled]
+            needed += [one for one in planned if one.left and _has_worktree_of(one, wp)]
             if needed and wp.lane is Lane.PLANNED:
                 found.setdefault(wp.id, needed[0])
     return found
 
 
+def _has_worktree_of(holder: PlannedWorkPackage, wp: PlannedWorkPackage) -> bool:
+    if holder.workspace is None or wp.workspace is None or holder.lane not in WORKSPACE_LANES:
+        return False
+    return holder.id != wp.id and holder.workspace.key == wp.workspace.key
+
+
 def _fix_of_blocker(slug: str, wp: PlannedWorkPackage) -> str:
     if wp.lane is Lane.BLOCKED:
         return line(PROGRAM, "retry", wp.id, "--mission", slug)
-    # A canceled one stays canceled: the dependencies on it must be changed.
-    if wp.lane is Lane.CANCELED or wp.workspace is None:
+    if wp.fix:
+        return wp.fix
+    if wp.lane is Lane.CANCELED:
+        return cancel_for_a_reason(slug, wp.id)
+    if wp.workspace is None:
         return finalize_command(slug)
     return edit(wp.workspace.prompt_path)
 
