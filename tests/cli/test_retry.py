@@ -61,6 +61,94 @@ def test_a_blocked_work_package_that_nobody_began_here_is_planned_anew(project: 
     assert f"orchestrate --mission {SLUG}" in done.stdout
 
 
+THREE = {"WP01": "blocked", "WP02": "blocked", "WP03": "blocked"}
+
+
+def three_parked(project: Project) -> Path:
+    """Write a journal in which WP01 and WP03 were parked for one reason, WP02 for another."""
+    project.lanes(THREE)
+    lines: list[Line] = []
+    for wp, why in (("WP01", "no room in /a/b"), ("WP02", "git is broken"), ("WP03", "no room in /c/d")):
+        space = SPACE | {"lane_id": f"lane-{wp}"}
+        lines += [
+            event(wp, "scheduled", lane="planned", workspace=space),
+            event(wp, "claimed", workspace=space, head="a" * 40),
+            event(wp, "workspace_failed", message=why),
+            event(wp, "parked", lane="blocked"),
+        ]
+    mission = {"slug": SLUG, "lanes": dict.fromkeys(THREE, "planned"), "dependencies": {}}
+    start = start_line(settings={**POLICY, "actor": "me"}, mission=mission)
+    return write_journal(project, start, *lines)
+
+
+def retried(project: Project) -> list[str]:
+    return [one["wp_id"] for one in read_journal(project)[1:] if one["event"]["kind"] == "retried"]
+
+
+def test_all_that_wait_because_of_one_cause_are_retried_and_the_other_keeps_its_number(
+    project: Project,
+) -> None:
+    three_parked(project)
+    told = project.run("status", "--mission", SLUG, "--json")
+    assert json.loads(told.stdout)["causes"] == {"c1": ["WP01", "WP03"], "c2": ["WP02"]}
+    done = project.run("retry", "--cause", "c1", "--note", "made room")
+    assert done.returncode == 0, done.stderr
+    assert retried(project) == ["WP01", "WP03"]
+    project.lanes(THREE | {"WP01": "in_progress", "WP03": "in_progress"})
+    gone = project.run("retry", "--cause", "c1")
+    assert gone.returncode == 2
+    assert "waits because of c1; causes here: c2" in gone.stderr
+    done = project.run("retry", "--cause", "c2")
+    assert done.returncode == 0, done.stderr
+    assert retried(project) == ["WP01", "WP03", "WP02"]
+
+
+def test_status_says_once_what_several_have_in_common(project: Project) -> None:
+    three_parked(project)
+    told = project.run("status", "--mission", SLUG).stdout
+    assert told.count("no room in") == 1
+    assert "c1 (WP01, WP03): no room in /a/b" in told
+    assert "git is broken" in told
+
+
+def test_several_are_retried_by_name_each_once(project: Project) -> None:
+    three_parked(project)
+    done = project.run("retry", "WP03", "WP02", "WP03", "--note", "mended")
+    assert done.returncode == 0, done.stderr
+    assert retried(project) == ["WP03", "WP02"]
+    assert done.stdout.count("is back to work") == 2
+    assert done.stdout.count("To go on") == 1
+
+
+def test_all_that_are_blocked_are_retried_but_for_those_that_were_left_out(project: Project) -> None:
+    file = three_parked(project)
+    with file.open("a") as journal:
+        journal.write(json.dumps(event("WP02", "skipped", lane="blocked", note="not now")) + "\n")
+    done = project.run("retry", "--all-blocked")
+    assert done.returncode == 0, done.stderr
+    assert retried(project) == ["WP01", "WP03"]
+
+
+def test_nothing_is_retried_if_one_of_several_cannot_be(project: Project) -> None:
+    three_parked(project)
+    project.lanes(THREE | {"WP02": "done"})
+    done = project.run("retry", "WP01", "WP02")
+    assert done.returncode == 2
+    assert "WP02 is done" in done.stderr
+    assert retried(project) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [((), "which work packages?"), (("--cause", "c9"), "waits because of c9; causes here: c1, c2")],
+)
+def test_who_names_nobody_is_told_so(project: Project, given: tuple[str, ...], why: str) -> None:
+    three_parked(project)
+    done = project.run("retry", *given)
+    assert done.returncode == 2
+    assert why in " ".join(done.stderr.split())
+
+
 def test_a_work_package_that_is_parked_without_being_blocked_moves_no_lane(project: Project) -> None:
     project.lanes({"WP02": "in_review"})
     journal(project, *parked("in_review"))

@@ -1,6 +1,6 @@
-"""Operator commands for one work package between two runs: retry it, or leave it out."""
+"""Operator commands for work packages between two runs: retry them, or leave one out."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -11,11 +11,12 @@ from spec_kitty_orchestrator.app.mission import locked_mission
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.runs import last_start, orphans, pids
 from spec_kitty_orchestrator.config import nearest
+from spec_kitty_orchestrator.core.causes import by_cause, cause
 from spec_kitty_orchestrator.core.commands import Command, Finish
 from spec_kitty_orchestrator.core.events import Event, Retried, Skipped
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import Lane, Phase, Role
-from spec_kitty_orchestrator.core.run import fold
+from spec_kitty_orchestrator.core.run import RunState, fold
 from spec_kitty_orchestrator.core.run_events import Entry
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.driver.mission import Mission
@@ -54,29 +55,64 @@ class _Operation:
         return f"To go on: spec-kitty-orchestrator {command} --mission {self.world.slug}"
 
 
-@asynccontextmanager
-async def _locked(project: Project, mission: str, wp_id: str) -> AsyncIterator[_Operation]:
-    """Hold the lock of the mission, of which no run is active, and look at the work package.
+@dataclass(frozen=True)
+class _Decisions:
+    """A mission of which no run is active, under its lock."""
 
-    Raises:
-        UsageError: there is no such work package, or nothing is left to do for it.
-        RunActive: an agent of it still works.
-    """
-    host = await connect(project)
-    async with locked_mission(project, host, mission) as state:
-        if wp_id not in state.lanes:
-            raise UsageError(f"{state.slug} has no work package {wp_id}{nearest(wp_id, state.lanes)}")
-        lane = state.lanes[wp_id]
+    project: Project
+    lanes: Mapping[str, Lane]
+    dependencies: Mapping[str, tuple[str, ...]]
+    known: RunState
+    world: Performer
+    journal: JsonlJournal
+
+    async def of(self, wp_id: str) -> _Operation:
+        """Look at a work package.
+
+        Raises:
+            UsageError: there is no such work package, or nothing is left to do for it.
+            RunActive: an agent of it still works.
+        """
+        slug = self.world.slug
+        if wp_id not in self.lanes:
+            raise UsageError(f"{slug} has no work package {wp_id}{nearest(wp_id, self.lanes)}")
+        lane = self.lanes[wp_id]
         if lane.complete or lane is Lane.CANCELED:
             raise UsageError(f"{wp_id} is {lane} on the host: there is nothing left to decide about it")
-        alive = await to_thread.run_sync(orphans, project.root, state.slug)
+        alive = await to_thread.run_sync(orphans, self.project.root, slug)
         if own := [one for one in alive if one.directory.parent.name == path_part(wp_id)]:
             raise RunActive(
-                f"an agent of {wp_id} still works (processes {pids(own)}): `resume --mission {state.slug}` "
-                f"goes on with it, `abort --mission {state.slug}` stops it"
+                f"an agent of {wp_id} still works (processes {pids(own)}): `resume --mission {slug}` "
+                f"goes on with it, `abort --mission {slug}` stops it"
             )
+        wp = self.known.wps.get(wp_id) or WorkPackage(wp_id)
+        wp = replace(wp, lane=lane, dependencies=self.dependencies[wp_id])
+        return _Operation(self.world, self.journal, wp)
+
+    def left_to_a_person(self, wp_id: str) -> bool:
+        """Tell whether a work package is parked or blocked, and nobody left it out."""
+        wp = self.known.wps.get(wp_id) or WorkPackage(wp_id)
+        if self.lanes[wp_id] in (Lane.APPROVED, Lane.DONE, Lane.CANCELED) or wp.skipped:
+            return False
+        return self.lanes[wp_id] is Lane.BLOCKED or bool(cause(wp))
+
+    def with_cause(self, name: str) -> tuple[str, ...]:
+        """Return the work packages that a cause left to a person. Raises `UsageError` if it left none."""
+        wps = [wp for one, wp in self.known.wps.items() if one in self.lanes and self.left_to_a_person(one)]
+        known = by_cause(self.known.causes, wps)
+        if name not in known:
+            here = "; causes here: " + ", ".join(known) if known else "; none is left to a person"
+            raise UsageError(f"no work package of {self.world.slug} waits because of {name}{here}")
+        return known[name]
+
+
+@asynccontextmanager
+async def _locked(project: Project, mission: str) -> AsyncIterator[_Decisions]:
+    """Hold the lock of the mission, of which no run is active. Raises `RunActive` if one is."""
+    host = await connect(project)
+    async with locked_mission(project, host, mission) as state:
         lines = journal(project, state.slug)
-        wp = fold(await lines.read(), project.policy).wps.get(wp_id) or WorkPackage(wp_id)
+        known = fold(await lines.read(), project.policy)
         workspaces = GitWorkspaces(
             project.root, state.slug, project.commit_rules, hooks=hook_rules(project, state.slug)
         )
@@ -95,43 +131,83 @@ async def _locked(project: Project, mission: str, wp_id: str) -> AsyncIterator[_
             tick_command="",
             new_id=lambda: "",
         )
-        yield _Operation(world, lines, replace(wp, lane=lane, dependencies=state.dependencies[wp_id]))
+        yield _Decisions(project, state.lanes, state.dependencies, known, world, lines)
 
 
 async def _nothing(_wp_id: str, _event: Event) -> None:
     """Take no notice: what a person does is one event."""
 
 
-async def retry_work_package(project: Project, mission: str, wp_id: str, note: str) -> list[str]:
-    """Put a parked or blocked work package back to work, with fresh bounds; the implementer gets the note.
+@dataclass(frozen=True)
+class Chosen:
+    """Which work packages a person means.
 
-    Repeating it after an error is harmless. Returns lines for people. Raises `UsageError` if it is neither.
+    Attributes:
+        wps: by their ids.
+        causes: all that wait because of these, as `c1`.
+        all_blocked: all that are parked or blocked, but for those that were left out.
     """
-    async with _locked(project, mission, wp_id) as operation:
-        wp, lane = operation.wp, operation.wp.lane
-        if lane is not Lane.BLOCKED and wp.phase not in (Phase.FINISHED, Phase.PARKING):
-            raise UsageError(
-                f"{wp_id} is neither parked nor blocked ({lane}, {wp.phase}): a run goes on with it anyway"
-            )
-        await operation.record(Retried(note))
-        if lane is Lane.BLOCKED:
-            # What nobody began here has no worktree, and its dependencies are to be checked.
-            for lane in (Lane.IN_PROGRESS,) if wp.work.base else (Lane.IN_PROGRESS, Lane.PLANNED):
-                await operation.move(lane, note or "put back to work by a person")
-        told = f"{wp_id} is back to work: {lane} on the host, with fresh limits of attempts and rejections"
-        return [told, await operation.next_command()]
+
+    wps: Sequence[str] = ()
+    causes: Sequence[str] = ()
+    all_blocked: bool = False
+
+    def among(self, mission: _Decisions) -> tuple[str, ...]:
+        """Return their ids, each once. Raises `UsageError` if there are none."""
+        found = [*self.wps, *(wp for name in self.causes for wp in mission.with_cause(name))]
+        if self.all_blocked:
+            found += [wp for wp in mission.lanes if mission.left_to_a_person(wp)]
+        if not found:
+            raise UsageError(f"no work package of {mission.world.slug} is parked or blocked")
+        return tuple(dict.fromkeys(found))
 
 
-async def skip_work_package(project: Project, mission: str, wp_id: str, note: str) -> list[str]:
+async def retry_work_packages(
+    project: Project, mission: str, chosen: Chosen, note: str, say: Callable[[str], None]
+) -> None:
+    """Put parked or blocked work packages back to work, with fresh bounds; implementers get the note.
+
+    Repeating it after an error is harmless. `say` gets lines for people. Raises `UsageError`, before anything
+    is changed, if one of them is neither.
+    """
+    async with _locked(project, mission) as decisions:
+        operations = [await decisions.of(one) for one in chosen.among(decisions)]
+        for operation in operations:
+            wp, lane = operation.wp, operation.wp.lane
+            if lane is not Lane.BLOCKED and wp.phase not in (Phase.FINISHED, Phase.PARKING):
+                where = f"neither parked nor blocked ({lane}, {wp.phase})"
+                raise UsageError(f"{wp.id} is {where}: a run goes on with it anyway")
+        for operation in operations:
+            lane = await _retry(operation, note)
+            wp_id = operation.wp.id
+            say(f"{wp_id} is back to work: {lane} on the host, with fresh limits of attempts and rejections")
+        say(await operations[0].next_command())
+
+
+async def _retry(operation: _Operation, note: str) -> Lane:
+    lane, begun = operation.wp.lane, bool(operation.wp.work.base)
+    await operation.record(Retried(note))
+    if lane is Lane.BLOCKED:
+        # What nobody began here has no worktree, and its dependencies are to be checked.
+        for lane in (Lane.IN_PROGRESS,) if begun else (Lane.IN_PROGRESS, Lane.PLANNED):
+            await operation.move(lane, note or "put back to work by a person")
+    return lane
+
+
+async def skip_work_package(
+    project: Project, mission: str, wp_id: str, note: str, say: Callable[[str], None]
+) -> None:
     """Park a work package so that the rest can go on; later starts leave it alone until it is retried.
 
-    Returns lines for people.
+    `say` gets lines for people.
     """
-    async with _locked(project, mission, wp_id) as operation:
+    async with _locked(project, mission) as decisions:
+        operation = await decisions.of(wp_id)
         command = await operation.record(Skipped(operation.wp.lane, note))
         while not isinstance(command, Finish):
             command = await operation.record(await operation.world.perform(operation.wp, command))
         wp = operation.wp
-        told = [f"{wp_id} is left out: {wp.lane} on the host; {wp.note}"]
-        told += [f"uncommitted work: {wp.rescued}"] if wp.rescued else []
-        return [*told, await operation.next_command()]
+        say(f"{wp_id} is left out: {wp.lane} on the host; {wp.note}")
+        if wp.rescued:
+            say(f"uncommitted work: {wp.rescued}")
+        say(await operation.next_command())

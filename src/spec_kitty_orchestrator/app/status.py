@@ -10,6 +10,7 @@ from pathlib import Path
 
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.runs import KnownRun, find_journal
+from spec_kitty_orchestrator.core.causes import by_cause
 from spec_kitty_orchestrator.core.events import AttemptOpened
 from spec_kitty_orchestrator.core.forecast import Forecast
 from spec_kitty_orchestrator.core.limits import resting
@@ -34,6 +35,7 @@ class MissionStatus:
         opened: by work package, when its last attempt was opened.
         gate_logs: by work package, the directory of the gate that runs.
         resting: agents that rest, and why.
+        causes: for each cause that left work packages to a person, `c1` and so on, their ids.
         conflicts: of branches, as the run saw them last.
         state: of its run, as the journal tells it.
     """
@@ -44,6 +46,7 @@ class MissionStatus:
     opened: Mapping[str, datetime]
     gate_logs: Mapping[str, str]
     resting: Mapping[str, Suspension]
+    causes: Mapping[str, tuple[str, ...]]
     conflicts: Sequence[ConflictForecast]
     state: RunState
 
@@ -83,6 +86,7 @@ async def mission_status(project: Project, mission: str, *, ask_host: bool) -> M
         opened=opened(lines),
         gate_logs={wp: log for wp, log in gating.items() if log},
         resting=resting(known, SystemClock().now()),
+        causes=by_cause(known.causes, wps),
         conflicts=known.conflicts,
         state=known,
     )

@@ -24,7 +24,7 @@ COMMANDS = {
     "resume": ("run", "Go on with a run that was interrupted, with its own settings."),
     "plan": ("plan", "Show what a run would do, or simulate it with other slots."),
     "abort": ("operator", "Stop a run and all its agents, and record that it is over."),
-    "retry": ("operator", "Put a parked or blocked work package back to work."),
+    "retry": ("operator", "Put parked or blocked work packages back to work."),
     "skip": ("operator", "Leave a work package out, so that the rest can go on."),
     "status": ("status", "Show where every work package stands, and what runs now."),
     "doctor": ("doctor", "Say what would go wrong in a run; nothing is changed."),

@@ -10,7 +10,7 @@ import anyio
 import typer
 
 from spec_kitty_orchestrator.app.abort import abort as end_run
-from spec_kitty_orchestrator.app.operator import retry_work_package, skip_work_package
+from spec_kitty_orchestrator.app.operator import Chosen, retry_work_packages, skip_work_package
 from spec_kitty_orchestrator.app.project import Project, open_project
 from spec_kitty_orchestrator.app.repository import find_repo_root
 from spec_kitty_orchestrator.app.runs import find_unfinished
@@ -25,16 +25,35 @@ Mission = Annotated[str | None, mission_option("Slug; else the only unfinished r
 
 
 def retry(
-    wp: WorkPackageId,
+    wps: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="WP", help="Ids of work packages, for example WP03.", show_default=False),
+    ] = None,
+    cause: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID",
+            help="All that wait because of this, for example c1; the summary and `status` tell.",
+            show_default=False,
+        ),
+    ] = None,
+    all_blocked: Annotated[
+        bool, typer.Option("--all-blocked", help="All that are parked or blocked, but for those left out.")
+    ] = False,
     mission: Mission = None,
     note: Annotated[str, typer.Option(help="Guidance for the implementer.", show_default=False)] = "",
     repo_root: RepoRoot = None,
 ) -> None:
-    """Put a parked or blocked work package back to work.
+    """Put parked or blocked work packages back to work.
 
-    The next run takes it up.
+    The next run takes them up.
     """
-    _decide(retry_work_package, repo_root, mission, wp, note)
+    chosen = Chosen(wps or (), cause or (), all_blocked)
+    if chosen == Chosen():
+        raise UsageError("which work packages? Name them, or give --cause or --all-blocked")
+    _decide(
+        lambda project, slug, say: retry_work_packages(project, slug, chosen, note, say), repo_root, mission
+    )
 
 
 def skip(
@@ -47,15 +66,13 @@ def skip(
 
     `retry` takes it in again.
     """
-    _decide(skip_work_package, repo_root, mission, wp, note)
+    _decide(lambda project, slug, say: skip_work_package(project, slug, wp, note, say), repo_root, mission)
 
 
 def _decide(
-    command: Callable[[Project, str, str, str], Awaitable[list[str]]],
+    command: Callable[[Project, str, Callable[[str], None]], Awaitable[None]],
     repo_root: Path | None,
     mission: str | None,
-    wp: str,
-    note: str,
 ) -> None:
     """Perform a command with the settings of the run in question."""
     root = find_repo_root(repo_root)
@@ -68,8 +85,7 @@ def _decide(
             raise  # else the host may know it, although there is no run
     project = open_project(root, os.environ, {}, recorded)
     console = SteadyConsole(redactor=project.redactor)
-    for line in anyio.run(command, project, mission, wp, note):
-        console.tell(line)
+    anyio.run(command, project, mission, console.tell)
 
 
 def abort(

@@ -14,6 +14,7 @@ from spec_kitty_orchestrator.app.runs import KnownRun, describe_end, when
 from spec_kitty_orchestrator.app.status import MissionStatus, mission_status, status_forecast
 from spec_kitty_orchestrator.cli import options
 from spec_kitty_orchestrator.core.conflicts import advice
+from spec_kitty_orchestrator.core.describe import LONGEST_REASON, note
 from spec_kitty_orchestrator.core.forecast import NOTHING_KNOWN
 from spec_kitty_orchestrator.core.run_events import RunEnded
 from spec_kitty_orchestrator.core.work_package import WorkPackage
@@ -58,11 +59,17 @@ def _show(found: MissionStatus, console: SteadyConsole) -> None:
     console.tell(f"Mission {found.run.mission}: {_run(found.run)}")
     if found.lanes_at is not None:
         console.tell(f"Lanes as of {when(found.lanes_at)}; --host asks spec-kitty for those of now.")
+    shared = {wp: name for name, wps in found.causes.items() if len(wps) > 1 for wp in wps}
     table = columns("since (UTC)", {"overflow": "fold"}, pad_edge=False)
     for wp in found.work_packages:
         since = found.opened.get(wp.id) if wp.open_attempt else None
-        table.add_row(*row(wp, f"{since:%Y-%m-%d %H:%M:%S}" if since else "", found.note(wp)))
+        said = f"cause {shared[wp.id]}, below" if wp.id in shared else found.note(wp)
+        table.add_row(*row(wp, f"{since:%Y-%m-%d %H:%M:%S}" if since else "", said))
     console.print(table)
+    for name, wps in found.causes.items():
+        reason = next(found.note(wp) for wp in found.work_packages if wp.id == wps[0])
+        if len(wps) > 1:
+            console.tell(f"{name} ({', '.join(wps)}): {note(reason, LONGEST_REASON)}")
     for agent, one in found.resting.items():
         console.tell(f"{agent} is paused: {one.told}")
     for text in advice(found.conflicts, found.work_packages, found.run.mission):
@@ -99,6 +106,7 @@ def _document(found: MissionStatus, known: Sequence[str]) -> Mapping[str, object
         "agents_resting": {agent: one.until for agent, one in found.resting.items()},
         "agents_broken": {agent: one.broken for agent, one in found.resting.items() if one.broken},
         "conflicts": [asdict(one) for one in found.conflicts],
+        "causes": found.causes,
         "missions_run_here": known,
     }
 

@@ -44,8 +44,11 @@ def show(
     files = mission_files(project.root, result.state.slug)
     lines = [_headline(result)]
     lines += [f"It ended before its work was done: {result.ended}"] if result.ended else []
-    lines += [f"{agent} is paused: {one.told}" for agent, one in result.resting.items()]
-    lines += ["", *(text for wp in result.work_packages for text in _work_package(wp, result, project.root))]
+    resting = result.resting.items()
+    told_already = {agent for agent, one in resting if one.broken and one.broken in result.ended}
+    lines += [f"{agent} is paused: {one.told}" for agent, one in resting if agent not in told_already]
+    reasons, root = _reasons(result), project.root
+    lines += ["", *(text for wp in result.work_packages for text in _work_package(wp, reasons, root))]
     lines += ["", _totals(result), *finalized, *_uncommitted(files)]
     wps = result.work_packages
     told = advice(result.conflicts, wps, result.state.slug)
@@ -68,7 +71,20 @@ def _headline(result: RunResult) -> str:
     return f"Mission {result.state.slug}: {run}; on the host: {lanes}"
 
 
-def _work_package(wp: WorkPackage, result: RunResult, root: Path) -> list[str]:
+def _reasons(result: RunResult) -> dict[str, str]:
+    """Return why each work package is not done; what several have in common is said once."""
+    causes = {wp: name for name, wps in result.causes.items() for wp in wps}
+    first: dict[str, str] = {}
+    told = {}
+    for wp, reason in result.reasons.items():
+        cause = causes.get(wp, "")
+        known = first.setdefault(cause or reason, wp)
+        same = f"as {known}" + (f" (cause {cause})" if cause else "")
+        told[wp] = note(reason, LONGEST_REASON) if known == wp else same
+    return told
+
+
+def _work_package(wp: WorkPackage, reasons: Mapping[str, str], root: Path) -> list[str]:
     same = wp.result is None or wp.result.value == wp.lane
     parts = [str(wp.lane) if same else f"{wp.lane}, {wp.result}"]
     numbers = {"attempt": len(wp.attempts), "rejection": len(wp.review.rejected)}
@@ -79,8 +95,8 @@ def _work_package(wp: WorkPackage, result: RunResult, root: Path) -> list[str]:
     elif wp.lane.complete:
         parts.append("not approved by a review of this orchestrator")
     told = [f"{wp.id}  {', '.join(parts)}"]
-    if reason := result.reasons.get(wp.id):
-        told.append(f"      why: {note(reason, LONGEST_REASON)}")
+    if reason := reasons.get(wp.id):
+        told.append(f"      why: {reason}")
     if wp.work.gates and wp.work.gates[0].head == wp.work.head:
         passed = ", ".join(one.name for one in wp.work.gates)
         told.append(f"      gates passed on {short(wp.work.head)}: {passed}")
@@ -114,9 +130,15 @@ def _go_on(result: RunResult, project: Project) -> list[str]:
     )
     lines = []
     if blocked:
-        lines.append("Blocked work packages need a person. Once its reason is fixed, this puts one back:")
+        lines.append(
+            "Blocked work packages need a person. Once a reason is fixed, this puts back who had it:"
+        )
+        shared = {name: wps for name, wps in result.causes.items() if len(wps) > 1}
+        alone = [(wp,) for wp in blocked if not any(wp in wps for wps in shared.values())]
+        named = [("--cause", name) for name, wps in shared.items() if set(wps) & set(blocked)]
         lines += [
-            f"{own} {line('retry', wp, '--mission', slug, '--note', 'what was fixed')}" for wp in blocked
+            f"{own} {line('retry', *words, '--mission', slug, '--note', 'what was fixed')}"
+            for words in (*named, *alone)
         ]
     if canceled:
         lines.append(

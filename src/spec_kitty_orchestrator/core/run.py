@@ -27,6 +27,7 @@ from functools import cached_property, reduce
 
 from spec_kitty_orchestrator.core import commands, events, run_events
 from spec_kitty_orchestrator.core.approval import found_at
+from spec_kitty_orchestrator.core.causes import noted
 from spec_kitty_orchestrator.core.lifecycle import agent_needed, agrees, resume, seen, step
 from spec_kitty_orchestrator.core.model import Outcome, Phase, Usage, total
 from spec_kitty_orchestrator.core.policy import Policy
@@ -54,6 +55,7 @@ class RunState:
         wps: every work package of the mission, in its order.
         suspended: by agent, why and until when it rests; an attempt that ends well removes one.
         failing: by agent, its failures that are alike since an attempt of it ended well.
+        causes: why work packages were left to a person, each once, in the order in which they came up.
         began_at: when this start began, None before the first.
         now: when the last event happened.
         idle_since: since when nothing is at work, None while something is.
@@ -74,6 +76,7 @@ class RunState:
     wps: Mapping[str, WorkPackage] = field(default_factory=dict)
     suspended: Mapping[str, Suspension] = field(default_factory=dict)
     failing: Mapping[str, Failures] = field(default_factory=dict)
+    causes: tuple[str, ...] = ()
     began_at: datetime | None = None
     now: datetime | None = None
     idle_since: datetime | None = None
@@ -173,7 +176,8 @@ def begin(state: RunState, start: run_events.RunStarted) -> RunState:
         wps[wp_id] = found_at(wp, start.tips)
     suspended = at_a_start(state.suspended, at)
     failing = {agent: one for agent, one in state.failing.items() if agent in suspended}
-    return RunState(start.policy, wps, suspended, failing, began_at=at, now=at, idle_since=at)
+    causes = noted(state.causes, wps.values())
+    return RunState(start.policy, wps, suspended, failing, causes, began_at=at, now=at, idle_since=at)
 
 
 def _still_resting(turn: Turn, at: datetime) -> Turn:
@@ -202,7 +206,7 @@ def happened(
         wp = spared(before, wp)
         command = resume(wp, state.policy)
     wp = replace(wp, turn=_turn(state, wp, event, command, at))
-    state = replace(state, wps=moved(state.wps, wp))
+    state = replace(state, wps=moved(state.wps, wp), causes=noted(state.causes, (wp,)))
     return replace(state, idle_since=None if state.at_work else state.idle_since or at), command
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from spec_kitty_orchestrator.core.causes import likeness
-from spec_kitty_orchestrator.core.describe import ENDS, LONGEST_QUOTE, clean
+from spec_kitty_orchestrator.core.describe import ENDS, LONGEST_QUOTE, clean, last_line
 from spec_kitty_orchestrator.core.events import AgentExited
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome
 
@@ -116,7 +116,8 @@ def is_about_the_agent(event: AgentExited) -> bool:
 def failed_again(known: Failures | None, wp_id: str, report: AgentReport, took_s: float) -> Failures:
     """Return the failures of an agent after one more."""
     words = f"{report.outcome} {report.detail or report.exit_code}"
-    said = f": {clean(report.detail, LONGEST_QUOTE)}" if report.detail else ""
+    # What a program says last is what it ended with.
+    said = f": {clean(last_line(report.detail), LONGEST_QUOTE)}" if report.detail else ""
     before = known if known is not None and known.alike == likeness(words) else Failures(likeness(words))
     last = f"{ENDS[report.outcome]}{said}"
     return Failures(before.alike, (*before.wps, wp_id), max(before.took_s, took_s), last)

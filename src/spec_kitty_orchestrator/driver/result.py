@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from spec_kitty_orchestrator.core.causes import by_cause
 from spec_kitty_orchestrator.core.limits import resting
 from spec_kitty_orchestrator.core.model import MissionState, Phase, Result
 from spec_kitty_orchestrator.core.run import RunState
@@ -25,6 +26,7 @@ class RunResult:
         interrupted: the first signal that came, None if none did.
         ended: what ended it before nothing was left to do, "" if nothing did: a quota or a budget.
         resting: agents that rest, and why.
+        causes: for each cause that left work packages to a person, `c1` and so on, their ids.
         conflicts: of branches, as far as they are known.
     """
 
@@ -35,6 +37,7 @@ class RunResult:
     interrupted: int | None = None
     ended: str = ""
     resting: Mapping[str, Suspension] = field(default_factory=dict)
+    causes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     conflicts: Sequence[ConflictForecast] = ()
 
 
@@ -52,7 +55,13 @@ def conclude(state: RunState, mission: MissionState, waits: Mapping[str, str], n
     lanes = replace(mission, lanes={one.id: one.lane for one in wps})
     signal = next(iter(state.signals), None)
     known = RunResult(
-        _exit_code(wps), wps, reasons, lanes, resting=resting(state, now), conflicts=state.conflicts
+        _exit_code(wps),
+        wps,
+        reasons,
+        lanes,
+        resting=resting(state, now),
+        causes=by_cause(state.causes, wps),
+        conflicts=state.conflicts,
     )
     if all(one.phase is Phase.FINISHED for one in wps):
         return replace(known, interrupted=signal)
