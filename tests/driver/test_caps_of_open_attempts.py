@@ -77,3 +77,62 @@ async def test_a_cap_that_was_reached_once_does_not_hold_a_later_start_with_a_hi
     mission = stage({"WP01": ()}, ends_at_its_cap(Role.IMPLEMENT))
     assert (await mission.run(budget=Budget(max_cost_usd=5.0))).exit_code == 7
     assert (await mission.run(budget=Budget(max_cost_usd=10.0))).exit_code == 0
+
+
+EIGHT: dict[str, tuple[str, ...]] = {f"WP{number:02d}": () for number in range(1, 9)}
+
+
+class Purse:
+    """Agents that cost all that they may, and what those at work may cost together at each start."""
+
+    def __init__(self, caps: bool = True) -> None:
+        self.caps, self.open, self.most_usd = caps, dict[str, float](), 0.0
+
+    def __call__(self, request: AttemptRequest) -> Play:
+        assert request.max_cost_usd is not None
+        self.open[request.id] = request.max_cost_usd
+        self.most_usd = max(self.most_usd, sum(self.open.values()))
+        ended = Outcome.BUDGET if self.caps else Outcome.OK
+        cost = request.max_cost_usd if self.caps else 0.5
+
+        def then() -> None:
+            self.open.pop(request.id)
+
+        return Play(seconds=60, outcome=ended, usage=Usage(1, 1, cost), then=then)
+
+
+async def test_what_open_attempts_may_cost_together_never_exceeds_the_budget(stage: Make) -> None:
+    purse = Purse()
+    mission = stage(EIGHT, purse, max_concurrent=8)
+    result = await mission.run(budget=Budget(max_cost_usd=4))
+    assert result.exit_code == 7
+    assert purse.most_usd <= 4 + 1e-6
+    assert sum(one.usage.cost_usd or 0.0 for one in result.work_packages) == pytest.approx(4)
+
+
+async def test_who_finds_the_rest_kept_for_others_waits_for_one_of_them_and_says_so(stage: Make) -> None:
+    purse = Purse(caps=False)
+    mission = stage(EIGHT, purse, max_concurrent=8)
+    with anyio.move_on_after(30):
+        await mission.orchestrator(budget=Budget(max_cost_usd=4)).run()
+    assert len(purse.open) == 2
+    state = mission.watcher.state
+    assert state is not None
+    waits = [one.turn.waits for one in state.wps.values() if one.turn.grant is None]
+    assert set(waits) == {"waits for money: of $4.00, $0.00 are spent and $4.00 kept for running attempts"}
+
+
+async def test_those_who_could_run_at_once_get_as_much_each(stage: Make) -> None:
+    purse = Purse(caps=False)
+    mission = stage(EIGHT, purse, max_concurrent=4)
+    with anyio.move_on_after(30):
+        await mission.orchestrator(budget=Budget(max_cost_usd=40)).run()
+    assert list(purse.open.values()) == [10.0] * 4
+
+
+async def test_who_runs_alone_may_cost_all_that_is_left(stage: Make) -> None:
+    purse = Purse(caps=False)
+    mission = stage({"WP01": (), "WP02": ("WP01",), "WP03": ("WP02",)}, purse)
+    assert (await mission.run(budget=Budget(max_cost_usd=10))).exit_code == 0
+    asked = [one.max_cost_usd for one in mission.agents.requests]
+    assert asked == [10.0, 9.5, 9.0, 8.5, 8.0, 7.5]

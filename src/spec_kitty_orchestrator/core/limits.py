@@ -19,6 +19,9 @@ from spec_kitty_orchestrator.core.work_package import Grant, WorkPackage, next_a
 WARN_AT = 0.8
 """The part of a budget at which people are warned."""
 
+LEAST_SHARE_USD = 2.0
+"""Less is given to an attempt only where there is no more: it would end with half of the work."""
+
 NO_BUDGET = Budget()
 
 EXIT_BUDGET = 7
@@ -255,8 +258,10 @@ def admission(
         return events.Deferred(no_place(state, found), agent=found)
     if isinstance(event, events.AgentExited) and is_suspect(state, wp, found) and _others_left(state, found):
         return events.Deferred(f"{found} {state.failing[found].last}; others try it first")
-    cap = left(state.policy.budget, state.spent, wp)
-    return events.Assigned(command.role, found, why_another(wp, command.role, found), cap)
+    if short := no_money(state, wp):
+        return events.Deferred(short)
+    why = why_another(wp, command.role, found)
+    return events.Assigned(command.role, found, why, share(state, wp))
 
 
 def _others_left(state: RunState, agent: str) -> bool:
@@ -300,7 +305,69 @@ def over(budget: Budget, wp: WorkPackage) -> str:
 
 
 def left(budget: Budget, spent: Usage, wp: WorkPackage) -> float | None:
-    """Return what the next attempt of a work package may cost, in US dollars; None for any sum."""
+    """Return what is left for a work package, in US dollars, whatever others may cost; None for any sum."""
     of_wp = (wp.usage.cost_usd or 0.0) + wp.capped_usd
     of_each = ((budget.max_cost_usd, spent.cost_usd or 0.0), (budget.max_cost_per_wp_usd, of_wp))
     return min((max(0.0, limit - used) for limit, used in of_each if limit is not None), default=None)
+
+
+def kept(state: RunState, besides: str = "") -> float:
+    """Return what attempts that run, or are about to, may still cost, in US dollars."""
+    return sum(_kept_for(one) for one in state.wps.values() if one.id != besides)
+
+
+def _kept_for(wp: WorkPackage) -> float:
+    attempt, assigned = wp.open_attempt, wp.turn.max_cost_usd or 0.0
+    if attempt is None:
+        return assigned if wp.turn.assigned else 0.0
+    if attempt.max_cost_usd is not None:
+        return attempt.max_cost_usd
+    # Its CLI knows no limit: what it was meant to cost is kept all the same, unless nobody will tell.
+    return assigned if attempt.tells_cost else 0.0
+
+
+def share(state: RunState, wp: WorkPackage) -> float | None:
+    """Return what the next attempt of a work package may cost, in US dollars; None for any sum.
+
+    What open attempts may still cost is not given to another one, so that all of them keep to the budget. Who
+    could run at the same time gets as much. 0 if it must wait until one of them has ended.
+    """
+    rest = left(state.policy.budget, state.spent, wp)
+    if rest is None or state.policy.budget.max_cost_usd is None:
+        return rest
+    held = kept(state, wp.id)
+    free = state.policy.budget.max_cost_usd - (state.spent.cost_usd or 0.0) - held
+    least = min(_least(state, wp), rest)
+    if held and free + 1e-9 < least:
+        return 0.0
+    return max(0.0, min(rest, max(free / _sharers(state, wp), min(free, least))))
+
+
+def _least(state: RunState, wp: WorkPackage) -> float:
+    """Return what an attempt needs that is not to end at its limit for nothing, in US dollars."""
+    dearest = max((one.cost_usd or 0.0 for each in state.wps.values() for one in each.used), default=0.0)
+    last = wp.attempts[-1].max_cost_usd if wp.outcomes and wp.outcomes[-1] is Outcome.BUDGET else None
+    return max(LEAST_SHARE_USD, dearest, 2.0 * (last or 0.0))
+
+
+def _sharers(state: RunState, wp: WorkPackage) -> int:
+    """Count the work packages that could have an attempt at once with this one, and have none."""
+    others = [one for one in state.wps.values() if one.id != wp.id and one.phase is not Phase.FINISHED]
+    idle = [one for one in others if one.open_attempt is None and not one.turn.assigned]
+    ready = sum(one.begun or _may_begin(state, one) for one in idle)
+    return max(1, min(state.policy.max_concurrent - (len(others) - len(idle)), ready + 1))
+
+
+def _may_begin(state: RunState, wp: WorkPackage) -> bool:
+    return all(one in state.wps and state.wps[one].lane.complete for one in wp.dependencies)
+
+
+def no_money(state: RunState, wp: WorkPackage) -> str:
+    """Say that running attempts may use up the budget, "" if something is left for another one."""
+    held = kept(state, wp.id)
+    if not held or share(state, wp) != 0.0:
+        return ""
+    limit, spent = state.policy.budget.max_cost_usd or 0.0, state.spent.cost_usd or 0.0
+    return (
+        f"waits for money: of ${limit:.2f}, ${spent:.2f} are spent and ${held:.2f} kept for running attempts"
+    )

@@ -19,6 +19,7 @@ from spec_kitty_orchestrator.core.limits import (
     closing_reason,
     is_suspect,
     limits,
+    no_money,
     no_place,
     nobody_left,
     out_of_patience,
@@ -265,7 +266,8 @@ def _waits_for_agent(state: RunState, wp: WorkPackage, now: datetime) -> Blocker
         agent = found
     if agent and wp.open_attempt is None and not has_place(state, agent, wp):
         return Blocker(no_place(state, agent))
-    return None
+    short = no_money(state, wp) if agent and wp.open_attempt is None else ""
+    return Blocker(short) if short else None
 
 
 def _holds_an_unknown_one(wp: WorkPackage) -> bool:
