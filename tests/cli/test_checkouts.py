@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 from tests.machine.conftest import git
 
-from spec_kitty_orchestrator.app.mission import held_elsewhere, switch_command
-from spec_kitty_orchestrator.app.repository import current_branch, find_repo_root
+from spec_kitty_orchestrator.app.repository import (
+    current_branch,
+    find_repo_root,
+    held_elsewhere,
+    switch_command,
+)
 
 FEATURE = "feature/demo"
 

@@ -133,10 +133,27 @@ def branch_without_the_folder(project: Project) -> None:
     project.answer("resolve-workspace", refusal("WP_NOT_FOUND", "no"), 1)
 
 
+def written_by_the_host(project: Project, file: str, **values: str) -> None:
+    path = project.root / "kitty-specs" / SLUG / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    project.git("commit", "-qam", "as the host wrote it")
+
+
 def protected_branch(project: Project) -> None:
-    meta = project.root / "kitty-specs" / SLUG / "meta.json"
-    meta.write_text(json.dumps({"target_branch": "main", "topology": "lanes"}))
-    git("commit -qam main", "branch -qm main")(project)
+    project.git("branch", "-m", "main")
+    written_by_the_host(project, "meta.json", target_branch="main", mid8="01ABC")
+
+
+def no_target(project: Project) -> None:
+    written_by_the_host(project, "meta.json", target_branch="gone", mid8="01ABC")
+
+
+def no_base_of_lanes(project: Project) -> None:
+    written_by_the_host(project, "lanes.json", target_branch="gone", mission_branch="kitty/mission")
+
+
+def no_planning_commit(project: Project) -> None:
+    written_by_the_host(project, "lanes.json", planning_commit_sha="0" * 40)
 
 
 def cycle(project: Project) -> None:
@@ -175,7 +192,11 @@ OLD_GIT = 'case "$*" in *--version) echo git version 2.30.9;; *) exec /usr/bin/g
 AGENTS, CODEX = "spec-kitty-orchestrator agents", "npm install -g @openai/codex"
 ASK_AGAIN = "orchestrator-api contract-version"
 SWITCH, FINALIZE = "GIT switch feature/demo", f"spec-kitty agent mission finalize-tasks --mission {SLUG}"
+RETARGET = f"GIT switch --create feature/{SLUG} && {FINALIZE} --target-branch feature/{SLUG}"
 EDIT = "${EDITOR:-vi} ROOT/"
+OLDER = "This project needs migrations.\nRun: spec-kitty upgrade\n"
+NEWER = "This project uses schema 9.\nUpgrade your CLI: pip install --upgrade spec-kitty-cli\n"
+DAMAGED = "This project's .kittify/metadata.yaml is unreadable: oversized.\nRun: spec-kitty doctor\n"
 CONFIG = f"{EDIT}.kittify/orchestrator.toml"
 BROKEN = ({"type": "nonsense"}, {"type": "nonsense"})
 
@@ -204,13 +225,34 @@ BROKEN = ({"type": "nonsense"}, {"type": "nonsense"})
         # In a newer checkout: the package index has another program of our name.
         (speaks("2.0.0"), "host error", "pipx install --force .", ""),
         (speaks("1.5.0", "9.0.0"), "host error", "pipx install --force .", ""),
+        (
+            answered("append-history", "", 4, OLDER),
+            "host.project error",
+            "cd ROOT && spec-kitty upgrade",
+            "needs migrations. Run: spec-kitty upgrade",
+        ),
+        (
+            answered("append-history", "", 5, NEWER),
+            "host.project error",
+            "pip install --upgrade spec-kitty-cli",
+            "schema 9",
+        ),
+        (
+            answered("append-history", "", 6, DAMAGED),
+            "host.project error",
+            f"{EDIT}.kittify/metadata.yaml",
+            "oversized",
+        ),
         (answered("start-review", success({})), "host.policy error", f"spec-kitty {ASK_AGAIN}", "should not"),
         (answered("mission-state", success(NOT_FINALIZED)), "mission.tasks error", FINALIZE, ""),
         (no_work_packages, "mission.branch error", SWITCH, ""),
         (git("switch -qc other"), "git.branch warning", SWITCH, "the branch other"),
         (git("switch -q --detach"), "git.branch warning", SWITCH, "a detached HEAD"),
         (branch_without_the_folder, "git.branch error", SWITCH, ""),
-        (protected_branch, "mission.target error", f"{EDIT}kitty-specs/{SLUG}/meta.json", ""),
+        (protected_branch, "mission.target error", RETARGET, "on main, which it protects"),
+        (no_target, "mission.target error", RETARGET, "branch gone is not in this"),
+        (no_base_of_lanes, "mission.target error", FINALIZE, "there is no gone"),
+        (no_planning_commit, "mission.plan error", FINALIZE, "the commit 000000000000 of"),
         (git(f"rm -q kitty-specs/{SLUG}/lanes.json", "commit -qm x"), "mission.lanes warning", FINALIZE, ""),
         (written(TASK), "git.clean warning", "GIT commit --all", "WP01-a.md"),
         (cycle, "mission.cycle error", FINALIZE, "WP01, WP02 depend on each other"),
@@ -711,3 +753,27 @@ def test_no_secret_is_shown(project: Project) -> None:
         shown = project.run("doctor", *args).stdout
         assert "bad key" in shown
         assert "verysecret" not in shown
+
+
+@pytest.mark.parametrize("option", [(), ("--dry-run",)], ids=["a run", "a dry run"])
+@pytest.mark.parametrize(
+    ("spoil", "identity", "code"),
+    [
+        (answered("append-history", "", 4, OLDER), "host.project", 3),
+        (protected_branch, "mission.target", 5),
+        (no_base_of_lanes, "mission.target", 5),
+        (no_planning_commit, "mission.plan", 5),
+        (merge_under_way, "git.operation", 5),
+    ],
+)
+def test_a_start_stops_at_what_doctor_finds_with_the_same_words_and_changes_nothing(
+    project: Project, spoil: Spoil, identity: str, code: int, option: tuple[str, ...]
+) -> None:
+    spoil(project)
+    found = wrong(project)[identity]
+    done = project.orchestrate(*option)
+    assert done.returncode == code
+    text = " ".join(done.stderr.split())
+    assert f"error: {' '.join(found.text.split())}" in text
+    assert found.fix in text
+    assert not project.calls("start-implementation")

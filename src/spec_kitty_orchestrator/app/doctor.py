@@ -128,7 +128,11 @@ async def _host(found: Diagnosis, project: Project) -> list[Finding]:
                 spoken = await host.check_contract()
                 version = await host.version() or "the host"
             told.append(ok("host", f"{version} at {host.executable} speaks contract {spoken}"))
-            if project.agents:
+            changes = len(told)
+            with noted(told, "host.project", fix=partial(fix_of_host, project)), anyio.fail_after(limit_s):
+                await host.check_project()
+                told.append(ok("host.project", "the host makes changes in this project"))
+            if project.agents and told[changes].level is Level.OK:
                 with anyio.fail_after(limit_s):
                     told += await check_policies(project, build_agents(project), host)
             if found.mission is None:

@@ -13,22 +13,29 @@ from anyio import to_thread
 from spec_kitty_orchestrator.app.build import Say, build_host
 from spec_kitty_orchestrator.app.checks import Finding, Level, error, errors, line, stop_at
 from spec_kitty_orchestrator.app.checks.agents import check_sandboxes, preflight
+from spec_kitty_orchestrator.app.checks.git import check_git
+from spec_kitty_orchestrator.app.checks.host import fix_of_host
 from spec_kitty_orchestrator.app.checks.lanes import check_lanes
 from spec_kitty_orchestrator.app.checks.machine import check_confinement
+from spec_kitty_orchestrator.app.checks.mission import check_start
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import (
     MISSIONS,
     checkouts,
     current_branch,
+    finalize_command,
+    held_elsewhere,
     listed,
     mission_files,
     missions,
+    on_branch,
+    switch_command,
     task_files,
 )
 from spec_kitty_orchestrator.app.runs import archive_journal, describe_end, known_run, left_alone
 from spec_kitty_orchestrator.config import nearest
 from spec_kitty_orchestrator.core.model import MissionState
-from spec_kitty_orchestrator.errors import HostRefusal, OrchestratorError, UsageError
+from spec_kitty_orchestrator.errors import HostError, HostRefusal, OrchestratorError, UsageError
 from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.runner import LocalAgents
@@ -92,19 +99,16 @@ async def open_mission(
         raise
     async with host:
         say(f"asking spec-kitty for the mission {mission}")
-        for one in found:
-            if one.level is Level.WARNING:
-                say(f"warning: {one.text}")
+        _say_warnings(found, say)
 
-        async def sandboxes() -> list[OrchestratorError]:
-            told = await check_sandboxes(agents, project.agents, SANDBOXES_LIMIT_S)
-            for one in told:
-                if one.level is Level.WARNING:
-                    say(f"warning: {one.text}")
-            return errors(told)
+        async def checked() -> MissionState:
+            read, more = await read_and_check(project, host, mission, agents, SANDBOXES_LIMIT_S)
+            _say_warnings(more, say)
+            stop_at([*problems, *errors(more), *([read] if isinstance(read, OrchestratorError) else [])])
+            assert isinstance(read, MissionState)
+            return read
 
-        read = partial(_read_and_check, project, host, mission, problems, sandboxes)
-        async with locked_mission(project, host, mission, read) as state:
+        async with locked_mission(project, host, mission, checked) as state:
             if told := await _about_earlier_run(project.root, state.slug, fresh=fresh):
                 say(f"{state.slug}: {told}")
             for one in await check_lanes(project, state):
@@ -112,16 +116,23 @@ async def open_mission(
             yield host, state
 
 
-async def _read_and_check(
-    project: Project,
-    host: HostClient,
-    mission: str,
-    problems: Sequence[OrchestratorError],
-    sandboxes: Callable[[], Awaitable[list[OrchestratorError]]],
-) -> MissionState:
-    """Read the mission while its contract and `sandboxes` are checked, since a host call takes seconds."""
+def _say_warnings(found: Sequence[Finding], say: Say) -> None:
+    for one in found:
+        if one.level is Level.WARNING:
+            say(f"warning: {one.text}")
+
+
+async def read_and_check(
+    project: Project, host: HostClient, mission: str, agents: LocalAgents, sandboxes_limit_s: float
+) -> tuple[MissionState | OrchestratorError, list[Finding]]:
+    """Read a mission, and check what every start needs of the host, of git, of the mission and of agents.
+
+    All of it is asked at once, since a host call takes seconds.
+
+    Returns:
+        The mission, or why it cannot be run; and what was found besides.
+    """
     answers: dict[str, object] = {}
-    found: list[OrchestratorError] = []
 
     async def ask(what: str, question: Callable[[], Awaitable[object]]) -> None:
         try:
@@ -129,18 +140,27 @@ async def _read_and_check(
         except OrchestratorError as failure:
             answers[what] = failure
 
-    async def check() -> None:
-        found.extend(await sandboxes())
-
+    questions: dict[str, Callable[[], Awaitable[object]]] = {
+        "contract": host.check_contract,
+        "project": host.check_project,
+        "mission": partial(read_mission, project, host, mission),
+    }
+    found: list[Finding] = []
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(check)
-        tasks.start_soon(ask, "contract", host.check_contract)
-        tasks.start_soon(ask, "mission", partial(read_mission, project, host, mission))
-    failed = [one for one in (answers["contract"], answers["mission"]) if isinstance(one, OrchestratorError)]
-    # What a host with another contract says of a mission adds nothing.
-    stop_at([*problems, *found, *failed[:1]])
-    assert isinstance(answers["mission"], MissionState)
-    return answers["mission"]
+        for what, question in questions.items():
+            tasks.start_soon(ask, what, question)
+        found += await check_git(project.root)
+        found += await check_sandboxes(agents, project.agents, sandboxes_limit_s)
+    # What a host says of a mission adds nothing if it cannot be used.
+    for what in questions:
+        if isinstance(failure := answers[what], HostError):
+            fix = fix_of_host(project, failure)
+            return errors([error("host", str(failure), fix, kind=HostError)])[0], found
+        if isinstance(failure, OrchestratorError):
+            return failure, found
+    state = answers["mission"]
+    assert isinstance(state, MissionState)
+    return state, [*found, *await check_start(project.root, state)]
 
 
 async def _about_earlier_run(root: Path, mission: str, *, fresh: bool) -> str:
@@ -161,7 +181,7 @@ async def read_mission(project: Project, host: Host, mission: str) -> MissionSta
     """
     found = await find_mission(project, host, mission)
     if isinstance(found, Finding):
-        raise found.kind(found.text)
+        raise errors([found])[0]
     tasks = await to_thread.run_sync(task_files, project.root, found.slug)
     tasks = {wp: one for wp, one in tasks.items() if wp in found.lanes}
     return replace(
@@ -225,27 +245,3 @@ def _no_work_packages(root: Path, slug: str) -> Finding:
         "or plan it first (tasks.md and tasks/WP*.md)"
     )
     return error("mission.tasks", text, line("git", "-C", root, "branch", "--all"))
-
-
-def on_branch(root: Path) -> str:
-    """Say what is checked out."""
-    branch = current_branch(root)
-    return f"the branch {branch}" if branch else "a detached HEAD"
-
-
-def held_elsewhere(root: Path, branch: str) -> str:
-    """Say which worktree has a branch that the host needs in the primary checkout, "" if none."""
-    holders = [path for path, held in checkouts(root).items() if held == branch]
-    return f", which the worktree {holders[0]} has (the host works in {root} alone)" if holders else ""
-
-
-def switch_command(root: Path, branch: str) -> str:
-    """Return the command with which the checkout gets a branch, also from a worktree that has it now."""
-    holders = [path for path, held in checkouts(root).items() if held == branch]
-    freed = [line("git", "-C", path, "switch", "--detach") for path in holders]
-    return " && ".join([*freed, line("git", "-C", root, "switch", branch)])
-
-
-def finalize_command(slug: str) -> str:
-    """Return the command with which the host finalizes the tasks of a mission."""
-    return line("spec-kitty", "agent", "mission", "finalize-tasks", "--mission", slug)

@@ -5,24 +5,30 @@ This serves explanations and suggestions; only the host knows lanes.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
-from spec_kitty_orchestrator.errors import UsageError
+from spec_kitty_orchestrator.app.checks import line
+from spec_kitty_orchestrator.errors import UsageError, WorkspaceError
 from spec_kitty_orchestrator.machine.child import Reply
 from spec_kitty_orchestrator.machine.files import is_text, read_whole
 from spec_kitty_orchestrator.machine.git import BRANCHES, Git, failure
 
 GIT_LIMIT_S = 30.0
+NETWORK_LIMIT_S = 10.0
 MOST_NAMES = 5
 """In a message: a repository can have hundreds of missions."""
 MISSIONS = "kitty-specs"
 PROJECT = ".kittify"
 JOURNALS = Path(PROJECT) / "orchestrator"
 
+TOPOLOGIES = ("single_branch", "lanes", "coord", "lanes_with_coord")
+"""What a mission's meta.json may say of it; older ones say nothing."""
+
+_SHORT_ID = re.compile(r"-[0-9A-HJKMNP-TV-Z]{8}\Z")
 LONGEST_FRONT_MATTER = 64 * 1024
 
 _FRONT_MATTER = re.compile(r"---[^\S\n]*\n(.*?)^---[^\S\n]*$", re.DOTALL | re.MULTILINE)
@@ -104,6 +110,53 @@ def current_branch(root: Path) -> str:
     return _git(root, "symbolic-ref", "-q", "HEAD").removeprefix(BRANCHES)
 
 
+def has_branch(root: Path, name: str) -> bool:
+    """Tell whether a branch of this name is in the repository itself."""
+    return bool(name) and has_commit(root, BRANCHES + name)
+
+
+def has_commit(root: Path, name: str) -> bool:
+    """Tell whether a commit, given by its id or a full name, is in the repository."""
+    return _ask(root, "rev-parse", "--quiet", "--verify", f"{name}^{{commit}}").rc == 0
+
+
+def default_branch(root: Path) -> str:
+    """Return the branch that `origin` has by default, "" if there is none; asks the network if it must."""
+    known = _git(root, "symbolic-ref", "--quiet", "refs/remotes/origin/HEAD")
+    if known or not _git(root, "remote", "get-url", "origin"):
+        return known.removeprefix("refs/remotes/origin/")
+    with suppress(WorkspaceError):
+        told = Git(root).ask_now("ls-remote", "--symref", "origin", "HEAD", timeout_s=NETWORK_LIMIT_S).text
+        return next((one.split()[1] for one in told.splitlines() if one.startswith("ref: ")), "")[
+            len(BRANCHES) :
+        ]
+    return ""
+
+
+def on_branch(root: Path) -> str:
+    """Say what is checked out."""
+    branch = current_branch(root)
+    return f"the branch {branch}" if branch else "a detached HEAD"
+
+
+def held_elsewhere(root: Path, branch: str) -> str:
+    """Say which worktree has a branch that the host needs in the primary checkout, "" if none."""
+    holders = [path for path, held in checkouts(root).items() if held == branch]
+    return f", which the worktree {holders[0]} has (the host works in {root} alone)" if holders else ""
+
+
+def switch_command(root: Path, branch: str) -> str:
+    """Return the command with which the checkout gets a branch, also from a worktree that has it now."""
+    holders = [path for path, held in checkouts(root).items() if held == branch]
+    freed = [line("git", "-C", path, "switch", "--detach") for path in holders]
+    return " && ".join([*freed, line("git", "-C", root, "switch", branch)])
+
+
+def finalize_command(slug: str) -> str:
+    """Return the command with which the host finalizes the tasks of a mission."""
+    return line("spec-kitty", "agent", "mission", "finalize-tasks", "--mission", slug)
+
+
 def _git(directory: Path, *args: str) -> str:
     """Return git's output, "" if it failed."""
     reply = _ask(directory, *args)
@@ -123,6 +176,8 @@ class MissionFiles:
         coordinated: whether the mission keeps its status on a coordination branch.
         work_packages: how many files `tasks/WP*.md` there are.
         has_lanes: whether the host gives branches to its work packages, and can merge them.
+        meta: what meta.json holds.
+        lanes: what lanes.json holds.
     """
 
     root: Path
@@ -131,6 +186,33 @@ class MissionFiles:
     coordinated: bool
     work_packages: int
     has_lanes: bool
+    meta: Mapping[str, object] = field(default_factory=dict)
+    lanes: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are in the primary checkout."""
+        return self.root / MISSIONS / self.slug
+
+    def in_lanes(self, key: str) -> str:
+        """Return a text of lanes.json, "" if it has none."""
+        value = self.lanes.get(key)
+        return value if isinstance(value, str) else ""
+
+    def status_branch(self, here: str) -> str:
+        """Return the branch that the host commits lanes to while `here` is checked out, "" if to none.
+
+        It commits if the mission has a coordination branch, or a folder that is named with its id: to the
+        target branch, or to what is checked out if the mission is older than topologies.
+        """
+        coordination = self.meta.get("coordination_branch")
+        if isinstance(coordination, str) and coordination:
+            return coordination
+        short = str(self.meta.get("mid8") or str(self.meta.get("mission_id") or "")[:8])
+        if not (self.slug.endswith(f"-{short}") if short else _SHORT_ID.search(self.slug)):
+            return ""
+        modern = self.meta.get("topology") in TOPOLOGIES or bool(self.meta.get("flattened"))
+        return self.target_branch if modern else here
 
     @property
     def home(self) -> str:
@@ -171,18 +253,25 @@ def _changed(checkout: Path) -> list[str]:
 def mission_files(root: Path, slug: str) -> MissionFiles:
     """Read a mission's folder; whatever is missing or broken is left empty."""
     folder = root / MISSIONS / slug
-    meta: object = None
-    with suppress(OSError, ValueError):
-        meta = json.loads(read_whole(folder / "meta.json", links=True))
-    found = meta if isinstance(meta, dict) else {}
+    meta = _json(folder / "meta.json")
     return MissionFiles(
         root,
         slug,
-        target_branch=str(found.get("target_branch") or ""),
-        coordinated="coord" in str(found.get("topology")),
+        target_branch=str(meta.get("target_branch") or ""),
+        coordinated="coord" in str(meta.get("topology")),
         work_packages=len(list((folder / "tasks").glob("WP*.md"))),
         has_lanes=(folder / "lanes.json").exists(),
+        meta=meta,
+        lanes=_json(folder / "lanes.json"),
     )
+
+
+def _json(path: Path) -> Mapping[str, object]:
+    with suppress(OSError, ValueError):
+        found = json.loads(read_whole(path, links=True))
+        if isinstance(found, dict):
+            return found
+    return {}
 
 
 def missions(root: Path) -> list[str]:
@@ -241,11 +330,11 @@ def _front_matter(text: str) -> dict[str, list[str]]:
     matter = _FRONT_MATTER.match(text)
     found: dict[str, list[str]] = {}
     belongs: list[str] = []
-    for line in map(str.rstrip, matter[1].splitlines() if matter else ()):
-        if key := _KEY.fullmatch(line):
+    for one in map(str.rstrip, matter[1].splitlines() if matter else ()):
+        if key := _KEY.fullmatch(one):
             belongs = found[key[1]] = [(key[2] or "").strip()]
-        elif line and not line.lstrip().startswith("#"):
-            belongs.append(line)
+        elif one and not one.lstrip().startswith("#"):
+            belongs.append(one)
     return found
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from spec_kitty_orchestrator.app.build import build_host
 from spec_kitty_orchestrator.app.checks import Level, errors, stop_at
 from spec_kitty_orchestrator.app.checks.agents import (
-    check_sandboxes,
+    ANSWER_LIMIT_S,
     find_installed,
     preflight,
     selected,
@@ -20,7 +20,7 @@ from spec_kitty_orchestrator.app.checks.mission import (
     plan_work_packages,
 )
 from spec_kitty_orchestrator.app.forecasts import foresee, known_samples, start_of
-from spec_kitty_orchestrator.app.mission import read_mission
+from spec_kitty_orchestrator.app.mission import read_and_check
 from spec_kitty_orchestrator.cli.running import Work
 from spec_kitty_orchestrator.core.describe import count, duration
 from spec_kitty_orchestrator.core.forecast import NOTHING_KNOWN, Forecast
@@ -36,12 +36,14 @@ async def run(work: Work) -> int:
     """Show what a run would do, or everything that would stop it; return the exit code."""
     project = work.project
     found = preflight(project, work.agents)
-    found += await check_sandboxes(work.agents, project.agents)
     problems = errors(found)
     try:
         async with build_host(project, work.say) as host:
-            await host.check_contract()
-            state = await read_mission(project, host, work.mission)
+            state, more = await read_and_check(project, host, work.mission, work.agents, ANSWER_LIMIT_S)
+            found += more
+            problems += errors(more)
+            if isinstance(state, OrchestratorError):
+                raise state
             problems += errors([check_lock(project, state.slug)])
             installed = await find_installed(work.agents, project.agents, thorough=False)
             planned = await plan_work_packages(project, host, state)

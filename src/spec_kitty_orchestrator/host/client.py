@@ -6,7 +6,7 @@ Reads are repeated when the host gives no answer; a mutation is made once, and t
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -143,6 +143,16 @@ class HostClient:
                 f"{pair}{wanted}; {spoken}: upgrade this side: install it from a newer checkout"
             )
         return data.api_version
+
+    async def check_project(self) -> None:
+        """Ask whether the host makes any change in this project; none is made.
+
+        Raises:
+            ProjectIncompatible: it makes none, and says why.
+        """
+        # All that such a call needs is missing, so it is refused; but the host looks at the project before.
+        with suppress(HostRefusal, HostNoReply):
+            await self._mutate("append-history")
 
     async def version(self) -> str:
         """Return what the host says of its own version, in one line; "" if nothing."""

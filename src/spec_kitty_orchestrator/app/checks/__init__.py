@@ -49,8 +49,9 @@ error = partial(Finding, Level.ERROR)
 
 
 def errors(found: Iterable[Finding]) -> list[OrchestratorError]:
-    """Return what a run stops with."""
-    return [one.kind(one.text) for one in found if one.level is Level.ERROR]
+    """Return what a run stops with; each says how to fix it, on a line of its own unless its text does."""
+    wrong = (one for one in found if one.level is Level.ERROR)
+    return [one.kind(one.text if one.fix in one.text else f"{one.text}\n{one.fix}") for one in wrong]
 
 
 @contextmanager

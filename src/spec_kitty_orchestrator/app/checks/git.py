@@ -1,6 +1,7 @@
 """Checks of git and of worktrees; nothing in them is changed."""
 
 import re
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import anyio
@@ -32,18 +33,20 @@ _TOOLS = {
 
 async def check_repository(root: Path) -> list[Finding]:
     """Check git itself and the primary checkout."""
+    return [
+        *await check_git(root),
+        *await _check(root, (_lock, _stale_worktrees, _remote_head, _caches, _worktrees_ignored)),
+    ]
+
+
+async def check_git(root: Path) -> list[Finding]:
+    """Check what every start of a run needs: without it the host cannot commit anything."""
+    return await _check(root, (_version, _identity, _signature, _operation))
+
+
+async def _check(root: Path, checks: Sequence[Callable[[Git], Awaitable[list[Finding]]]]) -> list[Finding]:
     found: list[Finding] = []
-    for check in (
-        _version,
-        _identity,
-        _signature,
-        _operation,
-        _lock,
-        _stale_worktrees,
-        _remote_head,
-        _caches,
-        _worktrees_ignored,
-    ):
+    for check in checks:
         with noted(found, "git.works", who=f"git in {root}"), anyio.fail_after(GIT_LIMIT_S):
             found += await check(Git(root))
     return found

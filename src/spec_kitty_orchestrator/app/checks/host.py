@@ -1,20 +1,32 @@
 """Whether the host can be used: present, of a contract that we speak, content with our policies."""
 
+import re
 from functools import partial
 from pathlib import Path
 
 from spec_kitty_orchestrator.app.checks import Finding, edit, error, line, noted, ok
 from spec_kitty_orchestrator.app.checks.agents import selected
 from spec_kitty_orchestrator.app.project import Project
+from spec_kitty_orchestrator.app.repository import PROJECT
 from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.core.model import PolicyMetadata
-from spec_kitty_orchestrator.errors import HostError, HostIncompatible, HostMissing, HostRefusal
+from spec_kitty_orchestrator.errors import (
+    HostError,
+    HostIncompatible,
+    HostMissing,
+    HostRefusal,
+    ProjectIncompatible,
+)
 from spec_kitty_orchestrator.host.locate import HOST_NAME
 from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
 from spec_kitty_orchestrator.ports import Host
 
 NO_MISSION = "no-such-mission-policy-check"
 """The name of no mission; the host gives none without an id at its end."""
+
+PROJECT_IS_OLDER = 4
+"""The exit code of a host that changes nothing in a project before it is upgraded."""
+_UPGRADE = re.compile(r"Upgrade your CLI: ((?:pipx?|uv|brew)(?: [\w.-]+)+)", re.ASCII)
 
 
 def fix_of_host(project: Project, failure: Exception) -> str:
@@ -25,6 +37,12 @@ def fix_of_host(project: Project, failure: Exception) -> str:
     match failure:
         case HostMissing():
             return edit(project.root / CONFIG_FILE) if wanted else "pipx install spec-kitty-cli"
+        case ProjectIncompatible(code=code, words=words):
+            if code == PROJECT_IS_OLDER:
+                return f"{line('cd', project.root)} && {line(wanted or HOST_NAME, 'upgrade')}"
+            if named := _UPGRADE.search(words):
+                return named[1]
+            return edit(project.root / PROJECT / "metadata.yaml")
         case HostIncompatible() if "upgrade this side" in str(failure):
             return "pipx install --force ."
         case HostIncompatible():

@@ -1,5 +1,6 @@
 """Checks of a mission: its branch, the fate of its work packages, and what an earlier run left."""
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +12,9 @@ from spec_kitty_orchestrator.app import repository
 from spec_kitty_orchestrator.app.checks import Finding, Level, edit, error, line, noted, ok, some, warning
 from spec_kitty_orchestrator.app.checks.git import check_worktree
 from spec_kitty_orchestrator.app.checks.lanes import cancel_for_a_reason, stuck_lanes
-from spec_kitty_orchestrator.app.mission import finalize_command, held_elsewhere, on_branch, switch_command
+from spec_kitty_orchestrator.app.checks.target import check_target
 from spec_kitty_orchestrator.app.project import Project
+from spec_kitty_orchestrator.app.repository import finalize_command, held_elsewhere, on_branch, switch_command
 from spec_kitty_orchestrator.app.runs import begun_here, describe_end, known_run, orphans, pids
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Workspace
 from spec_kitty_orchestrator.core.scheduler import waves
@@ -23,15 +25,12 @@ from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.ports import Host
 
 PROGRAM = "spec-kitty-orchestrator"
-PROTECTED = ("main", "master")
-"""Branches on which the host crashes, or refuses to commit its status."""
 
 
 async def check_mission(project: Project, host: Host, state: MissionState, told: list[Finding]) -> None:
     """Check a mission, and add to `told` as far as host and git answer; raises why they do not."""
     root, slug = project.root, state.slug
-    with noted(told, "git.works", who=f"git in {root}"):
-        told += await to_thread.run_sync(_branch, root, slug)
+    told += await check_start(root, state)
     lock = check_lock(project, slug)
     told.append(lock)
     told += await _earlier_run(root, slug)
@@ -51,15 +50,27 @@ async def check_mission(project: Project, host: Host, state: MissionState, told:
         told += await _worktrees(root, planned, await begun_here(root, slug))
 
 
-def _branch(root: Path, slug: str) -> list[Finding]:
+async def check_start(root: Path, state: MissionState) -> list[Finding]:
+    """Check what every start of a mission needs: with an error among these, the host refuses what is asked.
+
+    `doctor`, a dry run and the start of a run share it.
+    """
+    found: list[Finding] = []
+    with noted(found, "git.works", who=f"git in {root}"):
+        found += await to_thread.run_sync(_branches, root, state)
+    return found
+
+
+def _branches(root: Path, state: MissionState) -> list[Finding]:
+    slug = state.slug
     files = repository.mission_files(root, slug)
     target, here = files.home, repository.current_branch(root)
-    meta = root / repository.MISSIONS / slug / "meta.json"
-    found = []
-    if target in PROTECTED:
-        text = f"the mission's target branch is {target}, which the host does not commit to"
-        found.append(error("mission.target", text, edit(meta)))
-    if target and target != here:
+    meta = files.folder / "meta.json"
+    left = [lane for lane in state.lanes.values() if not lane.complete and lane is not Lane.CANCELED]
+    found = list(check_target(files, here, os.environ, starts=Lane.PLANNED in left)) if left else []
+    if found:
+        pass  # what is wrong with the target comes before who has it
+    elif target and target != here:
         text = (
             f"{root} is on {on_branch(root)}, but the mission lives on {target}{held_elsewhere(root, target)}"
         )
