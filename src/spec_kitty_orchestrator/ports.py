@@ -145,11 +145,19 @@ class AgentRunner(Protocol):
 
 @dataclass(frozen=True)
 class WorkspaceState:
-    """What git says of a worktree: HEAD's sha, the branch ("" when detached), uncommitted paths."""
+    """What git says of a worktree.
+
+    Attributes:
+        head: its sha.
+        branch: "" when detached.
+        dirty: uncommitted paths.
+        mark: names this worktree, and no other that is made at the same place; "" of the primary checkout.
+    """
 
     head: str
     branch: str
     dirty: tuple[str, ...]
+    mark: str = ""
 
 
 @dataclass(frozen=True)

@@ -253,6 +253,13 @@ def test_a_dry_run_shows_the_gates(project: Project) -> None:
     assert "  lint: ruff check 'a b', at most 15m 00s\n  pytest: pytest -q | tail, at most 15m 00s\n" in shown
 
 
+def test_a_dry_run_shows_the_setup_of_worktrees(project: Project) -> None:
+    project.configure('[run]\nsetup = ["npm ci", ["python3", "-m", "venv", "a b"]]\nsetup_timeout = "5m"\n')
+    shown = project.orchestrate("--dry-run").stdout
+    lines = "  setup-1: npm ci, at most 5m 00s\n  setup-2: python3 -m venv 'a b', at most 5m 00s\n"
+    assert f"Setup: run once in each new workspace, before anything else\n{lines}\n" in shown
+
+
 def test_the_status_names_the_log_of_a_gate_that_runs(project: Project) -> None:
     gate = {"name": "tests", "command": ["pytest"], "timeout_s": 60.0}
     ended = event("WP01", "agent_exited", attempt_id="id-WP01", report={"outcome": "ok"})

@@ -43,6 +43,7 @@ from spec_kitty_orchestrator.core.events import (
     Retried,
     ReviewClaimed,
     Scheduled,
+    SetUp,
     Skipped,
     Submitted,
     SubtasksTicked,
@@ -154,6 +155,11 @@ LINES: dict[str, Event | RunEvent] = {
     "the gates could not run, a person must look: git is broken": GateBroken("", "git is broken"),
     "the gates were stopped with the run; they run again at the next start": GatesStopped(),
     "the branch moved to aaaaaaaaaa; its gates run there": HeadMoved(HEAD),
+    "its worktree is set up: lint 12s, tests 12s": SetUp("worktree", results()),
+    "its worktree is set up: it was before": SetUp("worktree"),
+    "the setup of its worktree failed, a person must look: `npm ci` failed: 404": SetUp(
+        "worktree", (), "`npm ci` failed", "npm ERR!\n404\n"
+    ),
     "handed over for review": Submitted(),
     "ticked T001, T002, as the implementer reported": SubtasksTicked(("T001", "T002")),
     "review of aaaaaaaaaa claimed on the host": ReviewClaimed(BASE, HEAD),

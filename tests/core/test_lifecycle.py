@@ -13,6 +13,7 @@ from spec_kitty_orchestrator.core.commands import (
     Finish,
     OpenAttempt,
     Park,
+    PrepareWorkspace,
     Record,
     Resolve,
     RunAgent,
@@ -44,6 +45,7 @@ from spec_kitty_orchestrator.core.events import (
     Retried,
     ReviewClaimed,
     Scheduled,
+    SetUp,
     Skipped,
     Submitted,
     SubtasksTicked,
@@ -63,6 +65,7 @@ from spec_kitty_orchestrator.core.model import (
     Role,
     Usage,
 )
+from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.core.run import RunState, begin
 from spec_kitty_orchestrator.core.transitions import PLANNING_LANE, charged
 from spec_kitty_orchestrator.core.verdict import FeedbackSource
@@ -238,6 +241,45 @@ WITH_GATES: dict[str, tuple[tuple[Event, ...], Phase, type[Command]]] = {
 }
 
 
+PREPARED = replace(GATED, setup=(Gate("setup-1", ("npm", "ci")),))
+SET_UP = SetUp("worktree")
+
+WITH_SETUP: dict[str, tuple[tuple[Event, ...], Phase, type[Command]]] = {
+    "a claimed worktree is set up first": (IMPLEMENTING, Phase.IMPLEMENTING, PrepareWorkspace),
+    "a setup that begins is waited for": (
+        (*IMPLEMENTING, GateBegun("setup-1", HEAD)),
+        Phase.IMPLEMENTING,
+        PrepareWorkspace,
+    ),
+    "a stopped setup runs again": (
+        (*IMPLEMENTING, GatesStopped()),
+        Phase.IMPLEMENTING,
+        PrepareWorkspace,
+    ),
+    "an attempt follows the setup": ((*IMPLEMENTING, SET_UP), Phase.IMPLEMENTING, OpenAttempt),
+    "a setup that fails parks": (
+        (*IMPLEMENTING, SetUp("worktree", (), "`npm ci` failed", "404")),
+        Phase.PARKING,
+        Park,
+    ),
+    "another turn asks whether the worktree is the same": (
+        (*IMPLEMENTING, SET_UP, Scheduled(Lane.IN_PROGRESS, SPACE)),
+        Phase.IMPLEMENTING,
+        PrepareWorkspace,
+    ),
+    "gates need the setup too": (ADOPTED, Phase.GATING, PrepareWorkspace),
+    "gates follow the setup": ((*ADOPTED, SET_UP), Phase.GATING, RunGates),
+}
+
+
+@pytest.mark.parametrize(("events", "phase", "command"), WITH_SETUP.values(), ids=WITH_SETUP)
+def test_each_edge_leads_where_it_should_with_a_setup(
+    events: tuple[Event, ...], phase: Phase, command: type[Command]
+) -> None:
+    wp, following = drive(events, PREPARED)
+    assert (wp.phase, type(following)) == (phase, command)
+
+
 @pytest.mark.parametrize(("events", "phase", "command"), WITH_GATES.values(), ids=WITH_GATES)
 def test_each_edge_leads_where_it_should_with_gates(
     events: tuple[Event, ...], phase: Phase, command: type[Command]
@@ -256,7 +298,7 @@ def test_each_edge_leads_where_it_should(
 
 def test_the_table_above_passes_over_every_edge() -> None:
     passed: set[object] = set()
-    for table, policy in ((ORDINARY, POLICY), (WITH_GATES, GATED)):
+    for table, policy in ((ORDINARY, POLICY), (WITH_GATES, GATED), (WITH_SETUP, PREPARED)):
         for events, _, _ in table.values():
             wp = WorkPackage("WP01")
             for event in events:

@@ -14,6 +14,7 @@ from spec_kitty_orchestrator.core.commands import (
     Finish,
     OpenAttempt,
     Park,
+    PrepareWorkspace,
     Record,
     Resolve,
     RunAgent,
@@ -41,6 +42,7 @@ from spec_kitty_orchestrator.core.events import (
     Recorded,
     ReviewClaimed,
     Scheduled,
+    SetUp,
     Submitted,
     SubtasksTicked,
     WorkspaceFailed,
@@ -190,6 +192,8 @@ class World:
                 if now.record == "moved":
                     return ReviewClaimed(BASE, self._sha())
                 return self._told(now.record, Recorded(lane))
+            case PrepareWorkspace():
+                return SetUp("worktree") if now.gates != "broken" else SetUp("worktree", (), "no network")
             case Park(block=block):
                 return self._told(now.park, Parked(Lane.BLOCKED if block else wp.lane))
             case Wait():

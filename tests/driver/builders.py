@@ -129,6 +129,7 @@ class Stage:
         host: WitnessedHost | None = None,
         limit_s: float = LIMIT_S,
         checks: Checks = always_pass,
+        setups: Checks = always_pass,
         **host_settings: Any,
     ) -> None:
         self.host = host or WitnessedHost(dependencies, **host_settings)
@@ -136,6 +137,7 @@ class Stage:
         self.host.workspaces = self.workspaces
         self.agents = ScriptedAgents(self.workspaces, script)
         self.gates = ScriptedGates(self.workspaces, policy.gates, checks)
+        self.setup = ScriptedGates(self.workspaces, policy.setup, setups)
         self.journal = FragileJournal()
         self.watcher = Watcher()
         self.policy = policy
@@ -148,6 +150,8 @@ class Stage:
         self.agents.restart()
         self.gates.restart()
         self.gates.gates = self.policy.gates
+        self.setup.restart()
+        self.setup.gates = self.policy.setup
         self.journal.appended = 0
         parts: dict[str, Any] = {
             "host": self.host,
@@ -160,6 +164,7 @@ class Stage:
             "version": "1.0.0",
             "new_id": self._new_id,
             "gates": self.gates,
+            "setup": self.setup,
         }
         named = {one.name for one in fields(Policy)} & (set(changes) - set(parts))
         policy = replace(

@@ -29,6 +29,7 @@ PROGRAMS = {
     "an executable": '[agents.codex]\nexecutable = "./codex"\n',
     "words of an agent": '[agents.codex]\nextra_args = ["-c", "x"]\n',
     "variables of an agent": '[agents.codex]\nenv = {NODE_OPTIONS = "--require ./x.js"}\n',
+    "a setup": '[run]\nsetup = ["make evil"]\n',
     "our variables": '[run]\npass_env = ["AWS_*"]\n',
     "a scenario": '[agents.scripted]\nscenario = "x.toml"\n',
     "a gate": '[[gates]]\nname = "g"\ncommand = "./gate"\n',

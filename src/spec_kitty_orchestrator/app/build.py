@@ -7,6 +7,7 @@ from pathlib import Path
 
 from spec_kitty_orchestrator.app.project import Project, find_agent
 from spec_kitty_orchestrator.core.model import Role
+from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.host.transport import SpawnTransport, Transport
@@ -126,6 +127,10 @@ def build(
 ) -> Orchestrator:
     """Make the orchestrator of one mission, named as the host spells it; the caller holds its lock."""
     run, policy = project.settings.run, project.policy
+
+    def runner(commands: Sequence[Gate]) -> LocalGates:
+        return LocalGates(project.root, mission, commands, project.redactor, run.pass_env, project.sandbox)
+
     return Orchestrator(
         mission,
         run.actor,
@@ -140,9 +145,8 @@ def build(
         version=VERSION,
         tick_command=host.executable,
         # Needed even without gates: those of an earlier start may have to be stopped.
-        gates=LocalGates(
-            project.root, mission, policy.gates, project.redactor, run.pass_env, project.sandbox
-        ),
+        gates=runner(policy.gates),
+        setup=runner(policy.setup),
         poll_interval_s=run.poll_interval,
         settings=project.recorded,
         headroom=build_headroom(project),

@@ -104,6 +104,10 @@ class Project:
                 strict=run.strict_budget,
             ),
             gates=tuple(Gate(one.name, one.command, one.timeout) for one in self.settings.gates),
+            setup=tuple(
+                Gate(f"setup-{number}", command, run.setup_timeout)
+                for number, command in enumerate(run.setup, start=1)
+            ),
         )
 
     @property
@@ -143,11 +147,12 @@ def open_project(
     selected = dict.fromkeys((*settings.run.impl_agents, *settings.run.review_agents))
     agents = {name: find_agent(root, settings, name) for name in selected}
     redactor = redactor_of(environ, settings)
-    for gate in settings.gates:
-        shown = json.dumps(gate.command)
+    lines = [(f"gate {one.name}", one.command) for one in settings.gates]
+    for which, command in (*lines, *(("[run] setup", one) for one in settings.run.setup)):
+        shown = json.dumps(command)
         if redactor.text(shown) != shown:
             raise ConfigError(
-                f"gate {gate.name}: its command holds what looks like a secret, and commands are recorded; "
+                f"{which}: its command holds what looks like a secret, and commands are recorded; "
                 "name a variable instead ('… $VAR' in single quotes, expanded by /bin/sh), listed in pass_env"
             )
     prompts = Prompts(**{role: _prompt(root, role) for role in _ROLES})

@@ -34,7 +34,7 @@ _OF_AGENTS = (
     "state",
 )
 """What decides which program runs, with which words and rights; a model or a limit does not."""
-_OF_RUN = ("pass_env", "confine")
+_OF_RUN = ("pass_env", "confine", "setup")
 _HARMLESS = (("confine", "auto"), ("confine", "require"))
 _ELSEWHERE = f"name another folder with XDG_CONFIG_HOME, or set {TRUST_VARIABLE}=1 for one start"
 _TOOLS = ("git", "gpg", "ssh", "ssh-keygen", "bwrap", "systemd-inhibit", "caffeinate")

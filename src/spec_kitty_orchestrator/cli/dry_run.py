@@ -103,13 +103,16 @@ def _lines(
     for text in warnings:
         yield f"  warning: {text}"
     yield ""
-    if gates := work.project.policy.gates:
-        yield "Gates: run on each commit, in its workspace, before a review is paid for"
-        for gate in gates:
-            of_shell = gate.command[:2] == ("/bin/sh", "-c")
-            shown = gate.command[2] if of_shell else shlex.join(gate.command)
-            yield f"  {gate.name}: {shown}, at most {duration(gate.timeout_s)}"
-        yield ""
+    policy = work.project.policy
+    for commands, what in (
+        (policy.setup, "Setup: run once in each new workspace, before anything else"),
+        (policy.gates, "Gates: run on each commit, in its workspace, before a review is paid for"),
+    ):
+        for place, one in enumerate(commands):
+            if place == 0:
+                yield what
+            yield f"  {one.name}: {one.line}, at most {duration(one.timeout_s)}"
+        yield from [""][: len(commands)]
     yield "This was a dry run: nothing was changed."
 
 

@@ -75,6 +75,19 @@ class RunGates:
 
 
 @dataclass(frozen=True)
+class PrepareWorkspace:
+    """Run the operator's setup in a worktree that has not had it; gives `SetUp` or `GatesStopped`.
+
+    Attributes:
+        number: as of `RunGates`.
+        turn: as of `RunGates`.
+    """
+
+    number: int
+    turn: int
+
+
+@dataclass(frozen=True)
 class Submit:
     """Ask the host for `for_review`; gives `Submitted` or `HostRefused`."""
 
@@ -144,6 +157,7 @@ Command = (
     | RunAgent
     | Commit
     | RunGates
+    | PrepareWorkspace
     | Submit
     | TickSubtasks
     | ClaimReview

@@ -186,6 +186,11 @@ def _of_wp(event: events.Event, wp: WorkPackage | None, took_s: float) -> str:
             return f"the branch moved to {short(head)}; its gates run there"
         case events.Submitted():
             return "handed over for review"
+        case events.SetUp(reason=reason, tail=tail) if reason:
+            said = f": {last_line(tail)}" if tail else ""
+            return f"the setup of its worktree failed, a person must look: {reason}{said}"
+        case events.SetUp(results=results):
+            return f"its worktree is set up: {_seconds(results) or 'it was before'}"
         case events.SubtasksTicked(ids=ids):
             return f"ticked {', '.join(ids)}, as the implementer reported"
         case events.ReviewClaimed(head=head):

@@ -195,10 +195,7 @@ class GateFailed:
 
 @dataclass(frozen=True)
 class GateBroken:
-    """A gate says nothing of the work: it could not run, did not end, or moved HEAD. A person must look.
-
-    `log` is the directory with its output, "" if there is none.
-    """
+    """A gate says nothing of the work: it could not run, did not end, or moved HEAD. `log` is a directory."""
 
     name: str
     reason: str
@@ -227,6 +224,18 @@ class HeadMoved:
     head: str
     rescued: Rescue = field(default_factory=Rescue)
     kind: Literal["head_moved"] = "head_moved"
+
+
+@dataclass(frozen=True)
+class SetUp:
+    """The setup of a worktree, both named by `mark`, is done or was before; or failed for a `reason`."""
+
+    mark: str
+    results: tuple[GateResult, ...] = ()
+    reason: str = ""
+    tail: str = ""
+    rescued: Rescue = field(default_factory=Rescue)
+    kind: Literal["set_up"] = "set_up"
 
 
 @dataclass(frozen=True)
@@ -375,6 +384,7 @@ Event = (
     | GateBroken
     | GatesStopped
     | HeadMoved
+    | SetUp
     | Submitted
     | SubtasksTicked
     | ReviewClaimed

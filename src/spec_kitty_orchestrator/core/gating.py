@@ -13,6 +13,7 @@ from spec_kitty_orchestrator.core.events import (
     GateFailed,
     GatesPassed,
     HeadMoved,
+    SetUp,
 )
 from spec_kitty_orchestrator.core.model import Lane, Phase
 from spec_kitty_orchestrator.core.policy import Policy
@@ -89,6 +90,17 @@ def moved(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
     if wp.lane in _UNDER_REVIEW:
         return replace(reviewed(wp, verdict=None), phase=Phase.CLAIMING_REVIEW)
     return replace(wp, phase=Phase.COMMITTING)
+
+
+def set_up(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
+    """Go on in a worktree that has what agents and gates need; where it has not, leave it to a person."""
+    assert isinstance(event, SetUp)
+    wp = _ended(wp)
+    if event.reason:
+        said = f"; the end of its output:\n{event.tail}" if event.tail else ""
+        # Nothing is wrong with the work: the host is not told, and the next start tries again.
+        return park(wp, f"the setup of its worktree failed: {event.reason}{said}", blocks=False)
+    return bounded(worked(wp, set_up=event.mark, prepared=True), tries=0)
 
 
 def _ended(wp: WorkPackage) -> WorkPackage:

@@ -70,7 +70,7 @@ def _bare(event: events.Event) -> events.Event:
     """Return an event without the long texts that no story needs."""
     if isinstance(event, events.AgentExited) and event.report.text:
         return replace(event, report=replace(event.report, text=""))
-    if isinstance(event, events.GateFailed):
+    if isinstance(event, events.GateFailed | events.SetUp):
         return replace(event, tail=last_line(event.tail))
     return event
 
@@ -80,6 +80,8 @@ def resume(wp: WorkPackage, policy: Policy) -> commands.Command:
     if wp.open_attempt is not None:
         return commands.RunAgent(wp.open_attempt)
     match wp.phase:
+        case Phase.IMPLEMENTING | Phase.GATING if policy.setup and not wp.work.prepared:
+            return commands.PrepareWorkspace(_last_number(wp), wp.work.gate_turns + 1)
         case Phase.WAITING:
             return commands.Resolve() if wp.workspace is None else commands.Claim()
         case Phase.CLAIMING:
@@ -89,8 +91,7 @@ def resume(wp: WorkPackage, policy: Policy) -> commands.Command:
         case Phase.COMMITTING:
             return commands.Commit(implementing.commit_message(wp), wp.work.report.no_change_reason)
         case Phase.GATING:
-            number = wp.attempts[-1].number if wp.attempts else 0
-            return commands.RunGates(wp.work.head, number, wp.work.gate_turns + 1)
+            return commands.RunGates(wp.work.head, _last_number(wp), wp.work.gate_turns + 1)
         case Phase.SUBMITTING:
             to_tick = wp.work.to_tick
             return (
@@ -109,6 +110,10 @@ def resume(wp: WorkPackage, policy: Policy) -> commands.Command:
             )
         case Phase.FINISHED:
             return commands.Finish(wp.result or Result.PARKED, wp.note)
+
+
+def _last_number(wp: WorkPackage) -> int:
+    return wp.attempts[-1].number if wp.attempts else 0
 
 
 def pending(wp: WorkPackage, policy: Policy) -> commands.Command:
@@ -168,6 +173,8 @@ def agent_needed(wp: WorkPackage, policy: Policy) -> str:
             return attempt.agent
         case commands.OpenAttempt(agent=agent):
             return agent
+        case commands.PrepareWorkspace() if wp.phase is Phase.IMPLEMENTING:
+            return next_agent(wp, Role.IMPLEMENT, policy)
         case commands.Claim() if wp.lane not in (Lane.FOR_REVIEW, Lane.IN_REVIEW):
             return next_agent(wp, Role.IMPLEMENT, policy)
         case commands.Claim() | commands.ClaimReview():
@@ -179,6 +186,7 @@ def agent_needed(wp: WorkPackage, policy: Policy) -> str:
 def begins_something(command: commands.Command, event: events.Event) -> bool:
     """Tell whether a run that only waits for its agents must leave this command to the next start."""
     begun = commands.Claim | commands.ClaimReview | commands.OpenAttempt | commands.RunGates
+    begun |= commands.PrepareWorkspace
     return isinstance(event, events.AttemptOpened) or isinstance(command, begun)
 
 
@@ -241,7 +249,8 @@ def _scheduled(wp: WorkPackage, event: events.Event, policy: Policy) -> Next:
     if wp.phase is Phase.FINISHED:
         wp = reopen(wp)
     wp = replace(wp, lane=event.lane, workspace=event.workspace)
-    wp = worked(wp, ours=wp.work.ours or event.lane is Lane.PLANNED)
+    # Meanwhile the worktree may have been made anew.
+    wp = worked(wp, ours=wp.work.ours or event.lane is Lane.PLANNED, prepared=False)
     if wp.phase is Phase.WAITING and wp.lane is not Lane.IN_REVIEW:
         # A verdict that was never recorded serves only the review that it was given in.
         wp = unvoted(wp)
@@ -336,6 +345,9 @@ def _judged(wp: WorkPackage, event: events.Event, policy: Policy) -> Next:
 
 EDGES: dict[tuple[Phase, type[events.Event]], Edge] = {
     (Phase.CLAIMING, events.Claimed): implementing.claimed,
+    (Phase.IMPLEMENTING, events.GateBegun): gating.begun,
+    (Phase.IMPLEMENTING, events.GatesStopped): gating.stopped,
+    (Phase.IMPLEMENTING, events.SetUp): gating.set_up,
     (Phase.IMPLEMENTING, events.Assigned): transitions.assigned,
     (Phase.IMPLEMENTING, events.BudgetSpent): transitions.spent,
     (Phase.IMPLEMENTING, events.AttemptOpened): transitions.opened,
@@ -348,6 +360,7 @@ EDGES: dict[tuple[Phase, type[events.Event]], Edge] = {
     (Phase.GATING, events.GateBroken): gating.broken,
     (Phase.GATING, events.GatesStopped): gating.stopped,
     (Phase.GATING, events.HeadMoved): gating.moved,
+    (Phase.GATING, events.SetUp): gating.set_up,
     (Phase.SUBMITTING, events.Submitted): implementing.submitted,
     (Phase.SUBMITTING, events.SubtasksTicked): implementing.ticked,
     (Phase.CLAIMING_REVIEW, events.ReviewClaimed): reviewing.review_claimed,

@@ -1,5 +1,6 @@
 """The settings that decisions depend on; frozen for the length of a start and kept in the journal."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -31,6 +32,12 @@ class Gate:
     name: str
     command: tuple[str, ...]
     timeout_s: float = LONGEST_GATE_S
+
+    @property
+    def line(self) -> str:
+        """The command as a person writes it in a shell."""
+        of_shell = self.command[:2] == ("/bin/sh", "-c") and len(self.command) > 2
+        return self.command[2] if of_shell else shlex.join(self.command)
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,7 @@ class Policy:
         tick_subtasks: whether subtasks that a report names as done are ticked on the agent's word.
         retry_base_s: first back-off, in seconds; it doubles up to `retry_cap_s`.
         gates: commands that must succeed on a commit, in this order, before a review of it is paid for.
+        setup: commands that must succeed in a new worktree, in this order, before anything else runs there.
         families: the vendor of each agent, by its name.
         independent_review: whether a reviewer of an implementer's family is never used, not only as the last.
         review_quorum: how many reviewers must approve the same commit.
@@ -112,6 +120,7 @@ class Policy:
     retry_base_s: float = 10.0
     retry_cap_s: float = 300.0
     gates: tuple[Gate, ...] = ()
+    setup: tuple[Gate, ...] = ()
     families: Mapping[str, str] = field(default_factory=dict)
     independent_review: bool = False
     review_quorum: int = 1

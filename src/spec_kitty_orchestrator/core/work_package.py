@@ -69,6 +69,8 @@ class Work:
         gates: what the gates said of `head` when all of them passed.
         gates_begun: the gates whose processes may still run, or whose ends are not told yet.
         gate_turns: how often the gates were run to an end.
+        set_up: the mark of the worktree in which the setup ran for it, "" before the first.
+        prepared: whether that is known in this turn to be the present one.
         ungated: the commit whose gates could not run: they come first when it is taken up again.
         untouched: ids of implement attempts that are known to have changed nothing.
         red: the gates that failed, each with the content on which it did.
@@ -91,6 +93,8 @@ class Work:
     gates: tuple[GateResult, ...] = ()
     gates_begun: tuple[GateBegun, ...] = ()
     gate_turns: int = 0
+    set_up: str = ""
+    prepared: bool = False
     ungated: str = ""
     untouched: tuple[str, ...] = ()
     red: tuple[tuple[str, GateResult], ...] = ()

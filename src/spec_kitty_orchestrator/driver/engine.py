@@ -70,6 +70,7 @@ class Orchestrator:
         poll_interval_s: float = POLL_INTERVAL_S,
         headroom: ports.Headroom | None = None,
         gates: ports.Gates | None = None,
+        setup: ports.Gates | None = None,
     ) -> None:
         """Take the parts; those that are ports are described in `spec_kitty_orchestrator.ports`.
 
@@ -85,6 +86,7 @@ class Orchestrator:
             observer: is told of every event.
             headroom: asked before new work starts; None if the machine always has room.
             gates: runs what must pass before a review is paid for; None if there is nothing to run.
+            setup: runs what a new worktree needs, as gates; None if there is nothing to run.
             prompts: the texts for agents.
             version: ours, for the journal.
             settings: those of the run, with which the next start goes on; for the journal.
@@ -97,7 +99,7 @@ class Orchestrator:
         self._settings, self._poll_interval_s = settings or {}, poll_interval_s
         self._clock, self._workspaces = RunClock(clock), workspaces
         self._mission = Mission(host, mission, workspaces.primary_branch)
-        self._shutdown = Shutdown([one for one in (agents, gates) if one], observer.said)
+        self._shutdown = Shutdown([one for one in (agents, gates, setup) if one], observer.said)
         self._performer = Performer(
             mission,
             actor,
@@ -111,11 +113,11 @@ class Orchestrator:
             tick_command,
             new_id,
             gates,
+            setup,
             lambda: self._state.wps,
         )
-        self._state = RunState(policy)
+        self._state, self._slots = RunState(policy), anyio.CapacityLimiter(policy.max_concurrent)
         self._conflicts = ConflictWatch(workspaces, lambda: self._state, self._happened)
-        self._slots = anyio.CapacityLimiter(policy.max_concurrent)
         self._one_event = anyio.Lock()
         self._changed = anyio.Event()
         self._signals: list[run_events.Signaled] = []

@@ -1,16 +1,32 @@
-"""One turn of the gates: on the commit that they are for, and without a trace in the worktree."""
+"""One turn of the gates: on the commit that they are for, and without a trace in the worktree.
 
-from collections.abc import Awaitable, Callable, Sequence
+What a new worktree needs is run like them, but what it leaves in ignored files stays: that is what it is for.
+"""
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 
-from spec_kitty_orchestrator.core.commands import RunGates
-from spec_kitty_orchestrator.core.events import Event, GateBegun, GateBroken, GatesPassed, HeadMoved
+from spec_kitty_orchestrator.core.commands import PrepareWorkspace, RunGates
+from spec_kitty_orchestrator.core.events import (
+    Event,
+    GateBegun,
+    GateBroken,
+    GateFailed,
+    GatesPassed,
+    HeadMoved,
+    SetUp,
+)
 from spec_kitty_orchestrator.core.model import Rescue, Workspace
+from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.ports import Gates, Workspaces
 
 MOST_NAMED = 10
 """Paths in a reason; who needs more looks at the worktree."""
+LAST_LINES = 10
+"""Of the output of a setup that failed, for people."""
 
 
 async def run_gates(
@@ -66,6 +82,61 @@ async def run_gates(
     )
     left += (await workspaces.restore(wp.id, workspace, report.tree, name)).rescued
     return replace(report.event, rescued=left) if left else report.event
+
+
+async def prepare(
+    setup: Gates | None,
+    wanted: Sequence[Gate],
+    workspaces: Workspaces,
+    wp: WorkPackage,
+    command: PrepareWorkspace,
+    done: Collection[str],
+    begun: Callable[[GateBegun], Awaitable[None]],
+) -> Event:
+    """Run what a new worktree needs, unless it is among those where that is `done`.
+
+    Git sees the worktree as it was before; ignored files stay. Raises `WorkspaceError`.
+    """
+    workspace = wp.workspace
+    assert workspace is not None
+    await workspaces.ensure(wp.id, workspace, wp.dependencies)
+    before = await workspaces.state(workspace)
+    lines = hashlib.sha256(json.dumps([one.command for one in wanted]).encode("utf-8", "replace")).hexdigest()
+    mark = f"{before.mark}:{lines[:12]}"
+    if setup is None or not before.mark or mark in done:
+        return SetUp(mark)
+    standing = await setup.settle(wp.id, before.head, command.turn, wp.work.gates_begun)
+    tree = standing.tree or await workspaces.fingerprint(workspace)
+
+    async def moved() -> str:
+        after = await workspaces.state(workspace)
+        return "" if (after.head, after.branch) == (before.head, before.branch) else "it moved the branch"
+
+    report = await setup.run(
+        wp.id,
+        workspace,
+        before.head,
+        command.number,
+        command.turn,
+        tree,
+        wp.work.gates_begun,
+        moved,
+        begun,
+    )
+    name = f"setup-{command.number}-{command.turn}"
+    left = (await workspaces.restore(wp.id, workspace, report.tree, name)).rescued
+    shown = {one.name: one.line for one in wanted}
+    match report.event:
+        case GatesPassed(results=results):
+            return SetUp(mark, results, rescued=left)
+        case GateFailed(result=result, tail=tail):
+            end = "\n".join(tail.strip().splitlines()[-LAST_LINES:])
+            reason = f"`{shown.get(result.name, result.name)}` failed; see {result.log}"
+            return SetUp(mark, (), reason, end, left)
+        case GateBroken(name=gate, reason=why, log=log):
+            return SetUp(mark, (), f"`{shown.get(gate, gate)}` cannot run: {why}; see {log}", "", left)
+        case stopped:
+            return replace(stopped, rescued=left)
 
 
 async def _put_back(workspaces: Workspaces, wp_id: str, workspace: Workspace, tree: str, name: str) -> Rescue:

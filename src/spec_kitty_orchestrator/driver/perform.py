@@ -31,7 +31,7 @@ from spec_kitty_orchestrator.core.verdict import read_verdict
 from spec_kitty_orchestrator.core.work_package import WorkPackage, last_agent, next_agent
 from spec_kitty_orchestrator.driver import approval
 from spec_kitty_orchestrator.driver.attempts import Opener
-from spec_kitty_orchestrator.driver.gates import run_gates
+from spec_kitty_orchestrator.driver.gates import prepare, run_gates
 from spec_kitty_orchestrator.driver.mission import Mission
 from spec_kitty_orchestrator.errors import (
     HostError,
@@ -64,6 +64,7 @@ class Performer:
         tick_command: how an implementer calls the host to tick subtasks: the executable, absolute.
         new_id: makes attempt ids, unguessable and unique.
         gates: None where there are none to run.
+        setup: the same of what a new worktree needs.
         wps: returns every work package as it is now.
         places: where the work of others is, as far as it was asked for.
     """
@@ -80,6 +81,7 @@ class Performer:
     tick_command: str
     new_id: Callable[[], str]
     gates: Gates | None = None
+    setup: Gates | None = None
     wps: Callable[[], Mapping[str, WorkPackage]] = dict
     places: dict[str, Workspace] = field(default_factory=dict)
 
@@ -103,6 +105,12 @@ class Performer:
                     return await self._commit(wp, command)
                 case commands.RunGates():
                     return await run_gates(self.gates, self.workspaces, wp, command, self._gate_begun(wp))
+                case commands.PrepareWorkspace():
+                    known = {one.work.set_up for one in self.wps().values()}
+                    began = self._gate_begun(wp)
+                    return await prepare(
+                        self.setup, self.policy.setup, self.workspaces, wp, command, known, began
+                    )
                 case commands.Submit():
                     return await self._submit(wp, command)
                 case commands.TickSubtasks():

@@ -147,7 +147,7 @@ class GitWorkspaces:
         """Read HEAD, branch and uncommitted paths. Raises `WorkspaceError`."""
         git = await self._git(workspace)
         dirty = tuple(change.path for change in await git.changes())
-        return WorkspaceState(*await git.place(), dirty)
+        return WorkspaceState(*await git.place(), dirty, await worktree.mark(git))
 
     async def uncommitted(self, workspace: Workspace) -> tuple[str, ...]:
         """Return the paths that `commit` would commit now. Raises `WorkspaceError`."""

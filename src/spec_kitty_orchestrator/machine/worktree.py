@@ -14,6 +14,18 @@ from spec_kitty_orchestrator.machine.git import LONG_TIMEOUT_S, Git
 from spec_kitty_orchestrator.machine.repository import Repository, Worktree
 
 
+async def mark(git: Git) -> str:
+    """Name a worktree so that another one, made at the same place, has another name; "" for the primary."""
+    if git.git_dir is None or git.common is None:
+        return ""
+    try:
+        # Git writes it when it makes or moves the worktree.
+        made = await anyio.Path(git.git_dir / "gitdir").stat()
+    except OSError:
+        return ""
+    return f"{git.git_dir.name}:{made.st_ino}:{made.st_mtime_ns}"
+
+
 async def recreate(repository: Repository, workspace: Workspace, branch: str) -> None:
     """Check out the host's branch again where its worktree is gone.
 

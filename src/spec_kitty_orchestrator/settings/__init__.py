@@ -102,6 +102,13 @@ def _argv(words: tuple[str, ...]) -> tuple[str, ...]:
     return words
 
 
+def _commands(value: object) -> object:
+    """Accept one line for the shell where only text can be given."""
+    if value in (NONE, [NONE]):
+        return ()
+    return (value,) if isinstance(value, str) else list_to_tuple(value)
+
+
 def _gate_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", value):
         raise ValueError("must be a short name of letters, digits, `.`, `_` and `-`")
@@ -148,6 +155,7 @@ Patterns = Annotated[
     tuple[str, ...], BeforeValidator(_names), AfterValidator(_patterns), Written("PATTERN,PATTERN", ",".join)
 ]
 Command = Annotated[tuple[str, ...], BeforeValidator(_shell_line), AfterValidator(_argv)]
+Commands = Annotated[tuple[Command, ...], BeforeValidator(_commands)]
 
 AGENTS, LIMITS, COMMITS, REVIEW, BUDGET, WAITING, HOST = map(
     Flag, ("Agents", "Limits", "Commits", "Review", "Budget", "Waiting", "Host")
@@ -187,6 +195,11 @@ class RunSettings(Section):
     """Nothing more is started with less memory free; 0 for no floor."""
     min_free_disk: Annotated[Size, LIMITS] = 512 * 1000**2
     """Nothing more is started with less of the disk free; 0 for no floor."""
+
+    setup: Commands = ()
+    """What a new worktree needs before anything runs in it, such as `npm ci`; run like gates, one by one."""
+    setup_timeout: Duration = LONGEST_GATE_S
+    """The longest command of it."""
 
     max_file_size: Annotated[Size, COMMITS] = 5 * 1000**2
     """Larger files are not added to a commit; 0 for any size."""

@@ -123,7 +123,9 @@ class FakeWorkspaces:
         """Read HEAD, branch and uncommitted paths."""
         await anyio.lowlevel.checkpoint()
         tree = self.tree(workspace)
-        return WorkspaceState(tree.commits[-1], tree.branch, tuple(sorted(tree.dirty)))
+        # A worktree that is made anew is another one.
+        mark = f"{workspace.key}:{id(tree)}"
+        return WorkspaceState(tree.commits[-1], tree.branch, tuple(sorted(tree.dirty)), mark)
 
     async def uncommitted(self, workspace: Workspace) -> tuple[str, ...]:
         """Return the uncommitted paths: all may be committed."""

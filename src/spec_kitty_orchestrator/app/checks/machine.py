@@ -72,7 +72,8 @@ def _records(root: Path) -> list[Finding]:
 async def _gates(project: Project) -> list[Finding]:
     env = environment({}, "", passed=project.settings.run.pass_env)
     found = []
-    for gate in project.policy.gates:
+    policy = project.policy
+    for gate in (*policy.gates, *policy.setup):
         lacks = await to_thread.run_sync(missing_program, gate.command, project.root, env)
         make, text = warning, f"{lacks} is not on PATH"
         if lacks is None:
@@ -84,5 +85,6 @@ async def _gates(project: Project) -> list[Finding]:
             # Only a shell can tell what a line does without one of its programs.
             make, text = error, f"{text}, so each work package would be parked"
         fix = "" if lacks is None else edit(project.root / CONFIG_FILE)
-        found.append(make("gate.program", f"gate {gate.name}: {text}", fix, gate.name))
+        what = f"gate {gate.name}" if gate in policy.gates else "[run] setup"
+        found.append(make("gate.program", f"{what}: {text}", fix, gate.name))
     return found

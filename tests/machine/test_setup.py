@@ -1,0 +1,73 @@
+"""The setup of a worktree on real git: what is ignored stays, and another worktree gets it again."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from tests.machine.conftest import git
+
+from spec_kitty_orchestrator.core.commands import PrepareWorkspace
+from spec_kitty_orchestrator.core.events import GateBegun, SetUp
+from spec_kitty_orchestrator.core.policy import Gate
+from spec_kitty_orchestrator.core.work_package import WorkPackage
+from spec_kitty_orchestrator.driver.gates import prepare
+from spec_kitty_orchestrator.machine.gates import LocalGates
+
+pytestmark = pytest.mark.asyncio
+
+
+async def set_up(lane: Any, line: str, done: Sequence[str] = ()) -> SetUp:
+    gates = [Gate("setup-1", ("/bin/sh", "-c", line))]
+    runner = LocalGates(lane.root, "034-demo", gates)
+    wp = WorkPackage("WP01", workspace=lane.workspace)
+
+    async def begun(_: GateBegun) -> None:
+        return
+
+    event = await prepare(runner, gates, lane.git, wp, PrepareWorkspace(0, 1), done, begun)
+    assert isinstance(event, SetUp)
+    return event
+
+
+async def test_ignored_files_stay_and_what_git_sees_is_put_back(lane: Any) -> None:
+    event = await set_up(lane, "echo made >cache.log; echo 'a = 2' >a.py; echo x >new.py")
+    assert event.reason == ""
+    assert [one.name for one in event.results] == ["setup-1"]
+    assert (lane.path / "cache.log").read_text() == "made\n"
+    assert (await lane.git.state(lane.workspace)).dirty == ()
+    [saved] = event.rescued.refs
+    assert "new.py" in git(lane.path, "ls-tree", "--name-only", saved).splitlines()
+
+
+async def test_it_runs_beside_uncommitted_work_which_stays(lane: Any) -> None:
+    lane.write("work.py")
+    assert (await set_up(lane, "echo made >cache.log")).reason == ""
+    assert (await lane.git.state(lane.workspace)).dirty == ("work.py",)
+
+
+async def test_it_runs_once_for_a_worktree_and_again_for_one_that_was_made_anew(lane: Any) -> None:
+    line = "echo made >>cache.log"
+    first = await set_up(lane, line)
+    again = await set_up(lane, line, [first.mark])
+    assert (again.mark, again.results) == (first.mark, ())
+    assert (lane.path / "cache.log").read_text() == "made\n"
+    git(lane.root, "worktree", "remove", "--force", str(lane.path))
+    anew = await set_up(lane, line, [first.mark])
+    assert anew.mark != first.mark
+    assert (lane.path / "cache.log").read_text() == "made\n"
+
+
+async def test_other_commands_are_another_setup(lane: Any) -> None:
+    first = await set_up(lane, "true")
+    assert (await set_up(lane, "echo made >cache.log", [first.mark])).results
+
+
+async def test_one_that_fails_is_told_with_its_command_and_the_end_of_its_output(lane: Any) -> None:
+    event = await set_up(lane, "for n in $(seq 50); do echo line $n; done; exit 3")
+    assert event.reason.startswith("`for n in $(seq 50); do echo line $n; done; exit 3` failed; see ")
+    assert event.tail.splitlines()[0] == "line 41"
+    assert event.tail.splitlines()[-1] == "line 50"
+
+
+async def test_one_whose_command_is_not_there_is_told_so(lane: Any) -> None:
+    assert "cannot run: its command was not found" in (await set_up(lane, "no-such-program-here")).reason
