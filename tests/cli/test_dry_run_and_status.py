@@ -22,6 +22,7 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(project: Project) -> None:
     assert "--role review < prompt.md" in done.stdout
     assert "acceptable to the host" in done.stdout
     assert "nothing was changed" in done.stdout
+    assert done.stderr == f"asking spec-kitty and the agents' CLIs about the mission {SLUG}\n"
     assert sorted(project.root.rglob("*")) == before
 
 

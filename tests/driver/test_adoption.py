@@ -6,7 +6,7 @@ import pytest
 from tests.driver.builders import Stage, scripted
 
 from spec_kitty_orchestrator.core.model import Lane, Role
-from spec_kitty_orchestrator.errors import HostTimeout
+from spec_kitty_orchestrator.errors import HostTimeout, WorkspaceMissing
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.scripted_agents import Play, verdict
 
@@ -25,6 +25,21 @@ async def test_work_that_waits_for_review_is_reviewed_without_another_implementa
     assert result.exit_code == 0
     assert [(one.role, one.head) for one in mission.agents.requests] == [(Role.REVIEW, head)]
     assert result.work_packages[0].work.base == tree.commits[0]
+
+
+async def test_no_lane_is_moved_for_a_review_whose_branch_is_gone(
+    stage: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(*_: object) -> None:
+        raise WorkspaceMissing("the worktree and its branch are both missing")
+
+    mission = stage({"WP01": ()})
+    mission.host.lanes["WP01"] = Lane.FOR_REVIEW
+    monkeypatch.setattr(mission.workspaces, "ensure", gone)
+    result = await mission.run()
+    assert (result.exit_code, mission.host.lanes["WP01"]) == (1, Lane.FOR_REVIEW)
+    assert result.reasons["WP01"] == "the worktree and its branch are both missing"
+    assert mission.host.events == []
 
 
 async def test_adopted_work_that_is_rejected_is_reworked(stage: Make) -> None:

@@ -36,6 +36,8 @@ def doctor(
     Nothing is spent either. The exit code is 5 if a run would fail.
     """
     began = monotonic()
+    if mission is not None and not as_json:
+        SteadyConsole(stderr=True).tell(f"asking spec-kitty and the agents' CLIs about the mission {mission}")
     flags = {"impl_agents": impl_agent, "review_agents": review_agent, "gate": gate or None}
     found = anyio.run(diagnose, start_folder(repo_root), os.environ, flags, mission)
     levels = Counter(one.level for one in found.findings)

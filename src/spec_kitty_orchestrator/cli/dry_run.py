@@ -35,6 +35,8 @@ from spec_kitty_orchestrator.views.console import SteadyConsole
 async def run(work: Work) -> int:
     """Show what a run would do, or everything that would stop it; return the exit code."""
     project = work.project
+    asked = f"asking spec-kitty and the agents' CLIs about the mission {work.mission}"
+    SteadyConsole(stderr=True, redactor=project.redactor).tell(asked)
     found = preflight(project, work.agents)
     problems = errors(found)
     try:

@@ -196,7 +196,7 @@ def _fates(state: MissionState, planned: Sequence[PlannedWorkPackage]) -> list[F
         )
     elif blockers.keys() >= set(left_to_do):
         text = "nothing can be scheduled: every work package that is not done is stuck"
-        found.append(error("mission.stalled", text, line(PROGRAM, "status", "--mission", slug)))
+        found.append(error("mission.stalled", text, _fix_of_blocker(slug, blockers[left_to_do[0]])))
     return found or [ok("mission.open", f"{len(left_to_do)} work packages can be worked on")]
 
 
