@@ -86,8 +86,11 @@ class Host(Protocol):
         """Record the mission's acceptance."""
         ...
 
-    async def merge_mission(self, mission: str) -> None:
-        """Merge the lanes into the target branch. The host does not check lanes: the caller must."""
+    async def merge_mission(self, mission: str, branches: int = 1) -> None:
+        """Merge the lanes, so many `branches`, into the target branch.
+
+        The host does not check lanes: the caller must.
+        """
         ...
 
     async def tick_subtasks(self, mission: str, wp: str, ids: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,7 @@ from spec_kitty_orchestrator.core.approval import Approved, Tip
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase, Result, Workspace
 from spec_kitty_orchestrator.core.verdict import Ruling, Verdict
 from spec_kitty_orchestrator.core.work_package import Review, WorkPackage
-from spec_kitty_orchestrator.driver.finalize import finalize
+from spec_kitty_orchestrator.driver.finalize import UNCOMMITTED, finalize
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import HostCrash, HostRefusal, HostTimeout, WorkspaceError
 from spec_kitty_orchestrator.testing.fake_host import FakeHost
@@ -35,7 +36,7 @@ async def end(
     accept: bool = True,
     coordinated: bool = False,
 ) -> tuple[bool, Sequence[str]]:
-    return await finalize(
+    found = await finalize(
         host,
         workspaces or FakeWorkspaces(),
         result,
@@ -44,6 +45,9 @@ async def end(
         accept=accept,
         coordinated=coordinated,
     )
+    assert host.merged or not found.merged
+    assert found.accepted is bool(host.accepted_by)
+    return found.done, found.lines
 
 
 def complete(lane: Lane = Lane.DONE) -> FakeHost:
@@ -193,3 +197,65 @@ async def test_nothing_is_merged_while_git_does_not_say_what_the_branches_hold()
     done, lines = await end(host, result, workspaces)
     assert (done, host.merged) == (False, False)
     assert "git is gone" in lines[0]
+
+
+class Merged(FakeWorkspaces):
+    """Git after a merge: the target holds what was approved."""
+
+    async def tip(self, approved: Approved, known: Sequence[str], *, worktree: bool = True) -> Tip:
+        return Tip("", merged=True)
+
+
+async def test_a_mission_that_was_merged_before_is_accepted_all_the_same() -> None:
+    host, workspaces = complete(), Merged()
+    result = replace(RESULT, work_packages=tuple(approved_in(workspaces, one) for one in WPS))
+    host.fail_next("merge-mission", HostRefusal("merge-mission", "PREFLIGHT_FAILED", "no such branch"))
+    ended = await finalize(host, workspaces, result, "me", merge=True, accept=True, coordinated=False)
+    assert (ended.done, ended.merged, host.accepted_by) == (True, True, "me")
+    assert ended.lines[0] == "it was merged before; the host says of another merge: no such branch"
+
+    host = complete()
+    ended = await finalize(host, workspaces, result, "me", merge=False, accept=True, coordinated=True)
+    assert (ended.done, host.calls) == (True, ["mission-state", "accept-mission"])
+
+
+async def test_a_long_merge_tells_now_and_then_that_it_goes_on() -> None:
+    host, told = complete(), list[str]()
+    host.latency_s = 150.0
+    workspaces = FakeWorkspaces()
+    result = replace(RESULT, work_packages=tuple(approved_in(workspaces, one) for one in WPS))
+    ended = await finalize(
+        host, workspaces, result, "me", say=told.append, merge=True, accept=False, coordinated=False
+    )
+    assert ended.done
+    begins = "spec-kitty merges 2 branches; a first Ctrl-C leaves that alone"
+    assert told == [begins, f"{begins}: 1m 00s so far", f"{begins}: 2m 00s so far"]
+
+
+@pytest.mark.parametrize("lost", [(), (Path("a.py"),)])
+async def test_what_the_host_left_is_recorded_before_the_merge_and_after_the_acceptance(
+    lost: tuple[Path, ...],
+) -> None:
+    host, recorded = complete(), list[bool]()
+
+    async def record() -> Sequence[str]:
+        recorded.append(host.merged)
+        return [f"recorded {len(recorded)}"]
+
+    ended = await finalize(
+        host,
+        FakeWorkspaces(),
+        RESULT,
+        "me",
+        lambda: lost,
+        record,
+        merge=True,
+        accept=True,
+        coordinated=False,
+    )
+    if lost:
+        assert (ended.done, ended.again, recorded) == (False, "--merge", [False])
+        assert ended.lines[1:] == [f"not merged: {UNCOMMITTED}:", "  a.py"]
+    else:
+        assert ended.lines == ["recorded 1", "merged into the target branch", "accepted", "recorded 2"]
+        assert recorded == [False, True]

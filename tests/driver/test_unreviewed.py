@@ -105,10 +105,11 @@ async def test_a_merge_that_landed_less_or_more_than_what_was_approved_is_told_a
 ) -> None:
     host = complete()
     result = replace(RESULT, work_packages=(approved_in(workspaces),))
-    done, lines = await finalize(host, workspaces, result, "me", merge=True, accept=True, coordinated=False)
-    assert (done, host.merged, host.accepted_by) == (False, True, "")
-    assert lines[0] == words
-    assert "before the merge" in lines[-1]
+    ended = await finalize(host, workspaces, result, "me", merge=True, accept=True, coordinated=False)
+    assert (ended.done, ended.merged, host.merged, host.accepted_by) == (False, True, True, "")
+    assert ended.lines[0] == words
+    assert "before the merge" in ended.lines[-1]
+    assert ended.again == ""
 
 
 async def test_what_landed_is_not_known_where_git_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,9 +119,9 @@ async def test_what_landed_is_not_known_where_git_does_not_say(monkeypatch: pyte
     host, workspaces = complete(), FakeWorkspaces()
     monkeypatch.setattr(workspaces, "undelivered", broken)
     result = replace(RESULT, work_packages=(approved_in(workspaces),))
-    done, lines = await finalize(host, workspaces, result, "me", merge=True, accept=False, coordinated=False)
-    assert not done
-    assert "git is gone" in lines[0]
+    ended = await finalize(host, workspaces, result, "me", merge=True, accept=False, coordinated=False)
+    assert not ended.done
+    assert "git is gone" in ended.lines[0]
 
 
 @pytest.mark.parametrize("early", [False, True])

@@ -53,11 +53,14 @@ def test_a_mission_goes_from_planned_to_done_and_lands_by_the_commands_of_the_su
     assert in_target(mission) == []
 
     said = done.stdout.splitlines()
-    commands = [shlex.split(line) for line in said if line.startswith("  spec-kitty ")]
-    assert [words[2] for words in commands] == ["merge-mission", "accept-mission"]
-    for words in commands:
-        mission.host(*words[1:])
+    commands = [shlex.split(line) for line in said if line.startswith(("  spec-kitty ", "  git "))]
+    merge, accept, keep = commands
+    assert [merge[2], accept[2]] == ["merge-mission", "accept-mission"]
+    mission.host(*merge[1:])
+    mission.host(*accept[1:])
+    mission.git(*keep[1:])
     assert in_target(mission) == FILES
+    assert mission.git("status", "--porcelain", "--untracked-files=no", cwd=mission.specs) == ""
     assert mission.ask_lanes() == mission.lanes() == {"WP01": "done", "WP02": "done"}
     assert uncommitted(mission) == []
 
@@ -78,11 +81,16 @@ def test_a_mission_is_merged_and_then_accepted_by_the_run_itself_when_asked(
         assert mission.approved(wp) == head
     record = mission.specs / "meta.json"
     assert "accepted_at" in record.read_text()
-    # The record waits to be committed where the summary says.
-    told = mission.root if topology == "lanes" else mission.root / ".worktrees" / f"{mission.slug}-coord"
-    assert f"`git -C {told} status` shows it" in done.stdout
-    assert mission.git("status", "--porcelain", cwd=told).startswith("M kitty-specs/")
+    # Nothing is left to do, and a later start says so.
+    assert f"left uncommitted: kitty-specs/{mission.slug}/meta.json" in done.stdout.splitlines()[-1]
+    assert mission.git("status", "--porcelain", cwd=mission.specs) == ""
     assert uncommitted(mission) == []
+    again = mission.orchestrate("--accept", "--merge") if topology == "lanes" else mission.orchestrate()
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "merge-mission" not in again.stdout
+    assert "it was merged before" in again.stdout or again.stdout.endswith(
+        "This mission is merged and accepted.\n"
+    )
 
 
 def test_a_conflict_is_foreseen_and_ended_by_the_commands_of_the_summary(

@@ -205,12 +205,12 @@ async def test_a_host_that_cannot_be_started_is_missing(connect: Callable[..., H
         await connect(RecordingTransport(PermissionError(13, "Permission denied"))).check_contract()
 
 
-async def test_a_merge_has_the_longer_limit(connect: Callable[..., HostClient]) -> None:
+async def test_a_merge_has_a_limit_that_grows_with_its_branches(connect: Callable[..., HostClient]) -> None:
     transport = RecordingTransport(success({"merged": True}))
     client = connect(transport, call_limit_s=50)
-    await client.merge_mission("m")
+    await client.merge_mission("m", 19)
     await client.accept_mission("m", "a")
-    assert transport.limits == [600, 50]
+    assert transport.limits == [600 + 19 * 300, 50]
 
 
 async def test_a_transition_sends_every_part_as_an_argument_of_its_own(

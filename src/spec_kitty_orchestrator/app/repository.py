@@ -234,14 +234,29 @@ class MissionFiles:
         """
         status = [f"{MISSIONS}/{self.slug}/status.{suffix}" for suffix in ("events.jsonl", "json")]
         # If a coordination worktree keeps the status, the copy in the primary checkout does not count.
-        kept = [path for path in _changed(self.root) if not (self.coordinated and path in status)]
+        kept = [path for path in changed_paths(self.root) if not (self.coordinated and path in status)]
         changed = [self.root / path for path in kept]
         if self.status_checkout != self.root:
-            changed += [self.status_checkout / path for path in _changed(self.status_checkout)]
+            changed += [self.status_checkout / path for path in changed_paths(self.status_checkout)]
         return changed
 
+    @property
+    def accepted(self) -> bool:
+        """Whether the host has recorded the mission's acceptance."""
+        with suppress(OSError, ValueError):
+            path = self.status_checkout / MISSIONS / self.slug / "meta.json"
+            return bool(json.loads(read_whole(path, links=True)).get("accepted_at"))
+        return False
 
-def _changed(checkout: Path) -> list[str]:
+
+def committed(checkout: Path, path: str) -> bytes | None:
+    """Return what the commit of a checkout holds at a path, None if nothing."""
+    reply = _ask(checkout, "cat-file", "blob", f"HEAD:{path}")
+    return reply.stdout if reply.rc == 0 else None
+
+
+def changed_paths(checkout: Path) -> list[str]:
+    """Return the tracked paths of a checkout that differ from its commit. Raises `WorkspaceError`."""
     words = ("status", "--porcelain=v1", "-z", "--untracked-files=no", "--no-renames")
     reply = _ask(checkout, *words)
     if reply.rc != 0:

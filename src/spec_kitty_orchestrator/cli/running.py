@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 
 import anyio
 from anyio import to_thread
@@ -14,11 +15,12 @@ from spec_kitty_orchestrator.app.checks.agents import find_installed
 from spec_kitty_orchestrator.app.forecasts import Forecaster
 from spec_kitty_orchestrator.app.mission import open_mission
 from spec_kitty_orchestrator.app.project import Project
+from spec_kitty_orchestrator.app.record import commit_record
 from spec_kitty_orchestrator.app.repository import mission_files
 from spec_kitty_orchestrator.cli import ignore, summary
 from spec_kitty_orchestrator.cli.options import OnInterrupt, RunOptions
 from spec_kitty_orchestrator.core.model import MissionState
-from spec_kitty_orchestrator.driver.approval import unapproved
+from spec_kitty_orchestrator.driver.approval import landed, unapproved
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.finalize import finalize
 from spec_kitty_orchestrator.driver.result import RunResult
@@ -149,30 +151,30 @@ async def run(work: Work) -> int:
             result = await _drive(work, view, host, workspaces, state)
             work.interrupts_finalizing()
             files, actor = mission_files(project.root, state.slug), project.settings.run.actor
-            merge, accept = work.given.merge, work.given.accept
-            finalized, told = await finalize(
+            finalized = await finalize(
                 host,
                 workspaces,
                 result,
                 actor,
                 files.unsaved,
-                merge=merge,
-                accept=accept,
+                partial(commit_record, files, workspaces),
+                work.say,
+                merge=work.given.merge,
+                accept=work.given.accept,
                 coordinated=files.coordinated,
                 target=f"refs/heads/{files.target_branch}" if files.target_branch else "HEAD",
             )
             wrong: Sequence[str] = ()
-            if not (told and finalized) and all(one.lane.complete for one in result.work_packages):
-                wrong = await unapproved(host, workspaces, state.slug, result.work_packages)
+            merged, wps = finalized.merged, result.work_packages
+            if not merged and all(one.lane.complete for one in wps):
+                wrong = await unapproved(host, workspaces, state.slug, wps)
+                merged = await landed(workspaces, wps)
             get_logger().info("host calls", calls=dict(Counter(work.calls)))
-        if told and finalized and accept:
-            told = [*told, summary.after_acceptance(files)]
         # It asks git, which may be slow; signals must be handled meanwhile.
-        complete = bool(told) and finalized
-        await to_thread.run_sync(summary.show, result, project, told, wrong, console, complete)
+        await to_thread.run_sync(summary.show, result, project, finalized, wrong, console, merged)
     finally:
         await work.finish_output(output)
-    return result.exit_code if finalized else NOT_FINALIZED
+    return result.exit_code if finalized.done else NOT_FINALIZED
 
 
 async def _drive(

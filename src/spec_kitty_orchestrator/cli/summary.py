@@ -3,7 +3,6 @@
 It claims only what the host's lanes and the run's own record show, and never that done means merged.
 """
 
-import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,12 +10,13 @@ from pathlib import Path
 from spec_kitty_orchestrator.app.checks import line
 from spec_kitty_orchestrator.app.checks.lanes import Stuck, stuck
 from spec_kitty_orchestrator.app.project import Project
-from spec_kitty_orchestrator.app.repository import MissionFiles, mission_files
+from spec_kitty_orchestrator.app.repository import MISSIONS, MissionFiles, mission_files
 from spec_kitty_orchestrator.core.conflicts import advice
 from spec_kitty_orchestrator.core.describe import LONGEST_REASON, count, note, short
 from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.core.verdict import Ruling
 from spec_kitty_orchestrator.core.work_package import WorkPackage
+from spec_kitty_orchestrator.driver.finalize import Finalized
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import OrchestratorError, WorkspaceError
 from spec_kitty_orchestrator.views.console import SteadyConsole
@@ -26,20 +26,20 @@ from spec_kitty_orchestrator.views.table import counted
 def show(
     result: RunResult,
     project: Project,
-    finalized: Sequence[str],
+    finalized: Finalized,
     unapproved: Sequence[str],
     console: SteadyConsole,
-    complete: bool,
+    merged: bool,
 ) -> None:
     """Print the summary.
 
     Args:
         result: what the run came to.
         project: the user's.
-        finalized: a line about each step of a merge and an acceptance.
+        finalized: what became of a merge and an acceptance.
         unapproved: what on the branches of a complete mission nobody approved, in lines.
         console: prints.
-        complete: whether nothing is left to do.
+        merged: whether nothing of the mission is left to be merged.
     """
     files = mission_files(project.root, result.state.slug)
     lines = [_headline(result)]
@@ -49,17 +49,21 @@ def show(
     lines += [f"{agent} is paused: {one.told}" for agent, one in resting if agent not in told_already]
     reasons, root = _reasons(result), project.root
     lines += ["", *(text for wp in result.work_packages for text in _work_package(wp, reasons, root))]
-    lines += ["", _totals(result), *finalized, *_uncommitted(files)]
+    lines += ["", _totals(result), *finalized.lines]
     wps = result.work_packages
-    told = advice(result.conflicts, wps, result.state.slug)
+    told = () if merged else advice(result.conflicts, wps, result.state.slug)
     lines += ["", *told] if told else []
     if not wps or not all(wp.lane.complete for wp in wps):
         lines += ["", *_go_on(result, project)]
+    elif merged:
+        lines += _accept(files, finalized, project)
     elif unapproved:
-        told = [text for text in unapproved if not any(text in one for one in finalized)]
-        lines += ["", "This mission cannot be merged as it is.", *told, *_after_mending(result)]
-    elif not complete:
-        lines += ["", *_merge_and_accept(result, project, files)]
+        told = [text for text in unapproved if not any(text in one for one in finalized.lines)]
+        lines += ["", "This mission cannot be merged as it is.", *told, *_again(files, "--merge")]
+    elif not finalized.done:
+        lines += _again(files, finalized.again)
+    else:
+        lines += [*_uncommitted(files), "", *_merge_and_accept(result, project, files)]
     for text in lines:
         console.tell(text)
 
@@ -166,35 +170,67 @@ def _taken_up_by(result: RunResult, project: Project) -> list[str]:
     return list(dict.fromkeys(one.fix for one in found.values()))
 
 
-def _after_mending(result: RunResult) -> list[str]:
-    again = line("orchestrate", "--mission", result.state.slug, "--merge")
-    return ["Once that is settled:", f"  spec-kitty-orchestrator {again}"]
+def _again(files: MissionFiles, option: str) -> list[str]:
+    """Say how what was refused is tried again; nothing where that is not what it needs."""
+    if not option:
+        return []
+    return [
+        "Once that is settled:",
+        f"  spec-kitty-orchestrator {line('orchestrate', '--mission', files.slug, option)}",
+    ]
 
 
 def _merge_and_accept(result: RunResult, project: Project, files: MissionFiles) -> list[str]:
     target, host = files.target_branch or "the target branch", "  spec-kitty orchestrator-api"
-    merge = line("merge-mission", "--mission", files.slug)
-    accept = line("accept-mission", "--mission", files.slug, "--actor", project.settings.run.actor)
+    merge, accept = line("merge-mission", "--mission", files.slug), _acceptance(files, project)
     lines = ["Approved or done is not merged: the work is on the branches of its lanes."]
     if not files.has_lanes:
-        return [
-            *lines,
-            f"This mission has no lanes, so the host cannot merge it: merge these yourself into {target}:",
-            *[f"  {wp.workspace.path}" for wp in result.work_packages if wp.workspace is not None],
-            "Then accept it:",
-            f"{host} {accept}",
-        ]
+        told = "This mission has no lanes, so the host cannot merge it"
+        return [*lines, *_merge_by_hand(result, files, f"{told}: merge it yourself into {target}"), *accept]
     copies = (
         "Do not commit status.json and status.events.jsonl before: they are copies, and the merge conflicts."
     )
+    accept.append("Accept after the merge: before it, the host fails or its merge discards it.")
     return [
         *lines,
         f"To merge it into {target}, with nothing uncommitted in {project.root}, in this order:",
         f"{host} {merge}",
-        f"{host} {accept}",
-        "Accept after the merge: before it, the host fails or its merge discards the acceptance.",
-        after_acceptance(files),
+        *([] if files.accepted else accept),
         *([copies] if files.coordinated else []),
+    ]
+
+
+def _merge_by_hand(result: RunResult, files: MissionFiles, told: str) -> list[str]:
+    git = ("git", "-C", files.root)
+    branches = dict.fromkeys(wp.workspace.branch for wp in result.work_packages if wp.workspace is not None)
+    unknown = [wp.id for wp in result.work_packages if wp.workspace is None or not wp.workspace.branch]
+    lines = [f"{told}:"]
+    if files.target_branch:
+        lines.append(f"  {line(*git, 'switch', files.target_branch)}")
+    lines += [f"  {line(*git, 'merge', '--no-edit', branch)}" for branch in branches if branch]
+    if unknown:
+        lines.append(f"Where the work of {', '.join(unknown)} is, only whoever did it knows.")
+    return lines
+
+
+def _accept(files: MissionFiles, finalized: Finalized, project: Project) -> list[str]:
+    """Say how a mission that is merged is accepted; nothing if it is, or cannot be as it is."""
+    if finalized.accepted or files.accepted:
+        return [] if finalized.lines else ["This mission is merged and accepted."]
+    if not finalized.done:
+        return _again(files, finalized.again)
+    told = [] if finalized.merged else ["This mission is merged."]
+    return ["", *told, *_acceptance(files, project)]
+
+
+def _acceptance(files: MissionFiles, project: Project) -> list[str]:
+    words = ("accept-mission", "--mission", files.slug, "--actor", project.settings.run.actor)
+    place, folder = files.status_checkout, f"{MISSIONS}/{files.slug}"
+    keep = line("git", "-C", place, "commit", "-m", f"Accept {files.slug}", "--", folder)
+    return [
+        "To accept it, and to commit the record of that, which the host leaves uncommitted:",
+        f"  spec-kitty orchestrator-api {line(*words)}",
+        f"  {keep}",
     ]
 
 
@@ -207,9 +243,3 @@ def _uncommitted(files: MissionFiles) -> list[str]:
         return [f"What is uncommitted is not known: {error}. Look at it before you merge."]
     told = "Not committed, and the host's merge would discard it; commit it before you merge:"
     return [told, *lost] if lost else []
-
-
-def after_acceptance(files: MissionFiles) -> str:
-    """Say what remains to do after a mission was accepted."""
-    place = shlex.quote(str(files.status_checkout))
-    return f"The host leaves the record of the acceptance uncommitted: `git -C {place} status` shows it."

@@ -100,6 +100,18 @@ async def misdelivered(
     return [f"merged, but {told[0]}", *told[1:], undo] if told else []
 
 
+async def landed(workspaces: Workspaces, wps: Iterable[WorkPackage]) -> bool:
+    """Tell whether the target holds all that was approved of a complete mission, as far as is known here."""
+    branches = approved(wps)
+    known = [sha for one in branches for sha in one.known]
+    try:
+        tips = [await workspaces.tip(one, known, worktree=False) for one in branches]
+    except WorkspaceError:
+        # This is for an advice only.
+        return False
+    return any(one.heads for one in branches) and all(tip.merged for tip in tips)
+
+
 async def locate(
     host: Host, mission: str, wps: Iterable[WorkPackage], known: MutableMapping[str, Workspace]
 ) -> list[WorkPackage]:

@@ -37,6 +37,8 @@ CONTRACT_MAJOR = 1
 CALL_LIMIT_S = 120.0
 """Longer than the 30 s for which the host itself waits for its status lock."""
 MERGE_LIMIT_S = 600.0
+MERGE_LIMIT_OF_EACH_S = 300.0
+"""For each branch: in a tree of many files the host takes a minute for one, and half a merge is none."""
 READ_TRIES = 3
 READ_BACKOFF_S = 0.5
 """Seconds before a read is repeated; they double."""
@@ -89,7 +91,7 @@ class HostClient:
             executable: a name to find on PATH or a path; None for `spec-kitty`.
             transport: how calls are made; None for one process per call.
             env: the whole environment of calls; None for this process's own.
-            call_limit_s: seconds after which a call is stopped; a merge has at least `MERGE_LIMIT_S`.
+            call_limit_s: seconds after which a call is stopped; a merge has more.
             max_calls: most calls at once, of all kinds; None for the number of cores, but two at least.
             on_call: is told the name of every call that is made, repetitions included.
             clean: takes out of a text what the host must not keep.
@@ -222,9 +224,9 @@ class HostClient:
         """Record the mission's acceptance."""
         await self._mutate("accept-mission", *_mission(mission), "--actor", outgoing.name(actor))
 
-    async def merge_mission(self, mission: str) -> None:
+    async def merge_mission(self, mission: str, branches: int = 1) -> None:
         """Merge the lanes into the target branch; lanes are not checked, neither here nor by the host."""
-        limit_s = max(MERGE_LIMIT_S, self._call_limit_s)
+        limit_s = max(MERGE_LIMIT_S + MERGE_LIMIT_OF_EACH_S * branches, self._call_limit_s)
         await self._mutate("merge-mission", *_mission(mission), limit_s=limit_s)
 
     async def tick_subtasks(self, mission: str, wp: str, ids: Sequence[str]) -> None:

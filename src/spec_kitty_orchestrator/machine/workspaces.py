@@ -24,7 +24,7 @@ from spec_kitty_orchestrator.machine import (
     worktree,
 )
 from spec_kitty_orchestrator.machine.commit_rules import CommitRules
-from spec_kitty_orchestrator.machine.committer import Committer
+from spec_kitty_orchestrator.machine.committer import Committer, identity
 from spec_kitty_orchestrator.machine.files import read_whole
 from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.machine.hooks import HookRules, Hooks
@@ -349,6 +349,12 @@ class GitWorkspaces:
         git = await self._git(workspace)
         kept = await worktree.why_kept(git, workspace.branch or self._branch(wp))
         return Removal(kept or await worktree.remove(await repository.guarded(path), path), saved)
+
+    async def record(self, checkout: Path, paths: Sequence[str], message: str) -> None:
+        """Commit these paths alone on the checked out branch; no hook runs. Raises `WorkspaceError`."""
+        there = await self._worktree(Workspace(str(checkout), ""))
+        words = ("commit", "--quiet", "--no-verify", "--only", "-m", message, "--", *paths)
+        await there.git.run(*identity(there.configured), *words)
 
     async def _repository(self) -> Repository:
         if self._opened is None:

@@ -142,7 +142,7 @@ class FakeHost:
         """Set `accepted_by`; refused while a work package is neither approved nor done."""
         await self._call("accept-mission", lambda: self._accept(mission, actor))
 
-    async def merge_mission(self, mission: str) -> None:
+    async def merge_mission(self, mission: str, branches: int = 1) -> None:
         """Set `merged` and close approved work packages; like the real host, lanes are not checked."""
         await self._call("merge-mission", lambda: self._merge(mission))
 
