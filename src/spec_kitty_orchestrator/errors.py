@@ -95,7 +95,15 @@ class HostNoReply(HostError):
 
 
 class HostCrash(HostNoReply):
-    """The host ended with nothing readable on stdout; the message holds the tail of its stderr."""
+    """The host ended with nothing readable on stdout; the message says why, or holds the tail of its stderr.
+
+    Attributes:
+        exception: what its traceback ends with, in one line; "" if it left none.
+    """
+
+    def __init__(self, call: str, message: str, exception: str = "") -> None:
+        super().__init__(call, message)
+        self.exception = exception
 
 
 class HostTimeout(HostNoReply):

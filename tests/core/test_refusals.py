@@ -17,6 +17,7 @@ from spec_kitty_orchestrator.core.commands import (
     Wait,
 )
 from spec_kitty_orchestrator.core.events import (
+    CRASHED,
     NO_REPLY,
     AttemptOpened,
     Claimed,
@@ -316,14 +317,54 @@ def test_a_tick_whose_reply_was_lost_is_repeated() -> None:
     assert again(wp)[1] == TickSubtasks(("T001", "T002"))
 
 
+RACE = "cannot lock ref 'refs/heads/b': reference already exists"
 REPEATED = {
-    "a claim": (CLAIMING, refused(Lane.PLANNED), False),
+    "a claim": (CLAIMING, refused(Lane.PLANNED, ALLOCATION, RACE), False),
+    "a claim that crashes over a lock": (CLAIMING, refused(Lane.PLANNED, CRASHED, "LockTimeout"), False),
     "a claim before its dependencies": (CLAIMING, refused(Lane.PLANNED, DEPENDENCIES), False),
     "a claim of what the host does not find": (CLAIMING, refused(Lane.PLANNED, "WP_NOT_FOUND"), False),
     "a submit": (SUBMITTING, refused(Lane.IN_PROGRESS, NO_REPLY), True),
+    "a review claim": (CLAIMING_REVIEW, refused(Lane.FOR_REVIEW, NO_REPLY), False),
+    "a verdict": (APPROVING, refused(Lane.IN_REVIEW, NO_REPLY), False),
+}
+FOR_GOOD = {
+    "a claim": (CLAIMING, refused(Lane.PLANNED), False),
+    "an allocation": (CLAIMING, refused(Lane.PLANNED, ALLOCATION, "not a valid object name: 'b'"), False),
+    "a claim that crashes": (CLAIMING, refused(Lane.PLANNED, CRASHED, "KeyError: 'WP01'"), False),
+    "a submit that crashes": (SUBMITTING, refused(Lane.IN_PROGRESS, CRASHED, "KeyError: 'WP01'"), True),
     "a review claim": (CLAIMING_REVIEW, refused(Lane.FOR_REVIEW), False),
     "a verdict": (APPROVING, refused(Lane.IN_REVIEW), False),
 }
+
+
+@pytest.mark.parametrize(("events", "refusal", "blocks"), FOR_GOOD.values(), ids=FOR_GOOD)
+def test_what_the_host_says_twice_in_the_same_words_is_final(
+    events: tuple[Event, ...], refusal: HostRefused, blocks: bool
+) -> None:
+    wp, pending = drive(events)
+    wp, command = step(wp, refusal, POLICY)
+    assert isinstance(command, Wait)
+    wp, command = again(wp)
+    assert command == pending
+    # Other words are another matter.
+    wp, command = step(wp, replace(refusal, message=f"{refusal.message}, still"), POLICY)
+    assert isinstance(command, Wait)
+    wp, _ = again(wp)
+    wp, command = step(wp, replace(refusal, message=f"{refusal.message}, still"), POLICY)
+    assert isinstance(command, Park)
+    assert (command.block, "failed 3 times" in wp.note) == (blocks, True)
+    assert f"{refusal.message}, still" in wp.note
+
+
+def test_a_parking_over_which_the_host_crashes_ends_at_its_second_crash() -> None:
+    crash = refused(Lane.IN_PROGRESS, CRASHED, "KeyError: 'WP01'")
+    wp, _ = drive(SKIPPED)
+    wp, command = step(wp, crash, POLICY)
+    assert isinstance(command, Wait)
+    wp, command = again(wp)
+    assert command == Park("not now", block=True)
+    _, command = step(wp, crash, POLICY)
+    assert command == Finish(Result.PARKED, "not now; the host was not told: KeyError: 'WP01'")
 
 
 @pytest.mark.parametrize(("events", "refusal", "blocks"), REPEATED.values(), ids=REPEATED)

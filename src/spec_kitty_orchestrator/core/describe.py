@@ -280,7 +280,7 @@ def _recorded(lane: Lane) -> str:
 def _refused(event: events.HostRefused) -> str:
     if event.call == "transition" and "subtask" in event.message.lower():
         return "subtasks are not ticked yet"
-    if event.code == events.NO_REPLY:
+    if event.code in (events.NO_REPLY, events.CRASHED):
         return f"the host gave no answer to {event.call} (the lane is {event.lane}): {event.message}"
     return f"the host refused {event.call} (the lane is {event.lane}): {event.message}"
 

@@ -21,8 +21,8 @@ from spec_kitty_orchestrator.core.model import (
 )
 from spec_kitty_orchestrator.core.verdict import Verdict
 
-NO_REPLY = "NO_REPLY"
-"""The code of a `HostRefused` where the host crashed or did not answer."""
+NO_REPLY, CRASHED = "NO_REPLY", "CRASHED"
+"""Codes of a `HostRefused` where the host did not answer, or with a traceback."""
 
 
 @dataclass(frozen=True)
@@ -291,7 +291,7 @@ class HostRefused:
 
     Attributes:
         call: the command of the contract.
-        code: the envelope's error code; NO_REPLY when the host crashed or did not answer.
+        code: the envelope's error code; NO_REPLY or CRASHED if there was no envelope.
         message: the host's own words.
         lane: read again after the refusal; the next move is decided by it.
         claimed_by: with WP_ALREADY_CLAIMED, the actor that holds it.

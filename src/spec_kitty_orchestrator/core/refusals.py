@@ -7,7 +7,7 @@ there. A lost reply is settled by the lane too, so no transition is lost or doub
 from dataclasses import replace
 
 from spec_kitty_orchestrator.core.commands import Wait
-from spec_kitty_orchestrator.core.events import NO_REPLY, HostRefused
+from spec_kitty_orchestrator.core.events import CRASHED, NO_REPLY, HostRefused
 from spec_kitty_orchestrator.core.model import Lane, Phase, Result
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.reviewing import conclude
@@ -26,7 +26,13 @@ from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource, Rulin
 from spec_kitty_orchestrator.core.work_package import WorkPackage, bounded, unvoted, worked
 
 MOST_TRIES = 5
-"""Repeats of one host call before a work package is parked: racing allocations pass within one or two."""
+"""Repeats of one host call before a work package is parked: racing allocations pass within one or two.
+
+What the host says in the same words twice it says for good, unless the words are of a race.
+"""
+
+RACING = ("/commondir", "already exists", "cannot lock ref", ".lock", "LockTimeout")
+"""Words of refusals and crashes that come from another call or git at work."""
 
 FIRST_WAIT_S = 2.0
 """Before the first repeat; doubles."""
@@ -39,11 +45,20 @@ PERMANENT = ("uncommitted changes", "cannot auto-merge", "merge conflict")
 
 CONFLICT = "merge one of the two branches into the other, not into this one, and have it reviewed again"
 
+DEPENDENCIES = "DEPENDENCIES_NOT_SATISFIED"
+"""The code with which the host refuses a claim until other work packages are approved."""
+
 ABOUT_THE_WORK = "TRANSITION_REJECTED"
 """The code with which the host refuses what its implementer can mend; every other one is about the call."""
 
+UNANSWERED = (NO_REPLY, CRASHED)
+"""Codes that leave open whether the call took effect."""
+
 PASSING = (NO_REPLY, "WP_NOT_FOUND", "MISSION_NOT_FOUND")
 """Codes of refusals that end by themselves: the host does not answer, or another branch is checked out."""
+
+ASKED_AGAIN = (CRASHED, *PASSING)
+"""Codes of refusals after which the same is asked again in any phase."""
 
 
 def answer(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
@@ -69,10 +84,23 @@ def answer(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
 
 def _again(wp: WorkPackage, event: HostRefused, *, blocks: bool = False) -> Next:
     tries = wp.bounds.tries
-    if tries >= MOST_TRIES:
-        reason = f"{event.call} failed {tries + 1} times: {event.code}: {event.message}"
+    if _is_final(wp, event):
+        reason = f"{event.call} failed {tries + 1} times: {_said(event)}"
         return park(wp, reason, blocks=blocks)
-    return bounded(wp, tries=tries + 1), Wait(f"{event.call}: {event.message}", FIRST_WAIT_S * 2.0**tries)
+    wp = bounded(wp, tries=tries + 1, said=_said(event))
+    return wp, Wait(f"{event.call}: {event.message}", FIRST_WAIT_S * 2.0**tries)
+
+
+def _is_final(wp: WorkPackage, event: HostRefused) -> bool:
+    """Tell whether asking once more is of no use."""
+    bounds = wp.bounds
+    passes = event.code in (*PASSING, DEPENDENCIES) or any(word in event.message for word in RACING)
+    repeated = bounds.tries > 0 and bounds.said == _said(event)
+    return bounds.tries >= MOST_TRIES or (repeated and not passes)
+
+
+def _said(event: HostRefused) -> str:
+    return event.message if event.code in UNANSWERED else f"{event.code}: {event.message}"
 
 
 def _elsewhere(wp: WorkPackage, event: HostRefused) -> WorkPackage:
@@ -86,14 +114,14 @@ def _elsewhere(wp: WorkPackage, event: HostRefused) -> WorkPackage:
 
 
 def _resolve(wp: WorkPackage, event: HostRefused) -> Next:
-    if event.code in PASSING:
+    if event.code in ASKED_AGAIN:
         following = _again(wp, event)
         return following if isinstance(following, tuple) else finish(wp, Result.PARKED, following.note)
     return finish(wp, Result.PARKED, f"the host does not say where it is worked on: {event.message}")
 
 
 def _claim(wp: WorkPackage, event: HostRefused) -> Next:
-    if event.code != NO_REPLY and wp.lane is not Lane.PLANNED:
+    if event.code not in UNANSWERED and wp.lane is not Lane.PLANNED:
         wp = worked(wp, ours=False)
     if wp.lane not in (Lane.PLANNED, Lane.CLAIMED, Lane.IN_PROGRESS):
         return _elsewhere(wp, event)
@@ -112,7 +140,7 @@ def _claim(wp: WorkPackage, event: HostRefused) -> Next:
             return park(wp, _told(event.message), blocks=False)
         case "LANE_ALLOCATION_FAILED" | "TRANSITION_REJECTED":
             return _again(wp, event)
-        case code if code in PASSING:
+        case code if code in ASKED_AGAIN:
             return _again(wp, event)
         case _:
             return park(wp, f"the host refused the claim: {event.code}: {event.message}", blocks=False)
@@ -130,7 +158,7 @@ def _submit(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
         return replace(wp, phase=Phase.CLAIMING_REVIEW)
     if wp.lane is not Lane.IN_PROGRESS:
         return _elsewhere(wp, event)
-    if event.code in PASSING:
+    if event.code in ASKED_AGAIN:
         return _again(wp, event, blocks=True)
     work = wp.work
     named = work.report.subtasks_done if policy.tick_subtasks and not work.ticked and not work.to_tick else ()
@@ -167,7 +195,7 @@ def _record(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
 def _park(wp: WorkPackage, event: HostRefused) -> Next:
     if wp.lane is Lane.BLOCKED or not wp.blocks:
         return finish(wp, Result.PARKED, wp.note)
-    if event.code == NO_REPLY and wp.bounds.tries < MOST_TRIES:
+    if event.code in UNANSWERED and not _is_final(wp, event):
         return _again(wp, event)
-    untold = replace(wp, untold=event.code == NO_REPLY)
+    untold = replace(wp, untold=event.code in UNANSWERED)
     return finish(untold, Result.PARKED, f"{wp.note}{UNTOLD}{event.message}")

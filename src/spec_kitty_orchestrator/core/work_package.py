@@ -147,6 +147,7 @@ class Bounds:
         uncharged: implement attempts among them that do not count, because their agent was broken.
         moved: how often others moved it while we worked on it.
         tries: how often the present call was repeated after a refusal, a lost reply or a stopped agent.
+        said: what the host said when the present call was last refused.
         unusable: reviews by the present reviewer without a usable verdict, since the last implement attempt.
         unchanged: the agents of the last attempts in a row that handed in what was there before.
         passed_over: by role, the agents that are not asked again.
@@ -159,6 +160,7 @@ class Bounds:
     uncharged: int = 0
     moved: int = 0
     tries: int = 0
+    said: str = ""
     unusable: int = 0
     unchanged: tuple[str, ...] = ()
     passed_over: Mapping[Role, tuple[str, ...]] = field(default_factory=dict)

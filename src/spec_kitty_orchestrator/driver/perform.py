@@ -34,6 +34,7 @@ from spec_kitty_orchestrator.driver.attempts import Opener
 from spec_kitty_orchestrator.driver.gates import prepare, run_gates
 from spec_kitty_orchestrator.driver.mission import Mission
 from spec_kitty_orchestrator.errors import (
+    HostCrash,
     HostError,
     HostMissing,
     HostNoReply,
@@ -151,7 +152,9 @@ class Performer:
             words = (refusal.call, refusal.code, refusal.message)
             return events.HostRefused(*words, wp.lane, by, tuple(named[:_MOST_UNMET]))
         except HostNoReply as lost:
-            return events.HostRefused(lost.call, events.NO_REPLY, lost.message, wp.lane)
+            crashed = isinstance(lost, HostCrash) and bool(lost.exception)
+            code = events.CRASHED if crashed else events.NO_REPLY
+            return events.HostRefused(lost.call, code, lost.message, wp.lane)
         except HostMissing as missing:
             # It may be gone for the minute that an upgrade takes.
             return events.HostRefused("spec-kitty", events.NO_REPLY, str(missing), wp.lane)

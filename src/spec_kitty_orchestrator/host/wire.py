@@ -145,7 +145,7 @@ def split_answer(call: str, reply: Reply) -> tuple[str, tuple[str, ...]]:
         raise ProjectIncompatible(reply.rc, begun(_sentences(told), _TAIL_CHARS))
     exception = begun(_exception(told), _MESSAGE_CHARS)
     if reply.rc > 0 and exception:
-        raise HostCrash(call, f"the host crashed with exit code {reply.rc}: {exception}")
+        raise HostCrash(call, f"the host crashed with exit code {reply.rc}: {exception}", exception)
     raise HostCrash(call, f"the host printed nothing and {_ending(reply)}")
 
 
