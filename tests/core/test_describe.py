@@ -63,6 +63,7 @@ from spec_kitty_orchestrator.core.run_events import (
     ResourcesShort,
     RunEvent,
     Signaled,
+    SpentBefore,
     Waiting,
 )
 from spec_kitty_orchestrator.core.work_package import WorkPackage
@@ -193,6 +194,8 @@ LINES: dict[str, Event | RunEvent] = {
     "the machine has room again; work goes on": ResourcesShort(""),
     "bob is paused: its quota is used up": AgentSuspended("bob", NOON, "its quota is used up"),
     "bob works again": AgentBack("bob"),
+    "earlier runs of this mission, whose journals were put aside, used 5 tokens in, 7 out, $1.50 as reported "
+    "by the agents": SpentBefore(Usage(5, 7, 1.5)),
     "the budget is nearly used up: $8.00 of $10.00 are spent": BudgetNearing(
         "cost", "$8.00 of $10.00 are spent"
     ),

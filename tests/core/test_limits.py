@@ -26,9 +26,18 @@ from spec_kitty_orchestrator.core.limits import (
     over,
     who,
 )
-from spec_kitty_orchestrator.core.model import AgentReport, Lane, Outcome, Phase, Role, Usage, total
+from spec_kitty_orchestrator.core.model import (
+    AgentReport,
+    Lane,
+    MissionState,
+    Outcome,
+    Phase,
+    Role,
+    Usage,
+    total,
+)
 from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit, Patience, Policy
-from spec_kitty_orchestrator.core.run import RunState, follow_agents, happened, has_place
+from spec_kitty_orchestrator.core.run import RunState, begin, follow_agents, happened, has_place
 from spec_kitty_orchestrator.core.run_events import (
     AgentBack,
     AgentSuspended,
@@ -36,6 +45,7 @@ from spec_kitty_orchestrator.core.run_events import (
     Ending,
     Failed,
     Signaled,
+    SpentBefore,
 )
 from spec_kitty_orchestrator.core.suspension import FIRST_REST_S, LONGEST_REST_S, PROBE_S, Suspension
 from spec_kitty_orchestrator.core.work_package import Bounds, Grant, Turn, WorkPackage, bounded, last_agent
@@ -56,6 +66,7 @@ from .builders import (
     drive,
     exited,
     made,
+    start_at,
 )
 
 LIMITED = AgentReport(Outcome.RATE_LIMITED)
@@ -599,6 +610,14 @@ def test_the_patience_with_quotas_begins_anew_when_an_attempt_ends_otherwise() -
     assert limits.waited_for_quotas_s == 99.0
     crashes, _ = happened(state, after(2), "WP01", exited("i1", Outcome.CRASHED))
     assert crashes.waited_for_quotas_s == 0.0
+
+
+def test_what_runs_used_whose_journals_were_put_aside_counts_as_spent() -> None:
+    state, _ = happened(run_of(Budget(max_cost_usd=10.0), 4.0), NOON, "", SpentBefore(Usage(1, 2, 5.0)))
+    assert state.spent.cost_usd == 9.0
+    assert [one.text for one in limits(state, NOON).warnings] == ["$9.00 of $10.00 are spent"]
+    again = begin(state, start_at(MissionState("m", {}, {})))
+    assert again.spent.cost_usd == 5.0
 
 
 def test_a_policy_limits_nothing_of_its_own() -> None:

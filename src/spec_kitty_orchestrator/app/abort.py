@@ -25,9 +25,11 @@ from spec_kitty_orchestrator.app.runs import (
     only,
     orphans,
     pids,
+    put_aside,
+    spent_before,
 )
 from spec_kitty_orchestrator.app.trust import own_records
-from spec_kitty_orchestrator.core.model import Rescue, Result
+from spec_kitty_orchestrator.core.model import Rescue, Result, Usage, total
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import RunAborted
 from spec_kitty_orchestrator.core.work_package import WorkPackage
@@ -103,7 +105,10 @@ async def abort(
             "or remove the worktree with `git worktree remove --force PATH`: that loses only what git ignores"
         )
         say("and what no copy was made of.")
-    say(f"removed: {run.directory}; branches, logs and the host's lanes are as they were")
+    what = str(run.directory)
+    if await to_thread.run_sync(run.directory.exists):
+        what = f"all of {run.directory} but journals, which tell what the runs cost"
+    say(f"removed: {what}; branches, logs and the host's lanes are as they were")
 
 
 async def _chosen(root: Path, mission: str | None, *, ended_too: bool) -> KnownRun | None:
@@ -203,8 +208,11 @@ async def _clean_up(root: Path, run: KnownRun, *, force: bool) -> list[str]:
                 told.append(
                     f"kept: {path} ({names}): {found.kept}" if found.kept else f"removed: {path} ({names})"
                 )
+        used, _ = await spent_before(root, run.mission)
+        # What was spent is not forgotten with the rest.
+        keep = total((used, state.spent)) != Usage()
         try:
-            await to_thread.run_sync(_remove_records, lock)
+            await to_thread.run_sync(_remove_records, lock, keep)
         except OSError as error:
             raise WorkspaceError(f"{run.directory} cannot be removed: {error.strerror or error}") from error
     return told
@@ -230,12 +238,16 @@ def _users(path: Path) -> list[int]:
     return [one for one in found if one != os.getpid()]
 
 
-def _remove_records(lock: MissionLock) -> None:
+def _remove_records(lock: MissionLock, keep_journals: bool) -> None:
+    if keep_journals:
+        put_aside(lock.directory / "journal.jsonl")
     for entry in lock.directory.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
+        elif keep_journals and (entry.name == ".gitignore" or entry.match("journal-*.jsonl")):
+            continue
         elif entry.name != "lock":
             entry.unlink()
     lock.remove()
-    with suppress(OSError):  # a new run may use it
+    with suppress(OSError):  # a new run may use it, and journals are kept
         lock.directory.rmdir()

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from spec_kitty_orchestrator.app.build import Say, build_host
+from spec_kitty_orchestrator.app.build import Say, build_host, journal
 from spec_kitty_orchestrator.app.checks import Finding, Level, error, errors, line, stop_at
 from spec_kitty_orchestrator.app.checks.agents import check_sandboxes, preflight
 from spec_kitty_orchestrator.app.checks.git import check_git
@@ -32,11 +32,20 @@ from spec_kitty_orchestrator.app.repository import (
     switch_command,
     task_files,
 )
-from spec_kitty_orchestrator.app.runs import archive_journal, describe_end, known_run, left_alone
+from spec_kitty_orchestrator.app.runs import (
+    archive_journal,
+    describe_end,
+    known_run,
+    left_alone,
+    spent_before,
+)
 from spec_kitty_orchestrator.config import nearest
-from spec_kitty_orchestrator.core.model import MissionState
+from spec_kitty_orchestrator.core.describe import describe
+from spec_kitty_orchestrator.core.model import MissionState, Usage
+from spec_kitty_orchestrator.core.run_events import Entry, SpentBefore
 from spec_kitty_orchestrator.errors import HostError, HostRefusal, OrchestratorError, UsageError
 from spec_kitty_orchestrator.host.client import HostClient
+from spec_kitty_orchestrator.machine.journal import SystemClock
 from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.ports import Host
@@ -109,8 +118,8 @@ async def open_mission(
             return read
 
         async with locked_mission(project, host, mission, checked) as state:
-            if told := await _about_earlier_run(project.root, state.slug, fresh=fresh):
-                say(f"{state.slug}: {told}")
+            for text in await _about_earlier_runs(project, state.slug, fresh=fresh):
+                say(f"{state.slug}: {text}")
             for one in await check_lanes(project, state):
                 say(f"warning: {one.text}; a run takes it up after: {one.fix}")
             yield host, state
@@ -163,15 +172,30 @@ async def read_and_check(
     return state, [*found, *await check_start(project.root, state)]
 
 
-async def _about_earlier_run(root: Path, mission: str, *, fresh: bool) -> str:
-    """Archive the journal of an earlier run for a fresh start; return what people are told about that run."""
+async def _about_earlier_runs(project: Project, mission: str, *, fresh: bool) -> list[str]:
+    """Archive the journal of an earlier run for a fresh start; return what people are told of earlier runs.
+
+    A new journal begins with what the runs have used whose journals were put aside.
+    """
+    root, told = project.root, list[str]()
     if fresh:
         archived = archive_journal(root, mission)
         kept = f"; the earlier journal is kept as {archived.relative_to(root)}" if archived else ""
         holding = f"; {one}" if (one := left_alone(root, mission)) else ""
-        return f"a fresh start{kept}{holding}"
-    earlier = await known_run(root, mission)
-    return f"continues the run that {describe_end(earlier)}" if earlier.unfinished else ""
+        told.append(f"a fresh start{kept}{holding}")
+    lines = journal(project, mission)
+    if await anyio.Path(lines.path).exists():
+        earlier = await known_run(root, mission)
+        return [f"continues the run that {describe_end(earlier)}"] if earlier.unfinished else []
+    used, silent = await spent_before(root, mission)
+    told += [
+        f"what its runs in {one.relative_to(root)} cost cannot be read, and does not count" for one in silent
+    ]
+    if used != Usage():
+        event = SpentBefore(used)
+        await lines.append(Entry(SystemClock().now(), "", event))
+        told.append(f"{describe(event)}; this counts towards the budget")
+    return told
 
 
 async def read_mission(project: Project, host: Host, mission: str) -> MissionState:

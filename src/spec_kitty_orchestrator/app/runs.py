@@ -1,17 +1,18 @@
 """The runs in this repository's journals: which are unfinished, and how they ended."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
 from spec_kitty_orchestrator.app.repository import JOURNALS, journaled, listed
+from spec_kitty_orchestrator.core.model import Usage, total
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.run import RunState, fold
 from spec_kitty_orchestrator.core.run_events import Line, RunAborted, RunEnded, RunStarted
 from spec_kitty_orchestrator.core.work_package import WorkPackage
-from spec_kitty_orchestrator.errors import JournalError, RunActive, UsageError
+from spec_kitty_orchestrator.errors import InvalidTransition, JournalError, RunActive, UsageError
 from spec_kitty_orchestrator.machine import process
 from spec_kitty_orchestrator.machine.journal import JsonlJournal
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
@@ -207,9 +208,28 @@ def archive_journal(root: Path, mission: str) -> Path | None:
         )
     if places := elsewhere(mission_logs(root, mission)):
         raise RunActive(process.out_of_reach(f"an agent of the old run of {mission}", places[0]))
-    journal = root / JOURNALS / mission / "journal.jsonl"
+    return put_aside(root / JOURNALS / mission / "journal.jsonl")
+
+
+def put_aside(journal: Path) -> Path | None:
+    """Rename a journal, if it is there, so that it still tells what its runs cost."""
     archived = journal.with_name(f"journal-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.jsonl")
     return journal.rename(archived) if journal.exists() else None
+
+
+async def spent_before(root: Path, mission: str) -> tuple[Usage, list[Path]]:
+    """Return what the runs used whose journals were put aside, and the journals that do not tell it."""
+    used: list[Usage] = []
+    silent: list[Path] = []
+    for file in sorted((root / JOURNALS / mission).glob("journal-*.jsonl")):
+        try:
+            state = fold(await JsonlJournal(file.parent, root, name=file.name).read(), Policy((), ()))
+        except (JournalError, InvalidTransition):
+            silent.append(file)
+        else:
+            # What it was told of runs before it is in their own journals.
+            used.append(replace(state, spent_before=Usage()).spent)
+    return total(used), silent
 
 
 def when(moment: datetime) -> str:

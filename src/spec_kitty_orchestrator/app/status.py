@@ -9,12 +9,12 @@ from datetime import datetime
 from pathlib import Path
 
 from spec_kitty_orchestrator.app.project import Project
-from spec_kitty_orchestrator.app.runs import KnownRun, find_journal
+from spec_kitty_orchestrator.app.runs import KnownRun, find_journal, spent_before
 from spec_kitty_orchestrator.core.causes import by_cause
 from spec_kitty_orchestrator.core.events import AttemptOpened
 from spec_kitty_orchestrator.core.forecast import Forecast
 from spec_kitty_orchestrator.core.limits import resting
-from spec_kitty_orchestrator.core.model import MissionState, Phase
+from spec_kitty_orchestrator.core.model import MissionState, Phase, Usage
 from spec_kitty_orchestrator.core.run import RunState, fold
 from spec_kitty_orchestrator.core.run_events import ConflictForecast, Entry, Line
 from spec_kitty_orchestrator.core.simulate import Known
@@ -37,6 +37,7 @@ class MissionStatus:
         resting: agents that rest, and why.
         causes: for each cause that left work packages to a person, `c1` and so on, their ids.
         conflicts: of branches, as the run saw them last.
+        spent_before: what earlier runs used whose journals were put aside.
         state: of its run, as the journal tells it.
     """
 
@@ -48,6 +49,7 @@ class MissionStatus:
     resting: Mapping[str, Suspension]
     causes: Mapping[str, tuple[str, ...]]
     conflicts: Sequence[ConflictForecast]
+    spent_before: Usage
     state: RunState
 
     def note(self, wp: WorkPackage) -> str:
@@ -88,6 +90,7 @@ async def mission_status(project: Project, mission: str, *, ask_host: bool) -> M
         resting=resting(known, SystemClock().now()),
         causes=by_cause(known.causes, wps),
         conflicts=known.conflicts,
+        spent_before=(await spent_before(project.root, slug))[0],
         state=known,
     )
 

@@ -14,8 +14,9 @@ from spec_kitty_orchestrator.app.runs import KnownRun, describe_end, when
 from spec_kitty_orchestrator.app.status import MissionStatus, mission_status, status_forecast
 from spec_kitty_orchestrator.cli import options
 from spec_kitty_orchestrator.core.conflicts import advice
-from spec_kitty_orchestrator.core.describe import LONGEST_REASON, note
+from spec_kitty_orchestrator.core.describe import LONGEST_REASON, note, totals
 from spec_kitty_orchestrator.core.forecast import NOTHING_KNOWN
+from spec_kitty_orchestrator.core.model import Usage, total
 from spec_kitty_orchestrator.core.run_events import RunEnded
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import UsageError
@@ -72,6 +73,8 @@ def _show(found: MissionStatus, console: SteadyConsole) -> None:
             console.tell(f"{name} ({', '.join(wps)}): {note(reason, LONGEST_REASON)}")
     for agent, one in found.resting.items():
         console.tell(f"{agent} is paused: {one.told}")
+    if any(wp.attempts for wp in found.work_packages) or found.spent_before != Usage():
+        console.tell(totals(found.work_packages, found.spent_before))
     for text in advice(found.conflicts, found.work_packages, found.run.mission):
         console.tell(text)
     for wp in found.work_packages:
@@ -107,6 +110,8 @@ def _document(found: MissionStatus, known: Sequence[str]) -> Mapping[str, object
         "agents_broken": {agent: one.broken for agent, one in found.resting.items() if one.broken},
         "conflicts": [asdict(one) for one in found.conflicts],
         "causes": found.causes,
+        "used": asdict(total((found.spent_before, *(wp.usage for wp in found.work_packages)))),
+        "used_before": asdict(found.spent_before),
         "missions_run_here": known,
     }
 

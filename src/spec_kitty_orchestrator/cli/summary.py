@@ -12,7 +12,7 @@ from spec_kitty_orchestrator.app.checks.lanes import Stuck, stuck
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import MISSIONS, MissionFiles, mission_files
 from spec_kitty_orchestrator.core.conflicts import advice
-from spec_kitty_orchestrator.core.describe import LONGEST_REASON, count, note, short
+from spec_kitty_orchestrator.core.describe import LONGEST_REASON, count, note, short, totals
 from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.core.verdict import Ruling
 from spec_kitty_orchestrator.core.work_package import WorkPackage
@@ -49,7 +49,7 @@ def show(
     lines += [f"{agent} is paused: {one.told}" for agent, one in resting if agent not in told_already]
     reasons, root = _reasons(result), project.root
     lines += ["", *(text for wp in result.work_packages for text in _work_package(wp, reasons, root))]
-    lines += ["", _totals(result), *finalized.lines]
+    lines += ["", totals(result.work_packages, result.spent_before), *finalized.lines]
     wps = result.work_packages
     told = () if merged else advice(result.conflicts, wps, result.state.slug)
     lines += ["", *told] if told else []
@@ -114,17 +114,6 @@ def _work_package(wp: WorkPackage, reasons: Mapping[str, str], root: Path) -> li
         logs = Path(wp.attempts[-1].directory).parent
         told.append(f"      logs: {logs.relative_to(root) if logs.is_relative_to(root) else logs}")
     return told
-
-
-def _totals(result: RunResult) -> str:
-    used = [wp.usage for wp in result.work_packages]
-    attempts = sum(len(wp.attempts) for wp in result.work_packages)
-    costs = [one.cost_usd for one in used if one.cost_usd is not None]
-    told = f", ${sum(costs):.2f} as reported by the agents" if costs else ""
-    return (
-        f"In all: {count(attempts, 'attempt')}, {sum(one.input_tokens for one in used)} tokens in, "
-        f"{sum(one.output_tokens for one in used)} out{told}"
-    )
 
 
 def _go_on(result: RunResult, project: Project) -> list[str]:

@@ -4,10 +4,19 @@ Text of agents, the host and hooks can hold escape sequences, line breaks and ma
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from spec_kitty_orchestrator.core import events, run_events
-from spec_kitty_orchestrator.core.model import Attempt, Evidence, GateResult, Lane, Outcome, Role, Usage
+from spec_kitty_orchestrator.core.model import (
+    Attempt,
+    Evidence,
+    GateResult,
+    Lane,
+    Outcome,
+    Role,
+    Usage,
+    total,
+)
 from spec_kitty_orchestrator.core.plain_text import begun, plain
 from spec_kitty_orchestrator.core.verdict import Ruling, Verdict
 from spec_kitty_orchestrator.core.work_package import WorkPackage
@@ -78,6 +87,21 @@ def note(text: str, limit: int = LONGEST_LINE) -> str:
     return clean(_SHA.sub(lambda found: short(found.group()), text), limit)
 
 
+def in_all(usage: Usage) -> str:
+    """Write what was used: tokens, and the cost as far as agents tell it."""
+    cost = f", ${usage.cost_usd:.2f} as reported by the agents" if usage.cost_usd is not None else ""
+    return f"{usage.input_tokens} tokens in, {usage.output_tokens} out{cost}"
+
+
+def totals(wps: Collection[WorkPackage], before: Usage) -> str:
+    """Say what a mission used: its work packages, and `before` those runs whose journals were put aside."""
+    attempts = sum(len(wp.attempts) for wp in wps)
+    text = f"In all: {count(attempts, 'attempt')}, {in_all(total(wp.usage for wp in wps))}"
+    if before == Usage():
+        return text
+    return f"{text}; before that, in runs whose journals were put aside: {in_all(before)}"
+
+
 def last_line(text: str) -> str:
     """Return the last line that is not empty, "" if there is none."""
     return next((line for line in reversed(text.splitlines()) if line.strip()), "")
@@ -114,6 +138,8 @@ def _of_run(event: run_events.RunEvent) -> str:
             return f"{agent} works again"
         case run_events.BudgetNearing(text=text):
             return f"the budget is nearly used up: {text}"
+        case run_events.SpentBefore(usage=usage):
+            return f"earlier runs of this mission, whose journals were put aside, used {in_all(usage)}"
         case run_events.ClockJumped(seconds=seconds):
             return f"the machine slept, or its clock was set, for {duration(seconds)}"
         case run_events.ConflictForecast():

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from spec_kitty_orchestrator.core import commands, events, run_events
 from spec_kitty_orchestrator.core.lifecycle import begins_something
-from spec_kitty_orchestrator.core.model import Outcome, Phase, Role, Usage, total
+from spec_kitty_orchestrator.core.model import Outcome, Phase, Role, Usage
 from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit
 from spec_kitty_orchestrator.core.run import RunState, has_place
 from spec_kitty_orchestrator.core.suspension import PROBE_S, Failures, Suspension
@@ -173,7 +173,7 @@ def _parts(state: RunState, now: datetime) -> list[_Part]:
         return []
     spent = state.spent
     if budget.max_cost_usd is not None:
-        cost, told = spent.cost_usd or 0.0, total(one.usage for one in state.wps.values()).cost_usd or 0.0
+        cost, told = spent.cost_usd or 0.0, state.told.cost_usd or 0.0
         text = f"${told:.2f} of ${budget.max_cost_usd:.2f} are spent"
         parts.append(_Part("cost", (cost + 1e-9) / budget.max_cost_usd, text))
     if budget.max_tokens is not None:

@@ -56,6 +56,7 @@ class RunState:
         suspended: by agent, why and until when it rests; an attempt that ends well removes one.
         failing: by agent, its failures that are alike since an attempt of it ended well.
         causes: why work packages were left to a person, each once, in the order in which they came up.
+        spent_before: what earlier runs used whose journals were put aside.
         began_at: when this start began, None before the first.
         now: when the last event happened.
         idle_since: since when nothing is at work, None while something is.
@@ -77,6 +78,7 @@ class RunState:
     suspended: Mapping[str, Suspension] = field(default_factory=dict)
     failing: Mapping[str, Failures] = field(default_factory=dict)
     causes: tuple[str, ...] = ()
+    spent_before: Usage = field(default_factory=Usage)
     began_at: datetime | None = None
     now: datetime | None = None
     idle_since: datetime | None = None
@@ -106,9 +108,14 @@ class RunState:
     @cached_property
     def spent(self) -> Usage:
         """What all attempts of all runs used, counting a limit that an agent says is used up as used up."""
-        used = total(one.usage for one in self.wps.values())
+        used = self.told
         capped = sum(one.capped_usd for one in self.wps.values())
         return replace(used, cost_usd=(used.cost_usd or 0.0) + capped) if capped else used
+
+    @property
+    def told(self) -> Usage:
+        """What all attempts of all runs used, as agents told it."""
+        return total([self.spent_before, *(one.usage for one in self.wps.values())])
 
     @cached_property
     def at_work(self) -> tuple[WorkPackage, ...]:
@@ -177,7 +184,8 @@ def begin(state: RunState, start: run_events.RunStarted) -> RunState:
     suspended = at_a_start(state.suspended, at)
     failing = {agent: one for agent, one in state.failing.items() if agent in suspended}
     causes = noted(state.causes, wps.values())
-    return RunState(start.policy, wps, suspended, failing, causes, began_at=at, now=at, idle_since=at)
+    kept = (suspended, failing, causes, state.spent_before)
+    return RunState(start.policy, wps, *kept, began_at=at, now=at, idle_since=at)
 
 
 def _still_resting(turn: Turn, at: datetime) -> Turn:
@@ -262,6 +270,8 @@ def _of_run(state: RunState, event: run_events.RunEvent, at: datetime) -> RunSta
             return replace(state, nearing=state.nearing | {name})
         case run_events.ConflictForecast():
             return replace(state, conflicts=event.among(state.conflicts))
+        case run_events.SpentBefore(usage=usage):
+            return replace(state, spent_before=usage)
         case run_events.ClockJumped(seconds=seconds):
             return _shifted(state, timedelta(seconds=seconds))
         case run_events.Signaled(number=number, drain=drain):

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from spec_kitty_orchestrator.core.events import Event
-from spec_kitty_orchestrator.core.model import MissionState
+from spec_kitty_orchestrator.core.model import MissionState, Usage
 from spec_kitty_orchestrator.core.policy import Policy
 
 
@@ -56,6 +56,14 @@ class BudgetNearing:
     name: str
     text: str
     kind: Literal["budget_nearing"] = "budget_nearing"
+
+
+@dataclass(frozen=True)
+class SpentBefore:
+    """What earlier runs of the mission used, whose journals were put aside: it counts as spent."""
+
+    usage: Usage
+    kind: Literal["spent_before"] = "spent_before"
 
 
 @dataclass(frozen=True)
@@ -123,6 +131,7 @@ RunEvent = (
     | AgentSuspended
     | AgentBack
     | BudgetNearing
+    | SpentBefore
     | ClockJumped
     | ConflictForecast
     | Signaled

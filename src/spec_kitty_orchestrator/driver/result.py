@@ -6,7 +6,7 @@ from datetime import datetime
 
 from spec_kitty_orchestrator.core.causes import by_cause
 from spec_kitty_orchestrator.core.limits import resting
-from spec_kitty_orchestrator.core.model import MissionState, Phase, Result
+from spec_kitty_orchestrator.core.model import MissionState, Phase, Result, Usage
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import ConflictForecast
 from spec_kitty_orchestrator.core.suspension import Suspension
@@ -27,6 +27,7 @@ class RunResult:
         ended: what ended it before nothing was left to do, "" if nothing did: a quota or a budget.
         resting: agents that rest, and why.
         causes: for each cause that left work packages to a person, `c1` and so on, their ids.
+        spent_before: what earlier runs used whose journals were put aside.
         conflicts: of branches, as far as they are known.
     """
 
@@ -38,6 +39,7 @@ class RunResult:
     ended: str = ""
     resting: Mapping[str, Suspension] = field(default_factory=dict)
     causes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    spent_before: Usage = field(default_factory=Usage)
     conflicts: Sequence[ConflictForecast] = ()
 
 
@@ -61,6 +63,7 @@ def conclude(state: RunState, mission: MissionState, waits: Mapping[str, str], n
         lanes,
         resting=resting(state, now),
         causes=by_cause(state.causes, wps),
+        spent_before=state.spent_before,
         conflicts=state.conflicts,
     )
     if all(one.phase is Phase.FINISHED for one in wps):
