@@ -78,8 +78,12 @@ class Host(Protocol):
         policy: PolicyMetadata | None = None,
         note: str = "",
         review: ReviewResult | None = None,
+        force: bool = False,
     ) -> None:
-        """Move a work package along one edge of the host's state machine."""
+        """Move a work package along one edge of the host's state machine, or by `force` along any other.
+
+        What is forced needs a note.
+        """
         ...
 
     async def accept_mission(self, mission: str, actor: str) -> None:
@@ -223,6 +227,18 @@ class Workspaces(Protocol):
         """Make sure that the worktree exists; creates it where the host leaves that to us (no lanes.json).
 
         `dependencies` are ids whose work must be visible in a worktree that is created here.
+        """
+        ...
+
+    async def bring(self, workspace: Workspace, revisions: Sequence[str]) -> None:
+        """Merge commits into the workspace's branch where it lacks them. Raises `WorkspaceError`."""
+        ...
+
+    async def deliver(self, wp: str, workspace: Workspace, head: str) -> None:
+        """Merge an approved commit of a planning artifact into its target; repeating it is harmless.
+
+        Raises:
+            WorkspaceError: that cannot be, and nothing was changed; a person can mend it.
         """
         ...
 

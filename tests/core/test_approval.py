@@ -11,13 +11,14 @@ from spec_kitty_orchestrator.core.approval import (
     Tip,
     approved,
     approved_head,
+    merged_by_host,
     objection,
+    targets,
     unknown,
 )
 from spec_kitty_orchestrator.core.describe import short
-from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase, Result, Workspace
+from spec_kitty_orchestrator.core.model import PLANNING_LANE, Lane, MissionState, Phase, Result, Workspace
 from spec_kitty_orchestrator.core.run import RunState, begin
-from spec_kitty_orchestrator.core.transitions import PLANNING_LANE
 from spec_kitty_orchestrator.core.verdict import Ruling, Verdict
 from spec_kitty_orchestrator.core.work_package import Review, WorkPackage
 
@@ -131,6 +132,27 @@ def test_what_others_completed_during_a_start_is_not_known() -> None:
     wps = [finished(""), finished(HEAD, "WP02")]
     assert unknown(wps) == ("WP01",)
     assert [one.wps for one in approved(wps)] == [("WP02",)]
+
+
+PLANNING = Workspace("/w", "/w/WP01.md", PLANNING_LANE, "m-planning", "feature", "feature")
+
+
+def test_an_approved_planning_artifact_must_be_on_its_target() -> None:
+    (one,) = approved([finished(workspace=PLANNING)])
+    assert told(replace(TIP, merged=True), one) == ""
+    assert told(replace(TIP, head=OTHER, merged=True), one) == ""
+    assert f"{short(HEAD)} is not on feature" in told(TIP, one)
+    assert f"git merge {HEAD}" in told(TIP, one)
+    assert "was not reviewed" in told(replace(TIP, head=OTHER, unreviewed=(LATER,), merged=True), one)
+
+
+def test_dependents_begin_with_what_is_on_the_target_of_planning_artifacts() -> None:
+    wp = WorkPackage("WP02", ("WP01", "WP03", "WP09"))
+    wps = {"WP01": finished(workspace=PLANNING), "WP03": finished(OTHER, "WP03"), "WP02": wp}
+    assert targets(wp, wps) == targets(wps["WP01"], wps) == ("refs/heads/feature",)
+    assert targets(wps["WP03"], wps) == ()
+    assert merged_by_host(wps.values()) == ("refs/heads/main",)
+    assert merged_by_host([wp]) == ()
 
 
 def test_work_in_the_primary_checkout_is_on_no_branch_of_its_own() -> None:

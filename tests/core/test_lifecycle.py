@@ -54,6 +54,7 @@ from spec_kitty_orchestrator.core.events import (
 )
 from spec_kitty_orchestrator.core.lifecycle import ANYWHERE, EDGES, step
 from spec_kitty_orchestrator.core.model import (
+    PLANNING_LANE,
     AgentReport,
     Evidence,
     Lane,
@@ -64,10 +65,11 @@ from spec_kitty_orchestrator.core.model import (
     Result,
     Role,
     Usage,
+    Workspace,
 )
 from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.core.run import RunState, begin
-from spec_kitty_orchestrator.core.transitions import PLANNING_LANE, charged
+from spec_kitty_orchestrator.core.transitions import charged, reopen, why_by_hand
 from spec_kitty_orchestrator.core.verdict import FeedbackSource
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import InvalidTransition
@@ -530,16 +532,53 @@ def test_a_workspace_that_breaks_under_a_running_attempt_parks_without_running_i
     assert command == Finish(Result.PARKED, "disk full; still full")
 
 
-@pytest.mark.parametrize("lane", [Lane.PLANNED, Lane.FOR_REVIEW, Lane.IN_REVIEW])
-def test_a_planning_artifact_is_left_to_a_person(lane: Lane) -> None:
-    _, command = drive([Scheduled(lane, replace(SPACE, lane_id=PLANNING_LANE))])
+PLANNING = replace(SPACE, lane_id=PLANNING_LANE, branch="m-planning", base_ref="main", target="main")
+
+
+def test_a_planning_artifact_is_claimed_like_other_work() -> None:
+    _, command = drive([Scheduled(Lane.PLANNED, PLANNING)])
+    assert command == Claim()
+
+
+@pytest.mark.parametrize(
+    ("lane", "space", "words"),
+    [
+        (Lane.PLANNED, replace(PLANNING, target=""), "meta.json does not name the branch"),
+        (Lane.IN_PROGRESS, PLANNING, "somebody else has in_progress"),
+        (Lane.FOR_REVIEW, PLANNING, "somebody else has for_review"),
+        (Lane.IN_REVIEW, PLANNING, "somebody else has in_review"),
+    ],
+)
+def test_a_planning_artifact_whose_commits_nobody_can_tell_is_left_to_a_person(
+    lane: Lane, space: Workspace, words: str
+) -> None:
+    wp, command = drive([Scheduled(lane, space)])
     assert isinstance(command, Finish)
     assert command.result is Result.PARKED
-    assert "yourself" in command.reason
+    assert words in command.reason
+    assert command.reason == why_by_hand(space, lane)
+    assert reopen(wp).workspace == (space if space.target else None)
+
+
+def test_a_planning_artifact_is_begun_only_while_its_target_is_checked_out() -> None:
+    assert why_by_hand(PLANNING, Lane.PLANNED, here="main") == ""
+    assert "but other is checked out" in why_by_hand(PLANNING, Lane.PLANNED, here="other")
+    assert "but no branch is checked out" in why_by_hand(PLANNING, Lane.PLANNED, here="")
+    assert why_by_hand(SPACE, Lane.PLANNED, here="other") == ""
+
+
+def test_the_subtasks_of_a_planning_artifact_are_ticked_before_it_is_submitted_by_force() -> None:
+    one = attempt("a1")
+    done = made(one, text=report_text("a1", subtasks_done=["T001"]))
+    for space, first in ((PLANNING, TickSubtasks), (SPACE, Submit)):
+        begun_ = (Scheduled(Lane.PLANNED, space), Claimed(space, BASE))
+        wp, command = drive((*begun_, *done, Committed(Evidence(BASE, HEAD))))
+        assert isinstance(command, first)
+    assert wp.lane is Lane.IN_PROGRESS
 
 
 def test_a_planning_artifact_that_is_done_is_done() -> None:
-    _, command = drive([Scheduled(Lane.DONE, replace(SPACE, lane_id=PLANNING_LANE))])
+    _, command = drive([Scheduled(Lane.DONE, PLANNING)])
     assert isinstance(command, Finish)
     assert command.result is Result.DONE
 

@@ -8,12 +8,13 @@ import pytest
 
 from spec_kitty_orchestrator.core.events import Recorded
 from spec_kitty_orchestrator.core.implementing import read_report
-from spec_kitty_orchestrator.core.model import Lane
+from spec_kitty_orchestrator.core.model import PLANNING_LANE, Lane, Workspace
 from spec_kitty_orchestrator.core.prompts import (
     PLACEHOLDERS,
     REQUIRED,
     Prompts,
     checked,
+    elsewhere,
     implement_prompt,
     review_prompt,
 )
@@ -21,7 +22,7 @@ from spec_kitty_orchestrator.core.verdict import Ruling, read_verdict
 from spec_kitty_orchestrator.core.work_package import WorkPackage, worked
 from spec_kitty_orchestrator.errors import ConfigError
 
-from .builders import HEAD, IMPLEMENTING, REJECTING, REVIEWING, drive
+from .builders import HEAD, IMPLEMENTING, REJECTING, REVIEWING, SPACE, drive
 
 
 def template(name: str) -> str:
@@ -80,6 +81,18 @@ def test_the_first_attempt_gets_the_implement_text_and_a_report_to_fill_in() -> 
     assert "name them in your report" in text
     assert '"attempt": "i9"' in text
     assert "Run this" in implement(wp, tick="Run this")
+
+
+def test_a_planning_artifact_may_be_a_file_of_the_mission_and_is_told_where_the_code_is() -> None:
+    planning = Workspace("/w", "/w/WP02.md", PLANNING_LANE, "m-planning", "feature", "feature")
+    wp = WorkPackage("WP02", ("WP01", "WP03", "WP09"), workspace=planning)
+    code = WorkPackage("WP01", workspace=SPACE)
+    told = elsewhere(wp, {"WP01": code, "WP02": wp, "WP03": replace(wp, id="WP03")})
+    assert told.endswith(f"- WP01: branch {SPACE.branch}, in {SPACE.path}")
+    assert elsewhere(replace(code, dependencies=("WP02",)), {"WP02": wp}) == ""
+    for one, words in ((wp, "other files of that folder"), (code, "below `kitty-specs/` or `.kittify/`")):
+        text = implement_prompt(PROMPTS, one, mission="m", attempt_id="a1", task="", tick="")
+        assert words in text
 
 
 def test_work_that_was_sent_back_gets_the_rework_text_with_what_to_mend() -> None:

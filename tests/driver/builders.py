@@ -71,6 +71,7 @@ class WitnessedHost(FakeHost):
         policy: PolicyMetadata | None = None,
         note: str = "",
         review: ReviewResult | None = None,
+        force: bool = False,
     ) -> None:
         before = len(self.events)
         try:
@@ -82,6 +83,7 @@ class WitnessedHost(FakeHost):
                 policy=policy,
                 note=note,
                 review=review,
+                force=force,
             )
         finally:
             head = self.workspaces.tree(await self.where(wp)).commits[-1]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from spec_kitty_orchestrator.core.approval import Approved, Tip
-from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase, Result, Workspace
+from spec_kitty_orchestrator.core.model import PLANNING_LANE, Lane, MissionState, Phase, Result, Workspace
 from spec_kitty_orchestrator.core.verdict import Ruling, Verdict
 from spec_kitty_orchestrator.core.work_package import Review, WorkPackage
 from spec_kitty_orchestrator.driver.finalize import UNCOMMITTED, finalize
@@ -35,6 +35,7 @@ async def end(
     merge: bool = True,
     accept: bool = True,
     coordinated: bool = False,
+    coordination: Path | None = None,
 ) -> tuple[bool, Sequence[str]]:
     found = await finalize(
         host,
@@ -44,6 +45,7 @@ async def end(
         merge=merge,
         accept=accept,
         coordinated=coordinated,
+        coordination=coordination,
     )
     assert host.merged or not found.merged
     assert found.accepted is bool(host.accepted_by)
@@ -54,6 +56,18 @@ def complete(lane: Lane = Lane.DONE) -> FakeHost:
     host = FakeHost({"WP01": (), "WP02": ()})
     host.lanes = dict.fromkeys(host.lanes, lane)
     return host
+
+
+@pytest.mark.parametrize("lane_ids", [{}, {"WP02": PLANNING_LANE}])
+async def test_the_coordination_branch_gets_the_target_where_that_holds_planning_artifacts(
+    lane_ids: dict[str, str],
+) -> None:
+    host, workspaces, place = FakeHost(dict.fromkeys(WPS, ()), lane_ids=lane_ids), FakeWorkspaces(), "/coord"
+    host.lanes = dict.fromkeys(host.lanes, Lane.DONE)
+    others = tuple(replace(one, lane=Lane.DONE, found={}) for one in RESULT.work_packages)
+    result = replace(RESULT, work_packages=others)
+    assert (await end(host, result, workspaces, coordinated=True, coordination=Path(place)))[0]
+    assert workspaces.brought == ([(place, "HEAD")] if lane_ids else [])
 
 
 @pytest.mark.parametrize("lane", [one for one in Lane if not one.complete])

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from tests.driver.builders import DIAMOND, REAL_LIMIT_S, Stage, longer, scripted
 
-from spec_kitty_orchestrator.core.model import Lane, Outcome, Phase, Role
+from spec_kitty_orchestrator.core.model import Lane, Outcome, Phase, Result, Role
 from spec_kitty_orchestrator.core.run_events import Entry
 from spec_kitty_orchestrator.core.verdict import FeedbackSource
 from spec_kitty_orchestrator.errors import HostError, HostRefusal, WorkspaceError
@@ -240,12 +240,79 @@ async def test_a_mission_without_work_packages_cannot_be_read(stage: Make) -> No
         await stage({}).run()
 
 
-async def test_planning_artifacts_are_left_to_a_person(stage: Make) -> None:
-    mission = stage({"WP01": (), "WP02": ()}, lane_ids={"WP01": "lane-planning"})
+PLANNED = {"WP01": (), "WP02": ("WP01",), "WP03": ()}
+IN_PLANNING = {"WP01": "lane-planning", "WP03": "lane-planning"}
+
+
+async def test_planning_artifacts_are_delivered_once_approved_and_before_others_build_on_them(
+    stage: Make,
+) -> None:
+    mission = stage(
+        PLANNED,
+        script=scripted(
+            WP01_review=lambda r: Play(
+                text=verdict(r, "changes_requested", "mend it") if r.number == 2 else None
+            ),
+        ),
+        lane_ids=IN_PLANNING,
+        subtasks={"WP01": ("T001",)},
+    )
+    result = await mission.run()
+    assert result.exit_code == 0
+    mission.assert_sound()
+    went = [Lane.IN_PROGRESS, Lane.FOR_REVIEW, Lane.IN_REVIEW]
+    assert mission.lanes_of("WP01") == [*went, *went, Lane.DONE]
+    assert mission.lanes_of("WP02") == CLEAN
+    approved = {one.transition.wp: one.head for one in mission.host.witnessed if one.transition.review}
+    assert dict(mission.workspaces.delivered) == {wp: approved[wp] for wp in ("WP01", "WP03")}
+    code = result.work_packages[1].workspace
+    assert code is not None
+    assert (code.key, "refs/heads/main") in mission.workspaces.brought
+    assert mission.calls()["start-implementation"] == 1
+
+
+async def test_a_planning_artifact_that_its_target_cannot_take_stays_in_review_until_it_can(
+    stage: Make,
+) -> None:
+    mission = stage(PLANNED, lane_ids=IN_PLANNING)
+    mission.workspaces.undeliverable = [WorkspaceError("docs/a.md would be overwritten")]
     result = await mission.run()
     assert result.exit_code == 1
-    assert "planning artifact" in result.reasons["WP01"]
-    assert mission.host.lanes == {"WP01": Lane.PLANNED, "WP02": Lane.DONE}
+    assert "docs/a.md would be overwritten" in result.reasons["WP01"]
+    assert mission.host.lanes == {"WP01": Lane.IN_REVIEW, "WP02": Lane.PLANNED, "WP03": Lane.PLANNED}
+    runs = len(mission.agents.requests)
+    assert (await mission.run()).exit_code == 0
+    assert {one.wp_id for one in mission.agents.requests[runs:]} == {"WP02", "WP03"}
+
+
+async def test_a_planning_artifact_waits_for_a_person_while_another_branch_is_checked_out(
+    stage: Make,
+) -> None:
+    mission = stage(PLANNED, lane_ids=IN_PLANNING)
+    mission.workspaces.branch = "other"
+    result = await mission.run()
+    assert "other is checked out" in result.reasons["WP01"]
+    assert (mission.agents.requests, mission.host.events) == ([], [])
+    mission.workspaces.branch = "main"
+    assert (await mission.run()).exit_code == 0
+
+
+async def test_a_planning_artifact_that_somebody_takes_meanwhile_is_left_to_him(
+    stage: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mission = stage({"WP01": ()}, lane_ids=IN_PLANNING)
+    read = mission.workspaces.primary_branch
+
+    async def taken() -> str:
+        if "resolve-workspace" in mission.host.calls:
+            mission.host.lanes["WP01"] = Lane.IN_PROGRESS
+        return await read()
+
+    monkeypatch.setattr(mission.workspaces, "primary_branch", taken)
+    result = await mission.run()
+    assert result.work_packages[0].result is Result.FOREIGN
+    assert mission.host.events == []
+    assert mission.agents.requests == []
 
 
 async def test_a_legacy_mission_has_a_worktree_for_each_work_package(stage: Make) -> None:

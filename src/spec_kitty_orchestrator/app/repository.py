@@ -222,10 +222,15 @@ class MissionFiles:
         return self.target_branch or changed.removeprefix("refs/heads/")
 
     @property
+    def coordination(self) -> Path | None:
+        """The worktree of the coordination branch, None if there is none."""
+        place = self.root / ".worktrees" / f"{self.slug}-coord"
+        return place if self.coordinated and place.is_dir() else None
+
+    @property
     def status_checkout(self) -> Path:
         """Where the host writes the mission's status, and the record of its acceptance."""
-        coordination = self.root / ".worktrees" / f"{self.slug}-coord"
-        return coordination if self.coordinated and coordination.is_dir() else self.root
+        return self.coordination or self.root
 
     def unsaved(self) -> list[Path]:
         """Find uncommitted changes that the host's merge throws away when it resets the target's checkout.

@@ -163,6 +163,7 @@ async def run(work: Work) -> int:
                 accept=work.given.accept,
                 coordinated=files.coordinated,
                 target=f"refs/heads/{files.target_branch}" if files.target_branch else "HEAD",
+                coordination=files.coordination,
             )
             wrong: Sequence[str] = ()
             merged, wps = finalized.merged, result.work_packages

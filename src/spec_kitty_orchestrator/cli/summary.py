@@ -11,6 +11,7 @@ from spec_kitty_orchestrator.app.checks import line
 from spec_kitty_orchestrator.app.checks.lanes import Stuck, stuck
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import MISSIONS, MissionFiles, mission_files
+from spec_kitty_orchestrator.core.approval import is_planning
 from spec_kitty_orchestrator.core.conflicts import advice
 from spec_kitty_orchestrator.core.describe import LONGEST_REASON, count, note, short, totals
 from spec_kitty_orchestrator.core.model import Lane
@@ -183,6 +184,7 @@ def _merge_and_accept(result: RunResult, project: Project, files: MissionFiles) 
     return [
         *lines,
         f"To merge it into {target}, with nothing uncommitted in {project.root}, in this order:",
+        *_prepare(result, files),
         f"{host} {merge}",
         *([] if files.accepted else accept),
         *([copies] if files.coordinated else []),
@@ -221,6 +223,13 @@ def _acceptance(files: MissionFiles, project: Project) -> list[str]:
         f"  spec-kitty orchestrator-api {line(*words)}",
         f"  {keep}",
     ]
+
+
+def _prepare(result: RunResult, files: MissionFiles) -> list[str]:
+    """Return the command without which the host does not merge planning artifacts with a status elsewhere."""
+    if files.coordination is None or not any(map(is_planning, result.work_packages)):
+        return []
+    return [f"  {line('git', '-C', files.coordination, 'merge', '--no-edit', files.target_branch)}"]
 
 
 def _uncommitted(files: MissionFiles) -> list[str]:

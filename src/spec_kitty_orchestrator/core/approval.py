@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 from spec_kitty_orchestrator.core.describe import clean, count, short
 from spec_kitty_orchestrator.core.model import Phase, Result, Workspace
-from spec_kitty_orchestrator.core.transitions import PLANNING_LANE
 from spec_kitty_orchestrator.core.verdict import Ruling
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 
@@ -19,6 +18,9 @@ MOST_COMMITS = 10
 
 MOST_PATHS = 5
 LONGEST_SUBJECT = 72
+
+_PLANNING_BRANCH = "main"
+"""What the host takes for the branch of planning artifacts, whatever the target, and merges into others."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def approved(wps: Iterable[WorkPackage]) -> tuple[Approved, ...]:
 
 
 def _tip_known(wp: WorkPackage) -> bool:
-    return wp.found is not None and (wp.workspace is None or wp.workspace.lane_id != PLANNING_LANE)
+    return wp.found is not None and not is_planning(wp)
 
 
 def unknown(wps: Iterable[WorkPackage]) -> tuple[str, ...]:
@@ -146,6 +148,23 @@ def unsettled(wps: Mapping[str, WorkPackage]) -> frozenset[str]:
         and wp.workspace.branch
         and ((by_others(wp) and wp.found is None) or (wp.work.base and not wp.lane.complete))
     )
+
+
+def targets(wp: WorkPackage, wps: Mapping[str, WorkPackage]) -> tuple[str, ...]:
+    """Return the branches whose planning artifacts a work package begins on, its own target included."""
+    spaces = [one.workspace for one in (wp, *map(wps.get, wp.dependencies)) if one is not None]
+    found = (space.target for space in spaces if space is not None and space.planning)
+    return tuple(f"refs/heads/{one}" for one in dict.fromkeys(found) if one)
+
+
+def is_planning(wp: WorkPackage) -> bool:
+    """Tell whether a work package is known to be a planning artifact."""
+    return wp.workspace is not None and wp.workspace.planning
+
+
+def merged_by_host(wps: Iterable[WorkPackage]) -> tuple[str, ...]:
+    """Return the branches, besides those of lanes, that the host merges into them, whoever approved them."""
+    return (f"refs/heads/{_PLANNING_BRANCH}",) if any(map(is_planning, wps)) else ()
 
 
 def alone(wp: WorkPackage, wps: Mapping[str, WorkPackage]) -> bool:
@@ -176,7 +195,13 @@ def objection(one: Approved, tip: Tip, mission: str = "", *, joins: bool = False
             f"  to put it back: {_reset(one, tip)}",
         ]
     elif tip.head not in (*one.heads, *one.found) and not (joins and tip.joined):
-        told += _moved(one, tip, mission)
+        # The branch of planning artifacts follows their target.
+        told += _moved(one, tip, mission) if tip.unreviewed or not one.workspace.planning else []
+    if one.workspace.planning and not tip.merged:
+        told += [
+            f"the approved commit {short(tip.last)} is not on {one.workspace.target}",
+            f"  to put it there: {shlex.join(('git', 'merge', tip.last))}",
+        ]
     if tip.uncommitted:
         paths = ", ".join(clean(path) for path in tip.uncommitted[:MOST_PATHS])
         more = f" and {len(tip.uncommitted) - MOST_PATHS} more" if len(tip.uncommitted) > MOST_PATHS else ""

@@ -12,7 +12,6 @@ from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import ConflictForecast
 from spec_kitty_orchestrator.core.scheduler import waves
-from spec_kitty_orchestrator.core.transitions import PLANNING_LANE
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 
 Pair = tuple[str, str]
@@ -24,7 +23,7 @@ MOST_ADVICE = 5
 def branch(wp: WorkPackage) -> str:
     """Return the branch that a work package's commits are on, "" if that is not known."""
     space = wp.workspace
-    return space.branch or "" if space is not None and space.lane_id != PLANNING_LANE else ""
+    return space.branch or "" if space is not None and not space.planning else ""
 
 
 def moved(before: RunState, after: RunState, wp_id: str) -> bool:

@@ -59,7 +59,10 @@ def implemented(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     if event.report.outcome is not Outcome.OK:
         return after_failure(wp, event, policy)
     report = read_report(event.report.text, event.attempt_id)
-    wp = worked(wp, report=report, ticked=False, to_tick=(), pending=Phase.COMMITTING)
+    # Nobody refuses a planning artifact whose subtasks are open: its submission is forced.
+    first = policy.tick_subtasks and wp.workspace is not None and wp.workspace.planning
+    to_tick = report.subtasks_done if first else ()
+    wp = worked(wp, report=report, ticked=False, to_tick=to_tick, pending=Phase.COMMITTING)
     return replace(wp, phase=Phase.COMMITTING)
 
 

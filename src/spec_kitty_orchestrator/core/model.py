@@ -15,9 +15,9 @@ LONGEST_TEXT = 100_000
 
 LONGEST_DETAIL = 2_000
 """Characters of a message for people that are kept, from its end."""
-
 LONGEST_SESSION = 1_000
-
+PLANNING_LANE = "lane-planning"
+"""The `lane_id` that the host gives to planning-artifact work packages."""
 MOST_COST_USD = 1e6
 MOST_TOKENS = 10**15
 
@@ -120,6 +120,7 @@ class Workspace:
         lane_id: work packages with one `lane_id` share the worktree; None on a mission without lanes.json.
         branch: the branch that work must be committed on; None on a mission without lanes.json.
         base_ref: the ref that the branch started from; None on a mission without lanes.json.
+        target: the branch that gets a planning artifact once it is approved; "" if unknown, and for others.
     """
 
     path: str
@@ -127,6 +128,12 @@ class Workspace:
     lane_id: str | None = None
     branch: str | None = None
     base_ref: str | None = None
+    target: str = ""
+
+    @property
+    def planning(self) -> bool:
+        """Whether it is for planning artifacts, which belong on the target branch and in no lane."""
+        return self.lane_id == PLANNING_LANE
 
     @property
     def key(self) -> str:

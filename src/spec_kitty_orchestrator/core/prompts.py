@@ -4,10 +4,11 @@ A template's `${name}` is replaced by a part; parts are data and are never looke
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from string import Template
 
+from spec_kitty_orchestrator.core.approval import is_planning
 from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.core.verdict import Verdict, feedback_text
 from spec_kitty_orchestrator.core.work_package import WorkPackage
@@ -16,8 +17,8 @@ from spec_kitty_orchestrator.errors import ConfigError
 _ALWAYS = frozenset({"mission", "wp", "attempt", "round", "workspace", "branch", "base"})
 
 PLACEHOLDERS = {
-    "implement": _ALWAYS | {"task", "tick", "commit", "report"},
-    "rework": _ALWAYS | {"task", "tick", "commit", "report", "feedback"},
+    "implement": _ALWAYS | {"task", "tick", "commit", "kept", "report"},
+    "rework": _ALWAYS | {"task", "tick", "commit", "kept", "report", "feedback"},
     "resumed": _ALWAYS | {"task_file", "report", "feedback", "stat"},
     "review": _ALWAYS | {"head", "task", "stat", "diff", "earlier", "delta", "look", "gates", "verdict"},
 }
@@ -49,6 +50,12 @@ _COMMIT = (
 _CONFINED_COMMIT = (
     "Do not commit, the system does not let you: what you leave in the workspace is committed for you. "
     "Besides the workspace only /tmp can be written, and the caches of tools, which are this mission's own."
+)
+
+_KEPT = "below `kitty-specs/` or `.kittify/`"
+_KEPT_OF_PLANNING = (
+    "below `.kittify/`, nor the tasks and records that spec-kitty keeps in `kitty-specs/{mission}/` "
+    "(other files of that folder may be part of the work)"
 )
 
 
@@ -108,6 +115,7 @@ def implement_prompt(
     parts = _common(wp, Role.IMPLEMENT, mission, attempt_id, task)
     parts["tick"] = tick or "You cannot tick subtasks yourself; name them in your report."
     parts["commit"] = _CONFINED_COMMIT if confined else _COMMIT
+    parts["kept"] = _KEPT_OF_PLANNING.format(mission=mission) if is_planning(wp) else _KEPT
     parts["report"] = _report_object(attempt_id)
     if not (wp.work.feedback or wp.review.rejected):
         return Template(prompts.implement).substitute(parts)
@@ -130,6 +138,20 @@ def resumed_prompt(prompts: Prompts, wp: WorkPackage, *, mission: str, attempt_i
         or f"Your last attempt ended without a result ({wp.note}). Go on with the work.",
     }
     return Template(prompts.resumed).substitute(parts)
+
+
+def elsewhere(wp: WorkPackage, wps: Mapping[str, WorkPackage]) -> str:
+    """Say where the work is on which a planning artifact depends, as its workspace lacks it; "" if none."""
+    needed = [one for one in map(wps.get, wp.dependencies) if one is not None and not is_planning(one)]
+    places = [
+        f"- {one.id}: branch {one.workspace.branch}, in {one.workspace.path}"
+        for one in needed
+        if one.workspace is not None
+    ]
+    if not places or not is_planning(wp):
+        return ""
+    told = "The work of these is not in this workspace; read it where it is, and change nothing there:"
+    return "\n".join(("\n", told, *places))
 
 
 def _feedback(wp: WorkPackage) -> str:

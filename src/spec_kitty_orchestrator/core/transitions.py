@@ -5,7 +5,7 @@ from dataclasses import replace
 from spec_kitty_orchestrator.core.commands import Resolve, Wait
 from spec_kitty_orchestrator.core.describe import ENDS
 from spec_kitty_orchestrator.core.events import AgentExited, Assigned, AttemptOpened, BudgetSpent, Event
-from spec_kitty_orchestrator.core.model import Attempt, Lane, Outcome, Phase, Result, Role
+from spec_kitty_orchestrator.core.model import Attempt, Lane, Outcome, Phase, Result, Role, Workspace
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.retry import UNCHARGED, Fallback, Retry, next_move
 from spec_kitty_orchestrator.core.verdict import Feedback
@@ -36,9 +36,6 @@ NOT_OURS = "somebody else moved it to {} while we worked on it; no review of our
 SETTLED = (Lane.APPROVED, Lane.DONE, Lane.BLOCKED, Lane.CANCELED)
 """Lanes in which a work package needs nothing of us."""
 
-PLANNING_LANE = "lane-planning"
-"""The `lane_id` that the host gives to planning-artifact work packages."""
-
 
 MOST_UNCHANGED = 2
 """Attempts of one agent in a row that change nothing: the second one was told so."""
@@ -49,12 +46,7 @@ MOST_CANCELED = 5
 
 def enter(wp: WorkPackage) -> WorkPackage:
     """Take up a work package where its lane says that it stands."""
-    planning = wp.workspace is not None and wp.workspace.lane_id == PLANNING_LANE
-    if planning and wp.lane not in SETTLED:
-        reason = (
-            "a planning artifact: the host gives it a worktree on another branch than the mission's target, "
-            "where approved work would be lost; do its work yourself in the primary checkout"
-        )
+    if wp.workspace is not None and (reason := why_by_hand(wp.workspace, wp.lane, ours=is_ours(wp))):
         return finish(wp, Result.PARKED, reason)
     match wp.lane:
         case Lane.PLANNED | Lane.CLAIMED | Lane.IN_PROGRESS:
@@ -72,6 +64,35 @@ def enter(wp: WorkPackage) -> WorkPackage:
             return finish(wp, Result.BLOCKED, wp.note or "blocked on the host")
         case Lane.CANCELED:
             return finish(wp, Result.CANCELED, "canceled on the host")
+
+
+def is_ours(wp: WorkPackage) -> bool:
+    """Tell whether we began to implement a work package, or asked for it while it was planned."""
+    return bool(wp.work.base) or (wp.work.ours and wp.lane in (Lane.CLAIMED, Lane.IN_PROGRESS))
+
+
+def why_by_hand(space: Workspace, lane: Lane, *, ours: bool = False, here: str | None = None) -> str:
+    """Say why a work package that is a planning artifact is left to a person, "" if it is not.
+
+    Args:
+        space: where it is worked on.
+        lane: in which it is.
+        ours: whether we began it.
+        here: the branch that is checked out in the primary checkout, None to leave that out.
+    """
+    if not space.planning or lane in SETTLED:
+        return ""
+    if not space.target:
+        return "a planning artifact, and the mission's meta.json does not name the branch that it belongs on"
+    if here is not None and here != space.target:
+        found = f"{here} is checked out" if here else "no branch is checked out"
+        return f"a planning artifact, which belongs on {space.target}, but {found} in the primary checkout"
+    if lane is not Lane.PLANNED and not ours:
+        return (
+            f"a planning artifact that somebody else has {lane}: its commits are on {space.target} among "
+            "others, so a person must review them and tell the host"
+        )
+    return ""
 
 
 def finish(wp: WorkPackage, result: Result, note: str) -> WorkPackage:
@@ -132,6 +153,9 @@ def reopen(wp: WorkPackage) -> WorkPackage:
     """Make a work package that left an earlier start wait for its turn again, with fresh bounds."""
     # A recorded verdict is used up: if a person undoes it, only another review can approve again.
     wp = wp if wp.result is Result.PARKED else unvoted(wp)
+    if wp.workspace is not None and wp.workspace.planning and not wp.workspace.target:
+        # A person may have written down where it belongs.
+        wp = replace(wp, workspace=None)
     bounds = Bounds(attempts_from=len(wp.attempts), rejected_from=len(wp.review.rejected))
     # Whatever was red, or refused a commit, may have been mended outside of the work.
     wp = worked(wp, red=(), refused=None)

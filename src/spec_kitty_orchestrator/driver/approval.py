@@ -8,6 +8,7 @@ from spec_kitty_orchestrator.core.approval import (
     approved,
     built_on,
     by_others,
+    merged_by_host,
     objection,
     strange,
     unknown,
@@ -78,7 +79,7 @@ async def strange_base(
     if space is None or space.branch in going_on:
         return ""
     known = [sha for one in approved(wps.values()) for sha in one.known]
-    known += [f"refs/heads/{branch}" for branch in going_on]
+    known += [*(f"refs/heads/{branch}" for branch in going_on), *merged_by_host(wps.values())]
     commits, more = await workspaces.beyond(base, (*known, "HEAD", space.base_ref or "HEAD"))
     return _in_a_line(strange(f"what {wp.id} is built on", commits, more))
 
@@ -87,11 +88,14 @@ async def misdelivered(
     workspaces: Workspaces, wps: Iterable[WorkPackage], target: str, before: str
 ) -> list[str]:
     """Say in lines where the target of a merge does not hold exactly what was approved."""
+    wps = tuple(wps)
     heads = [sha for one in approved(wps) for sha in one.known]
     try:
         after = await workspaces.sha(target)
         lacks = await workspaces.undelivered(before, after, heads)
-        told = strange("the target branch", *await workspaces.beyond(after, (before, *heads)))
+        told = strange(
+            "the target branch", *await workspaces.beyond(after, (before, *heads, *merged_by_host(wps)))
+        )
     except WorkspaceError as error:
         return [f"merged, but what the target branch holds now is not known: {error}"]
     if lacks:

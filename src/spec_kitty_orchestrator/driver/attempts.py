@@ -1,13 +1,19 @@
 """Opens the next attempt of a work package: its prompt, and what the runner must know to start it."""
 
 import shlex
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from spec_kitty_orchestrator.core.commands import OpenAttempt
 from spec_kitty_orchestrator.core.events import AttemptOpened, Event, NothingToReview, ReviewClaimed
 from spec_kitty_orchestrator.core.model import Outcome, Rescue, Role, Workspace
-from spec_kitty_orchestrator.core.prompts import Prompts, implement_prompt, resumed_prompt, review_prompt
+from spec_kitty_orchestrator.core.prompts import (
+    Prompts,
+    elsewhere,
+    implement_prompt,
+    resumed_prompt,
+    review_prompt,
+)
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.ports import AgentRunner, AttemptRequest, Workspaces
@@ -33,6 +39,7 @@ class Opener:
         new_id: makes attempt ids, unguessable and unique.
         without_shell: agents whose reviewer cannot run `git diff`.
         confined: whether the system confines agents.
+        wps: returns every work package as it is now.
     """
 
     mission: str
@@ -43,13 +50,14 @@ class Opener:
     new_id: Callable[[], str]
     without_shell: Collection[str] = ()
     confined: bool = False
+    wps: Callable[[], Mapping[str, WorkPackage]] = dict
 
     async def open(self, wp: WorkPackage, command: OpenAttempt) -> Event:
         """Open an attempt, or say why its review cannot be asked for. Raises `WorkspaceError`."""
         workspace = wp.workspace
         assert workspace is not None
         await self.workspaces.ensure(wp.id, workspace, wp.dependencies)
-        task = await self.workspaces.task(workspace)
+        task = await self.workspaces.task(workspace) + elsewhere(wp, self.wps())
         request = AttemptRequest(
             self.new_id(),
             self.mission,

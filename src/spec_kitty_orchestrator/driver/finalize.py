@@ -12,8 +12,10 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
+from spec_kitty_orchestrator.core.approval import is_planning
 from spec_kitty_orchestrator.core.describe import count, duration
-from spec_kitty_orchestrator.driver.approval import landed, misdelivered, unapproved
+from spec_kitty_orchestrator.core.model import Workspace
+from spec_kitty_orchestrator.driver.approval import landed, locate, misdelivered, unapproved
 from spec_kitty_orchestrator.driver.result import RunResult, first_error
 from spec_kitty_orchestrator.errors import HostNoReply, HostRefusal, WorkspaceError
 from spec_kitty_orchestrator.ports import Host, Workspaces
@@ -61,6 +63,7 @@ async def finalize(
     accept: bool,
     coordinated: bool,
     target: str = "HEAD",
+    coordination: Path | None = None,
 ) -> Finalized:
     """Merge and accept a mission as asked, if every work package is approved or done.
 
@@ -77,6 +80,7 @@ async def finalize(
         coordinated: whether the mission keeps its status in a coordination worktree; accepting it before the
             merge is not possible then.
         target: the ref that the lanes are merged into.
+        coordination: that worktree, None if there is none.
     """
     if not (merge or accept) or result.exit_code != 0:
         return Finalized()
@@ -103,6 +107,8 @@ async def finalize(
     if told := await unapproved(host, workspaces, mission, wps):
         return Finalized(False, [*lines, f"not {'merged' if merge else 'accepted'}: {told[0]}", *told[1:]])
     if merge:
+        if why := await _follow(host, workspaces, result, target, coordination):
+            return Finalized(False, [*lines, f"not merged: {why}"], again=asked)
         merged = await _merge(host, workspaces, result, target, say)
         if not merged.done:
             return replace(merged, lines=[*lines, *merged.lines])
@@ -128,6 +134,24 @@ async def _open(host: Host, mission: str, known: Collection[str]) -> list[str]:
         return [f"the host lists no work packages of {mission}, of which none is"]
     missing = [f"{wp} (not listed by the host)" for wp in known if wp not in lanes]
     return [*missing, *(f"{wp} ({lane})" for wp, lane in lanes.items() if not lane.complete)]
+
+
+async def _follow(
+    host: Host, workspaces: Workspaces, result: RunResult, target: str, coordination: Path | None
+) -> str:
+    """Bring the target to the coordination branch where it has planning artifacts; say why that failed.
+
+    The host takes the target for the lane of those, and merges no lane that has not met the mission's status.
+    """
+    if coordination is None:
+        return ""
+    try:
+        located = await locate(host, result.state.slug, result.work_packages, {})
+        if any(map(is_planning, located)):
+            await workspaces.bring(Workspace(str(coordination), ""), (target,))
+    except (WorkspaceError, HostRefusal, HostNoReply) as error:
+        return str(error)
+    return ""
 
 
 async def _merge(

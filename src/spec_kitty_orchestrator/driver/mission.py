@@ -3,19 +3,69 @@
 Reads are coalesced and repeated with patience; one that lacks work packages that the run knows is no answer.
 """
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import anyio
 
-from spec_kitty_orchestrator.core.events import LaneSeen
+from spec_kitty_orchestrator.core.events import CRASHED, NO_REPLY, HostRefused, LaneSeen
 from spec_kitty_orchestrator.core.model import Lane, MissionState
 from spec_kitty_orchestrator.core.work_package import WorkPackage
-from spec_kitty_orchestrator.errors import HostError
+from spec_kitty_orchestrator.errors import HostCrash, HostError, HostMissing, HostNoReply, HostRefusal
 from spec_kitty_orchestrator.ports import Host
 
 PATIENCE_S = (2.0, 5.0, 15.0, 40.0)
 """Waits before the mission is read again: giving up stops agents that somebody pays for."""
+
+_LONGEST_ID = 40
+_MOST_UNMET = 100
+
+
+def refusal_of(error: HostRefusal | HostNoReply | HostMissing, lane: Lane) -> HostRefused:
+    """Say what the host said against a call for a work package in `lane`."""
+    if isinstance(error, HostMissing):
+        # It may be gone for the minute that an upgrade takes.
+        return HostRefused("spec-kitty", NO_REPLY, str(error), lane)
+    if isinstance(error, HostNoReply):
+        crashed = isinstance(error, HostCrash) and bool(error.exception)
+        return HostRefused(error.call, CRASHED if crashed else NO_REPLY, error.message, lane)
+    holder, unmet = error.data.get("claimed_by"), error.data.get("unsatisfied_dependencies")
+    by = holder if isinstance(holder, str) else ""
+    named = [one[:_LONGEST_ID] for one in unmet if isinstance(one, str)] if isinstance(unmet, list) else []
+    return HostRefused(error.call, error.code, error.message, lane, by, tuple(named[:_MOST_UNMET]))
+
+
+class HostCalls:
+    """Lets calls to the host pass together, and what needs the primary checkout to itself between them.
+
+    The host commits there: whoever moves its branch meanwhile mixes both commits.
+    """
+
+    def __init__(self) -> None:
+        self._entry = anyio.Lock(fast_acquire=True)
+        self._number = 0
+        self._ended = anyio.Event()
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """Make a call within this."""
+        async with self._entry:
+            self._number += 1
+        try:
+            yield
+        finally:
+            self._number -= 1
+            self._ended.set()
+
+    @asynccontextmanager
+    async def none(self) -> AsyncIterator[None]:
+        """Be sure within this that no call is under way; each has a limit, so that this has one too."""
+        async with self._entry:
+            while self._number:
+                self._ended = anyio.Event()
+                await self._ended.wait()
+            yield
 
 
 class Mission:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import anyio
 
 from spec_kitty_orchestrator.core import commands, events
-from spec_kitty_orchestrator.core.approval import alone, approved
+from spec_kitty_orchestrator.core.approval import alone, approved, targets
 from spec_kitty_orchestrator.core.model import (
     AgentReport,
     Attempt,
@@ -27,14 +27,14 @@ from spec_kitty_orchestrator.core.model import (
 )
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.prompts import Prompts
+from spec_kitty_orchestrator.core.transitions import why_by_hand
 from spec_kitty_orchestrator.core.verdict import read_verdict
 from spec_kitty_orchestrator.core.work_package import WorkPackage, last_agent, next_agent
 from spec_kitty_orchestrator.driver import approval
 from spec_kitty_orchestrator.driver.attempts import Opener
 from spec_kitty_orchestrator.driver.gates import prepare, run_gates
-from spec_kitty_orchestrator.driver.mission import Mission
+from spec_kitty_orchestrator.driver.mission import HostCalls, Mission, refusal_of
 from spec_kitty_orchestrator.errors import (
-    HostCrash,
     HostError,
     HostMissing,
     HostNoReply,
@@ -52,9 +52,6 @@ from spec_kitty_orchestrator.ports import (
     Workspaces,
 )
 
-_LONGEST_ID = 40
-_MOST_UNMET = 100
-
 
 @dataclass(frozen=True)
 class Performer:
@@ -68,6 +65,7 @@ class Performer:
         setup: the same of what a new worktree needs.
         wps: returns every work package as it is now.
         places: where the work of others is, as far as it was asked for.
+        calls: those to the host that are under way.
     """
 
     slug: str
@@ -85,6 +83,7 @@ class Performer:
     setup: Gates | None = None
     wps: Callable[[], Mapping[str, WorkPackage]] = dict
     places: dict[str, Workspace] = field(default_factory=dict)
+    calls: HostCalls = field(default_factory=HostCalls)
 
     async def perform(self, wp: WorkPackage, command: commands.Command) -> events.Event:
         """Do what `command` says.
@@ -139,25 +138,10 @@ class Performer:
     async def _refusal(self, wp: WorkPackage, call: Awaitable[object]) -> events.HostRefused | None:
         """Await a call; None if the host did what was asked, else what it said."""
         try:
-            await call
-        except HostRefusal as refusal:
-            holder = refusal.data.get("claimed_by")
-            by = holder if isinstance(holder, str) else ""
-            unmet = refusal.data.get("unsatisfied_dependencies")
-            named = (
-                [one[:_LONGEST_ID] for one in unmet if isinstance(one, str)]
-                if isinstance(unmet, list)
-                else []
-            )
-            words = (refusal.call, refusal.code, refusal.message)
-            return events.HostRefused(*words, wp.lane, by, tuple(named[:_MOST_UNMET]))
-        except HostNoReply as lost:
-            crashed = isinstance(lost, HostCrash) and bool(lost.exception)
-            code = events.CRASHED if crashed else events.NO_REPLY
-            return events.HostRefused(lost.call, code, lost.message, wp.lane)
-        except HostMissing as missing:
-            # It may be gone for the minute that an upgrade takes.
-            return events.HostRefused("spec-kitty", events.NO_REPLY, str(missing), wp.lane)
+            async with self.calls.one():
+                await call
+        except (HostRefusal, HostNoReply, HostMissing) as error:
+            return refusal_of(error, wp.lane)
         return None
 
     async def _resolve(self, wp: WorkPackage) -> events.Event:
@@ -177,13 +161,19 @@ class Performer:
         wps = await self._located() if first else {}
         if first and (wrong := await approval.unreviewed_below(self.workspaces, wp, wps)):
             return events.WorkspaceFailed(f"it is not begun: {wrong}")
-        refused = await self._told(
-            wp, self.host.start_implementation(self.slug, wp.id, self.actor, policy), Lane.IN_PROGRESS
-        )
+        refused: events.Event | None
+        if self._workspace(wp).planning:
+            refused = await self._claim_planning(wp, policy)
+        else:
+            call = self.host.start_implementation(self.slug, wp.id, self.actor, policy)
+            refused = await self._told(wp, call, Lane.IN_PROGRESS)
         if refused is not None:
             return refused
         workspace = self._workspace(wp)
         await self.workspaces.ensure(wp.id, workspace, wp.dependencies)
+        if first:
+            # The host does not bring planning artifacts to those who need them.
+            await self.workspaces.bring(workspace, targets(wp, wps))
         state = await self.workspaces.state(workspace)
         workspace = replace(workspace, branch=workspace.branch or state.branch or None)
         wp = replace(wp, workspace=workspace)
@@ -197,6 +187,26 @@ class Performer:
             return events.WorkspaceFailed(wrong)
         before = await self.workspaces.before(workspace) if base == state.head and not adopted else Before()
         return events.Claimed(workspace, base, before)
+
+    async def _claim_planning(self, wp: WorkPackage, policy: PolicyMetadata) -> events.Event | None:
+        """Tell the host that a planning artifact is begun; None if it knows.
+
+        By `start-implementation`, and on the way through `claimed`, the host would check out `main` for it.
+        """
+        workspace, here = self._workspace(wp), await self.workspaces.primary_branch()
+        if wrong := why_by_hand(workspace, wp.lane, ours=True, here=here):
+            return events.WorkspaceFailed(wrong)
+        if wp.lane is Lane.IN_PROGRESS:
+            return None
+        # Whoever forces a move is asked nothing: somebody may have taken it meanwhile.
+        lane = (await self.mission.refresh()).lanes.get(wp.id, Lane.CANCELED)
+        if lane is not wp.lane:
+            return events.HostRefused("transition", "WP_ALREADY_CLAIMED", f"it is {lane} meanwhile", lane)
+        note = f"a planning artifact, worked on in {workspace.path} and merged into {workspace.target}"
+        call = self.host.transition(
+            self.slug, wp.id, Lane.IN_PROGRESS, self.actor, policy=policy, note=note, force=True
+        )
+        return await self._told(wp, call, Lane.IN_PROGRESS)
 
     async def _located(self) -> Mapping[str, WorkPackage]:
         """Return every work package, with where the work of others is as far as the host tells."""
@@ -282,9 +292,10 @@ class Performer:
         return begun
 
     async def _submit(self, wp: WorkPackage, command: commands.Submit) -> events.Event:
-        policy = self._metadata(wp, Role.IMPLEMENT)
+        policy, planning = self._metadata(wp, Role.IMPLEMENT), self._workspace(wp).planning
+        # The host looks for a planning artifact's commits on a branch that they do not belong on.
         call = self.host.transition(
-            self.slug, wp.id, Lane.FOR_REVIEW, self.actor, policy=policy, note=command.note
+            self.slug, wp.id, Lane.FOR_REVIEW, self.actor, policy=policy, note=command.note, force=planning
         )
         return await self._told(wp, call, Lane.FOR_REVIEW) or events.Submitted()
 
@@ -330,6 +341,9 @@ class Performer:
         if command.to.complete:
             # The host gives the worktree to the next work package of its lane only if it is clean.
             rescued = await self.workspaces.rescue(wp.id, self._workspace(wp), f"left-{len(wp.attempts)}")
+            if self._workspace(wp).planning:
+                async with self.calls.none():
+                    await self.workspaces.deliver(wp.id, self._workspace(wp), verdict.head)
         review = ReviewResult(
             reviewer=verdict.reviewer,
             verdict=verdict.ruling.value,
@@ -355,12 +369,7 @@ class Performer:
             return events.Parked(wp.lane, rescued, command.reason)
         note = command.reason + (f"\n\nuncommitted work: {rescued}" if rescued else "")
         call = self.host.transition(
-            self.slug,
-            wp.id,
-            Lane.BLOCKED,
-            self.actor,
-            policy=self._metadata(wp, Role.IMPLEMENT),
-            note=note,
+            self.slug, wp.id, Lane.BLOCKED, self.actor, policy=self._metadata(wp, Role.IMPLEMENT), note=note
         )
         refused = await self._told(wp, call, Lane.BLOCKED)
         if refused is not None and refused.lane is not Lane.BLOCKED:
@@ -378,6 +387,7 @@ class Performer:
             self.new_id,
             self.policy.without_shell,
             self.policy.confined,
+            self.wps,
         )
 
     def _workspace(self, wp: WorkPackage) -> Workspace:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 import anyio
+from anyio import to_thread
 from anyio.lowlevel import current_token
 from packaging.version import InvalidVersion, Version
 
@@ -28,6 +29,7 @@ from spec_kitty_orchestrator.host import outgoing, wire
 from spec_kitty_orchestrator.host.locate import call_env, cores, find_host
 from spec_kitty_orchestrator.host.transport import SpawnTransport, Transport
 from spec_kitty_orchestrator.log import get_logger
+from spec_kitty_orchestrator.machine import planning
 from spec_kitty_orchestrator.machine.child import Reply
 from spec_kitty_orchestrator.ports import ReviewResult
 
@@ -184,7 +186,8 @@ class HostClient:
     async def resolve_workspace(self, mission: str, wp: str) -> Workspace:
         """Read where a work package is worked on; nothing is created."""
         data = await self._read("resolve-workspace", *_wp(mission, wp))
-        return wire.read_data("resolve-workspace", data, wire.WorkspaceData).workspace()
+        found = wire.read_data("resolve-workspace", data, wire.WorkspaceData)
+        return await to_thread.run_sync(planning.place, found.workspace())
 
     async def start_implementation(
         self, mission: str, wp: str, actor: str, policy: PolicyMetadata
@@ -209,13 +212,16 @@ class HostClient:
         policy: PolicyMetadata | None = None,
         note: str = "",
         review: ReviewResult | None = None,
+        force: bool = False,
     ) -> None:
-        """Move a work package along one edge of the host's state machine."""
+        """Move a work package along one edge of the host's state machine, or by `force` along any other."""
         args = [*_wp(mission, wp), "--to", to.value, "--actor", outgoing.name(actor)]
         if policy is not None:
             args += ["--policy", outgoing.policy(policy)]
         if note:
             args += ["--note", outgoing.note(self._clean(note))]
+        if force:
+            args.append("--force")
         if review is not None:
             args += ["--review-result-json", outgoing.review(review, self._clean)]
         await self._mutate("transition", *args)

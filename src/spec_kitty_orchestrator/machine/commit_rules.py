@@ -4,7 +4,7 @@ Besides the host's files, nothing that a project keeps in git already is judged 
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
@@ -38,7 +38,19 @@ SECRET_NAMES = (
     ".git-credentials",
 )
 
-_HOST_FOLDERS = (".kittify", "kitty-specs")
+_MISSIONS = "kitty-specs"
+_HOST_FOLDERS = (".kittify", _MISSIONS)
+_HOST_NAMES = (
+    "meta.json",
+    "lanes.json",
+    "status.*",
+    "tasks.md",
+    "tasks",
+    "traces",
+    "acceptance-matrix.*",
+    "issue-matrix.*",
+)
+"""What the host keeps itself in the folder of a mission."""
 
 TRACES = frozenset({".aider*", *(trace for agent in BUILT_IN.values() for trace in agent.traces)})
 """What agents write for themselves at the top of a worktree, whichever of them work now."""
@@ -87,6 +99,7 @@ class CommitRules:
         secret_files: more patterns of names or paths of files that must not be added, whatever they hold.
         allow_files: patterns of names or paths of files that may be added, whatever they are.
         redactor: knows the secrets of this machine.
+        mission: whose own files are the work, besides what the host keeps of them; "" for none.
     """
 
     traces: Collection[str] = TRACES
@@ -94,6 +107,7 @@ class CommitRules:
     secret_files: Collection[str] = ()
     allow_files: Collection[str] = ()
     redactor: Redactor = field(default_factory=Redactor)
+    mission: str = ""
 
     def is_big(self, size: int) -> bool:
         """Tell whether a file of so many bytes is too large to be added."""
@@ -111,7 +125,7 @@ class CommitRules:
     def by_name(self, path: str) -> str:
         """Say why a new file must not be committed as far as its name tells, "" if it may be."""
         parts = [part.casefold() for part in PurePosixPath(path).parts]
-        if parts[0] in _HOST_FOLDERS:
+        if parts[0] in _HOST_FOLDERS and not self._is_planning(parts):
             return HOST
         if self.allows(path):
             return ""
@@ -119,6 +133,10 @@ class CommitRules:
         if named or _matches(path, self.secret_files):
             return SECRET
         return TRACE if is_trace(path, self.traces) else ""
+
+    def _is_planning(self, parts: Sequence[str]) -> bool:
+        own = bool(self.mission) and parts[:2] == [_MISSIONS, self.mission.casefold()] and len(parts) > 2
+        return own and not any(fnmatchcase(parts[2], name) for name in _HOST_NAMES)
 
     def by_content(self, path: str, data: bytes, named: str) -> str:
         """Say the same of a new file whose name says `named`, now that its content is known."""

@@ -19,7 +19,7 @@ from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine import unheld
 from spec_kitty_orchestrator.machine.commit_rules import CommitRules, is_trace
 from spec_kitty_orchestrator.machine.git import OUR_IDENTITY, Git, failure
-from spec_kitty_orchestrator.machine.nested import Link, links_among
+from spec_kitty_orchestrator.machine.nested import Link, links, links_among
 from spec_kitty_orchestrator.machine.raw_files import rewrite_raw, store_raw
 from spec_kitty_orchestrator.machine.staging import caches_among, stage
 from spec_kitty_orchestrator.machine.unheld import Unheld
@@ -146,6 +146,26 @@ async def _show_hidden(git: Git) -> tuple[Link, ...]:
             names = "".join(f"{path}\0" for path in paths).encode("utf-8", "surrogateescape")
             await git.run("update-index", flag, "-z", "--stdin", stdin=names)
     return links_among(line[2:] for line in listed)
+
+
+async def save_unsaved(
+    git: Git, rules: CommitRules, branch: str, ref: str, subject: str
+) -> tuple[tuple[str, ...], list[Unheld]]:
+    """Save what `branch` does not hold; return under which ref what git can hold is, and what it cannot."""
+    if (
+        await git.branch() == branch
+        and not await git.changes()
+        and not await git.operation()
+        and not await links(git)
+    ):
+        return (), []
+    now = await measure(git, rules)
+    apart = await unheld.unsaved(git, (await unheld.read(git, now.unheld)).values())
+    tree = (await git.run("rev-parse", "HEAD^{tree}")).text
+    in_order = now.branch == branch and not await git.operation()
+    if in_order and now.index == now.worktree == tree:
+        return (), apart
+    return (await save(git, now, ref, subject),), apart
 
 
 async def anchor(git: Git, snapshot: Snapshot, ref: str, note: str = "") -> None:

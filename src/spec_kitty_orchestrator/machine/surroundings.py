@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,9 +90,9 @@ async def look(repository: Repository, there: Worktree, target: str, *, confined
 
 
 async def moved(
-    repository: Repository, before: Surroundings, now: Surroundings, target: str
+    repository: Repository, before: Surroundings, now: Surroundings, target: str, ours: Collection[str] = ()
 ) -> tuple[str, ...]:
-    """Name what differs, for people."""
+    """Name what differs, for people; `ours` are paths that we changed on the target."""
     kept = _shown(f"refs/heads/{target}")
     found = []
     for name, value in before.parts.items():
@@ -101,19 +101,19 @@ async def moved(
             continue
         # One that was checked out meanwhile is not listed, and somebody's to work on.
         stays = name not in _FILES and not after and await repository.primary.sha(_ref(name)) == value
-        if stays or (name == kept and await _by_the_host(repository, value, after)):
+        if stays or (name == kept and await _by_the_host(repository, value, after, ours)):
             continue
         found.append(name if name in _FILES else f"{name}, which stood at {value}")
     more = len(found) - MOST_NAMED
     return (*found[:MOST_NAMED], *([f"{more} more"] if more > 0 else ()))
 
 
-async def _by_the_host(repository: Repository, before: str, now: str) -> bool:
+async def _by_the_host(repository: Repository, before: str, now: str, ours: Collection[str]) -> bool:
     git, rules = repository.primary, CommitRules()
     if not now or not await git.contains(before, now):
         return False
     changed = await git.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", before, now)
-    return all(rules.by_name(path) == HOST for path in changed.paths)
+    return all(path in ours or rules.by_name(path) == HOST for path in changed.paths)
 
 
 def _shown(ref: str) -> str:

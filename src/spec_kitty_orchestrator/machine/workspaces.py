@@ -17,6 +17,7 @@ from spec_kitty_orchestrator.machine import (
     diff,
     hidden,
     history,
+    planning,
     rescue,
     surroundings,
     tips,
@@ -28,11 +29,9 @@ from spec_kitty_orchestrator.machine.committer import Committer, identity
 from spec_kitty_orchestrator.machine.files import read_whole
 from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.machine.hooks import HookRules, Hooks
-from spec_kitty_orchestrator.machine.nested import links
 from spec_kitty_orchestrator.machine.repository import Repository, Worktree
 from spec_kitty_orchestrator.machine.rescue import Snapshot
 from spec_kitty_orchestrator.machine.surroundings import Surroundings
-from spec_kitty_orchestrator.machine.unheld import Unheld
 from spec_kitty_orchestrator.machine.worktree import Removal
 from spec_kitty_orchestrator.ports import CommitRefusal, Restored, WorkspaceState
 
@@ -74,6 +73,7 @@ class GitWorkspaces:
         self._confined = confined
         self._opened: Repository | None = None
         self._excludes: tuple[str, ...] = ()
+        self._delivered: set[str] = set()
         # Two `git worktree add` at the same instant trip over each other's half-written folders.
         self._creating = anyio.Lock()
 
@@ -127,8 +127,22 @@ class GitWorkspaces:
             if workspace.branch is None:
                 branches = [self._branch(dependency) for dependency in dependencies]
                 await worktree.create(repository, workspace, self._branch(wp), branches)
+            elif workspace.planning:
+                await worktree.create(repository, workspace, workspace.branch, ())
             elif await repository.peek(Path(workspace.path)) is None:
                 await worktree.recreate(repository, workspace, workspace.branch)
+
+    async def bring(self, workspace: Workspace, revisions: Sequence[str]) -> None:
+        """Merge commits into the workspace's branch where it lacks them. Raises `WorkspaceError`."""
+        for revision in revisions:
+            there = await self._worktree(workspace)
+            name = revision.removeprefix("refs/heads/")
+            await worktree.merge(there, name, await there.git.sha(revision))
+
+    async def deliver(self, wp: str, workspace: Workspace, head: str) -> None:
+        """Merge an approved commit into the target of a planning artifact. Raises `WorkspaceError`."""
+        subject = f"Merge {wp} of {self._mission} into {workspace.target}"
+        self._delivered |= await planning.deliver(await self._repository(), workspace, head, subject)
 
     async def task(self, workspace: Workspace) -> str:
         """Return the work package's own Markdown; what is not UTF-8 in it is replaced.
@@ -151,7 +165,7 @@ class GitWorkspaces:
 
     async def uncommitted(self, workspace: Workspace) -> tuple[str, ...]:
         """Return the paths that `commit` would commit now. Raises `WorkspaceError`."""
-        return await rescue.uncommitted(await self._git(workspace), self._rules)
+        return await rescue.uncommitted(await self._git(workspace), self._judging(workspace))
 
     async def fork_point(self, workspace: Workspace) -> str:
         """Return where the branch's own work begins. Raises `WorkspaceError`."""
@@ -160,8 +174,8 @@ class GitWorkspaces:
 
     async def before(self, workspace: Workspace) -> Before:
         """Read what is there before anybody works on a work package. Raises `WorkspaceError`."""
-        git = await self._git(workspace)
-        return Before(await history.tips(git), hidden.remembered(await hidden.ignored(git, self._rules)))
+        git, rules = await self._git(workspace), self._judging(workspace)
+        return Before(await history.tips(git), hidden.remembered(await hidden.ignored(git, rules)))
 
     async def commit(
         self,
@@ -178,6 +192,7 @@ class GitWorkspaces:
             WorkspaceError: git or the disk is broken.
         """
         repository, there = await self._repository(), await self._worktree(workspace)
+        rules = self._judging(workspace)
         hooks = None if self._hooks is None else Hooks(there.hooks, self._root, self._hooks)
         committer = Committer(there.git, there.configured, hooks)
         branch = workspace.branch or self._branch(wp)
@@ -185,10 +200,10 @@ class GitWorkspaces:
         # A person may have merged the target into the branch since.
         others = await repository.primary.shas(workspace.base_ref or "HEAD", "HEAD")
         known += [one for one in dict.fromkeys(others) if one and not await there.git.contains("HEAD", one)]
-        found = await commit.commit(committer, branch, base, message, empty_reason, self._rules, known)
+        found = await commit.commit(committer, branch, base, message, empty_reason, rules, known)
         if isinstance(found, CommitRefusal):
             return found
-        ignored = await hidden.ignored(there.git, self._rules)
+        ignored = await hidden.ignored(there.git, rules)
         new = hidden.note(ignored, before.ignored if before is not None else ())
         return replace(found, notes=tuple(filter(None, (new, await self._changed_excludes(workspace)))))
 
@@ -204,7 +219,7 @@ class GitWorkspaces:
         """
         there = await self._worktree(workspace)
         around = await self._look(workspace, there)
-        snapshot = await rescue.measure(there.git, self._rules, around.base)
+        snapshot = await rescue.measure(there.git, self._judging(workspace), around.base)
         await rescue.anchor(there.git, snapshot, self._anchor(workspace), str(around))
         return f"{snapshot}:{around.digest}"
 
@@ -222,21 +237,21 @@ class GitWorkspaces:
             snapshot, digest = fingerprint, ""
         before = Snapshot.parse(snapshot)
         there = await self._worktree(workspace)
-        git = there.git
+        git, rules = there.git, self._judging(workspace)
         base, changed = await self._around(workspace, there, digest)
         healed = await rescue.heal(git, before)
-        now = await rescue.measure(git, self._rules, base)
+        now = await rescue.measure(git, rules, base)
         new, lacking = await rescue.changed_unheld(git, before, now)
         found = (*healed, *await rescue.differences(git, before, now), *(one.path for one in new), *lacking)
         saved, rescued = self._ref(wp, name), Rescue()
         if found:
-            harmless = await rescue.own_files(git, before.head, found, self._rules.traces)
+            harmless = await rescue.own_files(git, before.head, found, rules.traces)
             if not harmless:
                 rescued = Rescue((await rescue.save(git, now, saved, f"{wp}: changed where nothing may be"),))
             aside = await unheld.move_aside(git, new, *self._aside(wp, name))
             rescued += Rescue(aside=aside, lacking=tuple(lacking))
             await rescue.put_back(git, before, base)
-            left = await rescue.differences(git, before, await rescue.measure(git, self._rules, base))
+            left = await rescue.differences(git, before, await rescue.measure(git, rules, base))
             if left:
                 raise WorkspaceError(
                     f"{git.path} could not be put back to what it was: {', '.join(left)}; "
@@ -265,7 +280,9 @@ class GitWorkspaces:
         before = Surroundings.parse(note)
         if before is None or before.digest != digest:
             return now.base, ("what was noted of the repository",)
-        found = await surroundings.moved(await self._repository(), before, now, workspace.base_ref or "")
+        found = await surroundings.moved(
+            await self._repository(), before, now, workspace.base_ref or "", self._delivered
+        )
         return before.base, found
 
     async def _look(self, workspace: Workspace, there: Worktree) -> Surroundings:
@@ -285,7 +302,8 @@ class GitWorkspaces:
             return Rescue()
         git = await self._git(workspace)
         branch = workspace.branch or self._branch(wp)
-        saved, apart = await self._save(git, branch, self._ref(wp, name), f"{wp}: rescued work")
+        rules, subject = self._judging(workspace), f"{wp}: rescued work"
+        saved, apart = await rescue.save_unsaved(git, rules, branch, self._ref(wp, name), subject)
         aside = await unheld.move_aside(git, apart, *self._aside(wp, name))
         if saved or aside or await git.changes():
             await rescue.make_clean(git, branch)
@@ -303,27 +321,8 @@ class GitWorkspaces:
         git = await self._git(workspace)
         branch = workspace.branch or self._branch(wp)
         ref, subject = self._ref(wp, name), f"{wp}: a copy of uncommitted work"
-        saved, apart = await self._save(git, branch, ref, subject)
+        saved, apart = await rescue.save_unsaved(git, self._judging(workspace), branch, ref, subject)
         return Rescue(saved, lacking=tuple(str(path / one.path) for one in apart))
-
-    async def _save(
-        self, git: Git, branch: str, ref: str, subject: str
-    ) -> tuple[tuple[str, ...], list[Unheld]]:
-        """Return the ref under which was saved what git can hold, and what it cannot."""
-        if (
-            await git.branch() == branch
-            and not await git.changes()
-            and not await git.operation()
-            and not await links(git)
-        ):
-            return (), []
-        now = await rescue.measure(git, self._rules)
-        apart = await unheld.unsaved(git, (await unheld.read(git, now.unheld)).values())
-        tree = (await git.run("rev-parse", "HEAD^{tree}")).text
-        in_order = now.branch == branch and not await git.operation()
-        if in_order and now.index == now.worktree == tree:
-            return (), apart
-        return (await rescue.save(git, now, ref, subject),), apart
 
     def _aside(self, wp: str, name: str) -> tuple[Path, Path]:
         root = self._root / ASIDE
@@ -355,6 +354,10 @@ class GitWorkspaces:
         there = await self._worktree(Workspace(str(checkout), ""))
         words = ("commit", "--quiet", "--no-verify", "--only", "-m", message, "--", *paths)
         await there.git.run(*identity(there.configured), *words)
+
+    def _judging(self, workspace: Workspace) -> CommitRules:
+        """Return what may be committed there: files of the mission itself where that is the work."""
+        return replace(self._rules, mission=self._mission) if workspace.planning else self._rules
 
     async def _repository(self) -> Repository:
         if self._opened is None:

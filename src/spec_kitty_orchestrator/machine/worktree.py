@@ -80,24 +80,37 @@ async def create(
     if made is None:
         raise WorkspaceError(f"git made no worktree in {path}; see `git worktree list`")
     for dependency in dependencies:
-        await _merge(made, dependency)
+        await merge(made, dependency, await made.git.sha(f"refs/heads/{dependency}"))
     if not known:
         await made.git.run("switch", "--quiet", "--create", branch)
 
 
-async def _merge(made: Worktree, dependency: str) -> None:
+async def merge(made: Worktree, name: str, tip: str) -> None:
+    """Merge a commit, which people know by `name`, into what is checked out; nothing if there is none.
+
+    Raises:
+        WorkspaceError: it conflicts, or git refuses.
+    """
     git = made.git
-    tip = await git.sha(f"refs/heads/{dependency}")
     if not tip or await git.contains(tip, "HEAD"):
         return
-    command = (*identity(made.configured), "merge", "--quiet", "--no-edit", "-m", f"Merge {dependency}", tip)
+    command = (
+        *identity(made.configured),
+        "merge",
+        "--ff",
+        "--quiet",
+        "--no-edit",
+        "-m",
+        f"Merge {name}",
+        tip,
+    )
     reply = await git.ask(*command, timeout_s=LONG_TIMEOUT_S)
     if reply.rc == 0:
         return
     await git.ask("merge", "--abort")
     raise WorkspaceError(
-        f"{dependency} cannot be merged into {git.path}: {reply.complaint}\n"
-        f"a person must merge it: `git -C {git.path} merge {dependency}`, resolve, commit, and start again"
+        f"{name} cannot be merged into {git.path}: {reply.complaint}\n"
+        f"a person must merge it: `git -C {git.path} merge {name}`, resolve, commit, and start again"
     )
 
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import anyio
 
-from spec_kitty_orchestrator.core.model import Lane, MissionState, PolicyMetadata, Workspace
+from spec_kitty_orchestrator.core.model import PLANNING_LANE, Lane, MissionState, PolicyMetadata, Workspace
 from spec_kitty_orchestrator.errors import HostRefusal
 from spec_kitty_orchestrator.ports import ReviewResult
 from spec_kitty_orchestrator.testing import lane_rules
@@ -37,6 +37,7 @@ class FakeHost:
         has_commit: tells whether a work package's lane has a commit of its own; True by default.
         is_dirty: tells whether a work package's worktree has uncommitted changes; False by default.
         root: the folder that workspace paths start with.
+        target: the mission's target branch, on which planning artifacts belong.
         latency_s: how long each call takes.
         contract: the version that it claims to speak.
         finalized: whether the mission's tasks are; if not, reading the state is refused.
@@ -80,6 +81,7 @@ class FakeHost:
         self.has_commit: Callable[[str], bool] = lambda _: True
         self.is_dirty: Callable[[str], bool] = lambda _: False
         self.root = root
+        self.target = "main"
         self.latency_s = latency_s
         self.contract = "1.5.0"
         self.finalized = True
@@ -127,14 +129,16 @@ class FakeHost:
         policy: PolicyMetadata | None = None,
         note: str = "",
         review: ReviewResult | None = None,
+        force: bool = False,
     ) -> None:
-        """Move a work package along one edge of the host's state machine."""
+        """Move a work package along one edge of the host's state machine, or by `force` along any other."""
         asked = lane_rules.Asked(
             to=to,
             actor=actor,
             note=note,
             review=review,
             subtasks_open=bool(set(self.subtasks.get(wp, ())) - self.ticked),
+            force=force,
         )
         await self._call("transition", lambda: self._transition(mission, wp, asked, policy))
 
@@ -188,6 +192,9 @@ class FakeHost:
         if self.legacy:
             return Workspace(str(root / ".worktrees" / f"{mission}-{wp}"), prompt)
         lane = self.lane_ids[wp]
+        if lane == PLANNING_LANE:
+            folder = root / ".worktrees" / f"{mission}-planning"
+            return Workspace(str(folder), prompt, lane, f"{mission}-planning", self.target, self.target)
         return Workspace(
             path=str(root / ".worktrees" / f"{mission}-{lane}"),
             prompt_path=prompt,
@@ -257,7 +264,7 @@ class FakeHost:
         if error := lane_rules.usage_error(asked.review):
             raise HostRefusal(call, "USAGE_ERROR", error)
         workspace = self._workspace(call, mission, wp)
-        gated = asked.to is Lane.FOR_REVIEW and not self.legacy
+        gated = asked.to is Lane.FOR_REVIEW and not self.legacy and not asked.force
         if gated and not self.has_commit(wp):
             words = (
                 f"{wp} cannot move to for_review: no implementation commit on lane {workspace.lane_id} "

@@ -32,6 +32,9 @@ class FakeWorkspaces:
         restored: what each review was found to have changed, oldest first.
         branch: what is checked out in the primary checkout.
         conflicting: the files in which pairs of branches conflict.
+        brought: what was merged into workspaces: the key of each and a revision.
+        delivered: the planning artifacts that were merged into their target, each with its commit.
+        undeliverable: exceptions that the next calls of `deliver` raise.
     """
 
     def __init__(self) -> None:
@@ -44,6 +47,9 @@ class FakeWorkspaces:
         self.content: Callable[[str], str] = lambda sha: sha
         self.branch = "main"
         self.conflicting: dict[tuple[str, str], tuple[str, ...]] = {}
+        self.brought: list[tuple[str, str]] = []
+        self.delivered: list[tuple[str, str]] = []
+        self.undeliverable: list[Exception] = []
         self._made = 0
 
     def tree(self, workspace: Workspace) -> FakeTree:
@@ -87,6 +93,7 @@ class FakeWorkspaces:
             tuple(Commit(sha, "somebody", "a change") for sha in reversed(beyond)),
             path=approved.workspace.path,
             uncommitted=tuple(sorted(tree.dirty)) if worktree else (),
+            merged={*approved.heads} <= {head for _, head in self.delivered},
         )
 
     async def beyond(self, revision: str, known: Sequence[str]) -> tuple[Sequence[Commit], int]:
@@ -113,6 +120,18 @@ class FakeWorkspaces:
         """Make the worktree."""
         await anyio.lowlevel.checkpoint()
         self.tree(workspace)
+
+    async def bring(self, workspace: Workspace, revisions: Sequence[str]) -> None:
+        """Note what was merged into a workspace."""
+        await anyio.lowlevel.checkpoint()
+        self.brought += [(workspace.key, one) for one in revisions]
+
+    async def deliver(self, wp: str, workspace: Workspace, head: str) -> None:
+        """Note what was merged into a target; fail as told."""
+        await anyio.lowlevel.checkpoint()
+        if self.undeliverable:
+            raise self.undeliverable.pop(0)
+        self.delivered.append((wp, head))
 
     async def task(self, workspace: Workspace) -> str:
         """Return a line of Markdown."""

@@ -1,6 +1,6 @@
 """The real host's state machine as it was observed: which edges exist, and what each of them demands.
 
-What the host would let by for evidence, a reference of feedback or force is refused: we send none of them.
+What the host would let by for evidence or a reference of feedback is refused: we send none of them.
 """
 
 from collections.abc import Mapping
@@ -49,6 +49,7 @@ class Asked:
     note: str = ""
     review: ReviewResult | None = None
     subtasks_open: bool = False
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class Transition:
 
 def objection(lane: Lane, asked: Asked) -> str:
     """Return the host's words against a transition from `lane`, "" if it has none."""
+    if asked.force:
+        return "" if asked.note.strip() else "force requires a reason"
     if asked.to not in EDGES[lane]:
         return f"Illegal transition: {lane} -> {asked.to}"
     if lane is Lane.IN_PROGRESS:

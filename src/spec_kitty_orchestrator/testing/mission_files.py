@@ -16,6 +16,7 @@ class WorkPackageSpec:
         create_intent: the file that it is to create.
         subtasks: ids like ``T001``, unique in the mission; the host counts no other form.
         text: the body of its Markdown file, for the implementer.
+        planning: whether its work is a planning artifact, which the host gives no lane.
     """
 
     id: str
@@ -25,6 +26,7 @@ class WorkPackageSpec:
     create_intent: str = ""
     subtasks: tuple[str, ...] = ()
     text: str = ""
+    planning: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,12 @@ def _section(numbered: tuple[int, WorkPackageSpec]) -> str:
 
 def _prompt(number: int, wp: WorkPackageSpec) -> str:
     surface = wp.owned_files.split("*", 1)[0]
+    mode = "planning_artifact" if wp.planning else "code_change"
     return (
         f"---\nwork_package_id: {wp.id}\ntitle: {wp.title}\n"
         f"dependencies: [{', '.join(wp.dependencies)}]\nrequirement_refs: [FR-{number:03d}]\n"
         f"subtasks: [{', '.join(wp.subtasks)}]\nowned_files:\n- {wp.owned_files}\n"
-        f"authoritative_surface: {surface}\nexecution_mode: code_change\n"
+        f"authoritative_surface: {surface}\nexecution_mode: {mode}\n"
         f"create_intent:\n- {wp.create_intent}\n---\n\n# {wp.id}: {wp.title}\n\n{wp.text}"
     )
 

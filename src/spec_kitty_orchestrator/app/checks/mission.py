@@ -18,7 +18,7 @@ from spec_kitty_orchestrator.app.repository import finalize_command, held_elsewh
 from spec_kitty_orchestrator.app.runs import begun_here, describe_end, known_run, orphans, pids
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Workspace
 from spec_kitty_orchestrator.core.scheduler import waves
-from spec_kitty_orchestrator.core.transitions import PLANNING_LANE
+from spec_kitty_orchestrator.core.transitions import why_by_hand
 from spec_kitty_orchestrator.core.work_package import WORKSPACE_LANES
 from spec_kitty_orchestrator.errors import HostError, HostRefusal, RunActive
 from spec_kitty_orchestrator.machine.lock import MissionLock
@@ -127,6 +127,8 @@ async def plan_work_packages(
 ) -> tuple[PlannedWorkPackage, ...]:
     """Ask the host where each work package is worked on, and say what a run would do with it."""
     actor = project.settings.run.actor
+    here = await to_thread.run_sync(repository.current_branch, project.root)
+    begun = await begun_here(project.root, state.slug)
     found: dict[str, PlannedWorkPackage] = {}
     failures: list[HostError] = []
 
@@ -139,9 +141,11 @@ async def plan_work_packages(
         except HostError as failure:
             failures.append(failure)
             tasks.cancel_scope.cancel()
-        fate, left = _fate(lane, place, refusal, actor)
+        by_hand = why_by_hand(place, lane, ours=wp in begun, here=here) if place is not None else ""
+        fate, left = _fate(lane, place, refusal or by_hand, actor)
         needed = state.dependencies.get(wp, ())
-        found[wp] = PlannedWorkPackage(wp, lane, needed, place, fate, left)
+        fix = _fix_of_planning(project, here, state.slug, wp, place) if place is not None and by_hand else ""
+        found[wp] = PlannedWorkPackage(wp, lane, needed, place, fate, left, fix)
 
     async with anyio.create_task_group() as tasks:
         for wp, lane in state.lanes.items():
@@ -173,8 +177,10 @@ def _fate(lane: Lane, place: Workspace | None, refusal: str, actor: str) -> tupl
     if not lane.complete and lane is not Lane.CANCELED:
         if place is None:
             return f"parked: the host does not say where it is worked on: {refusal}", True
-        if place.lane_id == PLANNING_LANE:
-            return "parked: a planning artifact, to be written in the primary checkout by a person", True
+        if refusal:
+            return f"parked: {refusal}", True
+        if place.planning and lane is not Lane.BLOCKED:
+            return f"{_FATES[lane].format(actor=actor)}; merged into {place.target} once approved", False
     return _FATES[lane].format(actor=actor), lane in (Lane.BLOCKED, Lane.CANCELED)
 
 
@@ -246,6 +252,16 @@ def _fix_of_blocker(slug: str, wp: PlannedWorkPackage) -> str:
     if wp.workspace is None:
         return finalize_command(slug)
     return edit(wp.workspace.prompt_path)
+
+
+def _fix_of_planning(project: Project, here: str, slug: str, wp: str, place: Workspace) -> str:
+    """Return the command after which a planning artifact that is left to a person goes on, or is done."""
+    if not place.target:
+        return edit(project.root / repository.MISSIONS / slug / "meta.json")
+    if here != place.target:
+        return switch_command(project.root, place.target)
+    told = ("--to", Lane.APPROVED, "--actor", "a person", "--force", "--reason", "reviewed by hand")
+    return line("spec-kitty", "agent", "status", "emit", wp, *told, "--mission", slug)
 
 
 async def _worktrees(
