@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -208,6 +209,32 @@ def test_codex_implements_and_claude_reviews(prepare: Callable[[MissionSpec], Ru
     assert run.open_subtasks() == set()
     assert "round 1" in run.module(1)
     check_every_attempt(run)
+
+
+def test_a_codex_whose_own_sandbox_starts_nothing_is_told_before_the_run_and_else_after_one_attempt(
+    prepare: Callable[[MissionSpec], Run],
+) -> None:
+    run = prepare(ONE)
+    config = run.root / ".kittify" / "orchestrator.toml"
+    # Its home lies in the folder for temporary files, and now it knows that.
+    found = re.search('TMPDIR = "([^"]*)"', config.read_text())
+    assert found is not None
+    config.write_text(config.read_text().replace(found[1], "/tmp"))
+    done = run.orchestrate("codex", "claude-code")
+    said = "its sandbox cannot start a command: bwrap: execvp codex-linux-sandbox: No such file or directory"
+    assert (done.returncode, said in done.stderr) == (5, True), done.stderr
+    assert run.lanes() == {"WP01": "planned"}
+
+    config.write_text(
+        config.read_text().replace("[agents.codex]", '[agents.codex]\nextra_args = ["-c", "a=1"]')
+    )
+    done = run.orchestrate("codex", "claude-code")
+    assert done.returncode == 1, done.stderr
+    assert f"warning: agent codex: {said}" in done.stdout
+    assert names(run.attempts("WP01")) == ["01-implement-codex"]
+    report = result(run.attempts("WP01")[0])
+    assert (report["outcome"], report["detail"].startswith(said)) == ("invalid_request", True)
+    assert run.lanes() == {"WP01": "blocked"}
 
 
 def test_opencode_implements_and_reviews_confined(

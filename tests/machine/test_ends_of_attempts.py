@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 import psutil
 import pytest
@@ -175,6 +176,43 @@ async def test_who_told_a_result_and_does_not_end_is_stopped_after_a_grace_and_t
     await children.gone()
     assert (report.outcome, report.text) == (Outcome.OK, "fine")
     assert said == ["WP01: py told its result 30s ago and did not end; it is stopped"]
+
+
+@dataclass
+class Patient(PythonAgent):
+    """An agent that waits for something that it started, and goes on then."""
+
+    def goes_on(self, stdout: Iterable[str]) -> bool:
+        return list(stdout)[-1] == "result: fine"
+
+
+@pytest.mark.usefixtures("quick_looks")
+async def test_who_told_a_result_and_will_go_on_by_itself_is_not_stopped(
+    tmp_path: Path, attempt_id: str, children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "RESULT_GRACE_S", 0.0)
+    looks: list[bool] = []
+    seen = anyio.Event()
+    look = attempt_files.has_result
+
+    def has_result(directory: Path, agent: PythonAgent) -> bool:
+        found = look(directory, agent)
+        if (directory / "stdout.log").read_text() == "result: fine\n":
+            looks.append(found)
+            anyio.from_thread.run_sync(seen.set)
+        return found
+
+    monkeypatch.setattr(runner_module, "has_result", has_result)
+    code = SAY_OK + HOLD + "print('result: all done', flush=True)\n"
+    runner = agents_of(tmp_path, Patient(code), stall_timeout_s=900)
+
+    async with running(runner, await runner.open(request_of(tmp_path, attempt_id))) as report:
+        await children.up()
+        await seen.wait()
+        children.release()
+
+    assert (report().outcome, report().text) == (Outcome.OK, "all done")
+    assert not any(looks)
 
 
 @pytest.mark.usefixtures("quick_looks")

@@ -195,6 +195,14 @@ class ClaudeCode:
             refused=refusals.all,
         )
 
+    def goes_on(self, stdout: Iterable[str]) -> bool:
+        """Tell whether commands run in the background: when they end, it begins a new turn."""
+        tasks: object = None
+        for event in events(stdout):
+            if text(event, "subtype") == "background_tasks_changed":
+                tasks = event.get("tasks")
+        return bool(tasks)
+
 
 def _outcome(result: Event, retry: Event, failure: str) -> Outcome:
     interrupted = not result or result.get("subtype") == "error_during_execution"

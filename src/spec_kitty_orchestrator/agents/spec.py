@@ -150,6 +150,15 @@ class HasSandbox(Protocol):
         ...
 
 
+@runtime_checkable
+class GoesOn(Protocol):
+    """An agent whose CLI may go on by itself after a result."""
+
+    def goes_on(self, stdout: Iterable[str]) -> bool:
+        """Tell of the output so far whether it will, for example as a command still runs."""
+        ...
+
+
 class Agent(Protocol):
     """One agent CLI.
 

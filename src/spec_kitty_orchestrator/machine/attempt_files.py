@@ -13,7 +13,7 @@ import anyio.to_thread
 from pydantic import TypeAdapter
 
 from spec_kitty_orchestrator.agents.fit import report_misfits
-from spec_kitty_orchestrator.agents.spec import USAGE_FILE, Agent, AgentCommand
+from spec_kitty_orchestrator.agents.spec import USAGE_FILE, Agent, AgentCommand, GoesOn
 from spec_kitty_orchestrator.core.model import (
     LONGEST_DETAIL,
     LONGEST_TEXT,
@@ -111,13 +111,16 @@ def read_result(directory: Path, attempt: str) -> AgentReport | None:
 
 
 def has_result(directory: Path, agent: Agent) -> bool:
-    """Tell whether the end of the output of a process that still runs is a positive result."""
-    lines = files.read_tail(directory / "stdout.log", RESULT_TAIL_BYTES).splitlines()
+    """Tell whether the output of a process that still runs ends with a positive result that is its last."""
+    log = directory / "stdout.log"
+    lines = files.read_tail(log, RESULT_TAIL_BYTES).splitlines()
     try:
         report = agent.report(iter(lines), "", None)
+        if report_misfits(report) or not is_result(report):
+            return False
+        return not (isinstance(agent, GoesOn) and agent.goes_on(files.read_lines(log)))
     except Exception:  # noqa: BLE001 - agents can be plug-ins; their bugs must not end the run
         return False
-    return not report_misfits(report) and is_result(report)
 
 
 def is_result(report: AgentReport) -> bool:

@@ -5,6 +5,7 @@ import json
 import pytest
 from tests.core.agents.records import lines_of, told
 
+from spec_kitty_orchestrator.agents.claude_code import ClaudeCode
 from spec_kitty_orchestrator.agents.pi import Pi
 from spec_kitty_orchestrator.core.model import Outcome
 
@@ -355,6 +356,18 @@ def test_prose_about_an_error_does_not_make_a_finished_run_fail() -> None:
     prose = "The test expects: API Error 429, rate limit, authentication_failed, Quota exceeded."
     assert told("claude-code", SUCCESS | {"result": prose}).outcome is OK
     assert told("codex", item("agent_message", text=prose), GOOD["codex"][-1]).outcome is OK
+
+
+def test_a_claude_with_commands_in_the_background_goes_on_after_its_result() -> None:
+    began: Event = {"type": "system", "subtype": "background_tasks_changed", "tasks": [{}]}
+    ended = began | {"tasks": []}
+
+    def goes_on(*events: Event) -> bool:
+        return ClaudeCode().goes_on(json.dumps(one) for one in events)
+
+    assert not goes_on(WORKS, SUCCESS)
+    assert goes_on(began, WORKS, SUCCESS)
+    assert not goes_on(began, WORKS, SUCCESS, ended, WORKS, SUCCESS)
 
 
 def called(tool: str) -> Event:
