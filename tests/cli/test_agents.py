@@ -70,6 +70,13 @@ def test_what_is_wrong_with_an_agent_stands_below_the_list_with_what_mends_it(pr
     assert "\n          npm install -g @openai/codex@0.171.0\n" in shown
 
 
+def test_an_older_pi_is_updated_by_removing_the_package_that_it_came_in(project: Project) -> None:
+    install(project, "pi", "echo 0.72.1")
+    removed, installed = "@mariozechner/pi-coding-agent", "@earendil-works/pi-coding-agent@1.6.0"
+    fix = finding(listed(project)["pi"], "agent.version")["fix"]
+    assert fix == f"npm uninstall -g {removed} && npm install -g {installed}"
+
+
 def test_a_newer_version_than_tested_is_told_calmly_and_never_taken_back(project: Project) -> None:
     install(project, "codex", "echo codex-cli 0.172.0")
     told = finding(listed(project)["codex"], "agent.version")

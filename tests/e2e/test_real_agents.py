@@ -211,7 +211,7 @@ def test_codex_implements_and_claude_reviews(prepare: Callable[[MissionSpec], Ru
     check_every_attempt(run)
 
 
-def test_a_codex_whose_own_sandbox_starts_nothing_is_told_before_the_run_and_else_after_one_attempt(
+def test_a_codex_whose_own_sandbox_starts_nothing_is_told_before_the_run_and_never_taken_for_work(
     prepare: Callable[[MissionSpec], Run],
 ) -> None:
     run = prepare(ONE)
@@ -226,14 +226,18 @@ def test_a_codex_whose_own_sandbox_starts_nothing_is_told_before_the_run_and_els
     assert run.lanes() == {"WP01": "planned"}
 
     config.write_text(
-        config.read_text().replace("[agents.codex]", '[agents.codex]\nextra_args = ["-c", "a=1"]')
+        config.read_text().replace(
+            "[agents.codex]", '[agents.codex]\nextra_args = ["-c", "hide_agent_reasoning=true"]'
+        )
     )
     done = run.orchestrate("codex", "claude-code")
     assert done.returncode == 1, done.stderr
     assert f"warning: agent codex: {said}" in done.stdout
-    assert names(run.attempts("WP01")) == ["01-implement-codex"]
-    report = result(run.attempts("WP01")[0])
-    assert (report["outcome"], report["detail"].startswith(said)) == ("invalid_request", True)
+    reports = [result(attempt) for attempt in run.attempts("WP01")]
+    assert {one["outcome"] for one in reports} == {"invalid_request"}
+    # It does not always tell of the commands that its sandbox did not start.
+    assert all(one["detail"].startswith("its sandbox cannot start a command: ") for one in reports)
+    assert len(reports) <= 2
     assert run.lanes() == {"WP01": "blocked"}
 
 

@@ -60,6 +60,12 @@ _SANDBOX_FAILS = re.compile(
 _NEEDS_HELPER = "codex-linux-sandbox"
 """The helper that it keeps in its home, and never in one below the folder for temporary files."""
 
+_NO_HELPER = re.compile(r"Refusing to create helper binaries under temporary dir.*")
+"""What it says of that on stderr when it starts; it does not always tell of the commands that then fail."""
+
+_STARTS_NOTHING = "its sandbox cannot start a command"
+_MOVE_HOME = "CODEX_HOME must not lie below the folder for temporary files"
+
 _AGAIN_IN = re.compile(
     r"try again in ((?:[\d.]+ ?(?:days?|hours?|minutes?|seconds?|ms|[dhms])\b[ ,]*)+)", re.IGNORECASE
 )
@@ -181,9 +187,10 @@ class Codex:
         outcome = _outcome(end, failure)
         if not end:
             outcome = _without_end(warning, stderr_tail, session, exit_code)
-        if outcome is Outcome.OK and ran and all(ran):
+        refused = "" if "" in ran else next(iter(ran), self._without_helper(stderr_tail))
+        if outcome is Outcome.OK and refused:
             # Without a command it can have seen and changed nothing, whatever it says.
-            outcome, failure, final = Outcome.INVALID_REQUEST, ran[0], ""
+            outcome, failure, final = Outcome.INVALID_REQUEST, refused, ""
         ended = f"no end of the turn; exit code {exit_code}"
         return AgentReport(
             outcome=outcome,
@@ -202,8 +209,11 @@ class Codex:
         if not found:
             return ""
         said = message(found[0])
-        moved = "; CODEX_HOME must not lie below the folder for temporary files"
-        return f"its sandbox cannot start a command: {said}{moved if _NEEDS_HELPER in said else ''}"
+        return f"{_STARTS_NOTHING}: {said}{f'; {_MOVE_HOME}' if _NEEDS_HELPER in said else ''}"
+
+    def _without_helper(self, stderr_tail: str) -> str:
+        found = _NO_HELPER.search(stderr_tail)
+        return f"{_STARTS_NOTHING}: {message(found[0])}; {_MOVE_HOME}" if found else ""
 
     def sandbox_fix(self, failure: str, settings: AgentSettings, env: Mapping[str, str]) -> str:
         """Choose the default home, unless that lies below the folder for temporary files as well."""

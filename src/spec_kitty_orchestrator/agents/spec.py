@@ -151,6 +151,17 @@ class HasSandbox(Protocol):
 
 
 @runtime_checkable
+class Moved(Protocol):
+    """An agent whose CLI is in another package now, which refuses to be installed beside the earlier one.
+
+    Attributes:
+        earlier: the command that removes that.
+    """
+
+    earlier: str
+
+
+@runtime_checkable
 class GoesOn(Protocol):
     """An agent whose CLI may go on by itself after a result."""
 

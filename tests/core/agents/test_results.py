@@ -458,6 +458,19 @@ def test_a_codex_whose_sandbox_started_none_of_its_commands_has_done_nothing_wha
     assert found.detail.startswith("" if outcome is OK else "its sandbox cannot start a command: ")
 
 
+@pytest.mark.parametrize(
+    ("calls", "outcome"),
+    [([], Outcome.INVALID_REQUEST), ([ran(REFUSED, 1)], Outcome.INVALID_REQUEST), ([ran("", 0)], OK)],
+)
+def test_a_codex_that_says_at_its_start_that_its_sandbox_has_no_helper_need_not_tell_of_its_commands(
+    calls: list[Event], outcome: Outcome
+) -> None:
+    said = 'WARNING: Refusing to create helper binaries under temporary dir "/tmp" (codex_home: "/tmp/x")'
+    found = told("codex", *calls, CODEX_SAID, {"type": "turn.completed"}, stderr=said)
+    assert found.outcome is outcome
+    assert found.detail.startswith("" if outcome is OK else "its sandbox cannot start a command: ")
+
+
 def gemini_tool(name: str, refused: bool) -> list[Event]:
     used: Event = {"type": "tool_use", "tool_name": name, "tool_id": name}
     error = {"type": "policy_violation"} if refused else {}

@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 
 from spec_kitty_orchestrator.agents.declared import Declared
-from spec_kitty_orchestrator.agents.spec import Agent, HasSandbox, ListsModels, Login
+from spec_kitty_orchestrator.agents.spec import Agent, HasSandbox, ListsModels, Login, Moved
 from spec_kitty_orchestrator.agents.versions import compare, read_version, spelled_range
 from spec_kitty_orchestrator.app.checks import Finding, Level, edit, error, line, ok, warning
 from spec_kitty_orchestrator.app.project import Project
@@ -247,6 +247,8 @@ async def _version(name: str, agent: Agent, path: str, env: Mapping[str, str]) -
             text = f"agent {name}: version {version} is older {tested}; update it"
             of_npm = _OF_NPM.fullmatch(agent.install)
             newer = f"{agent.install}@{agent.versions[-1]}" if of_npm else agent.install
+            if isinstance(agent, Moved):
+                newer = f"{agent.earlier} && {newer}"
             return version, warning("agent.version", text, newer, name)
     return version, ok("agent.version", f"agent {name}: {version} at {path}", about=name)
 
