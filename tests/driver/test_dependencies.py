@@ -68,6 +68,17 @@ async def test_a_dependency_that_was_canceled_for_a_reason_keeps_nobody(stage: M
     assert mission.calls()["start-implementation"] == 2
 
 
+@pytest.mark.parametrize(("reason", "ends"), [(True, Lane.DONE), (False, Lane.CLAIMED)])
+async def test_what_is_claimed_already_is_asked_for_once_although_a_dependency_is_canceled(
+    stage: Make, reason: bool, ends: Lane
+) -> None:
+    mission = stage({"WP01": (), "WP02": ("WP01",)})
+    mission.host.lanes.update(WP01=Lane.CANCELED, WP02=Lane.CLAIMED)
+    mission.host.canceled_for_a_reason.update({"WP01"} if reason else ())
+    assert (await mission.run()).state.lanes["WP02"] is ends
+    assert mission.calls()["start-implementation"] == 1
+
+
 async def test_a_dependency_that_is_canceled_for_a_reason_during_the_run_keeps_nobody(stage: Make) -> None:
     def cancels() -> None:
         mission.host.lanes["WP01"] = Lane.CANCELED

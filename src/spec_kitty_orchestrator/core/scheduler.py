@@ -236,7 +236,9 @@ def _blocker(state: RunState, seen: _Overview, wp: WorkPackage, now: datetime) -
 
 def unmet(state: RunState, wp: WorkPackage) -> Iterator[str]:
     """Yield the dependencies that keep a work package, also those that do not exist."""
-    met = (Lane.CANCELED, Lane.APPROVED, Lane.DONE) if wp.ready else (Lane.APPROVED, Lane.DONE)
+    # Who is ready is told of planned ones alone: what is claimed is asked for, and refused if it is not.
+    without = wp.ready or wp.lane is Lane.CLAIMED
+    met = (Lane.CANCELED, Lane.APPROVED, Lane.DONE) if without else (Lane.APPROVED, Lane.DONE)
     for one in dict.fromkeys((*wp.dependencies, *wp.refused_for)):
         if one not in state.wps or state.wps[one].lane not in met or one in wp.refused_for:
             yield one
