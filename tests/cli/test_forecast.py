@@ -2,10 +2,20 @@
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
+import anyio
 import pytest
-from tests.cli.journals import SLUG, Line, event, records, start_line, write_journal
+from tests.cli.journals import AT, SLUG, Line, event, records, start_line, write_journal
+
+from spec_kitty_orchestrator.app.forecasts import Forecaster
+from spec_kitty_orchestrator.core.events import Resolving
+from spec_kitty_orchestrator.core.forecast import Forecast
+from spec_kitty_orchestrator.core.model import Lane, MissionState
+from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.run import RunState, begin
+from spec_kitty_orchestrator.core.run_events import Entry, RunStarted
 
 Project = Any  # the class lives in conftest, which tests cannot import
 
@@ -108,3 +118,64 @@ def test_a_status_foresees_what_is_left_when_it_is_asked(project: Project) -> No
     document = json.loads(project.run("status", "--mission", SLUG, "--forecast", "--json").stdout)
     assert document["forecast"]["attempts"] == 10
     assert not (records(project) / "forecast").exists()
+
+
+class Shown:
+    """A view that keeps what it expects."""
+
+    def __init__(self) -> None:
+        self.expected: list[Forecast] = []
+        self.seen = self.messages = 0
+        self.told = anyio.Event()
+
+    def saw(self, state: RunState, entry: Entry) -> None:
+        self.seen += 1
+
+    def said(self, message: str) -> None:
+        self.messages += 1
+
+    def expects(self, found: Forecast) -> None:
+        self.expected.append(found)
+        self.told.set()
+
+
+def begun() -> tuple[RunState, Entry]:
+    policy, at = Policy(("scripted",), ("scripted",)), datetime.fromisoformat(AT)
+    mission = MissionState(SLUG, {"WP01": Lane.PLANNED}, {"WP01": ()})
+    state = begin(RunState(policy), RunStarted(at, mission, "me", policy, "1"))
+    return state, Entry(at, "WP01", Resolving())
+
+
+@pytest.mark.anyio
+async def test_a_run_is_foreseen_while_it_goes_on_and_the_view_hears_everything(project: Project) -> None:
+    write_journal(project, *recorded(), slug=EARLIER)
+    view = Shown()
+    forecaster = Forecaster(project.root, view)
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(forecaster.keep_foreseeing)
+            forecaster.saw(*begun())
+            forecaster.said("hello")
+            await view.told.wait()
+            tasks.cancel_scope.cancel()
+    (found,) = view.expected
+    assert found.attempts == 10
+    assert 900 in found.seconds
+    assert (view.seen, view.messages) == (1, 1)
+
+
+@pytest.mark.anyio
+async def test_a_forecast_that_fails_ends_no_run(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(*_: object) -> None:
+        failed.set()
+        raise AssertionError
+
+    failed = anyio.Event()
+    forecaster = Forecaster(project.root, Shown())
+    monkeypatch.setattr(forecaster, "_foresee", fails)
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(forecaster.keep_foreseeing)
+            forecaster.saw(*begun())
+            await failed.wait()
+            tasks.cancel_scope.cancel()

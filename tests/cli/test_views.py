@@ -15,6 +15,7 @@ from trio.testing import MockClock
 
 from spec_kitty_orchestrator.core.describe import clean, duration
 from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened, Event, HostRefused, Submitted
+from spec_kitty_orchestrator.core.forecast import Forecast, Range
 from spec_kitty_orchestrator.core.model import (
     AgentReport,
     Attempt,
@@ -83,6 +84,27 @@ def test_a_heartbeat_forgets_what_is_finished() -> None:
     show(view, replace(REVIEWING, phase=Phase.FINISHED), Submitted())
     view.beat()
     assert file.getvalue().splitlines()[-1].endswith("nothing is in work")
+
+
+def test_a_heartbeat_says_what_is_left_as_time_passes() -> None:
+    view, clock, file = plain()
+    view.expects(Forecast(Range(600, 1200), None, 9, "", 1.0))
+    clock.passed = 300
+    view.beat()
+    assert file.getvalue().endswith("nothing is in work; about 5 min to 15 min left\n")
+    clock.passed = 1300
+    view.beat()
+    assert file.getvalue().endswith("nothing is in work\n")
+
+
+def test_the_table_says_what_is_left() -> None:
+    passed = [0.0]
+    view = LiveView(Console(file=io.StringIO(), width=200), lambda: passed[0])
+    view.began(MissionState("demo", {"WP01": Lane.PLANNED}, {"WP01": ()}))
+    view.expects(Forecast(Range(600, 1200), Range(1.0, 2.0), 9, "", 1.0))
+    passed[0] = 60.0
+    told = "demo: 0 of 1 approved or done, 1m 00s, about 9 min to 19 min left, $1.00 to $2.00 more"
+    assert str(view.table().title) == told
 
 
 def test_a_reader_that_is_gone_does_not_end_the_run() -> None:

@@ -23,6 +23,7 @@ from spec_kitty_orchestrator.core.run_events import Entry, RunStarted
 from spec_kitty_orchestrator.core.samples import Gathering, Samples, gather
 from spec_kitty_orchestrator.core.simulate import Known
 from spec_kitty_orchestrator.errors import InvalidTransition, JournalError
+from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.ports import Observer
 
@@ -123,7 +124,7 @@ class Forecaster:
         first, self._state = self._state is None, state
         if isinstance(entry.event, AttemptOpened):
             self._opened[entry.wp_id] = entry.at
-        if first or isinstance(entry.event, AgentExited):
+        if (first or isinstance(entry.event, AgentExited)) and not state.closing:
             self._changed.set()
 
     def said(self, message: str) -> None:
@@ -138,7 +139,10 @@ class Forecaster:
                 await self._changed.wait()
                 self._changed = anyio.Event()
                 began = monotonic()
-                await self._foresee(earlier)
+                try:
+                    await self._foresee(earlier)
+                except Exception:  # noqa: BLE001 - no reason to end a run that is paid for
+                    get_logger().exception("no forecast")
                 await anyio.sleep(max(SHORTEST_PAUSE_S, (monotonic() - began) / MOST_PART))
         finally:
             self._over = True

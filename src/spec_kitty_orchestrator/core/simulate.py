@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
 
@@ -83,6 +83,9 @@ class _Simulation:
         self._again: set[str] = set()
 
     def run(self) -> Simulated:
+        """Go on to the end."""
+        # Nobody knows how long the machine stays short of something.
+        self._state = replace(self._state, short_of="", short_since=None)
         for wp in list(self._state.wps.values()):
             if wp.turn.grant in AT_WORK:
                 self._begin(wp.id, pending(wp, self._state.policy))
