@@ -4,7 +4,8 @@
     python benchmarks/forecast.py --virtual 200      # 200 missions on virtual time, each run twice; no host
 
 On the real host, each run has scripted agents with sleeps, costs and verdicts of its own, drawn anew. From
-the first run's journal `plan --simulate` foresees the others: the lines show whether they were within that.
+the first run's journal `plan --simulate` foresees the others: the lines show whether they were within that. At
+the end it shows what all runs foretell of more and fewer slots.
 
 On virtual time the missions, their sizes, slots, and how durations are distributed are drawn; the first run
 of each is all that its forecast knows. The line of each kind says how many second runs were within the range
@@ -145,10 +146,8 @@ def real(options: argparse.Namespace) -> None:
             records.mkdir(parents=True)
             if journals:
                 shutil.copy(journals[0], records / "journal-first.jsonl")
-                text = call([ours, "plan", *mission, "--simulate", "--json"], project, env)
-                row = json.loads(text)["settings"][options.slots - 1]
-                print(call([ours, "plan", *mission, "--simulate"], project, env))
-                print(next(one for one in dry_run(ours, mission, options, project, env) if "Forecast" in one))
+                words = ("--simulate", "--json", "--max-concurrent", str(options.slots))
+                (row,) = json.loads(call([ours, "plan", *mission, *words], project, env))["settings"]
             call([ours, "orchestrate", *mission, "--max-concurrent", str(options.slots)], project, env)
             journals.append(Path(shutil.copy(records / "journal.jsonl", folder / f"run-{turn}.jsonl")))
             seconds, cost = came_to(journals[-1])
@@ -159,15 +158,14 @@ def real(options: argparse.Namespace) -> None:
                 told += f"; foreseen: {low:.0f} to {high:.0f} s, ${least:.2f} to ${most:.2f}"
                 told += f": {'within' if within else 'NOT WITHIN'}"
             print(told, flush=True)
+        restore_mission(kept, project)
+        configure(project, dice, options.wps)
+        records.mkdir(parents=True)
+        for turn, journal in enumerate(journals):
+            shutil.copy(journal, records / f"journal-{turn}.jsonl")
+        print(call([ours, "plan", *mission, "--simulate", "--max-concurrent", "1..4"], project, env))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def dry_run(
-    ours: str, mission: tuple[str, ...], options: argparse.Namespace, project: Path, env: dict[str, str]
-) -> list[str]:
-    words = ("--dry-run", "--max-concurrent", str(options.slots))
-    return call([ours, "orchestrate", *mission, *words], project, env).splitlines()
 
 
 def configure(project: Path, dice: random.Random, size: int) -> None:

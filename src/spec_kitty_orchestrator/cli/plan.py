@@ -91,7 +91,8 @@ def _simulate(project: Project, mission: str, slots: range, as_json: bool) -> in
 
 
 async def _rows(project: Project, mission: str, slots: range) -> tuple[str, list[_Row]]:
-    async with build_host(project) as host:
+    # A call for each work package: a warm host answers them sooner.
+    async with build_host(project, lambda _: None) as host:
         await host.check_contract()
         state = await read_mission(project, host, mission)
         planned = await plan_work_packages(project, host, state)

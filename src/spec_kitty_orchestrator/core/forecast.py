@@ -19,8 +19,8 @@ NOTHING_KNOWN = "no attempt has been recorded in this repository yet"
 
 MOST_SIMULATIONS = 100
 FEWEST_SIMULATIONS = 12
-MOST_WORK = 800
-"""Simulations times work packages: about two seconds of a core."""
+MOST_WORK = 500
+"""Simulations times work packages: about a second of a core."""
 
 DEVIATIONS = 2.1
 """From the middle of the simulations to each end of a range: nine of ten runs then are within those of their
