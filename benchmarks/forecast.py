@@ -4,7 +4,7 @@
     python benchmarks/forecast.py --virtual 200      # 200 missions on virtual time, each run twice; no host
 
 On the real host, each run has scripted agents with sleeps, costs and verdicts of its own, drawn anew. From
-the first run's journal `plan --simulate` foresees the others: the lines show whether they were within that. At
+the first run's journal `plan --simulate` foresees the others: the lines show whether they were within it. At
 the end it shows what all runs foretell of more and fewer slots.
 
 On virtual time the missions, their sizes, slots, and how durations are distributed are drawn; the first run
