@@ -83,7 +83,7 @@ def test_a_simulation_compares_settings_and_says_what_bounds_each(project: Proje
     assert first == f"Mission {SLUG}, simulated from 10 attempts in this repository"
     assert head.split() == ["slots", "duration", "cost", "bounded", "by"]
     assert [row.split()[0] for row in (one, two, three)] == ["1", "2", "3"]
-    assert one.endswith("the 1 slot")
+    assert one.endswith("its only slot")
     assert "the chain WP01 -> " in three
 
 

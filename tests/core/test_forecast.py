@@ -270,7 +270,7 @@ def test_a_cost_that_nobody_tells_is_not_made_up() -> None:
 @pytest.mark.parametrize(
     ("dependencies", "policy", "bound"),
     [
-        (SIDE_BY_SIDE, {"max_concurrent": 1}, "the 1 slot"),
+        (SIDE_BY_SIDE, {"max_concurrent": 1}, "its only slot"),
         (SIDE_BY_SIDE, {"max_concurrent": 2}, "the 2 slots"),
         (SIDE_BY_SIDE, {"max_per_agent": {"rob": 1}}, "rob: at most 1 at once"),
         ({"WP01": (), "WP02": ("WP01",), "WP03": ()}, {}, "the chain WP01 -> WP02"),

@@ -163,11 +163,8 @@ def _bound(found: Sequence[Simulated], slots: int) -> str:
             waits[reason] += seconds
     reason = max(waits, key=waits.__getitem__, default="")
     if reason and waits[reason] >= BINDS_FROM * total_s:
-        return (
-            f"the {count(slots, 'slot')}"
-            if reason == WAITS_FOR_SLOT
-            else clean(reason.removeprefix("waits for "))
-        )
+        slots_told = "its only slot" if slots == 1 else f"the {slots} slots"
+        return slots_told if reason == WAITS_FOR_SLOT else clean(reason.removeprefix("waits for "))
     paths = Counter(one.path for one in found if one.path)
     return f"the chain {' -> '.join(paths.most_common(1)[0][0])}" if paths else ""
 
