@@ -1,6 +1,7 @@
 """What the host left uncommitted of its own record is committed for a merge; what a person edited is not."""
 
 import json
+import shlex
 from typing import Any
 
 import pytest
@@ -90,6 +91,20 @@ def test_the_record_is_left_alone_while_another_branch_is_checked_out(project: P
     accepted(project)
     done = project.orchestrate("--merge")
     assert (done.returncode, dirty(project)) == (1, [META])
+
+
+def test_doctor_tells_that_the_record_is_committed_with_a_merge_and_how_a_person_does_it(
+    project: Project,
+) -> None:
+    ready(project)
+    accepted(project)
+    (project.root / "kitty-specs" / SLUG / "tasks" / "WP01-a.md").write_text("# WP01, clearer\n")
+    told = json.loads(project.run("doctor", "--mission", SLUG, "--json").stdout)["findings"]
+    found = {one["id"]: one for one in told if one["id"] in ("git.record", "git.clean")}
+    assert "which `--merge` commits" in found["git.record"]["text"]
+    assert META not in found["git.clean"]["text"]
+    project.git(*shlex.split(found["git.record"]["fix"])[1:])
+    assert dirty(project) == [f"kitty-specs/{SLUG}/tasks/WP01-a.md"]
 
 
 def test_a_refused_merge_is_told_once_and_is_not_advised_as_it_was(project: Project) -> None:

@@ -141,3 +141,13 @@ def test_a_mission_of_an_older_host_without_lanes_is_done_and_told_to_be_merged_
     assert "has no lanes, so the host cannot merge it" in done.stdout
     assert "merge-mission" not in done.stdout
     assert in_target(mission) == []
+    switch, *merges, accept, keep = [
+        shlex.split(line) for line in done.stdout.splitlines() if line.startswith(("  spec-kitty ", "  git "))
+    ]
+    for words in (switch, *merges):
+        mission.git(*words[1:])
+    assert in_target(mission) == FILES
+    mission.host(*accept[1:])
+    mission.git(*keep[1:])
+    again = mission.orchestrate()
+    assert again.stdout.endswith("This mission is merged and accepted.\n"), again.stdout + again.stderr

@@ -26,19 +26,25 @@ async def commit_record(files: MissionFiles, workspaces: GitWorkspaces) -> list[
     Raises:
         WorkspaceError: git does not say what is uncommitted, or does not commit it.
     """
-    checkout = files.status_checkout
-    branch = await to_thread.run_sync(current_branch, checkout)
-    if not branch or (checkout == files.root and branch != files.target_branch):
-        return []
-    paths = await to_thread.run_sync(_paths, files)
+    paths = await to_thread.run_sync(own_record, files)
     if not paths:
         return []
+    checkout = files.status_checkout
     await workspaces.record(checkout, paths, f"chore(spec-kitty): record of {files.slug}")
+    branch = await to_thread.run_sync(current_branch, checkout)
     return [f"committed on {branch} what spec-kitty had left uncommitted: {', '.join(paths)}"]
 
 
-def _paths(files: MissionFiles) -> list[str]:
+def own_record(files: MissionFiles) -> list[str]:
+    """Return what of it is uncommitted, as paths in `status_checkout`; none while it is on another branch.
+
+    Raises:
+        WorkspaceError: git does not say.
+    """
     checkout, folder = files.status_checkout, f"{MISSIONS}/{files.slug}/"
+    branch = current_branch(checkout)
+    if not branch or (checkout == files.root and branch != files.target_branch):
+        return []
     found = []
     for path in changed_paths(checkout):
         is_own = _OWN.get(path.removeprefix(folder)) if path.startswith(folder) else None

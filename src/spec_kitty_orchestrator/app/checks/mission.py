@@ -14,6 +14,7 @@ from spec_kitty_orchestrator.app.checks.git import check_worktree
 from spec_kitty_orchestrator.app.checks.lanes import cancel_for_a_reason, stuck_lanes
 from spec_kitty_orchestrator.app.checks.target import check_target
 from spec_kitty_orchestrator.app.project import Project
+from spec_kitty_orchestrator.app.record import own_record
 from spec_kitty_orchestrator.app.repository import finalize_command, held_elsewhere, on_branch, switch_command
 from spec_kitty_orchestrator.app.runs import begun_here, describe_end, known_run, orphans, pids
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Workspace
@@ -87,13 +88,18 @@ def _branches(root: Path, state: MissionState) -> list[Finding]:
 
 def _unsaved(root: Path, slug: str) -> list[Finding]:
     files = repository.mission_files(root, slug)
-    lost = files.unsaved()
+    coordination, own, found = files.status_checkout, own_record(files), []
+    if own:
+        text = f"spec-kitty left its own record uncommitted, which `--merge` commits: {some(own)}"
+        fix = line("git", "-C", coordination, "commit", "-m", f"Record of {slug}", "--", *own)
+        found.append(warning("git.record", text, fix))
+    kept = {coordination / one for one in own}
+    lost = [one for one in files.unsaved() if one not in kept]
     if not lost:
-        return []
-    coordination = files.status_checkout
+        return found
     checkouts = dict.fromkeys(coordination if one.is_relative_to(coordination) else root for one in lost)
     fix = " && ".join(line("git", "-C", one, "commit", "--all") for one in checkouts)
-    return [warning("git.clean", f"uncommitted changes would be lost in a merge: {some(lost)}", fix)]
+    return [*found, warning("git.clean", f"uncommitted changes would be lost in a merge: {some(lost)}", fix)]
 
 
 def cyclic(state: MissionState) -> tuple[str, ...]:
