@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.cli.conftest import SLUG, Project
 from tests.cli.journals import last_start
 
+from spec_kitty_orchestrator.app.checks.task_files import unreadable_file
 from spec_kitty_orchestrator.app.repository import TaskFile, task_files
 
 NOTHING = TaskFile("", ())
@@ -102,3 +103,90 @@ def test_a_run_journals_titles_and_subtasks_of_the_mission_s_work_packages(proje
     assert started["titles"] == {"WP01": "Lay the ground"}
     assert started["subtasks"] == {"WP01": ["T001", "T002"]}
     assert started["lanes"] == {"WP01": "done", "WP02": "done"}
+
+
+def two_files(root: Path, second: str) -> Path:
+    """Write one file that is in order and another one, which is returned."""
+    read(root, "---\nwork_package_id: WP01\ntitle: One\nlane: a\n---\n# One\n")
+    read(root, second, "WP02-b.md")
+    return root / "kitty-specs" / "demo" / "tasks" / "WP02-b.md"
+
+
+INVALID = "ValidationError: 1 validation error for WPMetadata"
+
+
+@pytest.mark.parametrize(
+    ("second", "exception", "told"),
+    [
+        (
+            '---\nwork_package_id: WP02\ntitle: "a" b\n---\n',
+            (
+                "FrontmatterError: Invalid YAML in FILE: mapping values are not allowed here in "
+                '"<unicode string>", line 2, column 12: title: "a" b ^ (line: 2)'
+            ),
+            "line 3: mapping values are not allowed here",
+        ),
+        (
+            "---\nwork_package_id: WP02\n",
+            "FrontmatterError: Malformed frontmatter (no closing ---): FILE",
+            "line 1: Malformed frontmatter (no closing ---)",
+        ),
+        (
+            "---\nwork_package_id: WP02\nodd_key: 1\n---\n",
+            (
+                f"{INVALID} odd_key Extra inputs are not permitted "
+                "[type=extra_forbidden, input_value=1, input_type=int]"
+            ),
+            "line 3: odd_key: Extra inputs are not permitted",
+        ),
+        (
+            "---\nlane: N/A\n---\n",
+            (
+                f"{INVALID} lane Value error, not a number: 'N/A' "
+                "[type=value_error, input_value='N/A', input_type=str]"
+            ),
+            "line 2: lane: Value error, not a number: 'N/A'",
+        ),
+        (
+            "---\ntitle: Two\n---\n",
+            (
+                f"{INVALID} work_package_id Field required "
+                "[type=missing, input_value={'title': 'Two', ...: 1}, input_type=dict]"
+            ),
+            "line 1: work_package_id: Field required",
+        ),
+    ],
+)
+def test_the_file_and_the_line_that_the_host_cannot_read_are_found_with_its_reason(
+    tmp_path: Path, second: str, exception: str, told: str
+) -> None:
+    file = two_files(tmp_path, second)
+    found = unreadable_file(tmp_path, "demo", exception.replace("FILE", str(file)))
+    assert found is not None
+    assert found.text == f"the host cannot read kitty-specs/demo/tasks/WP02-b.md, {told}"
+    assert (found.id, found.fix) == ("mission.files", f"${{EDITOR:-vi}} {file}")
+
+
+@pytest.mark.parametrize("exception", ["", "KeyError: 'WP01'", f"{INVALID} unknown Field [type=x"])
+def test_a_crash_over_something_else_names_no_file(tmp_path: Path, exception: str) -> None:
+    two_files(tmp_path, "---\ntitle: Two\n---\n")
+    assert unreadable_file(tmp_path, "demo", exception) is None
+
+
+@given(exception=st.text(max_size=200))
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_the_host_crashes_with_can_be_read(tmp_path: Path, exception: str) -> None:
+    two_files(tmp_path, "---\ntitle: Two\n---\n")
+    unreadable_file(tmp_path, "demo", f"{INVALID} {exception}")
+
+
+def test_a_start_names_the_file_that_the_host_cannot_read(project: Project) -> None:
+    file = project.root / "kitty-specs" / SLUG / "tasks" / "WP01-a.md"
+    crash = f"Traceback (most recent call last):\n  File x\nFrontmatterError: no closing ---: {file}\n"
+    project.answer("mission-state", "", 1, crash)
+    done = project.orchestrate()
+    assert done.returncode == 5
+    assert "the host cannot read kitty-specs/demo-01ABC/tasks/WP01-a.md" in done.stderr
+    assert f"${{EDITOR:-vi}} {file}" in " ".join(done.stderr.split())
+    # A read that crashes in the same words twice is not made a third time.
+    assert len(project.calls("mission-state")) == 2

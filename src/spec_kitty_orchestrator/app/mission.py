@@ -18,6 +18,7 @@ from spec_kitty_orchestrator.app.checks.host import fix_of_host
 from spec_kitty_orchestrator.app.checks.lanes import check_lanes
 from spec_kitty_orchestrator.app.checks.machine import check_confinement
 from spec_kitty_orchestrator.app.checks.mission import check_start
+from spec_kitty_orchestrator.app.checks.task_files import unreadable_file
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import (
     MISSIONS,
@@ -43,7 +44,7 @@ from spec_kitty_orchestrator.config import nearest
 from spec_kitty_orchestrator.core.describe import describe
 from spec_kitty_orchestrator.core.model import MissionState, Usage
 from spec_kitty_orchestrator.core.run_events import Entry, SpentBefore
-from spec_kitty_orchestrator.errors import HostError, HostRefusal, OrchestratorError, UsageError
+from spec_kitty_orchestrator.errors import HostCrash, HostError, HostRefusal, OrchestratorError, UsageError
 from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.machine.journal import SystemClock
 from spec_kitty_orchestrator.machine.lock import MissionLock
@@ -219,6 +220,11 @@ async def find_mission(project: Project, host: Host, mission: str) -> MissionSta
     """Read the mission from the host, or say why there is nothing to run. Raises `HostError`."""
     try:
         state = await host.mission_state(mission)
+    except HostCrash as crash:
+        found = await to_thread.run_sync(unreadable_file, project.root, mission, crash.exception)
+        if found is None:
+            raise
+        return found
     except HostRefusal as refusal:
         if refusal.code == "MISSION_NOT_FOUND":
             return _no_mission(project.root, mission)

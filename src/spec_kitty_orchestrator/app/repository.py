@@ -332,9 +332,15 @@ def task_files(root: Path, slug: str) -> dict[str, TaskFile]:
     return found
 
 
-def _task_file(path: Path) -> TaskFile:
+def front_matter_of(path: Path) -> str:
+    """Return what stands between a file's first line and the next `---`. Raises `OSError`, `ValueError`."""
     with path.open(encoding="utf-8") as file:
-        keys = _front_matter(file.read(LONGEST_FRONT_MATTER))
+        matter = _FRONT_MATTER.match(file.read(LONGEST_FRONT_MATTER))
+    return matter[1] if matter else ""
+
+
+def _task_file(path: Path) -> TaskFile:
+    keys = _front_matter(front_matter_of(path))
     title, (written, *lines) = keys.get("title", []), keys.get("subtasks", [""])
     if not lines and written.startswith("[") and written.endswith("]"):
         items = [_text(one) for one in written[1:-1].split(",") if one.strip()]
@@ -347,10 +353,9 @@ def _task_file(path: Path) -> TaskFile:
 
 def _front_matter(text: str) -> dict[str, list[str]]:
     """Return by key what stands behind it, and the lines that belong to it: YAML of the simplest form."""
-    matter = _FRONT_MATTER.match(text)
     found: dict[str, list[str]] = {}
     belongs: list[str] = []
-    for one in map(str.rstrip, matter[1].splitlines() if matter else ()):
+    for one in map(str.rstrip, text.splitlines()):
         if key := _KEY.fullmatch(one):
             belongs = found[key[1]] = [(key[2] or "").strip()]
         elif one and not one.lstrip().startswith("#"):

@@ -19,6 +19,7 @@ from packaging.version import InvalidVersion, Version
 
 from spec_kitty_orchestrator.core.model import Lane, MissionState, PolicyMetadata, Workspace
 from spec_kitty_orchestrator.errors import (
+    HostCrash,
     HostIncompatible,
     HostMissing,
     HostNoReply,
@@ -250,12 +251,16 @@ class HostClient:
             wire.read_ticks(_MARK_STATUS, await self._call(_MARK_STATUS, args, self._call_limit_s))
 
     async def _read(self, call: str, *args: str) -> Mapping[str, object]:
-        """Make a call that changes nothing, again if there was no answer."""
-        backoff_s = READ_BACKOFF_S
+        """Make a call that changes nothing, again if there was no answer; a second equal crash is final."""
+        backoff_s, crashed = READ_BACKOFF_S, ""
         for _ in range(READ_TRIES - 1):
             try:
                 return await self._mutate(call, *args)
             except HostNoReply as error:
+                if isinstance(error, HostCrash) and error.exception:
+                    if error.exception == crashed:
+                        raise
+                    crashed = error.exception
                 _log.info("host_read_repeated", call=call, reason=error.message[:200])
                 await anyio.sleep(backoff_s)
                 backoff_s *= 2
