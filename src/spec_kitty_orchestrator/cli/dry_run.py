@@ -4,10 +4,13 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import anyio
+
 from spec_kitty_orchestrator.app.build import build_host
-from spec_kitty_orchestrator.app.checks import Level, errors, stop_at
+from spec_kitty_orchestrator.app.checks import Finding, Level, errors, stop_at
 from spec_kitty_orchestrator.app.checks.agents import (
     ANSWER_LIMIT_S,
+    Installed,
     find_installed,
     preflight,
     selected,
@@ -31,6 +34,8 @@ from spec_kitty_orchestrator.errors import OrchestratorError
 from spec_kitty_orchestrator.quantities import spelled_size
 from spec_kitty_orchestrator.views.console import SteadyConsole
 
+_Plan = tuple[MissionState, Sequence[PlannedWorkPackage]]
+
 
 async def run(work: Work) -> int:
     """Show what a run would do, or everything that would stop it; return the exit code."""
@@ -39,19 +44,21 @@ async def run(work: Work) -> int:
     SteadyConsole(stderr=True, redactor=project.redactor).tell(asked)
     found = preflight(project, work.agents)
     problems = errors(found)
-    try:
-        async with build_host(project, work.say) as host:
-            state, more = await read_and_check(project, host, work.mission, work.agents, ANSWER_LIMIT_S)
-            found += more
-            problems += errors(more)
-            if isinstance(state, OrchestratorError):
-                raise state
-            problems += errors([check_lock(project, state.slug)])
-            installed = await find_installed(work.agents, project.agents, thorough=False)
-            planned = await plan_work_packages(project, host, state)
-    except OrchestratorError as error:
-        problems.append(error)
-    else:
+    installed: dict[str, Installed] = {}
+    plans: list[_Plan] = []
+
+    async def look() -> None:
+        installed.update(await find_installed(work.agents, project.agents, thorough=False))
+
+    # A CLI that is slow to say its version is asked beside the host.
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(look)
+        try:
+            plans.append(await _plan(work, found, problems))
+        except OrchestratorError as error:
+            problems.append(error)
+            tasks.cancel_scope.cancel()
+    for state, planned in plans:
         warnings = [one.text for one in found if one.level is Level.WARNING]
         warnings += [text for one in installed.values() for text in one.untested]
         console = SteadyConsole(redactor=project.redactor)
@@ -61,6 +68,19 @@ async def run(work: Work) -> int:
             console.tell(line)
     stop_at(problems)
     return 0
+
+
+async def _plan(work: Work, found: list[Finding], problems: list[OrchestratorError]) -> _Plan:
+    """Ask the host, and add to what was `found` and to the `problems`. Raises why there is no plan."""
+    project = work.project
+    async with build_host(project, work.say) as host:
+        state, more = await read_and_check(project, host, work.mission, work.agents, ANSWER_LIMIT_S)
+        found += more
+        problems += errors(more)
+        if isinstance(state, OrchestratorError):
+            raise state
+        problems += errors([check_lock(project, state.slug)])
+        return state, await plan_work_packages(project, host, state)
 
 
 def where(planned: Sequence[PlannedWorkPackage]) -> Known:
