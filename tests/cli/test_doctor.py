@@ -252,7 +252,7 @@ BROKEN = ({"type": "nonsense"}, {"type": "nonsense"})
         (protected_branch, "mission.target error", RETARGET, "on main, which it protects"),
         (no_target, "mission.target error", RETARGET, "branch gone is not in this"),
         (no_base_of_lanes, "mission.target error", FINALIZE, "there is no gone"),
-        (no_planning_commit, "mission.plan error", FINALIZE, "the commit 000000000000 of"),
+        (no_planning_commit, "git.clone error", FINALIZE, "the commit 0000000000 of its plan"),
         (git(f"rm -q kitty-specs/{SLUG}/lanes.json", "commit -qm x"), "mission.lanes warning", FINALIZE, ""),
         (written(TASK), "git.clean warning", "GIT commit --all", "WP01-a.md"),
         (cycle, "mission.cycle error", FINALIZE, "WP01, WP02 depend on each other"),
@@ -762,7 +762,7 @@ def test_no_secret_is_shown(project: Project) -> None:
         (answered("append-history", "", 4, OLDER), "host.project", 3),
         (protected_branch, "mission.target", 5),
         (no_base_of_lanes, "mission.target", 5),
-        (no_planning_commit, "mission.plan", 5),
+        (no_planning_commit, "git.clone", 5),
         (merge_under_way, "git.operation", 5),
     ],
 )

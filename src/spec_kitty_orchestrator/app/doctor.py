@@ -76,9 +76,10 @@ async def diagnose(
 
 
 def _no_repository(start: Path, failure: OrchestratorError) -> Finding:
-    fix = line("git", "config", "--global", "--add", "safe.directory", start.absolute())
-    unsafe = not isinstance(failure, WorkspaceError) and distrusted(start)
-    return error("git.repository", str(failure), fix if unsafe else "")
+    text, _, fix = str(failure).partition("\n")
+    if not isinstance(failure, WorkspaceError) and distrusted(start):
+        fix = line("git", "config", "--global", "--add", "safe.directory", start.absolute())
+    return error("git.repository", text, fix)
 
 
 def _open(

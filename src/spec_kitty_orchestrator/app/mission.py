@@ -13,6 +13,7 @@ from anyio import to_thread
 from spec_kitty_orchestrator.app.build import Say, build_host, journal
 from spec_kitty_orchestrator.app.checks import Finding, Level, error, errors, line, stop_at
 from spec_kitty_orchestrator.app.checks.agents import check_sandboxes, preflight
+from spec_kitty_orchestrator.app.checks.clone import check_clone
 from spec_kitty_orchestrator.app.checks.git import check_git
 from spec_kitty_orchestrator.app.checks.host import fix_of_host
 from spec_kitty_orchestrator.app.checks.lanes import check_lanes
@@ -230,7 +231,9 @@ async def find_mission(project: Project, host: Host, mission: str) -> MissionSta
             return _no_mission(project.root, mission)
         if refusal.code == "TASKS_NOT_FINALIZED":
             slug = str(refusal.data.get("mission_slug") or mission)
-            return error("mission.tasks", refusal.message, finalize_command(slug))
+            # It also says so of a mission whose lanes are on a branch that is not here.
+            lacking = await to_thread.run_sync(partial(check_clone, project.root, slug, read=False))
+            return lacking[0] if lacking else error("mission.tasks", refusal.message, finalize_command(slug))
         raise
     return state if state.lanes else _no_work_packages(project.root, state.slug)
 

@@ -12,13 +12,12 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from spec_kitty_orchestrator.app.checks import line
-from spec_kitty_orchestrator.errors import UsageError, WorkspaceError
+from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.machine.child import Reply
 from spec_kitty_orchestrator.machine.files import is_text, read_whole
 from spec_kitty_orchestrator.machine.git import BRANCHES, Git, failure
 
 GIT_LIMIT_S = 30.0
-NETWORK_LIMIT_S = 10.0
 MOST_NAMES = 5
 """In a message: a repository can have hundreds of missions."""
 MISSIONS = "kitty-specs"
@@ -66,6 +65,8 @@ def find_repo_root(start: Path | None) -> Path:
     words = ("--path-format=absolute", "--show-toplevel", "--git-dir", "--git-common-dir")
     top, *folders = _git(start, "rev-parse", *words).split("\n")
     if not top:
+        if fix := bare_fix(start):
+            raise UsageError(f"{start.resolve()} has no checkout: git takes it for a bare repository\n{fix}")
         raise UsageError(
             f"{start.resolve()} is not in a git repository; "
             "change into the project or give it with --repo-root"
@@ -82,10 +83,15 @@ def find_repo_root(start: Path | None) -> Path:
 
 
 def _taken(start: Path, worktree: Path) -> Path:
-    primary, *about = _git(start, "worktree", "list", "--porcelain").split("\n\n")[0].split("\n")
-    main = Path(primary.removeprefix("worktree "))
+    main, bare = primary_checkout(start)
     alone = (worktree / PROJECT).is_dir() and not (main / PROJECT).is_dir()
-    return worktree if "bare" in about or alone else main
+    return worktree if bare or alone else main
+
+
+def primary_checkout(start: Path) -> tuple[Path, bool]:
+    """Return the primary checkout of the repository around `start`, or its folder, and whether it is bare."""
+    primary, *about = _git(start, "worktree", "list", "--porcelain").split("\n\n")[0].split("\n")
+    return Path(primary.removeprefix("worktree ")), "bare" in about
 
 
 def checkouts(root: Path) -> dict[Path, str]:
@@ -97,6 +103,19 @@ def checkouts(root: Path) -> dict[Path, str]:
         found[Path(place.removeprefix("worktree ")).resolve()] = branch.removeprefix("refs/heads/")
     found.pop(root.resolve(), None)
     return found
+
+
+def bare_fix(start: Path) -> str:
+    """Return the command that leads from a repository without a checkout to one, "" for anything else."""
+    bare, _, folder = _git(start, "rev-parse", "--is-bare-repository", "--absolute-git-dir").partition("\n")
+    if bare != "true":
+        return ""
+    place = Path(folder)
+    if place.name == ".git":
+        # It was made with a checkout, and something has set this since.
+        return line("git", "-C", place.parent, "config", "core.bare", "false")
+    copy = place.with_name(place.name.removesuffix(".git") + "-clone")
+    return f"{line('git', 'clone', place, copy)} && {line('cd', copy)}"
 
 
 def distrusted(start: Path) -> bool:
@@ -118,19 +137,6 @@ def has_branch(root: Path, name: str) -> bool:
 def has_commit(root: Path, name: str) -> bool:
     """Tell whether a commit, given by its id or a full name, is in the repository."""
     return _ask(root, "rev-parse", "--quiet", "--verify", f"{name}^{{commit}}").rc == 0
-
-
-def default_branch(root: Path) -> str:
-    """Return the branch that `origin` has by default, "" if there is none; asks the network if it must."""
-    known = _git(root, "symbolic-ref", "--quiet", "refs/remotes/origin/HEAD")
-    if known or not _git(root, "remote", "get-url", "origin"):
-        return known.removeprefix("refs/remotes/origin/")
-    with suppress(WorkspaceError):
-        told = Git(root).ask_now("ls-remote", "--symref", "origin", "HEAD", timeout_s=NETWORK_LIMIT_S).text
-        return next((one.split()[1] for one in told.splitlines() if one.startswith("ref: ")), "")[
-            len(BRANCHES) :
-        ]
-    return ""
 
 
 def on_branch(root: Path) -> str:
@@ -205,9 +211,8 @@ class MissionFiles:
         It commits if the mission has a coordination branch, or a folder that is named with its id: to the
         target branch, or to what is checked out if the mission is older than topologies.
         """
-        coordination = self.meta.get("coordination_branch")
-        if isinstance(coordination, str) and coordination:
-            return coordination
+        if self.coordination_branch:
+            return self.coordination_branch
         short = str(self.meta.get("mid8") or str(self.meta.get("mission_id") or "")[:8])
         if not (self.slug.endswith(f"-{short}") if short else _SHORT_ID.search(self.slug)):
             return ""
@@ -224,13 +229,26 @@ class MissionFiles:
     @property
     def coordination(self) -> Path | None:
         """The worktree of the coordination branch, None if there is none."""
-        place = self.root / ".worktrees" / f"{self.slug}-coord"
+        place = self.coordination_checkout
         return place if self.coordinated and place.is_dir() else None
 
     @property
     def status_checkout(self) -> Path:
         """Where the host writes the mission's status, and the record of its acceptance."""
         return self.coordination or self.root
+
+    @property
+    def coordination_branch(self) -> str:
+        """The branch on which the host keeps the mission's status, "" if it has none of its own."""
+        named = self.meta.get("coordination_branch")
+        return named if isinstance(named, str) else ""
+
+    @property
+    def coordination_checkout(self) -> Path:
+        """Where the host has the coordination branch checked out."""
+        short = str(self.meta.get("mission_id") or "")[:8]
+        name = self.slug if not short or self.slug.endswith(f"-{short}") else f"{self.slug}-{short}"
+        return self.root / ".worktrees" / f"{name}-coord"
 
     def unsaved(self) -> list[Path]:
         """Find uncommitted changes that the host's merge throws away when it resets the target's checkout.

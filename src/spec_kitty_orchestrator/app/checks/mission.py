@@ -10,6 +10,7 @@ from anyio import to_thread
 
 from spec_kitty_orchestrator.app import repository
 from spec_kitty_orchestrator.app.checks import Finding, Level, edit, error, line, noted, ok, some, warning
+from spec_kitty_orchestrator.app.checks.clone import CLONE, WORKTREE, check_clone
 from spec_kitty_orchestrator.app.checks.git import check_worktree
 from spec_kitty_orchestrator.app.checks.lanes import cancel_for_a_reason, stuck_lanes
 from spec_kitty_orchestrator.app.checks.target import check_target
@@ -32,6 +33,8 @@ async def check_mission(project: Project, host: Host, state: MissionState, told:
     """Check a mission, and add to `told` as far as host and git answer; raises why they do not."""
     root, slug = project.root, state.slug
     told += await check_start(root, state)
+    if any(one.id in (CLONE, WORKTREE) for one in told):
+        return
     lock = check_lock(project, slug)
     told.append(lock)
     told += await _earlier_run(root, slug)
@@ -68,15 +71,18 @@ def _branches(root: Path, state: MissionState) -> list[Finding]:
     target, here = files.home, repository.current_branch(root)
     meta = files.folder / "meta.json"
     left = [lane for lane in state.lanes.values() if not lane.complete and lane is not Lane.CANCELED]
-    found = list(check_target(files, here, os.environ, starts=Lane.PLANNED in left)) if left else []
+    found = check_clone(root, slug, starts=Lane.PLANNED in left) if left else []
+    if found:
+        return found
+    found = list(check_target(files, here, os.environ)) if left else []
     if found:
         pass  # what is wrong with the target comes before who has it
     elif target and target != here:
         text = (
             f"{root} is on {on_branch(root)}, but the mission lives on {target}{held_elsewhere(root, target)}"
         )
-        # The host does show work packages, so if the mission's files are here, a run works.
-        make = warning if meta.exists() else error
+        # With the mission's files here the host shows lanes, but it commits them to the target alone.
+        make = error if not meta.exists() or files.status_branch(here) == target else warning
         found.append(make("git.branch", text, switch_command(root, target)))
     elif target:
         found.append(ok("git.branch", f"{root} is on {target}, as the mission wants it"))

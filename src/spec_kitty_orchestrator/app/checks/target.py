@@ -13,13 +13,15 @@ from spec_kitty_orchestrator.app.checks import Finding, error, line, warning
 from spec_kitty_orchestrator.app.repository import (
     PROJECT,
     MissionFiles,
-    default_branch,
     finalize_command,
     has_branch,
     has_commit,
 )
+from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.files import read_whole
+from spec_kitty_orchestrator.machine.git import BRANCHES, Git
 
+NETWORK_LIMIT_S = 10.0
 ALLOW = "SPEC_KITTY_ALLOW_PROTECTED_BRANCH_COMMITS"
 """The host's variable with which it protects nothing."""
 ALWAYS_PROTECTED = frozenset({"main", "master"})
@@ -36,16 +38,13 @@ _ITEM = re.compile(r"""[\s,\[-]*(["']?)([A-Za-z0-9][\w./-]*)\1[\s,\]]*(?:#.*)?""
 _ASSIGNED = re.compile(rf"""^\s*(?:export\s+)?{ALLOW}\s*=\s*["']?(\w*)["']?\s*$""", re.MULTILINE)
 
 
-def check_target(
-    files: MissionFiles, here: str, environ: Mapping[str, str], *, starts: bool
-) -> Iterator[Finding]:
+def check_target(files: MissionFiles, here: str, environ: Mapping[str, str]) -> Iterator[Finding]:
     """Check the branches of a mission with work left, while the branch `here` is checked out.
 
     Args:
         files: of the mission.
         here: "" for a detached HEAD.
         environ: of the host's calls.
-        starts: whether a work package is still to be begun, for which the host makes a worktree.
     """
     target, branch = files.target_branch, files.status_branch(here)
     if branch and is_protected(files.root, branch, environ):
@@ -61,12 +60,6 @@ def check_target(
         yield make("mission.target", text, restore_command(files))
     else:
         yield from _lanes(files)
-    plan = files.in_lanes("planning_commit_sha")
-    if plan and starts and not has_commit(files.root, plan):
-        text = (
-            f"the commit {plan[:12]} of the mission's plan, which lanes.json names, is not in this repository"
-        )
-        yield error("mission.plan", text, finalize_command(files.slug))
 
 
 def _lanes(files: MissionFiles) -> Iterator[Finding]:
@@ -110,6 +103,22 @@ def is_protected(root: Path, branch: str, environ: Mapping[str, str]) -> bool:
         return branch in ALWAYS_PROTECTED or branch == default_branch(root)
     names = _named(f"{text}\n")
     return names is not None and branch in names
+
+
+def default_branch(root: Path) -> str:
+    """Return what the host takes for the default branch of `origin`, "" for none; may ask the network.
+
+    Of a name that git knows here the host reads only what follows the last slash.
+    """
+    git = Git(root)
+    with suppress(WorkspaceError):
+        known = git.ask_now("symbolic-ref", "--quiet", "refs/remotes/origin/HEAD", timeout_s=NETWORK_LIMIT_S)
+        if known.rc == 0:
+            return known.text.rpartition("/")[2]
+        told = git.ask_now("ls-remote", "--symref", "origin", "HEAD", timeout_s=NETWORK_LIMIT_S).text
+        named = (one.split()[1] for one in told.splitlines() if one.startswith("ref: "))
+        return next(named, "").removeprefix(BRANCHES)
+    return ""
 
 
 def _named(text: str) -> Collection[str] | None:
