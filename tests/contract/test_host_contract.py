@@ -51,6 +51,7 @@ class World:
         *,
         note: str = "",
         review: ReviewResult | None = None,
+        force: bool = False,
     ) -> None:
         await self.host.transition(
             self.mission,
@@ -60,6 +61,7 @@ class World:
             policy=POLICY,
             note=note,
             review=review,
+            force=force,
         )
 
 
@@ -219,6 +221,13 @@ async def test_approved_blocked_and_canceled_lanes_and_malformed_requests(world:
         }
         async with refused("MISSION_NOT_READY"):
             await here.host.accept_mission(here.mission, ACTOR)
+
+        async with refused("TRANSITION_REJECTED", "Force transitions require actor and reason"):
+            await here.move("WP03", Lane.IN_PROGRESS, force=True)
+        for lane in (Lane.IN_PROGRESS, Lane.FOR_REVIEW):
+            await here.move("WP03", lane, note="without a worktree", force=True)
+        assert (await here.lanes())["WP03"] is Lane.FOR_REVIEW
+        assert not Path((await here.host.resolve_workspace(here.mission, "WP03")).path).exists()
 
         async with refused("WP_NOT_FOUND", "Work package 'WP77' not found in"):
             await here.review("WP77")

@@ -68,7 +68,7 @@ class Transition:
 def objection(lane: Lane, asked: Asked) -> str:
     """Return the host's words against a transition from `lane`, "" if it has none."""
     if asked.force:
-        return "" if asked.note.strip() else "force requires a reason"
+        return "" if asked.note.strip() else "Force transitions require actor and reason"
     if asked.to not in EDGES[lane]:
         return f"Illegal transition: {lane} -> {asked.to}"
     if lane is Lane.IN_PROGRESS:
