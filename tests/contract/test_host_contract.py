@@ -227,7 +227,8 @@ async def test_approved_blocked_and_canceled_lanes_and_malformed_requests(world:
         for lane in (Lane.IN_PROGRESS, Lane.FOR_REVIEW):
             await here.move("WP03", lane, note="without a worktree", force=True)
         assert (await here.lanes())["WP03"] is Lane.FOR_REVIEW
-        assert not Path((await here.host.resolve_workspace(here.mission, "WP03")).path).exists()
+        place = await here.host.resolve_workspace(here.mission, "WP03")
+        assert not await anyio.Path(place.path).exists()
 
         async with refused("WP_NOT_FOUND", "Work package 'WP77' not found in"):
             await here.review("WP77")

@@ -79,6 +79,7 @@ def test_research_is_on_the_target_once_it_is_approved_and_the_code_is_built_on_
     assert show(mission, f"kitty-specs/{mission.slug}/research.md") == "found"
     assert show(mission, "src/two/m02.py")
     assert mission.git("rev-parse", "main") == main
+    assert not (mission.root / ".worktrees" / f"{mission.slug}-planning").exists()
     assert [line for line in mission.changes() if "kitty-specs/" not in line and "toml" not in line] == []
 
 

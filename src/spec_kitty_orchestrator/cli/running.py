@@ -4,7 +4,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 
 import anyio
@@ -24,6 +24,7 @@ from spec_kitty_orchestrator.driver.approval import landed, unapproved
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.finalize import finalize
 from spec_kitty_orchestrator.driver.result import RunResult
+from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine.adopted import keep_reaping
@@ -165,6 +166,8 @@ async def run(work: Work) -> int:
                 target=f"refs/heads/{files.target_branch}" if files.target_branch else "HEAD",
                 coordination=files.coordination,
             )
+            if finalized.merged:
+                await _clear(workspaces, result)
             wrong: Sequence[str] = ()
             merged, wps = finalized.merged, result.work_packages
             if not merged and all(one.lane.complete for one in wps):
@@ -176,6 +179,14 @@ async def run(work: Work) -> int:
     finally:
         await work.finish_output(output)
     return result.exit_code if finalized.done else NOT_FINALIZED
+
+
+async def _clear(workspaces: GitWorkspaces, result: RunResult) -> None:
+    """Remove the worktree of planning artifacts after a merge, as the host does with those of its lanes."""
+    for wp in result.work_packages:
+        if wp.workspace is not None and wp.workspace.planning and wp.workspace.target:
+            with suppress(WorkspaceError):
+                await workspaces.remove(wp.id, wp.workspace)
 
 
 async def _drive(
