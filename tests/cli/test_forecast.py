@@ -102,6 +102,14 @@ def test_a_simulation_without_records_is_empty(project: Project) -> None:
     assert UNKNOWN in project.run("plan", "--mission", SLUG, "--simulate").stdout
 
 
+def test_of_a_mission_that_is_done_nothing_is_foreseen(project: Project) -> None:
+    write_journal(project, *recorded(), slug=EARLIER)
+    project.lanes({"WP01": "done", "WP02": "approved"})
+    done = project.run("plan", "--mission", SLUG, "--simulate")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "nothing is left to do" in done.stderr
+
+
 @pytest.mark.parametrize("span", ["0", "3..1", "1..300", "many"])
 def test_a_span_of_slots_that_is_none_is_refused(project: Project, span: str) -> None:
     done = project.run("plan", "--mission", SLUG, "--simulate", "--max-concurrent", span)

@@ -19,6 +19,7 @@ from spec_kitty_orchestrator.core.describe import count
 from spec_kitty_orchestrator.core.forecast import (
     MOST_WORK,
     NOTHING_KNOWN,
+    NOTHING_LEFT,
     Forecast,
     spelled_cost,
     spelled_time,
@@ -96,6 +97,8 @@ async def _rows(project: Project, mission: str, slots: range) -> tuple[str, list
         await host.check_contract()
         state = await read_mission(project, host, mission)
         planned = await plan_work_packages(project, host, state)
+    if all(lane.complete for lane in state.lanes.values()):
+        raise UsageError(f"{state.slug}: {NOTHING_LEFT}")
     samples, known = await known_samples(project.root), dry_run.where(planned)
     rows: list[_Row] = []
     for one in slots:

@@ -15,7 +15,7 @@ from spec_kitty_orchestrator.app.status import MissionStatus, mission_status, st
 from spec_kitty_orchestrator.cli import options
 from spec_kitty_orchestrator.core.conflicts import advice
 from spec_kitty_orchestrator.core.describe import LONGEST_REASON, note, totals
-from spec_kitty_orchestrator.core.forecast import NOTHING_KNOWN
+from spec_kitty_orchestrator.core.forecast import NOTHING_KNOWN, NOTHING_LEFT
 from spec_kitty_orchestrator.core.model import Usage, total
 from spec_kitty_orchestrator.core.run_events import RunEnded
 from spec_kitty_orchestrator.core.work_package import WorkPackage
@@ -52,7 +52,9 @@ def status(
     if mission is None and len(known) > 1:
         console.tell(f"also run here: {', '.join(known[1:])}")
     _show(found, console)
-    if forecast:
+    if forecast and all(wp.lane.complete for wp in found.work_packages):
+        console.tell(f"No forecast: {NOTHING_LEFT}")
+    elif forecast:
         console.tell(f"What is left: {ahead}" if ahead else f"No forecast: {NOTHING_KNOWN}")
 
 

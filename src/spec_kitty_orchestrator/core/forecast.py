@@ -17,6 +17,8 @@ from spec_kitty_orchestrator.core.simulate import Known, Simulated, simulate
 NOTHING_KNOWN = "no attempt has been recorded in this repository yet"
 """Why there is no forecast."""
 
+NOTHING_LEFT = "every work package is approved or done: nothing is left to do"
+
 MOST_SIMULATIONS = 100
 FEWEST_SIMULATIONS = 12
 MOST_WORK = 500
