@@ -76,14 +76,16 @@ def committed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     changed = moved or (unsent and found.head != found.base)
     wp = worked(wp, left_out=found.left_out, notes=found.notes, tree=found.tree, pending=None)
     if not changed and not work.report.no_change_reason:
-        return changed_nothing(wp, Feedback(FeedbackSource.REPORT, UNCHANGED), policy)
+        why = "its report does not say why nothing is needed"
+        return changed_nothing(wp, Feedback(FeedbackSource.REPORT, UNCHANGED), why, policy)
     repeated = same_content(wp, found)
     wp = worked(wp, head=found.head)
     if repeated:
         return park(wp, repeated, blocks=True)
     red = _known_red(wp, policy)
     if red:
-        return changed_nothing(wp, Feedback(FeedbackSource.GATE, STILL_RED.format(red)), policy)
+        feedback = Feedback(FeedbackSource.GATE, STILL_RED.format(red))
+        return changed_nothing(wp, feedback, f"the gate {red} is red on {found.head}", policy)
     wp = bounded(wp, unchanged=() if moved else wp.bounds.unchanged, tries=0)
     return gated(reviewed(wp, claimed=False), Phase.SUBMITTING, policy)
 
@@ -106,7 +108,7 @@ def commit_refused(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     wp = worked(wp, pending=None, refused=refused)
     if again:
         text = f"Nothing of what was refused before has changed.\n\n{event.message}"
-        return changed_nothing(wp, replace(feedback, text=text), policy)
+        return changed_nothing(wp, replace(feedback, text=text), event.message, policy)
     return rework(bounded(wp, unchanged=()), feedback, policy)
 
 

@@ -170,7 +170,7 @@ def _submit(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
     feedback = Feedback(FeedbackSource.HOST, f"The host refused to take the work for review: {event.message}")
     refused = (wp.work.tree or wp.work.head, event.message)
     if wp.work.refused == refused:
-        return changed_nothing(wp, feedback, policy)
+        return changed_nothing(wp, feedback, f"the host refused {event.call}: {event.message}", policy)
     return rework(worked(wp, refused=refused), feedback, policy)
 
 

@@ -124,15 +124,17 @@ def rework(wp: WorkPackage, feedback: Feedback | None, policy: Policy) -> WorkPa
     return implement(wp, feedback.text if feedback is not None else wp.note, policy)
 
 
-def changed_nothing(wp: WorkPackage, feedback: Feedback, policy: Policy) -> WorkPackage:
-    """Ask an implementer once more that handed in what was there before, then the next one, then a person."""
+def changed_nothing(wp: WorkPackage, feedback: Feedback, why: str, policy: Policy) -> WorkPackage:
+    """Ask an implementer once more that handed in what was there before, then the next one, then a person.
+
+    `why` tells a person what is wrong with it.
+    """
     agent = wp.attempts[-1].agent if wp.attempts else ""
     wp = bounded(wp, unchanged=(*wp.bounds.unchanged, agent))
     if wp.bounds.unchanged.count(agent) >= MOST_UNCHANGED:
         if not any(one != agent for one in order(wp, Role.IMPLEMENT, policy)):
-            last = feedback.text.partition("\n")[0]
             times = len(wp.bounds.unchanged)
-            return park(wp, f"{times} attempts in a row changed nothing: {last}", blocks=True)
+            return park(wp, f"{times} attempts in a row changed nothing, last by {agent}: {why}", blocks=True)
         wp = pass_over(wp, Role.IMPLEMENT, agent)
     return rework(wp, feedback, policy)
 
