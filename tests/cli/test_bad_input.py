@@ -283,6 +283,16 @@ def test_of_many_missions_the_nearest_are_named(project: Project) -> None:
     assert done.stderr.count("-other") == 4
 
 
+def test_a_name_that_several_missions_have_picks_none(project: Project) -> None:
+    other = project.root / "kitty-specs" / "demo-01XYZ"
+    other.mkdir()
+    (other / "meta.json").write_text("{}")
+    no_such_mission(project)
+    done = project.run("orchestrate", "--mission", "demo")
+    assert done.returncode == 2
+    assert "there is no mission 'demo' alone: 2 are called so, demo-01" in done.stderr
+
+
 @pytest.mark.parametrize("mode", [(), ("--dry-run",)], ids=["run", "dry run"])
 def test_another_active_run_is_named(project: Project, mode: tuple[str, ...]) -> None:
     with MissionLock(project.root / ".kittify" / "orchestrator" / SLUG, SLUG):

@@ -262,3 +262,13 @@ def test_a_fresh_start_is_refused_while_an_agent_of_the_old_run_works(project: P
     assert str(agent.pid) in done.stderr
     assert file.exists()
     assert project.orchestrate("--fresh").returncode == 0
+
+
+def test_a_part_of_its_name_does_not_take_an_aborted_run_up(project: Project) -> None:
+    # The host finds a mission by a part of its slug, too.
+    journal(project, started(), ABORTED)
+    agents = ("--impl-agent", "scripted", "--review-agent", "scripted")
+    done = project.run("orchestrate", "--mission", "demo", *agents)
+    assert done.returncode == 2
+    assert f"the run of {SLUG} was aborted: name it in full" in done.stderr
+    assert not project.calls("start-implementation")

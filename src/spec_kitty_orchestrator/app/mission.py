@@ -120,7 +120,7 @@ async def open_mission(
             return read
 
         async with locked_mission(project, host, mission, checked) as state:
-            for text in await _about_earlier_runs(project, state.slug, fresh=fresh):
+            for text in await _about_earlier_runs(project, state.slug, mission, fresh=fresh):
                 say(f"{state.slug}: {text}")
             for one in await check_lanes(project, state):
                 say(f"warning: {one.text}; a run takes it up after: {one.fix}")
@@ -174,7 +174,7 @@ async def read_and_check(
     return state, [*found, *await check_start(project.root, state)]
 
 
-async def _about_earlier_runs(project: Project, mission: str, *, fresh: bool) -> list[str]:
+async def _about_earlier_runs(project: Project, mission: str, named: str, *, fresh: bool) -> list[str]:
     """Archive the journal of an earlier run for a fresh start; return what people are told of earlier runs.
 
     A new journal begins with what the runs have used whose journals were put aside.
@@ -188,6 +188,9 @@ async def _about_earlier_runs(project: Project, mission: str, *, fresh: bool) ->
     lines = journal(project, mission)
     if await anyio.Path(lines.path).exists():
         earlier = await known_run(root, mission)
+        if earlier.aborted and named not in (mission, mission.rpartition("-")[2]):
+            # The host takes a part of a slug for it.
+            raise UsageError(f"the run of {mission} was aborted: name it in full to go on with it")
         return [f"continues the run that {describe_end(earlier)}"] if earlier.unfinished else []
     used, silent = await spent_before(root, mission)
     told += [
@@ -250,6 +253,9 @@ def _no_mission(root: Path, mission: str) -> Finding:
         place, branch = found[0]
         text = f" in {root}, where the host works; it is on {branch}, which the worktree {place} has"
         fix = switch_command(root, branch)
+    elif len(same := [one for one in known if mission in (one.rpartition("-")[0], one[: len("001")])]) > 1:
+        text = f" alone: {len(same)} are called so, {listed(same, mission)}"
+        fix = line("spec-kitty-orchestrator", "doctor", "--mission", same[0])
     elif known:
         text = f"{nearest(mission, known) or ';'} missions here: {listed(known, mission)}"
         (close,) = get_close_matches(mission, known, n=1, cutoff=0) or known[:1]
