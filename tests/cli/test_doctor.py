@@ -552,7 +552,18 @@ def test_whether_a_canceled_dependency_keeps_a_work_package_is_the_hosts_word(
     for wp, words in told.items():
         assert found[wp].text.startswith(f"{wp} {words}")
         assert found[wp].fix == f"spec-kitty agent tasks move-task WP01 {AT_MISSION} --to canceled {reason}"
+    if "WP03" in found and "WP02" in found:
+        assert found["WP03"].text.startswith("WP03 may not start: it needs WP01, WP02")
     assert told or "mission.open" in {one.id for one in examine(project)}
+
+
+def test_who_waits_for_one_that_waits_for_a_canceled_one_is_told_so(project: Project) -> None:
+    lanes = {"WP01": "canceled", "WP02": "planned", "WP03": "planned"}
+    project.lanes(lanes, {"WP02": ["WP01"], "WP03": ["WP02"]})
+    project.answer("list-ready", ready())
+    found = {one.about: one for one in examine(project) if one.id == "mission.stuck"}
+    assert found["WP03"].text == "WP03 cannot start: it needs WP02"
+    assert found["WP03"].fix == found["WP02"].fix
 
 
 def moved(project: Project, *moves: tuple[str, str, object]) -> None:

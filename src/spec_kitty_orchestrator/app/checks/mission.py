@@ -226,7 +226,7 @@ def _why_stuck(
     needed = [one for one in wp.dependencies if one in blockers]
     if not needed:
         return f"cannot start: {blockers[wp.id].id} has its worktree"
-    if blockers[wp.id].lane is not Lane.CANCELED:
+    if not any(blockers[one].id == one and blockers[one].lane is Lane.CANCELED for one in needed):
         return f"cannot start: it needs {', '.join(needed)}"
     if wp.id in state.held_by_canceled:
         return f"cannot start: it needs {', '.join(needed)}, canceled without a reason"
