@@ -364,10 +364,11 @@ def _may_begin(state: RunState, wp: WorkPackage) -> bool:
 
 def no_money(state: RunState, wp: WorkPackage) -> str:
     """Say that running attempts may use up the budget, "" if something is left for another one."""
-    held = kept(state, wp.id)
-    if not held or share(state, wp) != 0.0:
+    limit = state.policy.budget.max_cost_usd
+    held = kept(state, wp.id) if limit is not None else 0.0
+    if limit is None or not held or share(state, wp) != 0.0:
         return ""
-    limit, spent = state.policy.budget.max_cost_usd or 0.0, state.spent.cost_usd or 0.0
+    spent = state.spent.cost_usd or 0.0
     return (
         f"waits for money: of ${limit:.2f}, ${spent:.2f} are spent and ${held:.2f} kept for running attempts"
     )
