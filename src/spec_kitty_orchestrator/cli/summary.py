@@ -139,6 +139,9 @@ def _go_on(result: RunResult, project: Project) -> list[str]:
             f"Canceled for good: {', '.join(canceled)}. What depends on them starts only if the host "
             "was told a reason, and the host does not accept the mission."
         )
+    if broken := [agent for agent, one in result.resting.items() if one.broken]:
+        lines.append("A broken agent is mended outside of the mission. On a harmless task, this tries it:")
+        lines += [f"{own} {line('agents', 'check', '--run', agent)}" for agent in broken]
     others = _taken_up_by(result, project)
     if others:
         lines += ["Left as they are until one of these takes them up:", *(f"  {one}" for one in others)]
