@@ -1,6 +1,8 @@
 """What the files of work packages say of themselves, read without the host."""
 
+import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from tests.cli.conftest import SLUG, Project
 from tests.cli.journals import last_start
 
-from spec_kitty_orchestrator.app.checks.task_files import unreadable_file
+from spec_kitty_orchestrator.app.checks.task_files import restoring_file, unreadable_file
 from spec_kitty_orchestrator.app.repository import TaskFile, task_files
 
 NOTHING = TaskFile("", ())
@@ -190,3 +192,47 @@ def test_a_start_names_the_file_that_the_host_cannot_read(project: Project) -> N
     assert f"${{EDITOR:-vi}} {file}" in " ".join(done.stderr.split())
     # A read that crashes in the same words twice is not made a third time.
     assert len(project.calls("mission-state")) == 2
+
+
+def without_the_file_of(project: Project, wp: str, *, saved: bool) -> Path:
+    """Delete the file of a work package, as people do; the host then says that it does not know it."""
+    file = project.root / "kitty-specs" / SLUG / "tasks" / f"{wp}-b.md"
+    file.write_text(f"# {wp}\n")
+    project.git("add", "-A")
+    project.git("commit", "-qm", "more")
+    file.unlink()
+    if saved:
+        project.git("commit", "-qam", "less")
+    told = {"message": f"Work package '{wp}' not found in {SLUG}"}
+    refused = json.dumps({"success": False, "error_code": "WP_NOT_FOUND", "data": told})
+    host = project.bin / "spec-kitty"
+    refusal = f"[ -e {file} ] || case \"$*\" in *resolve-workspace*{wp}) echo '{refused}'; exit 1 ;; esac\n"
+    host.write_text(host.read_text().replace("#!/bin/sh\n", f"#!/bin/sh\n{refusal}", 1))
+    return file
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_deleted_file_is_named_with_the_command_that_brings_it_back(project: Project, saved: bool) -> None:
+    file = without_the_file_of(project, "WP02", saved=saved)
+    asked = ("doctor", "--mission", SLUG, "--impl-agent", "scripted", "--review-agent", "scripted", "--json")
+    (found,) = (one for one in json.loads(project.run(*asked).stdout)["findings"] if one["about"] == "WP02")
+    assert found["text"] == "WP02 is planned: parked: its file tasks/WP02*.md is missing"
+    assert "parked: its file tasks/WP02*.md is missing" in project.orchestrate("--dry-run").stdout
+    subprocess.run(["/bin/sh", "-ec", found["fix"]], cwd=project.root, env=project.env, check=True)
+    assert file.read_text() == "# WP02\n"
+    assert project.git("status", "--porcelain", "--untracked-files=no") == ""
+    assert "is missing" not in project.run(*asked).stdout
+
+
+def test_a_file_that_git_never_knew_is_told_as_missing_without_a_command(project: Project) -> None:
+    without_the_file_of(project, "WP02", saved=False)
+    project.git("reset", "-q", "--hard", "HEAD~1")
+    told = project.run("doctor", "--mission", SLUG).stdout
+    assert "its file tasks/WP02*.md is missing" in told
+    assert f"${{EDITOR:-vi}} {project.root}/kitty-specs/{SLUG}/tasks/WP02.md" in told
+
+
+def test_the_file_of_another_work_package_is_not_taken_for_a_deleted_one(project: Project) -> None:
+    without_the_file_of(project, "WP021", saved=True)
+    assert restoring_file(project.root, SLUG, "WP02") == ""
+    assert restoring_file(project.root, SLUG, "WP021").endswith("tasks/WP021-b.md")

@@ -501,3 +501,9 @@ def test_a_conflict_of_dependencies_is_not_told_with_the_advice_that_only_puts_i
         "else it needs: merge one of the two branches into the other, not into this one, and have it "
         "reviewed again"
     )
+
+
+def test_who_has_no_file_is_parked_in_words_that_name_it() -> None:
+    wp, _ = drive((Resolving(), refused(Lane.PLANNED, "WP_NOT_FOUND")) * (MOST_TRIES + 1))
+    assert wp.result is Result.PARKED
+    assert wp.note.startswith("the host finds no file tasks/WP01*.md: ")

@@ -54,7 +54,10 @@ ABOUT_THE_WORK = "TRANSITION_REJECTED"
 UNANSWERED = (NO_REPLY, CRASHED)
 """Codes that leave open whether the call took effect."""
 
-PASSING = (NO_REPLY, "WP_NOT_FOUND", "MISSION_NOT_FOUND")
+UNKNOWN = "WP_NOT_FOUND"
+"""The code with which the host does not know a work package: it finds no file of it."""
+
+PASSING = (NO_REPLY, UNKNOWN, "MISSION_NOT_FOUND")
 """Codes of refusals that end by themselves: the host does not answer, or another branch is checked out."""
 
 ASKED_AGAIN = (CRASHED, *PASSING)
@@ -116,7 +119,10 @@ def _elsewhere(wp: WorkPackage, event: HostRefused) -> WorkPackage:
 def _resolve(wp: WorkPackage, event: HostRefused) -> Next:
     if event.code in ASKED_AGAIN:
         following = _again(wp, event)
-        return following if isinstance(following, tuple) else finish(wp, Result.PARKED, following.note)
+        if isinstance(following, tuple):
+            return following
+        why = f"the host finds no file tasks/{wp.id}*.md: " if event.code == UNKNOWN else ""
+        return finish(wp, Result.PARKED, why + following.note)
     return finish(wp, Result.PARKED, f"the host does not say where it is worked on: {event.message}")
 
 

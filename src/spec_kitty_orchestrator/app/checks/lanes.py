@@ -1,4 +1,4 @@
-"""Work packages that a run would leave as they are, because others hold them or their work is gone.
+"""Work packages that a run would leave as they are: others hold them, or their work or their file is gone.
 
 The host tells a holder only when it refuses. Until then its event log does, which is read for advice alone:
 what a run does is decided by the host's answers.
@@ -13,6 +13,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from spec_kitty_orchestrator.app.checks import Finding, line, warning
+from spec_kitty_orchestrator.app.checks.task_files import restoring_file, without_file
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import JOURNALS, MISSIONS, mission_files
 from spec_kitty_orchestrator.app.runs import begun_here
@@ -27,6 +28,7 @@ NOBODY = ("implement-command", "unknown")
 _LONGEST_NAME = 100
 _IN_WORK = (Lane.CLAIMED, Lane.IN_PROGRESS)
 _ASKED = frozenset({*_IN_WORK, Lane.IN_REVIEW})
+_OPEN = frozenset(lane for lane in Lane if not lane.complete and lane is not Lane.CANCELED)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ async def stuck_lanes(
 def stuck(
     root: Path, state: MissionState, actor: str, begun: Collection[str], places: Mapping[str, Workspace]
 ) -> Mapping[str, Stuck]:
-    """Return the work packages that others hold, and those under review whose work is gone.
+    """Return the work packages that others hold, and those whose work, or whose file, is gone.
 
     Args:
         root: the primary checkout.
@@ -67,7 +69,9 @@ def stuck(
     for wp, lane in state.lanes.items():
         holder = by.get(wp, "")
         shown = clean(holder, _LONGEST_NAME)
-        if lane in _IN_WORK and holder not in ("", actor, *NOBODY):
+        if lane in _OPEN and (restore := restoring_file(root, state.slug, wp)):
+            found[wp] = Stuck(f"parked: {without_file(wp)}", restore)
+        elif lane in _IN_WORK and holder not in ("", actor, *NOBODY):
             one_holder = working == {holder} and shown == holder
             fix = _as(root, state.slug, holder) if one_holder else give_back(state.slug, wp, actor)
             found[wp] = Stuck(f"left alone: {shown} holds it", fix)

@@ -14,6 +14,7 @@ from spec_kitty_orchestrator.app.checks.clone import CLONE, WORKTREE, check_clon
 from spec_kitty_orchestrator.app.checks.git import check_worktree
 from spec_kitty_orchestrator.app.checks.lanes import cancel_for_a_reason, stuck_lanes
 from spec_kitty_orchestrator.app.checks.target import check_target
+from spec_kitty_orchestrator.app.checks.task_files import without_file
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.record import own_record
 from spec_kitty_orchestrator.app.repository import finalize_command, held_elsewhere, on_branch, switch_command
@@ -141,6 +142,9 @@ async def plan_work_packages(
     actor = project.settings.run.actor
     here = await to_thread.run_sync(repository.current_branch, project.root)
     begun = await begun_here(project.root, state.slug)
+    files = await to_thread.run_sync(repository.task_files, project.root, state.slug)
+    folder = project.root / repository.MISSIONS / state.slug / "tasks"
+    lacking = {wp: f"; {without_file(wp)}" for wp in state.lanes if wp not in files}
     found: dict[str, PlannedWorkPackage] = {}
     failures: list[HostError] = []
 
@@ -149,7 +153,7 @@ async def plan_work_packages(
         try:
             place = await host.resolve_workspace(state.slug, wp)
         except HostRefusal as refused:
-            refusal = refused.message
+            refusal = refused.message + lacking.get(wp, "")
         except HostError as failure:
             failures.append(failure)
             tasks.cancel_scope.cancel()
@@ -157,6 +161,8 @@ async def plan_work_packages(
         fate, left = _fate(lane, place, refusal or by_hand, actor)
         needed = state.dependencies.get(wp, ())
         fix = _fix_of_planning(project, here, state.slug, wp, place) if place is not None and by_hand else ""
+        if place is None and wp not in files:
+            fix = edit(folder / f"{wp}.md")
         found[wp] = PlannedWorkPackage(wp, lane, needed, place, fate, left, fix)
 
     async with anyio.create_task_group() as tasks:
@@ -166,7 +172,7 @@ async def plan_work_packages(
         raise failures[0]
     places = {wp: one.workspace for wp, one in found.items() if one.workspace is not None}
     for wp, one in (await stuck_lanes(project, state, places)).items():
-        if not found[wp].left:
+        if not found[wp].left or found[wp].workspace is None:
             found[wp] = replace(found[wp], fate=one.fate, left=True, fix=one.fix)
     return tuple(found[wp] for wp in state.lanes)
 
@@ -255,10 +261,10 @@ def _has_worktree_of(holder: PlannedWorkPackage, wp: PlannedWorkPackage) -> bool
 
 
 def _fix_of_blocker(slug: str, wp: PlannedWorkPackage) -> str:
-    if wp.lane is Lane.BLOCKED:
-        return line(PROGRAM, "retry", wp.id, "--mission", slug)
     if wp.fix:
         return wp.fix
+    if wp.lane is Lane.BLOCKED:
+        return line(PROGRAM, "retry", wp.id, "--mission", slug)
     if wp.lane is Lane.CANCELED:
         return cancel_for_a_reason(slug, wp.id)
     if wp.workspace is None:

@@ -1,4 +1,4 @@
-"""Which file of a mission the host cannot read: it tells what is wrong, but often not where."""
+"""Which file of a work package the host cannot read, or does not find: it often does not tell where."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -6,9 +6,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from spec_kitty_orchestrator.app.checks import Finding, edit, error
+from spec_kitty_orchestrator.app.checks import Finding, edit, error, line
 from spec_kitty_orchestrator.app.repository import MISSIONS, front_matter_of
 from spec_kitty_orchestrator.core.plain_text import begun
+from spec_kitty_orchestrator.machine.git import Git
 
 _LONGEST_REASON = 300
 _LINE = re.compile(r"\bline (\d+), column \d+")
@@ -40,6 +41,39 @@ def unreadable_file(root: Path, slug: str, exception: str) -> Finding | None:
     where = f"{first.file.relative_to(root)}, line {first.line}"
     text = f"the host cannot read {where}: {begun(first.reason, _LONGEST_REASON)}{more}"
     return error("mission.files", text, edit(first.file))
+
+
+def without_file(wp: str) -> str:
+    """Say that the file of a work package is missing, without which the host does not know it."""
+    return f"its file tasks/{wp}*.md is missing"
+
+
+def restoring_file(root: Path, slug: str, wp: str) -> str:
+    """Return the command that brings the deleted file of a work package back, "" if git knows none."""
+    folder, named = f"{MISSIONS}/{slug}/tasks", re.compile(rf"{re.escape(wp)}(?!\d).*\.md")
+    if any(named.fullmatch(path.name) for path in (root / folder).glob("*.md")):
+        return ""
+    for commit, path in _deleted(root, folder, wp):
+        if named.fullmatch(path.rpartition("/")[2]):
+            checkout = line("git", "-C", root, "checkout", commit, "--", path)
+            keep = line("git", "-C", root, "commit", "-m", f"Restore the file of {wp}", "--", path)
+            return checkout if commit == "HEAD" else f"{checkout} && {keep}"
+    return ""
+
+
+def _deleted(root: Path, folder: str, wp: str) -> Iterator[tuple[str, str]]:
+    """Yield files that begin with its id, and a commit with each: `HEAD` if the deletion is not committed."""
+    git = Git(root)
+    yield from (
+        ("HEAD", path) for path in git.ask_now("ls-tree", "-z", "--name-only", "HEAD", f"{folder}/").paths
+    )
+    words = ("log", "-z", "--no-renames", "--diff-filter=D", "--name-only", "--format=%h")
+    commit = ""
+    for told in git.ask_now(*words, "--", f":(glob){folder}/{wp}*.md").text.replace("\0", "\n").split("\n"):
+        if told.startswith(folder):
+            yield f"{commit}^", told
+        else:
+            commit = told or commit
 
 
 def _named(files: Sequence[Path], exception: str) -> Iterator[_Place]:
