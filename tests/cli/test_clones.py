@@ -1,6 +1,7 @@
 """What is missing in a clone of a project with a mission, and that the command of the finding adds it."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -111,7 +112,51 @@ def test_a_branch_that_nobody_has_matters_only_where_the_host_finds_no_lanes(ori
     root = clone(origin)
     assert check_clone(root, SLUG, read=True) == []
     found = only(root, read=False)
-    assert found.fix.startswith(f"spec-kitty doctor coordination --fix --mission {SLUG} && ")
+    flatten = f"spec-kitty doctor coordination --fix --mission {SLUG} && "
+    assert flatten in found.fix
+    git(root, "remote", "remove", "origin")
+    assert only(root, read=False).fix.startswith(flatten)
+
+
+def without_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a host on PATH that notes its calls in the file that is returned, and does nothing."""
+    program, calls = tmp_path / "bin" / "spec-kitty", tmp_path / "calls"
+    program.parent.mkdir()
+    program.write_text(
+        f'#!/bin/sh\necho "$*" >>{calls}\nfor one; do slug=$one; done\n: >kitty-specs/$slug/meta.json\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    return calls
+
+
+def test_a_branch_that_was_pushed_since_the_last_fetch_is_fetched_and_nothing_begins_anew(
+    origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = without_the_host(tmp_path, monkeypatch)
+    git(origin, "branch", "-m", STATUS, "aside")
+    root = clone(origin)
+    git(origin, "branch", STATUS, "aside")
+    paste(only(root).fix, root)
+    assert git(root, "rev-parse", STATUS) == git(origin, "rev-parse", "aside")
+    assert not calls.exists()
+    paste(only(root).fix, root)
+    assert check_clone(root, SLUG, read=False) == []
+
+
+def test_the_status_begins_anew_only_if_the_remote_could_be_asked_and_does_not_have_it(
+    origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = without_the_host(tmp_path, monkeypatch)
+    git(origin, "branch", "-D", STATUS)
+    root = clone(origin)
+    fix = only(root).fix
+    origin.rename(origin.with_name("unreachable"))
+    paste(fix, root)
+    assert not calls.exists()
+    origin.with_name("unreachable").rename(origin)
+    paste(fix, root)
+    assert "doctor coordination --fix" in calls.read_text()
 
 
 def test_a_shallow_clone_that_holds_the_plan_lacks_nothing(origin: Path) -> None:

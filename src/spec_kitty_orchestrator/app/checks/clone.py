@@ -89,7 +89,7 @@ class _Clone:
         if not self._has(BRANCHES + branch):
             fetch = self._fetch(branch)
             if fetch or not read:
-                yield f"the branch {branch} with its status", fetch or self._flatten()
+                yield f"the branch {branch} with its status", fetch or self._fetch_or_flatten(branch)
             if not fetch:
                 return  # where nobody has it, there is nothing to merge with it
         if not (place / ".git").exists():
@@ -126,8 +126,17 @@ class _Clone:
             return line("git", "-C", root, "branch", branch, tracking)
         fetched = self._ask("config", "--get-all", f"remote.{remote}.fetch")
         if not remote or "refs/heads/*:" in fetched:
-            return ""  # it would be known if the remote had it
+            return ""  # it would be known if the remote had had it at the last fetch
         return line("git", "-C", root, "fetch", remote, f"{branch}:{branch}")
+
+    def _fetch_or_flatten(self, branch: str) -> str:
+        """Return the command that looks for the branch once more, as the status begins anew without it."""
+        git = ("git", "-C", self.files.root)
+        ways = [line(*git, "branch", branch, f"{one}/{branch}") for one in self._ask("remote").splitlines()]
+        if not ways:
+            return self._flatten()
+        # Where a remote cannot be asked, nothing else is done.
+        return f"{line(*git, 'fetch', '--all')} && {{ {' || '.join(ways)} || {{ {self._flatten()}; }}; }}"
 
     def _flatten(self) -> str:
         """Return the command that has the host keep the status beside the plan, beginning anew."""
