@@ -74,7 +74,8 @@ def _show(found: MissionStatus, console: SteadyConsole) -> None:
         if len(wps) > 1:
             console.tell(f"{name} ({', '.join(wps)}): {note(reason, LONGEST_REASON)}")
     for agent, one in found.resting.items():
-        console.tell(f"{agent} is paused: {one.told}")
+        told = one.told if found.run.owner is not None else one.told_afterwards
+        console.tell(f"{agent} is paused: {told}")
     if any(wp.attempts for wp in found.work_packages) or found.spent_before != Usage():
         console.tell(totals(found.work_packages, found.spent_before))
     for text in advice(found.conflicts, found.work_packages, found.run.mission):

@@ -47,7 +47,9 @@ def show(
     lines += [f"It ended before its work was done: {result.ended}"] if result.ended else []
     resting = result.resting.items()
     told_already = {agent for agent, one in resting if one.broken and one.broken in result.ended}
-    lines += [f"{agent} is paused: {one.told}" for agent, one in resting if agent not in told_already]
+    lines += [
+        f"{agent} is paused: {one.told_afterwards}" for agent, one in resting if agent not in told_already
+    ]
     reasons, root = _reasons(result), project.root
     lines += ["", *(text for wp in result.work_packages for text in _work_package(wp, reasons, root))]
     lines += ["", totals(result.work_packages, result.spent_before), *finalized.lines]
@@ -140,7 +142,10 @@ def _go_on(result: RunResult, project: Project) -> list[str]:
             "was told a reason, and the host does not accept the mission."
         )
     if broken := [agent for agent, one in result.resting.items() if one.broken]:
-        lines.append("A broken agent is mended outside of the mission. On a harmless task, this tries it:")
+        lines.append(
+            "A broken agent is mended outside of the mission; `resume` tries it once. On a harmless task, "
+            "this does:"
+        )
         lines += [f"{own} {line('agents', 'check', '--run', agent)}" for agent in broken]
     others = _taken_up_by(result, project)
     if others:

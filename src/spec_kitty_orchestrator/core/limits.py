@@ -77,7 +77,7 @@ def _rest(state: RunState, agent: str, wp_id: str, now: datetime) -> Rest | None
     """Return why an agent may not begin another attempt, None if it may."""
     known, failures = state.suspended.get(agent), state.failing.get(agent)
     if known is not None and (now < known.until or (known.broken and not _may_try(state, known, now))):
-        return Rest(agent, known.until, known.told, broken=bool(known.broken))
+        return Rest(agent, known.until, known.why, broken=bool(known.broken))
     if known is not None and not known.back:
         begun = [one for one in state.begun_by(agent, wp_id) if one >= known.until]
         why = "an attempt tries whether it works again" if known.broken else _TRIES
@@ -282,7 +282,7 @@ def out_of_patience(state: RunState, now: datetime, until: datetime) -> run_even
     since = state.waits_for_quotas_since or now
     if state.waited_for_quotas_s + (until - since).total_seconds() <= max_wait_s:
         return None
-    rests = "; ".join(f"{agent}: {one.told}" for agent, one in sorted(resting(state, now).items()))
+    rests = "; ".join(f"{agent}: {one.why}" for agent, one in sorted(resting(state, now).items()))
     reason = (
         f"waiting for quotas would take longer than {max_wait_s / 3600:.3g} h ({rests or 'none is back yet'})"
     )

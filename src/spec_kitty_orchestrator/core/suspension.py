@@ -62,13 +62,20 @@ class Suspension:
     broken: str = ""
 
     @property
+    def why(self) -> str:
+        """Say why it rests, and until when if time mends that."""
+        return self.broken or f"its quota is used up until {self.until.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+    @property
     def told(self) -> str:
-        """Say why it rests, and until when."""
-        if self.broken:
-            return (
-                f"{self.broken}; it is tried again every {BROKEN_REST_S / 60:.0f} min and at the next start"
-            )
-        return f"its quota is used up until {self.until.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        """Say why it rests, and when a run that goes on tries it again."""
+        each = f"; it is tried again every {BROKEN_REST_S / 60:.0f} min and at the next start"
+        return self.why + each * bool(self.broken)
+
+    @property
+    def told_afterwards(self) -> str:
+        """Say why it rests, and what the next start does about it, when no run goes on."""
+        return self.why + "; `resume` tries it once more, and goes on with it if it works" * bool(self.broken)
 
 
 @dataclass(frozen=True)
