@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.cli.journals import POLICY, SLUG, Line, event, start_line, write_journal
 
 from spec_kitty_orchestrator.machine.lock import MissionLock
@@ -289,3 +290,25 @@ def test_a_gate_with_a_secret_in_its_command_is_refused(project: Project) -> Non
     assert refused.returncode == 2
     assert "gate curl: its command holds what looks like a secret" in refused.stderr
     assert secret not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("status", "--host"),
+        ("status",),
+        ("retry", "WP01"),
+        ("skip", "WP01"),
+        ("plan", "--simulate"),
+    ],
+)
+def test_whoever_asks_the_host_says_so_first_as_that_takes_seconds(
+    project: Project, command: tuple[str, ...]
+) -> None:
+    told = f"asking spec-kitty about the mission {SLUG}\n"
+    assert project.run(*command, "--mission", SLUG).stderr.startswith(told)
+
+
+def test_output_for_programs_comes_alone(project: Project) -> None:
+    for command in (("status", "--host"), ("plan", "--simulate")):
+        assert "asking" not in project.run(*command, "--mission", SLUG, "--json").stderr

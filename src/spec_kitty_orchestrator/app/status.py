@@ -3,7 +3,7 @@
 Without the host it takes no longer than reading the journal.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -57,19 +57,23 @@ class MissionStatus:
         return (wp.turn.waits if self.run.owner else "") or wp.note
 
 
-async def mission_status(project: Project, mission: str, *, ask_host: bool) -> MissionStatus:
+async def mission_status(
+    project: Project, mission: str, asking: Callable[[str], None], *, ask_host: bool
+) -> MissionStatus:
     """Read the journal, and ask the host if wanted, or if no run of the mission is known; change nothing.
+
+    `asking` gets the mission's name before the host is asked, which takes seconds.
 
     Raises `JournalError`, and what `read_mission` raises.
     """
     slug = find_journal(project.root, mission)
-    state = await _ask_host(project, mission) if ask_host or slug is None else None
+    state = await _ask_host(project, mission, asking) if ask_host or slug is None else None
     slug = state.slug if state else slug or mission
     directory = project.directory(slug)
     lines = await JsonlJournal(directory, project.root).read()
     run = KnownRun.told_by(directory, lines)
     if state is None and run.started is None:
-        state = await _ask_host(project, mission)
+        state = await _ask_host(project, mission, asking)
     known = fold(lines, project.policy)
     wps = list(known.wps.values())
     if state is not None:
@@ -118,11 +122,12 @@ async def status_forecast(project: Project, found: MissionStatus) -> Forecast | 
     return await foresee(await start_of(project, mission, project.policy), samples)
 
 
-async def _ask_host(project: Project, mission: str) -> MissionState:
+async def _ask_host(project: Project, mission: str, asking: Callable[[str], None]) -> MissionState:
     # Loaded only when it is needed, because a status from the journal should be instant.
     from spec_kitty_orchestrator.app.build import connect
     from spec_kitty_orchestrator.app.mission import read_mission
 
+    asking(mission)
     return await read_mission(project, await connect(project), mission)
 
 

@@ -17,7 +17,7 @@ from spec_kitty_orchestrator.cli import options
 from spec_kitty_orchestrator.core.describe import count
 from spec_kitty_orchestrator.errors import PreflightError
 from spec_kitty_orchestrator.machine.redaction import ours
-from spec_kitty_orchestrator.views.console import SteadyConsole, print_json
+from spec_kitty_orchestrator.views.console import SteadyConsole, print_json, tell_asking
 
 _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "bold red"}
 _WIDTH = max(len(level) for level in Level)
@@ -37,7 +37,7 @@ def doctor(
     """
     began = monotonic()
     if mission is not None and not as_json:
-        SteadyConsole(stderr=True).tell(f"asking spec-kitty and the agents' CLIs about the mission {mission}")
+        tell_asking("spec-kitty and the agents' CLIs", mission)
     flags = {"impl_agents": impl_agent, "review_agents": review_agent, "gate": gate or None}
     found = anyio.run(diagnose, start_folder(repo_root), os.environ, flags, mission)
     levels = Counter(one.level for one in found.findings)

@@ -32,7 +32,7 @@ from spec_kitty_orchestrator.core.scheduler import critical_path, remaining, wav
 from spec_kitty_orchestrator.core.simulate import Known
 from spec_kitty_orchestrator.errors import OrchestratorError
 from spec_kitty_orchestrator.quantities import spelled_size
-from spec_kitty_orchestrator.views.console import SteadyConsole
+from spec_kitty_orchestrator.views.console import SteadyConsole, tell_asking
 
 _Plan = tuple[MissionState, Sequence[PlannedWorkPackage]]
 
@@ -40,8 +40,7 @@ _Plan = tuple[MissionState, Sequence[PlannedWorkPackage]]
 async def run(work: Work) -> int:
     """Show what a run would do, or everything that would stop it; return the exit code."""
     project = work.project
-    asked = f"asking spec-kitty and the agents' CLIs about the mission {work.mission}"
-    SteadyConsole(stderr=True, redactor=project.redactor).tell(asked)
+    tell_asking("spec-kitty and the agents' CLIs", work.mission, project.redactor)
     found = preflight(project, work.agents)
     problems = errors(found)
     installed: dict[str, Installed] = {}

@@ -16,7 +16,7 @@ from spec_kitty_orchestrator.app.repository import find_repo_root
 from spec_kitty_orchestrator.app.runs import find_unfinished
 from spec_kitty_orchestrator.cli.options import RepoRoot, mission_option
 from spec_kitty_orchestrator.errors import UsageError
-from spec_kitty_orchestrator.views.console import SteadyConsole
+from spec_kitty_orchestrator.views.console import SteadyConsole, tell_asking
 
 WorkPackageId = Annotated[
     str, typer.Argument(metavar="WP", help="Id of the work package, for example WP03.", show_default=False)
@@ -84,8 +84,8 @@ def _decide(
         if mission is None:
             raise  # else the host may know it, although there is no run
     project = open_project(root, os.environ, {}, recorded)
-    console = SteadyConsole(redactor=project.redactor)
-    anyio.run(command, project, mission, console.tell)
+    tell_asking("spec-kitty", mission, project.redactor)
+    anyio.run(command, project, mission, SteadyConsole(redactor=project.redactor).tell)
 
 
 def abort(

@@ -25,7 +25,7 @@ from spec_kitty_orchestrator.core.forecast import (
     spelled_time,
 )
 from spec_kitty_orchestrator.errors import UsageError
-from spec_kitty_orchestrator.views.console import SteadyConsole, print_json
+from spec_kitty_orchestrator.views.console import SteadyConsole, print_json, tell_asking
 
 USUAL = range(1, 9)
 MOST_SLOTS = 256
@@ -81,6 +81,8 @@ class _Row:
 
 
 def _simulate(project: Project, mission: str, slots: range, as_json: bool) -> int:
+    if not as_json:
+        tell_asking("spec-kitty", mission, project.redactor)
     slug, rows = anyio.run(_rows, project, mission, slots)
     if as_json:
         print_json(_document(slug, rows), project.redactor)

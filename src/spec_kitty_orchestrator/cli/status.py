@@ -20,7 +20,7 @@ from spec_kitty_orchestrator.core.model import Usage, total
 from spec_kitty_orchestrator.core.run_events import RunEnded
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import UsageError
-from spec_kitty_orchestrator.views.console import SteadyConsole, print_json
+from spec_kitty_orchestrator.views.console import SteadyConsole, print_json, tell_asking
 from spec_kitty_orchestrator.views.table import columns, row
 
 
@@ -43,7 +43,12 @@ def status(
     known = journaled(project.root)
     if mission is None and not known:
         raise UsageError("no mission was run here yet; name one with --mission")
-    found = anyio.run(lambda: mission_status(project, mission or known[0], ask_host=host))
+
+    def asking(slug: str) -> None:
+        if not as_json:
+            tell_asking("spec-kitty", slug, project.redactor)
+
+    found = anyio.run(lambda: mission_status(project, mission or known[0], asking, ask_host=host))
     ahead = anyio.run(status_forecast, project, found) if forecast else None
     if as_json:
         print_json({**_document(found, known), "forecast": ahead and ahead.document}, project.redactor)

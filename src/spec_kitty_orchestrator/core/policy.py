@@ -61,7 +61,7 @@ class Budget:
         max_cost_usd: US dollars, over all runs of the mission, as far as agents tell.
         max_tokens: tokens sent and received, over all runs of the mission.
         max_duration_s: seconds since this start began.
-        max_cost_per_wp_usd: US dollars for one work package, over all runs; beyond that it is parked.
+        max_cost_per_wp_usd: US dollars for one work package, over all starts; beyond that it is parked.
         hard: stop attempts at work when a limit is reached, instead of only starting nothing new.
         strict: refuse agents that do not tell what they cost, where a cost is limited.
     """

@@ -59,6 +59,11 @@ class SteadyConsole(Console):
         os.close(nowhere)
 
 
+def tell_asking(whom: str, mission: str, redactor: Redactor | None = None) -> None:
+    """Say on stderr who is asked about a mission, as answers take seconds."""
+    SteadyConsole(stderr=True, redactor=redactor).tell(f"asking {whom} about the mission {mission}")
+
+
 def print_json(document: object, redactor: Redactor) -> None:
     """Print one JSON document on stdout, without secrets; times are in ISO format."""
     print(json.dumps(redactor.value(document), indent=2, default=datetime.isoformat))  # noqa: T201 - for programs
