@@ -140,6 +140,14 @@ def test_caches_of_tools_are_the_missions_own_and_stay(box: Sandbox) -> None:
     assert list(box.home.glob("caches/demo/*/x"))
 
 
+def test_git_does_not_see_what_is_kept_for_it(box: Sandbox) -> None:
+    subprocess.run(["git", "init", "-q", box.root], check=True)
+    run(box, 'echo x >"$PIP_CACHE_DIR/y"')
+    asked = ["git", "status", "--porcelain", "--untracked-files=all", ".kittify"]
+    shown = subprocess.run(asked, cwd=box.root, capture_output=True, text=True, check=True)
+    assert shown.stdout == ""
+
+
 def test_a_project_can_open_and_close_more(box: Sandbox, tmp_path: Path) -> None:
     (tmp_path / "home" / "notes").mkdir()
     (tmp_path / "home" / "notes" / "diary").write_text("dear")

@@ -18,7 +18,7 @@ from typing import Literal
 
 from spec_kitty_orchestrator.machine import child
 from spec_kitty_orchestrator.machine.environment import search_path
-from spec_kitty_orchestrator.machine.files import make_private_folder, read_lines
+from spec_kitty_orchestrator.machine.files import make_hidden_folder, make_private_folder, read_lines
 from spec_kitty_orchestrator.machine.logs import path_part
 from spec_kitty_orchestrator.machine.places import KEYS, PRIVATE_TMP, Places, homes, leads_there
 
@@ -185,6 +185,7 @@ class Sandbox:
             OSError: our own folder cannot be written.
         """
         nothing = self.home / "nothing"
+        make_hidden_folder(self.home)
         make_private_folder(nothing / "folder")
         (nothing / "file").touch(mode=0o600)
         caches = self.home / "caches" / path_part(mission)
