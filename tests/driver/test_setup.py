@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import anyio
 import pytest
 from tests.driver.builders import Stage, closed, longer
 
@@ -107,3 +108,16 @@ async def test_gates_of_adopted_work_find_the_worktree_set_up(stage: Make) -> No
         < kinds.index("gate_begun", kinds.index("set_up"))
         < kinds.index("attempt_opened")
     )
+
+
+async def test_gates_that_go_on_while_the_orchestrator_is_gone_are_waited_for_and_run_once(
+    stage: Make,
+) -> None:
+    gated = replace(PREPARED, gates=(Gate("tests", ("pytest",)),))
+    mission = stage({"WP01": ()}, policy=gated, checks=lambda *_: Check(seconds=100))
+    with anyio.move_on_after(30):
+        await mission.orchestrator().run()
+    assert mission.gates.running == ["WP01"]
+    assert (await mission.run()).exit_code == 0
+    assert list(mission.gates.runs.values()) == [1]
+    assert sum(mission.setup.runs.values()) == 1

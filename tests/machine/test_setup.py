@@ -9,20 +9,24 @@ from tests.machine.conftest import git
 from spec_kitty_orchestrator.core.commands import PrepareWorkspace
 from spec_kitty_orchestrator.core.events import GateBegun, SetUp
 from spec_kitty_orchestrator.core.policy import Gate
-from spec_kitty_orchestrator.core.work_package import WorkPackage
+from spec_kitty_orchestrator.core.work_package import Work, WorkPackage
 from spec_kitty_orchestrator.driver.gates import prepare
 from spec_kitty_orchestrator.machine.gates import LocalGates
 
 pytestmark = pytest.mark.asyncio
 
 
-async def set_up(lane: Any, line: str, done: Sequence[str] = ()) -> SetUp:
+async def set_up(
+    lane: Any, line: str, done: Sequence[str] = (), began: list[GateBegun] | None = None
+) -> SetUp:
+    """Set the worktree up as after a crash that left `began`, which also takes what begins now."""
     gates = [Gate("setup-1", ("/bin/sh", "-c", line))]
     runner = LocalGates(lane.root, "034-demo", gates)
-    wp = WorkPackage("WP01", workspace=lane.workspace)
+    told = [] if began is None else began
+    wp = WorkPackage("WP01", workspace=lane.workspace, work=Work(gates_begun=tuple(told)))
 
-    async def begun(_: GateBegun) -> None:
-        return
+    async def begun(gate: GateBegun) -> None:
+        told.append(gate)
 
     event = await prepare(runner, gates, lane.git, wp, PrepareWorkspace(0, 1), done, begun)
     assert isinstance(event, SetUp)
@@ -54,6 +58,18 @@ async def test_it_runs_once_for_a_worktree_and_again_for_one_that_was_made_anew(
     git(lane.root, "worktree", "remove", "--force", str(lane.path))
     anew = await set_up(lane, line, [first.mark])
     assert anew.mark != first.mark
+    assert (lane.path / "cache.log").read_text() == "made\n"
+
+
+async def test_what_was_set_up_before_a_crash_does_not_count_for_a_worktree_that_was_made_anew(
+    lane: Any,
+) -> None:
+    line, began = "echo made >>cache.log", list[GateBegun]()
+    await set_up(lane, line, began=began)
+    await set_up(lane, line, began=began)
+    assert (lane.path / "cache.log").read_text() == "made\n", "the answer of the first was lost, no more"
+    git(lane.root, "worktree", "remove", "--force", str(lane.path))
+    await set_up(lane, line, began=began)
     assert (lane.path / "cache.log").read_text() == "made\n"
 
 

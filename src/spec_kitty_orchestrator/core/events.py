@@ -1,7 +1,6 @@
 """What happened: the only thing that changes the state of a run, and what the journal keeps.
 
-Each event has a `kind`, the discriminator under which it is read back from the journal. `Event` is of one
-work package; what happens to the run as a whole is in `core.run_events`.
+Each has a `kind`, under which the journal reads it back; what happens to a whole run is in `core.run_events`.
 """
 
 from dataclasses import dataclass, field
@@ -161,6 +160,7 @@ class GateBegun:
         tree: fingerprint of the workspace when the turn began.
         marker: in the environment of its processes.
         seal: hash of a word that is in our record of its end, and that nobody can know before.
+        mark: see `SetUp`; "" for a gate of a commit.
     """
 
     name: str
@@ -171,6 +171,7 @@ class GateBegun:
     tree: str = ""
     marker: str = ""
     seal: str = ""
+    mark: str = ""
     kind: Literal["gate_begun"] = "gate_begun"
 
 

@@ -95,7 +95,12 @@ def moved(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
 def set_up(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
     """Go on in a worktree that has what agents and gates need; where it has not, leave it to a person."""
     assert isinstance(event, SetUp)
-    wp = _ended(wp)
+    begun = wp.work.gates_begun
+    if event.results or event.reason:
+        wp = _ended(wp)
+    else:
+        # It was set up before: gates of a commit may have run there since, and perhaps still do.
+        wp = worked(wp, gates_begun=tuple(one for one in begun if not one.mark))
     if event.reason:
         said = f"; the end of its output:\n{event.tail}" if event.tail else ""
         # Nothing is wrong with the work: the host is not told, and the next start tries again.

@@ -105,23 +105,21 @@ async def prepare(
     mark = f"{before.mark}:{lines[:12]}"
     if setup is None or not before.mark or mark in done:
         return SetUp(mark)
-    standing = await setup.settle(wp.id, before.head, command.turn, wp.work.gates_begun)
+    known = [one for one in wp.work.gates_begun if one.mark == mark]
+    if elsewhere := [one for one in wp.work.gates_begun if one.mark != mark]:
+        await setup.settle(wp.id, "", command.turn, elsewhere)
+    standing = await setup.settle(wp.id, before.head, command.turn, known)
     tree = standing.tree or await workspaces.fingerprint(workspace)
 
     async def moved() -> str:
         after = await workspaces.state(workspace)
         return "" if (after.head, after.branch) == (before.head, before.branch) else "it moved the branch"
 
+    async def begins(one: GateBegun) -> None:
+        await begun(replace(one, mark=mark))
+
     report = await setup.run(
-        wp.id,
-        workspace,
-        before.head,
-        command.number,
-        command.turn,
-        tree,
-        wp.work.gates_begun,
-        moved,
-        begun,
+        wp.id, workspace, before.head, command.number, command.turn, tree, known, moved, begins
     )
     name = f"setup-{command.number}-{command.turn}"
     left = (await workspaces.restore(wp.id, workspace, report.tree, name)).rescued
