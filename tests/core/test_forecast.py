@@ -218,6 +218,10 @@ def test_gates_are_a_step_of_a_simulation() -> None:
     assert came_to(DIAMOND, gates=(Gate("tests", ("pytest",)),)).complete
 
 
+def test_so_is_what_a_new_worktree_needs() -> None:
+    assert came_to(DIAMOND, setup=(Gate("setup-1", ("npm", "ci")),)).complete
+
+
 def test_of_an_attempt_at_work_only_the_rest_is_foreseen() -> None:
     state, now = half_way(40)
     found = simulate(state, now, Known(opened={"WP01": NOON}), Certain())

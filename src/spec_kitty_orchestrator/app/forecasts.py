@@ -135,7 +135,11 @@ class Forecaster:
     async def keep_foreseeing(self) -> None:
         """Foresee, tell, and wait until that is worth another forecast, until canceled."""
         try:
-            earlier = await known_samples(self._root, before=self._began)
+            earlier = Samples()
+            try:
+                earlier = await known_samples(self._root, before=self._began)
+            except Exception:  # noqa: BLE001 - no reason to end a run that is paid for
+                get_logger().exception("earlier runs cannot be told")
             while True:
                 await self._changed.wait()
                 self._changed = anyio.Event()

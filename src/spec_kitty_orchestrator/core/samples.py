@@ -30,6 +30,7 @@ COUNTED = frozenset(
 STEPS: Mapping[type[events.Event], str] = {
     events.WorkspaceResolved: "resolve",
     events.Claimed: "claim",
+    events.SetUp: "set up",
     events.AttemptOpened: "open",
     events.Committed: "commit",
     events.CommitRefused: "commit",

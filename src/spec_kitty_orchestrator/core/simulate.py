@@ -184,6 +184,8 @@ class _Simulation:
                 return events.CommitRefused("another round")
             case commands.Commit():
                 return events.Committed(Evidence(wp.work.base, new))
+            case commands.PrepareWorkspace():
+                return events.SetUp("")
             case commands.RunGates(head=head):
                 passed = (GateResult(one.name, one.command, head, ok=True) for one in gates)
                 return events.GatesPassed(tuple(passed))
