@@ -124,3 +124,11 @@ def test_a_damaged_journal_that_was_put_aside_is_named(project: Project) -> None
     project.lanes({"WP01": "canceled"})
     done = project.orchestrate("--fresh")
     assert "cost cannot be read, and does not count" in done.stdout
+
+
+def test_a_journal_that_a_crash_left_without_a_line_does_not_hide_what_was_spent(project: Project) -> None:
+    spent(project, 3.0)
+    project.lanes({"WP01": "canceled"})
+    project.orchestrate("--fresh")
+    (records(project) / "journal.jsonl").write_text('{"seq":1,"line":"ev')
+    assert "$3.00 as reported by the agents; this counts towards the budget" in project.orchestrate().stdout

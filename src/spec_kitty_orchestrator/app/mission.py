@@ -186,8 +186,9 @@ async def _about_earlier_runs(project: Project, mission: str, named: str, *, fre
         holding = f"; {one}" if (one := left_alone(root, mission)) else ""
         told.append(f"a fresh start{kept}{holding}")
     lines = journal(project, mission)
-    if await anyio.Path(lines.path).exists():
-        earlier = await known_run(root, mission)
+    earlier = await known_run(root, mission)
+    # A crash may have left a journal in which nothing is told yet.
+    if earlier.started is not None or earlier.damage is not None:
         if earlier.aborted and named not in (mission, mission.rpartition("-")[2]):
             # The host takes a part of a slug for it.
             raise UsageError(f"the run of {mission} was aborted: name it in full to go on with it")
