@@ -131,3 +131,12 @@ async def test_a_host_that_refuses_the_same_work_in_the_same_words_costs_three_a
     result = await mission.run()
     assert result.exit_code == 1
     assert len(attempts(mission)) == 3
+
+
+async def test_who_says_why_nothing_has_to_change_is_reviewed_also_where_a_commit_holds_nothing(
+    stage: Make,
+) -> None:
+    mission = stage({"WP01": ()}, scripted(implement=no_reason))
+    mission.workspaces.content = lambda sha: "always the same"
+    assert (await mission.run()).exit_code == 0
+    assert attempts(mission) == ["ada", "ada", "rob"]

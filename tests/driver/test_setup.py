@@ -121,3 +121,19 @@ async def test_gates_that_go_on_while_the_orchestrator_is_gone_are_waited_for_an
     assert (await mission.run()).exit_code == 0
     assert list(mission.gates.runs.values()) == [1]
     assert sum(mission.setup.runs.values()) == 1
+
+
+async def test_where_it_fails_before_gates_nobody_is_paid_for_the_committed_work_again(stage: Make) -> None:
+    gated = replace(PREPARED, gates=(Gate("tests", ("pytest",)),))
+    mission = stage({"WP01": ()}, policy=gated, checks=lambda *_: Check(seconds=1000))
+    engine = mission.orchestrator()
+    assert (await closed(engine, 50, engine.interrupt)).exit_code == 130
+    # Its worktree is made anew, and the network is away.
+    (key, tree) = next(iter(mission.workspaces.trees.items()))
+    mission.workspaces.trees[key] = replace(tree)
+    mission.setup.script = lambda *_: Check("failed", says=WORDS)
+    assert (await mission.run()).exit_code == 1
+
+    mission.setup.script = lambda *_: Check()
+    assert (await mission.run()).exit_code == 0
+    assert [one.role for one in mission.agents.requests] == [Role.IMPLEMENT, Role.REVIEW]

@@ -104,6 +104,7 @@ def set_up(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
     if event.reason:
         said = f"; the end of its output:\n{event.tail}" if event.tail else ""
         # Nothing is wrong with the work: the host is not told, and the next start tries again.
+        wp = worked(wp, ungated=_waiting_for_gates(wp))
         return park(wp, f"the setup of its worktree failed: {event.reason}{said}", blocks=False)
     return bounded(worked(wp, set_up=event.mark, prepared=True), tries=0)
 
@@ -114,4 +115,9 @@ def _ended(wp: WorkPackage) -> WorkPackage:
 
 def _left_to_a_person(wp: WorkPackage, reason: str) -> WorkPackage:
     # The host takes `blocked` of work in review on a reviewer's word only.
-    return park(worked(wp, ungated=wp.work.head), reason, blocks=wp.lane is not Lane.IN_REVIEW)
+    return park(worked(wp, ungated=_waiting_for_gates(wp)), reason, blocks=wp.lane is not Lane.IN_REVIEW)
+
+
+def _waiting_for_gates(wp: WorkPackage) -> str:
+    """Return the commit that waits for its gates, "" if an implementer is to go on first."""
+    return wp.work.head if wp.phase is Phase.GATING else ""

@@ -44,6 +44,9 @@ from spec_kitty_orchestrator.core.work_package import (
 
 LONGEST_QUOTE = 300
 
+NOTHING_TO_REVIEW = "nothing-to-review"
+"""What stands for the attempt of a reviewer in the rejection of a commit that holds nothing."""
+
 US = "spec-kitty-orchestrator"
 """The reviewer that the host is told of where no reviewer was asked."""
 
@@ -124,7 +127,7 @@ def head_moved(wp: WorkPackage, event: Event, policy: Policy) -> Next:
 def nothing_to_review(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
     """Send it back to an implementer: a reviewer could only approve what nobody wrote."""
     assert isinstance(event, NothingToReview)
-    return rejected_by_us(wp, "nothing-to-review", US, NOTHING_WRITTEN)
+    return rejected_by_us(wp, NOTHING_TO_REVIEW, US, NOTHING_WRITTEN)
 
 
 def rejected_by_us(wp: WorkPackage, reference: str, who: str, why: str) -> WorkPackage:
@@ -266,6 +269,9 @@ def same_content(wp: WorkPackage, found: Evidence) -> str:
     if not rejected or not found.tree or found.tree != wp.review.rejected_tree:
         return ""
     last = rejected[-1]
+    if last.attempt_id == NOTHING_TO_REVIEW and wp.work.report.no_change_reason:
+        # No reviewer has seen it yet: now there is something to judge.
+        return ""
     reason = wp.work.report.no_change_reason or wp.work.report.summary or "nothing"
     return (
         f"the same content twice in a row: {found.head} holds what {last.reviewer} rejected in {last.head}; "
