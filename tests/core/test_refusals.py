@@ -317,9 +317,11 @@ def test_a_tick_whose_reply_was_lost_is_repeated() -> None:
     assert again(wp)[1] == TickSubtasks(("T001", "T002"))
 
 
+SETTINGS = "error: could not lock config file .git/config: File exists"
 RACE = "cannot lock ref 'refs/heads/b': reference already exists"
 REPEATED = {
     "a claim": (CLAIMING, refused(Lane.PLANNED, ALLOCATION, RACE), False),
+    "a claim beside another one": (CLAIMING, refused(Lane.PLANNED, ALLOCATION, SETTINGS), False),
     "a claim that crashes over a lock": (CLAIMING, refused(Lane.PLANNED, CRASHED, "LockTimeout"), False),
     "a claim before its dependencies": (CLAIMING, refused(Lane.PLANNED, DEPENDENCIES), False),
     "a claim of what the host does not find": (CLAIMING, refused(Lane.PLANNED, "WP_NOT_FOUND"), False),

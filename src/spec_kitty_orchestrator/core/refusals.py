@@ -31,7 +31,16 @@ MOST_TRIES = 5
 What the host says in the same words twice it says for good, unless the words are of a race.
 """
 
-RACING = ("/commondir", "already exists", "cannot lock ref", ".lock", "LockTimeout")
+RACING = (
+    "/commondir",
+    "already exists",
+    "File exists",
+    "cannot lock ref",
+    "could not lock",
+    ".lock",
+    "LockTimeout",
+    "HeadMismatch",
+)
 """Words of refusals and crashes that come from another call or git at work."""
 
 FIRST_WAIT_S = 2.0
