@@ -10,7 +10,7 @@ import pytest
 from tests.driver.builders import Stage, longer
 from tests.driver.troubles import attempts
 
-from spec_kitty_orchestrator.core.limits import EXIT_STALLED
+from spec_kitty_orchestrator.core.limits import EXIT_QUOTA, EXIT_STALLED
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Phase, Role
 from spec_kitty_orchestrator.core.policy import OnRateLimit, Patience
 from spec_kitty_orchestrator.core.run_events import AgentBack, AgentSuspended
@@ -167,3 +167,68 @@ async def test_what_an_ended_run_says_of_a_broken_agent_is_what_the_next_start_d
     assert all("it is tried again every 10 min" in reason for reason in told)
     assert "`resume` tries it once more" in result.resting["ada"].told_afterwards
     assert not any("every 10 min" in why for why in (result.ended, *result.reasons.values()))
+
+
+async def test_to_stop_at_the_first_used_up_quota_does_not_mean_to_stop_while_an_agent_is_tried(
+    stage: Make,
+) -> None:
+    """What is waited for is an attempt that shows whether it works: no quota is known to be used up."""
+
+    def script(request: AttemptRequest) -> Play:
+        fails = (request.wp_id, request.number) == ("WP01", 1)
+        return Play(seconds=1 if fails else 30, outcome=Outcome.FAILED if fails else Outcome.OK)
+
+    mission = stage(SIX, script, max_concurrent=2)
+    result = await mission.run(patience=Patience(OnRateLimit.STOP))
+    assert (result.exit_code, result.ended) == (0, "")
+
+
+async def test_a_start_after_a_used_up_quota_goes_on_with_everything_once_it_is_back(stage: Make) -> None:
+    limited = [True]
+
+    def script(_: AttemptRequest) -> Play:
+        return Play(seconds=30, outcome=Outcome.RATE_LIMITED if limited and limited.pop() else Outcome.OK)
+
+    mission = stage(SIX, script, max_concurrent=2)
+    stops = Patience(OnRateLimit.STOP)
+    assert (await mission.run(patience=stops)).exit_code == EXIT_QUOTA
+    await anyio.sleep(3600)
+    assert (await mission.run(patience=stops)).exit_code == 0
+
+
+async def test_attempts_that_showed_that_an_agent_is_broken_are_not_held_against_it_once_it_works(
+    stage: Make,
+) -> None:
+    mended: list[str] = []
+    overloaded: set[str] = set()
+
+    def script(request: AttemptRequest) -> Play:
+        if not mended:
+            return Play(seconds=1, outcome=Outcome.FAILED, detail="boom")
+        if request.wp_id not in overloaded:
+            overloaded.add(request.wp_id)
+            return Play(seconds=1, outcome=Outcome.OVERLOADED)
+        return Play(seconds=600)
+
+    mission = stage({"WP01": (), "WP02": ()}, script, policy=longer(review_agents=("ada",)))
+    for _ in range(8):
+        assert (await mission.run()).exit_code == EXIT_STALLED
+    mended.append("by a person")
+    assert (await mission.run()).exit_code == 0
+
+
+async def test_nobody_is_given_up_for_a_broken_agent_while_another_waits_for_the_machine(stage: Make) -> None:
+    class Busy:
+        async def shortage(self) -> str:
+            await anyio.lowlevel.checkpoint()
+            return "too little memory is free" if 5 < anyio.current_time() - began < 300 else ""
+
+    def script(request: AttemptRequest) -> Play:
+        fails = request.agent == "rob"
+        return Play(seconds=10, outcome=Outcome.FAILED if fails else Outcome.OK, detail="boom")
+
+    mission = stage({f"WP0{number}": () for number in range(1, 5)}, script, max_concurrent=3)
+    began = anyio.current_time()
+    result = await mission.run(headroom=Busy())
+    assert result.exit_code == EXIT_STALLED
+    assert len(attempts(mission, role=Role.IMPLEMENT)) == 4

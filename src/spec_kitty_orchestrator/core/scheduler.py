@@ -90,14 +90,12 @@ class Blocker:
     Attributes:
         reason: in words.
         until: when it is over, None if no time ends it.
-        quota: whether it is an agent that rests.
-        broken: whether every agent that could go on with it is taken for broken.
+        rest: if it is an agent that rests.
     """
 
     reason: str
     until: datetime | None = None
-    quota: bool = False
-    broken: bool = False
+    rest: Rest | None = None
 
 
 @dataclass(frozen=True)
@@ -139,8 +137,8 @@ def plan(state: RunState, now: datetime) -> Decision:
     reasons = {one: blocker.reason if blocker else WAITS_FOR_SLOT for one, blocker in blocked.items()}
     if state.closing:
         return _close(state, seen, reasons)
-    resting = (one for one in blocked.values() if one is not None)
-    quota = next((one for one in resting if one.quota and not one.broken), None)
+    rests = (one.rest for one in blocked.values() if one is not None and one.rest is not None)
+    quota = next((one for one in rests if not one.broken and not one.probing), None)
     stops = quota is not None and state.policy.patience.on_rate_limit is OnRateLimit.STOP
     ending = Ending(EXIT_QUOTA, quota.reason) if quota and stops else seen.limits.ending
     if ending is not None:
@@ -179,14 +177,17 @@ def _wait(
     alone = not state.at_work and not any(wp.turn.grant is Grant.RESOLVE for wp in state.wps.values())
     timed = [one for one in blockers if one.until is not None]
     times = [one.until for one in timed if one.until is not None]
-    quotas = alone and bool(timed) and all(one.quota for one in timed)
-    if quotas and all(one.broken for one in timed):
+    rests = [one.rest for one in timed if one.rest is not None]
+    quotas = alone and bool(timed) and len(rests) == len(timed)
+    broken = quotas and all(one.broken for one in rests)
+    short = alone and any(one.reason == state.short_of for one in blockers)
+    if broken and not short:
         return nobody_left(state)
-    if quotas:
+    if quotas and not broken:
         ending = out_of_patience(state, now, min(times))
         if ending is not None:
             return ending
-    if alone and any(one.reason == state.short_of for one in blockers):
+    if short:
         since = max(one for one in (state.short_since, state.idle_since) if one is not None)
         times.append(since + timedelta(seconds=SHORTAGE_PATIENCE_S))
     later = [one for one in times if one > now]
@@ -225,7 +226,7 @@ def _blocker(state: RunState, seen: _Overview, wp: WorkPackage, now: datetime) -
         return Blocker(f"waits to learn which workspace {holder.id} holds", until)
     rest = seen.limits.new_work
     if new and rest is not None and wp.lane not in (Lane.FOR_REVIEW, Lane.IN_REVIEW):
-        return Blocker(rest.reason, rest.until, quota=True, broken=rest.broken)
+        return Blocker(rest.reason, rest.until, rest)
     if wp.untried and state.short_of:
         return Blocker(state.short_of)
     held_by = _holder(seen, wp)
@@ -264,7 +265,7 @@ def _waits_for_agent(state: RunState, wp: WorkPackage, now: datetime) -> Blocker
             return None
         found = who(state, wp, command.role, now)
         if isinstance(found, Rest):
-            return Blocker(found.reason, found.until, quota=True, broken=found.broken)
+            return Blocker(found.reason, found.until, found)
         agent = found
     if agent and wp.open_attempt is None and not has_place(state, agent, wp):
         return Blocker(no_place(state, agent))

@@ -113,8 +113,8 @@ def park(wp: WorkPackage, reason: str, *, blocks: bool) -> WorkPackage:
 
 def charged(wp: WorkPackage) -> int:
     """Count the implement attempts that say something about the work."""
-    made = sum(one.role is Role.IMPLEMENT and outcome not in UNCHARGED for one, outcome in wp.ended_attempts)
-    return made - wp.bounds.uncharged
+    made = (one for one, outcome in wp.ended_attempts if outcome not in UNCHARGED)
+    return sum(one.role is Role.IMPLEMENT and one.id not in wp.bounds.spared for one in made)
 
 
 def rework(wp: WorkPackage, feedback: Feedback | None, policy: Policy) -> WorkPackage:
@@ -229,10 +229,9 @@ def after_failure(wp: WorkPackage, event: AgentExited, policy: Policy) -> Next:
 
 def spared(before: WorkPackage, wp: WorkPackage) -> WorkPackage:
     """Leave a work package as ready for an attempt as it was before: its agent is broken, not the work."""
-    role, agent = wp.attempts[-1].role, wp.attempts[-1].agent
-    uncharged = before.bounds.uncharged + (role is Role.IMPLEMENT)
-    bounds = replace(before.bounds, uncharged=uncharged)
-    note = f"{agent} {ENDS[wp.outcomes[-1]]}, as for other work packages"
+    last = wp.attempts[-1]
+    bounds = replace(before.bounds, spared=(*before.bounds.spared, last.id))
+    note = f"{last.agent} {ENDS[wp.outcomes[-1]]}, as for other work packages"
     return replace(wp, phase=before.phase, bounds=bounds, blocks=before.blocks, note=note)
 
 
@@ -260,7 +259,9 @@ def _failures(wp: WorkPackage) -> int:
     for attempt, outcome in reversed(wp.ended_attempts):
         if attempt.role is not last.role or outcome is Outcome.OK:
             break
-        failed = outcome not in (Outcome.CANCELED, Outcome.RATE_LIMITED)
+        failed = (
+            outcome not in (Outcome.CANCELED, Outcome.RATE_LIMITED) and attempt.id not in wp.bounds.spared
+        )
         count += attempt.agent == last.agent and failed
     return count
 

@@ -144,7 +144,7 @@ class Bounds:
     Attributes:
         attempts_from: attempts before this index do not count.
         rejected_from: the same of rejections.
-        uncharged: implement attempts among them that do not count, because their agent was broken.
+        spared: ids of attempts among them that do not count, because their agent was broken.
         moved: how often others moved it while we worked on it.
         tries: how often the present call was repeated after a refusal, a lost reply or a stopped agent.
         said: what the host said when the present call was last refused.
@@ -157,7 +157,7 @@ class Bounds:
 
     attempts_from: int = 0
     rejected_from: int = 0
-    uncharged: int = 0
+    spared: tuple[str, ...] = ()
     moved: int = 0
     tries: int = 0
     said: str = ""
