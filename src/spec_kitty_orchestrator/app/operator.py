@@ -139,7 +139,7 @@ async def _nothing(_wp_id: str, _event: Event) -> None:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Selection:
     """Which work packages a person means.
 
     Attributes:
@@ -163,7 +163,7 @@ class Chosen:
 
 
 async def retry_work_packages(
-    project: Project, mission: str, chosen: Chosen, note: str, say: Callable[[str], None]
+    project: Project, mission: str, selection: Selection, note: str, say: Callable[[str], None]
 ) -> None:
     """Put parked or blocked work packages back to work, with fresh bounds; implementers get the note.
 
@@ -171,7 +171,7 @@ async def retry_work_packages(
     is changed, if one of them is neither.
     """
     async with _locked(project, mission) as decisions:
-        operations = [await decisions.of(one) for one in chosen.among(decisions)]
+        operations = [await decisions.of(one) for one in selection.among(decisions)]
         for operation in operations:
             wp, lane = operation.wp, operation.wp.lane
             if lane is not Lane.BLOCKED and wp.phase not in (Phase.FINISHED, Phase.PARKING):

@@ -10,7 +10,7 @@ import anyio
 import typer
 
 from spec_kitty_orchestrator.app.abort import abort as end_run
-from spec_kitty_orchestrator.app.operator import Chosen, retry_work_packages, skip_work_package
+from spec_kitty_orchestrator.app.operator import Selection, retry_work_packages, skip_work_package
 from spec_kitty_orchestrator.app.project import Project, open_project
 from spec_kitty_orchestrator.app.repository import find_repo_root
 from spec_kitty_orchestrator.app.runs import find_unfinished
@@ -48,11 +48,13 @@ def retry(
 
     The next run takes them up.
     """
-    chosen = Chosen(wps or (), cause or (), all_blocked)
-    if chosen == Chosen():
+    selection = Selection(wps or (), cause or (), all_blocked)
+    if selection == Selection():
         raise UsageError("which work packages? Name them, or give --cause or --all-blocked")
     _decide(
-        lambda project, slug, say: retry_work_packages(project, slug, chosen, note, say), repo_root, mission
+        lambda project, slug, say: retry_work_packages(project, slug, selection, note, say),
+        repo_root,
+        mission,
     )
 
 
