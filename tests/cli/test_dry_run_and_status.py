@@ -1,6 +1,7 @@
 """What `--dry-run` and `status` show, through the command and a host that answers from files."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from tests.cli.journals import POLICY, SLUG, Line, event, start_line, write_journal
 
 from spec_kitty_orchestrator.machine.lock import MissionLock
+from spec_kitty_orchestrator.settings import as_option
 
 Project = Any  # the class lives in conftest, which tests cannot import
 
@@ -312,3 +314,13 @@ def test_whoever_asks_the_host_says_so_first_as_that_takes_seconds(
 def test_output_for_programs_comes_alone(project: Project) -> None:
     for command in (("status", "--host"), ("plan", "--simulate")):
         assert "asking" not in project.run(*command, "--mission", SLUG, "--json").stderr
+
+
+def test_what_a_worktree_needs_can_be_given_as_options_and_is_written_as_a_line(project: Project) -> None:
+    project.configure('[run]\nsetup = [["touch", "a b"], "make ready"]\n')
+    done = project.orchestrate("--dry-run", "--setup", "npm ci", "--setup", "pip install -e '.[dev]'")
+    assert "setup-1: npm ci, at most" in done.stdout
+    assert "setup-2: pip install -e '.[dev]', at most" in done.stdout
+    assert "Setup:" not in project.orchestrate("--dry-run", "--setup", "none").stdout
+    written = as_option("setup", (("touch", "a b"), ("/bin/sh", "-c", "make ready")))
+    assert shlex.split(written) == ["--setup", "touch 'a b' && make ready"]

@@ -1,7 +1,8 @@
 """What can be configured, and which values each setting takes; unknown keys and wrong types are errors."""
 
 import re
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Literal, get_args, get_origin
 
 from pydantic import (
@@ -15,7 +16,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from spec_kitty_orchestrator.core.policy import LONGEST_GATE_S
+from spec_kitty_orchestrator.core.policy import LONGEST_GATE_S, Gate
 from spec_kitty_orchestrator.quantities import (
     dollars,
     many,
@@ -109,6 +110,10 @@ def _commands(value: object) -> object:
     return (value,) if isinstance(value, str) else list_to_tuple(value)
 
 
+def _in_a_line(commands: Iterable[tuple[str, ...]]) -> str:
+    return " && ".join(Gate("setup", one).line for one in commands)
+
+
 def _gate_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", value):
         raise ValueError("must be a short name of letters, digits, `.`, `_` and `-`")
@@ -155,7 +160,9 @@ Patterns = Annotated[
     tuple[str, ...], BeforeValidator(_names), AfterValidator(_patterns), Written("PATTERN,PATTERN", ",".join)
 ]
 Command = Annotated[tuple[str, ...], BeforeValidator(_shell_line), AfterValidator(_argv)]
-Commands = Annotated[tuple[Command, ...], BeforeValidator(_commands)]
+Commands = Annotated[
+    tuple[Command, ...], BeforeValidator(_commands), Written("CMD", _in_a_line, repeated=True)
+]
 
 AGENTS, LIMITS, COMMITS, REVIEW, BUDGET, WAITING, HOST = map(
     Flag, ("Agents", "Limits", "Commits", "Review", "Budget", "Waiting", "Host")
@@ -196,10 +203,10 @@ class RunSettings(Section):
     min_free_disk: Annotated[Size, LIMITS] = 512 * 1000**2
     """Nothing more is started with less of the disk free; 0 for no floor."""
 
-    setup: Commands = ()
-    """What a new worktree needs before anything runs in it, such as `npm ci`; run like gates, one by one."""
-    setup_timeout: Duration = LONGEST_GATE_S
-    """The longest command of it."""
+    setup: Annotated[Commands, LIMITS] = ()
+    """What a new worktree needs before anything runs in it, such as `npm ci`; can be repeated."""
+    setup_timeout: Annotated[Duration, LIMITS] = LONGEST_GATE_S
+    """How long each command of it may take."""
 
     max_file_size: Annotated[Size, COMMITS] = 5 * 1000**2
     """Larger files are not added to a commit; 0 for any size."""
@@ -359,7 +366,7 @@ def as_option(name: str, value: object) -> str:
     flag = flag_of(name)
     if isinstance(value, bool):
         return flag if value else f"--no-{flag.removeprefix('--')}"
-    return f"{flag} {spelled_value(named_fields()[name][2], value)}"
+    return f"{flag} {shlex.quote(spelled_value(named_fields()[name][2], value))}"
 
 
 def spelled_value(field: FieldInfo, value: object) -> str:
