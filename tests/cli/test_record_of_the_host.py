@@ -1,6 +1,7 @@
 """What the host left uncommitted of its own record is committed for a merge; what a person edited is not."""
 
 import json
+import os
 import shlex
 from typing import Any
 
@@ -124,3 +125,20 @@ def test_after_a_merge_the_summary_tells_how_to_accept_and_after_both_nothing(pr
     assert "merge-mission" not in done.stdout
     done = project.orchestrate("--merge", "--accept")
     assert done.stdout.splitlines()[-2:] == ["merged into the target branch", "accepted"]
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo"])
+def test_a_record_that_is_no_file_any_more_is_a_persons(project: Project, kind: str) -> None:
+    ready(project)
+    place = project.root / META
+    text = place.read_text()
+    place.unlink()
+    if kind == "link":
+        (project.root / "kept.json").write_text(text)
+        place.symlink_to(project.root / "kept.json")
+    else:
+        os.mkfifo(place)
+    done = project.orchestrate("--merge")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "not merged" in done.stdout
+    assert project.calls("merge-mission") == []

@@ -1,6 +1,7 @@
 """Planning artifacts get a branch of their own, and only what was approved comes to their target."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from tests.machine.conftest import Lane, git
 
 from spec_kitty_orchestrator.core.model import PLANNING_LANE, Evidence, Workspace
 from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.machine import planning
 from spec_kitty_orchestrator.machine.planning import place
 
 pytestmark = pytest.mark.asyncio
@@ -114,8 +116,12 @@ async def test_what_a_person_has_not_committed_stays_as_it_is(lane: Lane, space:
     assert (lane.root / "a.py").read_text() == "a = 2\n"
 
 
-async def test_where_the_same_file_is_not_committed_nothing_is_changed(lane: Lane, space: Workspace) -> None:
+@pytest.mark.parametrize("ignored", ["", "docs/\n"])
+async def test_where_the_same_file_is_not_committed_nothing_is_changed(
+    lane: Lane, space: Workspace, ignored: str
+) -> None:
     head, then = await worked(lane, space), git(lane.root, "rev-parse", "feature")
+    (lane.root / ".git" / "info" / "exclude").write_text(f".worktrees/\n{ignored}")
     (lane.root / "docs").mkdir()
     (lane.root / FOUND).write_text("mine\n")
     with pytest.raises(WorkspaceError, match=f"would be overwritten.*git merge {head}"):
@@ -183,3 +189,33 @@ async def test_a_review_goes_on_while_a_planning_artifact_comes_to_the_target(
     before = await lane.git.fingerprint(other)
     status(lane, "c.py")
     assert len((await lane.git.restore("WP02", other, before, "r2")).differed) == 1
+
+
+async def test_a_lock_that_somebody_has_for_a_moment_is_waited_for(
+    lane: Lane, space: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head, lock = await worked(lane, space), lane.root / ".git" / "index.lock"
+    lock.touch()
+
+    def unlocked() -> Iterator[float | None]:
+        yield 0.0
+        lock.unlink()
+        yield 0.0
+        yield None
+
+    monkeypatch.setattr(planning, "delays", unlocked)
+    await lane.git.deliver("WP01", space, head)
+    assert git(lane.root, "rev-parse", "feature") == head
+
+
+async def test_no_filter_runs_whose_program_is_among_what_comes_to_the_target(
+    lane: Lane, space: Workspace
+) -> None:
+    ran, program = lane.root.parent / "ran", lane.root / "docs" / "smudge"
+    (lane.root / ".git" / "info" / "attributes").write_text("*.md filter=mine\n")
+    git(lane.root, "config", "filter.mine.smudge", f"/bin/sh {program}")
+    await lane.git.deliver("WP01", space, await worked(lane, space, "docs/smudge", f"touch {ran}; cat\n"))
+    head = await worked(lane, space)
+    await lane.git.deliver("WP01", space, head)
+    assert (lane.root / FOUND).read_text() == "found\n"
+    assert not ran.exists()

@@ -6,6 +6,7 @@ whatever file, is theirs to commit.
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from anyio import to_thread
 
@@ -48,9 +49,12 @@ def own_record(files: MissionFiles) -> list[str]:
     found = []
     for path in changed_paths(checkout):
         is_own = _OWN.get(path.removeprefix(folder)) if path.startswith(folder) else None
-        if is_own is not None and (checkout / path).is_file():
-            before = committed(checkout, path)
-            if before is not None and is_own(before, read_whole(checkout / path)):
+        before = committed(checkout, path) if is_own is not None else None
+        if is_own is None or before is None:
+            continue
+        # What is no file any more is nothing that the host wrote.
+        with suppress(OSError):
+            if is_own(before, read_whole(checkout / path)):
                 found.append(path)
     return found
 

@@ -310,13 +310,18 @@ def failure(path: Path, args: Sequence[str], reply: Reply, what: str = "") -> Wo
     `what` stands for the command where that says less to people.
     """
     advice = "run it by hand there, mend the cause and start again"
-    if b".lock'" in reply.stderr and b"File exists" in reply.stderr:
+    if is_locked(reply):
         advice = "if no git runs there, one was killed: remove the lock file that it names, and start again"
     elif b"No space left" in reply.stderr:
         advice = "the disk is full: make room and start again"
     elif b"failed to sign" in reply.stderr:
         advice = "unlock the key, or `git config commit.gpgsign false`, and start again"
     return WorkspaceError(f"{what or f'`{_shown(args)}`'} failed in {path}: {in_a_line(reply)}; {advice}")
+
+
+def is_locked(reply: Reply) -> bool:
+    """Tell whether git gave up because another git, or one that was killed, has one of its locks."""
+    return reply.rc != 0 and b".lock'" in reply.stderr and b"File exists" in reply.stderr
 
 
 def in_a_line(reply: Reply) -> str:

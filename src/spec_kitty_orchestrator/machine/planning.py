@@ -9,18 +9,25 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import anyio
+
 from spec_kitty_orchestrator.core.model import Workspace
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.committer import identity, is_true
 from spec_kitty_orchestrator.machine.configuration import Configuration
 from spec_kitty_orchestrator.machine.files import read_whole
-from spec_kitty_orchestrator.machine.git import LONG_TIMEOUT_S, Git, failure, in_a_line
+from spec_kitty_orchestrator.machine.git import LONG_TIMEOUT_S, Git, failure, in_a_line, is_locked
+from spec_kitty_orchestrator.machine.patience import delays
 from spec_kitty_orchestrator.machine.repository import Repository
 
 _TRIES = 3
 """How often a merge is made anew because somebody else moved the target meanwhile."""
 
-_FORWARD = ("merge", "--ff-only", "--no-autostash", "--no-verify-signatures", "--quiet")
+_FORWARD = (
+    *("merge", "--ff-only", "--no-autostash", "--no-verify-signatures", "--quiet"),
+    # What git ignores is a person's all the same.
+    "--no-overwrite-ignore",
+)
 """Git refuses it where it would touch what is not committed, and then it changes nothing."""
 
 
@@ -54,7 +61,8 @@ async def deliver(repository: Repository, workspace: Workspace, head: str, subje
     Raises:
         WorkspaceError: git refuses; nothing was changed.
     """
-    primary, target = await repository.guarded(Path(workspace.path)), workspace.target
+    # The programs of filters may lie among what is checked out.
+    primary, target = await repository.guarded(repository.primary.path), workspace.target
     before = await primary.head()
     await _advance(primary, repository.configured, head, target, subject)
     changed = await primary.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", before, head)
@@ -72,6 +80,12 @@ async def _advance(primary: Git, configured: Configuration, head: str, target: s
         forward = await primary.contains(now, head)
         new = head if forward else await _merged(primary, configured, now, head, target, subject)
         reply = await primary.ask(*_FORWARD, new, timeout_s=LONG_TIMEOUT_S)
+        for delay_s in delays():
+            if delay_s is None or not is_locked(reply):
+                break
+            # A person's editor, or the host for another mission, has it for a moment.
+            await anyio.sleep(delay_s)
+            reply = await primary.ask(*_FORWARD, new, timeout_s=LONG_TIMEOUT_S)
         if reply.rc == 0:
             return
         if await primary.head() == now:
