@@ -144,6 +144,7 @@ LINES: dict[str, Event | RunEvent] = {
     ),
     "the commit was refused, back to the implementer: hook failed": CommitRefused("hook\nfailed"),
     "gate lint runs on aaaaaaaaaa": GateBegun("lint", HEAD),
+    "setup-1 runs on aaaaaaaaaa": GateBegun("setup-1", HEAD, mark="m"),
     "gates green: lint 12s, tests 12s": PASSED,
     "there are no gates to pass": GatesPassed(()),
     "gate tests is red after 12s: 1 failed; logs in /logs/tests": GateFailed(

@@ -191,8 +191,8 @@ def _of_wp(event: events.Event, wp: WorkPackage | None, took_s: float) -> str:
             return _committed(evidence, wp)
         case events.CommitRefused(message=message):
             return f"the commit was refused, back to the implementer: {message}"
-        case events.GateBegun(name=name, head=head):
-            return f"gate {name} runs on {short(head)}"
+        case events.GateBegun(name=name, head=head, mark=mark):
+            return f"{'' if mark else 'gate '}{name} runs on {short(head)}"
         case events.GatesPassed(results=results):
             if not results:
                 return "there are no gates to pass"
