@@ -315,6 +315,33 @@ async def test_a_planning_artifact_that_somebody_takes_meanwhile_is_left_to_him(
     assert mission.agents.requests == []
 
 
+@pytest.mark.parametrize("lane", [Lane.BLOCKED, Lane.CANCELED, Lane.APPROVED, Lane.DONE])
+async def test_a_planning_artifact_that_somebody_moves_during_the_work_stays_where_he_put_it(
+    stage: Make, lane: Lane
+) -> None:
+    def script(_: AttemptRequest) -> Play:
+        mission.host.lanes["WP01"] = lane
+        return Play(seconds=10)
+
+    mission = stage({"WP01": ()}, script, lane_ids=IN_PLANNING)
+    result = await mission.run()
+    assert result.exit_code == 1
+    assert mission.lanes_of("WP01") == [Lane.IN_PROGRESS]
+    assert mission.host.lanes["WP01"] is lane
+    assert mission.workspaces.delivered == []
+
+
+async def test_a_planning_artifact_that_is_up_for_review_already_is_not_submitted_again(stage: Make) -> None:
+    def script(request: AttemptRequest) -> Play:
+        if request.role is Role.IMPLEMENT:
+            mission.host.lanes["WP01"] = Lane.FOR_REVIEW
+        return Play(seconds=10)
+
+    mission = stage({"WP01": ()}, script, lane_ids=IN_PLANNING)
+    assert (await mission.run()).exit_code == 0
+    assert mission.lanes_of("WP01") == [Lane.IN_PROGRESS, Lane.IN_REVIEW, Lane.DONE]
+
+
 async def test_a_legacy_mission_has_a_worktree_for_each_work_package(stage: Make) -> None:
     mission = stage(legacy=True)
     assert (await mission.run()).exit_code == 0

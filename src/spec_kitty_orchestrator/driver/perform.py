@@ -198,15 +198,19 @@ class Performer:
             return events.WorkspaceFailed(wrong)
         if wp.lane is Lane.IN_PROGRESS:
             return None
-        # Whoever forces a move is asked nothing: somebody may have taken it meanwhile.
-        lane = (await self.mission.refresh()).lanes.get(wp.id, Lane.CANCELED)
-        if lane is not wp.lane:
-            return events.HostRefused("transition", "WP_ALREADY_CLAIMED", f"it is {lane} meanwhile", lane)
+        if moved := await self._moved(wp, wp.lane):
+            return moved
         note = f"a planning artifact, worked on in {workspace.path} and merged into {workspace.target}"
         call = self.host.transition(
             self.slug, wp.id, Lane.IN_PROGRESS, self.actor, policy=policy, note=note, force=True
         )
         return await self._told(wp, call, Lane.IN_PROGRESS)
+
+    async def _moved(self, wp: WorkPackage, since: Lane) -> events.HostRefused | None:
+        """Say that somebody moved it: who forces a move is asked nothing by the host."""
+        lane = (await self.mission.refresh()).lanes.get(wp.id, Lane.CANCELED)
+        taken = events.HostRefused("transition", "WP_ALREADY_CLAIMED", f"it is {lane} meanwhile", lane)
+        return None if lane is since else taken
 
     async def _located(self) -> Mapping[str, WorkPackage]:
         """Return every work package, with where the work of others is as far as the host tells."""
@@ -293,6 +297,8 @@ class Performer:
 
     async def _submit(self, wp: WorkPackage, command: commands.Submit) -> events.Event:
         policy, planning = self._metadata(wp, Role.IMPLEMENT), self._workspace(wp).planning
+        if planning and (moved := await self._moved(wp, Lane.IN_PROGRESS)):
+            return moved
         # The host looks for a planning artifact's commits on a branch that they do not belong on.
         call = self.host.transition(
             self.slug, wp.id, Lane.FOR_REVIEW, self.actor, policy=policy, note=command.note, force=planning
@@ -350,14 +356,9 @@ class Performer:
             reference=f"{verdict.attempt_id}@{verdict.head}",
             summary=verdict.summary or verdict.ruling.value,
         )
+        policy, note = self._metadata(wp, Role.REVIEW), command.note
         call = self.host.transition(
-            self.slug,
-            wp.id,
-            command.to,
-            self.actor,
-            policy=self._metadata(wp, Role.REVIEW),
-            note=command.note,
-            review=review,
+            self.slug, wp.id, command.to, self.actor, policy=policy, note=note, review=review
         )
         return await self._told(wp, call, command.to) or events.Recorded(command.to, rescued)
 
