@@ -73,6 +73,15 @@ async def test_what_was_set_up_before_a_crash_does_not_count_for_a_worktree_that
     assert (lane.path / "cache.log").read_text() == "made\n"
 
 
+async def test_it_does_not_last_where_git_does_not_ignore_what_it_made(lane: Any) -> None:
+    line = "mkdir -p node_modules/x && echo made >node_modules/x/y && echo made >>cache.log"
+    for _ in range(2):
+        event = await set_up(lane, line)
+        assert (event.reason, event.mark, len(event.results)) == ("", "", 1)
+    lane.write(".gitignore", "*.log\nnode_modules/\n")
+    assert (await set_up(lane, line)).mark != ""
+
+
 async def test_other_commands_are_another_setup(lane: Any) -> None:
     first = await set_up(lane, "true")
     assert (await set_up(lane, "echo made >cache.log", [first.mark])).results

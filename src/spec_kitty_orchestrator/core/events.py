@@ -229,7 +229,7 @@ class HeadMoved:
 
 @dataclass(frozen=True)
 class SetUp:
-    """The setup of a worktree, both named by `mark`, is done or was before; or failed for a `reason`."""
+    """A worktree is set up, both named by `mark` ("" if that does not last); or it failed for a `reason`."""
 
     mark: str
     results: tuple[GateResult, ...] = ()

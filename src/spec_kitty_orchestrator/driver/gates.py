@@ -126,7 +126,7 @@ async def prepare(
     shown = {one.name: one.line for one in wanted}
     match report.event:
         case GatesPassed(results=results):
-            return SetUp(mark, results, rescued=left)
+            return SetUp(mark if await _stays(workspaces, workspace) else "", results, rescued=left)
         case GateFailed(result=result, tail=tail):
             end = "\n".join(tail.strip().splitlines()[-LAST_LINES:])
             reason = f"`{shown.get(result.name, result.name)}` failed; see {result.log}"
@@ -135,6 +135,12 @@ async def prepare(
             return SetUp(mark, (), f"`{shown.get(gate, gate)}` cannot run: {why}; see {log}", "", left)
         case stopped:
             return replace(stopped, rescued=left)
+
+
+async def _stays(workspaces: Workspaces, workspace: Workspace) -> bool:
+    """Tell whether git ignores all that was made; what it sees and never commits is cleaned away later."""
+    seen = set((await workspaces.state(workspace)).dirty)
+    return not seen or seen <= set(await workspaces.uncommitted(workspace))
 
 
 async def _put_back(workspaces: Workspaces, wp_id: str, workspace: Workspace, tree: str, name: str) -> Rescue:
