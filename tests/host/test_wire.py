@@ -171,6 +171,21 @@ def test_a_crash_is_told_by_its_exception_in_one_line(stderr: str, exception: st
     assert caught.value.message == f"the host crashed with exit code 1: {exception}"
 
 
+@pytest.mark.parametrize("code", [1, 2, 4])
+def test_of_a_secret_that_is_longer_than_a_line_nothing_is_told(
+    monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    secret = "-".join(f"{number:x}" for number in range(4000, 4050))
+    monkeypatch.setenv("DEMO_API_KEY", secret)
+    box = "╭─ Traceback ─╮\n╰─────────────╯\n" if code == 1 else ""
+    cut = "\n".join(secret[at : at + 80] for at in range(0, len(secret), 80))
+    with pytest.raises((HostCrash, ProjectIncompatible)) as caught:
+        wire.read_envelope("transition", printed("", code, f"{box}ValueError: bad token\n{cut}\n".encode()))
+    assert "bad token" in str(caught.value)
+    assert secret[-20:] not in str(caught.value)
+    assert secret[:20] not in str(caught.value)
+
+
 def test_a_box_that_nothing_follows_is_shown_by_its_end() -> None:
     box = "╭─ Error ───╮\n│ No such   │\n╰───────────╯\n"
     with pytest.raises(HostCrash, match=r"the host printed nothing(.*\n)+.*No such"):

@@ -27,8 +27,8 @@ INCOMPATIBLE = frozenset({4, 5, 6})
 The project is older than the host, or newer, or its metadata cannot be read. Reads are answered all the same.
 """
 
-_TERMINAL_WIDTH = 80
-"""Where the host's tracebacks are wrapped, as it writes to no terminal."""
+_CUT = re.compile(r"^([^\s\u2500-\u257f]{80})\n(?=\S)", re.MULTILINE)
+"""A word that is longer than a line of the host's, which writes to no terminal, is cut at the line's end."""
 _BOX_ENDS = "\u2570"
 _TRACEBACK = "Traceback (most recent call last):"
 _MISSING_MODULE = ("ImportError", "ModuleNotFoundError")
@@ -173,16 +173,7 @@ def _exception(stderr: str) -> str:
         lines = frames.splitlines() if found else []
         begins = next((at for at, line in enumerate(lines) if line and not line[0].isspace()), len(lines))
         after = "\n".join(["", *lines[begins:]])
-    return _ADVICE.sub("", _unwrapped(after.partition("\n")[2]))
-
-
-def _unwrapped(text: str) -> str:
-    """Join lines into one; a word that is longer than a line was cut at its end."""
-    joined = ""
-    for line in text.splitlines():
-        cut = len(line) == _TERMINAL_WIDTH and " " not in line
-        joined += line if cut else f"{line} "
-    return " ".join(joined.split())
+    return _ADVICE.sub("", " ".join(after.partition("\n")[2].split()))
 
 
 def _sentences(text: str) -> str:
@@ -307,7 +298,8 @@ def _first(error: ValidationError) -> str:
 
 
 def _told(reply: Reply) -> str:
-    return ours().text(plain(reply.stderr.decode("utf-8", "replace")))
+    # Of a secret that is cut in two, only one half would be found.
+    return ours().text(_CUT.sub(r"\1", plain(reply.stderr.decode("utf-8", "replace"))))
 
 
 def _ending(reply: Reply) -> str:
