@@ -1,11 +1,14 @@
 """Which branches conflict is known before anybody merges them, and asking changes and runs nothing."""
 
+import errno
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from tests.machine.conftest import Lane, git
 
+from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 
 pytestmark = pytest.mark.asyncio
@@ -97,3 +100,17 @@ async def test_a_git_that_cannot_merge_in_memory_tells_nothing(
     old.chmod(0o755)
     monkeypatch.setenv("PATH", str(old.parent), prepend=":")
     assert await lane.git.conflicts([("one", "two")]) == {}
+
+
+async def test_without_room_for_temporary_files_git_cannot_tell(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    branch(lane.root, "one", {"a.py": "a = 2\n"})
+    branch(lane.root, "two", {"a.py": "a = 3\n"})
+
+    def full() -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    with pytest.raises(WorkspaceError, match="no temporary files for git can be made: No space"):
+        await lane.git.conflicts((("one", "two"),))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
+from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.git import Git
 
 
@@ -29,12 +30,11 @@ async def scratch(
         settings: the only ones, besides those of every call.
 
     Raises:
-        WorkspaceError: git is broken.
+        WorkspaceError: git is broken, or there is no room for temporary files.
     """
     objects = git.common / "objects" if git.common is not None else await git.file("objects")
-    folder = Path(await to_thread.run_sync(tempfile.mkdtemp))
+    folder = await to_thread.run_sync(_make, objects, sha256)
     try:
-        await to_thread.run_sync(_make, folder, objects, sha256)
         yield Git(
             path or folder / "tree",
             folder / "git",
@@ -46,7 +46,22 @@ async def scratch(
         await to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
-def _make(folder: Path, objects: Path, sha256: bool) -> None:
+def _make(objects: Path, sha256: bool) -> Path:
+    folder = None
+    try:
+        folder = Path(tempfile.mkdtemp())
+        _fill(folder, objects, sha256)
+    except OSError as error:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise WorkspaceError(
+            f"no temporary files for git can be made: {error.strerror or error}; make room in /tmp, or set "
+            "TMPDIR to a folder with room"
+        ) from error
+    return folder
+
+
+def _fill(folder: Path, objects: Path, sha256: bool) -> None:
     repository = folder / "git"
     for made in (folder / "tree", repository / "objects" / "info", repository / "refs"):
         made.mkdir(parents=True)
