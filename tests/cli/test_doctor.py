@@ -447,6 +447,15 @@ def test_a_model_that_a_cli_does_not_name_is_warned_of(project: Project) -> None
     assert "does not list its model mock/gone" in found.text
 
 
+def test_what_a_host_says_of_a_mission_adds_nothing_while_the_project_is_older(project: Project) -> None:
+    project.answer("append-history", "", 4, OLDER)
+    project.answer("mission-state", success(NOT_FINALIZED))
+    found = json.loads(project.run("doctor", "--mission", SLUG, "--json").stdout)["findings"]
+    told = {one["id"] for one in found if one["level"] == "error"}
+    assert "host.project" in told
+    assert "mission.tasks" not in told
+
+
 def test_a_banned_flag_is_found_by_us_and_refused_by_the_host(project: Project) -> None:
     file = project.configure(SPAWN + YOLO)
     project.answer("start-review", refusal("POLICY_VALIDATION_FAILED", REFUSED), 1)

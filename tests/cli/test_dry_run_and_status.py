@@ -75,6 +75,31 @@ def test_a_dry_run_names_a_work_package_without_a_place_and_plans_the_others(pro
     assert "WP02 is planned: parked: the host does not say where it is worked on" in wrong
 
 
+def test_the_host_is_asked_for_the_places_of_those_alone_that_could_begin_or_have_begun(
+    project: Project,
+) -> None:
+    place = {
+        "workspace_path": f"{project.root}/.worktrees/{SLUG}-lane-a",
+        "prompt_path": str(project.root / "kitty-specs" / SLUG / "tasks" / "WP01-a.md"),
+        "lane_id": "lane-a",
+        "lane_branch": f"kitty/mission-{SLUG}-lane-a",
+        "lane_base_ref": "feature/demo",
+    }
+    refuse_a_workspace(project, "WP01", json.dumps({"success": True, "data": place}), 0)
+    mission = project.root / "kitty-specs" / SLUG
+    lanes = {"lane-a": ["WP01"], "lane-b": ["WP02"], "lane-c": ["WP03", "WP04"]}
+    told = [{"lane_id": lane, "wp_ids": wps} for lane, wps in lanes.items()]
+    (mission / "lanes.json").write_text(json.dumps({"lanes": told}))
+    for wp in ("WP02", "WP03"):
+        (mission / "tasks" / f"{wp}-b.md").write_text(f"# {wp}\n")
+    shown = project.orchestrate("--dry-run").stdout
+    assert f"workspace {project.root}/.worktrees/{SLUG}-lane-b\n" in shown
+    assert f"branch kitty/mission-{SLUG}-lane-c from feature/demo" in shown
+    # WP04 has no file, so that only the host can say whether it can be worked on.
+    assert [call.split()[-1] for call in project.calls("resolve-workspace")] == ["WP04"]
+    assert "WP04  planned" in shown
+
+
 def test_a_dry_run_tells_the_hosts_failure_beside_what_else_is_wrong(project: Project) -> None:
     refuse_a_workspace(project, "WP0*", "", 0)
     done = project.orchestrate("--dry-run", agents="codex")

@@ -21,7 +21,8 @@ from spec_kitty_orchestrator.app.project import Project, bare_project, check_pro
 from spec_kitty_orchestrator.app.repository import distrusted, find_repo_root
 from spec_kitty_orchestrator.app.trust import COMMAND
 from spec_kitty_orchestrator.config import CONFIG_FILE
-from spec_kitty_orchestrator.errors import OrchestratorError, PreflightError, WorkspaceError
+from spec_kitty_orchestrator.errors import OrchestratorError, PreflightError, UsageError, WorkspaceError
+from spec_kitty_orchestrator.host.client import HostClient
 
 
 @dataclass
@@ -129,21 +130,40 @@ async def _host(found: Diagnosis, project: Project) -> list[Finding]:
                 spoken = await host.check_contract()
                 version = await host.version() or "the host"
             told.append(ok("host", f"{version} at {host.executable} speaks contract {spoken}"))
-            changes = len(told)
-            with noted(told, "host.project", fix=partial(fix_of_host, project)), anyio.fail_after(limit_s):
-                await host.check_project()
-                told.append(ok("host.project", "the host makes changes in this project"))
-            if project.agents and told[changes].level is Level.OK:
-                with anyio.fail_after(limit_s):
-                    told += await check_policies(project, build_agents(project), host)
-            if found.mission is None:
-                return told
-            with anyio.fail_after(limit_s):
-                state = await find_mission(project, host, found.mission)
-            if isinstance(state, Finding):
-                return [*told, state]
-            found.mission = state.slug
-            known = f"the host knows {state.slug}: {len(state.lanes)} work packages"
-            told.append(ok("mission.exists", known))
-            await check_mission(project, host, state, told)
+            # Each answer takes a while where there are many missions.
+            changes: list[Finding] = []
+            about: list[Finding] = []
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_changes, project, host, changes)
+                tasks.start_soon(_mission, found, project, host, about)
+            if any(one.level is Level.ERROR and one.id == "host.project" for one in changes):
+                # What such a host says of a mission is mended with it, as for a start.
+                about = [one for one in about if one.level is not Level.ERROR or one.kind is UsageError]
+            told += [*changes, *about]
     return told
+
+
+async def _changes(project: Project, host: HostClient, told: list[Finding]) -> None:
+    """Check that the host makes changes in this project, for each agent."""
+    limit_s = project.settings.host.call_timeout
+    with noted(told, "host.project", fix=partial(fix_of_host, project)), anyio.fail_after(limit_s):
+        await host.check_project()
+        told.append(ok("host.project", "the host makes changes in this project"))
+    if project.agents and told[0].level is Level.OK:
+        with noted(told, "host", fix=partial(fix_of_host, project)), anyio.fail_after(limit_s):
+            told += await check_policies(project, build_agents(project), host)
+
+
+async def _mission(found: Diagnosis, project: Project, host: HostClient, told: list[Finding]) -> None:
+    """Check the mission, if one is asked for."""
+    if found.mission is None:
+        return
+    with noted(told, "host", fix=partial(fix_of_host, project)):
+        with anyio.fail_after(project.settings.host.call_timeout):
+            state = await find_mission(project, host, found.mission)
+        if isinstance(state, Finding):
+            told.append(state)
+            return
+        found.mission = state.slug
+        told.append(ok("mission.exists", f"the host knows {state.slug}: {len(state.lanes)} work packages"))
+        await check_mission(project, host, state, told)

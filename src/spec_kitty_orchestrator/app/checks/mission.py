@@ -1,8 +1,10 @@
 """Checks of a mission: its branch, the fate of its work packages, and what an earlier run left."""
 
 import os
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -28,6 +30,7 @@ from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.ports import Host
 
 PROGRAM = "spec-kitty-orchestrator"
+_LANE = re.compile(r"lane-[a-z]{1,3}")
 
 
 async def check_mission(project: Project, host: Host, state: MissionState, told: list[Finding]) -> None:
@@ -138,7 +141,11 @@ class PlannedWorkPackage:
 async def plan_work_packages(
     project: Project, host: Host, state: MissionState
 ) -> tuple[PlannedWorkPackage, ...]:
-    """Ask the host where each work package is worked on, and say what a run would do with it."""
+    """Say what a run would do with each work package, and where.
+
+    The host takes a while for each that it is asked about, so it is asked about those that could begin now
+    or have begun. Those that wait for others get a worktree like theirs, by the lanes in lanes.json.
+    """
     actor = project.settings.run.actor
     here = await to_thread.run_sync(repository.current_branch, project.root)
     begun = await begun_here(project.root, state.slug)
@@ -148,10 +155,10 @@ async def plan_work_packages(
     found: dict[str, PlannedWorkPackage] = {}
     failures: list[HostError] = []
 
-    async def plan(wp: str, lane: Lane) -> None:
-        place, refusal = None, ""
+    async def plan(wp: str, lane: Lane, place: Workspace | None, *, ask: bool = True) -> None:
+        refusal = ""
         try:
-            place = await host.resolve_workspace(state.slug, wp)
+            place = await host.resolve_workspace(state.slug, wp) if ask else place
         except HostRefusal as refused:
             refusal = refused.message + lacking.get(wp, "")
         except HostError as failure:
@@ -165,9 +172,23 @@ async def plan_work_packages(
             fix = edit(folder / f"{wp}.md")
         found[wp] = PlannedWorkPackage(wp, lane, needed, place, fate, left, fix)
 
+    files = await to_thread.run_sync(repository.mission_files, project.root, state.slug)
+    later = {wp: _lane_of(files.lanes, wp) for wp in state.lanes if _begins_later(state, wp)}
+    over = {wp for wp, lane in state.lanes.items() if lane.complete or lane is Lane.CANCELED}
+    first = [wp for wp in state.lanes if not later.get(wp) and wp not in over]
     async with anyio.create_task_group() as tasks:
-        for wp, lane in state.lanes.items():
-            tasks.start_soon(plan, wp, lane)
+        for wp in first:
+            tasks.start_soon(plan, wp, state.lanes[wp], None)
+        for wp in over:
+            tasks.start_soon(partial(plan, wp, state.lanes[wp], None, ask=False))
+    known = next(
+        (one.workspace for one in found.values() if one.workspace and not one.workspace.planning), None
+    )
+    async with anyio.create_task_group() as tasks:
+        for wp, lane_id in later.items():
+            place = _beside(known, lane_id, wp) if known is not None and lane_id else None
+            if lane_id:
+                tasks.start_soon(partial(plan, wp, state.lanes[wp], place, ask=place is None))
     if failures:
         raise failures[0]
     places = {wp: one.workspace for wp, one in found.items() if one.workspace is not None}
@@ -175,6 +196,38 @@ async def plan_work_packages(
         if not found[wp].left or found[wp].workspace is None:
             found[wp] = replace(found[wp], fate=one.fate, left=True, fix=one.fix)
     return tuple(found[wp] for wp in state.lanes)
+
+
+def _begins_later(state: MissionState, wp: str) -> bool:
+    needed = [state.lanes.get(one) for one in state.dependencies.get(wp, ())]
+    return state.lanes[wp] is Lane.PLANNED and not all(one is not None and one.complete for one in needed)
+
+
+def _lane_of(lanes: Mapping[str, object], wp: str) -> str:
+    """Return the lane of a work package that gets a worktree, "" if lanes.json does not tell."""
+    found = lanes.get("lanes")
+    for lane in found if isinstance(found, list) else ():
+        if isinstance(lane, dict) and wp in (lane.get("wp_ids") or ()):
+            lane_id = lane.get("lane_id")
+            return lane_id if isinstance(lane_id, str) and _LANE.fullmatch(lane_id) else ""
+    return ""
+
+
+def _beside(known: Workspace, lane_id: str, wp: str) -> Workspace | None:
+    """Return the workspace of another lane of the mission, None if the host is to be asked for it."""
+    ours, branch = known.lane_id, known.branch
+    if not ours or not branch or not known.path.endswith(f"-{ours}") or not branch.endswith(f"-{ours}"):
+        return None
+    prompt = next(iter(Path(known.prompt_path).parent.glob(f"{wp}*.md")), None)
+    if prompt is None:
+        return None
+    return Workspace(
+        known.path.removesuffix(ours) + lane_id,
+        str(prompt),
+        lane_id,
+        branch.removesuffix(ours) + lane_id,
+        known.base_ref,
+    )
 
 
 _FATES = {
