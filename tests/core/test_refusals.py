@@ -505,6 +505,15 @@ def test_a_conflict_of_dependencies_is_not_told_with_the_advice_that_only_puts_i
     )
 
 
+def test_a_conflict_with_the_plan_is_told_with_the_hosts_own_advice() -> None:
+    message = (
+        "cannot auto-merge the recorded planning commit '9b7e' into lane 'lane-a': the merge conflicts. "
+        "merge '9b7e' into the lane 'lane-a' worktree manually, resolve the conflicts, commit."
+    )
+    wp, _ = drive((*CLAIMING, refused(Lane.PLANNED, ALLOCATION, message)), POLICY)
+    assert wp.note == message
+
+
 def test_who_has_no_file_is_parked_in_words_that_name_it() -> None:
     wp, _ = drive((Resolving(), refused(Lane.PLANNED, "WP_NOT_FOUND")) * (MOST_TRIES + 1))
     assert wp.result is Result.PARKED

@@ -39,7 +39,7 @@ async def test_a_reviewer_without_a_shell_gets_more_of_the_changes(
 
     async def diff(workspace: Workspace, base: str, head: str, limit: int) -> tuple[str, str]:
         asked.append(limit)
-        return "", ""
+        return "1 file changed", ""
 
     monkeypatch.setattr(mission.workspaces, "diff", diff)
     assert (await mission.run(prompts=Prompts("${task}${report}", "", "${look}${verdict}"))).exit_code == 0

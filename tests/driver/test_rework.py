@@ -60,7 +60,7 @@ async def test_a_second_review_sees_what_changed_since_the_first(stage: Make) ->
     mission = stage({"WP01": ()}, scripted(review=rejects_first))
 
     async def diff(workspace: object, base: str, head: str, limit: int) -> tuple[str, str]:
-        return "", f"diff of {base}..{head}"
+        return "1 file changed", f"diff of {base}..{head}"
 
     mission.workspaces.diff = diff  # type: ignore[method-assign]
     assert (await mission.run(prompts=SHORT)).exit_code == 0

@@ -162,9 +162,10 @@ def _claim(wp: WorkPackage, event: HostRefused) -> Next:
 
 
 def _told(message: str) -> str:
-    """Say what a person must mend; the host's advice would leave the conflict to the mission's merge."""
+    """Say what a person must mend; of two lanes the host's advice would leave the conflict to the merge."""
     met, conflicts, _ = message.partition("the merge conflicts")
-    return f"{met}{conflicts} with what else it needs: {CONFLICT}" if conflicts else message
+    of_lanes = conflicts and "dependency lane" in met
+    return f"{met}{conflicts} with what else it needs: {CONFLICT}" if of_lanes else message
 
 
 def _submit(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
