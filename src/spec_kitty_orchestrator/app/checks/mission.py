@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import anyio
@@ -141,61 +140,68 @@ class PlannedWorkPackage:
 async def plan_work_packages(
     project: Project, host: Host, state: MissionState
 ) -> tuple[PlannedWorkPackage, ...]:
-    """Say what a run would do with each work package, and where.
-
-    The host takes a while for each that it is asked about, so it is asked about those that could begin now
-    or have begun. Those that wait for others get a worktree like theirs, by the lanes in lanes.json.
-    """
+    """Ask the host where work packages are worked on, and say what a run would do with each."""
     actor = project.settings.run.actor
     here = await to_thread.run_sync(repository.current_branch, project.root)
     begun = await begun_here(project.root, state.slug)
     files = await to_thread.run_sync(repository.task_files, project.root, state.slug)
     folder = project.root / repository.MISSIONS / state.slug / "tasks"
-    lacking = {wp: f"; {without_file(wp)}" for wp in state.lanes if wp not in files}
+    told = await _places(project, host, state)
+    places = {wp: place for wp, place in told.items() if isinstance(place, Workspace)}
     found: dict[str, PlannedWorkPackage] = {}
-    failures: list[HostError] = []
-
-    async def plan(wp: str, lane: Lane, place: Workspace | None, *, ask: bool = True) -> None:
-        refusal = ""
-        try:
-            place = await host.resolve_workspace(state.slug, wp) if ask else place
-        except HostRefusal as refused:
-            refusal = refused.message + lacking.get(wp, "")
-        except HostError as failure:
-            failures.append(failure)
-            tasks.cancel_scope.cancel()
-        by_hand = why_by_hand(place, lane, ours=wp in begun, here=here) if place is not None else ""
-        fate, left = _fate(lane, place, refusal or by_hand, actor)
-        needed = state.dependencies.get(wp, ())
-        fix = _fix_of_planning(project, here, state.slug, wp, place) if place is not None and by_hand else ""
+    for wp, lane in state.lanes.items():
+        place, refusal, fix = places.get(wp), "", ""
+        if place is not None:
+            refusal = why_by_hand(place, lane, ours=wp in begun, here=here)
+            fix = _fix_of_planning(project, here, state.slug, wp, place) if refusal else ""
+        elif wp in told:
+            refusal = f"{told[wp]}{'' if wp in files else f'; {without_file(wp)}'}"
         if place is None and wp not in files:
             fix = edit(folder / f"{wp}.md")
+        fate, left = _fate(lane, place, refusal, actor)
+        needed = state.dependencies.get(wp, ())
         found[wp] = PlannedWorkPackage(wp, lane, needed, place, fate, left, fix)
-
-    files = await to_thread.run_sync(repository.mission_files, project.root, state.slug)
-    later = {wp: _lane_of(files.lanes, wp) for wp in state.lanes if _begins_later(state, wp)}
-    over = {wp for wp, lane in state.lanes.items() if lane.complete or lane is Lane.CANCELED}
-    first = [wp for wp in state.lanes if not later.get(wp) and wp not in over]
-    async with anyio.create_task_group() as tasks:
-        for wp in first:
-            tasks.start_soon(plan, wp, state.lanes[wp], None)
-        for wp in over:
-            tasks.start_soon(partial(plan, wp, state.lanes[wp], None, ask=False))
-    known = next(
-        (one.workspace for one in found.values() if one.workspace and not one.workspace.planning), None
-    )
-    async with anyio.create_task_group() as tasks:
-        for wp, lane_id in later.items():
-            place = _beside(known, lane_id, wp) if known is not None and lane_id else None
-            if lane_id:
-                tasks.start_soon(partial(plan, wp, state.lanes[wp], place, ask=place is None))
-    if failures:
-        raise failures[0]
-    places = {wp: one.workspace for wp, one in found.items() if one.workspace is not None}
     for wp, one in (await stuck_lanes(project, state, places)).items():
         if not found[wp].left or found[wp].workspace is None:
             found[wp] = replace(found[wp], fate=one.fate, left=True, fix=one.fix)
     return tuple(found[wp] for wp in state.lanes)
+
+
+async def _places(project: Project, host: Host, state: MissionState) -> Mapping[str, Workspace | str]:
+    """Return where work packages are worked on that are not over, or why the host does not say so.
+
+    The host takes a while for each, so it is asked for those that could begin now or have begun. Those that
+    wait for others get a worktree like theirs, by the lanes in lanes.json. Raises `HostError`.
+    """
+    files = await to_thread.run_sync(repository.mission_files, project.root, state.slug)
+    open_ones = [wp for wp, lane in state.lanes.items() if not lane.complete and lane is not Lane.CANCELED]
+    later = {wp: _lane_of(files.lanes, wp) for wp in open_ones if _begins_later(state, wp)}
+    found: dict[str, Workspace | str] = {}
+    failures: list[HostError] = []
+
+    async def ask(wps: Collection[str]) -> None:
+        async def place(wp: str) -> None:
+            try:
+                found[wp] = await host.resolve_workspace(state.slug, wp)
+            except HostRefusal as refused:
+                found[wp] = refused.message
+            except HostError as failure:
+                failures.append(failure)
+                tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            for wp in wps:
+                tasks.start_soon(place, wp)
+        if failures:
+            raise failures[0]
+
+    await ask([wp for wp in open_ones if not later.get(wp)])
+    known = next((one for one in found.values() if isinstance(one, Workspace) and not one.planning), None)
+    if known is not None:
+        alike = {wp: _beside(known, lane, wp) for wp, lane in later.items() if lane}
+        found |= {wp: place for wp, place in alike.items() if place is not None}
+    await ask([wp for wp in open_ones if wp not in found])
+    return found
 
 
 def _begins_later(state: MissionState, wp: str) -> bool:
