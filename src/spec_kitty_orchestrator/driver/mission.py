@@ -3,7 +3,7 @@
 Reads are coalesced and repeated with patience; one that lacks work packages that the run knows is no answer.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -47,16 +47,19 @@ class HostCalls:
         self._number = 0
         self._ended = anyio.Event()
 
-    @asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
-        """Make a call within this."""
-        async with self._entry:
-            self._number += 1
+    async def make(self, call: Awaitable[object]) -> None:
+        """Await a call; it is not begun if that is canceled before its turn."""
         try:
-            yield
+            async with self._entry:
+                self._number += 1
+            try:
+                await call
+            finally:
+                self._number -= 1
+                self._ended.set()
         finally:
-            self._number -= 1
-            self._ended.set()
+            if isinstance(call, Coroutine):
+                call.close()
 
     @asynccontextmanager
     async def none(self) -> AsyncIterator[None]:

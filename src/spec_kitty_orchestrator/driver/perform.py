@@ -138,8 +138,7 @@ class Performer:
     async def _refusal(self, wp: WorkPackage, call: Awaitable[object]) -> events.HostRefused | None:
         """Await a call; None if the host did what was asked, else what it said."""
         try:
-            async with self.calls.one():
-                await call
+            await self.calls.make(call)
         except (HostRefusal, HostNoReply, HostMissing) as error:
             return refusal_of(error, wp.lane)
         return None

@@ -1,5 +1,6 @@
 """Making a worktree where the host leaves that to us; removing one whose whole content is on its branch."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,9 +109,10 @@ async def merge(made: Worktree, name: str, tip: str) -> None:
     if reply.rc == 0:
         return
     await git.ask("merge", "--abort")
+    again = shlex.join(("git", "-C", str(git.path), "merge", name))
     raise WorkspaceError(
         f"{name} cannot be merged into {git.path}: {reply.complaint}\n"
-        f"a person must merge it: `git -C {git.path} merge {name}`, resolve, commit, and start again"
+        f"a person must merge it: `{again}`, resolve, commit, and start again"
     )
 
 
