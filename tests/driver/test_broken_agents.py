@@ -232,3 +232,16 @@ async def test_nobody_is_given_up_for_a_broken_agent_while_another_waits_for_the
     result = await mission.run(headroom=Busy())
     assert result.exit_code == EXIT_STALLED
     assert len(attempts(mission, role=Role.IMPLEMENT)) == 4
+
+
+async def test_a_broken_reviewer_without_whom_too_few_are_left_parks_nothing(stage: Make) -> None:
+    mission = stage(
+        SIX,
+        broken("rob", outcome=Outcome.AUTH),
+        policy=longer(review_agents=("rob", "kim"), review_quorum=2),
+    )
+    result = await mission.run()
+    assert result.exit_code == EXIT_STALLED
+    assert all(one.phase is not Phase.FINISHED for one in result.work_packages)
+    mission.agents.script = broken()
+    assert (await mission.run()).exit_code == 0

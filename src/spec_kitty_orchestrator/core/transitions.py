@@ -13,6 +13,7 @@ from spec_kitty_orchestrator.core.work_package import (
     Bounds,
     Turn,
     WorkPackage,
+    approvals,
     ask_all,
     bounded,
     order,
@@ -212,7 +213,9 @@ def after_failure(wp: WorkPackage, event: AgentExited, policy: Policy) -> Next:
     if report.outcome is Outcome.BUDGET and attempt.max_cost_usd is not None:
         # The limit was ours: the agent has not failed, and the budget says whether it goes on.
         return wp
-    more = any(one != attempt.agent for one in order(wp, attempt.role, policy))
+    others = sum(one != attempt.agent for one in order(wp, attempt.role, policy))
+    # Who must agree with the others is replaced only where enough are left.
+    more = others > 0 and (not reviewing or len(approvals(wp, policy)) + others >= policy.review_quorum)
     move = next_move(report.outcome, _failures(wp), more, policy, attempt.id)
     if not isinstance(move, Retry) and is_fallback(wp, attempt, policy):
         wp, move = skip_fallback(wp, attempt), Retry(0.0)
