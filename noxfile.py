@@ -103,6 +103,13 @@ def agents_real(session: nox.Session) -> None:
     session.run("python", "-m", "tests.e2e.matrix", "--host", env["SKO_TEST_HOST"], *session.posargs, env=env)
 
 
+@nox.session(name="public-missions")
+def public_missions(session: nox.Session) -> None:
+    """Try doctor, dry-run and a run with scripted agents on missions of clones: `-- CLONE[:MISSION,…] …`."""
+    session.install(".", *group("test"))
+    session.run("python", "-m", "tests.e2e.public_missions", *session.posargs, env=with_host(session))
+
+
 @nox.session
 def faults(session: nox.Session) -> None:
     """Kill the command, then its warm host, in real missions: `-- --kills 50 --topology lanes coord`."""
