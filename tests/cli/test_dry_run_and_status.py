@@ -349,3 +349,17 @@ def test_what_a_worktree_needs_can_be_given_as_options_and_is_written_as_a_line(
     assert "Setup:" not in project.orchestrate("--dry-run", "--setup", "none").stdout
     written = as_option("setup", (("touch", "a b"), ("/bin/sh", "-c", "make ready")))
     assert shlex.split(written) == ["--setup", "touch 'a b' && make ready"]
+
+
+def test_doctor_a_dry_run_and_a_start_miss_the_same_program_of_a_gate(project: Project) -> None:
+    project.configure('[[gates]]\nname = "g"\ncommand = ["no-such-gate"]\n')
+    agents = ("--impl-agent", "scripted", "--review-agent", "scripted")
+    told = [
+        project.run("doctor", "--mission", SLUG, *agents),
+        project.orchestrate("--dry-run"),
+        project.orchestrate(),
+    ]
+    assert [one.returncode for one in told] == [5, 5, 5]
+    for one in told:
+        assert "no-such-gate is not on PATH, so each work package would be parked" in one.stdout + one.stderr
+    assert project.calls("start-implementation") == []

@@ -149,7 +149,7 @@ def errors(answer: Answer) -> list[tuple[str, str, str]]:
 
 def try_mission(clone: Clone, trial: Trial, *, runs: bool) -> None:
     """Ask doctor, follow it, and run the mission."""
-    asked = ("--mission", clone.mission)
+    asked: tuple[str, ...] = ("--mission", clone.mission)
     folder = clone.root / "kitty-specs" / clone.mission / "tasks"
     trial.work_packages = len(list(folder.glob("WP*.md")))
     for round_ in range(ROUNDS + 1):

@@ -17,7 +17,7 @@ from spec_kitty_orchestrator.app.checks.clone import check_clone
 from spec_kitty_orchestrator.app.checks.git import check_git
 from spec_kitty_orchestrator.app.checks.host import fix_of_host
 from spec_kitty_orchestrator.app.checks.lanes import check_lanes
-from spec_kitty_orchestrator.app.checks.machine import check_confinement
+from spec_kitty_orchestrator.app.checks.machine import check_commands
 from spec_kitty_orchestrator.app.checks.mission import check_start
 from spec_kitty_orchestrator.app.checks.task_files import unreadable_file
 from spec_kitty_orchestrator.app.project import Project
@@ -100,8 +100,7 @@ async def open_mission(
     Raises:
         OrchestratorError: everything that prevents the run, as one error.
     """
-    confinement = await to_thread.run_sync(check_confinement, project)
-    found = [confinement, *preflight(project, agents)]
+    found = [*await check_commands(project), *preflight(project, agents)]
     problems = errors(found)
     try:
         host = build_host(project, say, note_call)

@@ -16,6 +16,7 @@ from spec_kitty_orchestrator.app.checks.agents import (
     selected,
     why_refused,
 )
+from spec_kitty_orchestrator.app.checks.machine import check_commands
 from spec_kitty_orchestrator.app.checks.mission import (
     PlannedWorkPackage,
     check_lock,
@@ -41,7 +42,7 @@ async def run(work: Work) -> int:
     """Show what a run would do, or everything that would stop it; return the exit code."""
     project = work.project
     tell_asking("spec-kitty and the agents' CLIs", work.mission, project.redactor)
-    found = preflight(project, work.agents)
+    found = [*await check_commands(project), *preflight(project, work.agents)]
     problems = errors(found)
     installed: dict[str, Installed] = {}
     plans: list[_Plan] = []

@@ -20,8 +20,12 @@ _CONFINE_FIX = "sudo apt-get install bubblewrap"
 
 async def check_machine(project: Project) -> list[Finding]:
     """Check memory and disk, confinement, the folders of our records, and the programs of gates."""
-    confinement = await to_thread.run_sync(check_confinement, project)
-    return [*await _resources(project), confinement, *_records(project.root), *await _gates(project)]
+    return [*await _resources(project), *await check_commands(project), *_records(project.root)]
+
+
+async def check_commands(project: Project) -> list[Finding]:
+    """Check what agents, gates and the setup of worktrees need of the machine; each start does, too."""
+    return [await to_thread.run_sync(check_confinement, project), *await _gates(project)]
 
 
 def check_confinement(project: Project) -> Finding:
