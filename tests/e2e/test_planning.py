@@ -44,7 +44,7 @@ def show(mission: Project, file: str, revision: str = "feature/demo") -> str:
     return mission.git("show", f"{revision}:{file}")
 
 
-@pytest.mark.parametrize("topology", ["lanes", "coord"])
+@pytest.mark.parametrize("topology", [pytest.param("lanes", marks=pytest.mark.long), "coord"])
 def test_research_is_on_the_target_once_it_is_approved_and_the_code_is_built_on_it(
     project: Callable[[MissionSpec], Project], gate: Gate, topology: str
 ) -> None:
