@@ -268,7 +268,8 @@ def test_a_reviewer_whose_key_is_refused_approves_nothing_and_the_next_one_takes
     both = run.orchestrate("claude-code", "codex,claude-code")
     assert both.returncode == 0, both.stdout + both.stderr
     assert run.lanes() == {"WP01": "done"}
-    reviews = ["02-review-codex", "03-review-codex", "04-review-claude-code"]
+    # The only one gets a second try; where there is another, one more tells that it is still refused.
+    reviews = ["02-review-codex", "03-review-codex", "04-review-codex", "05-review-claude-code"]
     assert names(run.attempts("WP01")) == ["01-implement-claude-code", *reviews]
     check_every_attempt(run)
 

@@ -89,8 +89,8 @@ def fail(
     ("fault", "outcome", "attempts"),
     [
         pytest.param(OVERLOADED, Outcome.OVERLOADED, 4, id="529"),
-        pytest.param(REFUSED, Outcome.AUTH, 1, id="401"),
-        pytest.param(UNKNOWN, Outcome.INVALID_REQUEST, 1, id="unknown model"),
+        pytest.param(REFUSED, Outcome.AUTH, 2, id="401"),
+        pytest.param(UNKNOWN, Outcome.INVALID_REQUEST, 2, id="unknown model"),
         pytest.param(Fault(cuts=True), Outcome.OVERLOADED, 4, id="reset mid-stream"),
     ],
 )

@@ -27,6 +27,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Permissions,
     ShellInReview,
 )
+from spec_kitty_orchestrator.agents.versions import compare, read_version
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
 _IMPLEMENT = ("--permission-mode", "acceptEdits", "--allowedTools", "Bash,Edit,Write,Read,Grep,Glob")
@@ -58,6 +59,8 @@ _WRONG_USAGE = ("error: ", "--dangerously-skip-permissions cannot be used")
 """How it begins to refuse its arguments; it then says nothing on stdout."""
 
 _UNKNOWN_SESSION = "No conversation found"
+_COUNTS_SESSIONS = ("2.1.332",)
+"""The first version seen to count a session that is gone on with from its beginning; 2.1.197 does not."""
 
 
 class ClaudeCode:
@@ -153,7 +156,7 @@ class ClaudeCode:
         """Read the outcome from the last `result` event; without one, from what it was trying again."""
         result: Event = {}
         retry: Event = {}
-        failure = session = ""
+        failure = session = version = ""
         reset_s: float | None = None
         refusals = Refusals()
         for event in events(stdout):
@@ -165,6 +168,8 @@ class ClaudeCode:
                 result = event
             elif kind == "assistant" and event.get("parent_tool_use_id") is None:
                 result, retry, failure = {}, {}, text(event, "error")
+            elif kind == "system" and text(event, "subtype") == "init":
+                version = text(event, "claude_code_version")
             elif kind == "system" and text(event, "subtype") == "api_retry":
                 retry = event
             elif kind == "rate_limit_event":
@@ -191,6 +196,7 @@ class ClaudeCode:
             retry_after_s=until_reset(reset_s) if outcome is Outcome.RATE_LIMITED else None,
             session=session or None,
             usage=_usage(result),
+            usage_is_cumulative=compare(read_version(version), _COUNTS_SESSIONS) != "older",
             exit_code=exit_code,
             refused=refusals.all,
         )
