@@ -193,7 +193,9 @@ def _edits(step: dict[str, Any], task: Task, role: str) -> list[tuple[str, str, 
 def _own_path(task: Task) -> str:
     """Name a file that the work package may write; its front matter must not lead out of the worktree."""
     fallback = f"{task.wp.lower()}.txt"
-    for entry in (*task.listed("create_intent"), *task.listed("owned_files")):
+    owned = (*task.listed("create_intent"), *task.listed("owned_files"))
+    # The host's folders come last: who writes code may rarely change them.
+    for entry in sorted(owned, key=lambda one: one.startswith(("kitty-specs/", ".kittify/"))):
         parts = PurePosixPath(entry).parts
         if not parts or entry.startswith("/") or ".." in parts:
             continue

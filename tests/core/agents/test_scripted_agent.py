@@ -110,6 +110,7 @@ def test_rework_changes_the_file_again_and_keeps_what_was_there(run: Run, worksp
     [
         ("---\nowned_files: ['src/a/**', x]\n---\n", "src/a/wp03.txt"),
         ("---\nowned_files:\n- docs/b.md\n---\n", "docs/b.md"),
+        ("---\nowned_files:\n- kitty-specs/m/data-model.md\n- src/a/**\n---\n", "src/a/wp03.txt"),
         ("---\nowned_files:\n- '**/*.py'\n---\n", "wp03.txt"),
         ("---\nowned_files:\n- ../out.txt\n- /etc/out.txt\n---\n", "wp03.txt"),
         ("no front matter", "wp03.txt"),
