@@ -39,15 +39,6 @@ class Stuck:
     fix: str
 
 
-async def stuck_lanes(
-    project: Project, state: MissionState, places: Mapping[str, Workspace]
-) -> Mapping[str, Stuck]:
-    """Return the work packages that a run would leave as they are; see `stuck`. Raises `WorkspaceError`."""
-    begun = await begun_here(project.root, state.slug) if Lane.IN_REVIEW in state.lanes.values() else set()
-    actor = project.settings.run.actor
-    return await to_thread.run_sync(stuck, project.root, state, actor, begun, places)
-
-
 def stuck(
     root: Path, state: MissionState, actor: str, begun: Collection[str], places: Mapping[str, Workspace]
 ) -> Mapping[str, Stuck]:
@@ -90,9 +81,10 @@ def stuck(
 
 
 async def check_lanes(project: Project, state: MissionState) -> list[Finding]:
-    """Name the work packages that a run would leave to others, before it begins."""
-    found = await stuck_lanes(project, state, {})
-    lanes = state.lanes
+    """Name the work packages that a run would leave to others, before it begins. Raises `WorkspaceError`."""
+    lanes, actor = state.lanes, project.settings.run.actor
+    begun = await begun_here(project.root, state.slug) if Lane.IN_REVIEW in lanes.values() else set[str]()
+    found = await to_thread.run_sync(stuck, project.root, state, actor, begun, dict[str, Workspace]())
     return [
         warning("mission.stuck", f"{wp} is {lanes[wp]}: {one.fate}", one.fix, wp) for wp, one in found.items()
     ]

@@ -13,7 +13,7 @@ from spec_kitty_orchestrator.app import repository
 from spec_kitty_orchestrator.app.checks import Finding, Level, edit, error, line, noted, ok, some, warning
 from spec_kitty_orchestrator.app.checks.clone import CLONE, WORKTREE, check_clone
 from spec_kitty_orchestrator.app.checks.git import check_worktree
-from spec_kitty_orchestrator.app.checks.lanes import cancel_for_a_reason, stuck_lanes
+from spec_kitty_orchestrator.app.checks.lanes import cancel_for_a_reason, stuck
 from spec_kitty_orchestrator.app.checks.target import check_target
 from spec_kitty_orchestrator.app.checks.task_files import without_file
 from spec_kitty_orchestrator.app.project import Project
@@ -161,7 +161,8 @@ async def plan_work_packages(
         fate, left = _fate(lane, place, refusal, actor)
         needed = state.dependencies.get(wp, ())
         found[wp] = PlannedWorkPackage(wp, lane, needed, place, fate, left, fix)
-    for wp, one in (await stuck_lanes(project, state, places)).items():
+    left_alone = await to_thread.run_sync(stuck, project.root, state, actor, begun, places)
+    for wp, one in left_alone.items():
         if not found[wp].left or found[wp].workspace is None:
             found[wp] = replace(found[wp], fate=one.fate, left=True, fix=one.fix)
     return tuple(found[wp] for wp in state.lanes)
