@@ -47,7 +47,13 @@ def last_match(pattern: re.Pattern[str], told: str) -> re.Match[str] | None:
     return max(pattern.finditer(told), key=lambda found: found.start(), default=None)
 
 
+def told_request(status: float | None) -> str:
+    """Say for people how a request ended: with `status`, or unanswered."""
+    return (
+        "a request ended without an answer" if status is None else f"a request ended with status {status:g}"
+    )
+
+
 def told_again(status: float | None) -> str:
     """Say for people that a CLI was trying a request again, which had ended with `status` or unanswered."""
-    after = "without an answer" if status is None else f"with status {status:g}"
-    return f"it was trying again after a request that ended {after}"
+    return f"it was trying again after {told_request(status).replace(' ended', ' that ended')}"

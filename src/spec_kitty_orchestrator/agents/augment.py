@@ -5,7 +5,7 @@ exits with 0, without a word and without a result.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from spec_kitty_orchestrator.agents.api_status import outcome_of_status
 from spec_kitty_orchestrator.agents.json_lines import Event, amount, events, message, text
@@ -18,6 +18,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Permissions,
     ShellInReview,
 )
+from spec_kitty_orchestrator.agents.steps import Step, StepKind, Told, ended, told_by
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
 _DENIED = (
@@ -141,6 +142,19 @@ class Augment:
             usage=Usage(cost_usd=_cost_usd(result)),
             exit_code=exit_code,
         )
+
+    def steps(self, line: str) -> Iterator[Told]:
+        """Tell of one line of its output: the result, and before it notices for people."""
+        if line.startswith("{"):
+            return told_by(line, _told)
+        return iter((Step(StepKind.SAYS, line),))
+
+
+def _told(event: Event) -> Iterator[Told]:
+    if text(event, "type") == "result":
+        good = event.get("is_error") is False and event.get("subtype") == "success"
+        yield Step(StepKind.SAYS, text(event, "result"))
+        yield ended(good, text(event, "result"), text(event, "subtype"))
 
 
 def _failure(told: list[str], stderr_tail: str) -> Outcome:

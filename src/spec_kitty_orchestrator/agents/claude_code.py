@@ -4,9 +4,10 @@
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from spec_kitty_orchestrator.agents.api_status import outcome_of_status, told_again, until_reset
+from spec_kitty_orchestrator.agents.api_status import outcome_of_status, told_again, told_request, until_reset
+from spec_kitty_orchestrator.agents.content import told_in
 from spec_kitty_orchestrator.agents.json_lines import (
     Event,
     amount,
@@ -27,6 +28,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Permissions,
     ShellInReview,
 )
+from spec_kitty_orchestrator.agents.steps import Told, ended, failed, told_by
 from spec_kitty_orchestrator.agents.versions import compare, read_version
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
@@ -201,6 +203,10 @@ class ClaudeCode:
             refused=refusals.all,
         )
 
+    def steps(self, line: str) -> Iterator[Told]:
+        """Tell of one line of its output."""
+        return told_by(line, _told)
+
     def goes_on(self, stdout: Iterable[str]) -> bool:
         """Tell whether commands run in the background: when they end, it begins a new turn."""
         tasks: object = None
@@ -208,6 +214,16 @@ class ClaudeCode:
             if text(event, "subtype") == "background_tasks_changed":
                 tasks = event.get("tasks")
         return bool(tasks)
+
+
+def _told(event: Event) -> Iterator[Told]:
+    yield from told_in(event)
+    kind = text(event, "type")
+    if kind == "system" and text(event, "subtype") == "api_retry":
+        yield failed(told_request(number(event, "error_status")))
+    elif kind == "result":
+        used, why = _usage(event), (text(event, "result"), "; ".join(_errors(event)), text(event, "subtype"))
+        yield ended(event.get("is_error") is False, *why, tokens=used.input_tokens + used.output_tokens)
 
 
 def _outcome(result: Event, retry: Event, failure: str) -> Outcome:

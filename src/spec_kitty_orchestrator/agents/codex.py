@@ -7,12 +7,13 @@ beginning; the words of a retry only where the turn has no end.
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from spec_kitty_orchestrator.agents.api_status import outcome_of_status, until_reset
-from spec_kitty_orchestrator.agents.json_lines import Event, count, events, message, number, text
+from spec_kitty_orchestrator.agents.content import blocks
+from spec_kitty_orchestrator.agents.json_lines import Event, count, events, message, number, part, text
 from spec_kitty_orchestrator.agents.spec import (
     BOTH_ROLES,
     AgentCommand,
@@ -21,6 +22,16 @@ from spec_kitty_orchestrator.agents.spec import (
     Login,
     Permissions,
     ShellInReview,
+)
+from spec_kitty_orchestrator.agents.steps import (
+    Step,
+    StepKind,
+    Told,
+    called,
+    ended,
+    failed,
+    failed_command,
+    told_by,
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
@@ -203,6 +214,10 @@ class Codex:
             usage_is_cumulative=True,
         )
 
+    def steps(self, line: str) -> Iterator[Told]:
+        """Tell of one line of its output."""
+        return told_by(line, _told)
+
     def sandbox_failure(self, output: str) -> str:
         """Say why its sandbox could not start the command that printed this, "" if that is not the reason."""
         found = _SANDBOX_FAILS.search(output)
@@ -243,6 +258,44 @@ class Codex:
 def _toml(path: str) -> str:
     """Quote a path for TOML, which takes no pairs of escapes for one character, and no bare DEL."""
     return json.dumps(path, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _told(event: Event) -> Iterator[Told]:
+    kind, item = text(event, "type"), part(event, "item")
+    if kind == "item.started":
+        match text(item, "type"):
+            case "command_execution":
+                yield called("shell", item)
+            case "mcp_tool_call":
+                yield called(f"{text(item, 'server')}.{text(item, 'tool')}", part(item, "arguments"))
+    elif kind == "item.completed":
+        yield from _told_item(item)
+    elif kind == "error":
+        yield failed(text(event, "message"))
+    elif kind in {"turn.completed", "turn.failed"}:
+        used = count(event, "usage", "input_tokens") + count(event, "usage", "output_tokens")
+        yield ended(kind == "turn.completed", text(event, "error", "message"), tokens=used)
+
+
+def _told_item(item: Event) -> Iterator[Told]:
+    lost = text(item, "status") == "failed"
+    match text(item, "type"):
+        case "agent_message":
+            yield Step(StepKind.SAYS, text(item, "text"))
+        case "reasoning":
+            yield Step(StepKind.THINKS, text(item, "text"))
+        case "command_execution" if number(item, "exit_code") != 0:
+            yield failed_command(number(item, "exit_code"), text(item, "aggregated_output"))
+        case "file_change":
+            paths = ", ".join(text(one, "path") for one in blocks(item.get("changes")))
+            yield failed(f"to edit {paths}") if lost else Step(StepKind.EDITS, paths)
+        case "mcp_tool_call" if lost:
+            yield failed(text(item, "error", "message"))
+        case "web_search":
+            yield called("web_search", item)
+        case "error":
+            # It warns so as well.
+            yield Step(StepKind.SAYS, text(item, "message"))
 
 
 def _final(before: str, kind: str, event: Event) -> str:

@@ -4,9 +4,9 @@ Its `exitCode` decides, unless the turn was aborted: a stopped run tells 0 as we
 of its own, which is read as one more line.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from spec_kitty_orchestrator.agents.api_status import outcome_of_status, told_again
+from spec_kitty_orchestrator.agents.api_status import outcome_of_status, told_again, told_request
 from spec_kitty_orchestrator.agents.json_lines import Event, count, events, message, number, part, text
 from spec_kitty_orchestrator.agents.refused_tools import Refusals
 from spec_kitty_orchestrator.agents.spec import (
@@ -19,6 +19,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Permissions,
     ShellInReview,
 )
+from spec_kitty_orchestrator.agents.steps import Step, StepKind, Told, called, ended, failed, told_by
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
 _IMPLEMENT = ("--allow-tool=write", "--allow-tool=shell")
@@ -157,6 +158,32 @@ class Copilot:
             usage_is_cumulative=True,
             refused=refusals.all,
         )
+
+    def steps(self, line: str) -> Iterator[Told]:
+        """Tell of one line of its output."""
+        return told_by(line, _told)
+
+
+def _told(event: Event) -> Iterator[Told]:
+    data = part(event, "data")
+    match text(event, "type"):
+        case "assistant.message":
+            yield Step(StepKind.SAYS, text(data, "content"))
+        case "assistant.reasoning":
+            yield Step(StepKind.THINKS, text(data, "content"))
+        case "tool.execution_start":
+            yield called(text(data, "toolName"), part(data, "arguments"))
+        case "tool.execution_complete" if data.get("success") is False:
+            yield failed(text(data, "error", "message"))
+        case "model.call_failure":
+            yield failed(told_request(number(data, "statusCode")))
+        case "session.error":
+            yield failed(text(data, "message"))
+        case "abort":
+            yield failed("it was interrupted")
+        case "result":
+            code = number(event, "exitCode")
+            yield ended(code == 0, f"with exit code {code:g}" if code is not None else "")
 
 
 def _outcome(result: Event, error: Event, failure: Event, *, aborted: bool) -> Outcome:

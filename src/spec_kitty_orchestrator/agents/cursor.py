@@ -5,8 +5,9 @@ A failure leaves no `result`, and is told on stderr alone.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
+from spec_kitty_orchestrator.agents.content import words
 from spec_kitty_orchestrator.agents.json_lines import Event, count, events, message, part, text
 from spec_kitty_orchestrator.agents.spec import (
     BOTH_ROLES,
@@ -17,6 +18,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Permissions,
     ShellInReview,
 )
+from spec_kitty_orchestrator.agents.steps import Part, Step, StepKind, Told, called, ended, failed, told_by
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
 _CONNECT = re.compile(r"^(?:Error: )?(?:ConnectError|RetriableError): \[(\w+)\]", re.MULTILINE)
@@ -129,11 +131,42 @@ class Cursor:
             exit_code=exit_code,
         )
 
+    def steps(self, line: str) -> Iterator[Told]:
+        """Tell of one line of its output."""
+        return told_by(line, _told)
+
+
+def _told(event: Event) -> Iterator[Told]:
+    match text(event, "type"):
+        case "thinking":
+            yield Part(StepKind.THINKS, text(event, "text"))
+        case "assistant":
+            yield Step(StepKind.SAYS, _said(event))
+        case "tool_call":
+            yield from _told_call(event)
+        case "result":
+            used = _usage(event)
+            good = event.get("is_error") is False and event.get("subtype") == "success"
+            told = (text(event, "result"), text(event, "subtype"))
+            yield ended(good, *told, tokens=used.input_tokens + used.output_tokens)
+
+
+def _told_call(event: Event) -> Iterator[Told]:
+    """Tell of a tool, which is named by the one key of its object."""
+    name, call = next(iter(part(event, "tool_call").items()), ("", {}))
+    tool = name.removesuffix("ToolCall")
+    if not isinstance(call, dict):
+        return
+    if event.get("subtype") == "started":
+        yield called(tool, part(call, "args"))
+    elif (result := part(call, "result")) and "success" not in result:
+        kind = next(iter(result))
+        why = part(result, kind)
+        yield failed(text(why, "reason"), text(why, "error"), text(why, "message"), f"{tool}: {kind}")
+
 
 def _said(event: Event) -> str:
-    content = part(event, "message").get("content")
-    parts = content if isinstance(content, list) else []
-    return "".join(text(one, "text") for one in parts if isinstance(one, dict))
+    return words(part(event, "message").get("content"))
 
 
 def _outcome(result: Event, final: str) -> Outcome:

@@ -28,6 +28,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Permissions,
     ShellInReview,
 )
+from spec_kitty_orchestrator.agents.steps import Step, StepKind, Told, failed, told_by
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 from spec_kitty_orchestrator.core.plain_text import plain
 from spec_kitty_orchestrator.settings.declaration import (
@@ -102,6 +103,19 @@ class Declared:
         if self._own.output.kind == "text":
             return _of_text(_end(stdout), stderr_tail, exit_code)
         return self._of_objects(stdout, stderr_tail, exit_code)
+
+    def steps(self, line: str) -> Iterator[Told]:
+        """Tell of one line of its output: plain text, or the texts and errors of its objects."""
+        if self._own.output.kind == "text":
+            return iter((Step(StepKind.SAYS, line),))
+        return told_by(line, self._told)
+
+    def _told(self, event: Event) -> Iterator[Told]:
+        own = self._own
+        if own.output.kind == "json" or _meets(event, own.output.where):
+            yield Step(StepKind.SAYS, _text(event, own.output.path))
+        if error := _text(event, own.error):
+            yield failed(error)
 
     def _of_objects(self, stdout: Iterable[str], stderr_tail: str, exit_code: int | None) -> AgentReport:
         own = self._own

@@ -5,7 +5,7 @@ in an `error` event before; and it exits with 0 when it is ended by a signal.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from spec_kitty_orchestrator.agents.api_status import (
@@ -14,7 +14,7 @@ from spec_kitty_orchestrator.agents.api_status import (
     told_again,
     told_reset,
 )
-from spec_kitty_orchestrator.agents.json_lines import Event, Said, count, events, message, number, text
+from spec_kitty_orchestrator.agents.json_lines import Event, Said, count, events, message, number, part, text
 from spec_kitty_orchestrator.agents.machine_defaults import machine_defaults, ours, system_defaults
 from spec_kitty_orchestrator.agents.refused_tools import Refusals
 from spec_kitty_orchestrator.agents.spec import (
@@ -26,6 +26,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Permissions,
     ShellInReview,
 )
+from spec_kitty_orchestrator.agents.steps import Part, StepKind, Told, called, ended, failed, told_by
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
 _OWN_DEFAULTS = system_defaults("gemini-cli", "GeminiCli")
@@ -212,6 +213,26 @@ class Gemini:
             exit_code=exit_code,
             refused=refusals.all,
         )
+
+    def steps(self, line: str) -> Iterator[Told]:
+        """Tell of one line of its output."""
+        return told_by(line, _told)
+
+
+def _told(event: Event) -> Iterator[Told]:
+    match text(event, "type"):
+        case "message" if event.get("role") == "assistant":
+            yield Part(StepKind.SAYS, text(event, "content"))
+        case "tool_use":
+            yield called(text(event, "tool_name"), part(event, "parameters"))
+        case "tool_result" if text(event, "status") == "error":
+            yield failed(text(event, "error", "message"), text(event, "output"))
+        case "error":
+            yield failed(text(event, "message"))
+        case "result":
+            used, good = _usage(event), event.get("status") == "success"
+            told = text(event, "error", "message")
+            yield ended(good, told, tokens=used.input_tokens + used.output_tokens)
 
 
 def _outcome(result: Event, warning: str, final: str, stderr_tail: str, exit_code: int | None) -> Outcome:

@@ -3,7 +3,7 @@
 A run that was cut short by a refused permission ends in an error that is one plain string.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from spec_kitty_orchestrator.agents import opencode_call, opencode_events
@@ -16,6 +16,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Permissions,
     ShellInReview,
 )
+from spec_kitty_orchestrator.agents.steps import Told
 from spec_kitty_orchestrator.core.model import AgentReport, Role
 
 _REVIEW_RULES = {
@@ -100,3 +101,7 @@ class KiloCode:
     def report(self, stdout: Iterable[str], stderr_tail: str, exit_code: int | None) -> AgentReport:
         """Read the outcome from the last step and from `error` events after it."""
         return opencode_events.read(stdout, stderr_tail, exit_code, _USAGE in stderr_tail)
+
+    def steps(self, line: str) -> Iterator[Told]:
+        """Tell of one line of its output."""
+        return opencode_events.steps(line)

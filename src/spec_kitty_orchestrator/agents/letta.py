@@ -5,9 +5,10 @@ before a tool, a thought, or the output of a tool. An error of the model's API e
 result, in an `error` event.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from spec_kitty_orchestrator.agents.api_message import outcome_of_message
+from spec_kitty_orchestrator.agents.content import words
 from spec_kitty_orchestrator.agents.json_lines import Event, Said, count, events, message, part, text
 from spec_kitty_orchestrator.agents.spec import (
     BOTH_ROLES,
@@ -18,6 +19,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Permissions,
     ShellInReview,
 )
+from spec_kitty_orchestrator.agents.steps import Count, Part, StepKind, Told, called, ended, failed, told_by
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
 _IMPLEMENT = ("--permission-mode", "acceptEdits", "--allowedTools", "Bash")
@@ -141,12 +143,36 @@ class Letta:
             exit_code=exit_code,
         )
 
+    def steps(self, line: str) -> Iterator[Told]:
+        """Tell of one line of its output."""
+        return told_by(line, _told_step)
+
+
+def _told_step(event: Event) -> Iterator[Told]:
+    name = text(event, "otid") or text(event, "id")
+    match text(event, "message_type") or text(event, "type"):
+        case "assistant_message":
+            yield Part(StepKind.SAYS, _said(event), name)
+        case "reasoning_message":
+            yield Part(StepKind.THINKS, text(event, "reasoning"), name)
+        case "auto_approval":
+            given = next(events((text(event, "tool_call", "arguments"),)), {})
+            yield called(text(event, "tool_call", "name"), given)
+        case "tool_return_message" if text(event, "status") == "error":
+            yield failed(text(event, "tool_return"))
+        case "event_message" if text(event, "event_type") == "retry":
+            yield failed(text(event, "event_data", "message"))
+        case "error":
+            yield failed(_told(event))
+        case "usage_statistics":
+            yield Count(count(event, "total_tokens"))
+        case "result":
+            used, good = _usage(part(event, "usage")), bool(_outcome(event, "") is Outcome.OK)
+            yield ended(good, text(event, "result"), tokens=used.input_tokens + used.output_tokens)
+
 
 def _said(event: Event) -> str:
-    content = event.get("content")
-    if isinstance(content, list):
-        return "".join(text(one, "text") for one in content if isinstance(one, dict))
-    return text(event, "content")
+    return words(event.get("content"))
 
 
 def _outcome(result: Event, failure: str) -> Outcome:

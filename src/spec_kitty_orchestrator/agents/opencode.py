@@ -3,7 +3,7 @@
 It exits with 0 after a run that was cut short by a refused permission, so the exit code proves nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from spec_kitty_orchestrator.agents import opencode_call, opencode_events
 from spec_kitty_orchestrator.agents.spec import (
@@ -15,6 +15,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Permissions,
     ShellInReview,
 )
+from spec_kitty_orchestrator.agents.steps import Told
 from spec_kitty_orchestrator.core.model import AgentReport, Role
 
 _USAGE = "opencode run [message..]"
@@ -82,3 +83,7 @@ class OpenCode:
         """Read the outcome from the last step and from `error` events after it."""
         refused = stderr_tail.lstrip().startswith(_USAGE)
         return opencode_events.read(stdout, stderr_tail, exit_code, refused)
+
+    def steps(self, line: str) -> Iterator[Told]:
+        """Tell of one line of its output."""
+        return opencode_events.steps(line)

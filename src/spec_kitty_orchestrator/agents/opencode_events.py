@@ -4,7 +4,7 @@ A run is done when its last step finished with the reason `stop` and left a text
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 from spec_kitty_orchestrator.agents.api_status import outcome_of_status, until_reset
@@ -20,6 +20,17 @@ from spec_kitty_orchestrator.agents.json_lines import (
     text,
 )
 from spec_kitty_orchestrator.agents.refused_tools import Refusals
+from spec_kitty_orchestrator.agents.steps import (
+    Count,
+    Step,
+    StepKind,
+    Told,
+    called,
+    ended,
+    failed,
+    failed_command,
+    told_by,
+)
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Usage, total
 
 _ERRORS: Mapping[str, Outcome] = {
@@ -97,6 +108,34 @@ def read(stdout: Iterable[str], stderr_tail: str, exit_code: int | None, refused
         exit_code=exit_code,
         refused=refusals.all,
     )
+
+
+def steps(line: str) -> Iterator[Told]:
+    """Tell of one line of the output."""
+    return told_by(line, _told)
+
+
+def _told(event: Event) -> Iterator[Told]:
+    found = part(event, "part")
+    match text(event, "type"):
+        case "text":
+            yield Step(StepKind.SAYS, text(found, "text"))
+        case "reasoning":
+            yield Step(StepKind.THINKS, text(found, "text"))
+        case "tool_use":
+            state = part(found, "state")
+            yield called(text(found, "tool"), part(state, "input"))
+            if text(state, "status") == "error":
+                yield failed(text(state, "error"))
+            elif number(state, "metadata", "exit"):
+                yield failed_command(number(state, "metadata", "exit"), text(state, "output"))
+        case "step_finish":
+            used = _used(found)
+            yield Count(used.input_tokens + used.output_tokens)
+            if text(found, "reason") == "stop":
+                yield ended(ok=True)
+        case "error":
+            yield ended(False, _words(event, ("", "")))
 
 
 def _outcome(error: Event, reason: str, final: str, exit_code: int | None) -> Outcome:

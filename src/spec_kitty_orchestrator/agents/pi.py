@@ -7,6 +7,7 @@ answer; only what is missing then, the count of tokens and the reason of a tool 
 from collections.abc import Iterable, Iterator
 
 from spec_kitty_orchestrator.agents.api_message import outcome_of_message
+from spec_kitty_orchestrator.agents.content import blocks, words
 from spec_kitty_orchestrator.agents.json_lines import Event, amount, count, events, message, part, text
 from spec_kitty_orchestrator.agents.spec import (
     BOTH_ROLES,
@@ -17,6 +18,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Permissions,
     ShellInReview,
 )
+from spec_kitty_orchestrator.agents.steps import Count, Step, StepKind, Told, called, ended, failed, told_by
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage, total
 
 _IMPLEMENT = ("--tools", "read,bash,edit,write,grep,find,ls")
@@ -142,7 +144,7 @@ class Pi:
         stopped = f"it ended after a message with the reason {text(last, 'stopReason') or 'unknown'!r}"
         return AgentReport(
             outcome=outcome,
-            text=_words(last) if outcome is Outcome.OK else "",
+            text=words(last.get("content")) if outcome is Outcome.OK else "",
             detail=""
             if outcome is Outcome.OK
             else message(told, stderr_tail, f"{stopped}; exit code {exit_code}"),
@@ -151,9 +153,35 @@ class Pi:
             exit_code=exit_code,
         )
 
+    def steps(self, line: str) -> Iterator[Told]:
+        """Tell of one line of its output."""
+        return told_by("" if line.startswith(_PARTIAL) else line, _told)
+
 
 def _news(stdout: Iterable[str]) -> Iterator[str]:
     return (line for line in stdout if not line.startswith(_PARTIAL))
+
+
+def _told(event: Event) -> Iterator[Told]:
+    said = part(event, "message")
+    match text(event, "type"):
+        case "message_end" if said.get("role") == "assistant":
+            used = _used(part(said, "usage"))
+            yield Count(used.input_tokens + used.output_tokens)
+            for block in blocks(said.get("content")):
+                if text(block, "type") == "thinking":
+                    yield Step(StepKind.THINKS, text(block, "thinking"))
+            yield Step(StepKind.SAYS, words(said.get("content")))
+            if text(said, "errorMessage"):
+                yield failed(text(said, "errorMessage"))
+        case "tool_execution_start":
+            yield called(text(event, "toolName"), part(event, "args"))
+        case "tool_execution_end" if event.get("isError") is True:
+            yield failed(words(part(event, "result").get("content")))
+        case "agent_end":
+            # After an error, which was told, it may try again.
+            if text(next(reversed(blocks(event.get("messages"))), {}), "stopReason") == "stop":
+                yield ended(ok=True)
 
 
 def _outcome(last: Event, *, ended: bool) -> Outcome:
@@ -162,22 +190,13 @@ def _outcome(last: Event, *, ended: bool) -> Outcome:
         return outcome_of_message(text(last, "errorMessage")) or Outcome.FAILED
     if not ended or not last or reason == "aborted":
         return Outcome.CRASHED
-    return Outcome.OK if reason == "stop" and _words(last).strip() else Outcome.FAILED
+    return Outcome.OK if reason == "stop" and words(last.get("content")).strip() else Outcome.FAILED
 
 
 def _counts(said: Event) -> bool:
     """Tell whether the API counts tokens, or broke off a tool call: a whole one has a reason of its own."""
-    called = any(text(one, "type") == "toolCall" for one in _parts(said))
-    return count(said, "usage", "totalTokens") > 0 or (called and text(said, "stopReason") == "stop")
-
-
-def _parts(said: Event) -> list[Event]:
-    content = said.get("content")
-    return [one for one in content if isinstance(one, dict)] if isinstance(content, list) else []
-
-
-def _words(said: Event) -> str:
-    return "".join(text(one, "text") for one in _parts(said) if text(one, "type") == "text")
+    calls = any(text(one, "type") == "toolCall" for one in blocks(said.get("content")))
+    return count(said, "usage", "totalTokens") > 0 or (calls and text(said, "stopReason") == "stop")
 
 
 def _used(told: Event) -> Usage:

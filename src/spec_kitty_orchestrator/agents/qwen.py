@@ -5,10 +5,15 @@ from its beginning.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from spec_kitty_orchestrator.agents.api_status import last_match, outcome_of_status, told_reset
+from spec_kitty_orchestrator.agents.api_status import (
+    last_match,
+    outcome_of_status,
+    told_reset,
+)
+from spec_kitty_orchestrator.agents.content import told_in
 from spec_kitty_orchestrator.agents.json_lines import Event, count, events, message, text
 from spec_kitty_orchestrator.agents.machine_defaults import machine_defaults, ours, system_defaults
 from spec_kitty_orchestrator.agents.refused_tools import Refusals, denials
@@ -21,6 +26,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Permissions,
     ShellInReview,
 )
+from spec_kitty_orchestrator.agents.steps import Told, ended, failed, told_by
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
 _OWN_DEFAULTS = system_defaults("qwen-code", "QwenCode")
@@ -194,6 +200,21 @@ class Qwen:
             usage_is_cumulative=True,
             refused=refusals.all,
         )
+
+    def steps(self, line: str) -> Iterator[Told]:
+        """Tell of one line of its output."""
+        return told_by(line, _told)
+
+
+def _told(event: Event) -> Iterator[Told]:
+    yield from told_in(event)
+    kind = text(event, "type")
+    if kind == "system" and text(event, "subtype") == "retry":
+        yield failed("a request is tried again")
+    elif kind == "result":
+        used = count(event, "usage", "input_tokens") + count(event, "usage", "output_tokens")
+        good = event.get("is_error") is False
+        yield ended(good, text(event, "error", "message"), text(event, "subtype"), tokens=used)
 
 
 def _class(told: str) -> Outcome | None:

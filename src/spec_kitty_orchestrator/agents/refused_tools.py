@@ -1,35 +1,8 @@
 """What a CLI's events tell of calls of tools that its own rules refused."""
 
+from spec_kitty_orchestrator.agents.content import blocks
 from spec_kitty_orchestrator.agents.json_lines import Event, message, part, text
-
-_READING = frozenset(
-    {
-        *(
-            "read",
-            "grep",
-            "glob",
-            "ls",
-            "list",
-            "view",
-            "find",
-            "websearch",
-            "webfetch",
-            "todowrite",
-            "todoread",
-        ),
-        *("toolsearch", "skill", "lsp", "codesearch", "read_file", "read_many_files", "list_directory"),
-        *(
-            "search_file_content",
-            "grep_search",
-            "google_web_search",
-            "web_fetch",
-            "save_memory",
-            "todo_write",
-        ),
-        *("tool_search", "update_goal", "report_intent", "fetch_copilot_cli_documentation", "update_todo"),
-    }
-)
-"""Tools that neither change nor run anything, in lower letters; whatever is not known may do either."""
+from spec_kitty_orchestrator.agents.tools import HARMLESS
 
 _MOST_NAMES = 8
 _MOST_CALLS, _LONGEST_ID = 1_000, 200
@@ -48,7 +21,7 @@ class Refusals:
 
     def called(self, tool: str, call: str = "", *, refused: bool = False) -> None:
         """Count a call, unless the tool only reads; `call` is its id."""
-        self._calls += tool.lower() not in _READING
+        self._calls += tool.lower() not in HARMLESS
         if call and len(self._tools) < _MOST_CALLS and len(call) <= _LONGEST_ID:
             self._tools[call] = tool
         if refused:
@@ -57,16 +30,15 @@ class Refusals:
     def refused(self, tool: str = "", call: str = "") -> None:
         """Count the refusal of a call, known by its tool or its id."""
         tool = tool or self._tools.get(call, "")
-        if tool.lower() not in _READING:
+        if tool.lower() not in HARMLESS:
             self._refused += 1
             if len(self._names) < _MOST_NAMES:
                 self._names.add(tool)
 
     def called_in(self, event: Event) -> None:
         """Count the calls in a message of the models' API."""
-        content = part(event, "message").get("content")
-        for block in content if isinstance(content, list) else ():
-            if isinstance(block, dict) and block.get("type") == "tool_use":
+        for block in blocks(part(event, "message").get("content")):
+            if block.get("type") == "tool_use":
                 self.called(text(block, "name"))
 
     @property

@@ -1,11 +1,11 @@
 """The scripted agent: follows a TOML scenario instead of a model, to rehearse a mission at no cost."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from spec_kitty_orchestrator.agents.api_status import until_reset
-from spec_kitty_orchestrator.agents.json_lines import Event, amount, count, events, message, text
+from spec_kitty_orchestrator.agents.json_lines import Event, amount, count, events, message, number, text
 from spec_kitty_orchestrator.agents.spec import (
     BOTH_ROLES,
     AgentCommand,
@@ -15,6 +15,7 @@ from spec_kitty_orchestrator.agents.spec import (
     Permissions,
     ShellInReview,
 )
+from spec_kitty_orchestrator.agents.steps import Step, StepKind, Told, ended, failed_command, told_by
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
 _PROGRAM = Path(__file__).parent.parent / "testing" / "scripted_program.py"
@@ -99,6 +100,23 @@ class Scripted:
             ),
             exit_code=exit_code,
         )
+
+    def steps(self, line: str) -> Iterator[Told]:
+        """Tell of one line of its output."""
+        return told_by(line, _told)
+
+
+def _told(event: Event) -> Iterator[Told]:
+    kind = text(event, "type")
+    if kind == "message":
+        wrote, ran = text(event, "wrote"), text(event, "ran")
+        yield Step(StepKind.EDITS, wrote) if wrote else Step(StepKind.RUNS, ran)
+        if number(event, "exit_code"):
+            yield failed_command(number(event, "exit_code"), text(event, "text"))
+    elif kind == "result":
+        used = count(event, "usage", "input_tokens") + count(event, "usage", "output_tokens")
+        yield Step(StepKind.SAYS, text(event, "text"))
+        yield ended(_outcome(event) is Outcome.OK, text(event, "detail"), text(event, "outcome"), tokens=used)
 
 
 def _outcome(result: Event) -> Outcome:

@@ -160,7 +160,7 @@ def act(step: dict[str, Any], task: Task, role: str) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with Path(path).open("a" if append else "w", encoding="utf-8") as file:
             file.write(content)
-        say(type="message", text=f"wrote {path}")
+        say(type="message", text=f"wrote {path}", wrote=path)
     for path in step.get("delete", ()):
         Path(path).unlink(missing_ok=True)
     if step.get("run"):
@@ -212,7 +212,8 @@ def _run(*argv: str) -> None:
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
     output = done.stdout[-2000:].decode("utf-8", "replace")
-    say(type="message", text=f"{argv[0]} ended with {done.returncode}: {output}")
+    told = f"{argv[0]} ended with {done.returncode}: {output}"
+    say(type="message", text=told, ran=" ".join(argv), exit_code=done.returncode)
 
 
 def _spawn_orphan() -> None:
