@@ -25,7 +25,7 @@ MOST_RECORD_BYTES = 4 * 1024 * 1024
 
 _CUT_ESCAPE = re.compile(rb"(?<!\\)((?:\\\\)*)\\(?:u[0-9A-Fa-f]{0,3})?\Z")
 _CLEAN_CUT = re.compile(rb"[A-Za-z0-9 ][A-Za-z0-9 ]|\n")
-_LEFT_OUT = " … ".encode()
+LEFT_OUT = " … ".encode()
 
 _CHUNK_BYTES = 256 * 1024
 
@@ -86,7 +86,7 @@ def write_record(path: Path, record: Mapping[str, object]) -> None:
     write_private(path, json.dumps(record, indent=2, default=datetime.isoformat) + "\n")
 
 
-def open_file(path: Path, *, links: bool = False) -> BinaryIO:
+def open_descriptor(path: Path, *, links: bool = False) -> int:
     """Open an ordinary file for reading, with `links` also through links. Raises `OSError`."""
     # A pipe would be waited for until somebody writes to it.
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
@@ -97,7 +97,12 @@ def open_file(path: Path, *, links: bool = False) -> BinaryIO:
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         raise OSError(errno.EINVAL, "no ordinary file", str(path))
-    return os.fdopen(descriptor, "rb", _CHUNK_BYTES)
+    return descriptor
+
+
+def open_file(path: Path, *, links: bool = False) -> BinaryIO:
+    """Open an ordinary file as `open_descriptor` does. Raises `OSError`."""
+    return os.fdopen(open_descriptor(path, links=links), "rb", _CHUNK_BYTES)
 
 
 def read_whole(path: Path, *, links: bool = False) -> bytes:
@@ -125,9 +130,13 @@ def _ends_of(line: bytes, file: BinaryIO, half: int) -> bytes:
     begun, end = line[:half], line[half:]
     while not end.endswith(b"\n") and (more := file.readline(_CHUNK_BYTES)):
         end = (end + more)[-half:]
-    # Neither may be cut within an escape of JSON.
+    return without_middle(begun, end)
+
+
+def without_middle(begun: bytes, end: bytes) -> bytes:
+    """Join the ends of a line; neither is cut within an escape of JSON."""
     clean = _CLEAN_CUT.search(end)
-    return _CUT_ESCAPE.sub(rb"\1", begun) + b"".join((_LEFT_OUT, end[clean.end() - 1 :] if clean else b"\n"))
+    return _CUT_ESCAPE.sub(rb"\1", begun) + b"".join((LEFT_OUT, end[clean.end() - 1 :] if clean else b"\n"))
 
 
 def read_lines(path: Path, limit: int = LONGEST_LINE) -> Iterator[str]:
@@ -143,7 +152,7 @@ def read_lines(path: Path, limit: int = LONGEST_LINE) -> Iterator[str]:
     with file:
         while line := file.readline(limit + 1):
             if len(line) > limit and not line.endswith(b"\n"):
-                line = _ends_of(line, file, (limit - len(_LEFT_OUT)) // 2)
+                line = _ends_of(line, file, (limit - len(LEFT_OUT)) // 2)
             if len(line) < _CHUNK_BYTES:
                 yield line.rstrip(b"\r\n").decode("utf-8", "replace")
                 continue

@@ -14,7 +14,7 @@ from spec_kitty_orchestrator.agents.spec import OWN_FOLDER
 from spec_kitty_orchestrator.machine.files import PART, open_file, replacing
 from spec_kitty_orchestrator.machine.redaction import RedactionStream, Redactor
 
-KEPT = frozenset({"prompt.md", "exit", "process.json"})
+KEPT = frozenset({"prompt.md", "exit", "process.json", "stdout.times"})
 """The prompt is what we wrote, for its owner alone; the others hold numbers."""
 
 _CHUNK_BYTES = 128 * 1024

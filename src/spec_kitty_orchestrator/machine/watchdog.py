@@ -15,6 +15,7 @@ import anyio
 import anyio.to_thread
 import psutil
 
+from spec_kitty_orchestrator.machine.output import STDOUT, note_growth
 from spec_kitty_orchestrator.machine.process import Child, find_marked
 from spec_kitty_orchestrator.machine.process_tree import ProcessTree, Table, read_table
 
@@ -98,9 +99,10 @@ class Signs:
         """Nothing is looked at yet; `has_result` reads the output."""
         self.tree = ProcessTree(child)
         self._marker = marker
-        self._logs = (directory / "stdout.log", directory / "stderr.log")
+        self._directory = directory
+        self._logs = (directory / STDOUT, directory / "stderr.log")
         self._workspace = workspace
-        self._written: tuple[object, ...] = ()
+        self._written: tuple[tuple[int, int], ...] = ((0, 0), (0, 0))
         self._busy_s = 0.0
         self._entries: tuple[object, ...] = ()
         self._has_result = has_result
@@ -114,6 +116,8 @@ class Signs:
         busy_s = self.tree.update(table)
         used_s, self._busy_s = busy_s - self._busy_s, busy_s
         written, self._written = self._written, tuple(map(_written, self._logs))
+        if self._written[0][0] > written[0][0]:
+            note_growth(self._directory, *self._written[0])
         joined = self.tree.members - before
         return written != self._written or bool(joined) or used_s > BUSY_SHARE * elapsed_s
 
