@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spec_kitty_orchestrator.core.events import Resolving, Scheduled
+from spec_kitty_orchestrator.core.graph import chains, critical_path, waves
 from spec_kitty_orchestrator.core.limits import EXIT_BUDGET, EXIT_QUOTA
 from spec_kitty_orchestrator.core.model import Attempt, Lane, Outcome, Phase, Result, Role, Usage, Workspace
 from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit, Patience
@@ -24,11 +25,8 @@ from spec_kitty_orchestrator.core.scheduler import (
     Idle,
     Stalled,
     Start,
-    chains,
-    critical_path,
     plan,
     unmet,
-    waves,
 )
 from spec_kitty_orchestrator.core.suspension import Suspension
 from spec_kitty_orchestrator.core.verdict import Ruling, Verdict

@@ -16,10 +16,8 @@ from tests.hostile import flood
 
 from spec_kitty_orchestrator.agents import BUILT_IN
 from spec_kitty_orchestrator.core import events
-from spec_kitty_orchestrator.core.bounds import fitted
+from spec_kitty_orchestrator.core.bounds import LONGEST_DETAIL, LONGEST_TEXT, fitted
 from spec_kitty_orchestrator.core.model import (
-    LONGEST_DETAIL,
-    LONGEST_TEXT,
     AgentReport,
     Evidence,
     GateResult,

@@ -5,7 +5,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 
-from spec_kitty_orchestrator.core.model import LONGEST_TEXT, MOST_TOKENS
+from spec_kitty_orchestrator.core.bounds import LONGEST_TEXT, MOST_TOKENS
 from spec_kitty_orchestrator.core.plain_text import MARGIN, plain
 
 Event = Mapping[str, object]

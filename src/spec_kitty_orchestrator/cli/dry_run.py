@@ -28,8 +28,8 @@ from spec_kitty_orchestrator.app.mission import read_and_check
 from spec_kitty_orchestrator.cli.running import Work
 from spec_kitty_orchestrator.core.describe import count, duration
 from spec_kitty_orchestrator.core.forecast import NOTHING_KNOWN, Forecast
+from spec_kitty_orchestrator.core.graph import critical_path, remaining, waves
 from spec_kitty_orchestrator.core.model import MissionState, Role
-from spec_kitty_orchestrator.core.scheduler import critical_path, remaining, waves
 from spec_kitty_orchestrator.core.simulate import Known
 from spec_kitty_orchestrator.errors import OrchestratorError
 from spec_kitty_orchestrator.quantities import spelled_size

@@ -5,11 +5,25 @@ What was cut off stands in the files of the attempt or the gate.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Final, TypeVar
 
-from spec_kitty_orchestrator.core.plain_text import begun, ended
+from spec_kitty_orchestrator.core.model import AgentReport, Usage
+from spec_kitty_orchestrator.core.plain_text import begun, ended, plain
+
+LONGEST_WAIT_S = 7 * 24 * 3600.0
+"""The longest limits of vendors are weekly; what says more is a mistake."""
+
+LONGEST_TEXT = 100_000
+"""Characters of an agent's last words that are kept, from their end: what we ask for stands there."""
+
+LONGEST_DETAIL = 2_000
+"""Characters of a message for people that are kept, from its end."""
+LONGEST_SESSION = 1_000
+MOST_COST_USD = 1e6
+MOST_TOKENS = 10**15
 
 LONGEST_LINE_BYTES = 48 * 1024
 """Of one event in the journal; names and paths around it have room below 64 KB."""
@@ -57,3 +71,28 @@ def _cut(value: Value, longest: int, name: str) -> Value:
         inner = {one.name: getattr(value, one.name) for one in fields(value)}
         changed = replace(value, **{key: _cut(one, longest, key) for key, one in inner.items()})
     return changed  # type: ignore[return-value]
+
+
+def within_bounds(report: AgentReport) -> AgentReport:
+    """Keep of a report no more than a journal can hold and a run can wait for; of texts, their ends."""
+    usage = report.usage
+    cost_usd = usage.cost_usd
+    if cost_usd is not None:
+        cost_usd = min(cost_usd, MOST_COST_USD) if cost_usd >= 0 else None
+    wait_s = report.retry_after_s
+    if wait_s is not None:
+        wait_s = float(min(wait_s, LONGEST_WAIT_S)) if 0 <= wait_s < math.inf else None
+    session = report.session
+    return replace(
+        report,
+        text=ended(plain(report.text), LONGEST_TEXT),
+        detail=ended(plain(report.detail), LONGEST_DETAIL),
+        # A part of it would name another session, or none.
+        session=session if session is not None and len(session) <= LONGEST_SESSION else None,
+        usage=Usage(_tokens(usage.input_tokens), _tokens(usage.output_tokens), cost_usd),
+        retry_after_s=wait_s,
+    )
+
+
+def _tokens(told: int) -> int:
+    return min(max(0, told), MOST_TOKENS)

@@ -8,10 +8,10 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
 from spec_kitty_orchestrator.core.describe import describe
+from spec_kitty_orchestrator.core.graph import waves
 from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import ConflictForecast
-from spec_kitty_orchestrator.core.scheduler import waves
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 
 Pair = tuple[str, str]

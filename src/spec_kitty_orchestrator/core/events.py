@@ -16,6 +16,7 @@ from spec_kitty_orchestrator.core.model import (
     Lane,
     Rescue,
     Role,
+    WaitsFor,
     Workspace,
 )
 from spec_kitty_orchestrator.core.verdict import Verdict
@@ -71,22 +72,22 @@ class Deferred:
         until: when it may go on, None if something else ends the wait.
         agent: the agent that has no place for it, "" if that is not the reason.
         quota: whether it waits for a quota.
+        waits_for: the kind of `reason`.
     """
 
     reason: str
     until: datetime | None = None
     agent: str = ""
     quota: bool = False
+    waits_for: WaitsFor = WaitsFor.RUN
     kind: Literal["deferred"] = "deferred"
 
 
 @dataclass(frozen=True)
 class Assigned:
-    """An agent is to make the next attempt.
+    """An agent is to make the next attempt, which may cost `max_cost_usd` US dollars; None for any sum.
 
-    Attributes:
-        why: why there is another attempt and why it is this agent's, "" for the first of the first.
-        max_cost_usd: what it may cost, in US dollars; None for any sum.
+    `why` tells why there is another attempt and why it is this agent's, "" for the first of the first.
     """
 
     role: Role
@@ -98,11 +99,9 @@ class Assigned:
 
 @dataclass(frozen=True)
 class Claimed:
-    """The host has the work package in progress for us.
+    """The host has the work package in progress for us, with the workspace at `head`.
 
-    Attributes:
-        head: the workspace's HEAD then.
-        before: what else was there then; of no use where somebody else began the work.
+    `before` is what else was there then; of no use where somebody else began the work.
     """
 
     workspace: Workspace

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from spec_kitty_orchestrator.core import commands, events, run_events
 from spec_kitty_orchestrator.core.lifecycle import begins_something
-from spec_kitty_orchestrator.core.model import Outcome, Phase, Role, Usage
+from spec_kitty_orchestrator.core.model import Outcome, Phase, Role, Usage, WaitsFor
 from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit
 from spec_kitty_orchestrator.core.run import RunState, has_place
 from spec_kitty_orchestrator.core.suspension import PROBE_S, Failures, Suspension
@@ -55,6 +55,11 @@ class Rest:
     def reason(self) -> str:
         """Say what is waited for."""
         return f"waits for {self.agent}: {self.why}"
+
+    @property
+    def waits_for(self) -> WaitsFor:
+        """The kind of it: a quota, or an agent that must show that it works."""
+        return WaitsFor.AGENT if self.broken or self.probing else WaitsFor.QUOTA
 
 
 def resting(state: RunState, now: datetime) -> dict[str, Suspension]:
@@ -242,7 +247,7 @@ def admission(
     if closes and (state.stopping or begins_something(command, event)):
         return events.Deferred(closing_reason(state))
     if wp.turn.grant is Grant.CLAIM_AHEAD and not isinstance(command, commands.Claim | commands.Park):
-        return events.Deferred("is claimed ahead and waits for a slot")
+        return events.Deferred("is claimed ahead and waits for a slot", waits_for=WaitsFor.SLOT)
     if not isinstance(command, commands.OpenAttempt) or wp.turn.assigned:
         return None
     ending = _ending(state, _parts(state, now))
@@ -253,13 +258,14 @@ def admission(
         return events.BudgetSpent(too_much)
     found = who(state, wp, command.role, now)
     if isinstance(found, Rest):
-        return events.Deferred(found.reason, found.until, quota=True)
+        return events.Deferred(found.reason, found.until, quota=True, waits_for=found.waits_for)
     if not has_place(state, found, wp):
-        return events.Deferred(no_place(state, found), agent=found)
+        return events.Deferred(no_place(state, found), agent=found, waits_for=WaitsFor.AGENT)
     if isinstance(event, events.AgentExited) and is_suspect(state, wp, found) and _others_left(state, found):
-        return events.Deferred(f"{found} {state.failing[found].last}; others try it first")
+        why = f"{found} {state.failing[found].last}; others try it first"
+        return events.Deferred(why, waits_for=WaitsFor.AGENT)
     if short := no_money(state, wp):
-        return events.Deferred(short)
+        return events.Deferred(short, waits_for=WaitsFor.BUDGET)
     why = why_another(wp, command.role, found)
     return events.Assigned(command.role, found, why, share(state, wp))
 

@@ -1,25 +1,11 @@
 """The words of the domain as frozen data; nothing here decides or touches anything."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 
-from spec_kitty_orchestrator.core.plain_text import ended, plain
-
-LONGEST_WAIT_S = 7 * 24 * 3600.0
-"""The longest limits of vendors are weekly; what says more is a mistake."""
-
-LONGEST_TEXT = 100_000
-"""Characters of an agent's last words that are kept, from their end: what we ask for stands there."""
-
-LONGEST_DETAIL = 2_000
-"""Characters of a message for people that are kept, from its end."""
-LONGEST_SESSION = 1_000
 PLANNING_LANE = "lane-planning"
 """The `lane_id` that the host gives to planning-artifact work packages."""
-MOST_COST_USD = 1e6
-MOST_TOKENS = 10**15
 
 
 class Lane(StrEnum):
@@ -91,6 +77,20 @@ class Result(StrEnum):
     CANCELED = "canceled"
     FOREIGN = "held by another actor"
     UNREVIEWED = "completed by others"
+
+
+class WaitsFor(StrEnum):
+    """What a work package waits for: the kind of it, for whoever counts or draws waits."""
+
+    DEPENDENCY = "dependency"
+    SLOT = "slot"
+    WORKSPACE = "workspace"
+    AGENT = "agent"
+    QUOTA = "quota"
+    BUDGET = "budget"
+    MACHINE = "machine"
+    BACK_OFF = "back-off"
+    RUN = "run"
 
 
 @dataclass(frozen=True)
@@ -196,31 +196,6 @@ class AgentReport:
     usage_is_cumulative: bool = False
     by_exit_code: bool = False
     refused: bool = False
-
-
-def within_bounds(report: AgentReport) -> AgentReport:
-    """Keep of a report no more than a journal can hold and a run can wait for; of texts, their ends."""
-    usage = report.usage
-    cost_usd = usage.cost_usd
-    if cost_usd is not None:
-        cost_usd = min(cost_usd, MOST_COST_USD) if cost_usd >= 0 else None
-    wait_s = report.retry_after_s
-    if wait_s is not None:
-        wait_s = float(min(wait_s, LONGEST_WAIT_S)) if 0 <= wait_s < math.inf else None
-    session = report.session
-    return replace(
-        report,
-        text=ended(plain(report.text), LONGEST_TEXT),
-        detail=ended(plain(report.detail), LONGEST_DETAIL),
-        # A part of it would name another session, or none.
-        session=session if session is not None and len(session) <= LONGEST_SESSION else None,
-        usage=Usage(_tokens(usage.input_tokens), _tokens(usage.output_tokens), cost_usd),
-        retry_after_s=wait_s,
-    )
-
-
-def _tokens(told: int) -> int:
-    return min(max(0, told), MOST_TOKENS)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from spec_kitty_orchestrator.core import commands, events, run_events
 from spec_kitty_orchestrator.core.approval import found_at
 from spec_kitty_orchestrator.core.causes import noted
 from spec_kitty_orchestrator.core.lifecycle import agent_needed, agrees, resume, seen, step
-from spec_kitty_orchestrator.core.model import Outcome, Phase, Usage, total
+from spec_kitty_orchestrator.core.model import Outcome, Phase, Usage, WaitsFor, total
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.suspension import (
     Failures,
@@ -193,7 +193,11 @@ def _still_resting(turn: Turn, at: datetime) -> Turn:
     if not rests or turn.until is None:
         return Turn()
     # The clock may have been set meanwhile.
-    return Turn(waits=turn.waits, until=min(turn.until, at + timedelta(seconds=LONGEST_BACK_OFF_S)))
+    return Turn(
+        waits=turn.waits,
+        waits_for=WaitsFor.BACK_OFF,
+        until=min(turn.until, at + timedelta(seconds=LONGEST_BACK_OFF_S)),
+    )
 
 
 def happened(
@@ -241,6 +245,7 @@ def _turn(
         queued_at = at if event.agent else None
         return Turn(
             waits=event.reason,
+            waits_for=event.waits_for,
             until=event.until,
             queued_at=queued_at,
             queued_for=event.agent,
@@ -252,7 +257,7 @@ def _turn(
         turn = replace(turn, assigned=False)
     if isinstance(command, commands.Wait):
         until = None if command.seconds is None else at + timedelta(seconds=command.seconds)
-        return Turn(waits=command.reason, until=until)
+        return Turn(waits=command.reason, waits_for=WaitsFor.BACK_OFF, until=until)
     if not isinstance(
         command, commands.Claim | commands.ClaimReview | commands.OpenAttempt | commands.RunAgent
     ):
@@ -289,7 +294,8 @@ def _waiting(state: RunState, event: run_events.Waiting, at: datetime) -> RunSta
     wps = dict(state.wps)
     for wp_id, reason in event.reasons.items():
         if wp_id in wps:
-            wps[wp_id] = replace(wps[wp_id], turn=replace(wps[wp_id].turn, waits=reason))
+            kind = event.waits_for.get(wp_id, WaitsFor.RUN)
+            wps[wp_id] = replace(wps[wp_id], turn=replace(wps[wp_id].turn, waits=reason, waits_for=kind))
     since, waited_s = state.waits_for_quotas_since, state.waited_for_quotas_s
     if since is not None and not event.quotas:
         waited_s += (at - since).total_seconds()

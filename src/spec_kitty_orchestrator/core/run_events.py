@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from spec_kitty_orchestrator.core.events import Event
-from spec_kitty_orchestrator.core.model import MissionState, Usage
+from spec_kitty_orchestrator.core.model import MissionState, Usage, WaitsFor
 from spec_kitty_orchestrator.core.policy import Policy
 
 
@@ -16,10 +16,12 @@ class Waiting:
 
     Attributes:
         quotas: whether the whole run waits for nothing but quotas.
+        waits_for: for each id with a reason, its kind.
     """
 
     reasons: Mapping[str, str]
     quotas: bool = False
+    waits_for: Mapping[str, WaitsFor] = field(default_factory=dict)
     kind: Literal["waiting"] = "waiting"
 
 

@@ -6,11 +6,11 @@ a time, never more than the slots, and no more attempts of an agent than it may 
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import lru_cache
 
 from spec_kitty_orchestrator.core.commands import OpenAttempt
+from spec_kitty_orchestrator.core.graph import chains
 from spec_kitty_orchestrator.core.lifecycle import GOES_ON, agent_needed, resume
 from spec_kitty_orchestrator.core.limits import (
     EXIT_QUOTA,
@@ -26,7 +26,7 @@ from spec_kitty_orchestrator.core.limits import (
     over,
     who,
 )
-from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase
+from spec_kitty_orchestrator.core.model import Lane, Phase, WaitsFor
 from spec_kitty_orchestrator.core.policy import OnRateLimit
 from spec_kitty_orchestrator.core.refusals import MOST_TRIES
 from spec_kitty_orchestrator.core.run import RunState, has_place
@@ -54,6 +54,7 @@ class Idle:
 
     Attributes:
         reasons: for each work package that waits.
+        waits_for: the kind of each reason.
         quotas: whether the run waits for nothing but quotas.
         others: whether a slot is free that somebody outside this run may bring about a use of.
         warnings: of the budget, which are new.
@@ -64,6 +65,7 @@ class Idle:
     quotas: bool = False
     others: bool = False
     warnings: tuple[BudgetNearing, ...] = ()
+    waits_for: Mapping[str, WaitsFor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,13 @@ class Blocker:
 
     Attributes:
         reason: in words.
+        waits_for: the kind of it.
         until: when it is over, None if no time ends it.
         rest: if it is an agent that rests.
     """
 
     reason: str
+    waits_for: WaitsFor
     until: datetime | None = None
     rest: Rest | None = None
 
@@ -135,6 +139,7 @@ def plan(state: RunState, now: datetime) -> Decision:
     seen = _look(state, now)
     blocked = {wp.id: _blocker(state, seen, wp, now) for wp in state.left}
     reasons = {one: blocker.reason if blocker else WAITS_FOR_SLOT for one, blocker in blocked.items()}
+    waits_for = {one: blocker.waits_for if blocker else WaitsFor.SLOT for one, blocker in blocked.items()}
     if state.closing:
         return _close(state, seen, reasons)
     rests = (one.rest for one in blocked.values() if one is not None and one.rest is not None)
@@ -145,7 +150,8 @@ def plan(state: RunState, now: datetime) -> Decision:
         return ending
     found = _start(state, seen, [wp for wp in state.left if blocked[wp.id] is None], now)
     if found is None:
-        return _wait(state, seen, list(filter(None, blocked.values())), reasons, now)
+        decision = _wait(state, seen, list(filter(None, blocked.values())), reasons, now)
+        return replace(decision, waits_for=waits_for) if isinstance(decision, Idle) else decision
     return Start(*found, {one: why for one, why in reasons.items() if one != found[0]})
 
 
@@ -157,9 +163,7 @@ def _start(
         return to_resolve, Grant.RESOLVE
     if not ready:
         return None
-    first = min(
-        ready, key=lambda wp: (is_suspect(state, wp, agent_needed(wp, state.policy)), _urgency(seen, wp))
-    )
+    first = min(ready, key=lambda wp: _rank(state, seen, wp))
     ahead = any(wp.turn.grant is Grant.CLAIM_AHEAD for wp in state.at_work)
     if state.free_slots > 0:
         # The last slot is for who is claimed ahead: it goes on without a stop.
@@ -199,6 +203,17 @@ def _wait(
     return Idle(min((*later, *looks), default=None), reasons, quotas, others, seen.limits.warnings)
 
 
+def queue(state: RunState, now: datetime) -> tuple[str, ...]:
+    """Return the ids of the work packages that only need a slot, in the order in which they get one."""
+    seen = _look(state, now)
+    ready = [wp for wp in state.left if _blocker(state, seen, wp, now) is None]
+    return tuple(wp.id for wp in sorted(ready, key=lambda wp: _rank(state, seen, wp)))
+
+
+def _rank(state: RunState, seen: _Overview, wp: WorkPackage) -> tuple[bool, tuple[int, float, int, str]]:
+    return is_suspect(state, wp, agent_needed(wp, state.policy)), _urgency(seen, wp)
+
+
 def _close(state: RunState, seen: _Overview, reasons: Mapping[str, str]) -> Decision:
     """Let what is at work end, and take up what an agent may still be at work on, unless all is stopped."""
     for wp in state.left if not state.stopping and state.free_slots > 0 else ():
@@ -215,23 +230,23 @@ def _blocker(state: RunState, seen: _Overview, wp: WorkPackage, now: datetime) -
     new = not wp.begun
     needed = [_in_words(state, wp, one) for one in unmet(state, wp)]
     if needed and (new or wp.phase is Phase.CLAIMING) and wp.lane in (Lane.PLANNED, Lane.CLAIMED):
-        return Blocker("waits for " + ", ".join(needed))
+        return Blocker("waits for " + ", ".join(needed), WaitsFor.DEPENDENCY)
     if wp.turn.until is not None and now < wp.turn.until and not wp.turn.quota:
-        return Blocker(wp.turn.waits or wp.note, wp.turn.until)
+        return Blocker(wp.turn.waits or wp.note, WaitsFor.BACK_OFF, wp.turn.until)
     if wp.workspace is None:
-        return Blocker("its workspace is not known yet")
+        return Blocker("its workspace is not known yet", WaitsFor.WORKSPACE)
     if new and seen.unknown:
         holder = state.wps[seen.unknown]
         until = holder.turn.until if holder.bounds.tries <= MOST_TRIES else None
-        return Blocker(f"waits to learn which workspace {holder.id} holds", until)
+        return Blocker(f"waits to learn which workspace {holder.id} holds", WaitsFor.WORKSPACE, until)
     rest = seen.limits.new_work
     if new and rest is not None and wp.lane not in (Lane.FOR_REVIEW, Lane.IN_REVIEW):
-        return Blocker(rest.reason, rest.until, rest)
+        return Blocker(rest.reason, rest.waits_for, rest.until, rest)
     if wp.untried and state.short_of:
-        return Blocker(state.short_of)
+        return Blocker(state.short_of, WaitsFor.MACHINE)
     held_by = _holder(seen, wp)
     if held_by != wp.id:
-        return Blocker(f"its workspace is held by {held_by}")
+        return Blocker(f"its workspace is held by {held_by}", WaitsFor.WORKSPACE)
     return _waits_for_agent(state, wp, now)
 
 
@@ -265,12 +280,12 @@ def _waits_for_agent(state: RunState, wp: WorkPackage, now: datetime) -> Blocker
             return None
         found = who(state, wp, command.role, now)
         if isinstance(found, Rest):
-            return Blocker(found.reason, found.until, found)
+            return Blocker(found.reason, found.waits_for, found.until, found)
         agent = found
     if agent and wp.open_attempt is None and not has_place(state, agent, wp):
-        return Blocker(no_place(state, agent))
+        return Blocker(no_place(state, agent), WaitsFor.AGENT)
     short = no_money(state, wp) if agent and wp.open_attempt is None else ""
-    return Blocker(short) if short else None
+    return Blocker(short, WaitsFor.BUDGET) if short else None
 
 
 def _holds_an_unknown_one(wp: WorkPackage) -> bool:
@@ -327,72 +342,3 @@ def _held_up_by_others(state: RunState, seen: _Overview, wp: WorkPackage) -> boo
         return any(one not in state.wps or state.wps[one].phase is Phase.FINISHED for one in needed)
     holder = _holder(seen, wp)
     return holder != wp.id and state.wps[holder].phase is Phase.FINISHED
-
-
-def remaining(mission: MissionState) -> dict[str, tuple[str, ...]]:
-    """Return the work packages that are not settled, each with those of its dependencies that are not."""
-    settled = (Lane.APPROVED, Lane.DONE, Lane.CANCELED)
-    left = [one for one, lane in mission.lanes.items() if lane not in settled]
-    needed = mission.dependencies
-    return {one: tuple(other for other in needed.get(one, ()) if other in left) for one in left}
-
-
-def chains(dependencies: Mapping[str, tuple[str, ...]]) -> Mapping[str, int]:
-    """Return for each id the number of work packages on the longest chain that starts with it.
-
-    Members of a dependency cycle count as if the edge that closes it did not exist.
-    """
-    return _chains(tuple(dependencies.items()))
-
-
-@lru_cache(maxsize=8)
-def _chains(items: tuple[tuple[str, tuple[str, ...]], ...]) -> Mapping[str, int]:
-    dependencies = dict(items)
-    dependents = _dependents(dependencies)
-    length: dict[str, int] = {}
-    for wave in reversed(waves(dependencies)):
-        for one in wave:
-            length[one] = 1 + max((length.get(other, 0) for other in dependents[one]), default=0)
-    return {one: length.get(one, 1) for one in dependencies}
-
-
-def waves(dependencies: Mapping[str, tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
-    """Return the ids in waves: each needs only ids of earlier waves. Members of cycles are left out."""
-    order = {one: place for place, one in enumerate(dependencies)}
-    dependents = _dependents(dependencies)
-    missing = {one: sum(other in order for other in needed) for one, needed in dependencies.items()}
-    found: list[tuple[str, ...]] = []
-    wave = [one for one, count in missing.items() if not count]
-    while wave:
-        found.append(tuple(wave))
-        freed = []
-        for one in wave:
-            for other in dependents[one]:
-                missing[other] -= 1
-                if not missing[other]:
-                    freed.append(other)
-        wave = sorted(freed, key=order.__getitem__)
-    return tuple(found)
-
-
-def _dependents(dependencies: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
-    dependents: dict[str, list[str]] = {one: [] for one in dependencies}
-    for one, needed in dependencies.items():
-        for other in needed:
-            if other in dependents:
-                dependents[other].append(one)
-    return dependents
-
-
-def critical_path(dependencies: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Return a longest chain of ids, first to last; the smallest id where several are as long."""
-    length = chains(dependencies)
-    path: list[str] = []
-    candidates = [one for wave in waves(dependencies)[:1] for one in wave]
-    while candidates:
-        best = min(candidates, key=lambda one: (-length[one], one))
-        path.append(best)
-        candidates = [
-            one for one, needed in dependencies.items() if best in needed and length[one] == length[best] - 1
-        ]
-    return tuple(path)

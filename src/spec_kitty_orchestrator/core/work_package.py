@@ -23,6 +23,7 @@ from spec_kitty_orchestrator.core.model import (
     Result,
     Role,
     Usage,
+    WaitsFor,
     Workspace,
     total,
 )
@@ -178,6 +179,7 @@ class Turn:
         began_at: when its last attempt was assigned, None if this start assigned none.
         max_cost_usd: what that attempt may cost, in US dollars; None for any sum.
         waits: what it waits for, "" while it does not.
+        waits_for: the kind of that.
         until: when it may go on, None if no time ends the wait.
         queued_at: when it began to wait for `queued_for`.
         queued_for: the agent that had no place for it, "" for none.
@@ -191,6 +193,7 @@ class Turn:
     began_at: datetime | None = None
     max_cost_usd: float | None = None
     waits: str = ""
+    waits_for: WaitsFor = WaitsFor.RUN
     until: datetime | None = None
     queued_at: datetime | None = None
     queued_for: str = ""

@@ -32,8 +32,7 @@ from spec_kitty_orchestrator.errors import HostError
 
 __all__ = ["Orchestrator", "RunResult", "new_attempt_id"]
 
-# Between two looks at the mission while only others can free work, at what the machine is short of, and at
-# the clock: the machine may have slept.
+# Between two looks at the mission while only others can free work, at the machine's shortage, and at the clock.
 POLL_INTERVAL_S = 30.0
 RESOURCES_POLL_S = 5.0
 LONGEST_WAIT_S = 60.0
@@ -240,7 +239,8 @@ class Orchestrator:
         told = {one.id: idle.reasons.get(one.id, "") for one in self._state.left}
         news = {one: why for one, why in told.items() if self._state.wps[one].turn.waits != why}
         if news or idle.quotas is not (self._state.waits_for_quotas_since is not None):
-            await self._apply("", run_events.Waiting(news, idle.quotas))
+            waits_for = {one: idle.waits_for[one] for one in news if news[one]}
+            await self._apply("", run_events.Waiting(news, idle.quotas, waits_for))
 
     async def _happened(self, wp_id: str, event: run_events.AnyEvent, took_s: float = 0.0) -> Command:
         """Let an event happen, after those before it; return what its work package does next."""

@@ -13,6 +13,7 @@ import anyio
 
 from spec_kitty_orchestrator.core import commands, events
 from spec_kitty_orchestrator.core.approval import alone, approved, targets
+from spec_kitty_orchestrator.core.bounds import within_bounds
 from spec_kitty_orchestrator.core.model import (
     AgentReport,
     Attempt,
@@ -23,7 +24,6 @@ from spec_kitty_orchestrator.core.model import (
     Rescue,
     Role,
     Workspace,
-    within_bounds,
 )
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.prompts import Prompts

@@ -14,14 +14,12 @@ from pydantic import TypeAdapter
 
 from spec_kitty_orchestrator.agents.fit import report_misfits
 from spec_kitty_orchestrator.agents.spec import USAGE_FILE, Agent, AgentCommand, GoesOn
+from spec_kitty_orchestrator.core.bounds import LONGEST_DETAIL, LONGEST_TEXT, within_bounds
 from spec_kitty_orchestrator.core.model import (
-    LONGEST_DETAIL,
-    LONGEST_TEXT,
     AgentReport,
     Attempt,
     Outcome,
     Role,
-    within_bounds,
 )
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine import files

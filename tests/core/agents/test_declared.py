@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.json_lines import LONGEST_LINE, LONGEST_SAID
 from spec_kitty_orchestrator.agents.spec import PROMPT_WORD, AgentSettings, Assignment
-from spec_kitty_orchestrator.core.model import LONGEST_TEXT, AgentReport, Outcome, Role
+from spec_kitty_orchestrator.core.bounds import LONGEST_TEXT
+from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role
 from spec_kitty_orchestrator.settings.declaration import (
     Declaration,
     filled,

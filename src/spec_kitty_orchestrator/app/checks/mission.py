@@ -20,8 +20,8 @@ from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.record import own_record
 from spec_kitty_orchestrator.app.repository import finalize_command, held_elsewhere, on_branch, switch_command
 from spec_kitty_orchestrator.app.runs import begun_here, describe_end, known_run, orphans, pids
+from spec_kitty_orchestrator.core.graph import waves
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Workspace
-from spec_kitty_orchestrator.core.scheduler import waves
 from spec_kitty_orchestrator.core.transitions import why_by_hand
 from spec_kitty_orchestrator.core.work_package import WORKSPACE_LANES
 from spec_kitty_orchestrator.errors import HostError, HostRefusal, RunActive
