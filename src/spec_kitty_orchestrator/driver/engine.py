@@ -32,7 +32,7 @@ from spec_kitty_orchestrator.errors import HostError
 
 __all__ = ["Orchestrator", "RunResult", "new_attempt_id"]
 
-# Between two looks at the mission while only others can free work, at the machine's shortage, and at the clock.
+# Between two looks at the mission while only others can free work, at a shortage, and at the clock.
 POLL_INTERVAL_S = 30.0
 RESOURCES_POLL_S = 5.0
 LONGEST_WAIT_S = 60.0
