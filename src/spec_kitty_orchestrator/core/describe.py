@@ -5,6 +5,7 @@ Text of agents, the host and hooks can hold escape sequences, line breaks and ma
 
 import re
 from collections.abc import Collection, Iterable
+from enum import StrEnum
 
 from spec_kitty_orchestrator.core import events, run_events
 from spec_kitty_orchestrator.core.model import (
@@ -56,6 +57,40 @@ _SAVED = {
 """What it is that an event tells was saved."""
 
 
+class Level(StrEnum):
+    """Who wants to read the line of an event: a person who must act, everybody, or who looks for details."""
+
+    NEEDS_YOU = "!"
+    NORMAL = "+"
+    DETAIL = "-"
+
+
+_DETAILS = (
+    events.Resolving,
+    events.WorkspaceResolved,
+    events.LaneSeen,
+    events.Scheduled,
+    events.Assigned,
+    events.Claimed,
+    events.GateBegun,
+    events.GatesStopped,
+    events.Submitted,
+    events.SubtasksTicked,
+    events.ReviewClaimed,
+    run_events.Waiting,
+)
+"""Steps that always happen, or that the next line tells again."""
+
+_NEEDS_YOU = (
+    events.Parked,
+    events.GateBroken,
+    events.BudgetSpent,
+    events.WorkspaceFailed,
+    run_events.Ending,
+    run_events.Failed,
+)
+
+
 def clean(text: str, limit: int = LONGEST_LINE) -> str:
     """Make one printable line of at most `limit` characters out of anything."""
     return begun(_BREAKS.sub(" ", plain(text)).strip(), limit)
@@ -105,6 +140,19 @@ def totals(wps: Collection[WorkPackage], before: Usage) -> str:
 def last_line(text: str) -> str:
     """Return the last line that is not empty, "" if there is none."""
     return next((line for line in reversed(text.splitlines()) if line.strip()), "")
+
+
+def level_of(event: run_events.AnyEvent) -> Level:
+    """Say who wants to read the line of an event."""
+    if isinstance(event, _NEEDS_YOU) or (isinstance(event, events.SetUp) and event.reason):
+        return Level.NEEDS_YOU
+    back = isinstance(event, events.Recorded) and not event.lane.complete and event.lane is not Lane.BLOCKED
+    return Level.DETAIL if back or isinstance(event, _DETAILS) or _is_open_subtasks(event) else Level.NORMAL
+
+
+def _is_open_subtasks(event: run_events.AnyEvent) -> bool:
+    refused = isinstance(event, events.HostRefused) and event.call == "transition"
+    return refused and "subtask" in event.message.lower()  # type: ignore[union-attr]
 
 
 def describe(event: run_events.AnyEvent, wp: WorkPackage | None = None, took_s: float = 0.0) -> str:
@@ -304,7 +352,7 @@ def _recorded(lane: Lane) -> str:
 
 
 def _refused(event: events.HostRefused) -> str:
-    if event.call == "transition" and "subtask" in event.message.lower():
+    if _is_open_subtasks(event):
         return "subtasks are not ticked yet"
     if event.code in (events.NO_REPLY, events.CRASHED):
         return f"the host gave no answer to {event.call} (the lane is {event.lane}): {event.message}"

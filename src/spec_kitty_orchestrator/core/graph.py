@@ -73,3 +73,15 @@ def critical_path(dependencies: Mapping[str, tuple[str, ...]]) -> tuple[str, ...
             one for one, needed in dependencies.items() if best in needed and length[one] == length[best] - 1
         ]
     return tuple(path)
+
+
+def behind(dependencies: Mapping[str, tuple[str, ...]], one: str) -> tuple[str, ...]:
+    """Return the ids that come before one, directly or not; those of a cycle once."""
+    found: dict[str, None] = {}
+    left = list(dependencies.get(one, ()))
+    while left:
+        other = left.pop(0)
+        if other not in found and other != one:
+            found[other] = None
+            left += dependencies.get(other, ())
+    return tuple(found)

@@ -1,0 +1,250 @@
+"""The lines of a journal -> a report, taken one by one, so that a live view need not begin again."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from spec_kitty_orchestrator.core import events, run_events
+from spec_kitty_orchestrator.core.describe import describe, level_of
+from spec_kitty_orchestrator.core.model import Evidence, Role, WaitsFor
+from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.report import (
+    AttemptRecord,
+    GateRecord,
+    Report,
+    RestRecord,
+    Span,
+    SpanKind,
+    StartRecord,
+    Told,
+    WpReport,
+    longest_chain,
+)
+from spec_kitty_orchestrator.core.run import RunState, replayed
+from spec_kitty_orchestrator.core.samples import STEPS
+from spec_kitty_orchestrator.core.standing import stands
+
+
+@dataclass
+class _Track:
+    """What is recorded of one work package while its lines come."""
+
+    spans: list[Span] = field(default_factory=list)
+    open: Span | None = None
+    attempts: list[AttemptRecord] = field(default_factory=list)
+    gates: list[GateRecord] = field(default_factory=list)
+    committed: Evidence | None = None
+    why: str = ""
+
+    def close(self, at: datetime, bad: str = "") -> None:
+        if self.open is not None:
+            self.spans.append(replace(self.open, ended_at=at, bad=bad))
+            self.open = None
+
+    def begin(self, kind: SpanKind, at: datetime, what: str, **more: object) -> None:
+        self.close(at)
+        self.open = Span(kind, at, None, what, **more)  # type: ignore[arg-type]
+
+
+class Recorder:
+    """Takes the lines of one journal, oldest first, and reports on them at any moment."""
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        """Begin with nothing; `policy` is used until the first start, where there is one."""
+        self.state = RunState(policy or Policy(("",), ("",)))
+        self.mission = ""
+        self._titles: dict[str, str] = {}
+        self._tracks: dict[str, _Track] = {}
+        self._starts: list[StartRecord] = []
+        self._rests: list[RestRecord] = []
+        self._slots: list[tuple[datetime, int]] = []
+        self._lines: list[Told] = []
+
+    def take(self, line: run_events.Line, after: RunState | None = None) -> Told | None:
+        """Take one more line, with the state after it if that is known; return how it is told.
+
+        Raises:
+            InvalidTransition: the journal was written by a version with other edges.
+        """
+        before, self.state = self.state, after if after is not None else replayed(self.state, line)
+        match line:
+            case run_events.RunStarted():
+                self._started(line)
+            case run_events.Entry(wp_id=wp_id, event=event):
+                if isinstance(event, run_events.RunEvent):
+                    self._of_run(line, event)
+                else:
+                    self._of_wp(line, wp_id, event, before)
+                self._starts[-1:] = [replace(one, last_at=line.at) for one in self._starts[-1:]]
+                taken = self.state.policy.max_concurrent - self.state.free_slots
+                if not self._slots or self._slots[-1][1] != taken:
+                    self._slots.append((line.at, taken))
+                wp = self.state.wps.get(wp_id)
+                text = describe(event, wp, line.took_s)
+                told = Told(line.at, wp_id, event.kind, level_of(event), text, line.seq)
+                self._lines.append(told)
+                return told
+            case run_events.RunEnded() | run_events.RunAborted():
+                self._ended(line)
+        return None
+
+    def _started(self, line: run_events.RunStarted) -> None:
+        if self._starts:
+            self._cut(self._starts[-1].ended_at or self._starts[-1].last_at or line.at)
+        self.mission = line.mission.slug
+        self._titles.update(line.mission.titles)
+        self._starts.append(StartRecord(line.number, line.at, line.version, line.settings, last_at=line.at))
+        for wp_id in line.mission.lanes:
+            track = self._tracks.setdefault(wp_id, _Track())
+            wp = self.state.wps.get(wp_id)
+            if wp is not None and wp.open_attempt is not None and track.attempts:
+                record = track.attempts[-1]
+                track.begin(_kind(record), line.at, record.attempt.agent, attempt=record.attempt.number)
+        self._slots.append((line.at, 0))
+
+    def _ended(self, line: run_events.RunEnded | run_events.RunAborted) -> None:
+        self._cut(line.at)
+        if self._starts and isinstance(line, run_events.RunEnded):
+            end = {"ended_at": line.at, "exit_code": line.exit_code, "summary": line.summary}
+            self._starts[-1] = replace(self._starts[-1], **end)  # type: ignore[arg-type]
+        self._slots.append((line.at, 0))
+
+    def _cut(self, at: datetime) -> None:
+        """End every span at the end of a start: nobody knows what went on between two of them."""
+        for track in self._tracks.values():
+            track.close(at)
+        if self._slots and self._slots[-1][1]:
+            self._slots.append((at, 0))
+
+    def _of_run(self, line: run_events.Entry, event: run_events.RunEvent) -> None:
+        match event:
+            case run_events.Waiting(reasons=reasons, waits_for=kinds):
+                for wp_id, reason in reasons.items():
+                    track = self._tracks.setdefault(wp_id, _Track())
+                    if reason:
+                        kind = kinds.get(wp_id, WaitsFor.RUN)
+                        track.begin(SpanKind.WAIT, line.at, reason, waits_for=kind)
+                    elif track.open is not None and track.open.kind is SpanKind.WAIT:
+                        track.close(line.at)
+            case run_events.AgentSuspended(agent=agent, until=until, reason=reason):
+                self._back(agent, line.at)
+                self._rests.append(RestRecord(agent, line.at, max(until, line.at), reason))
+            case run_events.AgentBack(agent=agent):
+                self._back(agent, line.at)
+            case _:
+                pass
+
+    def _back(self, agent: str, at: datetime) -> None:
+        for place, one in enumerate(self._rests):
+            if one.agent == agent and one.ended_at > at:
+                self._rests[place] = replace(one, ended_at=at)
+
+    def _of_wp(self, line: run_events.Entry, wp_id: str, event: events.Event, before: RunState) -> None:
+        track, at = self._tracks.setdefault(wp_id, _Track()), line.at
+        match event:
+            case events.Deferred(reason=reason, waits_for=kind):
+                track.begin(SpanKind.WAIT, at, reason, waits_for=kind)
+            case events.Assigned(why=why):
+                track.why = why
+            case events.AttemptOpened(attempt=attempt):
+                self._step(track, line, event)
+                again = before.wps[wp_id].work.feedback if wp_id in before.wps else ()
+                rework = attempt.role is Role.IMPLEMENT and bool(again)
+                record = AttemptRecord(wp_id, attempt, at, rework, track.why)
+                track.attempts.append(record)
+                track.begin(_kind(record), at, attempt.agent, attempt=attempt.number)
+                track.why = ""
+            case events.AgentExited():
+                self._exited(track, line, event)
+            case events.GateBegun(name=name, mark=mark):
+                track.begin(SpanKind.SETUP if mark else SpanKind.GATE, at, name)
+            case events.GatesPassed(results=results):
+                track.gates += [GateRecord(at, one) for one in results]
+                track.close(at)
+            case events.GateFailed(result=result, tail=tail):
+                track.gates.append(GateRecord(at, result, tail))
+                track.close(at, "red")
+            case events.GateBroken():
+                track.close(at, "broken")
+            case events.GatesStopped() | events.SetUp():
+                track.close(at, "failed" if isinstance(event, events.SetUp) and event.reason else "")
+            case events.Committed(evidence=evidence):
+                track.committed = evidence
+                self._step(track, line, event)
+            case _:
+                self._step(track, line, event)
+
+    def _step(self, track: _Track, line: run_events.Entry, event: events.Event) -> None:
+        """Record a step of the host's or git's, which took the time before its event."""
+        waits = track.open is not None and track.open.kind is SpanKind.WAIT
+        if waits or line.took_s:
+            began = line.at - timedelta(seconds=line.took_s)
+            track.close(max(began, track.open.began_at) if track.open is not None else began)
+        if line.took_s:
+            name = STEPS.get(type(event), event.kind.replace("_", " "))
+            track.spans.append(Span(SpanKind.HOST, line.at - timedelta(seconds=line.took_s), line.at, name))
+
+    def _exited(self, track: _Track, line: run_events.Entry, event: events.AgentExited) -> None:
+        wp = self.state.wps[line.wp_id]
+        for place, one in enumerate(track.attempts):
+            if one.attempt.id == event.attempt_id:
+                ended = replace(
+                    one,
+                    ended_at=line.at,
+                    took_s=line.took_s or (line.at - one.began_at).total_seconds(),
+                    outcome=event.report.outcome,
+                    usage=wp.used[-1] if wp.used else event.report.usage,
+                    detail=event.report.detail,
+                    exit_code=event.report.exit_code,
+                    verdict=event.verdict,
+                    tampered=event.tampered,
+                )
+                track.attempts[place] = ended
+                track.close(line.at, ended.bad)
+
+    def report(self, now: datetime, *, active: bool) -> Report:
+        """Report on the lines so far; `now` counts only while the run is active."""
+        known = [one.ended_at or one.last_at for one in self._starts[-1:]]
+        at = now if active else next(filter(None, known), now)
+        standing = stands(self.state, at, active=active)
+        wps = []
+        for wp_id, stand in standing.items():
+            track = self._tracks.get(wp_id, _Track())
+            spans = (*track.spans, *([self._now(track.open, at, active)] if track.open else ()))
+            worked = sum(one.seconds(at) for one in spans if one.kind is not SpanKind.WAIT)
+            parts = (tuple(spans), tuple(track.attempts), tuple(track.gates), track.committed, worked)
+            wps.append(WpReport(stand, self._titles.get(wp_id, ""), *parts))
+        ends = [one.ended_at or one.last_at or one.at for one in self._starts]
+        ends[-1:] = [at] if self._starts and active else ends[-1:]
+        took_s = sum((end - one.at).total_seconds() for one, end in zip(self._starts, ends, strict=True))
+        return Report(
+            self.mission,
+            at,
+            active,
+            tuple(wps),
+            tuple(self._starts),
+            tuple(self._rests),
+            tuple(self._slots),
+            longest_chain(wps, at),
+            tuple(self._lines),
+            self.state,
+            took_s,
+        )
+
+    @staticmethod
+    def _now(span: Span, at: datetime, active: bool) -> Span:
+        return span if active else replace(span, ended_at=max(at, span.began_at))
+
+
+def _kind(record: AttemptRecord) -> SpanKind:
+    if record.attempt.role is Role.REVIEW:
+        return SpanKind.REVIEW
+    return SpanKind.REWORK if record.rework else SpanKind.IMPLEMENT
+
+
+def record(lines: Iterable[run_events.Line], policy: Policy | None = None) -> Recorder:
+    """Take all the lines of a journal. Raises `InvalidTransition`."""
+    recorder = Recorder(policy)
+    for line in lines:
+        recorder.take(line)
+    return recorder

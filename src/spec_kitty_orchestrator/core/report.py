@@ -1,0 +1,276 @@
+"""What a mission's runs were: attempts, spans of time, waits, rests, costs and the longest chain.
+
+The one source of every view; `core.recorder` makes it from the lines of a journal. Times are those of the
+machine that wrote them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from spec_kitty_orchestrator.core.describe import Level
+from spec_kitty_orchestrator.core.model import (
+    Attempt,
+    Evidence,
+    GateResult,
+    Outcome,
+    Usage,
+    WaitsFor,
+    total,
+)
+from spec_kitty_orchestrator.core.run import RunState
+from spec_kitty_orchestrator.core.standing import Stand, Standing
+from spec_kitty_orchestrator.core.verdict import Ruling, Verdict
+
+
+class SpanKind(StrEnum):
+    """What a work package's time went to."""
+
+    IMPLEMENT = "implement"
+    REWORK = "rework"
+    REVIEW = "review"
+    GATE = "gate"
+    SETUP = "setup"
+    HOST = "host"
+    WAIT = "wait"
+
+
+AGENTS_TIME = frozenset({SpanKind.IMPLEMENT, SpanKind.REWORK, SpanKind.REVIEW})
+"""Spans in which an agent works."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A span of a work package's time.
+
+    Attributes:
+        ended_at: None while it goes on.
+        what: an agent, a gate, a step of the host's or git's, or what is waited for.
+        waits_for: of a wait.
+        attempt: the number of the attempt, 0 if it is none.
+        bad: how it ended badly, "" if it did not: `rejected`, `red`, or an outcome.
+    """
+
+    kind: SpanKind
+    began_at: datetime
+    ended_at: datetime | None
+    what: str
+    waits_for: WaitsFor | None = None
+    attempt: int = 0
+    bad: str = ""
+
+    def seconds(self, now: datetime) -> float:
+        """Return how long it took, or has taken until now."""
+        return max(0.0, ((self.ended_at or now) - self.began_at).total_seconds())
+
+
+@dataclass(frozen=True)
+class AttemptRecord:
+    """What one attempt was.
+
+    Attributes:
+        wp_id: its work package.
+        attempt: as it was opened.
+        rework: whether it mends what was asked for before.
+        why: why there was another attempt, and by this agent; "" for the first of its role.
+        ended_at: None while it runs.
+        took_s: how long it took, in seconds; 0 while it runs.
+        outcome: None while it runs.
+        usage: what it used; of a session that went on, this attempt's part.
+        detail: the CLI's own words on a failure.
+        exit_code: of the process, None if unknown.
+        verdict: a review's, as it was read.
+        tampered: what a review changed, which makes it void.
+    """
+
+    wp_id: str
+    attempt: Attempt
+    began_at: datetime
+    rework: bool = False
+    why: str = ""
+    ended_at: datetime | None = None
+    took_s: float = 0.0
+    outcome: Outcome | None = None
+    usage: Usage = field(default_factory=Usage)
+    detail: str = ""
+    exit_code: int | None = None
+    verdict: Verdict | None = None
+    tampered: tuple[str, ...] = ()
+
+    @property
+    def bad(self) -> str:
+        """How it ended badly, "" if it did not, or not yet."""
+        if self.outcome is None:
+            return ""
+        if self.outcome is not Outcome.OK:
+            return self.outcome
+        if self.tampered:
+            return "void"
+        ruling = self.verdict.ruling if self.verdict is not None else Ruling.APPROVED
+        return {Ruling.CHANGES_REQUESTED: "rejected", Ruling.UNUSABLE: "unusable"}.get(ruling, "")
+
+
+@dataclass(frozen=True)
+class GateRecord:
+    """What one gate said of one commit; `tail` is the end of its output where it failed."""
+
+    at: datetime
+    result: GateResult
+    tail: str = ""
+
+
+@dataclass(frozen=True)
+class Told:
+    """One line of what happened."""
+
+    at: datetime
+    wp_id: str
+    kind: str
+    level: Level
+    text: str
+    seq: int = 0
+
+
+@dataclass(frozen=True)
+class StartRecord:
+    """One start of the run; `ended_at` and `exit_code` are None if it was cut off, or goes on."""
+
+    number: int
+    at: datetime
+    version: str
+    settings: Mapping[str, object]
+    ended_at: datetime | None = None
+    exit_code: int | None = None
+    summary: str = ""
+    last_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class RestRecord:
+    """A time in which an agent began nothing; `ended_at` is when it was to be back, or worked again."""
+
+    agent: str
+    began_at: datetime
+    ended_at: datetime
+    reason: str
+
+
+@dataclass(frozen=True)
+class WpReport:
+    """What became of one work package.
+
+    Attributes:
+        stand: where it stands.
+        title: "" if unknown.
+        spans: its time, oldest first.
+        attempts: oldest first.
+        gates: the gates that ended, oldest first.
+        committed: its commits as they were last, None before the first.
+        worked_s: seconds in which it went on, waits left out.
+    """
+
+    stand: Stand
+    title: str
+    spans: tuple[Span, ...]
+    attempts: tuple[AttemptRecord, ...]
+    gates: tuple[GateRecord, ...]
+    committed: Evidence | None
+    worked_s: float
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return self.stand.wp.id
+
+    @property
+    def usage(self) -> Usage:
+        """What its attempts used."""
+        return total(one.usage for one in self.attempts)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a mission's runs were, up to `now`.
+
+    Attributes:
+        mission: its slug.
+        now: the moment that it is told of; of a run that is over, its last event.
+        active: whether the run goes on.
+        wps: the most important first.
+        starts: of the run, oldest first.
+        rests: of agents.
+        slots: how many slots were taken from each moment on.
+        chain: the ids of the longest chain, first to last: each began when the one before it was done.
+        lines: what happened, oldest first.
+        state: the run's last.
+        took_s: seconds in which a run went on.
+    """
+
+    mission: str
+    now: datetime
+    active: bool
+    wps: tuple[WpReport, ...]
+    starts: tuple[StartRecord, ...]
+    rests: tuple[RestRecord, ...]
+    slots: tuple[tuple[datetime, int], ...]
+    chain: tuple[str, ...]
+    lines: tuple[Told, ...]
+    state: RunState
+    took_s: float
+
+    def of(self, standing: Standing) -> list[WpReport]:
+        """Return the work packages that stand so."""
+        return [one for one in self.wps if one.stand.standing is standing]
+
+    @property
+    def headline(self) -> str:
+        """Say in one sentence how many are done, who needs a person, and who waits for them."""
+        done, of_all = len(self.of(Standing.DONE)), len(self.wps)
+        parts = [
+            f"{done} of {of_all} work packages are done"
+            if of_all != 1
+            else f"{done} of 1 work package is done"
+        ]
+        needy, held = self.of(Standing.NEEDS_YOU), self.of(Standing.HELD_UP)
+        if needy:
+            parts.append(f"{_named(needy)} {'needs' if len(needy) == 1 else 'need'} you")
+        if held:
+            them = "it" if len(needy) == 1 else "them" if needy else _roots(held)
+            parts.append(f"{_named(held)} {'waits' if len(held) == 1 else 'wait'} for {them}")
+        for standing, verb in ((Standing.CUT_OFF, "cut off"), (Standing.LEFT_OUT, "left out")):
+            if found := self.of(standing):
+                parts.append(f"{_named(found)} {'was' if len(found) == 1 else 'were'} {verb}")
+        return "; ".join(parts)
+
+    @property
+    def attempts(self) -> list[AttemptRecord]:
+        """Every attempt, in the order in which they began."""
+        return sorted((one for wp in self.wps for one in wp.attempts), key=lambda one: one.began_at)
+
+
+MOST_NAMED = 3
+
+
+def _named(found: Sequence[WpReport]) -> str:
+    ids = [one.id for one in found]
+    if len(ids) > MOST_NAMED:
+        return f"{len(ids)} work packages"
+    return " and ".join((", ".join(ids[:-1]), ids[-1])) if len(ids) > 1 else ids[0]
+
+
+def _roots(held: Sequence[WpReport]) -> str:
+    return ", ".join(sorted({root for one in held for root in one.stand.held_by}))
+
+
+def longest_chain(wps: Iterable[WpReport], now: datetime) -> tuple[str, ...]:
+    """Return who determined how long it took: from the last to end, back over who each waited for."""
+    known = {one.id: one for one in wps if any(span.kind is not SpanKind.WAIT for span in one.spans)}
+    ends = {one.id: max(span.ended_at or now for span in one.spans) for one in known.values()}
+    found: list[str] = []
+    following = max(ends, key=lambda one: (ends[one], one), default="")
+    while following and following not in found:
+        found.append(following)
+        needed = [one for one in known[following].stand.wp.dependencies if one in known]
+        following = max(needed, key=lambda one: (ends[one], one), default="")
+    return tuple(reversed(found))
