@@ -29,7 +29,7 @@ from spec_kitty_orchestrator.core.events import (
 )
 from spec_kitty_orchestrator.core.lifecycle import resume, seen, step
 from spec_kitty_orchestrator.core.limits import EXIT_QUOTA
-from spec_kitty_orchestrator.core.model import Lane, MissionState, Outcome, Phase, Result, Workspace
+from spec_kitty_orchestrator.core.model import Lane, MissionState, Outcome, Phase, Result, WaitsFor, Workspace
 from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit, Patience, Policy
 from spec_kitty_orchestrator.core.refusals import MOST_TRIES
 from spec_kitty_orchestrator.core.run import RunState, begin, fold, happened
@@ -235,7 +235,10 @@ def test_a_work_package_that_waits_follows_the_lane_and_one_that_works_does_not(
 @pytest.mark.parametrize(
     ("turn", "expected"),
     [
-        (Turn(waits="overloaded", until=after(9)), Turn(waits="overloaded", until=after(9))),
+        (
+            Turn(waits="overloaded", until=after(9)),
+            Turn(waits="overloaded", waits_for=WaitsFor.BACK_OFF, until=after(9)),
+        ),
         (Turn(waits="overloaded", until=after(-9)), Turn()),
         (Turn(waits="waits for alice", until=after(9), quota=True), Turn()),
         (Turn(waits="waits for a slot", queued_at=NOON, queued_for="alice"), Turn()),

@@ -34,6 +34,7 @@ from spec_kitty_orchestrator.core.model import (
     Phase,
     Role,
     Usage,
+    WaitsFor,
     total,
 )
 from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit, Patience, Policy
@@ -369,7 +370,7 @@ def test_a_place_is_looked_for_once_a_lane_that_others_moved_shows_who_is_needed
     state, _ = happened(state, NOON, "WP01", Scheduled(Lane.FOR_REVIEW, SPACE))
     claimed = ReviewClaimed(BASE, HEAD)
     state, command = happened(state, NOON, "WP01", claimed)
-    waits = Deferred("waits for bob: at most 1 at once", agent="bob")
+    waits = Deferred("waits for bob: at most 1 at once", agent="bob", waits_for=WaitsFor.AGENT)
     assert admission(state, "WP01", command, claimed, NOON) == waits
 
 
@@ -400,14 +401,14 @@ ADMISSIONS: dict[str, tuple[RunState, WorkPackage, Event]] = {
     "a quota is waited for": (
         replace(GOES, suspended={one: Suspension(after(60), 1, 60.0) for one in POLICY.impl_agents}),
         IMPLEMENTS,
-        Deferred(waits_for("alice", 60).reason, after(60), quota=True),
+        Deferred(waits_for("alice", 60).reason, after(60), quota=True, waits_for=WaitsFor.QUOTA),
     ),
     "a place at the agent is waited for": (
         replace(
             queue(since(0)), wps={"WP09": replace(IMPLEMENTS, id="WP09", turn=Turn(Grant.SLOT, "alice"))}
         ),
         IMPLEMENTS,
-        Deferred("waits for alice: at most 1 at once", agent="alice"),
+        Deferred("waits for alice: at most 1 at once", agent="alice", waits_for=WaitsFor.AGENT),
     ),
     "a run that is interrupted begins nothing": (
         replace(GOES, signals=(2,), draining=True),
@@ -451,7 +452,7 @@ def test_what_happens_instead_of_an_attempt_that_may_not_begin(
 
 def test_who_is_claimed_ahead_waits_for_a_slot_before_the_first_attempt() -> None:
     found = admitted(GOES, grant=Grant.CLAIM_AHEAD)
-    assert found == Deferred("is claimed ahead and waits for a slot")
+    assert found == Deferred("is claimed ahead and waits for a slot", waits_for=WaitsFor.SLOT)
 
 
 def test_nothing_is_asked_of_who_has_no_turn_and_of_events_of_the_run() -> None:

@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 from spec_kitty_orchestrator.core.events import Resolving, Scheduled
 from spec_kitty_orchestrator.core.graph import chains, critical_path, waves
 from spec_kitty_orchestrator.core.limits import EXIT_BUDGET, EXIT_QUOTA
-from spec_kitty_orchestrator.core.model import Attempt, Lane, Outcome, Phase, Result, Role, Usage, Workspace
+from spec_kitty_orchestrator.core.model import (
+    Attempt,
+    Lane,
+    Outcome,
+    Phase,
+    Result,
+    Role,
+    Usage,
+    WaitsFor,
+    Workspace,
+)
 from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit, Patience
 from spec_kitty_orchestrator.core.run import RunState, happened
 from spec_kitty_orchestrator.core.run_events import Ending
@@ -233,7 +243,9 @@ def test_a_workspace_of_others_that_the_host_could_not_tell_is_asked_for_again()
     rests = Turn(waits="no reply", until=after(60))
     foreign = left_in(Lane.IN_PROGRESS, Result.FOREIGN, space=None, turn=rests)
     state = mission(foreign, wp("B"))
-    assert carried_out(state)[1] == Idle(after(60), {"B": "waits to learn which workspace A holds"})
+    assert carried_out(state)[1] == Idle(
+        after(60), {"B": "waits to learn which workspace A holds"}, waits_for={"B": WaitsFor.WORKSPACE}
+    )
     assert carried_out(state, after(60))[0] == [("A", Grant.RESOLVE)]
     hopeless = mission(replace(foreign, bounds=Bounds(tries=6)), wp("B"))
     assert isinstance(carried_out(hopeless)[1], Stalled)

@@ -138,21 +138,31 @@ def plan(state: RunState, now: datetime) -> Decision:
     """Decide what happens next in a run: who starts, what is waited for, or how it ends."""
     seen = _look(state, now)
     blocked = {wp.id: _blocker(state, seen, wp, now) for wp in state.left}
-    reasons = {one: blocker.reason if blocker else WAITS_FOR_SLOT for one, blocker in blocked.items()}
-    waits_for = {one: blocker.waits_for if blocker else WaitsFor.SLOT for one, blocker in blocked.items()}
-    if state.closing:
-        return _close(state, seen, reasons)
+    decision = _close(state, seen, blocked) if state.closing else _go_on(state, seen, blocked, now)
+    if not isinstance(decision, Idle):
+        return decision
+    kinds = {one: blocker.waits_for if blocker else WaitsFor.SLOT for one, blocker in blocked.items()}
+    return replace(decision, waits_for=kinds)
+
+
+def _go_on(
+    state: RunState, seen: _Overview, blocked: Mapping[str, Blocker | None], now: datetime
+) -> Decision:
     rests = (one.rest for one in blocked.values() if one is not None and one.rest is not None)
     quota = next((one for one in rests if not one.broken and not one.probing), None)
     stops = quota is not None and state.policy.patience.on_rate_limit is OnRateLimit.STOP
     ending = Ending(EXIT_QUOTA, quota.reason) if quota and stops else seen.limits.ending
     if ending is not None:
         return ending
+    reasons = _reasons(blocked)
     found = _start(state, seen, [wp for wp in state.left if blocked[wp.id] is None], now)
     if found is None:
-        decision = _wait(state, seen, list(filter(None, blocked.values())), reasons, now)
-        return replace(decision, waits_for=waits_for) if isinstance(decision, Idle) else decision
+        return _wait(state, seen, list(filter(None, blocked.values())), reasons, now)
     return Start(*found, {one: why for one, why in reasons.items() if one != found[0]})
+
+
+def _reasons(blocked: Mapping[str, Blocker | None]) -> dict[str, str]:
+    return {one: blocker.reason if blocker else WAITS_FOR_SLOT for one, blocker in blocked.items()}
 
 
 def _start(
@@ -214,8 +224,9 @@ def _rank(state: RunState, seen: _Overview, wp: WorkPackage) -> tuple[bool, tupl
     return is_suspect(state, wp, agent_needed(wp, state.policy)), _urgency(seen, wp)
 
 
-def _close(state: RunState, seen: _Overview, reasons: Mapping[str, str]) -> Decision:
+def _close(state: RunState, seen: _Overview, blocked: Mapping[str, Blocker | None]) -> Decision:
     """Let what is at work end, and take up what an agent may still be at work on, unless all is stopped."""
+    reasons = _reasons(blocked)
     for wp in state.left if not state.stopping and state.free_slots > 0 else ():
         if wp.open_attempt is not None and not wp.turn.unspawned and _holder(seen, wp) == wp.id:
             return Start(wp.id, Grant.SLOT, reasons)
