@@ -12,7 +12,8 @@ from tests.cli.conftest import SLUG, Project
 from tests.cli.journals import last_start
 
 from spec_kitty_orchestrator.app.checks.task_files import restoring_file, unreadable_file
-from spec_kitty_orchestrator.app.repository import TaskFile, task_files
+from spec_kitty_orchestrator.app.repository import task_files
+from spec_kitty_orchestrator.machine.task_file import TaskFile
 
 NOTHING = TaskFile("", ())
 

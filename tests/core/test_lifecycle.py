@@ -642,6 +642,15 @@ def test_tokens_and_money_add_up_and_unknown_money_stays_unknown() -> None:
     assert wp.usage == Usage(20, 2, 0.5)
 
 
+def test_a_person_is_told_what_an_attempt_left_that_is_not_committed_and_changed_nothing_else() -> None:
+    left = tuple(f"{name}.md: not its own" for name in "abcd")
+    nothing = Committed(Evidence(BASE, BASE, left_out=left))
+    again = (AttemptOpened(attempt("i2")), exited("i2", text=report_text("i2")), nothing)
+    wp, _ = drive((*COMMITTING, nothing, *again), replace(POLICY, impl_agents=("alice",)))
+    told = "what it left is not committed: a.md: not its own, b.md: not its own, c.md: not its own and 1 more"
+    assert wp.note.endswith(told)
+
+
 def test_what_parking_saved_and_what_a_commit_left_out_is_remembered() -> None:
     wp, _ = drive((*COMMITTING, Committed(Evidence(BASE, HEAD, left_out=(".env: a secret",)))))
     assert wp.work.left_out == (".env: a secret",)

@@ -233,6 +233,19 @@ async def test_a_merge_that_keeps_the_target_s_own_version_is_told_by_file(lane:
     assert await lane.git.undelivered(before, after, [head]) == ("a.py",)
 
 
+async def test_a_document_of_the_mission_that_a_merge_leaves_out_is_told_and_the_hosts_own_files_are_not(
+    lane: Lane,
+) -> None:
+    before = git(lane.root, "rev-parse", "main")
+    for name in ("plan.md", "status.json"):
+        lane.write(f"kitty-specs/m/{name}")
+    git(lane.path, "add", "kitty-specs/m")
+    git(lane.path, "commit", "-q", "-m", "Documents")
+    git(lane.root, "merge", "-q", "--no-ff", "-m", "Merge the lane", "-s", "ours", BRANCH)
+    head, after = git(lane.path, "rev-parse", "HEAD"), git(lane.root, "rev-parse", "main")
+    assert await lane.git.undelivered(before, after, [head]) == ("kitty-specs/m/plan.md",)
+
+
 async def test_a_merge_of_a_replacement_is_told_by_file(lane: Lane) -> None:
     head = await approved(lane)
     lane.write("a.py", "a = 'evil'\n")

@@ -1,12 +1,13 @@
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.machine.conftest import BRANCH, Lane, git, git_fails
 
 from spec_kitty_orchestrator.errors import WorkspaceError
-from spec_kitty_orchestrator.machine.commit_rules import MAX_FILE_BYTES, CommitRules
+from spec_kitty_orchestrator.machine.commit_rules import HOST, MAX_FILE_BYTES, UNOWNED, CommitRules
 from spec_kitty_orchestrator.machine.committer import why_not_signed
 from spec_kitty_orchestrator.machine.git import Git
 
@@ -104,6 +105,48 @@ async def test_what_must_never_be_committed_is_left_out_and_reported(lane: Lane,
     assert set(left_out) == {*FORBIDDEN, "big.bin", "kitty-specs/tasks.md"}
     assert left_out["big.bin"] == "larger than 5 MB"
     assert all((lane.path / name).exists() for name in left_out)
+
+
+OWNED = """---
+work_package_id: WP01
+owned_files:
+- "src/**"
+- kitty-specs/m/plan.md
+- kitty-specs/m/contracts/**   # of the interface
+- kitty-specs/m/tasks/**
+- kitty-specs/m/status.json
+- .kittify/glossaries/words.yaml
+- .kittify/orchestrator.toml
+- '**/*'
+---
+"""
+
+
+@pytest.mark.parametrize("commits", [False, True], ids=["left to us", "committed by the agent"])
+async def test_of_the_hosts_folders_a_commit_holds_what_the_work_package_owns_and_the_host_does_not_keep(
+    lane: Lane, tmp_path: Path, commits: bool
+) -> None:
+    task = tmp_path / "WP01.md"
+    task.write_text(OWNED)
+    lane.workspace = replace(lane.workspace, prompt_path=str(task))
+    folder = "kitty-specs/m"
+    own = {f"{folder}/plan.md", f"{folder}/contracts/deep/api.md", ".kittify/glossaries/words.yaml", "ok.py"}
+    kept = {f"{folder}/tasks/WP01.md", f"{folder}/status.json", ".kittify/orchestrator.toml"}
+    others = {f"{folder}/spec.md", "kitty-specs/other/plan.md", ".kittify/glossaries/others.yaml"}
+    for name in own | kept | others:
+        lane.write(name)
+    if commits:
+        git(lane.path, "add", "-A")
+        git(lane.path, "commit", "-q", "-m", "by the agent")
+        told = await lane.refused()
+        assert all(f"committed by the agent: {name}: " in told for name in kept | others)
+        assert not any(name in told for name in own)
+        git(lane.path, "reset", "-q", "--soft", lane.base)
+        git(lane.path, "restore", "--staged", "--", *kept, *others)
+    evidence = await lane.committed()
+    assert lane.files() == lane.files(lane.base) | own
+    reasons = dict(one.split(": ", 1) for one in evidence.left_out)
+    assert reasons == dict.fromkeys(kept, HOST) | dict.fromkeys(others, UNOWNED)
 
 
 @pytest.mark.parametrize(

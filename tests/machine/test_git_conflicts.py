@@ -68,11 +68,11 @@ async def test_no_program_that_the_repository_names_runs_and_what_it_merges_is_n
     assert not ran.exists()
 
 
-async def test_what_the_host_keeps_itself_is_no_conflict(lane: Lane) -> None:
-    status = "kitty-specs/demo/status.json"
-    branch(lane.root, "one", {status: "1\n", ".kittify/a": "1\n"})
-    branch(lane.root, "two", {status: "2\n", ".kittify/a": "2\n"})
-    assert await lane.git.conflicts([("one", "two")]) == {("one", "two"): ()}
+async def test_what_the_host_keeps_itself_is_no_conflict_but_documents_may_conflict(lane: Lane) -> None:
+    status, plan = "kitty-specs/demo/status.json", "kitty-specs/demo/plan.md"
+    branch(lane.root, "one", {status: "1\n", ".kittify/metadata.yaml": "1\n", plan: "1\n"})
+    branch(lane.root, "two", {status: "2\n", ".kittify/metadata.yaml": "2\n", plan: "2\n"})
+    assert await lane.git.conflicts([("one", "two")]) == {("one", "two"): (plan,)}
 
 
 async def test_branches_of_a_shallow_clone_are_merged_too(lane: Lane, tmp_path: Path) -> None:

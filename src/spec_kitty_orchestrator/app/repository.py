@@ -16,6 +16,7 @@ from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.machine.child import Reply
 from spec_kitty_orchestrator.machine.files import is_text, read_whole
 from spec_kitty_orchestrator.machine.git import BRANCHES, Git, failure
+from spec_kitty_orchestrator.machine.task_file import TaskFile, read_task_file
 
 GIT_LIMIT_S = 30.0
 MOST_NAMES = 5
@@ -28,11 +29,6 @@ TOPOLOGIES = ("single_branch", "lanes", "coord", "lanes_with_coord")
 """What a mission's meta.json may say of it; older ones say nothing."""
 
 _SHORT_ID = re.compile(r"-[0-9A-HJKMNP-TV-Z]{8}\Z")
-LONGEST_FRONT_MATTER = 64 * 1024
-
-_FRONT_MATTER = re.compile(r"---[^\S\n]*\n(.*?)^---[^\S\n]*$", re.DOTALL | re.MULTILINE)
-_KEY = re.compile(r"([A-Za-z_]\w*):(?:\s+(.*))?")
-_ITEM = re.compile(r"\s*-\s+(.*)")
 
 
 def start_folder(given: Path | None) -> Path:
@@ -331,14 +327,6 @@ def journaled(root: Path) -> list[str]:
     return [path.parent.name for path in sorted(journals, key=lambda path: -path.stat().st_mtime)]
 
 
-@dataclass(frozen=True)
-class TaskFile:
-    """What a work package's file says of it, as far as it can be read: "" and () if it does not."""
-
-    title: str = ""
-    subtasks: tuple[str, ...] = ()
-
-
 def task_files(root: Path, slug: str) -> dict[str, TaskFile]:
     """Read the front matter of a mission's `tasks/WP*.md`, by the id that a file's name begins with."""
     found: dict[str, TaskFile] = {}
@@ -346,50 +334,5 @@ def task_files(root: Path, slug: str) -> dict[str, TaskFile]:
         wp = re.match(r"WP\d+", path.name)
         if wp is not None and wp.group() not in found:
             with suppress(OSError, ValueError):
-                found[wp.group()] = _task_file(path) if path.is_file() else TaskFile()
+                found[wp.group()] = read_task_file(path) if path.is_file() else TaskFile()
     return found
-
-
-def front_matter_of(path: Path) -> str:
-    """Return what stands between a file's first line and the next `---`. Raises `OSError`, `ValueError`."""
-    with path.open(encoding="utf-8") as file:
-        matter = _FRONT_MATTER.match(file.read(LONGEST_FRONT_MATTER))
-    return matter[1] if matter else ""
-
-
-def _task_file(path: Path) -> TaskFile:
-    keys = _front_matter(front_matter_of(path))
-    title, (written, *lines) = keys.get("title", []), keys.get("subtasks", [""])
-    if not lines and written.startswith("[") and written.endswith("]"):
-        items = [_text(one) for one in written[1:-1].split(",") if one.strip()]
-    else:
-        items = [_text(one[1] if (one := _ITEM.fullmatch(line)) else "") for line in lines]
-        items += [""] * bool(written)
-    # A part of a list would be told as the whole.
-    return TaskFile(_text(title[0]) if len(title) == 1 else "", tuple(items) if all(items) else ())
-
-
-def _front_matter(text: str) -> dict[str, list[str]]:
-    """Return by key what stands behind it, and the lines that belong to it: YAML of the simplest form."""
-    found: dict[str, list[str]] = {}
-    belongs: list[str] = []
-    for one in map(str.rstrip, text.splitlines()):
-        if key := _KEY.fullmatch(one):
-            belongs = found[key[1]] = [(key[2] or "").strip()]
-        elif one and not one.lstrip().startswith("#"):
-            belongs.append(one)
-    return found
-
-
-def _text(value: str) -> str:
-    """Return what a plain or quoted text of one line says, "" if it is anything else."""
-    value = value.strip()
-    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
-        inner = value[1:-1]
-        if value[0] == "'":
-            plain = inner.replace("''", "")
-            return "" if "'" in plain else inner.replace("''", "'")
-        return "" if '"' in inner or "\\" in inner else inner
-    value = value.partition(" #")[0].rstrip()
-    odd = value.startswith(tuple("|>&*!%@`{}[]\"'#,?-:~")) or ": " in value or value.endswith(":")
-    return "" if odd or value in ("null", "Null", "NULL") else value

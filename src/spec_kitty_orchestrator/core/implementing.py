@@ -1,7 +1,7 @@
 """The edges of a work package on its way to a reviewer: claimed, implemented, committed, submitted."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from spec_kitty_orchestrator.core.causes import likeness
@@ -34,6 +34,8 @@ STILL_RED = (
 _KEYS = ("subtasks_done", "summary", "no_change_reason")
 _SUBTASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 MOST_SUBTASKS = 200
+MOST_NAMED = 3
+"""Files in a reason, which is one line."""
 
 
 def claimed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
@@ -76,7 +78,7 @@ def committed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     changed = moved or (unsent and found.head != found.base)
     wp = worked(wp, left_out=found.left_out, notes=found.notes, tree=found.tree, pending=None)
     if not changed and not work.report.no_change_reason:
-        why = "its report does not say why nothing is needed"
+        why = _left(found.left_out) or "its report does not say why nothing is needed"
         return changed_nothing(wp, Feedback(FeedbackSource.REPORT, UNCHANGED), why, policy)
     repeated = same_content(wp, found)
     wp = worked(wp, head=found.head)
@@ -88,6 +90,13 @@ def committed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
         return changed_nothing(wp, feedback, f"the gate {red} is red on {found.head}", policy)
     wp = bounded(wp, unchanged=() if moved else wp.bounds.unchanged, tries=0)
     return gated(reviewed(wp, claimed=False), Phase.SUBMITTING, policy)
+
+
+def _left(left_out: Sequence[str]) -> str:
+    """Say for a person what was changed and cannot be committed, "" if nothing was."""
+    more = len(left_out) - MOST_NAMED
+    shown = ", ".join(left_out[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return f"what it left is not committed: {shown}" if shown else ""
 
 
 def _known_red(wp: WorkPackage, policy: Policy) -> str:

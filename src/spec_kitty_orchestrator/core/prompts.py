@@ -52,10 +52,10 @@ _CONFINED_COMMIT = (
     "Besides the workspace only /tmp can be written, and the caches of tools, which are this mission's own."
 )
 
-_KEPT = "below `kitty-specs/` or `.kittify/`"
+_KEPT = "below `kitty-specs/` or `.kittify/` what `owned_files` of the work package does not name"
 _KEPT_OF_PLANNING = (
-    "below `.kittify/`, nor the tasks and records that spec-kitty keeps in `kitty-specs/{mission}/` "
-    "(other files of that folder may be part of the work)"
+    "below `.kittify/` what `owned_files` of the work package does not name, nor the tasks and records that "
+    "spec-kitty keeps in `kitty-specs/{mission}/` (other files of that folder may be part of the work)"
 )
 
 

@@ -4,7 +4,7 @@ Besides the host's files, nothing that a project keeps in git already is judged 
 """
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
@@ -40,10 +40,11 @@ SECRET_NAMES = (
 
 _MISSIONS = "kitty-specs"
 _HOST_FOLDERS = (".kittify", _MISSIONS)
-_HOST_NAMES = (
+_MISSION_STATE = (
     "meta.json",
     "lanes.json",
     "status.*",
+    "*.jsonl",
     "tasks.md",
     "tasks",
     "traces",
@@ -52,12 +53,33 @@ _HOST_NAMES = (
 )
 """What the host keeps itself in the folder of a mission."""
 
+_PROJECT_STATE = (
+    ".dashboard",
+    "*-state.json",
+    "derived",
+    "dossiers",
+    "encoding-provenance",
+    "events",
+    "lint-report.json",
+    "logs",
+    "metadata.yaml",
+    "migrations",
+    "orchestrator*",
+    "runtime",
+    "set-aside",
+    "skills-manifest.json",
+    "workspaces",
+)
+"""What the host, and a run of ours, keep in the project's folder."""
+
 TRACES = frozenset({".aider*", *(trace for agent in BUILT_IN.values() for trace in agent.traces)})
 """What agents write for themselves at the top of a worktree, whichever of them work now."""
 
 SECRET = "may hold secrets"  # noqa: S105 - a reason, not a password
 SECRET_VALUE = "holds the value of a secret of this machine"  # noqa: S105 - a reason, not a password
 HOST = "belongs to spec-kitty, which keeps it itself"
+UNOWNED = "lies in a folder of spec-kitty, and `owned_files` of the work package does not name it"
+OF_HOST = frozenset({HOST, UNOWNED})
 TRACE = "the agent's own files"
 REGENERABLE = "can be made again by the tool that made it"
 
@@ -99,7 +121,8 @@ class CommitRules:
         secret_files: more patterns of names or paths of files that must not be added, whatever they hold.
         allow_files: patterns of names or paths of files that may be added, whatever they are.
         redactor: knows the secrets of this machine.
-        mission: whose own files are the work, besides what the host keeps of them; "" for none.
+        mission: whose documents are the work, whatever `owned` says; "" for none.
+        owned: patterns of paths that the work package owns: among the host's folders nothing else is work.
     """
 
     traces: Collection[str] = TRACES
@@ -108,6 +131,7 @@ class CommitRules:
     allow_files: Collection[str] = ()
     redactor: Redactor = field(default_factory=Redactor)
     mission: str = ""
+    owned: Collection[str] = ()
 
     def is_big(self, size: int) -> bool:
         """Tell whether a file of so many bytes is too large to be added."""
@@ -124,24 +148,29 @@ class CommitRules:
 
     def by_name(self, path: str) -> str:
         """Say why a new file must not be committed as far as its name tells, "" if it may be."""
-        parts = [part.casefold() for part in PurePosixPath(path).parts]
-        if parts[0] in _HOST_FOLDERS and not self._is_planning(parts):
-            return HOST
+        if reason := self.of_host(path):
+            return reason
         if self.allows(path):
             return ""
+        parts = [part.casefold() for part in PurePosixPath(path).parts]
         named = any(fnmatchcase(parts[-1], pattern) for pattern in SECRET_NAMES) or ".env" in parts[:-1]
         if named or _matches(path, self.secret_files):
             return SECRET
         return TRACE if is_trace(path, self.traces) else ""
 
-    def _is_planning(self, parts: Sequence[str]) -> bool:
-        own = bool(self.mission) and parts[:2] == [_MISSIONS, self.mission.casefold()] and len(parts) > 2
-        return own and not any(fnmatchcase(parts[2], name) for name in _HOST_NAMES)
+    def of_host(self, path: str) -> str:
+        """Say why a file, new or not, must be left to the host, "" if it need not be."""
+        if kept_by_host(path):
+            return HOST
+        top, *rest = path.casefold().split("/")
+        planned = top == _MISSIONS and rest[0] == self.mission.casefold()
+        ours = top not in _HOST_FOLDERS or planned or _is_owned(path.casefold(), self.owned)
+        return "" if ours else UNOWNED
 
     def by_content(self, path: str, data: bytes, named: str) -> str:
         """Say the same of a new file whose name says `named`, now that its content is known."""
-        if named == HOST:
-            return HOST
+        if named in OF_HOST:
+            return named
         if self.redactor.knows(data):
             return named or SECRET_VALUE
         if self.allows(path):
@@ -170,6 +199,27 @@ def _matches(path: str, patterns: Collection[str]) -> bool:
     return any(
         fnmatchcase(whole if "/" in pattern else name, pattern.casefold().lstrip("/")) for pattern in patterns
     )
+
+
+def kept_by_host(path: str) -> bool:
+    """Tell whether the host, or a run of ours, keeps a file itself: it is nobody's work."""
+    top, *rest = path.casefold().split("/")
+    if top not in _HOST_FOLDERS:
+        return False
+    inside = rest[1:] if top == _MISSIONS else rest
+    state = _MISSION_STATE if top == _MISSIONS else _PROJECT_STATE
+    return not inside or any(fnmatchcase(inside[0], name) for name in state)
+
+
+def _is_owned(path: str, patterns: Collection[str]) -> bool:
+    """Tell whether a pattern names a path, as the host reads them: a folder is all that is in it."""
+    for pattern in (one.casefold() for one in patterns):
+        folder = pattern.replace("/**", "").replace("/*", "").rstrip("/")
+        named = fnmatchcase(path, pattern) or path.startswith(f"{folder}/")
+        # Whoever owns all code owns none of the host's files.
+        if named and pattern.partition("/")[0] in _HOST_FOLDERS:
+            return True
+    return False
 
 
 def is_trace(path: str, traces: Collection[str]) -> bool:

@@ -7,6 +7,7 @@ would merge is taken for merged; so is what the host keeps itself, which its own
 from collections.abc import Mapping, Sequence
 
 from spec_kitty_orchestrator.log import get_logger
+from spec_kitty_orchestrator.machine.commit_rules import kept_by_host
 from spec_kitty_orchestrator.machine.configuration import Configuration
 from spec_kitty_orchestrator.machine.git import BRANCHES, Git
 from spec_kitty_orchestrator.machine.scratch import scratch
@@ -20,7 +21,6 @@ LIMIT_S = 120.0
 MOST_FILES = 50
 """Of one pair, that are named."""
 
-_HOST_S = ("kitty-specs/", ".kittify/")
 _CONFLICTS, _MERGED = "0", "1"
 
 Pair = tuple[str, str]
@@ -54,7 +54,7 @@ async def conflicts(
     # Two NULs end each answer: a status, a tree, and the files.
     answers = [one.split("\0") for one in reply.text.split("\0\0") if one]
     return {
-        pair: tuple(one for one in dict.fromkeys(files) if not one.startswith(_HOST_S))[:MOST_FILES]
+        pair: tuple(one for one in dict.fromkeys(files) if not kept_by_host(one))[:MOST_FILES]
         for pair, (status, _, *files) in zip(known, answers, strict=False)
         if status in (_CONFLICTS, _MERGED)
     }

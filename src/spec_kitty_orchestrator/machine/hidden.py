@@ -10,7 +10,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from spec_kitty_orchestrator.machine.commit_rules import HOST, MARKERS, TRACE, CommitRules, regenerable
+from spec_kitty_orchestrator.machine.commit_rules import MARKERS, OF_HOST, TRACE, CommitRules, regenerable
 from spec_kitty_orchestrator.machine.git import Git
 
 MOST_REMEMBERED = 500
@@ -36,7 +36,7 @@ async def ignored(git: Git, rules: CommitRules) -> tuple[str, ...]:
 def _worth_naming(root: Path, found: Sequence[str], rules: CommitRules) -> Iterator[str]:
     caches = regenerable(found, ())
     for path in found:
-        if path in caches or rules.by_name(path.rstrip("/")) in (HOST, TRACE):
+        if path in caches or rules.by_name(path.rstrip("/")) in {*OF_HOST, TRACE}:
             continue
         files = list(_files(root, path)) if path.endswith("/") else [path]
         yield from files if len(files) <= MOST_IN_FOLDER else [path]

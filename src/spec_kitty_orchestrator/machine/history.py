@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from spec_kitty_orchestrator.machine.child import Reply
 from spec_kitty_orchestrator.machine.commit_rules import (
-    HOST,
+    OF_HOST,
     REGENERABLE,
     SECRET,
     SECRET_VALUE,
@@ -74,7 +74,7 @@ async def offenders(git: Git, base: str, known: Sequence[str], rules: CommitRule
     found: dict[str, str] = {}
     for blob in made:
         # A file that was there before is the project's, wherever it lies.
-        reason = rules.by_name(blob.path) if blob.path in added else _of_host(rules, blob.path)
+        reason = rules.by_name(blob.path) if blob.path in added else rules.of_host(blob.path)
         cached = blob.path in caches and not rules.allows(blob.path)
         reason = reason or (REGENERABLE if cached else "")
         if reason != SECRET and blob.path in now and _stays(reason, now[blob.path]):
@@ -112,13 +112,9 @@ async def _by_content(git: Git, base: str, blob: _Blob, data: bytes, rules: Comm
     return "" if before.rc == 0 and rules.redactor.knows(before.stdout) else SECRET_VALUE
 
 
-def _of_host(rules: CommitRules, path: str) -> str:
-    return HOST if rules.by_name(path) == HOST else ""
-
-
 def _stays(reason: str, blob: _Blob) -> bool:
     """Tell whether a range leaves behind what must not be committed for this reason."""
-    return reason == HOST or (reason in (TRACE, REGENERABLE) and not blob.deleted)
+    return reason in OF_HOST or (reason in (TRACE, REGENERABLE) and not blob.deleted)
 
 
 async def _made(git: Git, base: str, known: Sequence[str]) -> list[_Blob]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from anyio import to_thread
 
 from spec_kitty_orchestrator.machine.commit_rules import (
-    HOST,
     MOST_STORED_BYTES,
+    OF_HOST,
     REGENERABLE,
     SECRET,
     SECRET_VALUE,
@@ -151,8 +151,8 @@ def _reason(root: Path, change: Change, rules: CommitRules) -> str:
         is_open = os.access(root / change.path, os.R_OK | os.X_OK)
         return named or (NESTED if is_open else CLOSED)
     # What is tracked belongs to the project, wherever it lies; the host's files stay the host's.
-    if named == HOST:
-        return HOST
+    if named in OF_HOST:
+        return named
     path = root / change.path
     try:
         size = path.lstat().st_size

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from spec_kitty_orchestrator.machine.commit_rules import HOST, CommitRules
+from spec_kitty_orchestrator.machine.commit_rules import CommitRules
 from spec_kitty_orchestrator.machine.repository import Repository, Worktree
 
 MOST_BYTES = 1024 * 1024
@@ -113,7 +113,7 @@ async def _by_the_host(repository: Repository, before: str, now: str, ours: Coll
     if not now or not await git.contains(before, now):
         return False
     changed = await git.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", before, now)
-    return all(path in ours or rules.by_name(path) == HOST for path in changed.paths)
+    return all(path in ours or bool(rules.of_host(path)) for path in changed.paths)
 
 
 def _shown(ref: str) -> str:

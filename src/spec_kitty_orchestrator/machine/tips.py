@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from spec_kitty_orchestrator.core.approval import MOST_COMMITS, Approved, Commit, Tip
 from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.machine.commit_rules import kept_by_host
 from spec_kitty_orchestrator.machine.git import Git
 
 _MOST_BRANCHES = 2000
@@ -129,10 +130,10 @@ async def _renames(git: Git, old: str, new: str) -> dict[str, str]:
 
 async def _changes(git: Git, old: str, new: str) -> dict[str, str]:
     """Return the files that differ, each with its mode and content in `new`."""
-    words = ("-r", "-z", "--raw", "--no-renames", "--no-abbrev", old, new, "--", *_NOT_THE_HOST_S)
+    words = ("-r", "-z", "--raw", "--no-renames", "--no-abbrev", old, new, "--")
     fields = (await git.run("diff-tree", *words)).paths
     parts = ((path, head.split(" ")) for head, path in zip(fields[::2], fields[1::2], strict=True))
-    return {path: f"{mode} {sha}" for path, (_, mode, _, sha, _) in parts}
+    return {path: f"{mode} {sha}" for path, (_, mode, _, sha, _) in parts if not kept_by_host(path)}
 
 
 async def _there(git: Git, names: Sequence[str]) -> list[str]:

@@ -32,6 +32,7 @@ from spec_kitty_orchestrator.machine.hooks import HookRules, Hooks
 from spec_kitty_orchestrator.machine.repository import Repository, Worktree
 from spec_kitty_orchestrator.machine.rescue import Snapshot
 from spec_kitty_orchestrator.machine.surroundings import Surroundings
+from spec_kitty_orchestrator.machine.task_file import owned_files
 from spec_kitty_orchestrator.machine.worktree import Removal
 from spec_kitty_orchestrator.ports import CommitRefusal, Restored, WorkspaceState
 
@@ -165,7 +166,7 @@ class GitWorkspaces:
 
     async def uncommitted(self, workspace: Workspace) -> tuple[str, ...]:
         """Return the paths that `commit` would commit now. Raises `WorkspaceError`."""
-        return await rescue.uncommitted(await self._git(workspace), self._judging(workspace))
+        return await rescue.uncommitted(await self._git(workspace), await self._judging(workspace))
 
     async def fork_point(self, workspace: Workspace) -> str:
         """Return where the branch's own work begins. Raises `WorkspaceError`."""
@@ -174,7 +175,7 @@ class GitWorkspaces:
 
     async def before(self, workspace: Workspace) -> Before:
         """Read what is there before anybody works on a work package. Raises `WorkspaceError`."""
-        git, rules = await self._git(workspace), self._judging(workspace)
+        git, rules = await self._git(workspace), await self._judging(workspace)
         return Before(await history.tips(git), hidden.remembered(await hidden.ignored(git, rules)))
 
     async def commit(
@@ -192,7 +193,7 @@ class GitWorkspaces:
             WorkspaceError: git or the disk is broken.
         """
         repository, there = await self._repository(), await self._worktree(workspace)
-        rules = self._judging(workspace)
+        rules = await self._judging(workspace)
         hooks = None if self._hooks is None else Hooks(there.hooks, self._root, self._hooks)
         committer = Committer(there.git, there.configured, hooks)
         branch = workspace.branch or self._branch(wp)
@@ -219,7 +220,7 @@ class GitWorkspaces:
         """
         there = await self._worktree(workspace)
         around = await self._look(workspace, there)
-        snapshot = await rescue.measure(there.git, self._judging(workspace), around.base)
+        snapshot = await rescue.measure(there.git, await self._judging(workspace), around.base)
         await rescue.anchor(there.git, snapshot, self._anchor(workspace), str(around))
         return f"{snapshot}:{around.digest}"
 
@@ -237,7 +238,7 @@ class GitWorkspaces:
             snapshot, digest = fingerprint, ""
         before = Snapshot.parse(snapshot)
         there = await self._worktree(workspace)
-        git, rules = there.git, self._judging(workspace)
+        git, rules = there.git, await self._judging(workspace)
         base, changed = await self._around(workspace, there, digest)
         healed = await rescue.heal(git, before)
         now = await rescue.measure(git, rules, base)
@@ -302,7 +303,7 @@ class GitWorkspaces:
             return Rescue()
         git = await self._git(workspace)
         branch = workspace.branch or self._branch(wp)
-        rules, subject = self._judging(workspace), f"{wp}: rescued work"
+        rules, subject = await self._judging(workspace), f"{wp}: rescued work"
         saved, apart = await rescue.save_unsaved(git, rules, branch, self._ref(wp, name), subject)
         aside = await unheld.move_aside(git, apart, *self._aside(wp, name))
         if saved or aside or await git.changes():
@@ -321,7 +322,7 @@ class GitWorkspaces:
         git = await self._git(workspace)
         branch = workspace.branch or self._branch(wp)
         ref, subject = self._ref(wp, name), f"{wp}: a copy of uncommitted work"
-        saved, apart = await rescue.save_unsaved(git, self._judging(workspace), branch, ref, subject)
+        saved, apart = await rescue.save_unsaved(git, await self._judging(workspace), branch, ref, subject)
         return Rescue(saved, lacking=tuple(str(path / one.path) for one in apart))
 
     def _aside(self, wp: str, name: str) -> tuple[Path, Path]:
@@ -355,9 +356,10 @@ class GitWorkspaces:
         words = ("commit", "--quiet", "--no-verify", "--only", "-m", message, "--", *paths)
         await there.git.run(*identity(there.configured), *words)
 
-    def _judging(self, workspace: Workspace) -> CommitRules:
-        """Return what may be committed there: files of the mission itself where that is the work."""
-        return replace(self._rules, mission=self._mission) if workspace.planning else self._rules
+    async def _judging(self, workspace: Workspace) -> CommitRules:
+        """Return what may be committed there: documents of the mission itself where they are the work."""
+        owned = await to_thread.run_sync(owned_files, Path(workspace.prompt_path))
+        return replace(self._rules, mission=self._mission if workspace.planning else "", owned=owned)
 
     async def _repository(self) -> Repository:
         if self._opened is None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spec_kitty_orchestrator.app.checks import Finding, edit, error, line
-from spec_kitty_orchestrator.app.repository import MISSIONS, front_matter_of
+from spec_kitty_orchestrator.app.repository import MISSIONS
 from spec_kitty_orchestrator.core.plain_text import begun
 from spec_kitty_orchestrator.machine.git import Git
+from spec_kitty_orchestrator.machine.task_file import front_matter_of
 
 _LONGEST_REASON = 300
 _LINE = re.compile(r"\bline (\d+), column \d+")
