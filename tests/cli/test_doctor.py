@@ -183,6 +183,25 @@ def folder_for_a_worktree(project: Project) -> None:
     (project.root / "w" / "WP01").mkdir(parents=True)
 
 
+def older(project: Project) -> None:
+    project.answer("append-history", "", 4, OLDER)
+
+
+def older_with_words(project: Project) -> None:
+    older(project)
+    (project.root / STOPS).mkdir()
+    (project.root / "kitty-specs" / "002-Two-Words").mkdir()
+
+
+def older_without_yaml(project: Project) -> None:
+    older(project)
+    for name in ("WP01-a.md", "WP07-b.md"):
+        matter = '---\ntitle: "a: b"\ndependencies:\n"[]"\n- WP05\nlists: [\na: b,\n]\n---\n'
+        (project.root / "kitty-specs" / SLUG / "tasks" / name).write_text(matter)
+    project.git("add", "kitty-specs")
+    project.git("commit", "-q", "-m", "task files of another time")
+
+
 NOT_FINALIZED = {
     "mission_slug": SLUG,
     "summary": {"planned": 0},
@@ -197,6 +216,9 @@ EDIT = "${EDITOR:-vi} ROOT/"
 OLDER = "This project needs migrations.\nRun: spec-kitty upgrade\n"
 NEWER = "This project uses schema 9.\nUpgrade your CLI: pip install --upgrade spec-kitty-cli\n"
 DAMAGED = "This project's .kittify/metadata.yaml is unreadable: oversized.\nRun: spec-kitty doctor\n"
+STOPS, FREE = "kitty-specs/002-Two Words", "kitty-specs/002-Two-Words-2"
+RENAME = f"GIT mv -- '{STOPS}' {FREE} && GIT commit -m 'Rename missions' -- '{STOPS}' {FREE}"
+UPGRADE, TASKS = "cd ROOT && spec-kitty upgrade", f"kitty-specs/{SLUG}/tasks"
 CONFIG = f"{EDIT}.kittify/orchestrator.toml"
 BROKEN = ({"type": "nonsense"}, {"type": "nonsense"})
 
@@ -226,9 +248,21 @@ BROKEN = ({"type": "nonsense"}, {"type": "nonsense"})
         (speaks("2.0.0"), "host error", "pipx install --force .", ""),
         (speaks("1.5.0", "9.0.0"), "host error", "pipx install --force .", ""),
         (
-            answered("append-history", "", 4, OLDER),
+            older_with_words,
             "host.project error",
-            "cd ROOT && spec-kitty upgrade",
+            f"{RENAME} && {UPGRADE}",
+            f"the upgrade would stop at names with more than letters, digits, - and _: {STOPS}",
+        ),
+        (
+            older_without_yaml,
+            "host.project error",
+            f"{EDIT}{TASKS}/WP01-a.md ROOT/{TASKS}/WP07-b.md && {UPGRADE}",
+            f"at what is not YAML: {TASKS}/WP01-a.md, line 4, {TASKS}/WP07-b.md",
+        ),
+        (
+            older,
+            "host.project error",
+            UPGRADE,
             "needs migrations. Run: spec-kitty upgrade",
         ),
         (

@@ -13,7 +13,7 @@ from spec_kitty_orchestrator.app.build import VERSION, build_agents, build_host
 from spec_kitty_orchestrator.app.checks import Finding, Level, edit, error, line, noted, ok, warning
 from spec_kitty_orchestrator.app.checks.agents import check_agents, find_installed
 from spec_kitty_orchestrator.app.checks.git import check_repository
-from spec_kitty_orchestrator.app.checks.host import check_policies, fix_of_host
+from spec_kitty_orchestrator.app.checks.host import check_policies, check_project, fix_of_host
 from spec_kitty_orchestrator.app.checks.machine import check_machine
 from spec_kitty_orchestrator.app.checks.mission import check_mission
 from spec_kitty_orchestrator.app.mission import find_mission
@@ -147,7 +147,7 @@ async def _changes(project: Project, host: HostClient, told: list[Finding]) -> N
     """Check that the host makes changes in this project, for each agent."""
     limit_s = project.settings.host.call_timeout
     with noted(told, "host.project", fix=partial(fix_of_host, project)), anyio.fail_after(limit_s):
-        await host.check_project()
+        await check_project(project, host)
         told.append(ok("host.project", "the host makes changes in this project"))
     if project.agents and told[0].level is Level.OK:
         with noted(told, "host", fix=partial(fix_of_host, project)), anyio.fail_after(limit_s):

@@ -15,7 +15,7 @@ from spec_kitty_orchestrator.app.checks import Finding, Level, error, errors, li
 from spec_kitty_orchestrator.app.checks.agents import check_sandboxes, preflight
 from spec_kitty_orchestrator.app.checks.clone import check_clone
 from spec_kitty_orchestrator.app.checks.git import check_git
-from spec_kitty_orchestrator.app.checks.host import fix_of_host
+from spec_kitty_orchestrator.app.checks.host import check_project, fix_of_host
 from spec_kitty_orchestrator.app.checks.lanes import check_lanes
 from spec_kitty_orchestrator.app.checks.machine import check_commands
 from spec_kitty_orchestrator.app.checks.mission import check_start
@@ -152,7 +152,7 @@ async def read_and_check(
 
     questions: dict[str, Callable[[], Awaitable[object]]] = {
         "contract": host.check_contract,
-        "project": host.check_project,
+        "project": partial(check_project, project, host),
         "mission": partial(read_mission, project, host, mission),
     }
     found: list[Finding] = []

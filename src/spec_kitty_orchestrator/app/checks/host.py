@@ -4,8 +4,11 @@ import re
 from functools import partial
 from pathlib import Path
 
+from anyio import to_thread
+
 from spec_kitty_orchestrator.app.checks import Finding, edit, error, line, noted, ok
 from spec_kitty_orchestrator.app.checks.agents import selected
+from spec_kitty_orchestrator.app.checks.task_files import stops_upgrade
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import PROJECT
 from spec_kitty_orchestrator.config import CONFIG_FILE
@@ -17,6 +20,7 @@ from spec_kitty_orchestrator.errors import (
     HostRefusal,
     ProjectIncompatible,
 )
+from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.host.locate import HOST_NAME
 from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
 from spec_kitty_orchestrator.ports import Host
@@ -39,7 +43,9 @@ def fix_of_host(project: Project, failure: Exception) -> str:
             return edit(project.root / CONFIG_FILE) if wanted else "pipx install spec-kitty-cli"
         case ProjectIncompatible(code=code, words=words):
             if code == PROJECT_IS_OLDER:
-                return f"{line('cd', project.root)} && {line(wanted or HOST_NAME, 'upgrade')}"
+                upgrade = f"{line('cd', project.root)} && {line(wanted or HOST_NAME, 'upgrade')}"
+                _, before = stops_upgrade(project.root)
+                return f"{before} && {upgrade}" if before else upgrade
             if named := _UPGRADE.search(words):
                 return named[1]
             return edit(project.root / PROJECT / "metadata.yaml")
@@ -51,6 +57,24 @@ def fix_of_host(project: Project, failure: Exception) -> str:
         case HostError() | TimeoutError():
             return line(wanted or HOST_NAME, "orchestrator-api", "contract-version")
     return ""
+
+
+async def check_project(project: Project, host: HostClient) -> None:
+    """Ask whether the host makes any change in this project; none is made.
+
+    Raises:
+        ProjectIncompatible: it makes none. Of an older project it tells what would stop its upgrade.
+    """
+    try:
+        await host.check_project()
+    except ProjectIncompatible as failure:
+        stops = ""
+        if failure.code == PROJECT_IS_OLDER:
+            stops, _ = await to_thread.run_sync(stops_upgrade, project.root)
+        if not stops:
+            raise
+        words = f"{failure.words}; the upgrade would stop at {stops}"
+        raise ProjectIncompatible(failure.code, words) from None
 
 
 async def check_policies(project: Project, runner: ConfiguredAgents, host: Host) -> list[Finding]:

@@ -1,4 +1,7 @@
-"""Which file of a work package the host cannot read, or does not find: it often does not tell where."""
+"""Which file of a work package the host cannot read, or does not find: it often does not tell where.
+
+Or does not say before it is too late: an upgrade reads those of all missions.
+"""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -6,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from spec_kitty_orchestrator.app.checks import Finding, edit, error, line
+from spec_kitty_orchestrator.app.checks import Finding, edit, error, line, some
 from spec_kitty_orchestrator.app.repository import MISSIONS
 from spec_kitty_orchestrator.core.plain_text import begun
 from spec_kitty_orchestrator.machine.git import Git
@@ -20,6 +23,9 @@ _FIELD = re.compile(
     r" \[type=(?P<kind>\w+), input_value=(?P<value>.*?), input_type=\w+\]"
 )
 _MISSING = "missing"
+_MISSION_NAME = re.compile(r"[A-Za-z0-9][\w-]*(?:\.[\w-]+)*", re.ASCII)
+_KEY_OR_ITEM = re.compile(r"\s|-(\s|$)|[#}\]]|.*:(\s|$)")
+"""How a line of a mapping in YAML can look that is not empty."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,45 @@ def unreadable_file(root: Path, slug: str, exception: str) -> Finding | None:
     where = f"{first.file.relative_to(root)}, line {first.line}"
     text = f"the host cannot read {where}: {begun(first.reason, _LONGEST_REASON)}{more}"
     return error("mission.files", text, edit(first.file))
+
+
+def stops_upgrade(root: Path) -> tuple[str, str]:
+    """Return what ends `spec-kitty upgrade` before its end, and a command that mends that; "" if unknown.
+
+    It reads the files of all work packages, and makes paths of the names of all missions.
+    """
+    folders = sorted(one for one in (root / MISSIONS).glob("[!.]*") if one.is_dir())
+    files = [file for folder in folders for file in sorted((folder / "tasks").glob("WP*.md"))]
+    broken = {file: at for file in files if (at := _not_yaml(file))}
+    misnamed = [one for one in folders if not _MISSION_NAME.fullmatch(one.name)]
+    told, mends = [], []
+    if broken:
+        first, *others = broken
+        places = [f"{file.relative_to(root)}, line {at}" for file, at in broken.items()]
+        told.append(f"what is not YAML: {some(places)}")
+        mends.append(" ".join([edit(first), *(line(one) for one in others)]))
+    if pairs := [(one.relative_to(root), _renamed(one).relative_to(root)) for one in misnamed]:
+        names = some([old for old, _ in pairs])
+        told.append(f"names with more than letters, digits, - and _: {names}")
+        mends += [line("git", "-C", root, "mv", "--", *pair) for pair in pairs]
+        paths = [path for pair in pairs for path in pair]
+        mends.append(line("git", "-C", root, "commit", "-m", "Rename missions", "--", *paths))
+    return " and ".join(told), " && ".join(mends)
+
+
+def _renamed(folder: Path) -> Path:
+    """Return a path for a mission that the host accepts, and that is free."""
+    name = re.sub(r"[\W.]+", "-", folder.name, flags=re.ASCII).strip("-_") or "mission"
+    free = (folder.with_name(name if at == 1 else f"{name}-{at}") for at in range(1, 99))
+    return next(one for one in free if not one.exists())
+
+
+def _not_yaml(file: Path) -> int:
+    """Return a line of the front matter that cannot be YAML, as far as lines alone tell; 0 without one."""
+    with suppress(OSError, ValueError):
+        lines = front_matter_of(file).splitlines()
+        return next((at for at, line in enumerate(lines, 2) if line and not _KEY_OR_ITEM.match(line)), 0)
+    return 0
 
 
 def without_file(wp: str) -> str:
