@@ -19,6 +19,9 @@ LONGEST_STEP = 400
 
 _READ = LONGEST_STEP + MARGIN
 
+_ASKED_FOR = re.compile(r"""(?:```\w*\s*)?\{\s*"attempt"\s*:.*""", re.DOTALL)
+"""The JSON object that we ask for as the last word: programs read it, and what it says is told elsewhere."""
+
 
 class StepKind(StrEnum):
     """The verb of a step; its subject is the agent, or for `FAILS` what it last tried."""
@@ -190,7 +193,8 @@ class StepReader:
         return []
 
     def _step(self, step: Step) -> list[Step]:
-        shown = self._shown(step.text)
+        said = step.text[:_READ]
+        shown = self._shown(_ASKED_FOR.sub("", said) if step.kind is StepKind.SAYS else said)
         if not shown:
             return []
         total = max(self._counted, step.tokens)
@@ -198,7 +202,7 @@ class StepReader:
         return [replace(step, text=shown, tokens=tokens)]
 
     def _shown(self, told: str) -> str:
-        said = self._redact(plain(told[:_READ]))
+        said = self._redact(plain(told))
         if self._places:
             said = self._places.sub(lambda found: "" if found[1] else ".", said)
         return begun(" ".join(said.split()), LONGEST_STEP)

@@ -205,7 +205,7 @@ class JsonlJournal:
         lines: list[Line] = []
         for number, raw in enumerate(_whole_lines(content), start=1):
             try:
-                lines.append(self._decode(raw))
+                lines.append(self.decode(raw))
             except _OtherVersionError as other:
                 raise JournalError(
                     f"{self.path}, line {number}: {other}; go on with the version of spec-kitty-orchestrator "
@@ -226,7 +226,8 @@ class JsonlJournal:
         kept = _cleaned(record, self._clean)
         return json.dumps(kept, ensure_ascii=False, separators=(",", ":"), default=datetime.isoformat)
 
-    def _decode(self, raw: bytes) -> Line:
+    def decode(self, raw: bytes | str) -> Line:
+        """Return one line of the file. Raises `ValueError` if it is damaged."""
         record = json.loads(raw)
         if not isinstance(record, dict):
             raise ValueError("it is not an object")  # noqa: TRY004 - like every other damage
@@ -263,7 +264,7 @@ def _write_whole(descriptor: int, data: bytes) -> None:
     os.fsync(descriptor)
 
 
-class _OtherVersionError(Exception):
+class _OtherVersionError(ValueError):
     """A line that this version cannot know."""
 
 

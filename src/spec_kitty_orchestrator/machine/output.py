@@ -5,7 +5,7 @@ Its size costs nothing: an end is read from behind, and who follows reads what i
 
 import os
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -116,6 +116,15 @@ class _Splitter:
             line = without_middle(line, self._end)
         self._begun, self._end = bytearray(), None
         return OutputLine(line.rstrip(b"\r\n").decode("utf-8", "replace"), self.offset)
+
+
+def read_lines(path: Path) -> Iterator[OutputLine]:
+    """Yield the lines of a file as it is now, one in memory at a time; none where it cannot be read."""
+    with suppress(OSError), open_file(path) as file:
+        lines = _Splitter(0)
+        while chunk := file.read(_CHUNK_BYTES):
+            yield from lines.feed(chunk)
+        yield from lines.finish()
 
 
 def tail_lines(path: Path, count: int, most_bytes: int = MOST_TAIL_BYTES) -> tuple[Sequence[OutputLine], int]:
