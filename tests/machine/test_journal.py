@@ -347,3 +347,50 @@ def test_what_somebody_said_is_kept_without_secrets_and_names_and_paths_stay(tmp
     clean = AgentReport(Outcome.FAILED, text="a - thing", detail="-", session="hidden")
     refused = HostRefused("x", "X", "-", Lane.PLANNED)
     assert kept == Entry(NOW, "hidden", AgentExited("hidden", clean, refused=refused))
+
+
+def test_whoever_looks_at_a_growing_journal_gets_each_line_once_and_no_torn_one(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    reader = JsonlJournal(tmp_path, ROOT)
+    assert reader.look() == []
+    write(tmp_path, RUN, entry(1))
+    assert reader.look() == [RUN, entry(1)]
+    assert reader.look() == []
+    whole = path.read_bytes()
+    write(tmp_path, entry(2))
+    added = path.read_bytes()[len(whole) :]
+    for end in (1, len(added) // 2, len(added) - 1):
+        path.write_bytes(whole + added[:end])
+        assert reader.look() == []
+    path.write_bytes(whole + added)
+    assert reader.look() == [entry(2)]
+    assert reader.begun == 1
+
+
+def test_a_journal_that_takes_the_place_of_another_is_looked_at_from_its_beginning(tmp_path: Path) -> None:
+    path, other = tmp_path / "journal.jsonl", tmp_path / "other" / "journal.jsonl"
+    reader = JsonlJournal(tmp_path, ROOT)
+    write(tmp_path, RUN, entry(1))
+    reader.look()
+    write(other.parent, RUN, entry(2))
+    other.replace(path)
+    assert reader.look() == [RUN, entry(2)]
+    assert reader.begun == 2
+    path.write_bytes(b"")
+    assert reader.look() == []
+    write(tmp_path, RUN)
+    assert reader.look() == [RUN]
+
+
+def test_a_look_tells_of_damage_once_and_goes_on_behind_it(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    write(tmp_path, RUN, entry(1))
+    start, first = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(start)
+    reader = JsonlJournal(tmp_path, ROOT)
+    assert reader.look() == [RUN]
+    path.write_bytes(start + b"}{\n" + first)
+    with pytest.raises(JournalError, match="line 2"):
+        reader.look()
+    write(tmp_path, entry(2))
+    assert reader.look() == [entry(2)]

@@ -75,6 +75,9 @@ class JsonlJournal:
         root: of the repository; paths below it are kept relative to it.
         clean: takes out of a text what must not be kept.
         name: of the file; another one was put aside, and is only read.
+
+    Attributes:
+        begun: how often `look` began at the first line of a file.
     """
 
     def __init__(
@@ -88,6 +91,9 @@ class JsonlJournal:
         self._mended = False
         self._descriptor = -1
         self._seq = self._number = 0
+        self.begun = 0
+        self._seen: tuple[int, ...] = ()
+        self._offset = self._count = 0
 
     def __del__(self) -> None:
         """Let go of the file."""
@@ -118,7 +124,8 @@ class JsonlJournal:
         Raises:
             JournalError: a line that is not the last cannot be read, or another version wrote it.
         """
-        return await to_thread.run_sync(self._read)
+        whole = JsonlJournal(self.path.parent, self._root, name=self.path.name)
+        return await to_thread.run_sync(whole.look)
 
     def _write(self, batch: Sequence[_Waiting]) -> None:
         try:
@@ -192,18 +199,39 @@ class JsonlJournal:
                 os.close(handle)
         self._mended = True
 
-    def _read(self) -> list[Line]:
+    def look(self) -> list[Line]:
+        """Return the whole lines that were added since the last look: at the first all of them. It blocks.
+
+        Should another file take the journal's place, they are all lines of that one, and `begun` is greater.
+
+        Raises:
+            JournalError: see `read`; the next look goes on behind what cannot be read.
+        """
         try:
+            found = self.path.stat()
+            seen = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+            if seen == self._seen:
+                return []
+            if seen[:2] != self._seen[:2] or found.st_size < self._offset:
+                self._offset = self._count = 0
+                self.begun += 1
             with open_file(self.path) as file:
-                content = file.read()
+                file.seek(self._offset)
+                raws = _whole_lines(file.read())
         except FileNotFoundError:
             return []
         except OSError as error:
             raise JournalError(
                 f"{self.path} cannot be read: {error.strerror}; mend the permissions"
             ) from error
+        first, self._seen = self._count + 1, seen
+        self._offset += sum(len(raw) + 1 for raw in raws)
+        self._count += len(raws)
+        return self._decoded(raws, first)
+
+    def _decoded(self, raws: Sequence[bytes], first: int) -> list[Line]:
         lines: list[Line] = []
-        for number, raw in enumerate(_whole_lines(content), start=1):
+        for number, raw in enumerate(raws, start=first):
             try:
                 lines.append(self.decode(raw))
             except _OtherVersionError as other:
