@@ -7,7 +7,7 @@ happen in a healthy one comes back as a value.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from spec_kitty_orchestrator.core.approval import Approved, Commit, Tip
 from spec_kitty_orchestrator.core.events import GateBegun, GateBroken, GateFailed, GatesPassed, GatesStopped
@@ -25,7 +25,9 @@ from spec_kitty_orchestrator.core.model import (
     Workspace,
 )
 from spec_kitty_orchestrator.core.run import RunState
-from spec_kitty_orchestrator.core.run_events import Entry, Line
+from spec_kitty_orchestrator.core.run_events import Line
+
+OneLine = TypeVar("OneLine", bound=Line)
 
 
 @dataclass(frozen=True)
@@ -361,8 +363,8 @@ class Gates(Protocol):
 class Journal(Protocol):
     """The append-only record of a mission's runs; a line is on disk before `append` returns."""
 
-    async def append(self, line: Line) -> None:
-        """Add one line durably. Raises `JournalError` when the disk refuses."""
+    async def append(self, line: OneLine) -> OneLine:
+        """Add one line durably; return it with its numbers. Raises `JournalError` when the disk refuses."""
         ...
 
     async def read(self) -> Sequence[Line]:
@@ -387,10 +389,10 @@ class WallClock(Protocol):
 
 
 class Observer(Protocol):
-    """Is told of every event after it was journaled; must be quick and must not raise."""
+    """Is told of every line of the run after it was journaled; must be quick and must not raise."""
 
-    def saw(self, state: RunState, entry: Entry) -> None:
-        """Take notice of an event, which led to `state`."""
+    def saw(self, state: RunState, line: Line) -> None:
+        """Take notice of an event, or of the run's start or end, which led to `state`."""
         ...
 
     def said(self, message: str) -> None:

@@ -136,7 +136,7 @@ class Shown:
         self.seen = self.messages = 0
         self.told = anyio.Event()
 
-    def saw(self, state: RunState, entry: Entry) -> None:
+    def saw(self, state: RunState, line: object) -> None:
         self.seen += 1
 
     def said(self, message: str) -> None:

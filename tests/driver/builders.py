@@ -14,11 +14,11 @@ from spec_kitty_orchestrator.core.model import Lane, Outcome, PolicyMetadata, Ro
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.prompts import Prompts
 from spec_kitty_orchestrator.core.run import fold
-from spec_kitty_orchestrator.core.run_events import Entry, Line
+from spec_kitty_orchestrator.core.run_events import Entry
 from spec_kitty_orchestrator.core.verdict import APPROVED, Ruling, read_verdict
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.result import RunResult
-from spec_kitty_orchestrator.ports import AttemptRequest, ReviewResult
+from spec_kitty_orchestrator.ports import AttemptRequest, OneLine, ReviewResult
 from spec_kitty_orchestrator.testing.fake_host import FakeHost
 from spec_kitty_orchestrator.testing.fake_workspaces import FakeWorkspaces
 from spec_kitty_orchestrator.testing.lane_rules import Transition
@@ -110,12 +110,12 @@ class FragileJournal(MemoryJournal):
         self.dies_at: int | None = None
         self.appended = 0
 
-    async def append(self, line: Line) -> None:
+    async def append(self, line: OneLine) -> OneLine:
         self.appended += 1
         assert self.appended < MOST_LINES, "the run goes round in a loop"
         if self.dies_at is not None and self.appended >= self.dies_at:
             raise Power
-        await super().append(line)
+        return await super().append(line)
 
 
 class Stage:

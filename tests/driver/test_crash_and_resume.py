@@ -8,9 +8,8 @@ import pytest
 from tests.driver.builders import Power, Stage
 
 from spec_kitty_orchestrator.core.model import Lane, Role
-from spec_kitty_orchestrator.core.run_events import Line
 from spec_kitty_orchestrator.errors import JournalError
-from spec_kitty_orchestrator.ports import AttemptRequest
+from spec_kitty_orchestrator.ports import AttemptRequest, OneLine
 from spec_kitty_orchestrator.testing.scripted_agents import Play, report, verdict
 
 pytestmark = pytest.mark.anyio
@@ -114,10 +113,10 @@ async def test_a_journal_that_cannot_be_written_ends_the_run_and_stops_the_agent
     mission = stage({"WP01": (), "WP02": ()}, lambda r: Play(seconds=100 if r.wp_id == "WP01" else 10))
     original = mission.journal.append
 
-    async def is_full(line: Line) -> None:
+    async def is_full(line: OneLine) -> OneLine:
         if getattr(getattr(line, "event", None), "kind", "") == "agent_exited":
             raise JournalError("no space left on the device")
-        await original(line)
+        return await original(line)
 
     mission.journal.append = is_full  # type: ignore[method-assign]
     with anyio.fail_after(1000), pytest.raises(JournalError, match="no space left"):

@@ -12,7 +12,7 @@ from tests.driver.builders import REAL_LIMIT_S, Stage
 
 from spec_kitty_orchestrator.core.model import Lane, Role
 from spec_kitty_orchestrator.core.run import RunState
-from spec_kitty_orchestrator.core.run_events import Entry
+from spec_kitty_orchestrator.core.run_events import Entry, Line
 from spec_kitty_orchestrator.errors import HostRefusal
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.memory_journal import Watcher
@@ -111,7 +111,7 @@ async def test_going_on_from_thousands_of_lines_leaves_the_loop_free(stage: Make
 
 async def test_a_blocking_call_in_a_run_is_found(stage: Make) -> None:
     class Slow(Watcher):
-        def saw(self, state: RunState, entry: Entry) -> None:
+        def saw(self, state: RunState, line: Line) -> None:
             time.sleep(0.001)
 
     mission = stage({"WP01": ()}, busy, limit_s=REAL_LIMIT_S)

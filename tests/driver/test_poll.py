@@ -9,10 +9,10 @@ import pytest
 from tests.driver.builders import Stage, scripted
 
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Role
-from spec_kitty_orchestrator.core.run_events import Line
 from spec_kitty_orchestrator.driver.engine import POLL_INTERVAL_S
 from spec_kitty_orchestrator.driver.mission import PATIENCE_S
 from spec_kitty_orchestrator.errors import HostCrash
+from spec_kitty_orchestrator.ports import OneLine
 from spec_kitty_orchestrator.testing.scripted_agents import Play
 
 pytestmark = pytest.mark.anyio
@@ -174,9 +174,9 @@ async def test_a_busy_run_puts_no_look_off(stage: Make) -> None:
     engine, appended, looks = mission.orchestrator(), mission.journal.append, [anyio.current_time()]
     look = engine._look
 
-    async def append(line: Line) -> None:
+    async def append(line: OneLine) -> OneLine:
         await anyio.sleep(0.02)
-        await appended(line)
+        return await appended(line)
 
     async def seen() -> None:
         looks.append(anyio.current_time())

@@ -6,8 +6,10 @@ import anyio
 import pytest
 from tests.driver.builders import DIAMOND, REAL_LIMIT_S, Stage, longer, scripted
 
+from spec_kitty_orchestrator.core.events import Deferred
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Phase, Result, Role
-from spec_kitty_orchestrator.core.run_events import Entry
+from spec_kitty_orchestrator.core.run import RunState
+from spec_kitty_orchestrator.core.run_events import Failed, Line
 from spec_kitty_orchestrator.core.verdict import FeedbackSource
 from spec_kitty_orchestrator.errors import HostError, HostRefusal, WorkspaceError
 from spec_kitty_orchestrator.ports import AttemptRequest
@@ -348,18 +350,21 @@ async def test_a_legacy_mission_has_a_worktree_for_each_work_package(stage: Make
     assert len(mission.workspaces.trees) == len(DIAMOND)
 
 
-async def test_the_observer_sees_each_event_after_it_is_in_the_journal(stage: Make) -> None:
+async def test_the_observer_sees_each_line_of_the_journal_after_it_is_there(stage: Make) -> None:
     mission = stage({"WP01": ()})
     late: list[str] = []
 
     class Strict(type(mission.watcher)):  # type: ignore[misc]
-        def saw(self, state: object, entry: Entry) -> None:
-            if getattr(mission.journal.lines[-1], "event", None) is not entry.event:
-                late.append(repr(entry.event))
+        def saw(self, state: RunState, line: Line) -> None:
+            super().saw(state, line)
+            if mission.journal.lines[-1] is not line:
+                late.append(repr(line))
 
-    result = await mission.run(observer=Strict())
+    strict = Strict()
+    result = await mission.run(observer=strict)
     assert (result.exit_code, late) == (0, [])
     assert result.work_packages[0].phase is Phase.FINISHED
+    assert [(one.seq, one) for one in strict.lines] == [(one.seq, one) for one in mission.journal.lines]
 
 
 async def test_the_whole_of_each_refusal_is_kept_as_feedback(stage: Make) -> None:
@@ -370,3 +375,17 @@ async def test_the_whole_of_each_refusal_is_kept_as_feedback(stage: Make) -> Non
     assert "first hook" in third
     assert "second hook" in third
     assert FeedbackSource.COMMIT in third
+
+
+async def test_the_observer_is_told_of_what_broke_the_run_as_the_journal_is(stage: Make) -> None:
+    def breaks(_: AttemptRequest) -> Play:
+        raise RuntimeError("no git here")
+
+    mission = stage({"WP01": ()}, breaks)
+    with pytest.raises(RuntimeError):
+        await mission.orchestrator().run()
+    assert mission.watcher.lines == mission.journal.lines
+    assert mission.watcher.events[-2:] == [
+        ("WP01", Deferred("the run ends: no git here")),
+        ("", Failed("no git here")),
+    ]

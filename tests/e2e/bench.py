@@ -22,7 +22,7 @@ from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Works
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.prompts import Prompts
 from spec_kitty_orchestrator.core.run import RunState
-from spec_kitty_orchestrator.core.run_events import Entry
+from spec_kitty_orchestrator.core.run_events import Entry, Line
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.machine.process import MARKER
@@ -55,9 +55,9 @@ class Ender(Watcher):
         self.outcomes = outcomes
         self.orchestrator: Orchestrator | None = None
 
-    def saw(self, state: RunState, entry: Entry) -> None:
-        super().saw(state, entry)
-        event = entry.event
+    def saw(self, state: RunState, line: Line) -> None:
+        super().saw(state, line)
+        event = line.event if isinstance(line, Entry) else None
         if isinstance(event, AgentExited) and event.report.outcome in self.outcomes and self.orchestrator:
             self.orchestrator.drain(SIGTERM)
 

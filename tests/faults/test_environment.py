@@ -15,7 +15,7 @@ from tests.driver.builders import POLICY, PROMPTS
 from spec_kitty_orchestrator.core.events import AgentExited, Event, Submitted
 from spec_kitty_orchestrator.core.model import Lane, PolicyMetadata, Role, Workspace
 from spec_kitty_orchestrator.core.run import RunState
-from spec_kitty_orchestrator.core.run_events import Entry
+from spec_kitty_orchestrator.core.run_events import Entry, Line
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import JournalError
@@ -75,9 +75,9 @@ class CutOff(Watcher):
         self.at = at
         self.scope = anyio.CancelScope()
 
-    def saw(self, state: RunState, entry: Entry) -> None:
-        super().saw(state, entry)
-        if isinstance(entry.event, self.at):
+    def saw(self, state: RunState, line: Line) -> None:
+        super().saw(state, line)
+        if isinstance(line, Entry) and isinstance(line.event, self.at):
             self.scope.cancel()
 
 

@@ -163,6 +163,28 @@ def test_lines_and_starts_are_numbered_over_the_whole_file_whoever_writes_them(t
     assert [line.number for line in lines if isinstance(line, RunStarted)] == [1, 2]
 
 
+def test_whoever_appends_a_line_is_told_its_numbers(tmp_path: Path) -> None:
+    write(tmp_path, RUN)
+
+    async def append() -> tuple[Line, Line]:
+        journal = JsonlJournal(tmp_path, ROOT)
+        return await journal.append(entry(1)), await journal.append(RUN)
+
+    first, second = anyio.run(append)
+    assert (first, first.seq) == (entry(1), 2)
+    assert isinstance(second, RunStarted)
+    assert (second.seq, second.number) == (3, 2)
+
+
+def test_a_journal_that_starts_over_goes_on_with_the_numbers_of_those_put_aside(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    for number in range(3):
+        write(tmp_path, RUN, entry(1))
+        path.rename(tmp_path / f"journal-2026010{number}T000000.000000Z.jsonl")
+    write(tmp_path, RUN, entry(2))
+    assert [(line.seq, getattr(line, "number", None)) for line in read(tmp_path)] == [(7, 1), (8, None)]
+
+
 def test_a_repository_can_be_moved_and_its_journal_follows(tmp_path: Path) -> None:
     place = Workspace("/root/.worktrees/x-lane-a", "/root/kitty-specs/x/tasks/WP01.md")
     attempt = Attempt("id", 1, Role.IMPLEMENT, "codex", "/root/.kittify/logs/x/WP01/01")

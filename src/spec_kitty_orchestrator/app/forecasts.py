@@ -19,7 +19,7 @@ from spec_kitty_orchestrator.core.forecast import MOST_WORK, Forecast, foreseen,
 from spec_kitty_orchestrator.core.model import MissionState
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.run import RunState, begin, fold
-from spec_kitty_orchestrator.core.run_events import Entry, RunStarted
+from spec_kitty_orchestrator.core.run_events import Entry, Line, RunStarted
 from spec_kitty_orchestrator.core.samples import Gathering, Samples, gather
 from spec_kitty_orchestrator.core.simulate import Known
 from spec_kitty_orchestrator.errors import InvalidTransition, JournalError
@@ -118,14 +118,16 @@ class Forecaster:
         self._over = False
         self._took_s = 0.0
 
-    def saw(self, state: RunState, entry: Entry) -> None:
+    def saw(self, state: RunState, line: Line) -> None:
         """Take notice of an event: how attempts end changes what is to be expected."""
-        self._view.saw(state, entry)
-        self._gathering.take(entry)
+        self._view.saw(state, line)
+        if not isinstance(line, Entry):
+            return
+        self._gathering.take(line)
         first, self._state = self._state is None, state
-        if isinstance(entry.event, AttemptOpened):
-            self._opened[entry.wp_id] = entry.at
-        if (first or isinstance(entry.event, AgentExited)) and not state.closing:
+        if isinstance(line.event, AttemptOpened):
+            self._opened[line.wp_id] = line.at
+        if (first or isinstance(line.event, AgentExited)) and not state.closing:
             self._changed.set()
 
     def said(self, message: str) -> None:

@@ -14,7 +14,7 @@ from spec_kitty_orchestrator.core.run_events import Line, RunAborted, RunEnded, 
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import InvalidTransition, JournalError, RunActive, UsageError
 from spec_kitty_orchestrator.machine import process
-from spec_kitty_orchestrator.machine.journal import JsonlJournal
+from spec_kitty_orchestrator.machine.journal import JsonlJournal, archives
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
 from spec_kitty_orchestrator.machine.logs import mission_logs
 from spec_kitty_orchestrator.machine.orphans import Orphan, elsewhere, find_orphans, lock_keepers
@@ -221,7 +221,7 @@ async def spent_before(root: Path, mission: str) -> tuple[Usage, list[Path]]:
     """Return what the runs used whose journals were put aside, and the journals that do not tell it."""
     used: list[Usage] = []
     silent: list[Path] = []
-    for file in sorted((root / JOURNALS / mission).glob("journal-*.jsonl")):
+    for file in archives(root / JOURNALS / mission):
         try:
             state = fold(await JsonlJournal(file.parent, root, name=file.name).read(), Policy((), ()))
         except (JournalError, InvalidTransition):

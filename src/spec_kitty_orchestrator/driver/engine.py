@@ -82,7 +82,7 @@ class Orchestrator:
             workspaces: git.
             journal: the record of the mission's runs.
             clock: the time of day.
-            observer: is told of every event.
+            observer: is told of every line of the journal.
             headroom: asked before new work starts; None if the machine always has room.
             gates: runs what must pass before a review is paid for; None if there is nothing to run.
             setup: runs what a new worktree needs, as gates; None if there is nothing to run.
@@ -266,10 +266,10 @@ class Orchestrator:
         self._wake()
         return command
 
-    async def _record(self, state: RunState, entry: run_events.Entry) -> None:
-        await self._journal.append(entry)
+    async def _record(self, state: RunState, line: run_events.Line) -> None:
+        numbered = await self._journal.append(line)
         self._state = state
-        self._observer.saw(state, entry)
+        self._observer.saw(state, numbered)
 
     def _wake(self) -> None:
         changed, self._changed = self._changed, anyio.Event()
@@ -371,7 +371,7 @@ class Orchestrator:
                 at = self._clock.now()
                 self._state, _ = happened(self._state, at, one, event)
                 with suppress(Exception):
-                    await self._journal.append(run_events.Entry(at, one, event))
+                    await self._record(self._state, run_events.Entry(at, one, event))
             self._shutdown.follow(self._state)
         self._wake()
 
@@ -386,8 +386,7 @@ class Orchestrator:
         tips = await self._workspaces.branches()
         begun = (self._actor, self._policy, self._version, self._settings, branch, tips)
         started = fitted(run_events.RunStarted(self._clock.now(), self._mission.state, *begun))
-        await self._journal.append(started)
-        self._state = replayed(self._state, started)
+        await self._record(replayed(self._state, started), started)
 
     async def _conclude(self, end: scheduler.Finished | scheduler.Stalled) -> RunResult:
         if self._failures:
@@ -396,5 +395,5 @@ class Orchestrator:
         complete = sum(one.lane.complete for one in result.work_packages)
         ended = f"; {result.ended}" if result.ended else ""
         summary = f"{complete} of {len(result.work_packages)} complete{ended}"
-        await self._journal.append(run_events.RunEnded(self._clock.now(), result.exit_code, summary))
+        await self._record(self._state, run_events.RunEnded(self._clock.now(), result.exit_code, summary))
         return result

@@ -12,10 +12,10 @@ import re
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import anyio
 from anyio import to_thread
@@ -26,6 +26,7 @@ from spec_kitty_orchestrator.core.events import Event
 from spec_kitty_orchestrator.core.run_events import Line, RunEvent
 from spec_kitty_orchestrator.errors import JournalError
 from spec_kitty_orchestrator.machine.files import make_hidden_folder, open_file, replacing
+from spec_kitty_orchestrator.ports import OneLine
 
 SCHEMA = 2
 """Written on each run line; a reader refuses any other."""
@@ -63,6 +64,7 @@ class _Waiting:
 
     record: str
     starts: bool
+    numbers: Mapping[str, Any] = field(default_factory=dict)
     written: bool = False
     error: OSError | None = None
 
@@ -100,7 +102,7 @@ class JsonlJournal:
         if self._descriptor >= 0:
             os.close(self._descriptor)
 
-    async def append(self, line: Line) -> None:
+    async def append(self, line: OneLine) -> OneLine:
         """Add one line under the next sequence number; it is on disk on return.
 
         Raises:
@@ -117,6 +119,7 @@ class JsonlJournal:
                 f"{self.path} cannot be written: {mine.error.strerror or mine.error}; "
                 "make room or mend the permissions and start again: the run resumes"
             ) from mine.error
+        return replace(line, **mine.numbers)
 
     async def read(self) -> Sequence[Line]:
         """Return every whole line, oldest first.
@@ -175,9 +178,11 @@ class JsonlJournal:
 
     def _numbered(self, waiting: _Waiting) -> bytes:
         self._seq += 1
+        waiting.numbers = {"seq": self._seq}
         numbers = f'{{"seq":{self._seq},'
         if waiting.starts:
             self._number += 1
+            waiting.numbers = {"seq": self._seq, "number": self._number}
             numbers += f'"number":{self._number},"schema":{SCHEMA},'
         return _SURROGATES.sub("\ufffd", numbers + waiting.record[1:]).encode() + b"\n"
 
@@ -191,6 +196,9 @@ class JsonlJournal:
         if whole < len(content):
             os.ftruncate(descriptor, whole)
         self._seq, self._number = _last_numbers(lines)
+        if not lines:
+            # Whoever reads on from a number misses nothing when a run starts over.
+            self._seq = max(map(_last_seq, archives(self.path.parent)), default=0)
         for folder in (self.path.parent, self.path.parent.parent):
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
@@ -317,6 +325,17 @@ def _last_numbers(lines: Sequence[bytes]) -> tuple[int, int]:
             seq = max(seq, record.get("seq", 0))
             number = max(number, record.get("number", 0))
     return seq, number
+
+
+def archives(directory: Path) -> Sequence[Path]:
+    """Return the journals of a mission that were put aside, the oldest first."""
+    return sorted(directory.glob("journal-*.jsonl"))
+
+
+def _last_seq(file: Path) -> int:
+    with suppress(OSError), open_file(file) as content:
+        return _last_numbers(_whole_lines(content.read()))[0]
+    return 0
 
 
 def _cleaned(value: object, clean: Callable[[str], str], *, said: bool = False) -> object:

@@ -9,6 +9,7 @@ import anyio.lowlevel
 
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import Entry, Line, RunStarted
+from spec_kitty_orchestrator.ports import OneLine
 
 
 class MemoryJournal:
@@ -17,15 +18,15 @@ class MemoryJournal:
     def __init__(self) -> None:
         self.lines: list[Line] = []
 
-    async def append(self, line: Line) -> None:
+    async def append(self, line: OneLine) -> OneLine:
         """Add one line under the next sequence number."""
         await anyio.lowlevel.checkpoint()
-        seq = self.lines[-1].seq + 1 if self.lines else 1
-        if isinstance(line, RunStarted):
+        numbered = replace(line, seq=self.lines[-1].seq + 1 if self.lines else 1)
+        if isinstance(numbered, RunStarted):
             number = sum(isinstance(one, RunStarted) for one in self.lines) + 1
-            self.lines.append(replace(line, seq=seq, number=number))
-        else:
-            self.lines.append(replace(line, seq=seq))
+            numbered = replace(numbered, number=number)
+        self.lines.append(numbered)
+        return numbered
 
     async def read(self) -> Sequence[Line]:
         """Return every line."""
@@ -58,18 +59,23 @@ class Watcher:
     """Implements the port `Observer` and keeps what it was told; `state` is the last one."""
 
     def __init__(self) -> None:
-        self.entries: list[Entry] = []
+        self.lines: list[Line] = []
         self.messages: list[str] = []
         self.state: RunState | None = None
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The events as the journal keeps them."""
+        return [one for one in self.lines if isinstance(one, Entry)]
 
     @property
     def events(self) -> list[tuple[str, object]]:
         """The events, each with the id of its work package, "" for the run's."""
         return [(one.wp_id, one.event) for one in self.entries]
 
-    def saw(self, state: RunState, entry: Entry) -> None:
-        """Keep the event, and the state that it led to."""
-        self.entries.append(entry)
+    def saw(self, state: RunState, line: Line) -> None:
+        """Keep the line, and the state that it led to."""
+        self.lines.append(line)
         self.state = state
 
     def said(self, message: str) -> None:

@@ -17,7 +17,7 @@ from spec_kitty_orchestrator.core.describe import clean, describe, duration
 from spec_kitty_orchestrator.core.forecast import Forecast
 from spec_kitty_orchestrator.core.model import MissionState, Phase
 from spec_kitty_orchestrator.core.run import RunState
-from spec_kitty_orchestrator.core.run_events import Entry, Waiting
+from spec_kitty_orchestrator.core.run_events import Entry, Line, Waiting
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.views.table import columns, counted, row
 
@@ -50,15 +50,17 @@ class LiveView:
             for wp, lane in state.lanes.items()
         }
 
-    def saw(self, state: RunState, entry: Entry) -> None:
+    def saw(self, state: RunState, line: Line) -> None:
         """Remember the work packages; the timer draws them. What concerns the whole run is a line above."""
-        wp, before = state.wps.get(entry.wp_id), self._rows.get(entry.wp_id)
+        if not isinstance(line, Entry):
+            return
+        wp, before = state.wps.get(line.wp_id), self._rows.get(line.wp_id)
         if wp and not (before and (before.phase, before.open_attempt) == (wp.phase, wp.open_attempt)):
             self._since[wp.id] = self._clock()
         self._rows = dict(state.wps)
         self._stale.set()
-        if not entry.wp_id and not isinstance(entry.event, Waiting):
-            self.said(describe(entry.event))
+        if not line.wp_id and not isinstance(line.event, Waiting):
+            self.said(describe(line.event))
 
     def expects(self, found: Forecast) -> None:
         """Show from now on how much of the run is left."""

@@ -12,7 +12,7 @@ from spec_kitty_orchestrator.core.events import Resolving, WorkspaceResolved
 from spec_kitty_orchestrator.core.forecast import Forecast
 from spec_kitty_orchestrator.core.model import MissionState, Phase
 from spec_kitty_orchestrator.core.run import RunState
-from spec_kitty_orchestrator.core.run_events import Entry
+from spec_kitty_orchestrator.core.run_events import Entry, Line
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.views.table import counted
 
@@ -33,13 +33,15 @@ class PlainView:
         size = count(len(state.lanes), "work package")
         self._print("run", f"{state.slug}: {size}: {counted(state.lanes.values())}")
 
-    def saw(self, state: RunState, entry: Entry) -> None:
+    def saw(self, state: RunState, line: Line) -> None:
         """Print one line for the event; what the host is asked for every work package goes without one."""
-        wp = state.wps.get(entry.wp_id)
+        if not isinstance(line, Entry):
+            return
+        wp = state.wps.get(line.wp_id)
         if wp is not None:
             self._remember(wp)
-        if not isinstance(entry.event, Resolving | WorkspaceResolved):
-            self._print(entry.wp_id or "run", describe(entry.event, wp, entry.took_s))
+        if not isinstance(line.event, Resolving | WorkspaceResolved):
+            self._print(line.wp_id or "run", describe(line.event, wp, line.took_s))
 
     def expects(self, found: Forecast) -> None:
         """Say with each heartbeat from now on how much of the run is left."""
