@@ -5,7 +5,6 @@ happen in a healthy one comes back as a value.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -24,6 +23,7 @@ from spec_kitty_orchestrator.core.model import (
     Role,
     Workspace,
 )
+from spec_kitty_orchestrator.core.records import dataclass, field
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import Line
 

@@ -6,10 +6,10 @@ commit that was approved on it and hold the others: that one then is the last.
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from spec_kitty_orchestrator.core.describe import clean, count, short
 from spec_kitty_orchestrator.core.model import Phase, Result, Workspace
+from spec_kitty_orchestrator.core.records import dataclass, replace
 from spec_kitty_orchestrator.core.verdict import Ruling
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 

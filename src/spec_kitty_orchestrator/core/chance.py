@@ -7,12 +7,12 @@ by it, and so does a forecast. Nothing is made up but how far attempts differ wh
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from typing import Protocol
 
 from spec_kitty_orchestrator.core.model import Outcome, Role, Usage
+from spec_kitty_orchestrator.core.records import dataclass, field
 from spec_kitty_orchestrator.core.samples import End, Sample, Samples
 
 USUAL_SPREAD = 0.8

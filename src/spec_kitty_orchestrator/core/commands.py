@@ -1,8 +1,7 @@
 """What to do next. Every command can be performed again after a crash without doing its work twice."""
 
-from dataclasses import dataclass
-
 from spec_kitty_orchestrator.core.model import Attempt, Lane, Result, Role
+from spec_kitty_orchestrator.core.records import dataclass
 from spec_kitty_orchestrator.core.verdict import Verdict
 
 

@@ -3,7 +3,6 @@
 Each has a `kind`, under which the journal reads it back; what happens to a whole run is in `core.run_events`.
 """
 
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -19,6 +18,7 @@ from spec_kitty_orchestrator.core.model import (
     WaitsFor,
     Workspace,
 )
+from spec_kitty_orchestrator.core.records import dataclass, field
 from spec_kitty_orchestrator.core.verdict import Verdict
 
 NO_REPLY, CRASHED = "NO_REPLY", "CRASHED"

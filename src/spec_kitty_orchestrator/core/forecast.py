@@ -3,12 +3,12 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from spec_kitty_orchestrator.core.chance import Chance, Dice, History
 from spec_kitty_orchestrator.core.describe import clean, count
 from spec_kitty_orchestrator.core.model import Phase
+from spec_kitty_orchestrator.core.records import dataclass
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.samples import Samples
 from spec_kitty_orchestrator.core.scheduler import WAITS_FOR_SLOT

@@ -4,8 +4,6 @@ They stand before the submission, and before a review whose commit they have not
 that moved, gates that were added since.
 """
 
-from dataclasses import replace
-
 from spec_kitty_orchestrator.core.events import (
     Event,
     GateBegun,
@@ -17,6 +15,7 @@ from spec_kitty_orchestrator.core.events import (
 )
 from spec_kitty_orchestrator.core.model import Lane, Phase
 from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.core.reviewing import gated, ready_to_record, rejected_by_us, unproven
 from spec_kitty_orchestrator.core.transitions import MOST_MOVES, Next, park, rework
 from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource

@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from spec_kitty_orchestrator.core.causes import likeness
 from spec_kitty_orchestrator.core.events import AgentExited, Claimed, CommitRefused, Committed, Event
 from spec_kitty_orchestrator.core.json_text import objects, text_of
 from spec_kitty_orchestrator.core.model import ImplementReport, Lane, Outcome, Phase, Role
 from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.core.reviewing import gated, same_content
 from spec_kitty_orchestrator.core.transitions import (
     Next,

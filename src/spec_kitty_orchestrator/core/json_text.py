@@ -8,9 +8,9 @@ import json
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from spec_kitty_orchestrator.core.plain_text import plain
+from spec_kitty_orchestrator.core.records import dataclass
 
 LONGEST_TEXT = 100_000
 """Characters of a final text that are looked at, from its end: a verdict is the last word."""

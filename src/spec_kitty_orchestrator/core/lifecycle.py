@@ -6,12 +6,12 @@ Every edge is a small function of frozen data. The command that follows is a fun
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 
 from spec_kitty_orchestrator.core import commands, events, gating, implementing, reviewing, transitions
 from spec_kitty_orchestrator.core.describe import describe, last_line
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Lane, Outcome, Phase, Result, Role, Usage
 from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.core.refusals import answer
 from spec_kitty_orchestrator.core.reviewing import gated
 from spec_kitty_orchestrator.core.transitions import NOT_OURS, SETTLED, Next, enter, finish, park, reopen

@@ -4,13 +4,13 @@ While an agent's last attempts failed alike and none ended well since, one attem
 """
 
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from spec_kitty_orchestrator.core import commands, events, run_events
 from spec_kitty_orchestrator.core.lifecycle import begins_something
 from spec_kitty_orchestrator.core.model import Outcome, Phase, Role, Usage, WaitsFor
 from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit
+from spec_kitty_orchestrator.core.records import dataclass
 from spec_kitty_orchestrator.core.run import RunState, has_place
 from spec_kitty_orchestrator.core.suspension import PROBE_S, Failures, Suspension
 from spec_kitty_orchestrator.core.transitions import why_another

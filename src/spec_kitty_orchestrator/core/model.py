@@ -1,8 +1,9 @@
 """The words of the domain as frozen data; nothing here decides or touches anything."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from spec_kitty_orchestrator.core.records import dataclass, field
 
 PLANNING_LANE = "lane-planning"
 """The `lane_id` that the host gives to planning-artifact work packages."""

@@ -2,10 +2,10 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 
 from spec_kitty_orchestrator.core.model import Lane
+from spec_kitty_orchestrator.core.records import dataclass, field
 
 LONGEST_GATE_S = 900.0
 """Seconds that a gate may take for which nothing else was said."""

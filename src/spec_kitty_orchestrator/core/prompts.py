@@ -5,11 +5,11 @@ A template's `${name}` is replaced by a part; parts are data and are never looke
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from string import Template
 
 from spec_kitty_orchestrator.core.approval import is_planning
 from spec_kitty_orchestrator.core.model import Role
+from spec_kitty_orchestrator.core.records import dataclass
 from spec_kitty_orchestrator.core.verdict import Verdict, feedback_text
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import ConfigError

@@ -1,13 +1,14 @@
 """The lines of a journal -> a report, taken one by one, so that a live view need not begin again."""
 
+import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from spec_kitty_orchestrator.core import events, run_events
 from spec_kitty_orchestrator.core.describe import describe, level_of
 from spec_kitty_orchestrator.core.model import Evidence, Role, WaitsFor
 from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.core.report import (
     AttemptRecord,
     GateRecord,
@@ -25,14 +26,14 @@ from spec_kitty_orchestrator.core.samples import STEPS
 from spec_kitty_orchestrator.core.standing import stands
 
 
-@dataclass
+@dataclasses.dataclass
 class _Track:
     """What is recorded of one work package while its lines come."""
 
-    spans: list[Span] = field(default_factory=list)
+    spans: list[Span] = dataclasses.field(default_factory=list)
     open: Span | None = None
-    attempts: list[AttemptRecord] = field(default_factory=list)
-    gates: list[GateRecord] = field(default_factory=list)
+    attempts: list[AttemptRecord] = dataclasses.field(default_factory=list)
+    gates: list[GateRecord] = dataclasses.field(default_factory=list)
     committed: Evidence | None = None
     why: str = ""
 

@@ -4,12 +4,11 @@ Finding a work package already where we wanted it is success; finding it elsewhe
 there. A lost reply is settled by the lane too, so no transition is lost or doubled.
 """
 
-from dataclasses import replace
-
 from spec_kitty_orchestrator.core.commands import Wait
 from spec_kitty_orchestrator.core.events import CRASHED, NO_REPLY, HostRefused
 from spec_kitty_orchestrator.core.model import Lane, Phase, Result
 from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.core.reviewing import conclude
 from spec_kitty_orchestrator.core.transitions import (
     MOST_MOVES,

@@ -5,7 +5,6 @@ machine that wrote them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -19,6 +18,7 @@ from spec_kitty_orchestrator.core.model import (
     WaitsFor,
     total,
 )
+from spec_kitty_orchestrator.core.records import dataclass, field
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.standing import Stand, Standing
 from spec_kitty_orchestrator.core.verdict import Ruling, Verdict

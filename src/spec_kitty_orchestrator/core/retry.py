@@ -1,10 +1,10 @@
 """What follows an attempt that did not end `ok`: the same agent again, the next agent, or a person."""
 
-from dataclasses import dataclass
 from zlib import crc32
 
 from spec_kitty_orchestrator.core.model import Outcome
 from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.records import dataclass
 
 RETRIES: dict[Outcome, int] = {
     Outcome.OVERLOADED: 3,

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 
 from spec_kitty_orchestrator.core.commands import Record
 from spec_kitty_orchestrator.core.events import AgentExited, Event, NothingToReview, Recorded, ReviewClaimed
@@ -17,6 +16,7 @@ from spec_kitty_orchestrator.core.model import (
     Role,
 )
 from spec_kitty_orchestrator.core.policy import Gate, Policy
+from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.core.transitions import (
     MOST_MOVES,
     Next,

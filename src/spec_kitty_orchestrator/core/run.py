@@ -21,7 +21,6 @@ whatever the lane: the host's answer settles it. Gates go on in every lane in wh
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property, reduce
 
@@ -31,6 +30,7 @@ from spec_kitty_orchestrator.core.causes import noted
 from spec_kitty_orchestrator.core.lifecycle import agent_needed, agrees, resume, seen, step
 from spec_kitty_orchestrator.core.model import Outcome, Phase, Usage, WaitsFor, total
 from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.records import dataclass, field, replace
 from spec_kitty_orchestrator.core.suspension import (
     Failures,
     Suspension,

@@ -1,13 +1,13 @@
 """What happens to a run as a whole, and the lines in which a journal keeps that and every `core.events`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
 from spec_kitty_orchestrator.core.events import Event
 from spec_kitty_orchestrator.core.model import MissionState, Usage, WaitsFor
 from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.records import dataclass, field
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@ A fold of lines, like the state of a run: live and at a replay. Only what says s
 counts: neither one that a start took over half way, nor one that met a limit or was stopped with its run.
 """
 
+import dataclasses
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum, auto
 
 from spec_kitty_orchestrator.core import events, run_events
 from spec_kitty_orchestrator.core.model import Attempt, Outcome, Role, Usage
+from spec_kitty_orchestrator.core.records import dataclass, field, replace
 from spec_kitty_orchestrator.core.verdict import Ruling
 
 MOST_KEPT = 200
@@ -96,15 +97,15 @@ class Samples:
         return Samples(attempts, steps)
 
 
-@dataclass
+@dataclasses.dataclass
 class Gathering:
     """Takes the lines of one journal, oldest first."""
 
-    attempts: dict[tuple[Role, str], list[Sample]] = field(default_factory=dict)
-    steps: dict[str, list[float]] = field(default_factory=dict)
-    opened: dict[str, tuple[Attempt, datetime]] = field(default_factory=dict)
-    _extra_s: dict[str, float] = field(default_factory=dict)
-    _unseen: dict[str, tuple[tuple[Role, str], int]] = field(default_factory=dict)
+    attempts: dict[tuple[Role, str], list[Sample]] = dataclasses.field(default_factory=dict)
+    steps: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    opened: dict[str, tuple[Attempt, datetime]] = dataclasses.field(default_factory=dict)
+    _extra_s: dict[str, float] = dataclasses.field(default_factory=dict)
+    _unseen: dict[str, tuple[tuple[Role, str], int]] = dataclasses.field(default_factory=dict)
     _last_at: datetime | None = None
 
     @property

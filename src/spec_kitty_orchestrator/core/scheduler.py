@@ -6,7 +6,6 @@ a time, never more than the slots, and no more attempts of an agent than it may 
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from spec_kitty_orchestrator.core.commands import OpenAttempt
@@ -28,6 +27,7 @@ from spec_kitty_orchestrator.core.limits import (
 )
 from spec_kitty_orchestrator.core.model import Lane, Phase, WaitsFor
 from spec_kitty_orchestrator.core.policy import OnRateLimit
+from spec_kitty_orchestrator.core.records import dataclass, field, replace
 from spec_kitty_orchestrator.core.refusals import MOST_TRIES
 from spec_kitty_orchestrator.core.run import RunState, has_place
 from spec_kitty_orchestrator.core.run_events import BudgetNearing, Ending

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
 
@@ -19,6 +18,7 @@ from spec_kitty_orchestrator.core.model import (
     Role,
     Workspace,
 )
+from spec_kitty_orchestrator.core.records import dataclass, field, replace
 from spec_kitty_orchestrator.core.run import RunState, happened
 from spec_kitty_orchestrator.core.samples import END, STEPS, End, Sample
 from spec_kitty_orchestrator.core.scheduler import Finished, Idle, Stalled, Start, plan, unmet

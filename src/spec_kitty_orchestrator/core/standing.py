@@ -4,12 +4,12 @@ What needs a person comes first, then what runs, then what waits: so every list 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from spec_kitty_orchestrator.core.graph import behind
 from spec_kitty_orchestrator.core.model import Lane, Phase, Result
+from spec_kitty_orchestrator.core.records import dataclass
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.scheduler import queue, unmet
 from spec_kitty_orchestrator.core.work_package import NOT_BEGUN, WorkPackage

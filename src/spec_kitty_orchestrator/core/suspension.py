@@ -5,7 +5,6 @@ others do. An agent is taken for broken when its attempts on several work packag
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -13,6 +12,7 @@ from spec_kitty_orchestrator.core.causes import likeness
 from spec_kitty_orchestrator.core.describe import ENDS, LONGEST_QUOTE, clean, last_line
 from spec_kitty_orchestrator.core.events import AgentExited
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome
+from spec_kitty_orchestrator.core.records import dataclass, replace
 
 FIRST_REST_S = 60.0
 """How long an agent rests that does not tell when its limit ends; it doubles with every limit in a row."""

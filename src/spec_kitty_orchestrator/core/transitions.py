@@ -1,12 +1,11 @@
 """The transitions that several edges share: take up, open attempts, follow failures, send back, park."""
 
-from dataclasses import replace
-
 from spec_kitty_orchestrator.core.commands import Resolve, Wait
 from spec_kitty_orchestrator.core.describe import ENDS
 from spec_kitty_orchestrator.core.events import AgentExited, Assigned, AttemptOpened, BudgetSpent, Event
 from spec_kitty_orchestrator.core.model import Attempt, Lane, Outcome, Phase, Result, Role, Workspace
 from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.core.retry import UNCHARGED, Fallback, Retry, next_move
 from spec_kitty_orchestrator.core.verdict import Feedback
 from spec_kitty_orchestrator.core.work_package import (

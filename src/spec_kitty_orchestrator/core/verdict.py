@@ -5,10 +5,10 @@ outside the object never count.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from spec_kitty_orchestrator.core.json_text import Found, objects, text_of
+from spec_kitty_orchestrator.core.records import dataclass
 
 LONGEST_SUMMARY = 4_000
 LONGEST_MESSAGE = 4_000

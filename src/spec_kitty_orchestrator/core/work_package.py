@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
@@ -28,6 +27,7 @@ from spec_kitty_orchestrator.core.model import (
     total,
 )
 from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.records import dataclass, field, replace
 from spec_kitty_orchestrator.core.verdict import Feedback, Verdict
 
 WORKSPACE_LANES = frozenset({Lane.CLAIMED, Lane.IN_PROGRESS, Lane.FOR_REVIEW, Lane.IN_REVIEW})
