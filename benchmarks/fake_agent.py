@@ -5,6 +5,9 @@
 `codex` it reviews and approves. It takes any argv, and the prompt from stdin or argv. It uses the standard
 library only and starts with `python -I -S`, so that its own cost stays small beside what is measured.
 
+What it plays is `"work"`, or `"broken"`: it fails in the same words each time; `"idle"`: it changes nothing
+and does not say why; `"refuse"`: it writes the same each time, and as a reviewer refuses it.
+
 With `"flood_mib": 100` an implementer first prints so many MiB of events, in lines of `"line_kib"` each.
 
 Each run appends one JSON line to the log when it starts and one when it ends: `pid`, `wp`, `role`, `event`,
@@ -56,6 +59,9 @@ def log(settings: dict[str, Any], event: str, wp: str, role: str) -> None:
 
 def implement(settings: dict[str, Any], wp: str, prompt: str) -> dict[str, Any]:
     """Write and commit the WP's module, tick its subtasks as a real agent is told to, and report."""
+    done = {"attempt": find(r"^Attempt: (\S+)", prompt), "summary": "done", "no_change_reason": ""}
+    if settings["play"] == "idle":
+        return {**done, "subtasks_done": []}
     number = wp[2:]
     folder = Path("src", f"mod{number}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,12 +74,7 @@ def implement(settings: dict[str, Any], wp: str, prompt: str) -> dict[str, Any]:
     if subtasks:
         tick = ["spec-kitty", "agent", "tasks", "mark-status", *subtasks, "--status", "done"]
         subprocess.run([*tick, "--mission", settings["mission"]], check=True, stdout=subprocess.DEVNULL)
-    return {
-        "attempt": find(r"^Attempt: (\S+)", prompt),
-        "subtasks_done": subtasks,
-        "summary": "done",
-        "no_change_reason": "",
-    }
+    return {**done, "subtasks_done": subtasks}
 
 
 def review(prompt: str) -> dict[str, Any]:
@@ -146,6 +147,9 @@ def main() -> None:
     wp = find(r"^(?:Work package|work_package_id): (WP\d\d)$", prompt)
     log(settings, "start", wp, role)
     time.sleep(settings["seconds"])
+    if settings["play"] == "broken" or (settings["play"] == "refuse" and role == "review"):
+        log(settings, "end", wp, role)
+        sys.exit("boom" if role == "implement" else "the tests are red")
     if role == "implement" and settings["flood_mib"]:
         flood(settings["flood_mib"], settings["line_kib"])
     result = implement(settings, wp, prompt) if role == "implement" else review(prompt)

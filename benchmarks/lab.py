@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,12 +123,21 @@ class Lab:
             **({"SKO_HOST_TRANSPORT": self.transport} if self.transport else {}),
             "HOME": str(home),
             "SKO_TRUST_SETTINGS": "1",
+            # The agents commit and log themselves, as the reference needs it.
+            "SKO_CONFINE": "off",
             "SPEC_KITTY_HOME": str(home / "spec-kitty"),
             "PATH": os.pathsep.join(path),
         }
 
-    def install(self, mission: Mission, agent_seconds: float, flood_mib: int = 0, line_kib: int = 8) -> None:
-        """Put the stand-in agents on PATH."""
+    def install(
+        self,
+        mission: Mission,
+        agent_seconds: float,
+        flood_mib: int = 0,
+        line_kib: int = 8,
+        play: str = "work",
+    ) -> None:
+        """Put the stand-in agents on PATH; what they can play is told in `fake_agent.py`."""
         python = Path(sys.executable).resolve()
         source = (HERE / "fake_agent.py").read_text(encoding="utf-8")
         for name in ("claude", "codex"):
@@ -137,6 +146,7 @@ class Lab:
             "seconds": agent_seconds,
             "flood_mib": flood_mib,
             "line_kib": line_kib,
+            "play": play,
             "log": str(self.agent_log),
             "mission": mission.slug,
             "subtasks": mission.subtasks,
@@ -196,10 +206,17 @@ def install_reference(cache: Path) -> str:
 
 
 def drive(
-    lab: Lab, mission: Mission, name: str, command: str, *, max_concurrent: int = 4, limit_s: float = 1200.0
+    lab: Lab,
+    mission: Mission,
+    name: str,
+    command: str,
+    *,
+    options: Sequence[str] = (),
+    max_concurrent: int = 4,
+    limit_s: float = 1200.0,
 ) -> Result:
     """Reset the mission, run one orchestrator over it, and gather what the run cost."""
-    argv = prepare(lab, mission, command, max_concurrent)
+    argv = [*prepare(lab, mission, command, max_concurrent), *options]
     output = lab.folder / f"{name}.log"
     print(f"{name}: running (output in {output})", file=sys.stderr)
     begun = time.time()

@@ -1,9 +1,9 @@
 """Prints one table: each figure that must hold, what is wanted of it, and whether it is reached.
 
-    python benchmarks/table.py                            # everything; half an hour
-    python benchmarks/table.py --only calls,idle          # of: calls diamond long-agents idle start hops
-    python benchmarks/table.py --only diamond --runs 3    # the middle one of three
-    python benchmarks/table.py --quick                    # shows in some minutes that it works, no more
+    python benchmarks/table.py                         # everything; half an hour
+    python benchmarks/table.py --only calls,idle       # of: calls diamond long-agents idle start money hops
+    python benchmarks/table.py --only diamond --runs 3 # the middle one of three
+    python benchmarks/table.py --quick                 # shows in some minutes that it works, no more
 
 What each row means and what can go wrong in measuring is told in `docs/benchmarks.md`. Needs Linux, git, the
 host (`spec-kitty`) and our command, on PATH or named by --host and --ours. Nothing is asserted: the exit code
@@ -25,6 +25,7 @@ import calls
 import diamond
 import hops
 import idle
+import money
 import start
 from lab import CACHE, COMMAND, TRANSPORTS, Setup, our_command
 from rows import BenchmarkFailed, Row, layout
@@ -38,6 +39,7 @@ PARTS: Mapping[str, Part] = {
     "long-agents": diamond.with_long_agents,
     "idle": idle.measure,
     "start": start.measure,
+    "money": money.measure,
     "hops": lambda _: hops.measure(),
 }
 
