@@ -9,7 +9,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from spec_kitty_orchestrator.app.log_pages import LogPages, Page
-from spec_kitty_orchestrator.app.logs import AttemptOutput, MissionLog, Part
+from spec_kitty_orchestrator.app.logs import TAIL_LINES, AttemptOutput, MissionLog, Part
 from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened
 from spec_kitty_orchestrator.core.model import Attempt
 from spec_kitty_orchestrator.core.run_events import Entry, Line
@@ -17,7 +17,7 @@ from spec_kitty_orchestrator.machine.journal import JsonlJournal
 from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.logs import mission_logs
 from spec_kitty_orchestrator.machine.orphans import find_orphans
-from spec_kitty_orchestrator.machine.output import STDOUT, follow
+from spec_kitty_orchestrator.machine.output import STDOUT, follow, tail_lines
 
 POLL_S = 0.5
 """Between two looks at whether something was written."""
@@ -134,7 +134,11 @@ class LogFollower:
         output, who = AttemptOutput(self._project, attempt), self._who(wp)
         try:
             if self._page is Page.RAW:
-                async with aclosing(follow(output.directory / STDOUT, 0, wait)) as lines:
+                log = output.directory / STDOUT
+                found, offset = await anyio.to_thread.run_sync(tail_lines, log, TAIL_LINES)
+                for line in found:
+                    self._pages.view.text(line.text, who)
+                async with aclosing(follow(log, offset, wait)) as lines:
                     async for line in lines:
                         self._pages.view.text(line.text, who)
                 return

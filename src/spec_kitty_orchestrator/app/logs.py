@@ -10,10 +10,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import anyio.to_thread
+
+from spec_kitty_orchestrator.agents import BUILT_IN
 from spec_kitty_orchestrator.agents.spec import Agent
 from spec_kitty_orchestrator.agents.steps import Step, StepReader
-from spec_kitty_orchestrator.app.project import Project, find_agent
 from spec_kitty_orchestrator.core import events
 from spec_kitty_orchestrator.core.describe import describe
 from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened
@@ -34,6 +37,9 @@ from spec_kitty_orchestrator.machine.output import (
     read_lines,
     tail_lines,
 )
+
+if TYPE_CHECKING:
+    from spec_kitty_orchestrator.app.project import Project
 
 TAIL_LINES = 200
 """Read for the last steps: most lines of some CLIs are no step."""
@@ -172,7 +178,7 @@ def is_good(event: AnyEvent) -> bool | None:
     return False
 
 
-def folder(project: Project, path: str) -> Path | None:
+def folder(project: "Project", path: str) -> Path | None:
     """Return a folder of logs that the journal names, None for any other place."""
     place = Path(path)
     return place if place.is_relative_to(logs_root(project.root)) and ".." not in place.parts else None
@@ -184,7 +190,7 @@ class AttemptOutput:
     A time that its CLI does not tell is when its output was seen to have grown.
     """
 
-    def __init__(self, project: Project, attempt: Attempt) -> None:
+    def __init__(self, project: "Project", attempt: Attempt) -> None:
         self._project = project
         self._attempt = attempt
         self.directory = folder(project, attempt.directory) or logs_root(project.root) / "nowhere"
@@ -195,11 +201,15 @@ class AttemptOutput:
 
     @cached_property
     def _agent(self) -> Agent | None:
+        name = self._attempt.agent
+        if name in BUILT_IN:
+            return BUILT_IN[name]
+        # Loaded only where it is needed, because a status should be instant.
+        from spec_kitty_orchestrator.app.project import find_agent
+
         # Whatever became of its settings, its lines are there.
         with suppress(UsageError, PreflightError, ConfigError):
-            return find_agent(
-                self._project.root, self._project.settings, self._attempt.agent, only_load=True
-            )[0]
+            return find_agent(self._project.root, self._project.settings, name, only_load=True)[0]
         return None
 
     def _reader(self) -> StepReader:
@@ -232,19 +242,16 @@ class AttemptOutput:
     async def follow(
         self, wait: Callable[[], Awaitable[bool]], now: Callable[[], datetime]
     ) -> AsyncGenerator[Step, None]:
-        """Yield the steps so far and then those to come, see `machine.output.follow`. Raises `OSError`."""
+        """Yield the last steps and then those to come, see `machine.output.follow`. Raises `OSError`."""
         reader = self._reader()
-        live = False
-
-        async def waited() -> bool:
-            nonlocal live
-            live = True
-            return await wait()
-
-        async with aclosing(follow(self.directory / STDOUT, 0, waited)) as lines:
+        found, offset = await anyio.to_thread.run_sync(tail_lines, self.directory / STDOUT, TAIL_LINES)
+        for line in found:
+            for step in reader.read(line.text):
+                yield self._timed(step, line.end)
+        async with aclosing(follow(self.directory / STDOUT, offset, wait)) as lines:
             async for line in lines:
                 for step in reader.read(line.text):
-                    yield replace(step, at=step.at or (now() if live else self._clock.at(line.end)))
+                    yield replace(step, at=step.at or now())
         for step in reader.rest():
             yield replace(step, at=step.at or now())
 

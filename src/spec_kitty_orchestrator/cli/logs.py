@@ -83,7 +83,7 @@ def logs(
             if not pages.failed(parts):
                 console.tell(f"nothing failed in {slug}")
         else:
-            # Who follows an attempt that is at work is shown all of it.
+            # An attempt that is at work is shown by whoever follows it.
             for part in parts if wp else ():
                 if not follow or part.exited:
                     await pages.show(page, part)

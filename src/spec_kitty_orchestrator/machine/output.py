@@ -181,10 +181,11 @@ async def follow(
             size = await anyio.to_thread.run_sync(_size, path, file.fileno())
             if 0 <= size < lines.offset:
                 lines = _Splitter(0)
-            await file.seek(lines.offset)
-            while chunk := await file.read(_CHUNK_BYTES):
-                for line in lines.feed(chunk):
-                    yield line
+            if size != lines.offset:
+                await file.seek(lines.offset)
+                while chunk := await file.read(_CHUNK_BYTES):
+                    for line in lines.feed(chunk):
+                        yield line
             if not goes_on or size < 0:
                 break
             goes_on = await wait()
