@@ -170,6 +170,24 @@ def test_the_file_and_the_line_that_the_host_cannot_read_are_found_with_its_reas
     assert (found.id, found.fix) == ("mission.files", f"${{EDITOR:-vi}} {file}")
 
 
+def test_files_with_an_id_that_is_not_in_their_names_are_mended_with_one_line(tmp_path: Path) -> None:
+    second = two_files(tmp_path, "---\ntitle: Two\nwork_package_id: 01HXYZ\n---\nwork_package_id: later\n")
+    third = second.with_name("WP03.md")
+    third.write_text("---\nwork_package_id: 'x/y'\n---\n")
+    exception = (
+        f"{INVALID} work_package_id Value error, Invalid work_package_id: '01HXYZ' "
+        "[type=value_error, input_value='01HXYZ', input_type=str]"
+    )
+    found = unreadable_file(tmp_path, "demo", exception)
+    assert found is not None
+    assert "WP02-b.md, line 3: work_package_id: Value error, Invalid" in found.text
+    before = second.with_name("WP01-a.md").read_text()
+    subprocess.run(["/bin/sh", "-ec", found.fix], check=True)
+    assert second.read_text() == "---\ntitle: Two\nwork_package_id: WP02\n---\nwork_package_id: later\n"
+    assert third.read_text() == "---\nwork_package_id: WP03\n---\n"
+    assert second.with_name("WP01-a.md").read_text() == before
+
+
 @pytest.mark.parametrize("exception", ["", "KeyError: 'WP01'", f"{INVALID} unknown Field [type=x"])
 def test_a_crash_over_something_else_names_no_file(tmp_path: Path, exception: str) -> None:
     two_files(tmp_path, "---\ntitle: Two\n---\n")

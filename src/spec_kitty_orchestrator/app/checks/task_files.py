@@ -23,6 +23,7 @@ _FIELD = re.compile(
     r" \[type=(?P<kind>\w+), input_value=(?P<value>.*?), input_type=\w+\]"
 )
 _MISSING = "missing"
+_ID = "work_package_id"
 _MISSION_NAME = re.compile(r"[A-Za-z0-9][\w-]*(?:\.[\w-]+)*", re.ASCII)
 _KEY_OR_ITEM = re.compile(r"\s|-(\s|$)|[#}\]]|.*:(\s|$)")
 """How a line of a mapping in YAML can look that is not empty."""
@@ -47,7 +48,18 @@ def unreadable_file(root: Path, slug: str, exception: str) -> Finding | None:
     more = f" (and {len(others)} more with the same)" if others else ""
     where = f"{first.file.relative_to(root)}, line {first.line}"
     text = f"the host cannot read {where}: {begun(first.reason, _LONGEST_REASON)}{more}"
-    return error("mission.files", text, edit(first.file))
+    mend = _naming(files) if _ID in first.reason else ""
+    return error("mission.files", text, mend or edit(first.file))
+
+
+def _naming(files: Sequence[Path]) -> str:
+    """Return the command that gives files the ids that their names begin with, "" if all have these."""
+    mends = []
+    for file in files:
+        at, named = _line_of(file, _ID), re.match(r"WP\d+", file.name)
+        if at and named and named[0] not in _text(_Place(file, at, "")):
+            mends.append(line("perl", "-pi", "-e", f"s/:.*/: {named[0]}/ if $. == {at}", file))
+    return " && ".join(mends)
 
 
 def stops_upgrade(root: Path) -> tuple[str, str]:
