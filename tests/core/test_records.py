@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import inspect
 import pickle
 import subprocess
 import sys
@@ -48,6 +49,11 @@ def test_a_record_can_be_taken_apart_before_one_was_ever_made() -> None:
         left: int
         right: int
 
+    @dataclass(frozen=True)
+    class Other:
+        left: int
+
+    assert list(inspect.signature(Other).parameters) == ["left"]
     assert dataclasses.is_dataclass(Pair)
     assert [one.name for one in dataclasses.fields(Pair)] == ["left", "right"]
     match Pair(1, 2):

@@ -1,50 +1,64 @@
 """Speaks each agent CLI: pure argv building and output parsing, no processes."""
 
 import difflib
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
-from spec_kitty_orchestrator.agents import plugins
-from spec_kitty_orchestrator.agents.augment import Augment
-from spec_kitty_orchestrator.agents.claude_code import ClaudeCode
-from spec_kitty_orchestrator.agents.codex import Codex
-from spec_kitty_orchestrator.agents.copilot import Copilot
-from spec_kitty_orchestrator.agents.cursor import Cursor
-from spec_kitty_orchestrator.agents.gemini import Gemini
-from spec_kitty_orchestrator.agents.kilocode import KiloCode
-from spec_kitty_orchestrator.agents.letta import Letta
-from spec_kitty_orchestrator.agents.opencode import OpenCode
-from spec_kitty_orchestrator.agents.pi import Pi
-from spec_kitty_orchestrator.agents.qwen import Qwen
-from spec_kitty_orchestrator.agents.scripted import Scripted
-from spec_kitty_orchestrator.agents.spec import Agent
 from spec_kitty_orchestrator.errors import UsageError
 
-BUILT_IN: Mapping[str, Agent] = MappingProxyType(
-    {
-        "claude-code": ClaudeCode(),
-        "codex": Codex(),
-        "opencode": OpenCode(),
-        "gemini": Gemini(),
-        "qwen": Qwen(),
-        "copilot": Copilot(),
-        "kilocode": KiloCode(),
-        "augment": Augment(),
-        "cursor": Cursor(),
-        "pi": Pi(),
-        "letta": Letta(),
-        "scripted": Scripted(),
-    }
-)
+if TYPE_CHECKING:
+    from spec_kitty_orchestrator.agents.spec import Agent
+
+_CLASSES: Final = {
+    "claude-code": "claude_code.ClaudeCode",
+    "codex": "codex.Codex",
+    "opencode": "opencode.OpenCode",
+    "gemini": "gemini.Gemini",
+    "qwen": "qwen.Qwen",
+    "copilot": "copilot.Copilot",
+    "kilocode": "kilocode.KiloCode",
+    "augment": "augment.Augment",
+    "cursor": "cursor.Cursor",
+    "pi": "pi.Pi",
+    "letta": "letta.Letta",
+    "scripted": "scripted.Scripted",
+}
+
+
+class _BuiltIn(Mapping[str, "Agent"]):
+    """Loads the module of each agent when that is asked for."""
+
+    def __getitem__(self, name: str) -> "Agent":
+        return _made(_CLASSES[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_CLASSES)
+
+    def __len__(self) -> int:
+        return len(_CLASSES)
+
+
+@cache
+def _made(path: str) -> "Agent":
+    module, _, name = path.partition(".")
+    agent: Agent = getattr(import_module(f"{__name__}.{module}"), name)()
+    return agent
+
+
+BUILT_IN: Final = _BuiltIn()
 """The agents that come with the package, by the name that `--impl-agent` takes."""
 
 
 def names() -> tuple[str, ...]:
     """Return the names of the built-in agents, then those of plug-ins; no plug-in is loaded."""
+    from spec_kitty_orchestrator.agents import plugins
+
     return tuple(dict.fromkeys((*BUILT_IN, *plugins.names())))
 
 
-def find(name: str) -> Agent:
+def find(name: str) -> "Agent":
     """Return the agent of that name: a built-in one, or else that of a plug-in.
 
     Raises:
@@ -56,6 +70,8 @@ def find(name: str) -> Agent:
         return agent
     known = names()
     if name in known:
+        from spec_kitty_orchestrator.agents import plugins
+
         return plugins.load(name)
     nearest = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""

@@ -43,7 +43,7 @@ else:
 __all__ = ["dataclass", "field", "replace"]
 
 _METHODS = ("__init__", "__eq__", "__hash__", "__repr__")
-_TABLES = ("__dataclass_fields__", "__match_args__")
+_TABLES = ("__dataclass_fields__", "__match_args__", "__signature__")
 
 _making = RLock()
 

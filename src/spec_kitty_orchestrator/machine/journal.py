@@ -14,19 +14,20 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
-
-import anyio
-from anyio import to_thread
-from pydantic import Field, TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from spec_kitty_orchestrator.core.bounds import fitted
-from spec_kitty_orchestrator.core.events import Event
-from spec_kitty_orchestrator.core.run_events import Line, RunEvent
+from spec_kitty_orchestrator.core.run_events import Line
 from spec_kitty_orchestrator.errors import JournalError
+from spec_kitty_orchestrator.machine.decoder import Decoder, UnknownKindError
 from spec_kitty_orchestrator.machine.files import make_hidden_folder, open_file, replacing
-from spec_kitty_orchestrator.ports import OneLine
+
+if TYPE_CHECKING:
+    from anyio import Lock
+
+    from spec_kitty_orchestrator.ports import OneLine
 
 SCHEMA = 2
 """Written on each run line; a reader refuses any other."""
@@ -35,8 +36,7 @@ _CHUNK_BYTES = 1024 * 1024
 
 Value = TypeVar("Value")
 
-_EVENT: Final = TypeAdapter[Event | RunEvent](Annotated[Event | RunEvent, Field(discriminator="kind")])
-_LINES: Final = {kind.line: TypeAdapter[Line](kind) for kind in Line.__args__}
+_LINES: Final = {kind.line: kind for kind in Line.__args__}
 
 WORDS: Final = frozenset(
     {"text", "detail", "message", "note", "summary", "reason", "reasons", "why", "output", "tail", "titles"}
@@ -88,7 +88,7 @@ class JsonlJournal:
         self._root = root
         self._clean = clean
         self.path = directory / name
-        self._lock = anyio.Lock()
+        self._decoder = Decoder(dict.fromkeys(PATHS, self._absolute))
         self._waiting: list[_Waiting] = []
         self._mended = False
         self._descriptor = -1
@@ -102,12 +102,15 @@ class JsonlJournal:
         if self._descriptor >= 0:
             os.close(self._descriptor)
 
-    async def append(self, line: OneLine) -> OneLine:
+    async def append(self, line: "OneLine") -> "OneLine":
         """Add one line under the next sequence number; it is on disk on return.
 
         Raises:
             JournalError: the disk refused; nothing of the line is left in the file.
         """
+        # Loaded only by a run: whoever looks into a journal should be told at once.
+        from anyio import to_thread
+
         mine = _Waiting(self._encode(line), line.line == "run")
         self._waiting.append(mine)
         async with self._lock:
@@ -127,8 +130,16 @@ class JsonlJournal:
         Raises:
             JournalError: a line that is not the last cannot be read, or another version wrote it.
         """
+        from anyio import to_thread
+
         whole = JsonlJournal(self.path.parent, self._root, name=self.path.name)
         return await to_thread.run_sync(whole.look)
+
+    @cached_property
+    def _lock(self) -> "Lock":
+        from anyio import Lock
+
+        return Lock()
 
     def _write(self, batch: Sequence[_Waiting]) -> None:
         try:
@@ -274,9 +285,11 @@ class JsonlJournal:
             raise _OtherVersionError(f"lines of type {kind!r} are not known here")
         if kind == "run" and (schema := record.get("schema")) != SCHEMA:
             raise _OtherVersionError(f"its schema is {schema}, but this version reads and writes {SCHEMA}")
-        if "event" in record:
-            record["event"] = _event(record["event"])
-        return _with_paths(_LINES[kind].validate_python(record), self._absolute)
+        try:
+            line: Line = self._decoder.record(_LINES[kind], record)
+        except UnknownKindError as error:
+            raise _OtherVersionError(f"events of kind {str(error)!r} are not known here") from None
+        return line
 
     def _relative(self, path: str) -> str:
         return str(Path(path).relative_to(self._root)) if Path(path).is_relative_to(self._root) else path
@@ -361,15 +374,6 @@ def _with_paths(value: Value, change: Callable[[str], str]) -> Value:
         for name, item in old.items()
     }
     return replace(value, **new) if new != old else value
-
-
-def _event(record: object) -> Event | RunEvent:
-    try:
-        return _EVENT.validate_python(record)
-    except ValidationError as error:
-        if error.errors()[0]["type"] == "union_tag_invalid":
-            raise _OtherVersionError(f"events of kind {record['kind']!r} are not known here") from None  # type: ignore[index]
-        raise
 
 
 def _first_line(error: Exception) -> str:

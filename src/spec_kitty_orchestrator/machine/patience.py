@@ -9,8 +9,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
-import anyio
-
 SHORTAGES = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT, errno.ENOBUFS}
 )
@@ -45,11 +43,14 @@ def patiently_now(call: Callable[[], Result]) -> Result:
 
 async def patiently(call: Callable[[], Awaitable[Result]]) -> Result:
     """Return what the call returns. Raises `OSError`."""
+    # Loaded only where there is an event loop: reading a file needs none.
+    from anyio import sleep
+
     for delay_s in delays():
         try:
             return await call()
         except OSError as error:
             if delay_s is None or not is_shortage(error):
                 raise
-        await anyio.sleep(delay_s)
+        await sleep(delay_s)
     raise AssertionError
