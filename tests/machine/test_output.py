@@ -16,7 +16,7 @@ import pytest
 from spec_kitty_orchestrator.agents.json_lines import LONGEST_LINE
 from spec_kitty_orchestrator.machine import output
 from spec_kitty_orchestrator.machine.output import Clock, follow, note_growth, tail_lines
-from spec_kitty_orchestrator.machine.process import Child
+from spec_kitty_orchestrator.machine.process_id import Child
 from spec_kitty_orchestrator.machine.process_tree import Row
 from spec_kitty_orchestrator.machine.watchdog import Signs
 

@@ -18,7 +18,7 @@ from tests.machine.attempts import LIMIT_S, Children
 
 from spec_kitty_orchestrator.machine import children, process, stopping
 from spec_kitty_orchestrator.machine.environment import environment
-from spec_kitty_orchestrator.machine.process import Child
+from spec_kitty_orchestrator.machine.process_id import Child, boot
 
 # Connects to the test and ends when the test says so. EOF proves to the test that it is gone.
 HOLD = """
@@ -235,7 +235,7 @@ async def test_a_process_that_was_not_recorded_is_found_by_its_marker(
     (directory / "process.json").unlink()
     if record == "mine":
         # What a pid that was given to another process looks like.
-        record = json.dumps({"pid": os.getpid(), "started": 1.0, "boot": process.boot()})
+        record = json.dumps({"pid": os.getpid(), "started": 1.0, "boot": boot()})
     if record is not None:
         (directory / "process.json").write_text(record)
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import psutil
 import pytest
 
-from spec_kitty_orchestrator.machine.process import Child, known
+from spec_kitty_orchestrator.machine.process import known
+from spec_kitty_orchestrator.machine.process_id import Child
 from spec_kitty_orchestrator.machine.process_tree import ProcessTree, Row, read_table
 
 

@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from spec_kitty_orchestrator.machine import watchdog
-from spec_kitty_orchestrator.machine.process import Child, known
+from spec_kitty_orchestrator.machine.process import known
+from spec_kitty_orchestrator.machine.process_id import Child
 from spec_kitty_orchestrator.machine.process_tree import Row, Table, read_table
 from spec_kitty_orchestrator.machine.watchdog import Signs, Stillness, Tables, watch
 

@@ -7,7 +7,8 @@ import anyio
 import anyio.to_thread
 
 from spec_kitty_orchestrator.machine.children import started, takes_orphans
-from spec_kitty_orchestrator.machine.process import ENDED, Child, read_stat, started_s
+from spec_kitty_orchestrator.machine.process import ENDED, read_stat, started_s
+from spec_kitty_orchestrator.machine.process_id import Child
 
 REAP_EVERY_S = 10.0
 """Zombies cost nothing but their numbers."""

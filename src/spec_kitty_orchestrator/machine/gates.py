@@ -26,6 +26,7 @@ from spec_kitty_orchestrator.machine import gate_files, process
 from spec_kitty_orchestrator.machine.environment import environment
 from spec_kitty_orchestrator.machine.gate_files import BROKEN, FAILED, PASSED, STOPPED, Ending
 from spec_kitty_orchestrator.machine.patience import patiently
+from spec_kitty_orchestrator.machine.process_id import Child
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.sandbox import Confined, Sandbox, refusal
 from spec_kitty_orchestrator.machine.scrub import scrub_directory
@@ -213,7 +214,7 @@ class LocalGates:
         _log.info("gate started", gate=gate.name, directory=str(directory), pid=child.pid)
         return await self._attend(gate, record, child)
 
-    async def _attend(self, gate: Gate, record: GateBegun, child: process.Child) -> Ending:
+    async def _attend(self, gate: Gate, record: GateBegun, child: Child) -> Ending:
         running = self._running[record.log] = Running()
         try:
             if self._stop_grace_s is not None:
@@ -233,7 +234,7 @@ class LocalGates:
             del self._running[record.log]
         return ending
 
-    async def _conclude(self, gate: Gate, record: GateBegun, child: process.Child, ended: bool) -> Ending:
+    async def _conclude(self, gate: Gate, record: GateBegun, child: Child, ended: bool) -> Ending:
         if ended:
             exit_code, leftovers = await anyio.to_thread.run_sync(process.read_end, child, Path(record.log))
             if exit_code is None:

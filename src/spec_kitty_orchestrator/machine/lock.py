@@ -4,26 +4,30 @@ It lies beside the host's locks, in git's own folder: what cleans a checkout, as
 remove it and so let a second run in.
 """
 
+import fcntl
+import json
 import os
 import platform
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
-
-from filelock import FileLock, Timeout
-from pydantic import TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Self
 
 from spec_kitty_orchestrator.errors import RunActive, WorkspaceError
+from spec_kitty_orchestrator.machine.decoder import Decoder
 from spec_kitty_orchestrator.machine.files import (
     make_hidden_folder,
     make_private_folder,
     read_record,
     write_record,
 )
-from spec_kitty_orchestrator.machine.process import Child, known
+from spec_kitty_orchestrator.machine.process_id import Child
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 _PROBE_GRACE_S = 0.5
 """`holder` takes the lock for an instant to see whether it is free; a starting run outwaits that."""
@@ -61,9 +65,6 @@ def lock_folder(directory: Path) -> Path:
     )
 
 
-_OWNER: Final = TypeAdapter(Owner)
-
-
 class MissionLock:
     """The lock of one mission; a context manager that raises `RunActive` when another run holds it.
 
@@ -79,12 +80,15 @@ class MissionLock:
         self.directory = directory
         self.mission = mission
         self.place = lock_folder(directory)
-        # Not per thread: whoever releases may run in another thread than who acquired.
-        self._lock = self._lock_file()
         self._owner_file = self.place / "owner.json"
 
-    def _lock_file(self) -> FileLock:
+    @cached_property
+    def _lock(self) -> "FileLock":
+        # Loaded only by a run: whoever asks who holds the lock should be told at once.
+        from filelock import FileLock
+
         # A lock that is a mere file would outlive a crash, or be broken from another container.
+        # Not per thread: whoever releases may run in another thread than who acquired.
         return FileLock(self.place / "lock", thread_local=False, mode=0o600, fallback_to_soft=False)
 
     def acquire(self) -> None:
@@ -94,6 +98,8 @@ class MissionLock:
             RunActive: another run holds it; the message names its process, start and machine.
             WorkspaceError: the lock file cannot be made.
         """
+        from filelock import Timeout
+
         try:
             make_hidden_folder(self.directory)
             make_private_folder(self.place)
@@ -129,16 +135,20 @@ class MissionLock:
     def holder(self) -> Owner | None:
         """Tell who holds the lock, in this process or another; None if it is free."""
         owner = self._read_owner()
-        if owner is None or self._lock.is_locked:
-            return owner
-        probe = self._lock_file()
+        if owner is None:
+            return None
         try:
-            probe.acquire(blocking=False)
-        except Timeout:
+            probe = os.open(self.place / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(probe, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
             return owner
-        except (OSError, NotImplementedError):
-            return None  # a folder that cannot be written is not one that a run works in
-        probe.release()
+        except OSError:
+            return None  # a file system without locks is not one that a run works in
+        finally:
+            os.close(probe)
         return None
 
     def __enter__(self) -> Self:
@@ -163,11 +173,14 @@ class MissionLock:
         )
 
     def _write_owner(self) -> None:
+        # Loaded only by a run, as above.
+        from spec_kitty_orchestrator.machine.process import known
+
         owner = Owner(known(os.getpid()), datetime.now(UTC), platform.node(), self.mission)
         write_record(self._owner_file, asdict(owner))
 
     def _read_owner(self) -> Owner | None:
         try:
-            return _OWNER.validate_json(read_record(self._owner_file))
-        except (OSError, ValidationError):
+            return Decoder().record(Owner, json.loads(read_record(self._owner_file)))
+        except (OSError, ValueError, RecursionError):
             return None

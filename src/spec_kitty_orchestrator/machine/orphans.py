@@ -14,7 +14,8 @@ from spec_kitty_orchestrator.machine import process
 from spec_kitty_orchestrator.machine.attempt_files import read_command
 from spec_kitty_orchestrator.machine.attempt_lock import holders, is_locked
 from spec_kitty_orchestrator.machine.files import read_record
-from spec_kitty_orchestrator.machine.process import Child, marked
+from spec_kitty_orchestrator.machine.process import marked
+from spec_kitty_orchestrator.machine.process_id import Child
 from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S, Grace, stop, sweep
 
 _MARKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{7,127}")

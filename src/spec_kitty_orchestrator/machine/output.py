@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import anyio.to_thread
-
 from spec_kitty_orchestrator.agents.json_lines import LONGEST_LINE
 from spec_kitty_orchestrator.machine.files import LEFT_OUT, open_descriptor, open_file, without_middle
 
@@ -169,6 +167,7 @@ async def follow(
     """
     # Loaded only where a file is followed.
     import aiofiles
+    import anyio.to_thread
 
     goes_on = True
     while not await anyio.to_thread.run_sync(os.path.lexists, path):

@@ -12,12 +12,10 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 
 import anyio
@@ -29,6 +27,7 @@ from spec_kitty_orchestrator.machine.children import start
 from spec_kitty_orchestrator.machine.files import read_record, write_record
 from spec_kitty_orchestrator.machine.logs import was_started
 from spec_kitty_orchestrator.machine.patience import is_shortage, patiently, patiently_now
+from spec_kitty_orchestrator.machine.process_id import Child
 from spec_kitty_orchestrator.machine.wrapper import wrapped, wrapped_directory
 
 MARKER = "SPEC_KITTY_ORCHESTRATOR_ATTEMPT"
@@ -41,34 +40,6 @@ POLL_S = 0.2
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 ENDED = (b"Z", b"X")
 """States of a process in /proc that runs no more."""
-
-
-@cache
-def boot() -> str:
-    """Name the start of this machine, "" where the system does not."""
-    with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return ""
-
-
-@dataclass(frozen=True)
-class Child:
-    """A process that cannot be mistaken for another, also when the clock is set.
-
-    Attributes:
-        started: in seconds: on Linux since the machine's start, elsewhere since the epoch.
-        boot: that start of the machine.
-    """
-
-    pid: int
-    started: float
-    boot: str = field(default_factory=boot)
-
-    @property
-    def age_s(self) -> float:
-        """For how long it has existed, in seconds."""
-        now = time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.time()
-        return max(0.0, now - self.started)
 
 
 @dataclass(frozen=True)

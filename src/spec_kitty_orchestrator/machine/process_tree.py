@@ -12,14 +12,8 @@ from dataclasses import dataclass
 
 import psutil
 
-from spec_kitty_orchestrator.machine.process import (
-    ENDED,
-    TICKS_PER_S,
-    Child,
-    is_running,
-    read_stat,
-    started_s,
-)
+from spec_kitty_orchestrator.machine.process import ENDED, TICKS_PER_S, is_running, read_stat, started_s
+from spec_kitty_orchestrator.machine.process_id import Child
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from spec_kitty_orchestrator.machine.attempt_files import (
 )
 from spec_kitty_orchestrator.machine.attempt_lock import holders
 from spec_kitty_orchestrator.machine.patience import patiently
+from spec_kitty_orchestrator.machine.process_id import Child
 from spec_kitty_orchestrator.machine.process_tree import ProcessTree
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.sandbox import Confined, Sandbox, refusal
@@ -47,7 +48,7 @@ _log = get_logger()
 class _Running(Running):
     """One attempt that a `run` waits for."""
 
-    child: process.Child
+    child: Child
     signs: Signs
     stalled: bool = False
     finished: bool = False
@@ -268,7 +269,7 @@ class LocalAgents(ConfiguredAgents):
         return report
 
     async def _attend(
-        self, attempt: Attempt, child: process.Child, cwd: Path, stop_signal: Literal["INT", "TERM"]
+        self, attempt: Attempt, child: Child, cwd: Path, stop_signal: Literal["INT", "TERM"]
     ) -> AgentReport:
         directory = Path(attempt.directory)
         told = partial(has_result, directory, self.agent(attempt.agent)[0])

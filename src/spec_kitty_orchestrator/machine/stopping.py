@@ -16,7 +16,8 @@ import anyio.to_thread
 import psutil
 
 from spec_kitty_orchestrator.machine.adopted import orphans_since
-from spec_kitty_orchestrator.machine.process import Child, find_marked, is_running, wait
+from spec_kitty_orchestrator.machine.process import find_marked, is_running, wait
+from spec_kitty_orchestrator.machine.process_id import Child
 from spec_kitty_orchestrator.machine.process_tree import ProcessTree, read_table
 
 STOP_GRACE_S = 8.0

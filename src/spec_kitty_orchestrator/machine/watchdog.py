@@ -16,7 +16,8 @@ import anyio.to_thread
 import psutil
 
 from spec_kitty_orchestrator.machine.output import STDOUT, note_growth
-from spec_kitty_orchestrator.machine.process import Child, find_marked
+from spec_kitty_orchestrator.machine.process import find_marked
+from spec_kitty_orchestrator.machine.process_id import Child
 from spec_kitty_orchestrator.machine.process_tree import ProcessTree, Table, read_table
 
 FIRST_LOOK_S = 0.25
