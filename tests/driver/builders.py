@@ -3,18 +3,21 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import count
+from itertools import count, pairwise
 from signal import SIGINT
 from typing import Any
 
 import anyio
 
-from spec_kitty_orchestrator.core.events import AgentExited
-from spec_kitty_orchestrator.core.model import Lane, Outcome, PolicyMetadata, Role, Workspace
+from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened
+from spec_kitty_orchestrator.core.model import Lane, Outcome, PolicyMetadata, Role, Workspace, total
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.prompts import Prompts
+from spec_kitty_orchestrator.core.recorder import record
+from spec_kitty_orchestrator.core.report import Report, SpanKind, WpReport
 from spec_kitty_orchestrator.core.run import fold
-from spec_kitty_orchestrator.core.run_events import Entry
+from spec_kitty_orchestrator.core.run_events import Entry, RunStarted
+from spec_kitty_orchestrator.core.standing import Standing
 from spec_kitty_orchestrator.core.verdict import APPROVED, Ruling, read_verdict
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.result import RunResult
@@ -181,6 +184,7 @@ class Stage:
         with anyio.fail_after(self.limit_s):
             result = await self.orchestrator(**changes).run()
         assert_replays(self, result)
+        assert_reported(self, result)
         return result
 
     def _new_id(self) -> str:
@@ -246,6 +250,36 @@ class Stage:
 def assert_replays(stage: Stage, result: RunResult) -> None:
     """Check that the journal alone gives the work packages as the run left them."""
     assert fold(stage.journal.lines, stage.policy).wps == {one.id: one for one in result.work_packages}
+
+
+def assert_reported(stage: Stage, result: RunResult) -> None:
+    """Check that the report of the journal agrees with the run, and with itself."""
+    lines = stage.journal.lines
+    found = record(lines, stage.policy).report(lines[-1].at, active=False)
+    opened = [one for one in lines if isinstance(one, Entry) and isinstance(one.event, AttemptOpened)]
+    assert len({one.attempt.id for one in found.attempts}) == len(found.attempts) == len(opened)
+    assert total([one.usage for one in found.attempts]).input_tokens <= found.state.told.input_tokens
+    assert {one.id for one in found.wps} == {one.id for one in result.work_packages}
+    for wp in found.wps:
+        assert_spans(wp, found)
+    if result.exit_code == 0:
+        assert {one.stand.standing for one in found.wps} == {Standing.DONE}
+    for place, one in enumerate(found.chain[1:]):
+        assert found.chain[place] in found.state.wps[one].dependencies
+    most = max(one.policy.max_concurrent for one in lines if isinstance(one, RunStarted))
+    assert all(0 <= taken <= most for _, taken in found.slots)
+
+
+def assert_spans(wp: WpReport, found: Report) -> None:
+    """Check that the time of a work package is told once, and in its order."""
+    for earlier, later in pairwise(sorted(wp.spans, key=lambda one: one.began_at)):
+        assert earlier.ended_at is not None, (wp.id, earlier, later)
+        assert earlier.began_at <= earlier.ended_at <= later.began_at, (wp.id, earlier, later)
+        again = (later.kind, later.what, later.began_at) == (earlier.kind, earlier.what, earlier.ended_at)
+        assert later.kind is not SpanKind.WAIT or not again, (wp.id, earlier, later)
+    for span in wp.spans:
+        assert span.ended_at is not None
+        assert any(one.at <= span.began_at <= span.ended_at <= found.now for one in found.starts), span
 
 
 async def closed(engine: Orchestrator, after_s: float, call: Callable[[int], None]) -> RunResult:

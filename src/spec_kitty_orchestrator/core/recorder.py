@@ -37,14 +37,37 @@ class _Track:
     committed: Evidence | None = None
     why: str = ""
 
-    def close(self, at: datetime, bad: str = "") -> None:
-        if self.open is not None:
-            self.spans.append(replace(self.open, ended_at=at, bad=bad))
-            self.open = None
+    @property
+    def last_at(self) -> datetime | None:
+        """When the last span ended: no other one begins before, whatever became of the clock."""
+        return self.spans[-1].ended_at if self.spans else None
 
-    def begin(self, kind: SpanKind, at: datetime, what: str, **more: object) -> None:
-        self.close(at)
-        self.open = Span(kind, at, None, what, **more)  # type: ignore[arg-type]
+    def close(self, at: datetime, bad: str = "") -> None:
+        """End the open span; a wait that took no time was none."""
+        span, self.open = self.open, None
+        if span is not None and (span.kind is not SpanKind.WAIT or at > span.began_at):
+            self.spans.append(replace(span, ended_at=max(at, span.began_at), bad=bad))
+
+    def begin(self, span: Span) -> None:
+        """Begin a span where the open one ends; a wait for the same thing goes on."""
+        if self.open is not None and self.open.same(span):
+            return
+        self.close(span.began_at)
+        last = self.spans[-1] if self.spans else None
+        if last is not None and last.same(span) and last.ended_at == span.began_at:
+            self.open = self.spans.pop()
+            self.open = replace(self.open, ended_at=None)
+        else:
+            self.open = replace(span, began_at=max(filter(None, (self.last_at, span.began_at))))
+
+    def step(self, at: datetime, took_s: float, name: str) -> None:
+        """Record a step of the host or git that ended now; one beside an agent or a gate is in its time."""
+        began = at - timedelta(seconds=took_s)
+        if self.open is not None and self.open.kind is SpanKind.WAIT:
+            self.close(max(began, self.open.began_at))
+        if took_s and self.open is None:
+            began = max(filter(None, (self.last_at, began)))
+            self.spans.append(Span(SpanKind.HOST, began, max(at, began), name))
 
 
 class Recorder:
@@ -100,7 +123,7 @@ class Recorder:
             wp = self.state.wps.get(wp_id)
             if wp is not None and wp.open_attempt is not None and track.attempts:
                 record = track.attempts[-1]
-                track.begin(_kind(record), line.at, record.attempt.agent, attempt=record.attempt.number)
+                track.begin(_span(record, line.at))
         self._slots.append((line.at, 0))
 
     def _ended(self, line: run_events.RunEnded | run_events.RunAborted) -> None:
@@ -124,7 +147,7 @@ class Recorder:
                     track = self._tracks.setdefault(wp_id, _Track())
                     if reason:
                         kind = kinds.get(wp_id, WaitsFor.RUN)
-                        track.begin(SpanKind.WAIT, line.at, reason, waits_for=kind)
+                        track.begin(Span(SpanKind.WAIT, line.at, None, reason, kind))
                     elif track.open is not None and track.open.kind is SpanKind.WAIT:
                         track.close(line.at)
             case run_events.AgentSuspended(agent=agent, until=until, reason=reason):
@@ -144,7 +167,7 @@ class Recorder:
         track, at = self._tracks.setdefault(wp_id, _Track()), line.at
         match event:
             case events.Deferred(reason=reason, waits_for=kind):
-                track.begin(SpanKind.WAIT, at, reason, waits_for=kind)
+                track.begin(Span(SpanKind.WAIT, at, None, reason, kind))
             case events.Assigned(why=why):
                 track.why = why
             case events.AttemptOpened(attempt=attempt):
@@ -153,12 +176,12 @@ class Recorder:
                 rework = attempt.role is Role.IMPLEMENT and bool(again)
                 record = AttemptRecord(wp_id, attempt, at, rework, track.why)
                 track.attempts.append(record)
-                track.begin(_kind(record), at, attempt.agent, attempt=attempt.number)
+                track.begin(_span(record, at))
                 track.why = ""
             case events.AgentExited():
                 self._exited(track, line, event)
             case events.GateBegun(name=name, mark=mark):
-                track.begin(SpanKind.SETUP if mark else SpanKind.GATE, at, name)
+                track.begin(Span(SpanKind.SETUP if mark else SpanKind.GATE, at, None, name))
             case events.GatesPassed(results=results):
                 track.gates += [GateRecord(at, one) for one in results]
                 track.close(at)
@@ -176,14 +199,7 @@ class Recorder:
                 self._step(track, line, event)
 
     def _step(self, track: _Track, line: run_events.Entry, event: events.Event) -> None:
-        """Record a step of the host's or git's, which took the time before its event."""
-        waits = track.open is not None and track.open.kind is SpanKind.WAIT
-        if waits or line.took_s:
-            began = line.at - timedelta(seconds=line.took_s)
-            track.close(max(began, track.open.began_at) if track.open is not None else began)
-        if line.took_s:
-            name = STEPS.get(type(event), event.kind.replace("_", " "))
-            track.spans.append(Span(SpanKind.HOST, line.at - timedelta(seconds=line.took_s), line.at, name))
+        track.step(line.at, line.took_s, STEPS.get(type(event), event.kind.replace("_", " ")))
 
     def _exited(self, track: _Track, line: run_events.Entry, event: events.AgentExited) -> None:
         wp = self.state.wps[line.wp_id]
@@ -237,10 +253,11 @@ class Recorder:
         return span if active else replace(span, ended_at=max(at, span.began_at))
 
 
-def _kind(record: AttemptRecord) -> SpanKind:
+def _span(record: AttemptRecord, at: datetime) -> Span:
+    kind = SpanKind.REWORK if record.rework else SpanKind.IMPLEMENT
     if record.attempt.role is Role.REVIEW:
-        return SpanKind.REVIEW
-    return SpanKind.REWORK if record.rework else SpanKind.IMPLEMENT
+        kind = SpanKind.REVIEW
+    return Span(kind, at, None, record.attempt.agent, attempt=record.attempt.number)
 
 
 def record(lines: Iterable[run_events.Line], policy: Policy | None = None) -> Recorder:

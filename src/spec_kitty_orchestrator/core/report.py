@@ -60,6 +60,10 @@ class Span:
     attempt: int = 0
     bad: str = ""
 
+    def same(self, other: "Span") -> bool:
+        """Tell whether both are the same wait."""
+        return self.kind is other.kind is SpanKind.WAIT and self.what == other.what
+
     def seconds(self, now: datetime) -> float:
         """Return how long it took, or has taken until now."""
         return max(0.0, ((self.ended_at or now) - self.began_at).total_seconds())
