@@ -133,6 +133,27 @@ async def test_a_host_that_refuses_the_same_work_in_the_same_words_costs_three_a
     assert len(attempts(mission)) == 3
 
 
+async def test_a_host_that_does_not_find_what_was_ticked_costs_two_attempts_whatever_they_change(
+    stage: Make,
+) -> None:
+    mission = stage(
+        {"WP01": ()},
+        scripted(implement=lambda one: Play(text=report(one, subtasks_done=["T001", "T002"]))),
+        subtasks={"WP01": ("T001", "T002")},
+    )
+    words = "it requires completed subtasks"
+    for _ in range(9):
+        refusal = HostRefusal("transition", "TRANSITION_REJECTED", words)
+        mission.host.fail_next("transition", refusal, after_effect=False)
+    result = await mission.run()
+    assert result.exit_code == 1
+    assert attempts(mission) == ["ada", "ada"]
+    assert words in mission.prompts_of("WP01", Role.IMPLEMENT)[1]
+    told = "T001, T002 were ticked: tasks.md may have them under another work package"
+    assert result.reasons["WP01"] == f"the host refused transition: {words}; {told}"
+    assert mission.host.lanes["WP01"] is Lane.IN_PROGRESS
+
+
 async def test_who_says_why_nothing_has_to_change_is_reviewed_also_where_a_commit_holds_nothing(
     stage: Make,
 ) -> None:

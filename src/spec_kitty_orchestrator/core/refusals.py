@@ -53,6 +53,9 @@ PERMANENT = ("uncommitted changes", "cannot auto-merge", "merge conflict")
 
 CONFLICT = "merge one of the two branches into the other, not into this one, and have it reviewed again"
 
+MISPLACED = "{} were ticked: tasks.md may have them under another work package"
+"""The host looks for a work package's subtasks there, and for what they are in its file."""
+
 DEPENDENCIES = "DEPENDENCIES_NOT_SATISFIED"
 """The code with which the host refuses a claim until other work packages are approved."""
 
@@ -176,14 +179,20 @@ def _submit(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
     if event.code in ASKED_AGAIN:
         return _again(wp, event, blocks=True)
     work = wp.work
-    named = work.report.subtasks_done if policy.tick_subtasks and not work.ticked and not work.to_tick else ()
-    if named and "subtask" in event.message.lower():
+    named = work.report.subtasks_done if policy.tick_subtasks and not work.to_tick else ()
+    open_ones = named and "subtask" in event.message.lower()
+    if open_ones and not work.ticked:
         return worked(wp, to_tick=named)
     if event.code != ABOUT_THE_WORK and event.call != "mark-status":
         reason = f"the host refused {event.call}: {event.code}: {event.message}"
         return park(worked(wp, pending=Phase.SUBMITTING), reason, blocks=False)
     feedback = Feedback(FeedbackSource.HOST, f"The host refused to take the work for review: {event.message}")
-    refused = (wp.work.tree or wp.work.head, event.message)
+    ids = ", ".join(named)
+    refused = (ids if open_ones else wp.work.tree or wp.work.head, event.message)
+    if wp.work.refused == refused and open_ones:
+        # Whatever an agent changes, it can do no more than say so.
+        reason = f"the host refused {event.call}: {event.message}; {MISPLACED.format(ids)}"
+        return park(worked(wp, pending=Phase.SUBMITTING), reason, blocks=False)
     if wp.work.refused == refused:
         return changed_nothing(wp, feedback, f"the host refused {event.call}: {event.message}", policy)
     return rework(worked(wp, refused=refused), feedback, policy)
