@@ -19,6 +19,9 @@ case "$1 $2" in
   for last; do :; done
   printf '{"success": true, "data": {"workspace_path": "%s/w/%s", "prompt_path": "p", "lane_id": "lane-%s", \
 "lane_branch": "b-%s", "lane_base_ref": "feature/demo"}}\\n' "$PWD" "$last" "$last" "$last" ;;
+"agent mission")
+  cat "$0.d/$3" 2>/dev/null
+  exit "$(cat "$0.d/$3.rc" 2>/dev/null || echo 0)" ;;
 "orchestrator-api "*)
   cat "$0.d/$2.err" >&2 2>/dev/null
   cat "$0.d/$2" 2>/dev/null

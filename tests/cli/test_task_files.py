@@ -255,3 +255,65 @@ def test_the_file_of_another_work_package_is_not_taken_for_a_deleted_one(project
     without_the_file_of(project, "WP021", saved=True)
     assert restoring_file(project.root, SLUG, "WP02") == ""
     assert restoring_file(project.root, SLUG, "WP021").endswith("tasks/WP021-b.md")
+
+
+OBJECTION = {
+    "error": "Requirement mapping validation failed",
+    "missing_requirement_refs_wps": ["WP01"],
+    "unmapped_functional_requirements": ["FR-001", "FR-002", "FR-003", "FR-004"],
+    "unknown_requirement_refs": {},
+}
+
+
+def test_where_the_host_is_to_finalize_tasks_it_is_asked_first_what_it_objects_to(project: Project) -> None:
+    project.git("branch", "-m", "main")
+    meta = project.root / "kitty-specs" / SLUG / "meta.json"
+    meta.write_text(json.dumps({"mission_slug": SLUG, "target_branch": "main", "mid8": "01ABC"}))
+    project.git("commit", "-qam", "to main")
+    project.answer("finalize-tasks", json.dumps({"message": "All validations passed."}))
+    asked = ("doctor", "--mission", SLUG, "--json")
+
+    def target() -> dict[str, str]:
+        found = json.loads(project.run(*asked).stdout)["findings"]
+        return next(one for one in found if one["id"] == "mission.target")
+
+    before = target()
+    project.answer("finalize-tasks", json.dumps(OBJECTION), 1)
+    after = target()
+    told = (
+        "Requirement mapping validation failed; missing requirement refs wps: WP01; "
+        "unmapped functional requirements: FR-001, FR-002, FR-003 and 1 more"
+    )
+    words = f"; the host does not finalize its tasks as they are: {told}"
+    assert (after["level"], after["text"]) == ("error", before["text"] + words)
+    file = project.root / "kitty-specs" / SLUG / "tasks" / "WP01-a.md"
+    assert after["fix"] == f"${{EDITOR:-vi}} {file} && {before['fix']}"
+    started = project.orchestrate()
+    assert started.returncode == 5
+    assert told in " ".join(started.stderr.split())
+
+
+def test_a_file_without_subtasks_is_told_before_anybody_is_paid_and_the_mend_works(project: Project) -> None:
+    tasks = project.root / "kitty-specs" / SLUG / "tasks"
+    (tasks / "WP01-a.md").write_text("---\ntitle: One\n---\n# WP01\n")
+    (tasks / "WP02-b.md").write_text("---\ntitle: Two\nsubtasks: []\n---\n# WP02\n")
+    project.git("add", "-A")
+    project.git("commit", "-qm", "more")
+    done = project.orchestrate()
+    assert done.returncode == 5
+    text, fix = done.stderr.strip().split("\n")[-2:]
+    assert text.endswith(f"does not name its subtasks: kitty-specs/{SLUG}/tasks/WP01-a.md")
+    subprocess.run(["sh", "-c", fix], cwd=project.root, env=project.env, check=True, capture_output=True)
+    assert (tasks / "WP01-a.md").read_text() == "---\nsubtasks: []\ntitle: One\n---\n# WP01\n"
+    assert project.git("status", "--porcelain", "--", "kitty-specs") == ""
+    assert "mission.files" not in project.run("doctor", "--mission", SLUG, "--json").stdout
+
+
+def test_two_files_of_one_work_package_are_told(project: Project) -> None:
+    tasks = project.root / "kitty-specs" / SLUG / "tasks"
+    (tasks / "WP01-b.md").write_text("# WP01\n")
+    found = json.loads(project.run("doctor", "--mission", SLUG, "--json").stdout)["findings"]
+    (one,) = [one for one in found if one["id"] == "mission.files"]
+    assert one["text"].endswith("the file of WP01: WP01-a.md, WP01-b.md")
+    project.lanes({"WP01": "approved", "WP02": "planned"})
+    assert "mission.files" not in project.run("doctor", "--mission", SLUG, "--json").stdout

@@ -16,6 +16,7 @@ from spec_kitty_orchestrator.app.checks.git import check_repository
 from spec_kitty_orchestrator.app.checks.host import check_policies, check_project, fix_of_host
 from spec_kitty_orchestrator.app.checks.machine import check_machine
 from spec_kitty_orchestrator.app.checks.mission import check_mission
+from spec_kitty_orchestrator.app.checks.task_files import told_by_the_host
 from spec_kitty_orchestrator.app.mission import find_mission
 from spec_kitty_orchestrator.app.project import Project, bare_project, check_prompts, open_project
 from spec_kitty_orchestrator.app.repository import distrusted, find_repo_root
@@ -167,3 +168,4 @@ async def _mission(found: Diagnosis, project: Project, host: HostClient, told: l
         found.mission = state.slug
         told.append(ok("mission.exists", f"the host knows {state.slug}: {len(state.lanes)} work packages"))
         await check_mission(project, host, state, told)
+        told[:] = await told_by_the_host(project.root, state.slug, host, told)

@@ -19,7 +19,7 @@ from spec_kitty_orchestrator.app.checks.host import check_project, fix_of_host
 from spec_kitty_orchestrator.app.checks.lanes import check_lanes
 from spec_kitty_orchestrator.app.checks.machine import check_commands
 from spec_kitty_orchestrator.app.checks.mission import check_start
-from spec_kitty_orchestrator.app.checks.task_files import unreadable_file
+from spec_kitty_orchestrator.app.checks.task_files import told_by_the_host, unreadable_file
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import (
     MISSIONS,
@@ -50,7 +50,6 @@ from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.machine.journal import SystemClock
 from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.runner import LocalAgents
-from spec_kitty_orchestrator.ports import Host
 
 SANDBOXES_LIMIT_S = 5.0
 """A start waits no longer for agents' own sandboxes; one takes half a second, and a host call as long."""
@@ -58,7 +57,10 @@ SANDBOXES_LIMIT_S = 5.0
 
 @asynccontextmanager
 async def locked_mission(
-    project: Project, host: Host, mission: str, read: Callable[[], Awaitable[MissionState]] | None = None
+    project: Project,
+    host: HostClient,
+    mission: str,
+    read: Callable[[], Awaitable[MissionState]] | None = None,
 ) -> AsyncIterator[MissionState]:
     """Read a mission, then hold its lock and yield its state, which no run has changed since it was read.
 
@@ -170,7 +172,10 @@ async def read_and_check(
             return failure, found
     state = answers["mission"]
     assert isinstance(state, MissionState)
-    return state, [*found, *await check_start(project.root, state)]
+    for one in await check_start(project.root, state):
+        wrong = one.level is Level.ERROR
+        found += await told_by_the_host(project.root, state.slug, host, [one]) if wrong else [one]
+    return state, found
 
 
 async def _about_earlier_runs(project: Project, mission: str, named: str, *, fresh: bool) -> list[str]:
@@ -203,7 +208,7 @@ async def _about_earlier_runs(project: Project, mission: str, named: str, *, fre
     return told
 
 
-async def read_mission(project: Project, host: Host, mission: str) -> MissionState:
+async def read_mission(project: Project, host: HostClient, mission: str) -> MissionState:
     """Read the mission from the host, with titles and subtasks from its files: there is something to run.
 
     Raises `HostError`, and what `find_mission` finds instead as an error.
@@ -220,7 +225,7 @@ async def read_mission(project: Project, host: Host, mission: str) -> MissionSta
     )
 
 
-async def find_mission(project: Project, host: Host, mission: str) -> MissionState | Finding:
+async def find_mission(project: Project, host: HostClient, mission: str) -> MissionState | Finding:
     """Read the mission from the host, or say why there is nothing to run. Raises `HostError`."""
     try:
         state = await host.mission_state(mission)
@@ -236,9 +241,13 @@ async def find_mission(project: Project, host: Host, mission: str) -> MissionSta
             slug = str(refusal.data.get("mission_slug") or mission)
             # It also says so of a mission whose lanes are on a branch that is not here.
             lacking = await to_thread.run_sync(partial(check_clone, project.root, slug, read=False))
-            return lacking[0] if lacking else error("mission.tasks", refusal.message, finalize_command(slug))
+            found = lacking[0] if lacking else error("mission.tasks", refusal.message, finalize_command(slug))
+            return (await told_by_the_host(project.root, slug, host, [found]))[0]
         raise
-    return state if state.lanes else _no_work_packages(project.root, state.slug)
+    if state.lanes:
+        return state
+    found = _no_work_packages(project.root, state.slug)
+    return (await told_by_the_host(project.root, state.slug, host, [found]))[0]
 
 
 def _no_mission(root: Path, mission: str) -> Finding:

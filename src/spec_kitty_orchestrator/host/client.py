@@ -50,6 +50,7 @@ MAX_STARTS = 2
 MAX_OTHERS = 4
 
 _MARK_STATUS = "mark-status"
+_FINALIZE = "finalize-tasks"
 _SUBTASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 _log = get_logger()
@@ -249,6 +250,15 @@ class HostClient:
         if ids:
             args = ["agent", "tasks", _MARK_STATUS, *ids, "--status", "done", *_mission(mission), "--json"]
             wire.read_ticks(_MARK_STATUS, await self._call(_MARK_STATUS, args, self._call_limit_s))
+
+    async def check_tasks(self, mission: str) -> None:
+        """Check whether the host would finalize the tasks of a mission; nothing is changed.
+
+        Raises:
+            HostRefusal: it would not; the message lists what it objects to, and the data is its whole answer.
+        """
+        args = ["agent", "mission", _FINALIZE, *_mission(mission), "--validate-only", "--json"]
+        wire.read_validation(_FINALIZE, await self._call(_FINALIZE, args, self._call_limit_s))
 
     async def _read(self, call: str, *args: str) -> Mapping[str, object]:
         """Make a call that changes nothing, again if there was no answer; a second equal crash is final."""

@@ -5,7 +5,7 @@ Nothing here trusts the host: any bytes lead to a value or to a `HostError`.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -36,6 +36,7 @@ _ADVICE = re.compile(r" For further information visit \S+")
 _TAIL_LINES = 12
 _TAIL_CHARS = 2000
 _SHOWN_CHARS = 200
+_MOST_ITEMS = 3
 _MESSAGE_CHARS = 8_000
 _UPGRADE = (
     "upgrade spec-kitty and spec-kitty-orchestrator, then run: spec-kitty orchestrator-api contract-version"
@@ -275,6 +276,34 @@ def read_ticks(call: str, reply: Reply) -> None:
     if missing:
         words = f"no such subtasks in tasks.md: {', '.join(missing)}"
         raise HostRefusal(call, SUBTASKS_NOT_FOUND, words, {"not_found": missing})
+
+
+def read_validation(call: str, reply: Reply) -> None:
+    """Check the answer of a command that validates, which is no envelope: `error`, and lists that explain it.
+
+    Raises:
+        HostRefusal: it objects to something.
+        HostCrash: no answer.
+    """
+    line, _ = split_answer(call, reply)
+    refused = parse_line(call, line, TickAnswer, reply).error
+    if refused is None:
+        return
+    answer: Mapping[str, object] = json.loads(line)
+    lists = [(key, value) for key, value in answer.items() if isinstance(value, list) and value]
+    # What is told at length in one text is told once more in a list.
+    words = [
+        begun(refused, _SHOWN_CHARS),
+        *(f"{key.replace('_', ' ')}: {_items(value)}" for key, value in lists),
+    ]
+    code = str(answer.get("error_code") or "")
+    raise HostRefusal(call, code, _sentences(plain("; ".join(words))), answer)
+
+
+def _items(values: Sequence[object]) -> str:
+    words = (" ".join(map(str, one.values())) if isinstance(one, dict) else str(one) for one in values)
+    more = f" and {len(values) - _MOST_ITEMS} more" if len(values) > _MOST_ITEMS else ""
+    return ", ".join(begun(one, _SHOWN_CHARS) for one in list(words)[:_MOST_ITEMS]) + more
 
 
 def _lane(call: str, wp: WorkPackageState) -> Lane:

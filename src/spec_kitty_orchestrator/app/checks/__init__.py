@@ -75,10 +75,10 @@ def line(*words: object) -> str:
     return shlex.join(str(word) for word in words)
 
 
-def edit(file: object) -> str:
-    """Write the command with which a person edits a file."""
+def edit(*files: object) -> str:
+    """Write the command with which a person edits files."""
     # It is not quoted, because it may hold arguments, such as `code --wait`.
-    return f"${{EDITOR:-vi}} {shlex.quote(str(file))}"
+    return f"${{EDITOR:-vi}} {line(*files)}"
 
 
 def some(names: Sequence[object]) -> str:

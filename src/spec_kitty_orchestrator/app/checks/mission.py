@@ -15,7 +15,7 @@ from spec_kitty_orchestrator.app.checks.clone import CLONE, WORKTREE, check_clon
 from spec_kitty_orchestrator.app.checks.git import check_worktree
 from spec_kitty_orchestrator.app.checks.lanes import cancel_for_a_reason, stuck
 from spec_kitty_orchestrator.app.checks.target import check_target
-from spec_kitty_orchestrator.app.checks.task_files import without_file
+from spec_kitty_orchestrator.app.checks.task_files import unusable_files, without_file
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.record import own_record
 from spec_kitty_orchestrator.app.repository import finalize_command, held_elsewhere, on_branch, switch_command
@@ -65,6 +65,7 @@ async def check_start(root: Path, state: MissionState) -> list[Finding]:
     found: list[Finding] = []
     with noted(found, "git.works", who=f"git in {root}"):
         found += await to_thread.run_sync(_branches, root, state)
+        found += await to_thread.run_sync(lambda: [*unusable_files(root, state)])
     return found
 
 

@@ -1,21 +1,29 @@
-"""Which file of a work package the host cannot read, or does not find: it often does not tell where.
+"""Which file of a work package the host cannot read, use or find: it often does not tell where.
 
 Or does not say before it is too late: an upgrade reads those of all missions.
 """
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from anyio import to_thread
+
 from spec_kitty_orchestrator.app.checks import Finding, edit, error, line, some
-from spec_kitty_orchestrator.app.repository import MISSIONS
+from spec_kitty_orchestrator.app.repository import MISSIONS, finalize_command
+from spec_kitty_orchestrator.core.describe import clean
+from spec_kitty_orchestrator.core.model import Lane, MissionState
 from spec_kitty_orchestrator.core.plain_text import begun
+from spec_kitty_orchestrator.errors import HostError, HostRefusal
+from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.machine.task_file import front_matter_of
 
 _LONGEST_REASON = 300
+_LONGEST_OBJECTION = 600
 _LINE = re.compile(r"\bline (\d+), column \d+")
 _AT = re.compile(r' in "<[^>]*>", line .*')
 _FIELD = re.compile(
@@ -27,6 +35,10 @@ _ID = "work_package_id"
 _MISSION_NAME = re.compile(r"[A-Za-z0-9][\w-]*(?:\.[\w-]+)*", re.ASCII)
 _KEY_OR_ITEM = re.compile(r"\s|-(\s|$)|[#}\]]|.*:(\s|$)")
 """How a line of a mapping in YAML can look that is not empty."""
+_WP = re.compile(r"\bWP\d{2}\b")
+_SUBTASKS = re.compile(r"""^["']?subtasks["']?\s*:""", re.MULTILINE)
+_NO_SUBTASKS = r'$_ .= "subtasks: []\n" if $. == 1; close ARGV if eof'
+_UNSUBMITTED = (Lane.PLANNED, Lane.CLAIMED, Lane.IN_PROGRESS)
 
 
 @dataclass(frozen=True)
@@ -73,10 +85,9 @@ def stops_upgrade(root: Path) -> tuple[str, str]:
     misnamed = [one for one in folders if not _MISSION_NAME.fullmatch(one.name)]
     told, mends = [], []
     if broken:
-        first, *others = broken
         places = [f"{file.relative_to(root)}, line {at}" for file, at in broken.items()]
         told.append(f"what is not YAML: {some(places)}")
-        mends.append(" ".join([edit(first), *(line(one) for one in others)]))
+        mends.append(edit(*broken))
     if pairs := [(one.relative_to(root), _renamed(one).relative_to(root)) for one in misnamed]:
         names = some([old for old, _ in pairs])
         told.append(f"names with more than letters, digits, - and _: {names}")
@@ -99,6 +110,70 @@ def _not_yaml(file: Path) -> int:
         lines = front_matter_of(file).splitlines()
         return next((at for at, line in enumerate(lines, 2) if line and not _KEY_OR_ITEM.match(line)), 0)
     return 0
+
+
+async def told_by_the_host(root: Path, slug: str, host: HostClient, found: list[Finding]) -> list[Finding]:
+    """Have the host check the tasks that it is to finalize by these findings, and say what it objects to.
+
+    That takes it seconds, so it is asked only then.
+    """
+    command = finalize_command(slug)
+    if not any(command in one.fix for one in found):
+        return found
+    try:
+        await host.check_tasks(slug)
+    except HostRefusal as refused:
+        return await to_thread.run_sync(_with_objection, root, slug, refused, found)
+    except HostError:
+        pass  # what is wrong with it is found by what a run asks of it
+    return found
+
+
+def _with_objection(root: Path, slug: str, refused: HostRefusal, found: list[Finding]) -> list[Finding]:
+    folder = root / MISSIONS / slug
+    wps = dict.fromkeys(_WP.findall(json.dumps(refused.data)))
+    files = [file for wp in wps for file in _files_of(folder, wp)] or [folder / "tasks.md"]
+    why = clean(refused.message, _LONGEST_OBJECTION)
+    told = f"; the host does not finalize its tasks as they are: {why}"
+    return [
+        replace(one, text=one.text + told, fix=f"{edit(*files)} && {one.fix}")
+        if finalize_command(slug) in one.fix
+        else one
+        for one in found
+    ]
+
+
+def unusable_files(root: Path, state: MissionState) -> Iterator[Finding]:
+    """Say of which work packages that are still to be submitted the host could not take the work then."""
+    folder = root / MISSIONS / state.slug
+    lacking: list[Path] = []
+    for wp, lane in state.lanes.items():
+        files = _files_of(folder, wp) if lane in _UNSUBMITTED else []
+        if len(files) > 1:
+            names = some([one.name for one in files])
+            text = f"the host cannot tell which of these is the file of {wp}: {names}"
+            yield error("mission.files", text, edit(*files), wp)
+        elif files and (matter := _matter(files[0])) and not _SUBTASKS.search(matter):
+            lacking += files
+    if lacking:
+        names = some([one.relative_to(root) for one in lacking])
+        text = f"the host takes no work for review whose file does not name its subtasks: {names}"
+        add = line("perl", "-pi", "-e", _NO_SUBTASKS, *lacking)
+        keep = line("git", "-C", root, "commit", "-m", f"Name the subtasks of {state.slug}", "--", *lacking)
+        yield error("mission.files", text, f"{add} && {keep}")
+
+
+def _files_of(folder: Path, wp: str) -> list[Path]:
+    """Return the files that the host takes for a work package's."""
+    return sorted(
+        one for one in (folder / "tasks").glob("WP*.md") if re.match(rf"{re.escape(wp)}[-_.]", one.name)
+    )
+
+
+def _matter(file: Path) -> str:
+    with suppress(OSError, ValueError):
+        return front_matter_of(file)
+    return ""
 
 
 def without_file(wp: str) -> str:
