@@ -8,8 +8,10 @@ from tests.machine.conftest import git
 
 from spec_kitty_orchestrator.core.commands import PrepareWorkspace
 from spec_kitty_orchestrator.core.events import GateBegun, SetUp
-from spec_kitty_orchestrator.core.policy import Gate
-from spec_kitty_orchestrator.core.work_package import Work, WorkPackage
+from spec_kitty_orchestrator.core.lifecycle import step
+from spec_kitty_orchestrator.core.model import Attempt, Phase, Role
+from spec_kitty_orchestrator.core.policy import Gate, Policy
+from spec_kitty_orchestrator.core.work_package import Work, WorkPackage, worked
 from spec_kitty_orchestrator.driver.gates import prepare
 from spec_kitty_orchestrator.machine.gates import LocalGates
 
@@ -17,13 +19,17 @@ pytestmark = pytest.mark.asyncio
 
 
 async def set_up(
-    lane: Any, line: str, done: Sequence[str] = (), began: list[GateBegun] | None = None
+    lane: Any,
+    line: str,
+    done: Sequence[str] = (),
+    began: list[GateBegun] | None = None,
+    attempts: tuple[Attempt, ...] = (),
 ) -> SetUp:
     """Set the worktree up as after a crash that left `began`, which also takes what begins now."""
     gates = [Gate("setup-1", ("/bin/sh", "-c", line))]
     runner = LocalGates(lane.root, "034-demo", gates)
     told = [] if began is None else began
-    wp = WorkPackage("WP01", workspace=lane.workspace, work=Work(gates_begun=tuple(told)))
+    wp = WorkPackage("WP01", workspace=lane.workspace, work=Work(gates_begun=tuple(told)), attempts=attempts)
 
     async def begun(gate: GateBegun) -> None:
         told.append(gate)
@@ -41,6 +47,27 @@ async def test_ignored_files_stay_and_what_git_sees_is_put_back(lane: Any) -> No
     assert (await lane.git.state(lane.workspace)).dirty == ()
     [saved] = event.rescued.refs
     assert "new.py" in git(lane.path, "ls-tree", "--name-only", saved).splitlines()
+
+
+async def test_what_it_made_is_not_taken_for_new_work_that_git_ignores(lane: Any) -> None:
+    lane.write("old.log")
+    claimed = WorkPackage("WP01", workspace=lane.workspace, phase=Phase.IMPLEMENTING)
+    wp = worked(claimed, before=await lane.git.before(lane.workspace))
+    event = await set_up(lane, "mkdir vendor; echo made | tee cache.log >vendor/x.log")
+    assert event.ignored == ("cache.log", "old.log", "vendor/x.log")
+    wp, _ = step(wp, event, Policy(("a",), ("b",), setup=(Gate("setup-1", ("true",)),)))
+    lane.before = wp.work.before
+    lane.write("a.py", "a = 2\n")
+    assert (await lane.committed()).notes == ()
+    lane.write("by-the-agent.log")
+    assert (await lane.committed()).notes[0].endswith(": by-the-agent.log")
+
+
+async def test_where_somebody_has_worked_before_only_what_it_adds_is_its_own(lane: Any) -> None:
+    lane.write("by-the-agent.log")
+    attempt = Attempt("i1", 1, Role.IMPLEMENT, "a", "logs")
+    event = await set_up(lane, "echo made >cache.log", attempts=(attempt,))
+    assert event.ignored == ("cache.log",)
 
 
 async def test_it_runs_beside_uncommitted_work_which_stays(lane: Any) -> None:

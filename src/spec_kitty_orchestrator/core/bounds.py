@@ -35,7 +35,7 @@ _KEPT_WHOLE: Final = frozenset(
     {"path", "prompt_path", "directory", "log", "id", "attempt_id", "head", "base", "tree", "command"}
 )
 """Fields that are useless in part; all of them are ours, or the host's."""
-_LISTED: Final = frozenset({"tampered", "left_out", "findings", "ids", "saved"})
+_LISTED: Final = frozenset({"tampered", "left_out", "findings", "ids", "saved", "ignored"})
 _FROM_THE_END: Final = frozenset({"text", "tail", "detail"})
 
 Value = TypeVar("Value")

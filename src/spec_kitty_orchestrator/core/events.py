@@ -235,6 +235,7 @@ class SetUp:
     reason: str = ""
     tail: str = ""
     rescued: Rescue = field(default_factory=Rescue)
+    ignored: tuple[str, ...] = ()  # what git ignores of what it made
     kind: Literal["set_up"] = "set_up"
 
 

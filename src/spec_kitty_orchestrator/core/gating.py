@@ -105,7 +105,9 @@ def set_up(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
         # Nothing is wrong with the work: the host is not told, and the next start tries again.
         wp = worked(wp, ungated=_waiting_for_gates(wp))
         return park(wp, f"the setup of its worktree failed: {event.reason}{said}", blocks=False)
-    return bounded(worked(wp, set_up=event.mark, prepared=True), tries=0)
+    before = wp.work.before
+    before = replace(before, ignored=tuple(dict.fromkeys((*before.ignored, *event.ignored))))
+    return bounded(worked(wp, set_up=event.mark, prepared=True, before=before), tries=0)
 
 
 def _ended(wp: WorkPackage) -> WorkPackage:

@@ -110,6 +110,8 @@ async def prepare(
         await setup.settle(wp.id, "", command.turn, elsewhere)
     standing = await setup.settle(wp.id, before.head, command.turn, known)
     tree = standing.tree or await workspaces.fingerprint(workspace)
+    # What nobody has worked in yet holds nothing of an agent's.
+    there = (await workspaces.before(workspace)).ignored if wp.attempts else ()
 
     async def moved() -> str:
         after = await workspaces.state(workspace)
@@ -126,7 +128,10 @@ async def prepare(
     shown = {one.name: one.line for one in wanted}
     match report.event:
         case GatesPassed(results=results):
-            return SetUp(mark if await _stays(workspaces, workspace) else "", results, rescued=left)
+            ignored = (await workspaces.before(workspace)).ignored
+            made = tuple(one for one in ignored if one not in there)
+            lasting = mark if await _stays(workspaces, workspace) else ""
+            return SetUp(lasting, results, rescued=left, ignored=made)
         case GateFailed(result=result, tail=tail):
             end = "\n".join(tail.strip().splitlines()[-LAST_LINES:])
             reason = f"`{shown.get(result.name, result.name)}` failed; see {result.log}"
