@@ -274,10 +274,9 @@ def test_a_reader_that_pauses_delays_nobody_and_gets_every_line() -> None:
     assert [line.split()[-1] for line in lines] == [str(n) for n in range(5000)]
 
 
-def test_what_no_reader_could_ever_take_in_is_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consoles, "MOST_UNREAD_BYTES", 10)
+def test_what_no_reader_could_ever_take_in_is_dropped_and_counted() -> None:
     pipe = Pipe()
-    output = PatientFile(pipe.file)
+    output = PatientFile(pipe.file, 10)
     for text in ("first\n", "second\n", "third\n"):
         output.write(text)
     reader = ThreadPoolExecutor(1).submit(pipe.read)

@@ -28,6 +28,7 @@ from spec_kitty_orchestrator.core.model import (
     Lane,
     MissionState,
     Outcome,
+    Rescue,
     Role,
     Workspace,
 )
@@ -54,6 +55,7 @@ PATH = st.sampled_from(["/root", "/root/.worktrees/x-lane-a", "/root/.kittify/lo
 st.register_type_strategy(float, st.floats(allow_nan=False))  # NaN is not equal to itself
 st.register_type_strategy(Workspace, st.builds(Workspace, path=PATH, prompt_path=PATH, lane_id=TEXT))
 st.register_type_strategy(Attempt, st.builds(Attempt, directory=PATH))
+st.register_type_strategy(Rescue, st.builds(Rescue, aside=st.lists(PATH, max_size=2).map(tuple)))
 st.register_type_strategy(GateResult, st.builds(GateResult, log=PATH | st.just("")))
 st.register_type_strategy(GateBroken, st.builds(GateBroken, log=PATH | st.just("")))
 st.register_type_strategy(GateBegun, st.builds(GateBegun, log=PATH | st.just("")))
@@ -188,7 +190,9 @@ def test_a_journal_that_starts_over_goes_on_with_the_numbers_of_those_put_aside(
 def test_a_repository_can_be_moved_and_its_journal_follows(tmp_path: Path) -> None:
     place = Workspace("/root/.worktrees/x-lane-a", "/root/kitty-specs/x/tasks/WP01.md")
     attempt = Attempt("id", 1, Role.IMPLEMENT, "codex", "/root/.kittify/logs/x/WP01/01")
-    write(tmp_path, *(Entry(NOW, "WP01", one) for one in (Claimed(place, "sha"), AttemptOpened(attempt))))
+    moved = Rescue(aside=("/root/.kittify/set-aside/x/WP01", "/elsewhere/x"))
+    events = (Claimed(place, "sha"), AttemptOpened(attempt, moved))
+    write(tmp_path, *(Entry(NOW, "WP01", one) for one in events))
     assert "/root" not in (tmp_path / "journal.jsonl").read_text()
     claimed, opened = read(tmp_path, Path("/moved"))
     assert isinstance(claimed, Entry)
@@ -196,7 +200,8 @@ def test_a_repository_can_be_moved_and_its_journal_follows(tmp_path: Path) -> No
         Workspace("/moved/.worktrees/x-lane-a", "/moved/kitty-specs/x/tasks/WP01.md"), "sha"
     )
     assert isinstance(opened, Entry)
-    assert opened.event == AttemptOpened(replace(attempt, directory="/moved/.kittify/logs/x/WP01/01"))
+    there = Rescue(aside=("/moved/.kittify/set-aside/x/WP01", "/elsewhere/x"))
+    assert opened.event == AttemptOpened(replace(attempt, directory="/moved/.kittify/logs/x/WP01/01"), there)
 
 
 def test_text_that_is_not_unicode_is_replaced(tmp_path: Path) -> None:

@@ -22,6 +22,15 @@ class OnInterrupt(StrEnum):
     DRAIN = "drain"
 
 
+class Output(StrEnum):
+    """How a run is shown."""
+
+    AUTO = "auto"
+    LIVE = "live"
+    PLAIN = "plain"
+    JSONL = "jsonl"
+
+
 def _guarded(given: Path | None) -> Path | None:
     """Keep a repository's programs out before anything is started there: every command has this option."""
     from spec_kitty_orchestrator.app.trust import keep_out_untrusted
@@ -120,6 +129,13 @@ class RunOptions:
     merge: Annotated[
         bool, typer.Option("--merge", help="Merge the mission if every WP is approved or done.")
     ] = False
+    output: Annotated[
+        Output,
+        typer.Option(
+            help="How to show the run: as a live table (on a terminal), as plain lines, or as one JSON "
+            "object for each event on stdout, with everything else on stderr."
+        ),
+    ] = Output.AUTO
     on_interrupt: Annotated[
         OnInterrupt,
         typer.Option(help="On the first signal: stop the agents, or let them end their attempts."),

@@ -56,6 +56,8 @@ def orchestrate(
     from spec_kitty_orchestrator.app.trust import trust_too
     from spec_kitty_orchestrator.cli import dry_run, running
 
+    if plan_only and given.output is options.Output.JSONL:
+        raise UsageError("--dry-run runs nothing, so there are no events: leave out --output")
     project = open_project(given.repo_root, os.environ, given.settings)
     if project.named.trusted:
         trust_too(project.root, project.recorded)

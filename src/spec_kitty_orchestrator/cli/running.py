@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
+from typing import TextIO, cast
 
 import anyio
 from anyio import to_thread
@@ -18,13 +19,13 @@ from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.record import commit_record
 from spec_kitty_orchestrator.app.repository import mission_files
 from spec_kitty_orchestrator.cli import ignore, summary
-from spec_kitty_orchestrator.cli.options import OnInterrupt, RunOptions
+from spec_kitty_orchestrator.cli.options import OnInterrupt, Output, RunOptions
 from spec_kitty_orchestrator.core.model import MissionState
 from spec_kitty_orchestrator.driver.approval import landed, unapproved
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.finalize import finalize
 from spec_kitty_orchestrator.driver.result import RunResult
-from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.errors import UsageError, WorkspaceError
 from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine.adopted import keep_reaping
@@ -33,8 +34,11 @@ from spec_kitty_orchestrator.machine.logs import configure_logging
 from spec_kitty_orchestrator.machine.sleep import kept_awake
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 from spec_kitty_orchestrator.views.console import PatientFile, SteadyConsole
+from spec_kitty_orchestrator.views.json_lines import MOST_UNREAD_BYTES, JsonLines
 from spec_kitty_orchestrator.views.live import LiveView
 from spec_kitty_orchestrator.views.plain import PlainView
+
+View = LiveView | PlainView | JsonLines
 
 NOT_FINALIZED = 1
 
@@ -86,7 +90,7 @@ class Work:
         if self._scope is not None:
             self._scope.cancel()
 
-    def show(self, view: LiveView | PlainView) -> None:
+    def show(self, view: View) -> None:
         """Show lines about the whole run in this view from now on, and those that waited for it."""
         self.say = view.said
         for message in self._unsaid:
@@ -116,12 +120,13 @@ class Work:
 
         self.interrupt = interrupt
 
-    async def finish_output(self, output: PatientFile) -> None:
-        """Wait until the reader has read everything, a signal arrives, or the reader pauses for too long."""
+    async def finish_output(self, *outputs: PatientFile) -> None:
+        """Wait until readers have read everything, a signal arrives, or a reader pauses for too long."""
         limit_s = None if self._exit_code is None else LAST_WORDS_S
         with anyio.move_on_after(limit_s, shield=True) as scope:
             self.interrupt = lambda _: scope.cancel()
-            await output.drain()
+            for output in outputs:
+                await output.drain()
 
 
 def _asked(received: signal.Signals) -> signal.Signals:
@@ -132,10 +137,7 @@ def _asked(received: signal.Signals) -> signal.Signals:
 async def run(work: Work) -> int:
     """Run the mission from where it is, finalize it and sum it up; return the exit code."""
     project = work.project
-    output = PatientFile(sys.stdout)
-    console = SteadyConsole(file=output, soft_wrap=False, redactor=project.redactor)
-    live = console.is_terminal and not console.is_dumb_terminal
-    view = LiveView(console) if live else PlainView(console)
+    view, console, outputs = _open_view(project, work.given.output)
     work.show(view)
     try:
         async with AsyncExitStack() as stack:
@@ -177,8 +179,30 @@ async def run(work: Work) -> int:
         # It asks git, which may be slow; signals must be handled meanwhile.
         await to_thread.run_sync(summary.show, result, project, finalized, wrong, console, merged)
     finally:
-        await work.finish_output(output)
+        await work.finish_output(*outputs)
     return result.exit_code if finalized.done else NOT_FINALIZED
+
+
+def _open_view(project: Project, wanted: Output) -> tuple[View, SteadyConsole, Sequence[PatientFile]]:
+    """Return what shows the run, the console for everything else, and the files to which both write."""
+    if wanted is Output.JSONL:
+        errors = PatientFile(sys.stderr)
+        console = SteadyConsole(file=errors, soft_wrap=False, redactor=project.redactor)
+
+        def missing(lines: int) -> str:
+            console.tell(f"{lines} events were not read in time and are not on stdout; `events` has them")
+            return ""
+
+        output = PatientFile(sys.stdout, MOST_UNREAD_BYTES, missing)
+        view = JsonLines(cast("TextIO", output), console, str(project.root), project.redactor)
+        return view, console, (output, errors)
+    output = PatientFile(sys.stdout)
+    console = SteadyConsole(file=output, soft_wrap=False, redactor=project.redactor)
+    terminal = console.is_terminal and not console.is_dumb_terminal
+    if wanted is Output.LIVE and not terminal:
+        raise UsageError("--output live needs a terminal; `plain` and `jsonl` do not")
+    shown: View = LiveView(console) if terminal and wanted is not Output.PLAIN else PlainView(console)
+    return shown, console, (output,)
 
 
 async def _clear(workspaces: GitWorkspaces, result: RunResult) -> None:
@@ -190,7 +214,7 @@ async def _clear(workspaces: GitWorkspaces, result: RunResult) -> None:
 
 
 async def _drive(
-    work: Work, view: LiveView | PlainView, host: HostClient, workspaces: GitWorkspaces, state: MissionState
+    work: Work, view: View, host: HostClient, workspaces: GitWorkspaces, state: MissionState
 ) -> RunResult:
     """Let the mission run while it is shown, and foreseen."""
     forecaster = Forecaster(work.project.root, view)

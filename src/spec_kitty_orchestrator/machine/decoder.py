@@ -22,7 +22,7 @@ class Decoder:
     """Makes records.
 
     Args:
-        change: by the name of a field, what is done with a text in it that is not empty.
+        change: by the name of a field, what is done with each text in it that is not empty.
     """
 
     def __init__(self, change: Mapping[str, Callable[[str], str]] | None = None) -> None:
@@ -129,8 +129,10 @@ class Decoder:
 
     def _field(self, name: str, kind: Any) -> Read:
         read, change = self._reader(kind), self._change.get(name)
-        if change is None or kind is not str:
+        if change is None:
             return read
+        if kind == tuple[str, ...]:
+            return lambda value: tuple(change(one) if one else one for one in read(value))
         return lambda value: change(read(value)) if value else read(value)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from spec_kitty_orchestrator.core.bounds import fitted
+from spec_kitty_orchestrator.core.documents import PATHS
 from spec_kitty_orchestrator.core.run_events import Line
 from spec_kitty_orchestrator.errors import JournalError
 from spec_kitty_orchestrator.machine.decoder import Decoder, UnknownKindError
@@ -42,9 +43,6 @@ WORDS: Final = frozenset(
     {"text", "detail", "message", "note", "summary", "reason", "reasons", "why", "output", "tail", "titles"}
 )
 """Fields that hold what somebody said, and are redacted; names, paths and commits are never touched."""
-
-PATHS: Final = frozenset({"path", "prompt_path", "directory", "log"})
-"""Fields that hold an absolute path, or nothing."""
 
 # Bytes of agent output that were not UTF-8; no JSON reader must be asked to accept them.
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -369,11 +367,12 @@ def _with_paths(value: Value, change: Callable[[str], str]) -> Value:
     if not is_dataclass(value) or isinstance(value, type):
         return value
     old = {one.name: getattr(value, one.name) for one in fields(value)}
-    new = {
-        name: change(item) if name in PATHS and item else _with_paths(item, change)
-        for name, item in old.items()
-    }
+    new = {name: (_moved if name in PATHS else _with_paths)(item, change) for name, item in old.items()}
     return replace(value, **new) if new != old else value
+
+
+def _moved(paths: Any, change: Callable[[str], str]) -> Any:
+    return tuple(map(change, paths)) if isinstance(paths, tuple) else paths and change(paths)
 
 
 def _first_line(error: Exception) -> str:

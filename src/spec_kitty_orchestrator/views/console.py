@@ -4,6 +4,7 @@ import json
 import os
 import select
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from threading import Condition, Thread
@@ -84,7 +85,7 @@ class _Discreet:
 
 
 MOST_UNREAD_BYTES = 4 * 1024 * 1024
-"""What is kept for a paused reader such as `less`; a long run writes less than that in total."""
+"""What is kept for a paused reader such as `less`; the lines of a long run are less than that in total."""
 
 READER_PATIENCE_S = 60.0
 """At the end: how long a reader may pause before the rest is given up."""
@@ -100,8 +101,16 @@ class PatientFile:
     as one in memory, is written to directly.
     """
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(
+        self,
+        file: TextIO,
+        most_unread_bytes: int = MOST_UNREAD_BYTES,
+        missing: Callable[[int], str] = "({} lines are missing here: nobody read them in time)\n".format,
+    ) -> None:
+        """Write to `file`; `missing` returns what to write for so many lines that were dropped."""
         self._file = file
+        self._most_unread_bytes = most_unread_bytes
+        self._missing = missing
         self._descriptor: int | None = None
         with suppress(OSError, ValueError, AttributeError):
             self._descriptor = file.fileno()
@@ -122,13 +131,11 @@ class PatientFile:
             return self._file.write(text)
         data = text.encode(self._file.encoding or "utf-8", "replace")
         with self._changed:
-            if len(self._unread) + len(data) > MOST_UNREAD_BYTES:
+            if len(self._unread) + len(data) > self._most_unread_bytes:
                 self._lost += text.count("\n")
             elif not self._gone:
                 if self._lost:
-                    self._unread += (
-                        f"({self._lost} lines are missing here: nobody read them in time)\n".encode()
-                    )
+                    self._unread += self._missing(self._lost).encode()
                     self._lost = 0
                 self._unread += data
                 self._changed.notify()
