@@ -1,9 +1,12 @@
 """`logs`: what a journal and the files of its attempts show, with the output of real CLIs."""
 
+import io
 import json
 import os
+import re
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,15 @@ import pytest
 from tests.cli.journals import SLUG, Line, event, start_line, write_journal
 from tests.cli.working import LIMIT_S, MAIN, ONE, at_work, environment, host_of_one
 
+from spec_kitty_orchestrator.agents.steps import Step, StepKind
+from spec_kitty_orchestrator.machine.redaction import Redactor
+from spec_kitty_orchestrator.views.console import SteadyConsole
+from spec_kitty_orchestrator.views.log import LogView
+
 Project = Any  # the class lives in conftest, which tests cannot import
 
 TRANSCRIPTS = Path(__file__).parents[1] / "core" / "agents" / "data"
+AT = datetime(2026, 1, 2, 12, 0, 3, tzinfo=UTC)
 KEY = "sk-ant-api03-" + "Ab3" * 30
 
 
@@ -279,3 +288,35 @@ def test_following_what_has_ended_shows_it_and_ends(logged: Project) -> None:
 def test_the_command_is_in_the_list_of_commands() -> None:
     done = subprocess.run([*MAIN, "--help"], capture_output=True, text=True, check=True)
     assert "logs " in done.stdout
+
+
+def test_an_agent_that_outlived_its_run_is_followed_to_its_end(project: Project) -> None:
+    host_of_one(project)
+    with at_work(project, *ONE) as working:
+        working.run.kill()
+        working.run.wait(LIMIT_S)
+        with subprocess.Popen(
+            [*MAIN, "logs", "-f", "WP01"],
+            cwd=project.root,
+            env={**environment(project), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as following:
+            try:
+                assert following.stdout is not None
+                assert following.stdout.readline().endswith("implement by one, attempt 1 ──\n")
+                working.let_the_agent_end()
+                assert following.wait(LIMIT_S) == 0
+            finally:
+                following.kill()
+
+
+def test_on_a_terminal_a_long_text_stays_in_its_column() -> None:
+    screen = io.StringIO()
+    console = SteadyConsole(screen, redactor=Redactor(), force_terminal=True, width=50, no_color=True)
+    view = LogView(console)
+    view.step(Step(StepKind.SAYS, "one two three four five six seven eight", AT), "WP01")
+    assert re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue()).splitlines() == [
+        "WP01  12:00:03 says   one two three four five six",
+        "WP01                  seven eight",
+    ]

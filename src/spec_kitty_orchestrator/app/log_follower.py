@@ -19,7 +19,7 @@ from spec_kitty_orchestrator.machine.logs import mission_logs
 from spec_kitty_orchestrator.machine.orphans import find_orphans
 from spec_kitty_orchestrator.machine.output import STDOUT, follow, tail_lines
 
-POLL_S = 0.5
+POLL_S = 1.0
 """Between two looks at whether something was written."""
 ALIVE_S = 2.0
 """Between two looks at whether the run and its agents are alive."""

@@ -3,6 +3,7 @@
 A journal can come with a clone and name any folder: only what lies below the folder of all logs is read.
 """
 
+import json
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 
 from spec_kitty_orchestrator.agents import BUILT_IN
+from spec_kitty_orchestrator.agents.json_lines import text
 from spec_kitty_orchestrator.agents.spec import Agent
 from spec_kitty_orchestrator.agents.steps import Step, StepReader
 from spec_kitty_orchestrator.core import events
@@ -27,7 +29,7 @@ from spec_kitty_orchestrator.core.run_events import AnyEvent, Entry, Line, RunSt
 from spec_kitty_orchestrator.core.verdict import Ruling
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import ConfigError, InvalidTransition, PreflightError, UsageError
-from spec_kitty_orchestrator.machine.attempt_files import read_command
+from spec_kitty_orchestrator.machine.files import read_record
 from spec_kitty_orchestrator.machine.logs import logs_root
 from spec_kitty_orchestrator.machine.output import (
     STDOUT,
@@ -213,9 +215,14 @@ class AttemptOutput:
         return None
 
     def _reader(self) -> StepReader:
-        command = read_command(self.directory, self._attempt.id)
-        places = (command.cwd if command else "", str(self._project.root))
+        places = (self._worktree(), str(self._project.root))
         return StepReader(self._agent, places, self._project.redactor.text)
+
+    def _worktree(self) -> str:
+        with suppress(OSError, ValueError, RecursionError):
+            record = json.loads(read_record(self.directory / "command.json"))
+            return text(record, "cwd") if isinstance(record, dict) else ""
+        return ""
 
     def steps(self) -> Iterator[Step]:
         """Yield all steps so far. Not for the event loop."""

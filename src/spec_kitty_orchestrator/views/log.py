@@ -23,6 +23,8 @@ _STYLES = {
 _WHO_STYLES = ("cyan", "magenta", "yellow", "green", "blue", "bright_red", "bright_cyan", "bright_magenta")
 _MARKS = {True: ("✓", "green"), False: ("✕", "red"), None: ("·", "dim")}
 _DIFF = (("+++", "bold"), ("---", "bold"), ("+", "green"), ("-", "red"), ("@@", "cyan"))
+_NARROW = 20
+"""Columns for a text, below which it is not wrapped."""
 _NO_TIME = " " * len("00:00:00")
 
 
@@ -43,13 +45,13 @@ class LogView:
         style = _STYLES[step.kind]
         verb = Text(f"{step.kind:<{VERB_WIDTH}}", style)
         said = Text(clean(step.text), style if step.kind in (StepKind.THINKS, StepKind.FAILS) else "")
-        self._line(Text.assemble(_time(step.at), " ", verb, " ", said), who)
+        self._column(step.at, verb, said, who)
 
     def result(self, good: bool | None, told: str, at: datetime | None, who: str = "") -> None:
         """Print what became of it, and whether that is good."""
         mark, style = _MARKS[good]
         said = Text(clean(told, LONGEST_LINE), "red" if good is False else "")
-        self._line(Text.assemble(_time(at), " ", (f"{mark:<{VERB_WIDTH}}", style), " ", said), who)
+        self._column(at, Text(f"{mark:<{VERB_WIDTH}}", style), said, who)
 
     def text(self, line: str, who: str = "", style: str = "") -> None:
         """Print a line of text with all its blanks, but without what acts on a terminal."""
@@ -64,12 +66,20 @@ class LogView:
         """Whether nobody reads it any more."""
         return self._console.quiet
 
+    def _column(self, at: datetime | None, verb: Text, said: Text, who: str) -> None:
+        """Print a text in its own column; only a terminal has a width, to which it is wrapped."""
+        before = Text.assemble((f"{at:%H:%M:%S}" if at else _NO_TIME, "dim"), " ", verb, " ")
+        room = self._console.width - len(before) - (len(who) + 2 if who else 0)
+        lines = [said]
+        if self._console.is_terminal and room >= _NARROW:
+            lines = list(said.wrap(self._console, room))
+        for line in lines:
+            line.rstrip()
+            self._line(before + line, who)
+            before = Text(" " * len(before))
+
     def _line(self, line: Text, who: str) -> None:
         if who:
             style = self._styles.setdefault(who, _WHO_STYLES[len(self._styles) % len(_WHO_STYLES)])
             line = Text.assemble((f"{clean(who):<5}", style), " ", line)
         self._console.print(line, soft_wrap=True)
-
-
-def _time(at: datetime | None) -> tuple[str, str]:
-    return (f"{at:%H:%M:%S}" if at else _NO_TIME, "dim")
