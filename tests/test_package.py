@@ -92,7 +92,7 @@ def test_the_readme_gives_a_reason_for_each_dependency() -> None:
     assert isinstance(dependencies, list)
     names = sorted(re.split(r"[^A-Za-z0-9_-]", dependency)[0] for dependency in dependencies)
     table = (ROOT / "README.md").read_text().split("## Dependencies")[1].split("\n## ")[0]
-    assert sorted(re.findall(r"^\| ([a-z]+) \| ", table, re.MULTILINE)[1:]) == names
+    assert sorted(re.findall(r"^\| ([a-z0-9]+) \| ", table, re.MULTILINE)[1:]) == names
 
 
 def test_the_readme_lists_each_exit_code_of_an_error() -> None:

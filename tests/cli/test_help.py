@@ -51,7 +51,17 @@ def test_every_setting_of_a_run_is_an_option_that_is_shown_whole_on_80_columns(c
     headings = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert headings == [
         f"{one}:"
-        for one in ("This start", "Agents", "Limits", "Commits", "Review", "Budget", "Waiting", "Host")
+        for one in (
+            "This start",
+            "Agents",
+            "Limits",
+            "Commits",
+            "Review",
+            "Budget",
+            "Waiting",
+            "Host",
+            "Output",
+        )
     ]
     shown_names = {word.strip(",") for word in text.split() if word.startswith("--")}
     settings = {flag_of(name) for name in RunSettings.model_fields}
@@ -80,7 +90,7 @@ def test_an_option_says_what_it_takes_and_its_default_with_the_unit() -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("re", {"resume", "retry"}),
+        ("re", {"report", "resume", "retry"}),
         ("resume --budget", {"--budget-hard"}),
         ("orchestrate --on-rate-limit ", {"wait", "fallback", "stop"}),
         ("orchestrate --review-agent co", {"codex", "copilot"}),

@@ -17,6 +17,7 @@ from spec_kitty_orchestrator.app.forecasts import Forecaster
 from spec_kitty_orchestrator.app.mission import open_mission
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.record import commit_record
+from spec_kitty_orchestrator.app.report import reported
 from spec_kitty_orchestrator.app.repository import mission_files
 from spec_kitty_orchestrator.cli import ignore, summary
 from spec_kitty_orchestrator.cli.options import OnInterrupt, Output, RunOptions
@@ -145,6 +146,7 @@ async def run(work: Work) -> int:
                 project, work.mission, work.agents, work.say, work.calls.append, fresh=work.fresh
             )
             host, state = await stack.enter_async_context(opened)
+            page = await stack.enter_async_context(reported(project, state.slug, work.say))
             stack.enter_context(configure_logging(project.root, state.slug, project.redactor))
             take_orphans()
             if not work.given.no_caffeinate:
@@ -177,7 +179,8 @@ async def run(work: Work) -> int:
                 merged = await landed(workspaces, wps)
             get_logger().info("host calls", calls=dict(Counter(work.calls)))
         # It asks git, which may be slow; signals must be handled meanwhile.
-        await to_thread.run_sync(summary.show, result, project, finalized, wrong, console, merged)
+        told = (result, project, finalized, wrong, console, merged, page.path)
+        await to_thread.run_sync(summary.show, *told)
     finally:
         await work.finish_output(*outputs)
     return result.exit_code if finalized.done else NOT_FINALIZED

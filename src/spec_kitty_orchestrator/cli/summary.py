@@ -31,6 +31,7 @@ def show(
     unapproved: Sequence[str],
     console: SteadyConsole,
     merged: bool,
+    report: Path | None = None,
 ) -> None:
     """Print the summary.
 
@@ -41,6 +42,7 @@ def show(
         unapproved: what on the branches of a complete mission nobody approved, in lines.
         console: prints.
         merged: whether nothing of the mission is left to be merged.
+        report: the page that tells of the run, None if there is none.
     """
     files = mission_files(project.root, result.state.slug)
     lines = [_headline(result)]
@@ -53,6 +55,7 @@ def show(
     reasons, root = _reasons(result), project.root
     lines += ["", *(text for wp in result.work_packages for text in _work_package(wp, reasons, root))]
     lines += ["", totals(result.work_packages, result.spent_before), *finalized.lines]
+    lines += [f"Report: {_below(report, root)}"] if report is not None else []
     wps = result.work_packages
     told = () if merged else advice(result.conflicts, wps, result.state.slug)
     lines += ["", *told] if told else []
@@ -76,6 +79,10 @@ def _headline(result: RunResult) -> str:
     how = "was interrupted" if result.interrupted else "ended"
     run = f"the run {how} with exit code {result.exit_code}"
     return f"Mission {result.state.slug}: {run}; on the host: {lanes}"
+
+
+def _below(path: Path, root: Path) -> Path:
+    return path.relative_to(root) if path.is_relative_to(root) else path
 
 
 def _reasons(result: RunResult) -> dict[str, str]:
@@ -114,8 +121,7 @@ def _work_package(wp: WorkPackage, reasons: Mapping[str, str], root: Path) -> li
     told += [f"      moved aside, as git cannot hold it: {path}" for path in wp.rescued.aside]
     told += [f"      no copy was made of {path}" for path in wp.rescued.lacking]
     if wp.attempts:
-        logs = Path(wp.attempts[-1].directory).parent
-        told.append(f"      logs: {logs.relative_to(root) if logs.is_relative_to(root) else logs}")
+        told.append(f"      logs: {_below(Path(wp.attempts[-1].directory).parent, root)}")
     return told
 
 

@@ -164,8 +164,8 @@ Commands = Annotated[
     tuple[Command, ...], BeforeValidator(_commands), Written("CMD", _in_a_line, repeated=True)
 ]
 
-AGENTS, LIMITS, COMMITS, REVIEW, BUDGET, WAITING, HOST = map(
-    Flag, ("Agents", "Limits", "Commits", "Review", "Budget", "Waiting", "Host")
+AGENTS, LIMITS, COMMITS, REVIEW, BUDGET, WAITING, HOST, OUTPUT = map(
+    Flag, ("Agents", "Limits", "Commits", "Review", "Budget", "Waiting", "Host", "Output")
 )
 
 
@@ -250,6 +250,9 @@ class RunSettings(Section):
     """Where an approved work package goes."""
     subtasks: Annotated[Literal["report", "agent"], HOST] = "report"
     """Who ticks subtasks: we, on the word of a report, or the agent alone."""
+
+    report: Annotated[bool, OUTPUT] = True
+    """Write report.html beside the journal whenever the run ends."""
 
     @field_validator("review_quorum")
     @classmethod

@@ -1,0 +1,110 @@
+"""The report of a mission: read from its journal, and written beside it when a run ends."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+
+from spec_kitty_orchestrator import __version__
+from spec_kitty_orchestrator.app.project import Project
+from spec_kitty_orchestrator.core.recorder import record
+from spec_kitty_orchestrator.core.report import Report
+from spec_kitty_orchestrator.machine.files import write_private
+from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
+
+PAGE = "report.html"
+
+LONGEST_S = 30.0
+"""A run that is over is not kept longer by its report; a large one takes a second."""
+
+
+class Format(StrEnum):
+    """What a report can be written as."""
+
+    HTML = "html"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A report, and the journal that it was made from."""
+
+    report: Report
+    journal: Path
+
+    @property
+    def page(self) -> Path:
+        """Where the page of it belongs."""
+        return self.journal.with_name(PAGE)
+
+
+async def read_report(project: Project, mission: str, *, active: bool) -> Found:
+    """Read the report of a mission that was run here.
+
+    Args:
+        project: the user's.
+        mission: its whole slug.
+        active: whether its run goes on.
+
+    Raises:
+        JournalError: its journal cannot be read.
+    """
+    directory = project.directory(mission)
+    journal = JsonlJournal(directory, project.root)
+    lines = await journal.read()
+    report = record(lines, project.policy).report(SystemClock().now(), active=active)
+    return Found(report, journal.path)
+
+
+def write_as(found: Found, project: Project, form: Format, base: Path) -> str:
+    """Return a report in a format; links in it are relative to the folder `base`."""
+    # Loaded only when it is needed: templates are no part of any other command.
+    from spec_kitty_orchestrator.views.report.page import page
+    from spec_kitty_orchestrator.views.report.texts import Texts
+
+    del form
+    texts = Texts(found.report, project.redactor, project.root, base)
+    return page(found.report, texts, __version__, str(found.journal))
+
+
+@dataclass
+class Written:
+    """Where the report of a run is, None while it is not written."""
+
+    path: Path | None = None
+
+
+@asynccontextmanager
+async def reported(project: Project, mission: str, say: Callable[[str], None]) -> AsyncIterator[Written]:
+    """Write the report of a run beside its journal when the context ends, however it ends.
+
+    Where that fails, it is said, and nothing else changes.
+    """
+    written = Written()
+    try:
+        yield written
+    finally:
+        if project.settings.run.report:
+            # Also of a run that a signal ends at once.
+            with anyio.move_on_after(LONGEST_S, shield=True) as scope:
+                written.path = await _write(project, mission, say)
+            if scope.cancelled_caught:
+                say(f"warning: the report took more than {LONGEST_S:.0f}s; `report` writes it")
+
+
+async def _write(project: Project, mission: str, say: Callable[[str], None]) -> Path | None:
+    def write() -> Path:
+        found = anyio.run(partial(read_report, project, mission, active=False))
+        write_private(found.page, write_as(found, project, Format.HTML, found.journal.parent))
+        return found.page
+
+    try:
+        return await to_thread.run_sync(write, abandon_on_cancel=True)
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with a report, the run is over and stands
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        say(f"warning: the report was not written: {reason}")
+        return None

@@ -1,0 +1,1 @@
+"""A report for people and for programs: a page, Markdown, JSON, rows of attempts, and a trace."""

@@ -1,0 +1,333 @@
+"""A report as one page that needs nothing from elsewhere and runs nothing but its own script.
+
+Whatever is said by others is escaped by the templates and made fit by `Texts`; the page's policy lets the
+browser run the one script whose hash it names. So each of two walls would do alone.
+"""
+
+import json
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from spec_kitty_orchestrator.core import statistics
+from spec_kitty_orchestrator.core.describe import count, duration, in_all
+from spec_kitty_orchestrator.core.model import Usage
+from spec_kitty_orchestrator.core.plain_text import plain
+from spec_kitty_orchestrator.core.report import Report, SpanKind, StartRecord, WpReport
+from spec_kitty_orchestrator.core.standing import Standing
+from spec_kitty_orchestrator.views.report import graph, timeline
+from spec_kitty_orchestrator.views.report.details import details
+from spec_kitty_orchestrator.views.report.texts import Texts
+from spec_kitty_orchestrator.views.report.timeline import FEW, Bar
+
+EXITS: Mapping[int, str] = {
+    0: "everything is done",
+    1: "some work packages are not done",
+    2: "the settings were wrong",
+    3: "the host is missing or broken",
+    6: "nothing could go on",
+    7: "a limit was reached",
+    75: "a quota was waited for too long",
+    130: "interrupted",
+    143: "stopped",
+}
+
+PARTS = (
+    ("needs", "Needs you"),
+    ("timeline", "Timeline"),
+    ("graph", "Dependencies"),
+    ("table", "Work packages"),
+    ("details", "Details"),
+    ("agents", "Agents"),
+    ("time", "Time"),
+    ("run", "Run"),
+)
+
+
+def page(report: Report, texts: Texts, version: str, journal: str) -> str:
+    """Return the whole page.
+
+    Args:
+        report: what it tells.
+        texts: makes the words of others fit to be shown.
+        version: ours.
+        journal: absolute path of the file that it was made from.
+    """
+    environment = _environment()
+    environment.filters["line"] = texts.line
+    environment.filters["block"] = texts.block
+    style, script = _asset("style.css"), _asset("script.js")
+    return environment.get_template("page.html").render(
+        **_of_run(report, texts),
+        **_of_wps(report, texts),
+        version=version,
+        journal=texts.link(journal),
+        style=Markup(style),  # noqa: S704 - our own
+        script=Markup(script),  # noqa: S704 - our own
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+    )
+
+
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("spec_kitty_orchestrator.views.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: plain(value) if type(value) is str else value,
+    )
+    made.filters |= {
+        "dur": lambda seconds: duration(seconds) if seconds else "–",  # noqa: RUF001 - stands for nothing
+        "tokens": tokens,
+        "cost": lambda one: statistics.told_cost(one.usage, one.costs_unknown),
+        "marks": _marks,
+    }
+    return made
+
+
+@cache
+def _asset(name: str) -> str:
+    return (resources.files(__package__) / "templates" / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{b64encode(sha256(text.encode()).digest()).decode()}"
+
+
+def tokens(number: int) -> str:
+    """Write a number of tokens for people."""
+    if number >= 1_000_000:
+        return f"{number / 1_000_000:.1f}M"
+    return f"{number / 1000:.0f}k" if number >= 1000 else str(number) if number else "–"  # noqa: RUF001
+
+
+def _marks(wp: WpReport) -> str:
+    rejected, failed, red = statistics.mishaps(wp)
+    bad = failed + red
+    return (f" ↩{rejected}" if rejected else "") + (f" ✕{bad}" if bad else "")
+
+
+def _of_run(report: Report, texts: Texts) -> dict[str, Any]:
+    axis = timeline.Axis(report)
+    slots = timeline.slots(report, axis)
+    workers = statistics.workers(report)
+    spent = statistics.time_spent(report)
+    each = sum(spent.values()) or 1.0
+    before = report.state.spent_before
+    return {
+        "report": report,
+        "when": _when(report),
+        "took": duration(report.took_s),
+        "whole": _whole(report),
+        "cards": _cards(report, workers, slots),
+        "parts": _parts(report),
+        "needs": statistics.needs(report),
+        "go_on": statistics.go_on(report),
+        "ended": "" if report.active else statistics.why_ended(report),
+        "chain_told": statistics.chain_told(report),
+        "chain": frozenset(report.chain),
+        "axis": axis,
+        "rows": timeline.rows(report, axis, texts),
+        "slots": slots,
+        "rests": timeline.rests(report, axis, texts),
+        "workers": workers,
+        "some_unknown": any(one.costs_unknown for one in workers),
+        "before": f"Earlier runs, whose journals were put aside, used {in_all(before)}."
+        if before != Usage()
+        else "",
+        "spent": [
+            (name[0].upper() + name[1:], spent[kind], spent[kind] / each * 100)
+            for kind, name in statistics.SHARES.items()
+            if spent.get(kind)
+        ],
+        "steps": statistics.steps(report),
+        "starts": [_start(one, report) for one in report.starts],
+        "settings": _settings(report.starts[-1]) if report.starts else [],
+        "gates": (*report.state.policy.setup, *report.state.policy.gates),
+    }
+
+
+def _parts(report: Report) -> Sequence[tuple[str, str]]:
+    graphed = any(one.stand.wp.dependencies for one in report.wps)
+    names = {"needs": "Needs you" if statistics.needs(report) else "What is next"}
+    return [(one, names.get(one, title)) for one, title in PARTS if one != "graph" or graphed]
+
+
+def _of_wps(report: Report, texts: Texts) -> dict[str, Any]:
+    many, by_id = len(report.wps) > FEW, sorted(report.wps, key=lambda one: one.id)
+    needed = {one.id: one.stand.wp.dependencies for one in by_id}
+    drawn = None
+    if any(needed.values()):
+        drawn = graph.draw(needed, report.chain, graph.SMALL if many else graph.LARGE)
+    return {
+        "many": many,
+        "by_id": by_id,
+        "known": {one.id: one for one in report.wps},
+        # An id is the host's word: an anchor is ours.
+        "anchors": {one.id: f"wp{place}" for place, one in enumerate(by_id, start=1)},
+        "graph": drawn,
+        "table": [_cells(one, by_id.index(one), report) for one in report.wps],
+        "details": details(by_id, report, texts, many=many),
+    }
+
+
+def _whole(report: Report) -> list[Bar]:
+    found, x = [], 0.0
+    for standing in (
+        Standing.DONE,
+        Standing.RUNNING,
+        Standing.WAITING,
+        Standing.CUT_OFF,
+        Standing.NEEDS_YOU,
+        Standing.HELD_UP,
+        Standing.LEFT_OUT,
+    ):
+        if number := len(report.of(standing)):
+            width = number / len(report.wps) * 100
+            found.append(Bar(standing, round(x, 2), round(width, 2), f"{number} {standing}", standing.glyph))
+            x += width
+    return found
+
+
+def _cards(
+    report: Report, workers: Sequence[statistics.Worker], slots: timeline.Slots
+) -> list[tuple[str, str, str]]:
+    used = report.state.told
+    unknown = sorted({one.agent for one in workers if one.costs_unknown})
+    unknown_told = f"{', '.join(unknown)}: not told" if unknown else "as the agents tell it"
+    rejected, failed, red = (
+        (sum(each) for each in zip(*map(statistics.mishaps, report.wps), strict=True))
+        if report.wps
+        else (0, 0, 0)
+    )
+    bad = [
+        f"{number} {word}"
+        for number, word in (
+            (rejected, "rejected"),
+            (failed, "failed"),
+            (red, "red gates" if red != 1 else "red gate"),
+        )
+        if number
+    ]
+    cost = statistics.told_cost(used, sum(one.costs_unknown for one in workers))
+    return [
+        ("Outcome", *_outcome(report)),
+        ("Took", duration(report.took_s), _starts(report)),
+        ("Cost", cost, unknown_told if cost != "–" else ""),  # noqa: RUF001
+        (
+            "Tokens",
+            tokens(used.input_tokens + used.output_tokens),
+            f"{tokens(used.input_tokens)} in, {tokens(used.output_tokens)} out"
+            if used.input_tokens
+            else "not told",
+        ),
+        ("Attempts", str(len(report.attempts)), ", ".join(bad) or "none was sent back"),
+        (
+            "Slots busy",
+            f"{slots.average:.1f} of {report.state.policy.max_concurrent}",
+            f"on average; {slots.most} at most",
+        ),
+    ]
+
+
+def _starts(report: Report) -> str:
+    return f"in {count(len(report.starts), 'start')}; longest chain {count(len(report.chain), 'WP')}"
+
+
+def _outcome(report: Report) -> tuple[str, str]:
+    if report.active:
+        return "running", f"as of {report.now:%H:%M:%S} UTC"
+    last = report.starts[-1] if report.starts else None
+    if last is None:
+        return "not run", "it never began"
+    if last.exit_code is None:
+        return "cut off", "it did not come to its end"
+    return f"exit {last.exit_code}", EXITS.get(last.exit_code, "")
+
+
+def _when(report: Report) -> str:
+    if not report.starts:
+        return ""
+    begun, now = report.starts[0].at, report.now
+    day = f"{begun.day} {begun:%b %Y}, {begun:%H:%M}"
+    return (
+        f"{day} to {now:%H:%M} UTC"
+        if begun.date() == now.date()
+        else f"{day} to {now.day} {now:%b %Y, %H:%M} UTC"
+    )
+
+
+@dataclass(frozen=True)
+class Cells:
+    """One row of the table."""
+
+    id: str
+    title: str
+    stand: Any
+    order: int
+    rank: int
+    worked: float
+    waited: float
+    attempts: int
+    rejected: int
+    tokens: int
+    cost: float
+    cost_told: str
+    told: str
+
+
+def _cells(wp: WpReport, order: int, report: Report) -> Cells:
+    waited = sum(one.seconds(report.now) for one in wp.spans if one.kind is SpanKind.WAIT)
+    used = wp.usage
+    unknown = sum(one.outcome is not None and one.usage.cost_usd is None for one in wp.attempts)
+    told = statistics.approved_by(wp) if wp.stand.standing is Standing.DONE else wp.stand.why
+    return Cells(
+        wp.id,
+        wp.title,
+        wp.stand,
+        order,
+        wp.stand.standing.rank,
+        round(wp.worked_s, 1),
+        round(waited, 1),
+        len(wp.attempts),
+        statistics.mishaps(wp)[0],
+        used.input_tokens + used.output_tokens,
+        used.cost_usd or 0.0,
+        statistics.told_cost(used, unknown),
+        told or "–",  # noqa: RUF001
+    )
+
+
+@dataclass(frozen=True)
+class Start:
+    """One row of the starts."""
+
+    number: int
+    at: Any
+    end: str
+    told: str
+
+
+def _start(one: StartRecord, report: Report) -> Start:
+    last = one is report.starts[-1]
+    if one.ended_at is None:
+        end = "goes on" if last and report.active else "cut off"
+    else:
+        end = f"{one.ended_at:%H:%M:%S}" + (f", exit {one.exit_code}" if one.exit_code is not None else "")
+    return Start(
+        one.number, one.at, end, f"version {one.version}" + (f"; {one.summary}" if one.summary else "")
+    )
+
+
+def _settings(start: StartRecord) -> list[tuple[str, str]]:
+    values = start.settings.items()
+    return [(name, one if isinstance(one, str) else json.dumps(one, default=str)) for name, one in values]

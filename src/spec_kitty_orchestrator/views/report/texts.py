@@ -1,0 +1,83 @@
+"""Text of others as a report shows it: without secrets, without what acts, without this machine's paths."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+from spec_kitty_orchestrator.core.describe import LONGEST_LINE, clean
+from spec_kitty_orchestrator.core.plain_text import ended, plain
+from spec_kitty_orchestrator.core.report import Report
+from spec_kitty_orchestrator.core.statistics import came_to
+from spec_kitty_orchestrator.core.verdict import Verdict
+from spec_kitty_orchestrator.machine.redaction import Redactor
+
+LONGEST_BLOCK = 4000
+"""Characters of the end of an output."""
+
+_MARK = "\n\x1e\n"
+"""Separates texts that are redacted at once: none that was made plain holds it, and no key goes across it."""
+
+
+class Texts:
+    """Makes text of a report's fit to be shown.
+
+    Args:
+        report: what it holds is redacted at once, which is much faster than one by one.
+        redactor: knows what must not be seen.
+        root: of the repository; it is cut from paths, as are its worktrees.
+        base: the folder to which links are relative.
+    """
+
+    def __init__(self, report: Report, redactor: Redactor, root: Path, base: Path) -> None:
+        """Redact what the report holds."""
+        self._redactor = redactor
+        self._root, self._base = root, base
+        spaces = {wp.workspace.path for wp in report.state.wps.values() if wp.workspace is not None}
+        self._cuts = [f"{one}/" for one in sorted((*spaces, str(root)), key=len, reverse=True) if one != "/"]
+        texts = list(dict.fromkeys(map(self._plain, _texts(report))))
+        redacted = redactor.text(_MARK.join(texts)).split(_MARK)
+        self._known = dict(zip(texts, redacted, strict=True)) if len(texts) == len(redacted) else {}
+
+    def line(self, text: str, limit: int = LONGEST_LINE) -> str:
+        """Return one bounded line of it."""
+        return clean(self._discreet(text), limit)
+
+    def block(self, text: str, limit: int = LONGEST_BLOCK) -> str:
+        """Return the end of it, with its lines."""
+        return ended(self._discreet(text), limit)
+
+    def link(self, path: str) -> str:
+        """Return the address of a file of the repository's, relative to the report; "" of any other."""
+        if not path or not Path(path).is_relative_to(self._root):
+            return ""
+        # It begins with a dot and its colons are encoded, so it is never an address of another kind.
+        return quote(f"./{os.path.relpath(path, self._base)}")
+
+    def _discreet(self, text: str) -> str:
+        found = self._plain(text)
+        return self._known[found] if found in self._known else self._redactor.text(found)
+
+    def _plain(self, text: str) -> str:
+        for one in self._cuts:
+            text = text.replace(one, "")
+        return plain(text)
+
+
+def _texts(report: Report) -> Iterator[str]:
+    yield from (one.text for one in report.lines)
+    yield from (one.reason for one in report.rests)
+    for wp in report.wps:
+        yield from (wp.id, wp.title, wp.stand.why, wp.stand.wp.note)
+        yield from (span.what for span in wp.spans)
+        yield from (gate.tail for gate in wp.gates)
+        for one in wp.attempts:
+            yield from (came_to(one), one.attempt.agent)
+            if one.verdict is not None:
+                yield from _said(one.verdict)
+
+
+def _said(verdict: Verdict) -> Iterator[str]:
+    yield verdict.summary
+    for one in verdict.findings:
+        yield from (one.severity, one.file, one.message)

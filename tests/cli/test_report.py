@@ -1,0 +1,163 @@
+"""The report of a mission's runs: what its page holds, the command, and the end of each run."""
+
+import re
+from base64 import b64encode
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cli.journals import start_line, write_journal
+from tests.journals import ROOT, SLUG, Comes, Player, played
+
+from spec_kitty_orchestrator.core.model import Outcome, Usage
+from spec_kitty_orchestrator.core.recorder import record
+from spec_kitty_orchestrator.core.report import Report
+from spec_kitty_orchestrator.core.run_events import Line
+from spec_kitty_orchestrator.core.verdict import Finding
+from spec_kitty_orchestrator.machine.redaction import Redactor
+from spec_kitty_orchestrator.views.report.page import page
+from spec_kitty_orchestrator.views.report.texts import Texts
+
+Project = Any  # the class lives in conftest, which tests cannot import
+BASE = Path(ROOT, ".kittify/orchestrator", SLUG)
+DIAMOND = {"WP01": (), "WP02": ("WP01",), "WP03": ("WP01",), "WP04": ("WP02", "WP03")}
+STUCK = Comes(findings=(Finding("critical", "It is read whole into memory", "a.py", 3),), summary="Too large")
+
+
+def told(lines: list[Line]) -> Report:
+    return record(lines).report(lines[-1].at, active=False)
+
+
+def shown(lines: list[Line], redactor: Redactor | None = None) -> str:
+    report = told(lines)
+    texts = Texts(report, redactor or Redactor(), Path(ROOT), BASE)
+    return page(report, texts, "0.2.0", str(BASE / "journal.jsonl"))
+
+
+def stuck() -> list[Line]:
+    """Return the journal of a mission in which WP02 was rejected twice for the same."""
+    return played(DIAMOND, {"WP02": (Comes(), STUCK, Comes(), STUCK)})
+
+
+def test_what_needs_a_person_comes_first_with_its_findings_and_commands() -> None:
+    html = shown(stuck())
+    needs = html[html.index('id="needs"') : html.index('id="timeline"')]
+    assert "<h1>2 of 4 work packages are done; WP02 needs you; WP04 waits for it.</h1>" in html
+    assert "It is read whole into memory" in needs
+    assert f"spec-kitty-orchestrator retry WP02 --mission {SLUG} --note" in needs
+    assert f"spec-kitty-orchestrator resume --mission {SLUG}" in needs
+
+
+def test_a_mission_that_is_done_is_told_how_it_is_merged() -> None:
+    html = shown(played(DIAMOND))
+    assert f"spec-kitty-orchestrator orchestrate --mission {SLUG} --merge --accept" in html
+    assert "Needs you" not in html
+
+
+def test_a_cost_that_was_not_told_is_unknown_and_the_sum_is_a_lower_bound() -> None:
+    silent = Comes(usage=Usage(1000, 10))
+    html = shown(played({"WP01": ()}, {"WP01": (Comes(usage=Usage(10, 1, 0.25)), silent)}))
+    assert "<b>$0.25 or more</b>codex: not told" in html
+    assert ">unknown" in html
+
+
+def test_the_time_between_two_starts_is_cut_out() -> None:
+    player = Player({"WP01": (), "WP02": ("WP01",)})
+    player.begin()
+    player.play(12)
+    player.wait(7200)
+    player.begin()
+    player.play()
+    player.end()
+    html = shown(player.lines)
+    assert "Cut out at the red lines, because no run went on" in html
+    assert "before start 2" in html
+
+
+def test_the_longest_chain_says_whether_more_slots_would_have_helped() -> None:
+    assert "More slots would not have made it shorter" in shown(played(DIAMOND))
+
+
+def test_the_page_lets_run_its_own_script_and_style_alone() -> None:
+    html = shown(stuck())
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html)
+    assert policy is not None
+    assert policy[1].startswith("default-src 'none'; ")
+    for name in ("script", "style"):
+        (text,) = re.findall(rf"<{name}>(.*?)</{name}>", html, re.DOTALL)
+        digest = b64encode(sha256(text.encode()).digest()).decode()
+        assert f"{name}-src 'sha256-{digest}'" in policy[1]
+    assert "unsafe" not in policy[1]
+    assert not re.search(r'\son\w+="|\sstyle="|javascript:|https?://', html)
+
+
+def test_markup_in_what_others_say_is_text() -> None:
+    evil = '<script>alert(1)</script>"><img src=x onerror=alert(2)>]]></style>{{ 7*7 }}'
+    findings = (Finding(evil, evil, evil, 1),)
+    scripts = {
+        "WP01": (Comes(outcome=Outcome.CRASHED, detail=evil), Comes(), Comes(findings=findings, summary=evil))
+    }
+    html = shown(played({"WP01": ()}, scripts, titles={"WP01": evil}))
+    assert html.count("<script>") == 1
+    assert "<img" not in html
+    assert "{{ 7*7 }}" in html
+
+
+def test_secrets_and_paths_of_this_machine_are_not_in_it() -> None:
+    secret = "hunter2-and-more"
+    detail = f"{ROOT}/.worktrees/{SLUG}-lane-wp01/src/a.py: bad password {secret}\x1b[2J"
+    lines = played({"WP01": ()}, {"WP01": (Comes(outcome=Outcome.CRASHED, detail=detail),)})
+    html = shown(lines, Redactor([secret]))
+    assert secret not in html
+    assert "src/a.py: bad password [redacted]" in html
+    assert f"{ROOT}/" not in html
+    assert "\x1b" not in html
+
+
+def test_links_to_logs_are_relative_to_the_report_and_cannot_be_anything_else() -> None:
+    html = shown(stuck())
+    addresses = set(re.findall(r'href="([^"]*)"', html))
+    assert f"./../../logs/{SLUG}/WP02/01-implement-claude-code/stdout.log" in addresses
+    assert "./journal.jsonl" in addresses
+    assert all(one.startswith(("#", "./")) for one in addresses)
+
+
+@pytest.fixture
+def run_here(project: Project) -> Project:
+    """A project whose mission was run."""
+    write_journal(project, start_line())
+    return project
+
+
+def test_the_command_writes_the_page_beside_the_journal_for_its_owner_alone(run_here: Project) -> None:
+    done = run_here.run("report")
+    page_file = Path(done.stdout.strip())
+    assert done.returncode == 0
+    assert page_file.parent == run_here.root / ".kittify" / "orchestrator" / "demo-01ABC"
+    assert page_file.stat().st_mode & 0o777 == 0o600
+    assert page_file.read_text().startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--output", "/nowhere/report.html"), "error: /nowhere/report.html cannot be written: "),
+        (("--mission", "other"), "error: other was not run here; run here: demo-01ABC; "),
+    ],
+)
+def test_what_cannot_be_written_is_said_in_one_line(
+    run_here: Project, args: tuple[str, ...], said: str
+) -> None:
+    done = run_here.run("report", *args)
+    assert done.returncode == 2
+    assert done.stderr.startswith(said)
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_where_nothing_was_run_there_is_no_report(project: Project) -> None:
+    done = project.run("report")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: no mission was run here yet; name one with --mission\n",
+    )
