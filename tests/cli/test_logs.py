@@ -123,7 +123,7 @@ def test_an_attempt_is_told_in_words_with_what_became_of_it(logged: Project) -> 
     ]
     assert lines[3].startswith("03:06:06 says   DONE: completed 2 step(s). [result 1] File created")
     assert [line.split(" ", 2)[1] for line in lines[4:]] == ["✓", "·", "✕"]
-    assert "gate tests is red after 2.0s: 1 failed; logs in .kittify/logs/" in lines[-1]
+    assert "gate tests is red after 2.0s: 1 failed" in lines[-1]
 
 
 def test_the_last_attempt_is_shown_unless_another_or_all_are_asked_for(logged: Project) -> None:

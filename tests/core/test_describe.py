@@ -116,10 +116,10 @@ LINES: dict[str, Event | RunEvent] = {
     "alice is to implement": Assigned(Role.IMPLEMENT, "alice"),
     "ann is to review (again: bob crashed)": Assigned(Role.REVIEW, "ann", "again: bob crashed"),
     "claimed on the host; work begins at bbbbbbbbbb": Claimed(SPACE, BASE),
-    "alice implements, attempt 1, logs in .kittify/logs/m/WP01/01-implement-alice": AttemptOpened(CODER),
-    "alice implements, attempt 1, logs in /elsewhere, continuing its session; leftovers of the last attempt: "
+    "alice implements, attempt 1": AttemptOpened(CODER),
+    "alice implements, attempt 1, continuing its session; leftovers of the last attempt: "
     "saved, `git show refs/x`": AttemptOpened(replace(CODER, session="s", directory="/elsewhere"), SAVED),
-    "bob reviews aaaaaaaaaa, attempt 2, logs in .kittify/logs/m/WP01/02-review-bob": AttemptOpened(REVIEWER),
+    "bob reviews aaaaaaaaaa, attempt 2": AttemptOpened(REVIEWER),
     "alice finished after 14s, $0.11 (attempt 1)": ended(Outcome.OK, usage=Usage(9, 9, 0.11)),
     "alice finished after 14s, 21k tokens (attempt 1)": ended(Outcome.OK, usage=Usage(20_000, 1_000)),
     "alice finished after 14s, 21 tokens (attempt 1)": ended(Outcome.OK, usage=Usage(20, 1)),
@@ -135,9 +135,7 @@ LINES: dict[str, Event | RunEvent] = {
         "LGTM"
     ),
     "bob's review does not count: it changed a.py": reviewed(CHANGES, tampered=("it changed a.py",)),
-    "committed aaaaaaaaaa: 1 file changed, 82 insertions(+), 8 deletions(-)": Committed(
-        Evidence(BASE, HEAD, STAT)
-    ),
+    "committed aaaaaaaaaa: 1 file, +82 -8": Committed(Evidence(BASE, HEAD, STAT)),
     "nothing changed, so nothing to commit": Committed(Evidence(BASE, BASE)),
     "committed aaaaaaaaaa; not committed: .env: a secret, x.bin: too big": Committed(
         Evidence(BASE, HEAD, left_out=(".env: a secret", "x.bin: too big"))
@@ -147,11 +145,9 @@ LINES: dict[str, Event | RunEvent] = {
     "setup-1 runs on aaaaaaaaaa": GateBegun("setup-1", HEAD, mark="m"),
     "gates green: lint 12s, tests 12s": PASSED,
     "there are no gates to pass": GatesPassed(()),
-    "gate tests is red after 12s: 1 failed; logs in /logs/tests": GateFailed(
-        results(ok=False)[1], "x\n1 failed\n"
-    ),
-    "gate lint is red after 12s: (no output); logs in /logs/lint": GateFailed(RED[0], " \n"),
-    "gate tests could not run, a person must look: no pytest; logs in /logs/tests": GateBroken(
+    "gate tests is red after 12s: 1 failed": GateFailed(results(ok=False)[1], "x\n1 failed\n"),
+    "gate lint is red after 12s: (no output)": GateFailed(RED[0], " \n"),
+    "gate tests could not run, a person must look: no pytest": GateBroken(
         "tests", "no pytest", "/logs/tests"
     ),
     "the gates could not run, a person must look: git is broken": GateBroken("", "git is broken"),

@@ -26,9 +26,9 @@ def rejects(request: AttemptRequest) -> Play:
 class Plain:
     """The plain view of a run, and its lines."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, verbose: bool = False) -> None:
         self._file = io.StringIO()
-        self.view = PlainView(Console(file=self._file, width=400), LoopClock().now)
+        self.view = PlainView(Console(file=self._file, width=400), LoopClock().now, verbose=verbose)
 
     def lines(self, *patterns: str) -> list[str]:
         """Return the lines in which each of these patterns is found."""
@@ -51,6 +51,31 @@ async def test_a_happy_run_tells_of_no_refusal(stage: Make) -> None:
     assert plain.lines("refused") == []
     assert plain.lines("REJECTED") == []
     assert plain.lines("WP01")
+
+
+async def test_a_happy_run_takes_six_lines_for_a_work_package_and_none_alarms(stage: Make) -> None:
+    plain = Plain()
+    mission = stage({"WP01": ()}, scripted(implement=ticks), subtasks=SUBTASKS, latency_s=1.0)
+    await mission.run(observer=plain.view)
+    told = [one.split(maxsplit=2)[2] for one in plain.lines("WP01")]
+    head = mission.workspaces.tree(await mission.host.where("WP01")).commits[-1][:10]
+    assert told == [
+        "ada implements, attempt 1",
+        "ada finished after 14s, $0.25 (attempt 1)",
+        f"committed {head}",
+        f"rob reviews {head}, attempt 2",
+        f"rob approved {head} after 1.0s (attempt 2)",
+        "done: approved, and recorded on the host",
+    ]
+
+
+async def test_steps_that_always_happen_are_told_to_who_asks(stage: Make) -> None:
+    lines = {}
+    for verbose in (False, True):
+        plain = Plain(verbose=verbose)
+        await stage({"WP01": ()}).run(observer=plain.view)
+        lines[verbose] = plain.lines("claimed on the host")
+    assert (len(lines[False]), len(lines[True])) == (0, 1)
 
 
 @pytest.mark.parametrize(

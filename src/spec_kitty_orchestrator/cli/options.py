@@ -140,6 +140,9 @@ class RunOptions:
         OnInterrupt,
         typer.Option(help="On the first signal: stop the agents, or let them end their attempts."),
     ] = OnInterrupt.STOP
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="In plain lines, tell what always happens, too.")
+    ] = False
     no_caffeinate: Annotated[
         bool, typer.Option("--no-caffeinate", help="Let the machine fall asleep while agents work.")
     ] = False

@@ -138,7 +138,7 @@ def _asked(received: signal.Signals) -> signal.Signals:
 async def run(work: Work) -> int:
     """Run the mission from where it is, finalize it and sum it up; return the exit code."""
     project = work.project
-    view, console, outputs = _open_view(project, work.given.output)
+    view, console, outputs = _open_view(project, work.given)
     work.show(view)
     try:
         async with AsyncExitStack() as stack:
@@ -186,8 +186,9 @@ async def run(work: Work) -> int:
     return result.exit_code if finalized.done else NOT_FINALIZED
 
 
-def _open_view(project: Project, wanted: Output) -> tuple[View, SteadyConsole, Sequence[PatientFile]]:
+def _open_view(project: Project, given: RunOptions) -> tuple[View, SteadyConsole, Sequence[PatientFile]]:
     """Return what shows the run, the console for everything else, and the files to which both write."""
+    wanted = given.output
     if wanted is Output.JSONL:
         errors = PatientFile(sys.stderr)
         console = SteadyConsole(file=errors, soft_wrap=False, redactor=project.redactor)
@@ -204,7 +205,8 @@ def _open_view(project: Project, wanted: Output) -> tuple[View, SteadyConsole, S
     terminal = console.is_terminal and not console.is_dumb_terminal
     if wanted is Output.LIVE and not terminal:
         raise UsageError("--output live needs a terminal; `plain` and `jsonl` do not")
-    shown: View = LiveView(console) if terminal and wanted is not Output.PLAIN else PlainView(console)
+    live = terminal and wanted is not Output.PLAIN
+    shown: View = LiveView(console) if live else PlainView(console, verbose=given.verbose)
     return shown, console, (output,)
 
 

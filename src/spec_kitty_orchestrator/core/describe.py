@@ -31,6 +31,7 @@ MOST_FILES = 3
 """Named in one line."""
 
 _BREAKS = re.compile(r"[\t\n]+")
+_CHANGES = re.compile(r"(\d+) (files?|insertions?|deletions?)\b")
 _SHA = re.compile(r"\b[0-9a-f]{40}\b")
 
 ENDS = {
@@ -232,7 +233,7 @@ def _of_wp(event: events.Event, wp: WorkPackage | None, took_s: float) -> str:
         case events.Claimed(head=head):
             return f"claimed on the host; work begins at {short(head)}"
         case events.AttemptOpened(attempt=attempt):
-            return _opened(attempt)
+            return _opened(attempt, wp)
         case events.AgentExited():
             return _exited(event, _attempt(wp, event.attempt_id), took_s)
         case events.Committed(evidence=evidence):
@@ -250,10 +251,9 @@ def _of_wp(event: events.Event, wp: WorkPackage | None, took_s: float) -> str:
             )
         case events.GateFailed(result=result, tail=tail):
             after, said = duration(result.seconds), last_line(tail) or "(no output)"
-            return f"gate {result.name} is red after {after}: {said}; logs in {_below(result.log)}"
-        case events.GateBroken(who=who, reason=reason, log=log):
-            where = f"; logs in {_below(log)}" if log else ""
-            return f"{who} could not run, a person must look: {reason}{where}"
+            return f"gate {result.name} is red after {after}: {said}"
+        case events.GateBroken(who=who, reason=reason):
+            return f"{who} could not run, a person must look: {reason}"
         case events.GatesStopped():
             return "the gates were stopped with the run; they run again at the next start"
         case events.HeadMoved(head=head):
@@ -291,12 +291,13 @@ def _attempt(wp: WorkPackage | None, attempt_id: str) -> Attempt | None:
     return next((one for one in wp.attempts if one.id == attempt_id), None) if wp is not None else None
 
 
-def _opened(attempt: Attempt) -> str:
-    logs = f"attempt {attempt.number}, logs in {_below(attempt.directory)}"
+def _opened(attempt: Attempt, wp: WorkPackage | None) -> str:
+    numbered = f", attempt {attempt.number}"
     if attempt.role is Role.REVIEW:
-        return f"{attempt.agent} reviews {short(attempt.head)}, {logs}"
+        return f"{attempt.agent} reviews {short(attempt.head)}{numbered}"
+    does = "reworks it" if wp is not None and wp.work.feedback else "implements"
     continued = ", continuing its session" if attempt.session else ""
-    return f"{attempt.agent} implements, {logs}{continued}"
+    return f"{attempt.agent} {does}{numbered}{continued}"
 
 
 def _exited(event: events.AgentExited, attempt: Attempt | None, took_s: float) -> str:
@@ -332,11 +333,17 @@ def _used(usage: Usage) -> str:
 def _committed(found: Evidence, wp: WorkPackage | None) -> str:
     base, head = found.base, found.head
     unchanged = base == head or (wp is not None and wp.attempts and wp.attempts[-1].head == head)
-    summed = last_line(found.stat)
-    changed = f": {clean(summed, LONGEST_QUOTE)}" if "changed" in summed else ""
+    changed = f": {_changes(last_line(found.stat))}" if "changed" in last_line(found.stat) else ""
     words = "nothing changed, so nothing to commit" if unchanged else f"committed {short(head)}{changed}"
     listed = f"not committed: {', '.join(found.left_out)}"
     return "; ".join((words, *([listed] if found.left_out else ()), *found.notes))
+
+
+def _changes(summed: str) -> str:
+    """Shorten git's ``2 files changed, 8 insertions(+), 1 deletion(-)`` to ``2 files, +8 -1``."""
+    found = {word[0]: int(number) for number, word in _CHANGES.findall(summed)}
+    files = count(found.get("f", 0), "file")
+    return f"{files}, +{found.get('i', 0)} -{found.get('d', 0)}"
 
 
 def _seconds(results: Iterable[GateResult]) -> str:
@@ -357,9 +364,3 @@ def _refused(event: events.HostRefused) -> str:
     if event.code in (events.NO_REPLY, events.CRASHED):
         return f"the host gave no answer to {event.call} (the lane is {event.lane}): {event.message}"
     return f"the host refused {event.call} (the lane is {event.lane}): {event.message}"
-
-
-def _below(directory: str) -> str:
-    """Shorten a path to what lies in the repository."""
-    _, found, rest = directory.rpartition("/.kittify/")
-    return f".kittify/{rest}" if found else directory

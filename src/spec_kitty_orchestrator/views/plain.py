@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 import anyio
 from rich.console import Console
 
-from spec_kitty_orchestrator.core.describe import clean, count, describe, duration
-from spec_kitty_orchestrator.core.events import Resolving, WorkspaceResolved
+from spec_kitty_orchestrator.core.describe import Level, clean, count, describe, duration, level_of
 from spec_kitty_orchestrator.core.forecast import Forecast
 from spec_kitty_orchestrator.core.model import MissionState, Phase
 from spec_kitty_orchestrator.core.run import RunState
@@ -18,13 +17,28 @@ from spec_kitty_orchestrator.views.table import counted
 
 HEARTBEAT_S = 60.0
 
+_STYLES = {Level.NEEDS_YOU: "red", Level.DETAIL: "dim"}
+
 
 class PlainView:
-    """An observer that prints lines with the time in UTC and the work package."""
+    """An observer that prints lines with the time in UTC and the work package.
 
-    def __init__(self, console: Console, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    Args:
+        console: prints.
+        now: the time.
+        verbose: whether steps that always happen are told, too.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        verbose: bool = False,
+    ) -> None:
         self._console = console
         self._now = now
+        self._verbose = verbose
         self._at_work: dict[str, tuple[str, datetime]] = {}
         self._expected: tuple[Forecast, datetime] | None = None
 
@@ -34,14 +48,15 @@ class PlainView:
         self._print("run", f"{state.slug}: {size}: {counted(state.lanes.values())}")
 
     def saw(self, state: RunState, line: Line) -> None:
-        """Print one line for the event; what the host is asked for every work package goes without one."""
+        """Print one line for the event, in red where a person must act."""
         if not isinstance(line, Entry):
             return
         wp = state.wps.get(line.wp_id)
         if wp is not None:
             self._remember(wp)
-        if not isinstance(line.event, Resolving | WorkspaceResolved):
-            self._print(line.wp_id or "run", describe(line.event, wp, line.took_s))
+        level = level_of(line.event)
+        if self._verbose or level is not Level.DETAIL:
+            self._print(line.wp_id or "run", describe(line.event, wp, line.took_s), _STYLES.get(level))
 
     def expects(self, found: Forecast) -> None:
         """Say with each heartbeat from now on how much of the run is left."""
@@ -79,9 +94,9 @@ class PlainView:
         if self._at_work.get(wp.id, ("",))[0] != what:
             self._at_work[wp.id] = (what, self._now())
 
-    def _print(self, who: str, line: str) -> None:
+    def _print(self, who: str, line: str, style: str | None = None) -> None:
         stamp = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
         # The run continues without a reader.
         with suppress(OSError):
             # `out` neither wraps lines nor interprets markup, and flushes each one.
-            self._console.out(f"{stamp} {who:<5} {clean(line)}", highlight=False)
+            self._console.out(f"{stamp} {who:<5} {clean(line)}", style=style, highlight=False)
