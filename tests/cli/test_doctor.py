@@ -164,6 +164,12 @@ def merge_under_way(project: Project) -> None:
     (project.root / ".git" / "MERGE_HEAD").write_text(project.git("rev-parse", "HEAD"))
 
 
+def killed_git(project: Project) -> None:
+    for lock in (project.root / ".git" / "config.lock", Path(KILLED.replace("ROOT", str(project.root)))):
+        lock.parent.mkdir(exist_ok=True)
+        lock.touch()
+
+
 def worktree_gone(project: Project) -> None:
     project.git("worktree", "add", "-q", "--detach", str(project.bin / "gone"))
     (project.bin / "gone").rename(project.bin / "elsewhere")
@@ -218,6 +224,7 @@ NEWER = "This project uses schema 9.\nUpgrade your CLI: pip install --upgrade sp
 DAMAGED = "This project's .kittify/metadata.yaml is unreadable: oversized.\nRun: spec-kitty doctor\n"
 STOPS, FREE = "kitty-specs/002-Two Words", "kitty-specs/002-Two-Words-2"
 RENAME = f"GIT mv -- '{STOPS}' {FREE} && GIT commit -m 'Rename missions' -- '{STOPS}' {FREE}"
+KILLED = "ROOT/.git/refs/heads/kitty/lane-a.lock"
 UPGRADE, TASKS = "cd ROOT && spec-kitty upgrade", f"kitty-specs/{SLUG}/tasks"
 CONFIG = f"{EDIT}.kittify/orchestrator.toml"
 BROKEN = ({"type": "nonsense"}, {"type": "nonsense"})
@@ -306,6 +313,13 @@ BROKEN = ({"type": "nonsense"}, {"type": "nonsense"})
         (git(*UNSIGNED), "git.signature error", "GIT config commit.gpgsign false", "failed to sign"),
         (merge_under_way, "git.operation error", "GIT merge --continue", ""),
         (written(".git/index.lock"), "git.lock error", "rm -- ROOT/.git/index.lock", ""),
+        (
+            git("config remote.hub.partialclonefilter blob:none"),
+            "git.partial warning",
+            "GIT fetch --refetch --no-filter hub && GIT config --unset remote.hub.partialclonefilter",
+            "git asks hub for what it lacks",
+        ),
+        (killed_git, "git.lock error", f"rm -- ROOT/.git/config.lock {KILLED}", KILLED),
         (worktree_gone, "git.worktrees warning", "GIT worktree prune", "BIN/gone"),
         (
             not_ignored,

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import anyio
+from anyio import to_thread
 
 from spec_kitty_orchestrator.app.checks import Finding, error, line, noted, ok, some, warning
 from spec_kitty_orchestrator.machine import conflicts
@@ -18,6 +19,9 @@ OLDEST_GIT = (2, 31)
 GIT_LIMIT_S = 60.0
 WITHOUT_FORECAST = f"; {'.'.join(map(str, conflicts.OLDEST_GIT))} or newer foresees which branches conflict"
 
+
+LOCK_S = 2.0
+"""How long git has a branch or its settings locked at most, in seconds."""
 
 WORKTREES = ".worktrees"
 """Where the host puts worktrees, in the primary checkout."""
@@ -35,13 +39,13 @@ async def check_repository(root: Path) -> list[Finding]:
     """Check git itself and the primary checkout."""
     return [
         *await check_git(root),
-        *await _check(root, (_lock, _stale_worktrees, _remote_head, _caches, _worktrees_ignored)),
+        *await _check(root, (_lock, _stale_worktrees, _remote_head, _partial, _caches, _worktrees_ignored)),
     ]
 
 
 async def check_git(root: Path) -> list[Finding]:
     """Check what every start of a run needs: without it the host cannot commit anything."""
-    return await _check(root, (_version, _identity, _signature, _operation))
+    return await _check(root, (_version, _identity, _signature, _operation, _shared_locks))
 
 
 async def _check(root: Path, checks: Sequence[Callable[[Git], Awaitable[list[Finding]]]]) -> list[Finding]:
@@ -95,6 +99,39 @@ async def _lock(git: Git) -> list[Finding]:
         return []
     text = f"git's index is locked in {git.path}: a git is running, or one was killed and left {lock}"
     return [error("git.lock", text, line("rm", "--", lock))]
+
+
+async def _shared_locks(git: Git) -> list[Finding]:
+    """Name locks that keep every worktree from its branch, if they are there for longer than git needs."""
+    branches, settings = await git.file("refs/heads"), await git.file("config.lock")
+    locks = await to_thread.run_sync(_files, settings, branches)
+    if not locks:
+        return []
+    await anyio.sleep(LOCK_S)
+    left = [one for one in locks if await anyio.Path(one).exists()]
+    if not left:
+        return []
+    text = f"branches or settings are locked in {git.path}: a git was killed and left {some(left)}"
+    return [error("git.lock", text, line("rm", "--", *left))]
+
+
+def _files(settings: Path, branches: Path) -> list[Path]:
+    return [one for one in (settings, *sorted(branches.rglob("*.lock"))) if one.is_file()]
+
+
+async def _partial(git: Git) -> list[Finding]:
+    filters = await git.ask("config", "--get-regexp", r"^remote\..*\.partialclonefilter$")
+    found: list[Finding] = []
+    for key in (one.split()[0] for one in filters.text.splitlines() if filters.rc == 0):
+        remote = key.removeprefix("remote.").removesuffix(".partialclonefilter")
+        text = (
+            f"a partial clone: git asks {remote} for what it lacks, also while agents work; "
+            "where it gets no answer, the host may meet a conflict where there is none"
+        )
+        here = ("git", "-C", git.path)
+        whole = line(*here, "fetch", "--refetch", "--no-filter", remote)
+        found.append(warning("git.partial", text, f"{whole} && {line(*here, 'config', '--unset', key)}"))
+    return found
 
 
 async def _caches(git: Git) -> list[Finding]:
