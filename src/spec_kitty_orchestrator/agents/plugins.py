@@ -4,23 +4,26 @@ An entry point has the name of an agent, and loads an object that satisfies `age
 that makes one without arguments. Nothing is loaded before its name is asked for.
 """
 
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from spec_kitty_orchestrator.agents.fit import misfits
 from spec_kitty_orchestrator.agents.spec import Agent
 from spec_kitty_orchestrator.errors import PreflightError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "spec_kitty_orchestrator.agents"
 
 
 def names() -> tuple[str, ...]:
     """Return the names of all agents that installed distributions offer, sorted; none is loaded."""
-    return tuple(sorted({one.name for one in entry_points(group=GROUP)}))
+    return tuple(sorted({one.name for one in _offers()}))
 
 
 def distributions(name: str) -> tuple[str, ...]:
     """Return the distributions that offer an agent of that name, with their versions."""
-    return tuple(_distribution(one) for one in entry_points(group=GROUP, name=name))
+    return tuple(_distribution(one) for one in _offers() if one.name == name)
 
 
 def load(name: str) -> Agent:
@@ -29,7 +32,7 @@ def load(name: str) -> Agent:
     Raises:
         PreflightError: it cannot be loaded, or is no agent; the message names its distribution.
     """
-    offers = tuple(entry_points(group=GROUP, name=name))
+    offers = tuple(one for one in _offers() if one.name == name)
     if len({one.value for one in offers}) != 1:
         both = ", ".join(_distribution(one) for one in offers)
         raise PreflightError(
@@ -52,5 +55,12 @@ def load(name: str) -> Agent:
     return agent
 
 
-def _distribution(offer: EntryPoint) -> str:
+def _offers() -> "tuple[EntryPoint, ...]":
+    # Loaded only when a plug-in may matter: every command loads the agents.
+    from importlib.metadata import entry_points
+
+    return tuple(entry_points(group=GROUP))
+
+
+def _distribution(offer: "EntryPoint") -> str:
     return f"{offer.dist.name} {offer.dist.version}" if offer.dist else "(unknown)"
