@@ -96,6 +96,7 @@ def test_a_fresh_start_knows_what_was_spent_before_and_counts_it(project: Projec
     assert before == {
         "kind": "spent_before",
         "usage": {"input_tokens": 70, "output_tokens": 0, "cost_usd": 3.0},
+        "cost_usd_of": {"WP01": 3.0},
     }
     told = project.run("status", "--mission", SLUG)
     assert "before that, in runs whose journals were put aside: 70 tokens in, 0 out, $3.00" in told.stdout

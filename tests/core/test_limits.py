@@ -621,6 +621,18 @@ def test_what_runs_used_whose_journals_were_put_aside_counts_as_spent() -> None:
     assert again.spent.cost_usd == 5.0
 
 
+def test_what_a_work_package_cost_in_journals_that_were_put_aside_counts_towards_its_own_limit_once() -> None:
+    before = SpentBefore(Usage(1, 2, 9.0), {"WP01": 6.0, "WP02": 3.0})
+    state, _ = happened(run_of(Budget(), 0.0), NOON, "", before)
+    state = begin(state, start_at(MissionState("m", {"WP01": Lane.PLANNED, "WP03": Lane.PLANNED}, {})))
+    first, other = state.wps["WP01"], state.wps["WP03"]
+    assert over(Budget(max_cost_per_wp_usd=5.0), first).startswith("it has cost $6.00 of $5.00")
+    assert over(Budget(max_cost_per_wp_usd=7.0), first) == over(Budget(max_cost_per_wp_usd=5.0), other) == ""
+    assert left(Budget(max_cost_per_wp_usd=7.0), Usage(), first) == 1.0
+    assert state.spent.cost_usd == 9.0
+    assert begin(state, start_at(MissionState("m", {"WP01": Lane.PLANNED}, {}))).wps["WP01"].cost_usd == 6.0
+
+
 def test_a_policy_limits_nothing_of_its_own() -> None:
     policy = Policy(("a",), ("b",))
     assert (dict(policy.max_per_agent), policy.budget, policy.budget.limits_cost) == ({}, Budget(), False)

@@ -208,9 +208,9 @@ async def _clean_up(root: Path, run: KnownRun, *, force: bool) -> list[str]:
                 told.append(
                     f"kept: {path} ({names}): {found.kept}" if found.kept else f"removed: {path} ({names})"
                 )
-        used, _ = await spent_before(root, run.mission)
+        before, _ = await spent_before(root, run.mission)
         # What was spent is not forgotten with the rest.
-        keep = total((used, state.spent)) != Usage()
+        keep = total((before.usage, state.spent)) != Usage()
         try:
             await to_thread.run_sync(_remove_records, lock, keep)
         except OSError as error:

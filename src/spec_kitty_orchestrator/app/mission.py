@@ -44,7 +44,7 @@ from spec_kitty_orchestrator.app.runs import (
 from spec_kitty_orchestrator.config import nearest
 from spec_kitty_orchestrator.core.describe import describe
 from spec_kitty_orchestrator.core.model import MissionState, Usage
-from spec_kitty_orchestrator.core.run_events import Entry, SpentBefore
+from spec_kitty_orchestrator.core.run_events import Entry
 from spec_kitty_orchestrator.errors import HostCrash, HostError, HostRefusal, OrchestratorError, UsageError
 from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.machine.journal import SystemClock
@@ -197,14 +197,13 @@ async def _about_earlier_runs(project: Project, mission: str, named: str, *, fre
             # The host takes a part of a slug for it.
             raise UsageError(f"the run of {mission} was aborted: name it in full to go on with it")
         return [f"continues the run that {describe_end(earlier)}"] if earlier.unfinished else []
-    used, silent = await spent_before(root, mission)
+    before, silent = await spent_before(root, mission)
     told += [
         f"what its runs in {one.relative_to(root)} cost cannot be read, and does not count" for one in silent
     ]
-    if used != Usage():
-        event = SpentBefore(used)
-        await lines.append(Entry(SystemClock().now(), "", event))
-        told.append(f"{describe(event)}; this counts towards the budget")
+    if before.usage != Usage():
+        await lines.append(Entry(SystemClock().now(), "", before))
+        told.append(f"{describe(before)}; this counts towards the budget")
     return told
 
 

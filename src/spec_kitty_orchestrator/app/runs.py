@@ -10,7 +10,7 @@ from spec_kitty_orchestrator.app.repository import JOURNALS, journaled, listed
 from spec_kitty_orchestrator.core.model import Usage, total
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.run import RunState, fold
-from spec_kitty_orchestrator.core.run_events import Line, RunAborted, RunEnded, RunStarted
+from spec_kitty_orchestrator.core.run_events import Line, RunAborted, RunEnded, RunStarted, SpentBefore
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import InvalidTransition, JournalError, RunActive, UsageError
 from spec_kitty_orchestrator.machine import process
@@ -217,9 +217,10 @@ def put_aside(journal: Path) -> Path | None:
     return journal.rename(archived) if journal.exists() else None
 
 
-async def spent_before(root: Path, mission: str) -> tuple[Usage, list[Path]]:
+async def spent_before(root: Path, mission: str) -> tuple[SpentBefore, list[Path]]:
     """Return what the runs used whose journals were put aside, and the journals that do not tell it."""
     used: list[Usage] = []
+    cost_of: dict[str, float] = {}
     silent: list[Path] = []
     for file in archives(root / JOURNALS / mission):
         try:
@@ -229,7 +230,9 @@ async def spent_before(root: Path, mission: str) -> tuple[Usage, list[Path]]:
         else:
             # What it was told of runs before it is in their own journals.
             used.append(replace(state, spent_before=Usage()).spent)
-    return total(used), silent
+            for wp in state.wps.values():
+                cost_of[wp.id] = cost_of.get(wp.id, 0.0) + wp.cost_usd - wp.cost_before_usd
+    return SpentBefore(total(used), {wp: cost for wp, cost in cost_of.items() if cost}), silent
 
 
 def when(moment: datetime) -> str:

@@ -94,7 +94,7 @@ async def mission_status(
         resting=resting(known, SystemClock().now()),
         causes=by_cause(known.causes, wps),
         conflicts=known.conflicts,
-        spent_before=(await spent_before(project.root, slug))[0],
+        spent_before=(await spent_before(project.root, slug))[0].usage,
         state=known,
     )
 

@@ -304,7 +304,7 @@ def nobody_left(state: RunState) -> run_events.Ending:
 
 def over(budget: Budget, wp: WorkPackage) -> str:
     """Say why a work package may cost no more, "" if it may."""
-    limit, cost = budget.max_cost_per_wp_usd, (wp.usage.cost_usd or 0.0) + wp.capped_usd
+    limit, cost = budget.max_cost_per_wp_usd, wp.cost_usd
     if limit is None or cost + 1e-9 < limit:
         return ""
     return f"it has cost ${cost:.2f} of ${limit:.2f}, the most for one work package"
@@ -312,8 +312,7 @@ def over(budget: Budget, wp: WorkPackage) -> str:
 
 def left(budget: Budget, spent: Usage, wp: WorkPackage) -> float | None:
     """Return what is left for a work package, in US dollars, whatever others may cost; None for any sum."""
-    of_wp = (wp.usage.cost_usd or 0.0) + wp.capped_usd
-    of_each = ((budget.max_cost_usd, spent.cost_usd or 0.0), (budget.max_cost_per_wp_usd, of_wp))
+    of_each = ((budget.max_cost_usd, spent.cost_usd or 0.0), (budget.max_cost_per_wp_usd, wp.cost_usd))
     return min((max(0.0, limit - used) for limit, used in of_each if limit is not None), default=None)
 
 

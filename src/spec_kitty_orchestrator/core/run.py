@@ -57,6 +57,7 @@ class RunState:
         failing: by agent, its failures that are alike since an attempt of it ended well.
         causes: why work packages were left to a person, each once, in the order in which they came up.
         spent_before: what earlier runs used whose journals were put aside.
+        cost_before: by work package, what it cost in them, in US dollars.
         began_at: when this start began, None before the first.
         now: when the last event happened.
         idle_since: since when nothing is at work, None while something is.
@@ -79,6 +80,7 @@ class RunState:
     failing: Mapping[str, Failures] = field(default_factory=dict)
     causes: tuple[str, ...] = ()
     spent_before: Usage = field(default_factory=Usage)
+    cost_before: Mapping[str, float] = field(default_factory=dict)
     began_at: datetime | None = None
     now: datetime | None = None
     idle_since: datetime | None = None
@@ -177,6 +179,7 @@ def begin(state: RunState, start: run_events.RunStarted) -> RunState:
         known = state.wps.get(wp_id) or WorkPackage(wp_id)
         told = (mission.dependencies.get(wp_id, ()), lane, wp_id in mission.ready)
         wp = replace(known, dependencies=told[0], lane=told[1], ready=told[2], refused_for=())
+        wp = replace(wp, cost_before_usd=state.cost_before.get(wp_id, 0.0))
         if wp.phase is Phase.FINISHED and not agrees(wp):
             wp = reopen(wp)
         wp = replace(bounded(seen(wp, lane), tries=0), turn=_still_resting(wp.turn, at))
@@ -184,7 +187,7 @@ def begin(state: RunState, start: run_events.RunStarted) -> RunState:
     suspended = at_a_start(state.suspended, at)
     failing = {agent: one for agent, one in state.failing.items() if agent in suspended}
     causes = noted(state.causes, wps.values())
-    kept = (suspended, failing, causes, state.spent_before)
+    kept = (suspended, failing, causes, state.spent_before, state.cost_before)
     return RunState(start.policy, wps, *kept, began_at=at, now=at, idle_since=at)
 
 
@@ -275,8 +278,8 @@ def _of_run(state: RunState, event: run_events.RunEvent, at: datetime) -> RunSta
             return replace(state, nearing=state.nearing | {name})
         case run_events.ConflictForecast():
             return replace(state, conflicts=event.among(state.conflicts))
-        case run_events.SpentBefore(usage=usage):
-            return replace(state, spent_before=usage)
+        case run_events.SpentBefore(usage=usage, cost_usd_of=cost_of):
+            return replace(state, spent_before=usage, cost_before=cost_of)
         case run_events.ClockJumped(seconds=seconds):
             return _shifted(state, timedelta(seconds=seconds))
         case run_events.Signaled(number=number, drain=drain):

@@ -62,9 +62,15 @@ class BudgetNearing:
 
 @dataclass(frozen=True)
 class SpentBefore:
-    """What earlier runs of the mission used, whose journals were put aside: it counts as spent."""
+    """What earlier runs of the mission used, whose journals were put aside: it counts as spent.
+
+    Attributes:
+        usage: all of it.
+        cost_usd_of: by work package, what it cost.
+    """
 
     usage: Usage
+    cost_usd_of: Mapping[str, float] = field(default_factory=dict)
     kind: Literal["spent_before"] = "spent_before"
 
 

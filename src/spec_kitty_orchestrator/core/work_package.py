@@ -211,8 +211,8 @@ class WorkPackage:
         attempts: opened attempts, oldest first.
         outcomes: how each of `attempts` ended; shorter by one while an attempt is open.
         used: by each of `outcomes`.
-        capped_usd: what agents say that they have used up beyond what they told, because they ended at a
-            limit of ours.
+        capped_usd: what agents say that they used beyond what they told, as they ended at a limit of ours.
+        cost_before_usd: what earlier runs paid for it whose journals were put aside.
         told_usage: by session, what was last told of those whose usage is cumulative.
         note: why it stands where it stands, for people.
         blocks: while parking, whether the host is to be told `blocked`.
@@ -239,6 +239,7 @@ class WorkPackage:
     outcomes: tuple[Outcome, ...] = ()
     used: tuple[Usage, ...] = ()
     capped_usd: float = 0.0
+    cost_before_usd: float = 0.0
     told_usage: Mapping[str, Usage] = field(default_factory=dict)
     note: str = ""
     blocks: bool = False
@@ -255,6 +256,11 @@ class WorkPackage:
     def open_attempt(self) -> Attempt | None:
         """The attempt whose end is not yet known, if there is one."""
         return self.attempts[-1] if len(self.attempts) > len(self.outcomes) else None
+
+    @property
+    def cost_usd(self) -> float:
+        """What counts towards the limit of its cost."""
+        return self.cost_before_usd + (self.usage.cost_usd or 0.0) + self.capped_usd
 
     @property
     def usage(self) -> Usage:
