@@ -1,10 +1,14 @@
 """Which ends of attempts are alike, and when they show that an agent is broken."""
 
+from datetime import timedelta
+
 import pytest
+from tests.core.builders import NOON, exited
 
 from spec_kitty_orchestrator.core.causes import likeness
+from spec_kitty_orchestrator.core.events import AgentExited
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome
-from spec_kitty_orchestrator.core.suspension import Failures, failed_again
+from spec_kitty_orchestrator.core.suspension import Failures, Suspension, failed_again, suspended_by
 
 ALIKE = [
     ("boom in /work/a/WP01 after 3.2 s", "Boom in /work/b/lane-c after 12 s"),
@@ -52,3 +56,22 @@ def test_another_reason_or_another_kind_of_end_begins_the_count_anew() -> None:
     known = failures(Outcome.FAILED, "WP01", "WP02")
     assert failed_again(known, "WP03", AgentReport(Outcome.FAILED, detail="no model"), 1.0).wps == ("WP03",)
     assert failed_again(known, "WP03", AgentReport(Outcome.CRASHED, detail="boom"), 1.0).wps == ("WP03",)
+
+
+def test_a_broken_agent_rests_longer_each_time_that_an_attempt_shows_it_up_to_half_an_hour() -> None:
+    known: Suspension | None = None
+    at, rests = NOON, list[float]()
+    found = failures(Outcome.FAILED, "WP01", "WP02", "WP03")
+    for _ in range(4):
+        known = suspended_by(known, found, exited("i1", Outcome.FAILED), at, at + timedelta(seconds=9))
+        assert known is not None
+        rests.append(known.rest_s)
+        at = known.until
+    assert rests == [600.0, 1200.0, 1800.0, 1800.0]
+    assert known is not None
+    assert "tried again in 30 min" in known.told
+    # A quota says nothing about how often it was broken before.
+    limited = AgentExited("i1", AgentReport(Outcome.RATE_LIMITED))
+    after_it = suspended_by(known, None, limited, at, at + timedelta(seconds=9))
+    assert after_it is not None
+    assert after_it.rest_s == 60.0

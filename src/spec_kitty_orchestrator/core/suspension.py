@@ -19,7 +19,10 @@ FIRST_REST_S = 60.0
 LONGEST_REST_S = 1800.0
 
 BROKEN_REST_S = 600.0
-"""How long an agent rests that is taken for broken; then one attempt tries it."""
+"""How long an agent rests that is taken for broken; then one attempt, which is paid, tries it.
+
+It doubles with every attempt that shows that it still is, up to the longest rest.
+"""
 
 PROBE_S = 120.0
 """How long an attempt must run before others of its agent follow, if that met its limit or failed."""
@@ -69,8 +72,8 @@ class Suspension:
     @property
     def told(self) -> str:
         """Say why it rests, and when a run that goes on tries it again."""
-        each = f"; it is tried again every {BROKEN_REST_S / 60:.0f} min and at the next start"
-        return self.why + each * bool(self.broken)
+        then = f"; it is tried again in {self.rest_s / 60:.0f} min and at the next start"
+        return self.why + then * bool(self.broken)
 
     @property
     def told_afterwards(self) -> str:
@@ -155,9 +158,9 @@ def suspended_by(
     if failures is not None and is_about_the_agent(event):
         resting = known is not None and at < known.until
         if not resting and (failures.show(report.outcome) or (tried and known is not None and known.broken)):
-            strikes = known.strikes + 1 if known is not None else 1
-            until = at + timedelta(seconds=BROKEN_REST_S)
-            return Suspension(until, strikes, BROKEN_REST_S, broken=failures.told)
+            strikes = known.strikes + 1 if known is not None and known.broken else 1
+            rest_s = _longer(BROKEN_REST_S, strikes)
+            return Suspension(at + timedelta(seconds=rest_s), strikes, rest_s, broken=failures.told)
     if known is not None and tried and began_at is not None:
         worked = at >= began_at + timedelta(seconds=PROBE_S)
         return replace(known, back=known.back or worked)
@@ -170,11 +173,15 @@ def _limited(known: Suspension | None, report: AgentReport, at: datetime) -> Sus
         # Another attempt met the same limit; a longer time that it tells is the better knowledge.
         until = max(known.until, at + timedelta(seconds=told_s))
         return replace(known, until=until, rest_s=max(known.rest_s, told_s))
-    strikes = known.strikes + 1 if known is not None else 1
-    rest_s = min(FIRST_REST_S * 2.0 ** min(strikes - 1, 10), LONGEST_REST_S)
+    strikes = known.strikes + 1 if known is not None and not known.broken else 1
+    rest_s = _longer(FIRST_REST_S, strikes)
     # What the agent tells is believed, but not again once it was wrong.
     rest_s = told_s if told_s and strikes == 1 else max(told_s, rest_s)
     return Suspension(at + timedelta(seconds=rest_s), strikes, rest_s)
+
+
+def _longer(first_s: float, strikes: int) -> float:
+    return float(min(first_s * 2.0 ** min(strikes - 1, 10), LONGEST_REST_S))
 
 
 def at_a_start(suspended: Mapping[str, Suspension], at: datetime) -> dict[str, Suspension]:
