@@ -214,7 +214,8 @@ class AttemptOutput:
             return find_agent(self._project.root, self._project.settings, name, only_load=True)[0]
         return None
 
-    def _reader(self) -> StepReader:
+    def reader(self) -> StepReader:
+        """Return a reader that tells its lines in steps."""
         places = (self._worktree(), str(self._project.root))
         return StepReader(self._agent, places, self._project.redactor.text)
 
@@ -234,7 +235,7 @@ class AttemptOutput:
         return list(deque(self._told(found), count))
 
     def _told(self, lines: Iterable[OutputLine]) -> Iterator[Step]:
-        reader = self._reader()
+        reader = self.reader()
         end = 0
         for line in lines:
             end = line.end
@@ -250,7 +251,7 @@ class AttemptOutput:
         self, wait: Callable[[], Awaitable[bool]], now: Callable[[], datetime]
     ) -> AsyncGenerator[Step, None]:
         """Yield the last steps and then those to come, see `machine.output.follow`. Raises `OSError`."""
-        reader = self._reader()
+        reader = self.reader()
         found, offset = await anyio.to_thread.run_sync(tail_lines, self.directory / STDOUT, TAIL_LINES)
         for line in found:
             for step in reader.read(line.text):

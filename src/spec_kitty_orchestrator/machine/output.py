@@ -149,6 +149,54 @@ def tail_lines(path: Path, count: int, most_bytes: int = MOST_TAIL_BYTES) -> tup
     return (), 0
 
 
+def lines_before(path: Path, until: int | None, most_bytes: int) -> tuple[int, Sequence[OutputLine]]:
+    """Return the whole lines that end before a byte, or the file's end, as far as so many bytes hold them.
+
+    Not for the event loop. Of a line that is longer than that, nothing is returned.
+
+    Returns:
+        The offset of the first one's beginning: what is before it was not read. And the lines.
+    """
+    with suppress(OSError), open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        until = size if until is None else min(until, size)
+        start = max(0, until - most_bytes)
+        file.seek(start)
+        data = file.read(until - start)
+        begun = data.find(b"\n") + 1 if start else 0
+        return start + begun, _Splitter(start + begun).feed(data[begun:])
+    return 0, ()
+
+
+class GrowingOutput:
+    """A file of which each look gives the lines that are new, unless they are too many."""
+
+    def __init__(self, path: Path, offset: int) -> None:
+        """Begin at a byte that begins a line."""
+        self._path = path
+        self._lines = _Splitter(offset)
+
+    def look(self, most_bytes: int) -> Sequence[OutputLine] | None:
+        """Return the lines that were completed since the last look; it blocks for as long as reading takes.
+
+        None if the file was cut off or grew by more bytes than that: then its end is to be read anew.
+        """
+        with suppress(OSError):
+            size = self._path.stat().st_size
+            if size == self._lines.offset:
+                return ()
+            if not 0 < size - self._lines.offset <= most_bytes:
+                return None
+            with open_file(self._path) as file:
+                file.seek(self._lines.offset)
+                return self._lines.feed(file.read(most_bytes))
+        return ()
+
+    def finish(self) -> Sequence[OutputLine]:
+        """Return the last line if nothing ends it: nothing more comes."""
+        return self._lines.finish()
+
+
 async def follow(
     path: Path, offset: int, wait: Callable[[], Awaitable[bool]]
 ) -> AsyncGenerator[OutputLine, None]:

@@ -1,0 +1,64 @@
+"""`watch`: an interactive view of a mission's run, from any terminal."""
+
+import os
+import sys
+from typing import Annotated
+
+import anyio
+
+from spec_kitty_orchestrator.app.project import open_project
+from spec_kitty_orchestrator.app.repository import journaled
+from spec_kitty_orchestrator.app.runs import known_runs, named_run
+from spec_kitty_orchestrator.cli import options
+from spec_kitty_orchestrator.errors import UsageError
+
+INSTEAD = "`status` shows the same once, `events -f` goes on telling what happens"
+
+
+def watch(
+    mission: Annotated[
+        str | None, options.mission_option("Slug; else the one that runs, or ran most recently.")
+    ] = None,
+    repo_root: options.RepoRoot = None,
+) -> None:
+    """Watch a run on the whole screen, from any terminal.
+
+    What needs you comes first. It changes nothing, and can be left and begun again at any time; `?` explains
+    its keys.
+    """
+    # It is drawn on standard error.
+    if (
+        not all(one.isatty() for one in (sys.stdin, sys.stdout, sys.stderr))
+        or os.environ.get("TERM", "dumb") == "dumb"
+    ):
+        raise UsageError(f"`watch` needs a terminal; {INSTEAD}")
+    try:
+        from spec_kitty_orchestrator.views.watch.screen import WatchApp
+    except ImportError as error:
+        raise UsageError(f"`watch` cannot draw without textual ({error}): install it; {INSTEAD}") from error
+    # Loaded only for what is drawn.
+    from spec_kitty_orchestrator.app.watch import MissionWatch
+    from spec_kitty_orchestrator.core.standing import Standing
+    from spec_kitty_orchestrator.views.console import SteadyConsole
+    from spec_kitty_orchestrator.views.watch.details import farewell
+    from spec_kitty_orchestrator.views.watch.spans import text_of
+
+    project = open_project(repo_root, os.environ, {})
+
+    async def slug() -> str:
+        if mission is not None:
+            return (await named_run(project.root, mission)).mission
+        known = journaled(project.root)
+        if not known:
+            raise UsageError("no mission was run here yet; `orchestrate` starts a run")
+        return next((run.mission for run in await known_runs(project.root) if run.owner), known[0])
+
+    source = MissionWatch(project, anyio.run(slug))
+    source.look()
+    WatchApp(source).run()
+    source.look()
+    report = source.report
+    needy = [*report.of(Standing.NEEDS_YOU), *report.of(Standing.CUT_OFF)]
+    console = SteadyConsole(redactor=project.redactor)
+    for line in farewell(report, source.tails(needy)):
+        console.tell(text_of(line), style=line[0][1])

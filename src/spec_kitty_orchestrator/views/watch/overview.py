@@ -1,0 +1,274 @@
+"""The header, the list of work packages, what is new, and what stays when `watch` is left: as lines."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from rich.cells import cell_len
+
+from spec_kitty_orchestrator.core.describe import Level, clean, count, duration, note
+from spec_kitty_orchestrator.core.limits import resting
+from spec_kitty_orchestrator.core.model import Role
+from spec_kitty_orchestrator.core.report import AttemptRecord, Report, Span, SpanKind, Told, WpReport
+from spec_kitty_orchestrator.core.standing import Standing
+from spec_kitty_orchestrator.views.watch import spans
+from spec_kitty_orchestrator.views.watch.arrangement import Mode
+from spec_kitty_orchestrator.views.watch.spans import Line, cut, padded
+
+TIME_CELLS = 7
+LEAST_OTHERS = 2
+"""Rows that what agents do leaves to work packages that do not run."""
+_BAR = dict(zip(Standing, "■■═┄┅–━", strict=True))  # noqa: RUF001 - a dash that is as wide as the others
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the list; `wp` is "" for a heading."""
+
+    line: Line
+    wp: str = ""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the list shows: `text` is looked for in every row, and `done` shows or hides what is done.
+
+    `done` is None for what fits.
+    """
+
+    text: str = ""
+    done: bool | None = None
+
+    def has(self, wp: WpReport) -> bool:
+        """Tell whether a work package is to be shown."""
+        agents = " ".join(one.attempt.agent for one in wp.attempts)
+        told = f"{wp.id} {wp.title} {wp.stand.standing} {wp.stand.why} {agents}".lower()
+        return all(word in told for word in self.text.lower().split())
+
+
+def open_span(wp: WpReport) -> Span | None:
+    """Return what goes on now, None if nothing does."""
+    last = wp.spans[-1] if wp.spans else None
+    return last if last is not None and last.ended_at is None else None
+
+
+def open_attempt(wp: WpReport) -> AttemptRecord | None:
+    """Return the attempt that runs, None if none does."""
+    last = wp.attempts[-1] if wp.attempts else None
+    at_work = wp.stand.standing is Standing.RUNNING and last is not None and last.ended_at is None
+    return last if at_work else None
+
+
+def activity(wp: WpReport) -> tuple[str, str, datetime | None]:
+    """Say what a running work package does, in which colour, and since when."""
+    span = open_span(wp)
+    if span is None:
+        since = wp.spans[-1].ended_at if wp.spans else None
+        return str(wp.stand.wp.phase), "faint", since
+    colour = spans.OF_KIND[span.kind]
+    if span.kind in (SpanKind.GATE, SpanKind.SETUP):
+        return f"{span.kind} {clean(span.what)}", colour, span.began_at
+    if span.kind is SpanKind.WAIT:
+        return clean(span.what), "held", span.began_at
+    rounds = sum(one.rework for one in wp.attempts)
+    again = f" #{rounds + 1}" if span.kind is SpanKind.REWORK else ""
+    return f"{span.kind}{again} {clean(span.what)}", colour, span.began_at
+
+
+def trouble(wp: WpReport) -> str:
+    """Say how often a work package was sent back, and how often an agent failed on it."""
+    back = sum(one.bad == "rejected" for one in wp.attempts)
+    failed = sum(bool(one.bad) for one in wp.attempts) - back
+    return " ".join(filter(None, (f"↩{back}" if back else "", f"✕{failed}" if failed else "")))
+
+
+def _what(wp: WpReport, now: datetime) -> tuple[str, str, str]:
+    """Return what stands behind a title, its colour, and the time at the end of the row."""
+    match wp.stand.standing:
+        case Standing.RUNNING:
+            what, colour, since = activity(wp)
+            more = trouble(wp)
+            took = duration((now - since).total_seconds()) if since else ""
+            return f"{what} {more}" if more else what, colour, took
+        case Standing.DONE:
+            makers = [one.attempt.agent for one in wp.attempts if one.attempt.role is Role.IMPLEMENT]
+            agent = clean(makers[-1]) if makers else ""
+            took = duration(wp.worked_s) if wp.worked_s else ""
+            return f"{agent} {trouble(wp)}".strip(), "muted", took
+        case Standing.NEEDS_YOU if wp.stand.wp.review.rejected:
+            return count(len(wp.stand.wp.review.rejected), "rejection"), "needs", ""
+        case standing:
+            return note(wp.stand.why), spans.OF_STANDING[standing], ""
+
+
+def listed(
+    report: Report, now: datetime, says: Mapping[str, str], wanted: Wanted, cells: int, height: int
+) -> list[Row]:
+    """Return the rows of all work packages, the most important first.
+
+    Args:
+        report: of the run.
+        now: the time, for what goes on.
+        says: by id, what the agent of a running work package does.
+        wanted: what is shown.
+        cells: the width.
+        height: the number of rows that can be seen: where they are scarce, `says` is left out and what is
+            done is hidden.
+    """
+    shown = [one for one in report.wps if wanted.has(one)]
+    groups = {standing: [one for one in shown if one.stand.standing is standing] for standing in Standing}
+    size = sum(len(group) + 1 for group in groups.values() if group)
+    done = wanted.done
+    if done is None:
+        done = size <= height or bool(wanted.text) or len(groups[Standing.DONE]) == len(shown)
+    first = (Standing.NEEDS_YOU, Standing.CUT_OFF, Standing.RUNNING)
+    size = sum(len(groups[one]) + 1 for one in first if groups[one])
+    told = says if size + len(says) <= height - LEAST_OTHERS else {}
+    cells_of = _columns([(one, _what(one, now)) for one in shown], cells)
+    rows: list[Row] = []
+    for standing, group in groups.items():
+        if not group:
+            continue
+        hidden = standing is Standing.DONE and not done
+        rows.append(Row(_heading(standing, len(group), hidden)))
+        for one in () if hidden else group:
+            rows.append(Row(_row(one, _what(one, now), cells_of), one.id))
+            if standing is Standing.RUNNING and told.get(one.id):
+                rows.append(Row((("   └ ", "faint"), (cut(told[one.id], cells - 6), "muted")), one.id))
+    return rows
+
+
+def _heading(standing: Standing, number: int, hidden: bool) -> Line:
+    more = (("  z shows them", "faint"),) if hidden else ()
+    return ((f" {standing.upper()} ", f"{spans.OF_STANDING[standing]} b"), (str(number), "muted"), *more)
+
+
+def _columns(rows: Sequence[tuple[WpReport, tuple[str, str, str]]], cells: int) -> tuple[int, int, int]:
+    """Return the width of ids, of titles, and of what stands behind them."""
+    ids = max((len(one.id) for one, _ in rows), default=4)
+    title = max((cell_len(clean(one.title)) for one, _ in rows), default=0)
+    what = max((cell_len(told[0]) for _, told in rows), default=0)
+    left = max(cells - ids - TIME_CELLS - 6, 10)
+    title = min(title, max(left - what, left * 9 // 20))
+    return ids, title, left - title
+
+
+def _row(wp: WpReport, told: tuple[str, str, str], columns: tuple[int, int, int]) -> Line:
+    ids, title_cells, what_cells = columns
+    what, colour, took = told
+    standing = wp.stand.standing
+    quiet = "muted" if standing in (Standing.DONE, Standing.LEFT_OUT) else "text"
+    style = spans.OF_STANDING[standing]
+    return (
+        (f" {standing.glyph} ", f"{style} b"),
+        (padded(wp.id, ids) + " ", "text b"),
+        (padded(clean(wp.title), title_cells) + " ", quiet),
+        (padded(what, what_cells), colour),
+        (took.rjust(TIME_CELLS)[:TIME_CELLS], "muted"),
+    )
+
+
+def header(report: Report, now: datetime, trouble: str, cells: int, rows: int) -> list[Line]:
+    """Return the state of the whole run in one or two rows."""
+    took = report.took_s + (max(0.0, (now - report.now).total_seconds()) if report.active else 0.0)
+    number = {standing: len(report.of(standing)) for standing in Standing}
+    used = report.state.told
+    policy = report.state.policy
+    parts = [(f" {cut(report.mission, max(12, cells // 5))}", "text b"), _going_on(report, took)]
+    parts.append((f"{number[Standing.DONE]}/{len(report.wps)} done", "done"))
+    if needy := number[Standing.NEEDS_YOU]:
+        parts.append((f"! {needy} need{'s' * (needy == 1)} you", "needs b"))
+    if cut_off := number[Standing.CUT_OFF]:
+        parts.append((f"■ {cut_off} cut off", "needs"))
+    if report.active:
+        taken = policy.max_concurrent - report.state.free_slots
+        parts.append((f"{taken}/{policy.max_concurrent} slots", "text"))
+        for agent, rest in resting(report.state, now).items():
+            left = duration(max(0.0, (rest.until - now).total_seconds()))
+            parts.append((f"‖ {clean(agent)} {left}", "held"))
+    if used.cost_usd is not None:
+        parts.append((f"${used.cost_usd:.2f}", "text"))
+    if tokens := used.input_tokens + used.output_tokens:
+        parts.append((f"{tokens_of(tokens)} tokens", "muted"))
+    line = spans.joined(parts, cells)
+    if trouble:
+        line = spans.clipped((parts[0], ("  ", "muted"), (clean(trouble), "needs b")), cells)
+    return [line, _bar(number, cells)][:rows]
+
+
+def _going_on(report: Report, took_s: float) -> tuple[str, str]:
+    if report.active:
+        return f"running {duration(took_s)}", "implement"
+    end = report.starts[-1] if report.starts else None
+    if end is None or end.exit_code is None:
+        return f"no run is active, {duration(took_s)}", "needs" if end else "muted"
+    return f"ended, exit {end.exit_code}, {duration(took_s)}", "done" if end.exit_code == 0 else "muted"
+
+
+def tokens_of(number: int) -> str:
+    """Write a number of tokens: ``950``, ``34k``, ``2.8M``."""
+    if number >= 1_000_000:
+        return f"{number / 1_000_000:.1f}M"
+    return f"{number / 1000:.0f}k" if number >= 1000 else str(number)
+
+
+def _bar(number: Mapping[Standing, int], cells: int) -> Line:
+    """Draw how many work packages stand how; each standing has a glyph of its own."""
+    order = (Standing.DONE, Standing.RUNNING, Standing.NEEDS_YOU, Standing.CUT_OFF, Standing.HELD_UP)
+    ordered = [*order, Standing.WAITING, Standing.LEFT_OUT]
+    every, room = sum(number.values()), cells - 2
+    line: list[tuple[str, str]] = [(" ", "muted")]
+    drawn = passed = 0
+    for standing in ordered:
+        passed += number[standing]
+        until = room * passed // every if every else 0
+        line.append((_BAR[standing] * (until - drawn), spans.OF_STANDING[standing]))
+        drawn = until
+    return tuple(line)
+
+
+def told_line(told: Told, cells: int, *, named: bool = True) -> Line:
+    """Return one row for something that happened."""
+    colour = {Level.NEEDS_YOU: "needs", Level.DETAIL: "faint"}.get(told.level, "text")
+    if told.kind == "recorded" and "approved" in told.text:
+        colour = "done"
+    if (
+        told.kind in ("gate_failed", "commit_refused")
+        or "asks for changes" in told.text
+        or told.text.startswith("blocked")
+    ):
+        colour = "needs"
+    who = ((f"{told.wp_id or 'run':<4} ", "text b"),) if named else ()
+    return spans.clipped(((f" {told.at:%H:%M:%S} ", "muted"), *who, (told.text, colour)), cells)
+
+
+def news(report: Report, cells: int, height: int) -> list[Line]:
+    """Return what happened last, without details."""
+    found: list[Line] = []
+    for told in reversed(report.lines):
+        if len(found) >= height:
+            break
+        if told.level is not Level.DETAIL:
+            found.append(told_line(told, cells))
+    return found[::-1]
+
+
+_KEYS = {
+    Mode.LIST: "↑↓ pick|↵ open|v verdict|d diff|t timeline|/ filter|? help|q quit|e events|g graph|z done",
+    Mode.FULL: "Esc list|↑↓ scroll|l log|e events|v verdict|d diff|? help|q quit",
+}
+_BACK = "Esc back|↑↓ scroll|q quit"
+
+
+def keys(mode: Mode, wanted: Wanted, cells: int) -> Line:
+    """Return the keys that matter, as many as fit, behind the filter if there is one."""
+    line: list[spans.Span] = []
+    if wanted.text:
+        line.append((cut(f" filter: {clean(wanted.text)} ", cells // 3), "held b"))
+    for one in _KEYS.get(mode, _BACK).split("|"):
+        key, _, what = one.partition(" ")
+        more = [(f" {key}", "text b"), (f" {what} ", "muted")]
+        if spans.width((*line, *more)) > cells:
+            break
+        line += more
+    return tuple(line)

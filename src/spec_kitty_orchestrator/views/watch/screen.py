@@ -1,0 +1,351 @@
+"""The screen of `watch`: keys, what is chosen, and when what is drawn anew.
+
+News are looked for each second, which costs a few reads of file sizes; clocks go on every other one.
+"""
+
+import asyncio
+from typing import ClassVar
+
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container, Vertical
+from textual.events import Click, MouseScrollUp, Resize
+from textual.widgets import Input
+
+from spec_kitty_orchestrator.core.report import Report, WpReport
+from spec_kitty_orchestrator.core.standing import Standing
+from spec_kitty_orchestrator.views.watch import details, overview
+from spec_kitty_orchestrator.views.watch.arrangement import STYLE, Arrangement, Mode, arranged
+from spec_kitty_orchestrator.views.watch.line_view import LineView
+from spec_kitty_orchestrator.views.watch.pane import Pane
+from spec_kitty_orchestrator.views.watch.source import Source, StepLog
+from spec_kitty_orchestrator.views.watch.spans import PANEL
+
+LOOK_S = 1.0
+CLOCK_LOOKS = 2
+"""Looks after which clocks are drawn anew."""
+SETTLED_S = 0.04
+"""How long a work package is chosen before its log is read: a key that is held down passes over many."""
+
+
+class WatchApp(App[None]):
+    """An interactive view of one mission's run."""
+
+    ENABLE_COMMAND_PALETTE = False
+    AUTO_FOCUS = None
+    CSS = STYLE
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "move(-1)"),
+        Binding("down,j", "move(1)"),
+        Binding("pageup", "page(-1)"),
+        Binding("pagedown", "page(1)"),
+        Binding("home", "edge(-1)"),
+        Binding("end", "edge(1)"),
+        Binding("space", "scroll(1)"),
+        Binding("b", "scroll(-1)"),
+        Binding("enter", "open"),
+        Binding("escape", "leave_mode"),
+        *(Binding(tab[0], f"tab('{tab}')") for tab in details.TABS),
+        Binding("t", "mode('timeline')"),
+        Binding("g", "mode('graph')"),
+        Binding("question_mark", "mode('help')"),
+        Binding("z", "done"),
+        Binding("slash", "filter"),
+        Binding("f", "follow"),
+        Binding("q", "quit"),
+        Binding("ctrl+c", "quit", priority=True),
+    ]
+
+    def __init__(self, source: Source) -> None:
+        super().__init__()
+        self.title = f"watch {source.report.mission}"
+        self._source = source
+        self._mode, self._tab = Mode.LIST, details.TABS[0]
+        self._chosen = ""
+        self._follows = True
+        self._wanted = overview.Wanted()
+        self._rows: list[overview.Row] = []
+        self._hidden_done = False
+        self._pane = Pane(source)
+        self._looks = 0
+
+    def compose(self) -> ComposeResult:
+        """Make the parts of the screen."""
+        yield LineView("header", PANEL)
+        with Container(id="body"):
+            yield LineView("list")
+            with Vertical(id="details"):
+                yield LineView("head")
+                yield LineView("pane")
+        yield LineView("news")
+        yield LineView("keys", PANEL)
+        yield Input(id="filter", placeholder="filter: id, title, state, agent", compact=True)
+
+    def on_mount(self) -> None:
+        """Show what is known, and look for news from now on."""
+        self.query_one("#filter", Input).cursor_blink = False
+        self._choose_first()
+        self._arrange()
+        self.look()
+        self.set_interval(LOOK_S, self.look)
+
+    def on_resize(self, _: Resize) -> None:
+        """Divide the screen anew, once its size is known."""
+        self.call_later(self._arrange)
+
+    def look(self) -> None:
+        """Show what is new; what is not seen costs nothing."""
+        self._looks += 1
+        changed = self._source.look()
+        grown = {wp.id for wp in self._report.wps if (log := self._open_log(wp)) is not None and log.more()}
+        if changed and self._follows:
+            self._choose_first()
+        if changed or self._chosen in grown:
+            self._draw()
+        elif grown or self._looks % CLOCK_LOOKS == 0:
+            self._draw(pane=False)
+
+    @property
+    def _report(self) -> Report:
+        return self._source.report
+
+    @property
+    def _wp(self) -> WpReport | None:
+        return next((one for one in self._report.wps if one.id == self._chosen), None)
+
+    @property
+    def _plan(self) -> Arrangement:
+        return arranged(self.size.width, self.size.height, self._mode)
+
+    def _open_log(self, wp: WpReport) -> StepLog | None:
+        record = overview.open_attempt(wp)
+        return self._source.log(record.attempt) if record is not None else None
+
+    def _view(self, name: str) -> LineView:
+        return self.query_one(f"#{name}", LineView)
+
+    # What is drawn
+
+    def _arrange(self) -> None:
+        if not self.query("#keys"):
+            return  # a first size can come before there is anything
+        size = self._plan
+        self.query_one("#body").set_classes(
+            "beside" if size.beside else "alone" if not size.list_cells else ""
+        )
+        self._view("header").styles.height = size.header
+        self._view("list").display = bool(size.list_cells)
+        self._view("list").styles.width = size.list_cells or 1
+        self.query_one("#details").display = bool(size.details)
+        self._view("head").styles.height = size.head
+        self._view("head").display = bool(size.head)
+        self._view("news").display = bool(size.news)
+        self._view("news").styles.height = size.news + 1
+        self._draw()
+
+    def _draw(self, *, pane: bool = True) -> None:
+        """Draw what changed; without `pane`, what depends on the time alone."""
+        size, now, report = self._plan, self._source.now(), self._report
+        cells = self.size.width
+        if cells < 4:
+            return
+        self._view("header").show(overview.header(report, now, self._source.trouble, cells - 1, size.header))
+        if size.list_cells:
+            self._draw_list(size)
+        wp = self._wp
+        if size.head and wp is not None:
+            self._view("head").show(details.head(wp, self._tab, size.detail_cells, size.head))
+        if size.details and (pane or self._mode is Mode.TIMELINE):
+            self._draw_pane(size, wp)
+        if size.news:
+            self._view("news").show(overview.news(report, cells - 1, size.news))
+        self._view("keys").show([overview.keys(self._mode, self._wanted, cells)])
+
+    def _draw_list(self, size: Arrangement) -> None:
+        says = {
+            wp.id: f"{log.steps[-1].kind} {log.steps[-1].text}"
+            for wp in self._report.wps
+            if (log := self._open_log(wp)) is not None and log.steps
+        }
+        view, cells = self._view("list"), size.list_cells - 1
+        self._rows = overview.listed(self._report, self._source.now(), says, self._wanted, cells, size.listed)
+        if not self._rows:
+            text = f"nothing matches {self._wanted.text!r}" if self._wanted.text else "no work packages yet"
+            self._rows = [overview.Row(((f" {text}", "muted"),))]
+        chosen = [place for place, row in enumerate(self._rows) if row.wp == self._chosen and row.wp]
+        rows = len(self._rows) if size.details and not size.beside else size.listed
+        view.styles.height = min(max(rows, 3), size.listed)
+        view.show([row.line for row in self._rows], frozenset(chosen))
+        if chosen:
+            # A heading is seen with the first one below it.
+            heading = chosen[0] - 1 if chosen[0] and not self._rows[chosen[0] - 1].wp else chosen[0]
+            view.reveal(heading, chosen[-1])
+
+    def _draw_pane(self, size: Arrangement, wp: WpReport | None) -> None:
+        view = self._view("pane")
+        at_end = view.at_end
+        view.show(self._pane.lines(wp, self._mode, self._tab, size.detail_cells - 2))
+        running = wp is not None and overview.open_attempt(wp) is not None
+        if at_end and running and self._tab == "log" and self._mode in (Mode.LIST, Mode.FULL):
+            view.scroll_end(animate=False, force=True, immediate=True)
+
+    # What is chosen
+
+    def _choose_first(self) -> None:
+        shown = [one.id for one in self._report.wps if self._wanted.has(one)]
+        self._choose(shown[0] if shown else self._chosen)
+
+    def _choose(self, wp: str) -> None:
+        if wp != self._chosen:
+            self._chosen = wp
+            self._changed_pane()
+        else:
+            self.run_worker(self._load(), group="pane", exclusive=True)
+
+    def _changed_pane(self) -> None:
+        self._view("pane").scroll_to(y=0, animate=False, force=True, immediate=True)
+        self.run_worker(self._load(settle=True), group="pane", exclusive=True)
+
+    async def _load(self, *, settle: bool = False) -> None:
+        """Read what the pane needs, beside the keys."""
+        if settle:
+            await asyncio.sleep(SETTLED_S)
+        wp = self._wp
+        if wp is None:
+            return
+        await self._pane.load(wp, self._tab)
+        self._draw()
+        if settle and self._tab == "log" and not details.next_command(wp, ""):
+            self._view("pane").scroll_end(animate=False, force=True, immediate=True)
+
+    async def _load_earlier(self) -> None:
+        """Read what is before the log that is shown, and keep what is seen where it is."""
+        wp, view = self._wp, self._view("pane")
+        if wp is None or self._tab != "log" or self._mode not in (Mode.LIST, Mode.FULL):
+            return
+        await self._pane.load_earlier(wp)
+        before, seen = len(view.lines), view.scroll_y
+        self._draw()
+        if (added := len(view.lines) - before) > 0:
+            view.scroll_to(y=seen + added, animate=False, force=True, immediate=True)
+
+    # Keys
+
+    def action_move(self, by: int) -> None:
+        """Pick another work package, or scroll by a row."""
+        if self._mode is not Mode.LIST:
+            self._scroll(by)
+            return
+        ids = list(dict.fromkeys(row.wp for row in self._rows if row.wp))
+        if ids:
+            self._follows = False
+            place = ids.index(self._chosen) if self._chosen in ids else 0
+            self._choose(ids[min(max(place + by, 0), len(ids) - 1)])
+            self._draw(pane=False)
+
+    def action_page(self, by: int) -> None:
+        """Do so by a page."""
+        self.action_move(by * max(self._plan.listed - 3, 1) if self._mode is Mode.LIST else by * self._page)
+
+    def action_edge(self, by: int) -> None:
+        """Go to the first or last one, or row."""
+        self.action_move(by * (len(self._rows) if self._mode is Mode.LIST else 10**9))
+
+    def action_scroll(self, by: int) -> None:
+        """Scroll the details by a page."""
+        self._scroll(by * self._page)
+
+    @property
+    def _page(self) -> int:
+        return max(self._view("pane").size.height - 1, 1)
+
+    def _scroll(self, by: int) -> None:
+        view = self._view("pane")
+        view.scroll_to(
+            y=min(max(view.scroll_y + by, 0), view.max_scroll_y), animate=False, force=True, immediate=True
+        )
+        if by < 0:
+            self._scrolled_up(view.scroll_y + by)
+
+    def _scrolled_up(self, to: float) -> None:
+        if to <= 1:
+            self.run_worker(self._load_earlier(), group="pane", exclusive=True)
+
+    def on_mouse_scroll_up(self, _: MouseScrollUp) -> None:
+        """Read what is before, at the beginning of what is known."""
+        self._scrolled_up(self._view("pane").scroll_y)
+
+    def on_click(self, event: Click) -> None:
+        """Pick the work package that was clicked."""
+        view = self._view("list")
+        row = event.y + round(view.scroll_y)
+        if event.widget is view and row < len(self._rows) and self._rows[row].wp:
+            self._follows = False
+            self._choose(self._rows[row].wp)
+            self._draw(pane=False)
+
+    def action_open(self) -> None:
+        """Show the chosen work package on the whole screen."""
+        self._go(Mode.FULL)
+
+    def action_leave_mode(self) -> None:
+        """Go back to the list; there, clear the filter."""
+        if self._mode is Mode.LIST and self._wanted.text:
+            self.query_one("#filter", Input).value = ""
+        self._go(Mode.LIST)
+
+    def action_mode(self, mode: str) -> None:
+        """Show something else on the whole screen, or the list again."""
+        self._go(Mode.LIST if self._mode == mode else Mode(mode))
+
+    def action_tab(self, tab: str) -> None:
+        """Show the log, events, verdicts or changes; where there is no room for them, on the whole screen."""
+        self._tab = tab
+        if self._mode not in (Mode.LIST, Mode.FULL) or not self._plan.details:
+            self._mode = Mode.FULL
+        self._go(self._mode)
+
+    def _go(self, mode: Mode) -> None:
+        self._mode = mode
+        self._arrange()
+        self._changed_pane()
+
+    def action_done(self) -> None:
+        """Show or hide what is done."""
+        seen = any(row.wp and row.wp in self._done_ids for row in self._rows)
+        self._wanted = overview.Wanted(self._wanted.text, not seen)
+        self._draw()
+
+    @property
+    def _done_ids(self) -> set[str]:
+        return {one.id for one in self._report.of(Standing.DONE)}
+
+    def action_follow(self) -> None:
+        """Choose what is most important, from now on."""
+        self._follows = True
+        self._choose_first()
+        self._draw()
+
+    def action_filter(self) -> None:
+        """Ask for the filter."""
+        if self._mode is not Mode.LIST:
+            self._go(Mode.LIST)
+        field = self.query_one("#filter", Input)
+        field.display = True
+        field.focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Show what matches."""
+        self._wanted = overview.Wanted(event.value, self._wanted.done)
+        shown = [one.id for one in self._report.wps if self._wanted.has(one)]
+        if self._chosen not in shown:
+            self._choose_first()
+        self._draw()
+
+    def on_input_submitted(self, _: Input.Submitted) -> None:
+        """Keep the filter."""
+        self._leave_filter()
+
+    def _leave_filter(self) -> None:
+        self.query_one("#filter", Input).display = False
+        self.set_focus(None)
