@@ -130,6 +130,12 @@ def has_branch(root: Path, name: str) -> bool:
     return bool(name) and has_commit(root, BRANCHES + name)
 
 
+def on_a_remote(root: Path, name: str) -> str:
+    """Return a branch as a remote has it, for example `origin/main`, "" if none is known to have it."""
+    found = _git(root, "for-each-ref", "--format=%(refname)", f"refs/remotes/*/{name}") if name else ""
+    return found.partition("\n")[0].removeprefix("refs/remotes/")
+
+
 def has_commit(root: Path, name: str) -> bool:
     """Tell whether a commit, given by its id or a full name, is in the repository."""
     return _ask(root, "rev-parse", "--quiet", "--verify", f"{name}^{{commit}}").rc == 0

@@ -13,6 +13,7 @@ from spec_kitty_orchestrator.app.repository import (
     MissionFiles,
     finalize_command,
     mission_files,
+    on_a_remote,
     primary_checkout,
     switch_command,
 )
@@ -106,7 +107,8 @@ class _Clone:
     def _history(self, branch: str) -> Iterator[tuple[str, str]]:
         """Yield the history that connects the plan with the branch into which the host merges it."""
         plan = self.files.in_lanes("planning_commit_sha")
-        into = next((one for one in (branch, self._tracking(branch)) if one and self._has(one)), "HEAD")
+        places = (branch, on_a_remote(self.files.root, branch))
+        into = next((one for one in places if one and self._has(one)), "HEAD")
         if not _COMMIT.fullmatch(plan) or (self._has(plan) and self._ask("merge-base", plan, into)):
             return
         remote = self._remote(branch)
@@ -122,7 +124,7 @@ class _Clone:
     def _fetch(self, branch: str) -> str:
         """Return the command that makes the branch from a remote's, "" if no remote can have it."""
         root, remote = self.files.root, self._remote(branch)
-        if tracking := self._tracking(branch):
+        if tracking := on_a_remote(self.files.root, branch):
             return line("git", "-C", root, "branch", branch, tracking)
         fetched = self._ask("config", "--get-all", f"remote.{remote}.fetch")
         if not remote or "refs/heads/*:" in fetched:
@@ -158,16 +160,9 @@ class _Clone:
 
     def _remote(self, branch: str) -> str:
         known = self._ask("remote").splitlines()
-        tracking = self._tracking(branch)
+        tracking = on_a_remote(self.files.root, branch)
         first = "origin" if "origin" in known else next(iter(known), "")
         return next((one for one in known if tracking == f"{one}/{branch}"), first)
-
-    def _tracking(self, branch: str) -> str:
-        """Return the name of a branch as a remote has it, "" if none is known to."""
-        if not branch:
-            return ""
-        found = self._ask("for-each-ref", "--format=%(refname)", f"refs/remotes/*/{branch}")
-        return next(iter(found.splitlines()), "").removeprefix("refs/remotes/")
 
     def _worktrees(self) -> set[Path]:
         listed = self._ask("worktree", "list", "--porcelain").splitlines()

@@ -15,12 +15,17 @@ from anyio import to_thread
 from spec_kitty_orchestrator.app.checks import Finding, line, warning
 from spec_kitty_orchestrator.app.checks.task_files import restoring_file, without_file
 from spec_kitty_orchestrator.app.project import Project
-from spec_kitty_orchestrator.app.repository import JOURNALS, MISSIONS, mission_files
+from spec_kitty_orchestrator.app.repository import (
+    JOURNALS,
+    MISSIONS,
+    has_branch,
+    mission_files,
+    on_a_remote,
+)
 from spec_kitty_orchestrator.app.runs import begun_here
 from spec_kitty_orchestrator.core.describe import clean
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Workspace
 from spec_kitty_orchestrator.machine.files import read_whole
-from spec_kitty_orchestrator.machine.git import Git
 
 NOBODY = ("implement-command", "unknown")
 """Holders from whom the host lets anybody take a claim over."""
@@ -92,19 +97,13 @@ async def check_lanes(project: Project, state: MissionState) -> list[Finding]:
 
 def _is_gone(root: Path, place: Workspace) -> bool:
     # Without lanes both are made here.
-    return (
-        bool(place.branch) and not Path(place.path).exists() and not _has(root, f"refs/heads/{place.branch}")
-    )
+    branch = place.branch or ""
+    return branch != "" and not Path(place.path).exists() and not has_branch(root, branch)
 
 
 def _from_remote(root: Path, branch: str) -> str:
-    reply = Git(root).ask_now("for-each-ref", "--format=%(refname)", f"refs/remotes/*/{branch}")
-    ref = reply.text.split("\n")[0] if reply.rc == 0 else ""
-    return line("git", "-C", root, "branch", branch, ref) if ref else ""
-
-
-def _has(root: Path, ref: str) -> bool:
-    return Git(root).ask_now("show-ref", "--verify", "--quiet", ref).rc == 0
+    there = on_a_remote(root, branch)
+    return line("git", "-C", root, "branch", branch, there) if there else ""
 
 
 def give_back(slug: str, wp: str, actor: str) -> str:

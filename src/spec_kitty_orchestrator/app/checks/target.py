@@ -15,7 +15,7 @@ from spec_kitty_orchestrator.app.repository import (
     MissionFiles,
     finalize_command,
     has_branch,
-    has_commit,
+    on_a_remote,
 )
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.files import read_whole
@@ -86,8 +86,8 @@ def retarget_command(files: MissionFiles) -> str:
 def restore_command(files: MissionFiles) -> str:
     """Return the command that brings a missing target branch back, or gives the mission another."""
     target = files.target_branch
-    if has_commit(files.root, f"refs/remotes/origin/{target}"):
-        return line("git", "-C", files.root, "branch", "--track", target, f"origin/{target}")
+    if there := on_a_remote(files.root, target):
+        return line("git", "-C", files.root, "branch", "--track", target, there)
     return retarget_command(files)
 
 
