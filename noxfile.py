@@ -65,6 +65,13 @@ def architecture(session: nox.Session) -> None:
     session.run("lint-imports", "--no-logo")
 
 
+@nox.session
+def schema(session: nox.Session) -> None:
+    """Write the JSON Schema of the events, and their list in docs/events.md, anew from the models."""
+    session.install("-e", ".", *group("test"))
+    session.run("python", "-m", "tests.event_schema")
+
+
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests that need no real host; or, with arguments, pytest with these."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from spec_kitty_orchestrator.app.build import build, build_agents, connect
     from spec_kitty_orchestrator.app.project import open_project
+    from spec_kitty_orchestrator.core.documents import to_document
     from spec_kitty_orchestrator.core.lifecycle import resume, step
     from spec_kitty_orchestrator.core.model import (
         AgentReport,
@@ -105,11 +106,13 @@ __all__ = [
     "read_verdict",
     "resume",
     "step",
+    "to_document",
 ]
 
 _HOMES = {
     "app.build": "build build_agents connect",
     "app.project": "open_project",
+    "core.documents": "to_document",
     "core.lifecycle": "resume step",
     "core.model": """
         AgentReport Attempt Lane MissionState Outcome Phase PolicyMetadata Result Role Workspace

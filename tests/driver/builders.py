@@ -8,7 +8,9 @@ from signal import SIGINT
 from typing import Any
 
 import anyio
+from tests.event_schema import assert_valid
 
+from spec_kitty_orchestrator.core.documents import to_document
 from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened
 from spec_kitty_orchestrator.core.model import Lane, Outcome, PolicyMetadata, Role, Workspace, total
 from spec_kitty_orchestrator.core.policy import Policy
@@ -106,7 +108,10 @@ MOST_LINES = 5_000
 
 
 class FragileJournal(MemoryJournal):
-    """A journal whose machine dies at the `dies_at`-th append of this start, before the line is written."""
+    """A journal whose machine dies at the `dies_at`-th append of this start, before the line is written.
+
+    Each line that it keeps must be a valid document for other programs.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,7 +123,9 @@ class FragileJournal(MemoryJournal):
         assert self.appended < MOST_LINES, "the run goes round in a loop"
         if self.dies_at is not None and self.appended >= self.dies_at:
             raise Power
-        return await super().append(line)
+        numbered = await super().append(line)
+        assert_valid(to_document(numbered, "034-x", "/"))
+        return numbered
 
 
 class Stage:

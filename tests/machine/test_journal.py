@@ -5,12 +5,15 @@ from collections import ChainMap
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.event_schema import assert_valid
 
+from spec_kitty_orchestrator.core.documents import to_document
 from spec_kitty_orchestrator.core.events import (
     AgentExited,
     AttemptOpened,
@@ -104,7 +107,13 @@ def test_a_journal_that_does_not_exist_is_empty(tmp_path: Path) -> None:
 def test_every_line_reads_back_exactly(tmp_path_factory: pytest.TempPathFactory, lines: list[Line]) -> None:
     path = tmp_path_factory.mktemp("journal")
     write(path, *lines)
-    assert read(path) == lines
+    found = read(path)
+    assert found == lines
+    for number, (mine, its) in enumerate(zip(lines, found, strict=True), start=1):
+        document = to_document(its, "034-x", "/root")
+        count: dict[str, Any] = {"number": its.number} if isinstance(its, RunStarted) else {}
+        assert document == to_document(replace(mine, seq=number, **count), "034-x", "/root")
+        assert_valid(json.loads(json.dumps(document)))
 
 
 def test_a_mapping_that_is_no_dict_is_kept_too(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ COMMANDS = {
     "logs": ("logs", "Show what agents and gates said and did, or follow it."),
     "report": ("report", "Tell what a mission's runs were, as a page or for programs."),
     "watch": ("watch", "Watch a run on the whole screen, from any terminal."),
+    "events": ("events", "Print the events of a mission as JSON lines, or follow them."),
     "doctor": ("doctor", "Say what would go wrong in a run; nothing is changed."),
     "trust": ("trust", "Trust the programs that the repository's own files name."),
     "agents": ("agents", "List the available agents, or check one."),

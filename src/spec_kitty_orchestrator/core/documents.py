@@ -45,27 +45,22 @@ def to_document(line: Line, mission: str, root: str = "") -> dict[str, object]:
         and `data`, which has the fields of the kind.
     """
     if isinstance(line, Entry):
-        wp, kind, data = line.wp_id, str(line.event.kind), _fields(line.event, root)
+        wp, kind, data = line.wp_id, str(line.event.kind), _plain(line.event, "", root)
         data["took_s"] = line.took_s
     else:
-        wp, kind, data = "", _OF_RUNS[line.line], _fields(line, root)
+        wp, kind, data = "", _OF_RUNS[line.line], _plain(line, "", root)
     at = line.at.isoformat()
     envelope = {"schema": SCHEMA, "seq": line.seq, "at": at, "mission": mission, "wp": wp or None}
     return {**envelope, "kind": kind, "data": data}
 
 
-def _fields(value: Any, root: str) -> dict[str, object]:
-    """Return what a document has of an event in `data`."""
-    names = (one for one in _names(value.__class__) if one not in ENVELOPE)
-    return {name: _plain(getattr(value, name), name, root) for name in names}
-
-
 @cache
 def _names(kind: Any) -> tuple[str, ...]:
-    return tuple(one.name for one in fields(kind))
+    told = ENVELOPE if kind in KINDS.values() else ()
+    return tuple(one.name for one in fields(kind) if one.name not in told)
 
 
-def _plain(value: Any, name: str, root: str) -> object:
+def _plain(value: Any, name: str, root: str) -> Any:
     if isinstance(value, str):
         return _relative(value, root) if name in PATHS else plain(value)
     if value is None or isinstance(value, bool | int | float):

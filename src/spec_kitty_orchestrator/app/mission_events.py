@@ -1,0 +1,99 @@
+"""The events of a mission from its journals, each once and in order, also when a run starts over."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from spec_kitty_orchestrator.app.repository import JOURNALS, journaled, listed, missions, task_files
+from spec_kitty_orchestrator.app.runs import find_journal
+from spec_kitty_orchestrator.core.run_events import Entry, Line, RunStarted
+from spec_kitty_orchestrator.errors import UsageError
+from spec_kitty_orchestrator.machine.journal import JsonlJournal, archives
+from spec_kitty_orchestrator.machine.lock import MissionLock
+
+
+def find_mission(root: Path, mission: str | None, *, may_come: bool) -> str:
+    """Return the slug of the mission that was named, or of the one that was run last.
+
+    Args:
+        root: of the repository.
+        mission: its slug, or the id at its end; None for the last one.
+        may_come: whether one that was never run here will do.
+
+    Raises:
+        UsageError: there is none.
+    """
+    known = journaled(root)
+    if mission is None:
+        if not known:
+            raise UsageError("no mission was run here yet; `orchestrate` starts one, or name one")
+        return known[0]
+    if (found := find_journal(root, mission)) is not None:
+        return found
+    planned = [one for one in missions(root) if one == mission or one.endswith(f"-{mission}")]
+    if may_come and len(planned) == 1:
+        return planned[0]
+    names = dict.fromkeys((*known, *planned)) if may_come else known
+    runs = f"; {'there is' if may_come else 'run here'}: {listed(list(names), mission)}" if names else ""
+    raise UsageError(f"{mission} was not run here{runs}")
+
+
+class MissionEvents:
+    """Reads what is new in the journals of a mission.
+
+    A run that starts over puts its journal aside and goes on with the numbers: what is missing before the
+    first line of the journal is in those.
+
+    Args:
+        root: of the repository.
+        mission: its slug.
+        since: the number after which lines are wanted; None for all lines of the journal.
+    """
+
+    def __init__(self, root: Path, mission: str, since: int | None = None) -> None:
+        self._root, self._mission = root, mission
+        self._directory = root / JOURNALS / mission
+        self._journal = JsonlJournal(self._directory, root)
+        self._last = since
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a journal."""
+        return self._journal.path.exists()
+
+    @property
+    def running(self) -> bool:
+        """Whether a run of the mission is active on this machine."""
+        return MissionLock(self._directory, self._mission).holder() is not None
+
+    def news(self) -> Sequence[Line]:
+        """Return the lines that were added since the last call, oldest first. Raises `JournalError`."""
+        began = self._journal.begun
+        lines: Sequence[Line] = self._journal.look()
+        if self._journal.begun != began and self._last is not None:
+            # Those of a copy that took the journal's place are known, and this file may be a later one.
+            lines = [*self._put_aside(lines), *lines]
+        last = -1 if self._last is None else self._last
+        found = [line for line in lines if line.seq > last]
+        if found:
+            self._last = found[-1].seq
+        return found
+
+    def _put_aside(self, lines: Sequence[Line]) -> Iterator[Line]:
+        last = self._last or 0
+        if lines and lines[0].seq <= last + 1:
+            return
+        for file in archives(self._directory):
+            for line in JsonlJournal(self._directory, self._root, name=file.name).look():
+                if line.seq > last:
+                    last = line.seq
+                    yield line
+
+    def work_packages(self) -> Sequence[str]:
+        """Return the ids that the journal names; before there is one, those of the task files. It blocks."""
+        found: set[str] = set()
+        for line in JsonlJournal(self._directory, self._root).look():
+            if isinstance(line, RunStarted):
+                found |= line.mission.lanes.keys()
+            elif isinstance(line, Entry) and line.wp_id:
+                found.add(line.wp_id)
+        return sorted(found or task_files(self._root, self._mission))
