@@ -90,7 +90,6 @@ class Player:
         self._coming: list[tuple[datetime, int, str, events.Event, float]] = []
         self._count, self._starts = 0, 0
         self._made: dict[str, int] = defaultdict(int)
-        self._told: dict[str, str] = {}
 
     def begin(self) -> None:
         """Begin a start."""
@@ -104,7 +103,6 @@ class Player:
         self._append(line)
         self.state = replayed(self.state, line)
         self._coming.clear()
-        self._told.clear()
         for wp in self.state.wps.values():
             if wp.turn.grant is not None:
                 self._perform(wp.id, pending(wp, self.policy))
@@ -159,14 +157,13 @@ class Player:
         self.lines.append(replace(line, seq=len(self.lines) + 1))
 
     def _tell(self, decision: object) -> None:
-        reasons = dict(getattr(decision, "reasons", None) or {})
+        """Journal why work packages wait where that has changed, as the engine does."""
         if not isinstance(decision, Idle):
             return
-        news = {one: why for one, why in reasons.items() if self._told.get(one, "") != why}
-        news |= {one: "" for one, why in self._told.items() if why and one not in reasons}
-        self._told = reasons
+        told = {one.id: decision.reasons.get(one.id, "") for one in self.state.left}
+        news = {one: why for one, why in told.items() if self.state.wps[one].turn.waits != why}
         if news:
-            kinds = {one: kind for one, kind in decision.waits_for.items() if news.get(one)}
+            kinds = {one: decision.waits_for[one] for one, why in news.items() if why}
             self.happen("", run_events.Waiting(news, waits_for=kinds))
 
     def _grant(self, wp: WorkPackage, grant: Grant) -> None:
