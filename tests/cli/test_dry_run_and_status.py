@@ -75,7 +75,7 @@ def test_a_dry_run_names_a_work_package_without_a_place_and_plans_the_others(pro
     assert "WP02 is planned: parked: the host does not say where it is worked on" in wrong
 
 
-def test_the_host_is_asked_for_the_places_of_those_alone_that_could_begin_or_have_begun(
+def test_the_host_is_asked_for_the_place_of_one_with_a_lane_which_tells_of_all_others(
     project: Project,
 ) -> None:
     place = {
@@ -92,6 +92,7 @@ def test_the_host_is_asked_for_the_places_of_those_alone_that_could_begin_or_hav
     (mission / "lanes.json").write_text(json.dumps({"lanes": told}))
     for wp in ("WP02", "WP03"):
         (mission / "tasks" / f"{wp}-b.md").write_text(f"# {wp}\n")
+    project.lanes({"WP01": "done", "WP02": "planned", "WP03": "in_progress", "WP04": "planned"})
     shown = project.orchestrate("--dry-run").stdout
     assert f"workspace {project.root}/.worktrees/{SLUG}-lane-b\n" in shown
     assert f"branch kitty/mission-{SLUG}-lane-c from feature/demo" in shown

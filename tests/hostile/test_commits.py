@@ -244,6 +244,8 @@ async def test_caches_in_commits_of_the_agent_s_own_are_refused(lane: Lane) -> N
 async def test_a_folder_of_which_the_project_keeps_a_part_is_no_cache() -> None:
     assert regenerable(["node_modules/own/b.js"], ["node_modules/own/a.js"]) == {}
     assert regenerable(["build/x", "build/CACHEDIR.TAG"], ["build/keep"]) == {}
+    below = ["a/node_modules/own/b.js", "a/b/__pycache__/c.pyc"]
+    assert regenerable(below, ["a/node_modules/own/deep/a.js"]) == {below[1]: "a/b/__pycache__/"}
 
 
 async def test_a_filter_that_cannot_run_is_a_broken_machine_and_leaves_the_work_in_place(lane: Lane) -> None:

@@ -15,13 +15,14 @@ from spec_kitty_orchestrator.app.checks.agents import check_agents, find_install
 from spec_kitty_orchestrator.app.checks.git import check_repository
 from spec_kitty_orchestrator.app.checks.host import check_policies, check_project, fix_of_host
 from spec_kitty_orchestrator.app.checks.machine import check_machine
-from spec_kitty_orchestrator.app.checks.mission import check_mission
+from spec_kitty_orchestrator.app.checks.mission import check_mission, place_of_first
 from spec_kitty_orchestrator.app.checks.task_files import told_by_the_host
 from spec_kitty_orchestrator.app.mission import find_mission
 from spec_kitty_orchestrator.app.project import Project, bare_project, check_prompts, open_project
 from spec_kitty_orchestrator.app.repository import distrusted, find_repo_root
 from spec_kitty_orchestrator.app.trust import COMMAND
 from spec_kitty_orchestrator.config import CONFIG_FILE
+from spec_kitty_orchestrator.core.model import MissionState, Workspace
 from spec_kitty_orchestrator.errors import OrchestratorError, PreflightError, UsageError, WorkspaceError
 from spec_kitty_orchestrator.host.client import HostClient
 
@@ -129,14 +130,15 @@ async def _host(found: Diagnosis, project: Project) -> list[Finding]:
         async with build_host(project, lambda said: told.append(warning("host.warm", said))) as host:
             with anyio.fail_after(limit_s):
                 spoken = await host.check_contract()
-                version = await host.version() or "the host"
-            told.append(ok("host", f"{version} at {host.executable} speaks contract {spoken}"))
             # Each answer takes a while where there are many missions.
             changes: list[Finding] = []
             about: list[Finding] = []
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_changes, project, host, changes)
                 tasks.start_soon(_mission, found, project, host, about)
+                with noted(told, "host", fix=partial(fix_of_host, project)), anyio.fail_after(limit_s):
+                    version = await host.version() or "the host"
+                    told.append(ok("host", f"{version} at {host.executable} speaks contract {spoken}"))
             if any(one.level is Level.ERROR and one.id == "host.project" for one in changes):
                 # What such a host says of a mission is mended with it, as for a start.
                 about = [one for one in about if one.level is not Level.ERROR or one.kind is UsageError]
@@ -157,15 +159,26 @@ async def _changes(project: Project, host: HostClient, told: list[Finding]) -> N
 
 async def _mission(found: Diagnosis, project: Project, host: HostClient, told: list[Finding]) -> None:
     """Check the mission, if one is asked for."""
-    if found.mission is None:
+    mission, fix = found.mission, partial(fix_of_host, project)
+    if mission is None:
         return
-    with noted(told, "host", fix=partial(fix_of_host, project)):
-        with anyio.fail_after(project.settings.host.call_timeout):
-            state = await find_mission(project, host, found.mission)
-        if isinstance(state, Finding):
-            told.append(state)
-            return
+    state: MissionState | Finding | None = None
+    known: list[Workspace | None] = []
+
+    async def look() -> None:
+        known.append(await place_of_first(project.root, host, mission))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(look)
+        with noted(told, "host", fix=fix), anyio.fail_after(project.settings.host.call_timeout):
+            state = await find_mission(project, host, mission)
+        if not isinstance(state, MissionState):
+            tasks.cancel_scope.cancel()
+    if isinstance(state, Finding):
+        told.append(state)
+    elif state is not None:
         found.mission = state.slug
         told.append(ok("mission.exists", f"the host knows {state.slug}: {len(state.lanes)} work packages"))
-        await check_mission(project, host, state, told)
-        told[:] = await told_by_the_host(project.root, state.slug, host, told)
+        with noted(told, "host", fix=fix):
+            await check_mission(project, host, state, known[0], told)
+            told[:] = await told_by_the_host(project.root, state.slug, host, told)

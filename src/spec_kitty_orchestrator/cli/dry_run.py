@@ -21,6 +21,7 @@ from spec_kitty_orchestrator.app.checks.mission import (
     PlannedWorkPackage,
     check_lock,
     cyclic,
+    place_of_first,
     plan_work_packages,
 )
 from spec_kitty_orchestrator.app.forecasts import foresee, known_samples, start_of
@@ -29,7 +30,7 @@ from spec_kitty_orchestrator.cli.running import Work
 from spec_kitty_orchestrator.core.describe import count, duration
 from spec_kitty_orchestrator.core.forecast import NOTHING_KNOWN, Forecast
 from spec_kitty_orchestrator.core.graph import critical_path, remaining, waves
-from spec_kitty_orchestrator.core.model import MissionState, Role
+from spec_kitty_orchestrator.core.model import MissionState, Role, Workspace
 from spec_kitty_orchestrator.core.simulate import Known
 from spec_kitty_orchestrator.errors import OrchestratorError
 from spec_kitty_orchestrator.quantities import spelled_size
@@ -73,14 +74,23 @@ async def run(work: Work) -> int:
 async def _plan(work: Work, found: list[Finding], problems: list[OrchestratorError]) -> _Plan:
     """Ask the host, and add to what was `found` and to the `problems`. Raises why there is no plan."""
     project = work.project
+    known: list[Workspace | None] = []
+
+    async def look() -> None:
+        known.append(await place_of_first(project.root, host, work.mission))
+
     async with build_host(project, work.say) as host:
-        state, more = await read_and_check(project, host, work.mission, work.agents, ANSWER_LIMIT_S)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(look)
+            state, more = await read_and_check(project, host, work.mission, work.agents, ANSWER_LIMIT_S)
+            if isinstance(state, OrchestratorError):
+                tasks.cancel_scope.cancel()
         found += more
         problems += errors(more)
         if isinstance(state, OrchestratorError):
             raise state
         problems += errors([check_lock(project, state.slug)])
-        return state, await plan_work_packages(project, host, state)
+        return state, await plan_work_packages(project, host, state, known[0])
 
 
 def where(planned: Sequence[PlannedWorkPackage]) -> Known:

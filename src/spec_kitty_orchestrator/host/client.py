@@ -53,8 +53,6 @@ _MARK_STATUS = "mark-status"
 _FINALIZE = "finalize-tasks"
 _SUBTASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
-_log = get_logger()
-
 
 @dataclass(frozen=True)
 class _Limits:
@@ -180,7 +178,7 @@ class HostClient:
             ready = wire.read_data("list-ready", data, wire.ReadyData).ready_work_packages
         except (HostRefusal, HostNoReply) as error:
             # Lanes are of use without it: who may be kept then waits.
-            _log.info("host_does_not_say_who_is_ready", reason=error.message[:200])
+            get_logger().info("host_does_not_say_who_is_ready", reason=error.message[:200])
             return state
         named = {one.wp_id for one in ready}
         return replace(state, ready=tuple(one for one in state.held_by_canceled if one in named))
@@ -271,7 +269,7 @@ class HostClient:
                     if error.exception == crashed:
                         raise
                     crashed = error.exception
-                _log.info("host_read_repeated", call=call, reason=error.message[:200])
+                get_logger().info("host_read_repeated", call=call, reason=error.message[:200])
                 await anyio.sleep(backoff_s)
                 backoff_s *= 2
         return await self._mutate(call, *args)
@@ -280,7 +278,7 @@ class HostClient:
         reply = await self._call(call, ["orchestrator-api", call, *args], limit_s or self._call_limit_s)
         data, before = wire.read_envelope(call, reply)
         if before:
-            _log.info("host_said", call=call, lines=before)
+            get_logger().info("host_said", call=call, lines=before)
         return data
 
     async def _call(self, call: str, args: Sequence[str], limit_s: float) -> Reply:

@@ -24,8 +24,6 @@ from spec_kitty_orchestrator.machine.child import Reply, conduct
 CHANGING = frozenset({"timestamp", "correlation_id"})
 """What differs between two equal answers of the host."""
 
-_log = get_logger()
-
 
 class WarmTransport:
     """Implements `Transport`; the first call starts the warm process, which serves calls like it.
@@ -110,7 +108,7 @@ class WarmTransport:
         if self._given_up:
             return
         self._given_up = True
-        _log.warning("host_not_warm", reason=reason)
+        get_logger().warning("host_not_warm", reason=reason)
         self._say(
             f"the host is not kept warm: {reason}; each call starts spec-kitty anew, which takes longer"
         )

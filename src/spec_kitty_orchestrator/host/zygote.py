@@ -366,8 +366,7 @@ def prime(script: Script, argv: Sequence[str]) -> tuple[int, str]:
 def main() -> None:
     """Import the host by running it once, then serve."""
     settings = json.loads(sys.argv[1])
-    token = os.environ.pop(TOKEN_VARIABLE)
-    lifeline, report = os.dup(0), os.dup(1)
+    token, lifeline, report = os.environ.pop(TOKEN_VARIABLE), os.dup(0), os.dup(1)
     silence = os.open(os.devnull, os.O_RDWR)
     os.dup2(silence, 0)
     os.close(silence)
@@ -383,6 +382,7 @@ def main() -> None:
         given.pop("LC_CTYPE", None)
     if settings["memoize"]:
         memoize_command_tree()
+    gc.disable()  # nearly all that importing makes stays: to look through it would take a tenth of the time
     status, output = prime(script, settings["prime"])
     installation.remember()
     both = {name: (given.get(name), os.environ.get(name)) for name in {*given, *os.environ}}
@@ -390,8 +390,8 @@ def main() -> None:
     threads = len(os.listdir(TASKS)) if os.path.isdir(TASKS) else threading.active_count()
     with os.fdopen(report, "w") as stream:
         json.dump({"status": status, "stdout": output, "threads": threads}, stream)
-    gc.collect()
     gc.freeze()
+    gc.enable()
     Server(listener, lifeline, token, script, installation, seeded).serve()
     shutil.rmtree(os.path.dirname(settings["socket"]), ignore_errors=True)
 

@@ -239,7 +239,9 @@ def regenerable(new: Iterable[str], tracked: Collection[str]) -> dict[str, str]:
         By path, the file or folder to name for it; a folder ends with a slash.
     """
     new = tuple(new)
-    folders = {f"{parent}/" for path in tracked for parent in PurePosixPath(path).parents}
+    if not new:
+        return {}
+    folders = _folders(tracked)
     marked = {
         f"{folder}/"
         for folder, _, name in (path.rpartition("/") for path in new)
@@ -247,6 +249,16 @@ def regenerable(new: Iterable[str], tracked: Collection[str]) -> dict[str, str]:
     } - folders
     found = {path: _cache(path, marked, folders) for path in new}
     return {path: top for path, top in found.items() if top}
+
+
+def _folders(paths: Iterable[str]) -> set[str]:
+    """Return every folder above some paths, each with a slash at its end."""
+    found: set[str] = set()
+    for path in paths:
+        # Of folders that are known those above are, too: a project has few, and tens of thousands of files.
+        while (path := path.rpartition("/")[0]) and f"{path}/" not in found:
+            found.add(f"{path}/")
+    return found
 
 
 def ignoring(top: str) -> str:

@@ -37,7 +37,6 @@ NOT_EXECUTABLE, NOT_FOUND = 126, 127
 """What a shell exits with when it cannot run a command."""
 
 _CRASHES = frozenset({"SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP"})
-_log = get_logger()
 
 
 class LocalGates:
@@ -82,7 +81,7 @@ class LocalGates:
             if ours and any((gate.name, gate.command) == (one.name, one.command) for one in self._gates):
                 running = running or isinstance(state, process.Alive)
                 continue
-            _log.warning("gate stopped: nobody wants it any more", directory=gate.log)
+            get_logger().warning("gate stopped: nobody wants it any more", directory=gate.log)
             if isinstance(state, process.Alive):
                 await stop(state.child, gate.marker, Grace(STOP_GRACE_S))
             elif isinstance(state, process.Elsewhere):
@@ -172,7 +171,7 @@ class LocalGates:
         await begun(record)
         match state:
             case process.Alive(child):
-                _log.info("gate re-attached", gate=gate.name, directory=record.log, pid=child.pid)
+                get_logger().info("gate re-attached", gate=gate.name, directory=record.log, pid=child.pid)
                 ending = await self._attend(gate, record, child)
             case process.Finished(exit_code):
                 refused = await anyio.to_thread.run_sync(refusal, Path(record.log), exit_code)
@@ -193,7 +192,7 @@ class LocalGates:
         try:
             await anyio.to_thread.run_sync(scrub_directory, directory, redactor)
         except OSError as error:
-            _log.error("secrets may be left in the logs", directory=str(directory), error=str(error))
+            get_logger().error("secrets may be left in the logs", directory=str(directory), error=str(error))
         return await anyio.to_thread.run_sync(gate_files.write_ending, directory, ending, word)
 
     async def _begin(self, gate: Gate, record: GateBegun, cwd: Path) -> Ending:
@@ -211,7 +210,7 @@ class LocalGates:
             raise WorkspaceError(f"another run has started the gate in {directory}") from error
         except OSError as error:
             return Ending(BROKEN, f"it cannot be started: {error.strerror or error}")
-        _log.info("gate started", gate=gate.name, directory=str(directory), pid=child.pid)
+        get_logger().info("gate started", gate=gate.name, directory=str(directory), pid=child.pid)
         return await self._attend(gate, record, child)
 
     async def _attend(self, gate: Gate, record: GateBegun, child: Child) -> Ending:
@@ -262,7 +261,7 @@ class LocalGates:
 
 def _tell(leftovers: int, gate: str) -> None:
     if leftovers:
-        _log.warning("processes of a gate outlived it", gate=gate, killed=leftovers)
+        get_logger().warning("processes of a gate outlived it", gate=gate, killed=leftovers)
 
 
 def _judge(exit_code: int | None, refused: str, *, attended: bool) -> Ending:

@@ -41,7 +41,6 @@ from spec_kitty_orchestrator.quantities import spelled
 
 # These fail every time; a full disk or process table may pass.
 _LASTING_ERRORS = frozenset({errno.E2BIG, errno.ENOENT, errno.EACCES, errno.ENOEXEC})
-_log = get_logger()
 
 
 @dataclass(kw_only=True)
@@ -172,7 +171,7 @@ class LocalAgents(ConfiguredAgents):
                 case process.NeverStarted():
                     return await self._begin(attempt, Path(written.cwd))
                 case process.Alive(child):
-                    _log.info("attempt re-attached", attempt=attempt.id, pid=child.pid)
+                    get_logger().info("attempt re-attached", attempt=attempt.id, pid=child.pid)
                     return await self._attend(attempt, child, Path(written.cwd), written.stop_signal)
                 case process.Elsewhere():
                     raise RunActive(
@@ -239,7 +238,7 @@ class LocalAgents(ConfiguredAgents):
             if not await anyio.Path(cwd).is_dir():
                 raise WorkspaceError(f"the worktree {cwd} is missing") from error
             return await self._not_spawned(attempt, program, error)
-        _log.info("attempt started", attempt=attempt.id, agent=attempt.agent, pid=child.pid)
+        get_logger().info("attempt started", attempt=attempt.id, agent=attempt.agent, pid=child.pid)
         return await self._attend(attempt, child, cwd, command.stop_signal)
 
     def _confined(
@@ -299,7 +298,7 @@ class LocalAgents(ConfiguredAgents):
     async def _watch(self, attempt: Attempt, running: _Running) -> None:
         def warn(still_s: float) -> None:
             wp, limit = Path(attempt.directory).parent.name, spelled(self._stall_timeout_s)
-            _log.warning("the agent does not move", attempt=attempt.id, still_s=still_s)
+            get_logger().warning("the agent does not move", attempt=attempt.id, still_s=still_s)
             self._say(
                 f"{wp}: {attempt.agent} has not moved for {spelled(still_s)}: no output, no processor time, "
                 f"no change of files; it is stopped at {limit}"
@@ -365,7 +364,7 @@ class LocalAgents(ConfiguredAgents):
     ) -> AgentReport:
         leftovers += await sweep(attempt.id, tree)
         if leftovers:
-            _log.warning("processes of the attempt outlived it", attempt=attempt.id, killed=leftovers)
+            get_logger().warning("processes of the attempt outlived it", attempt=attempt.id, killed=leftovers)
         refused = await anyio.to_thread.run_sync(refusal, Path(attempt.directory), exit_code)
         if refused:
             # To try again with the same agent is pointless, and costs nothing that would count.

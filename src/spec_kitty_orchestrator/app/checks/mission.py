@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,8 +33,13 @@ PROGRAM = "spec-kitty-orchestrator"
 _LANE = re.compile(r"lane-[a-z]{1,3}")
 
 
-async def check_mission(project: Project, host: Host, state: MissionState, told: list[Finding]) -> None:
-    """Check a mission, and add to `told` as far as host and git answer; raises why they do not."""
+async def check_mission(
+    project: Project, host: Host, state: MissionState, known: Workspace | None, told: list[Finding]
+) -> None:
+    """Check a mission, and add to `told` as far as host and git answer; raises why they do not.
+
+    `known` is as of `plan_work_packages`.
+    """
     root, slug = project.root, state.slug
     told += await check_start(root, state)
     if any(one.id in (CLONE, WORKTREE) for one in told):
@@ -48,7 +54,7 @@ async def check_mission(project: Project, host: Host, state: MissionState, told:
         told.append(ok("mission.cycle", "the work packages can be put in an order"))
     if not (root / repository.MISSIONS / slug).is_dir():
         return  # it is on another branch, as reported, and the host cannot resolve its workspaces
-    planned = await plan_work_packages(project, host, state)
+    planned = await plan_work_packages(project, host, state, known)
     told += _fates(state, planned)
     if lock.level is not Level.OK:
         return  # an active run has uncommitted work of its own
@@ -139,15 +145,18 @@ class PlannedWorkPackage:
 
 
 async def plan_work_packages(
-    project: Project, host: Host, state: MissionState
+    project: Project, host: Host, state: MissionState, known: Workspace | None = None
 ) -> tuple[PlannedWorkPackage, ...]:
-    """Ask the host where work packages are worked on, and say what a run would do with each."""
+    """Ask the host where work packages are worked on, and say what a run would do with each.
+
+    `known` is what it has said already, of any work package of the mission.
+    """
     actor = project.settings.run.actor
     here = await to_thread.run_sync(repository.current_branch, project.root)
     begun = await begun_here(project.root, state.slug)
     files = await to_thread.run_sync(repository.task_files, project.root, state.slug)
     folder = project.root / repository.MISSIONS / state.slug / "tasks"
-    told = await _places(project, host, state)
+    told = await _places(project, host, state, known)
     places = {wp: place for wp, place in told.items() if isinstance(place, Workspace)}
     found: dict[str, PlannedWorkPackage] = {}
     for wp, lane in state.lanes.items():
@@ -169,56 +178,60 @@ async def plan_work_packages(
     return tuple(found[wp] for wp in state.lanes)
 
 
-async def _places(project: Project, host: Host, state: MissionState) -> Mapping[str, Workspace | str]:
+async def place_of_first(root: Path, host: Host, mission: str) -> Workspace | None:
+    """Ask where the first work package with a lane is worked on; nothing else of it needs to be known.
+
+    None if no lane is known by what the mission is called, or the host does not say.
+    """
+    with suppress(HostError):
+        for wp in _lanes(await to_thread.run_sync(repository.mission_files, root, mission)):
+            return await host.resolve_workspace(mission, wp)
+    return None
+
+
+async def _places(
+    project: Project, host: Host, state: MissionState, known: Workspace | None
+) -> Mapping[str, Workspace | str]:
     """Return where work packages are worked on that are not over, or why the host does not say so.
 
-    The host takes a while for each, so it is asked for those that could begin now or have begun. Those that
-    wait for others get a worktree like theirs, by the lanes in lanes.json. Raises `HostError`.
+    The host takes a while for each. Worktrees of lanes differ in the lane alone, so one tells of them all.
+    Raises `HostError`.
     """
-    files = await to_thread.run_sync(repository.mission_files, project.root, state.slug)
+    root, found = project.root, dict[str, Workspace | str]()
     open_ones = [wp for wp, lane in state.lanes.items() if not lane.complete and lane is not Lane.CANCELED]
-    later = {wp: _lane_of(files.lanes, wp) for wp in open_ones if _begins_later(state, wp)}
-    found: dict[str, Workspace | str] = {}
+    if open_ones and (example := known or await place_of_first(root, host, state.slug)):
+        lanes = _lanes(await to_thread.run_sync(repository.mission_files, root, state.slug))
+        alike = {wp: _beside(example, lane, wp) for wp, lane in lanes.items() if wp in open_ones}
+        found |= {wp: place for wp, place in alike.items() if place is not None}
     failures: list[HostError] = []
 
-    async def ask(wps: Collection[str]) -> None:
-        async def place(wp: str) -> None:
-            try:
-                found[wp] = await host.resolve_workspace(state.slug, wp)
-            except HostRefusal as refused:
-                found[wp] = refused.message
-            except HostError as failure:
-                failures.append(failure)
-                tasks.cancel_scope.cancel()
+    async def ask(wp: str) -> None:
+        try:
+            found[wp] = await host.resolve_workspace(state.slug, wp)
+        except HostRefusal as refused:
+            found[wp] = refused.message
+        except HostError as failure:
+            failures.append(failure)
+            tasks.cancel_scope.cancel()
 
-        async with anyio.create_task_group() as tasks:
-            for wp in wps:
-                tasks.start_soon(place, wp)
-        if failures:
-            raise failures[0]
-
-    await ask([wp for wp in open_ones if not later.get(wp)])
-    known = next((one for one in found.values() if isinstance(one, Workspace) and not one.planning), None)
-    if known is not None:
-        alike = {wp: _beside(known, lane, wp) for wp, lane in later.items() if lane}
-        found |= {wp: place for wp, place in alike.items() if place is not None}
-    await ask([wp for wp in open_ones if wp not in found])
+    async with anyio.create_task_group() as tasks:
+        for wp in open_ones:
+            if wp not in found:
+                tasks.start_soon(ask, wp)
+    if failures:
+        raise failures[0]
     return found
 
 
-def _begins_later(state: MissionState, wp: str) -> bool:
-    needed = [state.lanes.get(one) for one in state.dependencies.get(wp, ())]
-    return state.lanes[wp] is Lane.PLANNED and not all(one is not None and one.complete for one in needed)
-
-
-def _lane_of(lanes: Mapping[str, object], wp: str) -> str:
-    """Return the lane of a work package that gets a worktree, "" if lanes.json does not tell."""
-    found = lanes.get("lanes")
-    for lane in found if isinstance(found, list) else ():
-        if isinstance(lane, dict) and wp in (lane.get("wp_ids") or ()):
-            lane_id = lane.get("lane_id")
-            return lane_id if isinstance(lane_id, str) and _LANE.fullmatch(lane_id) else ""
-    return ""
+def _lanes(files: repository.MissionFiles) -> Mapping[str, str]:
+    """Return by work package the lane for which it gets a worktree, as far as lanes.json tells."""
+    found: dict[str, str] = {}
+    listed = files.lanes.get("lanes")
+    for lane in listed if isinstance(listed, list) else ():
+        if isinstance(lane, dict) and _LANE.fullmatch(str(lane.get("lane_id"))):
+            wps = lane.get("wp_ids")
+            found |= {str(wp): str(lane["lane_id"]) for wp in (wps if isinstance(wps, list) else ())}
+    return found
 
 
 def _beside(known: Workspace, lane_id: str, wp: str) -> Workspace | None:
