@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 from tests.machine.conftest import Lane, git
 
@@ -11,6 +12,7 @@ from spec_kitty_orchestrator.core.model import PLANNING_LANE, Evidence, Workspac
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine import planning
 from spec_kitty_orchestrator.machine.planning import place
+from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 
 pytestmark = pytest.mark.asyncio
 
@@ -206,6 +208,22 @@ async def test_a_lock_that_somebody_has_for_a_moment_is_waited_for(
     monkeypatch.setattr(planning, "delays", unlocked)
     await lane.git.deliver("WP01", space, head)
     assert git(lane.root, "rev-parse", "feature") == head
+
+
+async def test_missions_that_deliver_to_one_target_at_once_all_arrive(lane: Lane, space: Workspace) -> None:
+    start, heads = await worked(lane, space), list[str]()
+    for number in range(4):
+        git(lane.root, "switch", "-q", "-C", "other", start)
+        heads.append(status(lane, f"docs/{number}.md"))
+    git(lane.root, "switch", "-q", "feature")
+    async with anyio.create_task_group() as tasks:
+        for number, head in enumerate(heads):
+            run = GitWorkspaces(lane.root, "m")
+            tasks.start_soon(run.deliver, f"WP{number:02}", space, head)
+    for number, head in enumerate(heads):
+        assert git(lane.root, "merge-base", "feature", head) == head
+        assert (lane.root / "docs" / f"{number}.md").read_text() == f"docs/{number}.md now\n"
+    assert git(lane.root, "status", "--porcelain") == ""
 
 
 async def test_no_filter_runs_whose_program_is_among_what_comes_to_the_target(

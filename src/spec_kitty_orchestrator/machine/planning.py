@@ -5,20 +5,24 @@ they get a branch of their own that begins at the target, and only what was appr
 """
 
 import json
-from contextlib import suppress
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import anyio
+from anyio import to_thread
 
 from spec_kitty_orchestrator.core.model import Workspace
 from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.machine.attempt_lock import lock
 from spec_kitty_orchestrator.machine.committer import identity, is_true
 from spec_kitty_orchestrator.machine.configuration import Configuration
-from spec_kitty_orchestrator.machine.files import read_whole
+from spec_kitty_orchestrator.machine.files import make_private_folder, read_whole
 from spec_kitty_orchestrator.machine.git import LONG_TIMEOUT_S, Git, failure, in_a_line, is_locked
 from spec_kitty_orchestrator.machine.patience import delays
-from spec_kitty_orchestrator.machine.repository import Repository
+from spec_kitty_orchestrator.machine.repository import OURS, Repository
 
 _TRIES = 3
 """How often a merge is made anew because somebody else moved the target meanwhile."""
@@ -63,10 +67,31 @@ async def deliver(repository: Repository, workspace: Workspace, head: str, subje
     """
     # The programs of filters may lie among what is checked out.
     primary, target = await repository.guarded(repository.primary.path), workspace.target
-    before = await primary.head()
-    await _advance(primary, repository.configured, head, target, subject)
+    async with _alone(repository.common) as alone:
+        if not alone:
+            raise _undelivered(primary, head, target, "another run is at work there")
+        before = await primary.head()
+        await _advance(primary, repository.configured, head, target, subject)
     changed = await primary.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", before, head)
     return set(changed.paths)
+
+
+@asynccontextmanager
+async def _alone(common: Path) -> AsyncIterator[bool]:
+    """Wait until no other run delivers; of two merges at once git would leave files of the one that lost."""
+    folder, descriptor = common / OURS / ".target", None
+    await to_thread.run_sync(make_private_folder, folder)
+    for delay_s in delays():
+        with suppress(FileExistsError):
+            descriptor = lock(folder)
+        if descriptor is not None or delay_s is None:
+            break
+        await anyio.sleep(delay_s)
+    try:
+        yield descriptor is not None
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 async def _advance(primary: Git, configured: Configuration, head: str, target: str, subject: str) -> None:
