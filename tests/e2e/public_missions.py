@@ -28,9 +28,9 @@ LIMIT_S = 900.0
 ROUNDS = 2
 """How often the advice of doctor is followed."""
 BY_HAND = ("${EDITOR:-vi}", "pipx ", "spec-kitty-orchestrator resume", "spec-kitty-orchestrator abort")
+"""Beginnings of mends that need a person, or are about something else than the mission."""
 OTHERWISE = "spec-kitty-orchestrator orchestrate --mission "
 """The beginning of a mend that is to start the run otherwise."""
-"""Beginnings of mends that need a person, or are about something else than the mission."""
 
 
 @dataclass
@@ -163,6 +163,8 @@ def try_mission(clone: Clone, trial: Trial, *, runs: bool) -> None:
                 asked = ("--mission", *shlex.split(fix.removeprefix(OTHERWISE)))
             else:
                 trial.pasted.append((fix, clone.paste(fix)))
+    # What is to be started otherwise is started otherwise.
+    trial.findings = [one for one in trial.findings if not one[2].startswith(OTHERWISE)]
     trial.dry_run = clone.ours("orchestrate", *asked, *AGENTS, "--dry-run")
     if runs or trial.findings:
         trial.run = clone.ours("orchestrate", *asked, *AGENTS)
