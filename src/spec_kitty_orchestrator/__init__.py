@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from spec_kitty_orchestrator.app.build import build, build_agents, connect
     from spec_kitty_orchestrator.app.project import open_project
-    from spec_kitty_orchestrator.core.documents import to_document
+    from spec_kitty_orchestrator.core.documents import EventObserver, to_document
     from spec_kitty_orchestrator.core.lifecycle import resume, step
     from spec_kitty_orchestrator.core.model import (
         AgentReport,
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         UsageError,
         WorkspaceError,
     )
+    from spec_kitty_orchestrator.ports import Observer
 
     __version__: str
 
@@ -58,6 +59,7 @@ __all__ = [
     "Budget",
     "ConfigError",
     "Entry",
+    "EventObserver",
     "Finished",
     "HostError",
     "HostNoReply",
@@ -68,6 +70,7 @@ __all__ = [
     "Lane",
     "Line",
     "MissionState",
+    "Observer",
     "OnRateLimit",
     "Orchestrator",
     "OrchestratorError",
@@ -112,7 +115,7 @@ __all__ = [
 _HOMES = {
     "app.build": "build build_agents connect",
     "app.project": "open_project",
-    "core.documents": "to_document",
+    "core.documents": "EventObserver to_document",
     "core.lifecycle": "resume step",
     "core.model": """
         AgentReport Attempt Lane MissionState Outcome Phase PolicyMetadata Result Role Workspace
@@ -130,6 +133,7 @@ _HOMES = {
         ConfigError HostError HostNoReply HostRefusal InvalidTransition JournalError
         OrchestratorError PreflightError RunActive UsageError WorkspaceError
     """,
+    "ports": "Observer",
 }
 """The public names of each module, for whom the imports above are no more than a promise to type checkers."""
 

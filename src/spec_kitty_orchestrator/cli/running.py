@@ -4,7 +4,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, redirect_stdout, suppress
 from functools import partial
 from typing import TextIO, cast
 
@@ -15,6 +15,7 @@ from spec_kitty_orchestrator.app.build import build, build_agents, build_workspa
 from spec_kitty_orchestrator.app.checks.agents import find_installed
 from spec_kitty_orchestrator.app.forecasts import Forecaster
 from spec_kitty_orchestrator.app.mission import open_mission
+from spec_kitty_orchestrator.app.observers import Observers
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.record import commit_record
 from spec_kitty_orchestrator.app.report import reported
@@ -146,6 +147,9 @@ async def run(work: Work) -> int:
                 project, work.mission, work.agents, work.say, work.calls.append, fresh=work.fresh
             )
             host, state = await stack.enter_async_context(opened)
+            if work.given.output is Output.JSONL:
+                # What a plug-in prints is no event.
+                stack.enter_context(redirect_stdout(sys.stderr))
             page = await stack.enter_async_context(reported(project, state.slug, work.say))
             stack.enter_context(configure_logging(project.root, state.slug, project.redactor))
             take_orphans()
@@ -222,9 +226,11 @@ async def _drive(
     work: Work, view: View, host: HostClient, workspaces: GitWorkspaces, state: MissionState
 ) -> RunResult:
     """Let the mission run while it is shown, and foreseen."""
-    forecaster = Forecaster(work.project.root, view)
+    project = work.project
+    forecaster = Forecaster(project.root, view)
+    observers = Observers(forecaster, state.slug, str(project.root), project.redactor)
     orchestrator = build(
-        work.project, state.slug, host=host, agents=work.agents, workspaces=workspaces, observer=forecaster
+        project, state.slug, host=host, agents=work.agents, workspaces=workspaces, observer=observers
     )
     work.interrupts(orchestrator)
     async with anyio.create_task_group() as tasks:
@@ -232,7 +238,10 @@ async def _drive(
         tasks.start_soon(forecaster.keep_foreseeing)
         tasks.start_soon(keep_reaping)
         tasks.start_soon(tell_versions, work)
-        result = await orchestrator.run(state)
+        try:
+            result = await orchestrator.run(state)
+        finally:
+            await observers.finish()
         tasks.cancel_scope.cancel()
     return result
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 from spec_kitty_orchestrator.core.plain_text import plain
 from spec_kitty_orchestrator.core.run_events import AnyEvent, Entry, Line, RunAborted, RunEnded, RunStarted
@@ -79,3 +79,19 @@ def _relative(path: str, root: str) -> str:
     if root and path == root:
         return "."
     return plain(path.removeprefix(f"{root}/") if root else path)
+
+
+@runtime_checkable
+class EventObserver(Protocol):
+    """A plug-in of another distribution: gets a run's events in a thread of its own, and may take its time.
+
+    One that raises, or is more than a thousand events behind, gets no more of them.
+    """
+
+    def saw(self, event: dict[str, Any]) -> None:
+        """Take an event, as `to_document` makes it, without secrets."""
+        ...
+
+    def close(self) -> None:
+        """Finish: there are no more events. The command waits a few seconds for all observers together."""
+        ...
