@@ -1,8 +1,12 @@
 """The report of a mission's runs: what its page holds, the command, and the end of each run."""
 
+import csv
+import io
+import json
 import re
 from base64 import b64encode
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,9 @@ from spec_kitty_orchestrator.core.report import Report
 from spec_kitty_orchestrator.core.run_events import Line
 from spec_kitty_orchestrator.core.verdict import Finding
 from spec_kitty_orchestrator.machine.redaction import Redactor
+from spec_kitty_orchestrator.views.report import documents
+from spec_kitty_orchestrator.views.report.documents import document
+from spec_kitty_orchestrator.views.report.markdown import markdown
 from spec_kitty_orchestrator.views.report.page import page
 from spec_kitty_orchestrator.views.report.texts import Texts
 
@@ -161,3 +168,135 @@ def test_where_nothing_was_run_there_is_no_report(project: Project) -> None:
         2,
         "error: no mission was run here yet; name one with --mission\n",
     )
+
+
+def formatted(lines: list[Line], write: Any, redactor: Redactor | None = None) -> str:
+    report = told(lines)
+    text: str = write(report, Texts(report, redactor or Redactor(), Path(ROOT), BASE))
+    return text
+
+
+EVIL = "<b>@everyone</b> [x](javascript:1) ![i](http://a.b/c.png) `code` | $x$ #12 www.evil.test ```\n# big"
+
+
+def hostile() -> list[Line]:
+    """Return the journal of a mission in which everything that is said is Markdown, and a formula."""
+    findings = (Finding("major", f"=HYPERLINK(1) {EVIL}", "=cmd", 1),)
+    scripts = {
+        "WP01": (Comes(red="tests", tail=f"````\n{EVIL}"), Comes(), Comes(findings=findings, summary=EVIL))
+    }
+    return played({"WP01": ()}, scripts, titles={"WP01": f"=1+2 {EVIL}"})
+
+
+def test_markdown_has_what_needs_a_person_first_and_the_graph() -> None:
+    text = formatted(stuck(), markdown)
+    assert text.startswith("### 🔴 2 of 4 work packages are done; WP02 needs you; WP04 waits for it.\n")
+    assert text.index("spec-kitty-orchestrator retry WP02") < text.index("| state | WP |")
+    assert "```mermaid\nflowchart LR\n" in text
+    assert "w1 --> w3" in text
+
+
+def test_markdown_mentions_nobody_links_nowhere_and_stays_in_its_place() -> None:
+    text = formatted(hostile(), markdown)
+    outside = re.sub(r"^(`{3,})[^`\n]*\n.*?\n\1$", "", text, flags=re.DOTALL | re.MULTILINE)
+    assert "@everyone" not in outside
+    assert not re.search(r"(?<!\\)\[x|(?<!\\)!?\[i|https?:|www\.|(?<!\\)`code|(?<!\\)\$x|#12", outside)
+    assert not re.search(r"<(?!details|/details|summary|/summary|br)", outside)
+    rows = [line for line in outside.splitlines() if line.startswith("| ") and "WP01" in line]
+    assert [len(re.findall(r"(?<!\\)\|", one)) for one in rows] == [9]
+    assert "`````\n````" in text
+
+
+def test_markdown_of_a_large_mission_stops_and_points_to_the_page() -> None:
+    many = tuple(Finding("major", f"{place} " + "x" * 900) for place in range(90))
+    text = formatted(played({"WP01": ()}, {"WP01": (Comes(), Comes(findings=many))}), markdown)
+    assert len(text.encode()) < 61_000
+    assert text.endswith("This is not all: `report.html` beside the journal tells the rest.\n")
+
+
+def test_the_document_says_its_schema_and_all_that_the_page_says() -> None:
+    found = json.loads(formatted(stuck(), document))
+    assert found["schema"] == 1
+    assert found["headline"] == "2 of 4 work packages are done; WP02 needs you; WP04 waits for it"
+    (stopped,) = [one for one in found["work_packages"] if one["standing"] == "needs you"]
+    assert [one["bad"] for one in stopped["attempts"]] == [None, "rejected", None, "rejected"]
+    assert stopped["attempts"][1]["verdict"]["findings"][0]["message"] == "It is read whole into memory"
+    assert stopped["attempts"][0]["logs"] == f".kittify/logs/{SLUG}/WP02/01-implement-claude-code"
+    assert found["needs"][0]["work_packages"] == ["WP02"]
+    assert "/repo" not in json.dumps(found)
+
+
+def test_each_attempt_is_a_row_of_csv_and_no_cell_a_formula() -> None:
+    rows = list(csv.DictReader(io.StringIO(formatted(hostile(), documents.rows))))
+    assert [one["attempt"] for one in rows] == ["1", "2", "3", "4", "5"]
+    assert rows[0]["title"].startswith("'=1+2")
+    assert rows[0]["took_s"] == "60.0"
+    assert not any(cell.startswith(("=", "+", "-", "@")) for one in rows for cell in one.values())
+
+
+def test_a_trace_has_a_row_for_each_slot_and_work_in_none_of_them_overlaps() -> None:
+    events = json.loads(formatted(stuck(), documents.trace))["traceEvents"]
+    names = {
+        one["tid"]: one["args"]["name"] for one in events if one["name"] == "thread_name" and one["pid"] == 1
+    }
+    assert set(names.values()) <= {f"slot {number}" for number in range(1, 5)}
+    work = [one for one in events if one["ph"] == "X" and one["pid"] == 1]
+    assert "WP02 review 2" in {one["name"] for one in work}
+    for tid in names:
+        row = sorted((one["ts"], one["ts"] + one["dur"]) for one in work if one["tid"] == tid)
+        assert all(end <= begin for (_, end), (begin, _) in pairwise(row))
+
+
+@pytest.mark.parametrize("write", [markdown, document, documents.rows, documents.trace])
+def test_no_format_holds_a_secret(write: Any) -> None:
+    secret = "hunter2-and-more"
+    scripts = {
+        "WP01": (
+            Comes(outcome=Outcome.CRASHED, detail=f"password {secret}"),
+            Comes(red="tests", tail=f"token {secret}"),
+            Comes(),
+            Comes(findings=(Finding("major", f"do not write {secret}"),), summary=f"it writes {secret}"),
+        )
+    }
+    lines = played({"WP01": ()}, scripts, titles={"WP01": f"Keep {secret}"})
+    assert secret not in formatted(lines, write, Redactor([secret]))
+
+
+@pytest.mark.parametrize(
+    ("form", "begins"),
+    [
+        ("md", "### "),
+        ("json", '{\n "schema": 1,'),
+        ("csv", "mission,wp,"),
+        ("trace", '{"displayTimeUnit": "ms"'),
+    ],
+)
+def test_other_formats_go_to_stdout_or_where_one_wants_them(
+    run_here: Project, form: str, begins: str
+) -> None:
+    assert run_here.run("report", "--format", form).stdout.startswith(begins)
+    done = run_here.run("report", "--format", form, "--output", "out.txt")
+    assert done.stdout == ""
+    assert (run_here.root / "out.txt").read_text().startswith(begins)
+
+
+def test_each_end_of_a_run_leaves_a_report_and_the_summary_says_where(project: Project) -> None:
+    project.lanes({"WP01": "done"})
+    done = project.orchestrate()
+    assert "Report: .kittify/orchestrator/demo-01ABC/report.html\n" in done.stdout
+    assert (project.root / ".kittify/orchestrator/demo-01ABC/report.html").exists()
+
+
+def test_a_run_that_is_not_to_leave_one_leaves_none(project: Project) -> None:
+    project.lanes({"WP01": "done"})
+    done = project.orchestrate("--no-report")
+    assert "report.html" not in done.stdout
+    assert not (project.root / ".kittify/orchestrator/demo-01ABC/report.html").exists()
+
+
+def test_a_report_that_cannot_be_written_is_one_warning_and_no_failure(project: Project) -> None:
+    project.lanes({"WP01": "done"})
+    (project.root / ".kittify/orchestrator/demo-01ABC/report.html").mkdir(parents=True)
+    done = project.orchestrate()
+    assert done.returncode == 0
+    assert len(re.findall(r"warning: the report was not written", done.stdout)) == 1

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import psutil
 import pytest
-from tests.conftest import skip_unless_confined
+from tests.conftest import skip_unless_here
 from tests.e2e.clis import CLIS
 from tests.e2e.configuring import configuration, environments, impersonal
 from tests.e2e.model_api import FORBIDDEN_FILE, INPUT_TOKENS, OUTPUT_TOKENS, ModelApi
@@ -244,7 +244,7 @@ def test_opencode_implements_and_reviews_confined(
     prepare: Callable[[MissionSpec], Run], tmp_path: Path
 ) -> None:
     run = prepare(ONE)
-    skip_unless_confined(Sandbox(find(), tmp_path, tmp_path / "own").failure)
+    skip_unless_here(Sandbox(find(), tmp_path, tmp_path / "own").failure)
     run.env["SKO_CONFINE"] = "require"
     done = run.orchestrate("opencode", "opencode")
     assert done.returncode == 0, done.stdout + done.stderr

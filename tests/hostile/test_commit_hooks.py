@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from tests.conftest import skip_unless_confined
+from tests.conftest import skip_unless_here
 from tests.machine.conftest import BRANCH, Lane, git
 
 from spec_kitty_orchestrator.errors import WorkspaceError
@@ -273,7 +273,7 @@ async def test_a_signing_program_that_is_configured_during_the_run_never_runs(
 
 async def test_a_confined_hook_writes_in_its_worktree_alone(lane: Lane, tmp_path: Path) -> None:
     sandbox = Sandbox(find(), lane.root, tmp_path / "own")
-    skip_unless_confined(sandbox.failure)
+    skip_unless_here(sandbox.failure)
 
     def confine(
         argv: Sequence[str], cwd: Path, env: Mapping[str, str], writable: Sequence[Path]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.conftest import skip_unless_confined
+from tests.conftest import skip_unless_here
 from tests.e2e.projects import Project, work_package
 
 from spec_kitty_orchestrator.machine.sandbox import Sandbox, find
@@ -359,7 +359,7 @@ def test_no_attack_or_accident_of_an_agent_changes_what_is_done(
     project: Callable[[MissionSpec], Project], tmp_path: Path, confine: str
 ) -> None:
     if confine == "require":
-        skip_unless_confined(Sandbox(find(), tmp_path, tmp_path / "own").failure)
+        skip_unless_here(Sandbox(find(), tmp_path, tmp_path / "own").failure)
     mission, state = project(SPEC), tmp_path / "state"
     prepared(mission, state, confined=confine == "require")
     mission.env |= {"SKO_CONFINE": confine, "AWS_SECRET_ACCESS_KEY": SECRET, "MY_TOKEN": GIVEN}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from tests.conftest import skip_unless_confined
+from tests.conftest import skip_unless_here
 from tests.machine.attempts import CONNECT, HOLD, Children, PythonAgent, agents_of, request_of, run, running
 
 from spec_kitty_orchestrator.core.model import Outcome, Role, Workspace
@@ -46,7 +46,7 @@ def tree(tmp_path: Path) -> Path:
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Sandbox:
     made = Sandbox(find(), tmp_path, tmp_path / "own")
-    skip_unless_confined(made.failure)
+    skip_unless_here(made.failure)
     return made
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from tests.conftest import skip_unless_confined
+from tests.conftest import skip_unless_here
 
 from spec_kitty_orchestrator.agents import BUILT_IN
 from spec_kitty_orchestrator.machine.sandbox import Mount, Rules, Sandbox, find, wrapper
@@ -30,7 +30,7 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
     }
     home = tmp_path / "repo" / ".kittify" / "orchestrator" / ".sandbox"
     made = Sandbox(find(), tmp_path / "repo", home, states=states)
-    skip_unless_confined(made.failure)
+    skip_unless_here(made.failure)
     return made
 
 

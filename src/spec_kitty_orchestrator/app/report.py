@@ -27,6 +27,10 @@ class Format(StrEnum):
     """What a report can be written as."""
 
     HTML = "html"
+    MARKDOWN = "md"
+    JSON = "json"
+    CSV = "csv"
+    TRACE = "trace"
 
 
 @dataclass(frozen=True)
@@ -62,13 +66,23 @@ async def read_report(project: Project, mission: str, *, active: bool) -> Found:
 
 def write_as(found: Found, project: Project, form: Format, base: Path) -> str:
     """Return a report in a format; links in it are relative to the folder `base`."""
-    # Loaded only when it is needed: templates are no part of any other command.
-    from spec_kitty_orchestrator.views.report.page import page
-    from spec_kitty_orchestrator.views.report.texts import Texts
+    from spec_kitty_orchestrator.views.report import documents, markdown, texts
 
-    del form
-    texts = Texts(found.report, project.redactor, project.root, base)
-    return page(found.report, texts, __version__, str(found.journal))
+    report, fit = found.report, texts.Texts(found.report, project.redactor, project.root, base)
+    match form:
+        case Format.HTML:
+            # Loaded only when it is needed: the others need no templates.
+            from spec_kitty_orchestrator.views.report.page import page
+
+            return page(report, fit, __version__, str(found.journal))
+        case Format.MARKDOWN:
+            return markdown.markdown(report, fit)
+        case Format.JSON:
+            return documents.document(report, fit)
+        case Format.CSV:
+            return documents.rows(report, fit)
+        case Format.TRACE:
+            return documents.trace(report, fit)
 
 
 @dataclass

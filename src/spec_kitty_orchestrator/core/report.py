@@ -269,7 +269,7 @@ def _roots(held: Sequence[WpReport]) -> str:
 
 def longest_chain(wps: Iterable[WpReport], now: datetime) -> tuple[str, ...]:
     """Return who determined how long it took: from the last to end, back over who each waited for."""
-    known = {one.id: one for one in wps if any(span.kind is not SpanKind.WAIT for span in one.spans)}
+    known = {one.id: one for one in wps if any(span.kind in AGENTS_TIME for span in one.spans)}
     ends = {one.id: max(span.ended_at or now for span in one.spans) for one in known.values()}
     found: list[str] = []
     following = max(ends, key=lambda one: (ends[one], one), default="")

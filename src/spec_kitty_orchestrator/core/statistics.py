@@ -8,8 +8,8 @@ from datetime import datetime
 from functools import cached_property
 from statistics import median
 
-from spec_kitty_orchestrator.core.causes import by_cause, likeness
-from spec_kitty_orchestrator.core.describe import count, duration, short
+from spec_kitty_orchestrator.core.causes import by_cause
+from spec_kitty_orchestrator.core.describe import LONGEST_QUOTE, count, duration, short
 from spec_kitty_orchestrator.core.model import Outcome, Role, Usage, WaitsFor, total
 from spec_kitty_orchestrator.core.report import AttemptRecord, Report, Span, SpanKind, WpReport
 from spec_kitty_orchestrator.core.standing import Standing
@@ -192,21 +192,18 @@ class Need:
         name: of the cause, `c1` and so on; "" if it has none.
         wps: that have it, the most important first.
         reason: why, in the run's words.
-        repeated: whether the last two rejections ask for the same.
         steps: what to do, each with the command for it.
     """
 
     name: str
     wps: tuple[WpReport, ...]
     reason: str
-    repeated: bool
     steps: tuple[tuple[str, str], ...]
 
     @property
     def last_rejection(self) -> Verdict | None:
         """What its last reviewer asks for, if only one work package has it."""
-        rejected = self.wps[0].stand.wp.review.rejected if len(self.wps) == 1 else ()
-        return rejected[-1] if rejected else None
+        return _rejected_last(self.wps[0]) if len(self.wps) == 1 else None
 
 
 def needs(report: Report) -> tuple[Need, ...]:
@@ -234,15 +231,22 @@ def _need(name: str, wps: Sequence[WpReport], report: Report) -> Need:
     )
     if len(wps) == 1:
         found.append(("Or leave it out", line(PROGRAM, "skip", first.id, *mission)))
-    rejected = first.stand.wp.review.rejected
-    repeated = len(wps) == 1 and len(rejected) > 1 and bool(_asked(rejected[-1]) & _asked(rejected[-2]))
-    return Need(name, tuple(wps), first.stand.why or first.stand.wp.note, repeated, tuple(found))
+    return Need(name, tuple(wps), reason(first), tuple(found))
 
 
-def _asked(verdict: Verdict) -> set[str]:
-    if verdict.ruling is not Ruling.CHANGES_REQUESTED:
-        return set()
-    return {f"{one.file} {likeness(one.message)}" for one in verdict.findings} or {likeness(verdict.summary)}
+def reason(wp: WpReport) -> str:
+    """Say why a work package stands where it stands, without the findings, which are told beside it."""
+    told, verdict = wp.stand.why or wp.stand.wp.note, _rejected_last(wp)
+    if verdict is None or not verdict.summary:
+        return told
+    before = told.partition(verdict.summary[:LONGEST_QUOTE])[0].rstrip(": ")
+    return f"{before}: {verdict.summary}"
+
+
+def _rejected_last(wp: WpReport) -> Verdict | None:
+    """Return what its last attempt asks for, None if that was no rejection."""
+    last = wp.attempts[-1] if wp.attempts else None
+    return last.verdict if last is not None and last.bad == "rejected" else None
 
 
 def go_on(report: Report) -> tuple[tuple[str, str], ...]:

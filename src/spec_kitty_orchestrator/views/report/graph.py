@@ -1,12 +1,13 @@
 """The graph of dependencies as a picture: columns by depth, with few crossings."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from spec_kitty_orchestrator.core.graph import behind, waves
 
 SWEEPS = 8
+WIDEST = 1130
 
 Needs = Mapping[str, tuple[str, ...]]
 
@@ -43,6 +44,8 @@ class Drawn:
     nodes: tuple[Node, ...]
     edges: tuple[tuple[str, bool], ...]
     size: Size
+    letters: int
+    """How much of a title fits."""
 
 
 def reduced(dependencies: Needs) -> dict[str, tuple[str, ...]]:
@@ -101,6 +104,14 @@ def _order(columns: list[list[str]], ways: Sequence[tuple[str, str, list[str]]])
             column.sort(key=lambda one: (middle[one], place[one]))
 
 
+def _fitted(size: Size, columns: int) -> Size:
+    """Make it narrower, within bounds, so that it fits a page."""
+    if columns * (size.width + size.across) <= WIDEST or size == SMALL:
+        return size
+    across = max(28, min(size.across, (WIDEST - columns * size.width) // columns))
+    return replace(size, width=max(112, min(size.width, WIDEST // columns - across)), across=across)
+
+
 def _placed(
     columns: Sequence[Sequence[str]],
     ways: Sequence[tuple[str, str, list[str]]],
@@ -109,6 +120,7 @@ def _placed(
     known: Needs,
 ) -> Drawn:
     tall = max(map(len, columns), default=0)
+    size = _fitted(size, len(columns))
     where: dict[str, tuple[int, int]] = {}
     for place, column in enumerate(columns):
         top = (tall - len(column)) * (size.height + size.down) // 2
@@ -130,4 +142,6 @@ def _placed(
         edges.append((path, (begin, end) in on_chain))
     nodes = tuple(Node(one, *where[one]) for one in known)
     width = len(columns) * (size.width + size.across) - size.across + 4
-    return Drawn(width, tall * (size.height + size.down) - size.down + 4, nodes, tuple(edges), size)
+    return Drawn(
+        width, tall * (size.height + size.down) - size.down + 4, nodes, tuple(edges), size, size.width // 7
+    )

@@ -4,9 +4,8 @@ Whatever is said by others is escaped by the templates and made fit by `Texts`; 
 browser run the one script whose hash it names. So each of two walls would do alone.
 """
 
-import json
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -15,6 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from pydantic.fields import FieldInfo
 
 from spec_kitty_orchestrator.core import statistics
 from spec_kitty_orchestrator.core.describe import count, duration, in_all
@@ -22,22 +22,12 @@ from spec_kitty_orchestrator.core.model import Usage
 from spec_kitty_orchestrator.core.plain_text import plain
 from spec_kitty_orchestrator.core.report import Report, SpanKind, StartRecord, WpReport
 from spec_kitty_orchestrator.core.standing import Standing
+from spec_kitty_orchestrator.settings import named_fields, spelled_value
 from spec_kitty_orchestrator.views.report import graph, timeline
 from spec_kitty_orchestrator.views.report.details import details
 from spec_kitty_orchestrator.views.report.texts import Texts
 from spec_kitty_orchestrator.views.report.timeline import FEW, Bar
-
-EXITS: Mapping[int, str] = {
-    0: "everything is done",
-    1: "some work packages are not done",
-    2: "the settings were wrong",
-    3: "the host is missing or broken",
-    6: "nothing could go on",
-    7: "a limit was reached",
-    75: "a quota was waited for too long",
-    130: "interrupted",
-    143: "stopped",
-}
+from spec_kitty_orchestrator.views.report.words import NOTHING, outcome, tokens
 
 PARTS = (
     ("needs", "Needs you"),
@@ -63,6 +53,7 @@ def page(report: Report, texts: Texts, version: str, journal: str) -> str:
     environment = _environment()
     environment.filters["line"] = texts.line
     environment.filters["block"] = texts.block
+    environment.filters["note"] = texts.note
     style, script = _asset("style.css"), _asset("script.js")
     return environment.get_template("page.html").render(
         **_of_run(report, texts),
@@ -86,7 +77,7 @@ def _environment() -> Environment:
         finalize=lambda value: plain(value) if type(value) is str else value,
     )
     made.filters |= {
-        "dur": lambda seconds: duration(seconds) if seconds else "–",  # noqa: RUF001 - stands for nothing
+        "dur": lambda seconds: duration(seconds) if seconds else NOTHING,
         "tokens": tokens,
         "cost": lambda one: statistics.told_cost(one.usage, one.costs_unknown),
         "marks": _marks,
@@ -101,13 +92,6 @@ def _asset(name: str) -> str:
 
 def _hash(text: str) -> str:
     return f"sha256-{b64encode(sha256(text.encode()).digest()).decode()}"
-
-
-def tokens(number: int) -> str:
-    """Write a number of tokens for people."""
-    if number >= 1_000_000:
-        return f"{number / 1_000_000:.1f}M"
-    return f"{number / 1000:.0f}k" if number >= 1000 else str(number) if number else "–"  # noqa: RUF001
 
 
 def _marks(wp: WpReport) -> str:
@@ -220,9 +204,9 @@ def _cards(
     ]
     cost = statistics.told_cost(used, sum(one.costs_unknown for one in workers))
     return [
-        ("Outcome", *_outcome(report)),
+        ("Outcome", *outcome(report)),
         ("Took", duration(report.took_s), _starts(report)),
-        ("Cost", cost, unknown_told if cost != "–" else ""),  # noqa: RUF001
+        ("Cost", cost, unknown_told if cost != NOTHING else ""),
         (
             "Tokens",
             tokens(used.input_tokens + used.output_tokens),
@@ -241,17 +225,6 @@ def _cards(
 
 def _starts(report: Report) -> str:
     return f"in {count(len(report.starts), 'start')}; longest chain {count(len(report.chain), 'WP')}"
-
-
-def _outcome(report: Report) -> tuple[str, str]:
-    if report.active:
-        return "running", f"as of {report.now:%H:%M:%S} UTC"
-    last = report.starts[-1] if report.starts else None
-    if last is None:
-        return "not run", "it never began"
-    if last.exit_code is None:
-        return "cut off", "it did not come to its end"
-    return f"exit {last.exit_code}", EXITS.get(last.exit_code, "")
 
 
 def _when(report: Report) -> str:
@@ -289,7 +262,7 @@ def _cells(wp: WpReport, order: int, report: Report) -> Cells:
     waited = sum(one.seconds(report.now) for one in wp.spans if one.kind is SpanKind.WAIT)
     used = wp.usage
     unknown = sum(one.outcome is not None and one.usage.cost_usd is None for one in wp.attempts)
-    told = statistics.approved_by(wp) if wp.stand.standing is Standing.DONE else wp.stand.why
+    told = statistics.approved_by(wp) if wp.stand.standing is Standing.DONE else statistics.reason(wp)
     return Cells(
         wp.id,
         wp.title,
@@ -303,7 +276,7 @@ def _cells(wp: WpReport, order: int, report: Report) -> Cells:
         used.input_tokens + used.output_tokens,
         used.cost_usd or 0.0,
         statistics.told_cost(used, unknown),
-        told or "–",  # noqa: RUF001
+        told or NOTHING,
     )
 
 
@@ -328,6 +301,25 @@ def _start(one: StartRecord, report: Report) -> Start:
     )
 
 
-def _settings(start: StartRecord) -> list[tuple[str, str]]:
-    values = start.settings.items()
-    return [(name, one if isinstance(one, str) else json.dumps(one, default=str)) for name, one in values]
+def _settings(start: StartRecord) -> list[tuple[str, str, bool]]:
+    """Return the settings of a start as people write them, each with whether it is the default."""
+    known, found = named_fields(), []
+    for name, value in start.settings.items():
+        # One of another version is shown as it is; gates have a list of their own.
+        field = known[name][2] if name in known else None
+        if field is None and name != "gate":
+            found.append((name, str(value), False))
+        elif field is not None:
+            default = field.get_default(call_default_factory=True)
+            told = _spelled(field, value)
+            found.append((name, told, told == _spelled(field, default)))
+    return found
+
+
+def _spelled(field: FieldInfo, value: object) -> str:
+    if isinstance(value, bool):
+        return ("off", "on")[value]
+    try:
+        return spelled_value(field, value)
+    except (TypeError, ValueError, AttributeError):
+        return str(value)

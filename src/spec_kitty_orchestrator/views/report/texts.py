@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from spec_kitty_orchestrator.core.describe import LONGEST_LINE, clean
+from spec_kitty_orchestrator.core.describe import LONGEST_LINE, LONGEST_REASON, clean, note
 from spec_kitty_orchestrator.core.plain_text import ended, plain
 from spec_kitty_orchestrator.core.report import Report
 from spec_kitty_orchestrator.core.statistics import came_to
@@ -43,6 +43,10 @@ class Texts:
         """Return one bounded line of it."""
         return clean(self._discreet(text), limit)
 
+    def note(self, text: str, limit: int = LONGEST_REASON) -> str:
+        """Return one bounded line of it, with the names of commits shortened."""
+        return note(self._discreet(text), limit)
+
     def block(self, text: str, limit: int = LONGEST_BLOCK) -> str:
         """Return the end of it, with its lines."""
         return ended(self._discreet(text), limit)
@@ -53,6 +57,10 @@ class Texts:
             return ""
         # It begins with a dot and its colons are encoded, so it is never an address of another kind.
         return quote(f"./{os.path.relpath(path, self._base)}")
+
+    def path(self, path: str) -> str:
+        """Return the path of a file as it is in the repository; of others it is whole."""
+        return self._redactor.text(path.removeprefix(f"{self._root}/"))
 
     def _discreet(self, text: str) -> str:
         found = self._plain(text)

@@ -38,10 +38,15 @@
   }
   const filter = document.getElementById("filter");
   const chain = document.getElementById("only");
+  const told = (row) => {
+    const [label, bars, took] = row.children;
+    const agents = all("rect title", bars).map((one) => one.textContent);
+    return [label.textContent, label.firstElementChild.className.replaceAll("-", " "), ...agents, took.textContent].join(" ").toLowerCase();
+  };
   const show = () => {
     const word = filter.value.trim().toLowerCase();
-    for (const row of all(".wps .row")) {
-      const fits = row.textContent.toLowerCase().includes(word);
+    for (const row of all(".wps .row:not(.under)")) {
+      const fits = told(row).includes(word);
       row.hidden = !fits || (chain.checked && !row.classList.contains("on"));
     }
   };
