@@ -12,8 +12,8 @@ import anyio
 from anyio import to_thread
 
 from spec_kitty_orchestrator.app.build import VERSION
+from spec_kitty_orchestrator.app.journals import JOURNALS
 from spec_kitty_orchestrator.app.project import Project
-from spec_kitty_orchestrator.app.repository import JOURNALS
 from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened
 from spec_kitty_orchestrator.core.forecast import MOST_WORK, Forecast, foreseen, simulations
 from spec_kitty_orchestrator.core.model import MissionState

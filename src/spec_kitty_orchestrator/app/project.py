@@ -10,7 +10,8 @@ from pathlib import Path
 from spec_kitty_orchestrator.agents import BUILT_IN, find, names, plugins
 from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
-from spec_kitty_orchestrator.app.repository import JOURNALS, find_repo_root
+from spec_kitty_orchestrator.app.journals import JOURNALS
+from spec_kitty_orchestrator.app.repository import find_repo_root
 from spec_kitty_orchestrator.app.trust import Named, named_programs
 from spec_kitty_orchestrator.config import given_gates, load, read_text, record
 from spec_kitty_orchestrator.core.model import Lane

@@ -23,7 +23,6 @@ MOST_NAMES = 5
 """In a message: a repository can have hundreds of missions."""
 MISSIONS = "kitty-specs"
 PROJECT = ".kittify"
-JOURNALS = Path(PROJECT) / "orchestrator"
 
 TOPOLOGIES = ("single_branch", "lanes", "coord", "lanes_with_coord")
 """What a mission's meta.json may say of it; older ones say nothing."""
@@ -325,12 +324,6 @@ def listed(known: Sequence[str], wanted: str) -> str:
     shown = get_close_matches(wanted, known, n=MOST_NAMES, cutoff=0.0)
     more = len(known) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
-
-
-def journaled(root: Path) -> list[str]:
-    """Return the missions that have a journal here, the most recent first."""
-    journals = (root / JOURNALS).glob("*/journal.jsonl")
-    return [path.parent.name for path in sorted(journals, key=lambda path: -path.stat().st_mtime)]
 
 
 def task_files(root: Path, slug: str) -> dict[str, TaskFile]:

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from spec_kitty_orchestrator.app.repository import JOURNALS, journaled, listed
+from spec_kitty_orchestrator.app.journals import JOURNALS, find_journal, journaled
+from spec_kitty_orchestrator.app.repository import listed
 from spec_kitty_orchestrator.core.model import Usage, total
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.run import RunState, fold
@@ -104,13 +105,6 @@ async def begun_here(root: Path, mission: str) -> set[str]:
     except JournalError:
         return set()
     return {wp.id for wps in claimed.values() for wp in wps}
-
-
-def find_journal(root: Path, mission: str) -> str | None:
-    """Return the slug of a mission with a journal here, also for the id at its end; None without one."""
-    known = journaled(root)
-    found = [one for one in known if one == mission] or [one for one in known if one.endswith(f"-{mission}")]
-    return found[0] if len(found) == 1 else None
 
 
 async def named_run(root: Path, mission: str) -> KnownRun:

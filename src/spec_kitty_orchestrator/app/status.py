@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from spec_kitty_orchestrator.app.journals import find_journal
 from spec_kitty_orchestrator.app.project import Project
-from spec_kitty_orchestrator.app.runs import KnownRun, find_journal, spent_before
+from spec_kitty_orchestrator.app.runs import KnownRun, spent_before
 from spec_kitty_orchestrator.core.causes import by_cause
 from spec_kitty_orchestrator.core.events import AttemptOpened
 from spec_kitty_orchestrator.core.forecast import Forecast

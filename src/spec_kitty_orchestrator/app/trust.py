@@ -18,7 +18,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from spec_kitty_orchestrator.agents import BUILT_IN
-from spec_kitty_orchestrator.app.repository import GIT_LIMIT_S, JOURNALS, PROJECT
+from spec_kitty_orchestrator.app.journals import JOURNALS
+from spec_kitty_orchestrator.app.repository import GIT_LIMIT_S, PROJECT
 from spec_kitty_orchestrator.config import CONFIG_FILE, TRUST_VARIABLE, read_text
 from spec_kitty_orchestrator.errors import PreflightError
 from spec_kitty_orchestrator.host.locate import HOST_NAME

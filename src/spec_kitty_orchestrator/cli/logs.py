@@ -9,11 +9,11 @@ from typing import Annotated
 import anyio
 import typer
 
+from spec_kitty_orchestrator.app.journals import journaled
 from spec_kitty_orchestrator.app.log_follower import LogFollower
 from spec_kitty_orchestrator.app.log_pages import ANY, FOUND, LogPages, Page
 from spec_kitty_orchestrator.app.logs import MissionLog, Part, choose
 from spec_kitty_orchestrator.app.project import open_project
-from spec_kitty_orchestrator.app.repository import journaled
 from spec_kitty_orchestrator.app.runs import named_run
 from spec_kitty_orchestrator.cli import options
 from spec_kitty_orchestrator.errors import UsageError

@@ -8,8 +8,8 @@ from typing import Annotated
 import anyio
 import typer
 
+from spec_kitty_orchestrator.app.journals import journaled
 from spec_kitty_orchestrator.app.project import open_project
-from spec_kitty_orchestrator.app.repository import journaled
 from spec_kitty_orchestrator.app.runs import KnownRun, describe_end, when
 from spec_kitty_orchestrator.app.status import MissionStatus, mission_status, status_forecast
 from spec_kitty_orchestrator.cli import options

@@ -7,8 +7,8 @@ from anyio import to_thread
 
 from spec_kitty_orchestrator.app.build import build_headroom
 from spec_kitty_orchestrator.app.checks import Finding, edit, error, line, ok, warning
+from spec_kitty_orchestrator.app.journals import JOURNALS
 from spec_kitty_orchestrator.app.project import Project
-from spec_kitty_orchestrator.app.repository import JOURNALS
 from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.errors import ConfigError
 from spec_kitty_orchestrator.machine.environment import environment
