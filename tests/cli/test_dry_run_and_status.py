@@ -123,21 +123,17 @@ def test_a_dry_run_names_a_cycle(project: Project) -> None:
 
 def test_status_as_json_is_one_document_with_the_hosts_lanes(project: Project) -> None:
     project.lanes({"WP01": "done", "WP02": "planned"}, {"WP02": ["WP01"]})
-    done = project.run("status", "--mission", SLUG, "--json")
+    done = project.run("status", "--mission", SLUG, "--format", "json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["mission"] == SLUG
-    assert document["run"] == {
-        "active": False,
-        "pid": None,
-        "host": None,
-        "since": None,
-        "last_exit_code": None,
-        "aborted": False,
-    }
+    run = {"active": False, "pid": None, "host": None, "since": None, "last_exit_code": None}
+    assert run.items() <= document["run"].items()
+    assert not document["run"]["aborted"]
+    assert document["exit_code"] == 6
     assert [(wp["id"], wp["lane"], wp["dependencies"]) for wp in document["work_packages"]] == [
-        ("WP01", "done", []),
         ("WP02", "planned", ["WP01"]),
+        ("WP01", "done", []),
     ]
 
 
@@ -162,7 +158,7 @@ def seen(wp: str, lane: str = "planned") -> Line:
 
 
 def notes(project: Project) -> dict[str, str]:
-    done = project.run("status", "--mission", SLUG, "--json")
+    done = project.run("status", "--mission", SLUG, "--format", "json")
     assert done.returncode == 0, done.stderr
     return {wp["id"]: wp["note"] for wp in json.loads(done.stdout)["work_packages"]}
 
@@ -181,7 +177,7 @@ def test_status_comes_from_the_journal_and_asks_the_host_only_if_told(project: P
     begin(project, seen("WP01", "for_review"))
     project.lanes({"WP01": "done"})
     shown = project.run("status", "--mission", "01ABC").stdout
-    assert "WP01  for_review" in shown
+    assert "WP01  for_review, nothing runs" in shown
     assert "Lanes as of 2026-01-02 03:04:05 UTC; --host asks spec-kitty" in shown
     assert not (project.bin / "spec-kitty.d" / "calls").exists()
     shown = project.run("status", "--mission", SLUG, "--host").stdout
@@ -190,7 +186,7 @@ def test_status_comes_from_the_journal_and_asks_the_host_only_if_told(project: P
 
 
 def test_status_of_a_mission_that_was_never_run_asks_the_host(project: Project) -> None:
-    document = json.loads(project.run("status", "--mission", SLUG, "--json").stdout)
+    document = json.loads(project.run("status", "--mission", SLUG, "--format", "json").stdout)
     assert [wp["lane"] for wp in document["work_packages"]] == ["planned"] * 4
     assert document["lanes_at"] is None
 
@@ -294,12 +290,16 @@ def test_the_status_names_the_log_of_a_gate_that_runs(project: Project) -> None:
     gate = {"name": "tests", "command": ["pytest"], "timeout_s": 60.0}
     ended = event("WP01", "agent_exited", attempt_id="id-WP01", report={"outcome": "ok"})
     committed = event("WP01", "committed", evidence={"base": "0" * 40, "head": "a" * 40})
-    begin(project, *implementing("WP01"), ended, committed, gates=[gate])
     logs = project.root / ".kittify" / "logs" / SLUG / "WP01" / "01-gate-tests"
-    logs.mkdir(parents=True)
-    (logs / "stdout.log").touch()
-    assert f"WP01 logs: {logs}" in project.run("status", "--mission", SLUG).stdout
-    (first, *_) = json.loads(project.run("status", "--mission", SLUG, "--json").stdout)["work_packages"]
+    begun = event("WP01", "gate_begun", name="tests", head="a" * 40, log=str(logs.relative_to(project.root)))
+    folder = begin(project, *implementing("WP01"), ended, committed, begun, gates=[gate])
+    with MissionLock(folder, SLUG):
+        assert "gate tests runs, " in project.run("status", "--mission", SLUG).stdout
+    told = project.run("status", "wp01", "--mission", SLUG).stdout
+    assert str(logs) in told.replace("\n", "").replace(" ", "")
+    (first, *_) = json.loads(project.run("status", "--mission", SLUG, "--format", "json").stdout)[
+        "work_packages"
+    ]
     assert (first["phase"], first["gate_log"]) == ("gating", str(logs))
 
 
@@ -338,8 +338,8 @@ def test_whoever_asks_the_host_says_so_first_as_that_takes_seconds(
 
 
 def test_output_for_programs_comes_alone(project: Project) -> None:
-    for command in (("status", "--host"), ("plan", "--simulate")):
-        assert "asking" not in project.run(*command, "--mission", SLUG, "--json").stderr
+    for command in (("status", "--host", "--format", "json"), ("plan", "--simulate", "--json")):
+        assert "asking" not in project.run(*command, "--mission", SLUG).stderr
 
 
 def test_what_a_worktree_needs_can_be_given_as_options_and_is_written_as_a_line(project: Project) -> None:

@@ -123,7 +123,7 @@ def test_a_status_foresees_what_is_left_when_it_is_asked(project: Project) -> No
     write_journal(project, start_line(mission=mission))
     assert "What is left: about " in project.run("status", "--mission", SLUG, "--forecast").stdout
     assert "What is left" not in project.run("status", "--mission", SLUG).stdout
-    document = json.loads(project.run("status", "--mission", SLUG, "--forecast", "--json").stdout)
+    document = json.loads(project.run("status", "--mission", SLUG, "--forecast", "--format", "json").stdout)
     assert document["forecast"]["attempts"] == 10
     assert not (records(project) / "forecast").exists()
 

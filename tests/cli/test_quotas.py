@@ -32,7 +32,7 @@ def test_status_says_who_rests_until_when(project: Project) -> None:
     project.lanes({"WP01": "planned"})
     done = project.run("status", "--mission", SLUG)
     assert f"scripted is paused: its quota is used up until {until:%Y-%m-%d %H:%M} UTC" in done.stdout
-    document = json.loads(project.run("status", "--mission", SLUG, "--json").stdout)
+    document = json.loads(project.run("status", "--mission", SLUG, "--format", "json").stdout)
     assert document["agents_resting"] == {"scripted": until.isoformat()}
 
 

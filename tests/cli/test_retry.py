@@ -89,7 +89,7 @@ def test_all_that_wait_because_of_one_cause_are_retried_and_the_other_keeps_its_
     project: Project,
 ) -> None:
     three_parked(project)
-    told = project.run("status", "--mission", SLUG, "--json")
+    told = project.run("status", "--mission", SLUG, "--format", "json")
     assert json.loads(told.stdout)["causes"] == {"c1": ["WP01", "WP03"], "c2": ["WP02"]}
     done = project.run("retry", "--cause", "c1", "--note", "made room")
     assert done.returncode == 0, done.stderr

@@ -30,7 +30,7 @@ from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import Entry, ResourcesShort, Waiting
 from spec_kitty_orchestrator.core.verdict import Ruling, Verdict
-from spec_kitty_orchestrator.core.work_package import Turn, WorkPackage
+from spec_kitty_orchestrator.core.work_package import Grant, Turn, WorkPackage
 from spec_kitty_orchestrator.views import console as consoles
 from spec_kitty_orchestrator.views.console import PatientFile, SteadyConsole
 from spec_kitty_orchestrator.views.live import LiveView
@@ -196,11 +196,13 @@ async def test_the_table_shows_every_work_package_and_interprets_no_markup() -> 
     view = LiveView(console)
     view.began(state)
     other = WorkPackage("WP02", dependencies=("WP01",))
-    show(view, replace(REVIEWING, note="[red]not[/red] markup"), Submitted(), other)
+    foreign = WorkPackage("WP03", lane=Lane.BLOCKED, note="[red]not[/red] markup")
+    show(view, replace(REVIEWING, turn=Turn(Grant.SLOT)), Submitted(), other, foreign)
     console.print(view.table())
     shown = file.getvalue()
-    assert "demo: 0 of 2 approved or done" in shown
-    assert "codex" in shown
+    assert "demo: 0 of 3 approved or done" in shown
+    assert "codex reviews, round 1 of 3" in shown
+    assert "after WP01" in shown
     assert "[red]not[/red] markup" in shown
 
 
@@ -221,15 +223,29 @@ def test_the_table_shows_who_is_at_work_however_many_work_packages_there_are() -
     lanes = {f"WP{n:02d}": Lane.DONE if n < 30 else Lane.PLANNED for n in range(1, 41)}
     view = LiveView(console)
     view.began(MissionState("demo", lanes, dict.fromkeys(lanes, ())))
-    at_work = replace(REVIEWING, id="WP40")
+    at_work = replace(REVIEWING, id="WP40", turn=Turn(Grant.SLOT))
     blocked = WorkPackage("WP39", phase=Phase.FINISHED, lane=Lane.BLOCKED, note="needs a person")
     rest = [WorkPackage(one, lane=lane) for one, lane in lanes.items() if one not in ("WP39", "WP40")]
     show(view, at_work, Submitted(), *rest, blocked)
     console.print(view.table())
-    rows = [line.split()[0] for line in file.getvalue().splitlines()[2:]]
-    assert rows[:3] == ["WP40", "WP39", "WP30"]
+    rows = [line.split()[:2] for line in file.getvalue().splitlines()[1:]]
+    assert rows[:3] == [["!", "WP39"], ["▶", "WP40"], ["·", "WP30"]]
     assert len(rows) == 8
-    assert file.getvalue().splitlines()[-1].split() == ["+33", "4", "planned,", "29", "done"]
+    assert file.getvalue().splitlines()[-1].split() == ["+33", "4", "waiting,", "29", "done"]
+
+
+def test_the_table_at_80_columns_says_which_one_it_is_and_all_that_it_waits_for() -> None:
+    file = io.StringIO()
+    console = Console(file=file, width=80, height=24)
+    view = LiveView(console)
+    title = "Read the configuration of every plug-in"
+    view.began(MissionState("demo", {"WP01": Lane.PLANNED}, {"WP01": ()}, titles={"WP01": title}))
+    waits = WorkPackage("WP01", turn=Turn(waits="waits for claude-code: at most 1 at once"))
+    show(view, waits, Submitted())
+    console.print(view.table())
+    (row,) = file.getvalue().splitlines()[1:]
+    assert row.startswith("·  WP01  Read the configuration of")
+    assert "waits for claude-code: at most 1 at once" in row
 
 
 class Pipe:

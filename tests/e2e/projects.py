@@ -130,7 +130,7 @@ class Project:
 
     def status(self) -> Any:
         """Ask the command where the mission stands."""
-        done = self.run("status", "--host", "--mission", self.slug, "--json")
+        done = self.run("status", "--host", "--mission", self.slug, "--format", "json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

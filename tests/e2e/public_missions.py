@@ -168,7 +168,7 @@ def try_mission(clone: Clone, trial: Trial, *, runs: bool) -> None:
     trial.dry_run = clone.ours("orchestrate", *asked, *AGENTS, "--dry-run")
     if runs or trial.findings:
         trial.run = clone.ours("orchestrate", *asked, *AGENTS)
-        told = clone.ours("status", "--mission", clone.mission, "--json")
+        told = clone.ours("status", "--mission", clone.mission, "--format", "json")
         try:
             lanes = [str(one["lane"]) for one in json.loads(told.out)["work_packages"]]
         except (ValueError, KeyError, TypeError):

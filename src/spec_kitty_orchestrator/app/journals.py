@@ -6,6 +6,8 @@ from pathlib import Path
 
 JOURNALS = Path(".kittify") / "orchestrator"
 
+_LEADS_ELSEWHERE = frozenset({"GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_CEILING_DIRECTORIES"})
+
 
 def journaled(root: Path) -> list[str]:
     """Return the missions that have a journal here, the most recent first."""
@@ -22,7 +24,7 @@ def find_journal(root: Path, mission: str) -> str | None:
 
 def journals_around(start: Path | None, environ: Mapping[str, str]) -> Path | None:
     """Return the checkout around a folder if it plainly is one with journals; None if git must be asked."""
-    if any(name.startswith("GIT_") for name in environ):
+    if not _LEADS_ELSEWHERE.isdisjoint(environ):
         return None
     try:
         folder = (start or Path.cwd()).resolve()

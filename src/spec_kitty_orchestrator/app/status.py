@@ -1,138 +1,160 @@
-"""The status of a mission: the fold of its journal, the lock and, if asked, the host's lanes.
+"""Reads the status of a mission: its journal, the lock, what its agents said last and, if asked, the host.
 
-Without the host it takes no longer than reading the journal.
+From the journal it comes at once: what only a run or a question to the host needs is loaded for that alone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from spec_kitty_orchestrator.app.journals import find_journal
-from spec_kitty_orchestrator.app.project import Project
-from spec_kitty_orchestrator.app.runs import KnownRun, spent_before
+from spec_kitty_orchestrator.agents import BUILT_IN
+from spec_kitty_orchestrator.agents.steps import Step, StepReader
+from spec_kitty_orchestrator.app.journals import JOURNALS, find_journal
 from spec_kitty_orchestrator.core.causes import by_cause
-from spec_kitty_orchestrator.core.events import AttemptOpened
-from spec_kitty_orchestrator.core.forecast import Forecast
 from spec_kitty_orchestrator.core.limits import resting
-from spec_kitty_orchestrator.core.model import MissionState, Phase, Usage
-from spec_kitty_orchestrator.core.run import RunState, fold
-from spec_kitty_orchestrator.core.run_events import ConflictForecast, Entry, Line
-from spec_kitty_orchestrator.core.simulate import Known
-from spec_kitty_orchestrator.core.suspension import Suspension
+from spec_kitty_orchestrator.core.recorder import Recorder
+from spec_kitty_orchestrator.core.records import replace
+from spec_kitty_orchestrator.core.run import RunState
+from spec_kitty_orchestrator.core.standing import Standing
 from spec_kitty_orchestrator.core.work_package import WorkPackage
-from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
-from spec_kitty_orchestrator.machine.logs import mission_logs, path_part
+from spec_kitty_orchestrator.machine.journal import JsonlJournal
+from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
+from spec_kitty_orchestrator.machine.logs import logs_root
+from spec_kitty_orchestrator.machine.output import STDOUT, tail_lines
+from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
+from spec_kitty_orchestrator.views.status import MissionStatus
+
+if TYPE_CHECKING:
+    from spec_kitty_orchestrator.core.forecast import Forecast
+    from spec_kitty_orchestrator.core.model import MissionState
+
+LAST_LINES = 50
+MOST_LAST_BYTES = 256 * 1024
+"""Of an agent's output that are read for its last step."""
+
+_SETTINGS = Path(".kittify") / "orchestrator.toml"
 
 
-@dataclass(frozen=True)
-class MissionStatus:
-    """What is known of a mission.
+class StatusReader:
+    """Reads the status of a mission again and again; what is new in its journal is all that is read."""
 
-    Attributes:
-        run: the last one here.
-        work_packages: in the lanes of which the host or the journal told last.
-        lanes_at: when the journal last heard of the lanes; None if the host was asked for them now.
-        opened: by work package, when its last attempt was opened.
-        gate_logs: by work package, the directory of the gate that runs.
-        resting: agents that rest, and why.
-        causes: for each cause that left work packages to a person, `c1` and so on, their ids.
-        conflicts: of branches, as the run saw them last.
-        spent_before: what earlier runs used whose journals were put aside.
-        state: of its run, as the journal tells it.
-    """
+    def __init__(self, root: Path, mission: str, environ: Mapping[str, str]) -> None:
+        """Look at the mission with this slug, or with this id at the end of it."""
+        self.mission = find_journal(root, mission) or mission
+        self._root = root
+        self._directory = root / JOURNALS / self.mission
+        self._journal = JsonlJournal(self._directory, root)
+        self._recorder = Recorder()
+        self._begun = 0
+        self.redactor = redactor_around(root, environ)
 
-    run: KnownRun
-    work_packages: Sequence[WorkPackage]
-    lanes_at: datetime | None
-    opened: Mapping[str, datetime]
-    gate_logs: Mapping[str, str]
-    resting: Mapping[str, Suspension]
-    causes: Mapping[str, tuple[str, ...]]
-    conflicts: Sequence[ConflictForecast]
-    spent_before: Usage
-    state: RunState
+    @property
+    def was_run(self) -> bool:
+        """Whether the journal holds a start."""
+        return bool(self._recorder.mission)
 
-    def note(self, wp: WorkPackage) -> str:
-        """Say what a work package waits for, or what became of it."""
-        return (wp.turn.waits if self.run.owner else "") or wp.note
+    def read(self) -> MissionStatus:
+        """Return the status of now. Raises `JournalError` and `InvalidTransition`."""
+        # The lock first: what was journaled before it was given back is told then.
+        owner = MissionLock(self._directory, self.mission).holder()
+        lines = self._journal.look()
+        if self._begun != self._journal.begun:
+            self._recorder, self._begun = Recorder(), self._journal.begun
+        for line in lines:
+            self._recorder.take(line)
+        return self._status(owner)
 
-
-async def mission_status(
-    project: Project, mission: str, asking: Callable[[str], None], *, ask_host: bool
-) -> MissionStatus:
-    """Read the journal, and ask the host if wanted, or if no run of the mission is known; change nothing.
-
-    `asking` gets the mission's name before the host is asked, which takes seconds.
-
-    Raises `JournalError`, and what `read_mission` raises.
-    """
-    slug = find_journal(project.root, mission)
-    state = await _ask_host(project, mission, asking) if ask_host or slug is None else None
-    slug = state.slug if state else slug or mission
-    directory = project.directory(slug)
-    lines = await JsonlJournal(directory, project.root).read()
-    run = KnownRun.told_by(directory, lines)
-    if state is None and run.started is None:
-        state = await _ask_host(project, mission, asking)
-    known = fold(lines, project.policy)
-    wps = list(known.wps.values())
-    if state is not None:
-        wps = [
-            replace(
-                known.wps.get(wp) or WorkPackage(wp), lane=lane, dependencies=state.dependencies.get(wp, ())
+    def read_with(self, mission: "MissionState") -> MissionStatus:
+        """Return the same with lanes that the host told. Raises as `read`."""
+        self.mission = mission.slug
+        found = self.read()
+        known = found.report.state
+        wps = {
+            wp: replace(
+                known.wps.get(wp) or WorkPackage(wp), lane=lane, dependencies=mission.dependencies.get(wp, ())
             )
-            for wp, lane in state.lanes.items()
-        ]
-    logs = mission_logs(project.root, slug)
-    gating = {wp.id: _gate_log(logs / path_part(wp.id)) for wp in wps if wp.phase is Phase.GATING}
-    return MissionStatus(
-        run,
-        wps,
-        lanes_at=known.now if state is None else None,
-        opened=opened(lines),
-        gate_logs={wp: log for wp, log in gating.items() if log},
-        resting=resting(known, SystemClock().now()),
-        causes=by_cause(known.causes, wps),
-        conflicts=known.conflicts,
-        spent_before=(await spent_before(project.root, slug))[0].usage,
-        state=known,
-    )
+            for wp, lane in mission.lanes.items()
+        }
+        return self._status(found.owner, replace(known, wps=wps), mission.titles)
+
+    def _status(
+        self, owner: Owner | None, told: RunState | None = None, titles: Mapping[str, str] | None = None
+    ) -> MissionStatus:
+        now = datetime.now(UTC)
+        report = self._recorder.report(now, active=owner is not None, state=told)
+        named = [replace(one, title=one.title or (titles or {}).get(one.id, "")) for one in report.wps]
+        report = replace(report, mission=self.mission, wps=tuple(named))
+        state = report.state
+        running = report.of(Standing.RUNNING) if owner is not None else []
+        steps = {one.id: step for one in running if (step := self._last_step(one.stand.wp)) is not None}
+        causes = by_cause(state.causes, state.wps.values())
+        return MissionStatus(report, owner, told is not None, resting(state, now), causes, steps)
+
+    def _last_step(self, wp: WorkPackage) -> Step | None:
+        attempt = wp.open_attempt
+        # A journal can come with a clone and name any folder.
+        place = Path(attempt.directory) if attempt is not None else Path()
+        if attempt is None or ".." in place.parts or not place.is_relative_to(logs_root(self._root)):
+            return None
+        places = (wp.workspace.path if wp.workspace is not None else "", str(self._root))
+        agent = BUILT_IN.get(attempt.agent) or _declared(self._root, attempt.agent)
+        reader = StepReader(agent, places, self.redactor.text)
+        lines, _ = tail_lines(place / STDOUT, LAST_LINES, MOST_LAST_BYTES)
+        found = [step for line in lines for step in reader.read(line.text)] + reader.rest()
+        return found[-1] if found else None
 
 
-def opened(lines: Sequence[Line]) -> Mapping[str, datetime]:
-    """Return when the last attempt of each work package was opened."""
-    return {
-        line.wp_id: line.at
-        for line in lines
-        if isinstance(line, Entry) and isinstance(line.event, AttemptOpened)
-    }
+async def ask_host(root: Path, mission: str, asking: Callable[[str], None]) -> "MissionState":
+    """Ask the host for the lanes of a mission; `asking` gets its name before, as that takes seconds.
 
-
-async def status_forecast(project: Project, found: MissionStatus) -> Forecast | None:
-    """Foresee the rest of a mission's run; if none is active, of one that went on now."""
-    # Loaded only when it is needed, because a status from the journal should be instant.
-    from spec_kitty_orchestrator.app.forecasts import foresee, known_samples, start_of
-
-    samples = await known_samples(project.root)
-    if found.run.owner is not None:
-        return await foresee(found.state, samples, Known(opened=found.opened))
-    lanes = {wp.id: wp.lane for wp in found.work_packages}
-    needs = {wp.id: wp.dependencies for wp in found.work_packages}
-    mission = MissionState(found.run.mission, lanes, needs)
-    return await foresee(await start_of(project, mission, project.policy), samples)
-
-
-async def _ask_host(project: Project, mission: str, asking: Callable[[str], None]) -> MissionState:
-    # Loaded only when it is needed, because a status from the journal should be instant.
+    Raises what `read_mission` raises.
+    """
     from spec_kitty_orchestrator.app.build import connect
     from spec_kitty_orchestrator.app.mission import read_mission
+    from spec_kitty_orchestrator.app.project import open_project
 
+    project = open_project(root, os.environ, {})
     asking(mission)
     return await read_mission(project, await connect(project), mission)
 
 
-def _gate_log(logs: Path) -> str:
-    """Return the directory of the gate that was begun last, "" if none was."""
-    begun = [one.parent for one in logs.glob("*-gate-*/stdout.log")]
-    return str(max(begun, key=lambda one: one.stat().st_mtime, default=""))
+async def forecast(root: Path, found: MissionStatus) -> "Forecast | None":
+    """Foresee the rest of a mission's run; if none is active, of one that went on now."""
+    from spec_kitty_orchestrator.app.forecasts import foresee, known_samples, start_of
+    from spec_kitty_orchestrator.app.project import open_project
+    from spec_kitty_orchestrator.core.model import MissionState
+    from spec_kitty_orchestrator.core.simulate import Known
+
+    samples, state = await known_samples(root), found.report.state
+    if found.owner is not None:
+        opened = {one.id: one.attempts[-1].began_at for one in found.report.wps if one.attempts}
+        return await foresee(state, samples, Known(opened=opened))
+    lanes = {wp.id: wp.lane for wp in state.wps.values()}
+    needs = {wp.id: wp.dependencies for wp in state.wps.values()}
+    project = open_project(root, os.environ, {})
+    mission = MissionState(found.report.mission, lanes, needs)
+    return await foresee(await start_of(project, mission, project.policy), samples)
+
+
+def redactor_around(root: Path, environ: Mapping[str, str]) -> Redactor:
+    """Return the redactor for the secrets of our environment and of the settings; nothing else is read."""
+    environments = [environ]
+    with suppress(OSError, ValueError, AttributeError, RecursionError):
+        agents = tomllib.loads((root / _SETTINGS).read_text(encoding="utf-8")).get("agents", {})
+        environments += [{k: str(v) for k, v in one.get("env", {}).items()} for one in agents.values()]
+    return Redactor(secret_values(*environments))
+
+
+def _declared(root: Path, name: str) -> object:
+    # Loaded only for agents of settings and plug-ins.
+    from spec_kitty_orchestrator.app.project import find_agent, settings_around
+    from spec_kitty_orchestrator.errors import OrchestratorError
+
+    with suppress(OrchestratorError):
+        _, settings = settings_around(root, os.environ, anywhere=False)
+        return find_agent(root, settings, name, only_load=True)[0]
+    return None

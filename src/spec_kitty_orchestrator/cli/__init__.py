@@ -6,6 +6,7 @@ Whatever goes wrong becomes one message on stderr and the exit code of its class
 import os
 import signal
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +27,10 @@ COMMANDS = {
     "abort": ("operator", "Stop a run and all its agents, and record that it is over."),
     "retry": ("operator", "Put parked or blocked work packages back to work."),
     "skip": ("operator", "Leave a work package out, so that the rest can go on."),
-    "status": ("status", "Show where every work package stands, and what runs now."),
+    "status": (
+        "status",
+        "Show where every work package stands, and what needs you.",
+    ),
     "logs": ("logs", "Show what agents and gates said and did, or follow it."),
     "report": ("report", "Tell what a mission's runs were, as a page or for programs."),
     "watch": ("watch", "Watch a run on the whole screen, from any terminal."),
@@ -38,6 +42,10 @@ COMMANDS = {
 """The module of each command, and what it does in one line: the first of its docstring."""
 
 
+AS_GIVEN = frozenset({"status"})
+"""Commands with text and switches alone: typer would load all of pydantic to see that a text is one."""
+
+
 class _Lazy(TyperCommand):
     """A command whose module is loaded when it is called: the list of all, and the version, need none."""
 
@@ -46,7 +54,7 @@ class _Lazy(TyperCommand):
         made = found = getattr(import_module(f"{__name__}.{COMMANDS[name][0]}"), name)
         if not isinstance(found, typer.Typer):
             made = typer.Typer(add_completion=False, rich_markup_mode=None)
-            made.command(cls=_InSections)(found)
+            made.command(cls=_Plain if name in AS_GIVEN else _InSections)(found)
         return typer.main.get_command(made).make_context(info_name, args, parent=parent, **extra)
 
 
@@ -66,8 +74,31 @@ class _InSections(TyperCommand):
                 formatter.write_dl(records)
 
 
+class _AsGiven:
+    """Options that need no conversion."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for one in params:
+            one.process_value = partial(_as_given, one)
+        return params
+
+
+def _as_given(param: Any, ctx: Any, value: object) -> object:
+    return param.callback(ctx, param, value) if param.callback is not None else value
+
+
+class _Plain(_AsGiven, _InSections):
+    """A command with text and switches alone."""
+
+
+class _Commands(_AsGiven, TyperGroup):
+    """All of them; its own options are switches."""
+
+
 app = typer.Typer(
     name=PROGRAM,
+    cls=_Commands,
     help="Runs whole spec-kitty missions: agents implement and review, the host keeps the lanes.",
     no_args_is_help=True,
     # Text in sections is read at any width, and does not wait for what draws boxes.

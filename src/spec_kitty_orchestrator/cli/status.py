@@ -1,33 +1,60 @@
-"""`status`: the host's lanes, joined with what this machine knows about the run."""
+"""`status`: where every work package stands, or one; from the journal, at once.
 
+What only some of its options need is loaded for these alone.
+"""
+
+import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
-import anyio
 import typer
 
-from spec_kitty_orchestrator.app.journals import journaled
-from spec_kitty_orchestrator.app.project import open_project
-from spec_kitty_orchestrator.app.runs import KnownRun, describe_end, when
-from spec_kitty_orchestrator.app.status import MissionStatus, mission_status, status_forecast
-from spec_kitty_orchestrator.cli import options
-from spec_kitty_orchestrator.core.conflicts import advice
-from spec_kitty_orchestrator.core.describe import LONGEST_REASON, note, totals
-from spec_kitty_orchestrator.core.forecast import NOTHING_KNOWN, NOTHING_LEFT
-from spec_kitty_orchestrator.core.model import Usage, total
-from spec_kitty_orchestrator.core.run_events import RunEnded
-from spec_kitty_orchestrator.core.work_package import WorkPackage
+from spec_kitty_orchestrator.app.journals import journaled, journals_around
+from spec_kitty_orchestrator.app.status import StatusReader
 from spec_kitty_orchestrator.errors import UsageError
-from spec_kitty_orchestrator.views.console import SteadyConsole, print_json, tell_asking
-from spec_kitty_orchestrator.views.table import columns, row
+from spec_kitty_orchestrator.views.screen import Row, Screen, stdout
+from spec_kitty_orchestrator.views.status import MissionStatus
+from spec_kitty_orchestrator.views.status_rows import mission_rows, wp_rows
+
+REDRAWN_S = 2.0
+"""How often `--watch` looks."""
+
+
+TABLE, JSON, ONELINE = FORMATS = ("table", "json", "oneline")
 
 
 def status(
-    mission: Annotated[str | None, options.mission_option("Slug; else the most recent run's.")] = None,
-    repo_root: options.RepoRoot = None,
-    as_json: options.Json = False,
+    wp: Annotated[
+        str | None,
+        typer.Argument(metavar="WP", help="Tell all of this one, for example WP03.", show_default=False),
+    ] = None,
+    mission: Annotated[
+        str | None,
+        typer.Option("--mission", "-m", help="Slug; else the most recent run's.", show_default=False),
+    ] = None,
+    repo_root: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="The project; else the current directory's.", show_default=False),
+    ] = None,
+    form: Annotated[
+        str,
+        typer.Option("--format", metavar="|".join(FORMATS), help="For people, for programs, or in one line."),
+    ] = TABLE,
+    exit_code: Annotated[
+        bool,
+        typer.Option(
+            "--exit-code",
+            help="Exit as the run would: 0 while all goes well, 1 if a work package needs you; once it has "
+            "ended, with its own code (130: it was cut off; 6: it was never run).",
+        ),
+    ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Look every two seconds, until the run has ended.")
+    ] = False,
     host: Annotated[
         bool, typer.Option("--host", help="Ask spec-kitty for the lanes, too, which takes seconds.")
     ] = False,
@@ -35,108 +62,105 @@ def status(
         bool, typer.Option("--forecast", help="Say what is left, too: how long and how much; takes seconds.")
     ] = False,
 ) -> None:
-    """Show where every work package stands, and what runs now.
+    """Show where every work package stands, and what needs you.
 
     This comes from the journal, at once; a mission that was never run here is asked for at spec-kitty.
     """
-    project = open_project(repo_root, os.environ, {})
-    known = journaled(project.root)
+    if form not in FORMATS:
+        raise UsageError(f"--format {form!r} is none of {', '.join(FORMATS)}")
+    if watch and host:
+        raise UsageError("--watch looks at the journal again and again; it does not ask the host")
+    root = _root(Path(repo_root) if repo_root else None)
+    known = journaled(root)
     if mission is None and not known:
         raise UsageError("no mission was run here yet; name one with --mission")
+    reader = StatusReader(root, mission or known[0], os.environ)
+    screen = stdout(reader.redactor)
+    found = reader.read()
+    if watch:
+        found = _watched(reader, screen, wp, form, found)
+    if host or not reader.was_run:
+        found = _asked(reader, root, quiet=form != TABLE)
+    left, ahead = _forecast(root, found) if forecast else ("", None)
+    if form == JSON:
+        document = {**found.document(known), "forecast": ahead}
+        print(json.dumps(reader.redactor.value(document), indent=2, default=datetime.isoformat))  # noqa: T201
+    elif form == ONELINE:
+        screen.show([Row(text=found.line + (f"; {left}" if left else ""), copied=True)])
+    else:
+        if mission is None and len(known) > 1 and wp is None:
+            screen.show([Row(text=f"also run here: {', '.join(known[1:])}", style="dim", indent=2)])
+        screen.show([*_rows(found, wp, screen), *([Row(text=left, indent=2)] if left else [])])
+    if exit_code:
+        raise typer.Exit(found.exit_code)
+
+
+def _root(given: Path | None) -> Path:
+    """Return the project; git is asked only where it is not plain to see."""
+    found = journals_around(given, os.environ)
+    if found is not None:
+        return found
+    from contextlib import suppress
+
+    from spec_kitty_orchestrator.app.repository import find_repo_root
+    from spec_kitty_orchestrator.app.trust import keep_out_untrusted
+
+    with suppress(OSError):  # whoever looks for the project says that the current folder is gone
+        keep_out_untrusted(given or Path.cwd())
+    return find_repo_root(given)
+
+
+def _rows(found: MissionStatus, wp: str | None, screen: Screen) -> Sequence[Row]:
+    if wp is None:
+        return list(mission_rows(found, screen.size[0]))
+    named = next((one for one in found.report.wps if one.id == wp.upper()), None)
+    if named is None:
+        ids = ", ".join(sorted(one.id for one in found.report.wps))
+        raise UsageError(f"{wp} is no work package of this mission; it has {ids}")
+    return list(wp_rows(found, named))
+
+
+def _watched(
+    reader: StatusReader, screen: Screen, wp: str | None, form: str, found: MissionStatus
+) -> MissionStatus:
+    """Look until the run has ended; on a terminal, show it meanwhile."""
+    draws = screen.is_terminal and form == TABLE
+    if draws:
+        screen.apart(on=True)
+    try:
+        while found.owner is not None:
+            if draws:
+                screen.redraw(_rows(found, wp, screen))
+            time.sleep(REDRAWN_S)
+            found = reader.read()
+    finally:
+        if draws:
+            screen.apart(on=False)
+    return found
+
+
+def _asked(reader: StatusReader, root: Path, *, quiet: bool) -> MissionStatus:
+    """Return the status with the lanes that the host tells."""
+    import anyio
+
+    from spec_kitty_orchestrator.app.status import ask_host
+    from spec_kitty_orchestrator.views.console import tell_asking
 
     def asking(slug: str) -> None:
-        if not as_json:
-            tell_asking("spec-kitty", slug, project.redactor)
+        if not quiet:
+            tell_asking("spec-kitty", slug, reader.redactor)
 
-    found = anyio.run(lambda: mission_status(project, mission or known[0], asking, ask_host=host))
-    ahead = anyio.run(status_forecast, project, found) if forecast else None
-    if as_json:
-        print_json({**_document(found, known), "forecast": ahead and ahead.document}, project.redactor)
-        return
-    console = SteadyConsole(redactor=project.redactor)
-    if mission is None and len(known) > 1:
-        console.tell(f"also run here: {', '.join(known[1:])}")
-    _show(found, console)
-    if forecast and all(wp.lane.complete for wp in found.work_packages):
-        console.tell(f"No forecast: {NOTHING_LEFT}")
-    elif forecast:
-        console.tell(f"What is left: {ahead}" if ahead else f"No forecast: {NOTHING_KNOWN}")
+    return reader.read_with(anyio.run(ask_host, root, reader.mission, asking))
 
 
-def _show(found: MissionStatus, console: SteadyConsole) -> None:
-    console.tell(f"Mission {found.run.mission}: {_run(found.run)}")
-    if found.lanes_at is not None:
-        console.tell(f"Lanes as of {when(found.lanes_at)}; --host asks spec-kitty for those of now.")
-    shared = {wp: name for name, wps in found.causes.items() if len(wps) > 1 for wp in wps}
-    table = columns("since (UTC)", {"overflow": "fold"}, pad_edge=False)
-    for wp in found.work_packages:
-        since = found.opened.get(wp.id) if wp.open_attempt else None
-        said = f"cause {shared[wp.id]}, below" if wp.id in shared else found.note(wp)
-        table.add_row(*row(wp, f"{since:%Y-%m-%d %H:%M:%S}" if since else "", said))
-    console.print(table)
-    for name, wps in found.causes.items():
-        reason = next(found.note(wp) for wp in found.work_packages if wp.id == wps[0])
-        if len(wps) > 1:
-            console.tell(f"{name} ({', '.join(wps)}): {note(reason, LONGEST_REASON)}")
-    for agent, one in found.resting.items():
-        told = one.told if found.run.owner is not None else one.told_afterwards
-        console.tell(f"{agent} is paused: {told}")
-    if any(wp.attempts for wp in found.work_packages) or found.spent_before != Usage():
-        console.tell(totals(found.work_packages, found.spent_before))
-    for text in advice(found.conflicts, found.work_packages, found.run.mission):
-        console.tell(text)
-    for wp in found.work_packages:
-        if logs := wp.open_attempt.directory if wp.open_attempt else found.gate_logs.get(wp.id):
-            console.tell(f"{wp.id} logs: {logs}")
+def _forecast(root: Path, found: MissionStatus) -> tuple[str, object]:
+    """Say what is left of the run, and return that as a document, too."""
+    import anyio
 
+    from spec_kitty_orchestrator.app.status import forecast
+    from spec_kitty_orchestrator.core.forecast import NOTHING_KNOWN, NOTHING_LEFT
 
-def _run(run: KnownRun) -> str:
-    if run.owner is not None:
-        owner = run.owner
-        return f"a run is active: process {owner.pid} on {owner.host} since {when(owner.started_at)}"
-    if run.started is None:
-        return "it was not run here yet"
-    go_on = "" if run.end else ": `resume` continues it"
-    return f"no run is active; the last one {describe_end(run)}{go_on}"
-
-
-def _document(found: MissionStatus, known: Sequence[str]) -> Mapping[str, object]:
-    run, owner = found.run, found.run.owner
-    return {
-        "mission": run.mission,
-        "run": {
-            "active": owner is not None,
-            "pid": owner.pid if owner else None,
-            "host": owner.host if owner else None,
-            "since": owner.started_at if owner else None,
-            "last_exit_code": run.end.exit_code if isinstance(run.end, RunEnded) else None,
-            "aborted": run.aborted,
-        },
-        "lanes_at": found.lanes_at,
-        "work_packages": [_work_package(wp, found) for wp in found.work_packages],
-        "agents_resting": {agent: one.until for agent, one in found.resting.items()},
-        "agents_broken": {agent: one.broken for agent, one in found.resting.items() if one.broken},
-        "conflicts": [asdict(one) for one in found.conflicts],
-        "causes": found.causes,
-        "used": asdict(total((found.spent_before, *(wp.usage for wp in found.work_packages)))),
-        "used_before": asdict(found.spent_before),
-        "missions_run_here": known,
-    }
-
-
-def _work_package(wp: WorkPackage, found: MissionStatus) -> Mapping[str, object]:
-    attempt: dict[str, object] | None = None
-    if wp.open_attempt:
-        told = ("id", "number", "role", "agent", "directory")
-        attempt = {name: getattr(wp.open_attempt, name) for name in told} | {"since": found.opened.get(wp.id)}
-    return {
-        "id": wp.id,
-        "lane": wp.lane,
-        "dependencies": wp.dependencies,
-        "phase": wp.phase,
-        "attempts": len(wp.attempts),
-        "rejections": len(wp.review.rejected),
-        "note": found.note(wp),
-        "attempt": attempt,
-        "gate_log": found.gate_logs.get(wp.id),
-    }
+    ahead = anyio.run(forecast, root, found)
+    if all(one.stand.wp.lane.complete for one in found.report.wps):
+        return f"No forecast: {NOTHING_LEFT}", ahead and ahead.document
+    return f"What is left: {ahead}" if ahead else f"No forecast: {NOTHING_KNOWN}", ahead and ahead.document

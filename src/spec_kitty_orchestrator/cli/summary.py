@@ -13,7 +13,7 @@ from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import MISSIONS, MissionFiles, mission_files
 from spec_kitty_orchestrator.core.approval import is_planning
 from spec_kitty_orchestrator.core.conflicts import advice
-from spec_kitty_orchestrator.core.describe import LONGEST_REASON, count, note, short, totals
+from spec_kitty_orchestrator.core.describe import LONGEST_REASON, count, counted, note, short, totals
 from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.core.verdict import Ruling
 from spec_kitty_orchestrator.core.work_package import WorkPackage
@@ -21,7 +21,6 @@ from spec_kitty_orchestrator.driver.finalize import Finalized
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import OrchestratorError, WorkspaceError
 from spec_kitty_orchestrator.views.console import SteadyConsole
-from spec_kitty_orchestrator.views.table import counted
 
 
 def show(

@@ -4,6 +4,7 @@ Text of agents, the host and hooks can hold escape sequences, line breaks and ma
 """
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable
 from enum import StrEnum
 
@@ -116,6 +117,12 @@ def duration(seconds: float) -> str:
 def count(number: int, noun: str, plural: str = "") -> str:
     """Write ``1 file`` or ``2 files``."""
     return f"{number} {noun}" if number == 1 else f"{number} {plural or f'{noun}s'}"
+
+
+def counted(lanes: Iterable[Lane]) -> str:
+    """Write how many work packages are in each lane."""
+    counts = Counter(lanes)
+    return ", ".join(f"{counts[lane]} {lane}" for lane in Lane if counts[lane])
 
 
 def note(text: str, limit: int = LONGEST_LINE) -> str:
@@ -323,11 +330,17 @@ def _judged(agent: str, verdict: Verdict, used: str) -> str:
     return f"{agent} asks for changes of {short(verdict.head)}{used}{said}{findings}"
 
 
-def _used(usage: Usage) -> str:
+def spent(usage: Usage) -> str:
+    """Write what was used as people count it: the cost, else tokens; "" if nothing is known."""
     if usage.cost_usd is not None:
-        return f", ${usage.cost_usd:.2f}"
+        return f"${usage.cost_usd:.2f}"
     tokens = usage.input_tokens + usage.output_tokens
-    return f", {tokens / 1000:.0f}k tokens" if tokens >= 1000 else f", {tokens} tokens" if tokens else ""
+    return f"{tokens / 1000:.0f}k tokens" if tokens >= 1000 else f"{tokens} tokens" if tokens else ""
+
+
+def _used(usage: Usage) -> str:
+    told = spent(usage)
+    return f", {told}" if told else ""
 
 
 def _committed(found: Evidence, wp: WorkPackage | None) -> str:

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from spec_kitty_orchestrator.core import events, run_events
-from spec_kitty_orchestrator.core.describe import describe, level_of
 from spec_kitty_orchestrator.core.model import Evidence, Role, WaitsFor
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.records import replace
@@ -103,9 +102,7 @@ class Recorder:
                 taken = self.state.policy.max_concurrent - self.state.free_slots
                 if not self._slots or self._slots[-1][1] != taken:
                     self._slots.append((line.at, taken))
-                wp = self.state.wps.get(wp_id)
-                text = describe(event, wp, line.took_s)
-                told = Told(line.at, wp_id, event.kind, level_of(event), text, line.seq)
+                told = Told(line.at, wp_id, event, self.state.wps.get(wp_id), line.took_s, line.seq)
                 self._lines.append(told)
                 return told
             case run_events.RunEnded() | run_events.RunAborted():
@@ -128,8 +125,9 @@ class Recorder:
 
     def _ended(self, line: run_events.RunEnded | run_events.RunAborted) -> None:
         self._cut(line.at)
-        if self._starts and isinstance(line, run_events.RunEnded):
-            end = {"ended_at": line.at, "exit_code": line.exit_code, "summary": line.summary}
+        if self._starts:
+            code = line.exit_code if isinstance(line, run_events.RunEnded) else None
+            end = {"ended_at": line.at, "exit_code": code, "summary": line.summary, "aborted": code is None}
             self._starts[-1] = replace(self._starts[-1], **end)  # type: ignore[arg-type]
         self._slots.append((line.at, 0))
 
@@ -219,11 +217,15 @@ class Recorder:
                 track.attempts[place] = ended
                 track.close(line.at, ended.bad)
 
-    def report(self, now: datetime, *, active: bool) -> Report:
-        """Report on the lines so far; `now` counts only while the run is active."""
+    def report(self, now: datetime, *, active: bool, state: RunState | None = None) -> Report:
+        """Report on the lines so far; `now` counts only while the run is active.
+
+        `state` is the run's with lanes that are known from elsewhere.
+        """
+        state = state or self.state
         known = [one.ended_at or one.last_at for one in self._starts[-1:]]
         at = now if active else next(filter(None, known), now)
-        standing = stands(self.state, at, active=active)
+        standing = stands(state, at, active=active)
         wps = []
         for wp_id, stand in standing.items():
             track = self._tracks.get(wp_id, _Track())
@@ -244,7 +246,7 @@ class Recorder:
             tuple(self._slots),
             longest_chain(wps, at),
             tuple(self._lines),
-            self.state,
+            state,
             took_s,
         )
 

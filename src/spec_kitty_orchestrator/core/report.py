@@ -7,8 +7,9 @@ machine that wrote them.
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 
-from spec_kitty_orchestrator.core.describe import Level
+from spec_kitty_orchestrator.core.describe import Level, describe, level_of
 from spec_kitty_orchestrator.core.model import (
     Attempt,
     Evidence,
@@ -20,8 +21,10 @@ from spec_kitty_orchestrator.core.model import (
 )
 from spec_kitty_orchestrator.core.records import dataclass, field
 from spec_kitty_orchestrator.core.run import RunState
+from spec_kitty_orchestrator.core.run_events import AnyEvent
 from spec_kitty_orchestrator.core.standing import Stand, Standing
 from spec_kitty_orchestrator.core.verdict import Ruling, Verdict
+from spec_kitty_orchestrator.core.work_package import WorkPackage
 
 
 class SpanKind(StrEnum):
@@ -126,14 +129,29 @@ class GateRecord:
 
 @dataclass(frozen=True)
 class Told:
-    """One line of what happened."""
+    """One line of what happened; `wp` is its work package after that, None for an event of the run."""
 
     at: datetime
     wp_id: str
-    kind: str
-    level: Level
-    text: str
+    event: AnyEvent
+    wp: WorkPackage | None = None
+    took_s: float = 0.0
     seq: int = 0
+
+    @property
+    def kind(self) -> str:
+        """The kind of the event."""
+        return self.event.kind
+
+    @property
+    def level(self) -> Level:
+        """Who wants to read it."""
+        return level_of(self.event)
+
+    @cached_property
+    def text(self) -> str:
+        """The line: made when it is read, as most are not."""
+        return describe(self.event, self.wp, self.took_s)
 
 
 @dataclass(frozen=True)
@@ -148,6 +166,7 @@ class StartRecord:
     exit_code: int | None = None
     summary: str = ""
     last_at: datetime | None = None
+    aborted: bool = False
 
 
 @dataclass(frozen=True)

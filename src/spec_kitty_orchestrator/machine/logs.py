@@ -1,10 +1,7 @@
 """Where the files of attempts are, and the log of a run."""
 
 import hashlib
-import logging
-import logging.handlers
 import os
-import queue
 import re
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
@@ -80,6 +77,10 @@ def configure_logging(repo_root: Path, mission: str, redactor: Redactor | None =
     Raises:
         WorkspaceError: the file cannot be written.
     """
+    # Loaded only by a run.
+    import logging.handlers
+    import queue
+
     import structlog
 
     path = mission_logs(repo_root, mission) / "orchestrator.log"

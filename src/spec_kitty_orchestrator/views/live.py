@@ -3,8 +3,10 @@
 Drawing costs CPU time that agents need: events only mark the table as stale, and a timer draws it.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from time import monotonic
 
 import anyio
@@ -13,53 +15,59 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from spec_kitty_orchestrator.core.describe import clean, describe, duration
+from spec_kitty_orchestrator.core.describe import clean, describe, duration, spent
 from spec_kitty_orchestrator.core.forecast import Forecast
-from spec_kitty_orchestrator.core.model import MissionState, Phase
+from spec_kitty_orchestrator.core.model import MissionState
+from spec_kitty_orchestrator.core.recorder import Recorder
+from spec_kitty_orchestrator.core.records import replace
+from spec_kitty_orchestrator.core.report import Report, WpReport
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import Entry, Line, Waiting
+from spec_kitty_orchestrator.core.standing import Standing
 from spec_kitty_orchestrator.core.work_package import WorkPackage
-from spec_kitty_orchestrator.views.table import columns, counted, row
+from spec_kitty_orchestrator.views.screen import shortened
+from spec_kitty_orchestrator.views.status import MissionStatus
+from spec_kitty_orchestrator.views.status_rows import STYLES, told
 
 SHORTEST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 3.0
 """How often elapsed times are updated when nothing happens: drawing takes milliseconds, over many hours."""
 
-RESTING = (Phase.WAITING, Phase.FINISHED)
+SHORTEST_TITLE = 12
+_FIXED_COLUMNS = 14
+"""Of the glyph, the id, and what lies between."""
 
 
 class LiveView:
-    """An observer that keeps one table of all work packages up to date."""
+    """An observer that keeps one table of all work packages up to date, the most important first."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = monotonic) -> None:
         self._console = console
         self._clock = clock
         self._mission = ""
+        self._titles: dict[str, str] = {}
         self._started = clock()
-        self._rows: dict[str, WorkPackage] = {}
-        self._since: dict[str, float] = {}
+        self._recorder = Recorder()
+        self._report: Report | None = None
         self._expected: tuple[Forecast, float] | None = None
         self._stale = anyio.Event()
         self._live = Live(console=console, auto_refresh=False, transient=True)
 
     def began(self, state: MissionState) -> None:
         """Take the work packages as the run finds them."""
-        self._mission = state.slug
-        self._rows = {
+        self._mission, self._titles = state.slug, dict(state.titles)
+        wps = {
             wp: WorkPackage(id=wp, dependencies=state.dependencies.get(wp, ()), lane=lane)
             for wp, lane in state.lanes.items()
         }
+        self._recorder.state = replace(self._recorder.state, wps=wps)
 
     def saw(self, state: RunState, line: Line) -> None:
-        """Remember the work packages; the timer draws them. What concerns the whole run is a line above."""
-        if not isinstance(line, Entry):
-            return
-        wp, before = state.wps.get(line.wp_id), self._rows.get(line.wp_id)
-        if wp and not (before and (before.phase, before.open_attempt) == (wp.phase, wp.open_attempt)):
-            self._since[wp.id] = self._clock()
-        self._rows = dict(state.wps)
+        """Remember what happened; the timer draws it. What concerns the whole run is a line above."""
+        self._recorder.take(line, state)
+        self._report = None
         self._stale.set()
-        if not line.wp_id and not isinstance(line.event, Waiting):
+        if isinstance(line, Entry) and not line.wp_id and not isinstance(line.event, Waiting):
             self.said(describe(line.event))
 
     def expects(self, found: Forecast) -> None:
@@ -87,37 +95,49 @@ class LiveView:
 
     def table(self) -> Table:
         """Build the table as it stands."""
-        complete = sum(wp.lane.complete for wp in self._rows.values())
-        spent = duration(self._clock() - self._started)
+        now = datetime.now(UTC)
+        if self._report is None:
+            self._report = self._recorder.report(now, active=True)
+        # While nothing happens, only the clocks go on.
+        found = MissionStatus(replace(self._report, now=now))
+        wps = found.report.wps
+        most = max(self._console.height - 4, 4)
+        # The last line summarizes the rows that do not fit.
+        shown = wps if len(wps) <= most else wps[: most - 1]
+        does = [clean(told(found, one, costs=False)) for one in shown]
+        costs = [spent(one.usage) for one in shown]
+        titles = [clean(one.title or self._titles.get(one.id, "")) for one in shown]
+        # A title gives way to what a work package does or waits for.
+        taken = sum(max(map(len, cells), default=0) for cells in (does, costs)) + _FIXED_COLUMNS
+        room = max(min(max(map(len, titles), default=0), self._console.width - taken), SHORTEST_TITLE)
+        table = Table(
+            box=None,
+            title=self._title(wps),
+            title_justify="left",
+            expand=True,
+            show_header=False,
+            pad_edge=False,
+        )
+        for options in ({}, {}, {}, {"ratio": 1, "overflow": "ellipsis"}, {"justify": "right"}):
+            table.add_column(no_wrap=True, **options)
+        for one, title, words, cost in zip(shown, titles, does, costs, strict=True):
+            standing = one.stand.standing
+            style = STYLES[standing]
+            glyph, name = Text(standing.glyph, style=style), Text(one.id, style="bold")
+            needy = style if standing is Standing.NEEDS_YOU else ""
+            table.add_row(glyph, name, Text(shortened(title, room)), Text(words, style=needy), cost)
+        if rest := wps[len(shown) :]:
+            counts = Counter(one.stand.standing for one in rest)
+            words = ", ".join(f"{counts[one]} {one}" for one in Standing if counts[one])
+            table.add_row("", Text(f"+{len(rest)}", style="bold"), "", words)
+        return table
+
+    def _title(self, wps: tuple[WpReport, ...]) -> Text:
+        complete = sum(one.stand.wp.lane.complete for one in wps)
+        passed = duration(self._clock() - self._started)
         left = ""
         if self._expected is not None:
             found, since = self._expected
             left = found.left(self._clock() - since)
-        told = f"{self._mission}: {complete} of {len(self._rows)} approved or done, {spent}"
-        title = Text(f"{told}, {left}" if left else told)
-        last = {"ratio": 1, "no_wrap": True, "overflow": "ellipsis"}
-        table = columns("for", last, title=title, title_justify="left", expand=True)
-        rows = sorted(self._rows.values(), key=_importance)
-        most = max(self._console.height - 4, 4)
-        # The last line summarizes the rows that do not fit.
-        shown = rows if len(rows) <= most else rows[: most - 1]
-        for wp in shown:
-            at_work = wp.id in self._since and wp.phase not in RESTING
-            time = duration(self._clock() - self._since[wp.id]) if at_work else ""
-            table.add_row(*row(wp, time, wp.turn.waits or wp.note))
-        if rest := rows[len(shown) :]:
-            lanes = counted(wp.lane for wp in rest)
-            table.add_row(Text(f"+{len(rest)}", style="bold"), *[""] * 5, lanes)
-        return table
-
-
-def _importance(wp: WorkPackage) -> tuple[int, str]:
-    """Order rows: agents at work, others in progress, failed ones, waiting ones, complete ones."""
-    groups = (
-        wp.open_attempt is not None,
-        wp.phase not in RESTING,
-        wp.phase is Phase.FINISHED and not wp.lane.complete,
-        not wp.lane.complete,
-        True,
-    )
-    return groups.index(True), wp.id
+        words = f"{self._mission}: {complete} of {len(wps)} approved or done, {passed}"
+        return Text(f"{words}, {left}" if left else words)

@@ -7,13 +7,12 @@ from datetime import UTC, datetime
 import anyio
 from rich.console import Console
 
-from spec_kitty_orchestrator.core.describe import Level, clean, count, describe, duration, level_of
+from spec_kitty_orchestrator.core.describe import Level, clean, count, counted, describe, duration, level_of
 from spec_kitty_orchestrator.core.forecast import Forecast
 from spec_kitty_orchestrator.core.model import MissionState, Phase
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import Entry, Line
 from spec_kitty_orchestrator.core.work_package import WorkPackage
-from spec_kitty_orchestrator.views.table import counted
 
 HEARTBEAT_S = 60.0
 

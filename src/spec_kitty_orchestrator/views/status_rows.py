@@ -1,0 +1,310 @@
+"""The status of a mission for people: what needs them first, then what runs, waits and is done."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final
+
+from spec_kitty_orchestrator.core.conflicts import advice
+from spec_kitty_orchestrator.core.describe import (
+    ENDS,
+    LONGEST_REASON,
+    count,
+    duration,
+    last_line,
+    note,
+    short,
+    spent,
+    totals,
+)
+from spec_kitty_orchestrator.core.model import Lane, Outcome, Phase, Role
+from spec_kitty_orchestrator.core.report import (
+    AGENTS_TIME,
+    AttemptRecord,
+    GateRecord,
+    SpanKind,
+    StartRecord,
+    WpReport,
+)
+from spec_kitty_orchestrator.core.standing import Standing
+from spec_kitty_orchestrator.core.verdict import Ruling
+from spec_kitty_orchestrator.core.work_package import WorkPackage
+from spec_kitty_orchestrator.views.screen import Part, Row, shortened
+from spec_kitty_orchestrator.views.status import MissionStatus, gate_log
+
+MOST_DONE = 8
+"""Work packages that are done are told one by one; more are named in one row."""
+
+STYLES: Final = {
+    Standing.NEEDS_YOU: "red",
+    Standing.CUT_OFF: "yellow",
+    Standing.RUNNING: "cyan",
+    Standing.WAITING: "",
+    Standing.HELD_UP: "yellow",
+    Standing.LEFT_OUT: "dim",
+    Standing.DONE: "green",
+}
+
+STEPS: Final = {
+    Phase.CLAIMING: "is claimed on the host",
+    Phase.IMPLEMENTING: "its agent begins",
+    Phase.COMMITTING: "its work is committed",
+    Phase.GATING: "its gates run",
+    Phase.SUBMITTING: "is handed over for review",
+    Phase.CLAIMING_REVIEW: "its review is claimed on the host",
+    Phase.REVIEWING: "its reviewer begins",
+    Phase.RECORDING: "its verdict is recorded on the host",
+    Phase.PARKING: "is left to you on the host",
+}
+"""What goes on in a phase while no agent and no gate is at work."""
+
+
+def when(moment: datetime) -> str:
+    """Write a time for people."""
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def mission_rows(found: MissionStatus, width: int) -> Iterator[Row]:
+    """Tell the whole mission."""
+    report = found.report
+    yield Row((("Mission ", ""), (report.mission, "bold"), (": ", "")), _run(found), indent=2)
+    if report.wps:
+        yield Row(text=f"{report.headline}.", style="bold")
+    for text in _trouble(found):
+        yield Row(text=text, style="yellow", indent=2)
+    yield Row()
+    yield from _table(found, width)
+    yield from _causes(found)
+    for agent, one in found.resting.items():
+        told = one.told if found.report.active else one.told_afterwards
+        yield Row(text=f"{agent} is paused: {told}", indent=2)
+    for text in advice(report.state.conflicts, report.state.wps.values(), report.mission):
+        yield Row(text=text, indent=2, copied=text.startswith(" "))
+    yield Row()
+    wps = report.state.wps.values()
+    if any(one.attempts for one in wps) or report.state.spent_before.cost_usd:
+        yield Row(text=totals(wps, report.state.spent_before), indent=2)
+    if not found.asked and not found.report.active and report.state.now is not None:
+        yield Row(text=f"Lanes as of {when(report.state.now)}; --host asks spec-kitty for those of now.")
+    if found.goes_on:
+        yield Row((("To go on: ", ""),), found.goes_on, copied=True)
+    elif not found.report.active and report.wps and not report.state.conflicts:
+        yield Row((("Approved or done is not merged: ", ""),), f"{found.merge}", copied=True)
+
+
+def _run(found: MissionStatus) -> str:
+    report, start, owner = found.report, found.start, found.owner
+    if owner is not None:
+        most, free = report.state.policy.max_concurrent, report.state.free_slots
+        since = f"for {duration((report.now - owner.started_at).total_seconds())}"
+        slots = f"{most - free} of {most} slots taken"
+        return f"a run is active {since}, {slots}; process {owner.pid} on {owner.host}"
+    return f"no run is active; the last one {ended(start)}" if start else "it was not run here yet"
+
+
+def ended(start: StartRecord) -> str:
+    """Say how a run that is not active ended."""
+    if start.ended_at is None:
+        return "was cut off"
+    if start.aborted:
+        return f"was aborted {when(start.ended_at)}"
+    return f"ended {when(start.ended_at)} with exit code {start.exit_code}: {start.summary}"
+
+
+def _trouble(found: MissionStatus) -> Iterator[str]:
+    """Yield what keeps the whole of an active run."""
+    state = found.report.state
+    if not found.report.active:
+        return
+    if state.failure is not None:
+        yield f"The run ends, because something is broken: {state.failure.message}"
+    elif state.ending is not None:
+        yield f"The run ends: {state.ending.reason}"
+    elif state.signals:
+        yield "The run ends: it was told to stop" + (", agents may end before" if state.draining else "")
+    if state.short_of:
+        yield f"Nothing new starts: {state.short_of}"
+
+
+def _table(found: MissionStatus, width: int) -> Iterator[Row]:
+    wps = list(found.report.wps)
+    done = found.report.of(Standing.DONE)
+    named = done if len(done) > MOST_DONE else []
+    shown = [one for one in wps if one not in named]
+    longest = max((len(one.title) for one in shown), default=0)
+    room = min(longest, width // 3)
+    ids = max((len(one.id) for one in shown), default=4)
+    for one in shown:
+        yield from _work_package(found, one, ids, room)
+    if named:
+        head = ((f"{Standing.DONE.glyph} ", "green"), (f"{len(named)} done  ", "green"))
+        yield Row(head, ", ".join(sorted(one.id for one in named)), indent=2)
+
+
+def _work_package(found: MissionStatus, one: WpReport, ids: int, room: int) -> Iterator[Row]:
+    style = STYLES[one.stand.standing]
+    head: list[Part] = [(f"{one.stand.standing.glyph} ", style), (f"{one.id:{ids}}  ", "bold")]
+    if room:
+        head.append((f"{shortened(one.title, room):{room}}  ", ""))
+    indent = sum(len(text) for text, _ in head)
+    shade = style if one.stand.standing in (Standing.NEEDS_YOU, Standing.LEFT_OUT) else ""
+    yield Row(head, told(found, one), shade, indent)
+    step = found.steps.get(one.id)
+    if step is not None:
+        yield Row(((" " * (ids + 4), ""),), f"{step.kind} {step.text}", "dim", cut=True)
+    if one.stand.standing is Standing.NEEDS_YOU and one.stand.holds_up:
+        named = ", ".join(one.stand.holds_up)
+        yield Row(((" " * (ids + 4), ""),), f"holds up {named}", indent=ids + 4)
+    for command in found.commands(one):
+        yield Row(((" " * (ids + 4), ""), ("$ ", "dim")), command, copied=True)
+
+
+def told(found: MissionStatus, one: WpReport, *, costs: bool = True) -> str:
+    """Say what a work package does, waits for, or came to."""
+    stand, wp = one.stand, one.stand.wp
+    why = note(stand.why, LONGEST_REASON)
+    cost = spent(one.usage) if costs else ""
+    match stand.standing:
+        case Standing.NEEDS_YOU:
+            cause = next((name for name, wps in found.causes.items() if one.id in wps and len(wps) > 1), "")
+            return f"needs you: cause {cause}, below" if cause else f"needs you: {why or wp.lane}"
+        case Standing.RUNNING:
+            return ", ".join(filter(None, (_doing(found, one), cost)))
+        case Standing.CUT_OFF:
+            return f"cut off: {_doing(found, one)}"
+        case Standing.WAITING:
+            until = f", until {wp.turn.until:%H:%M:%S} UTC" if wp.turn.until and found.report.active else ""
+            idle = "its turn comes" if found.report.active else "nothing runs"
+            return (why or f"{wp.lane}, {idle}") + until
+        case Standing.HELD_UP:
+            return f"held up: {why}"
+        case Standing.LEFT_OUT:
+            words = "canceled" if wp.lane is Lane.CANCELED else "left out"
+            return f"{words}: {why}" if why else words
+        case Standing.DONE:
+            attempts = count(len(one.attempts), "attempt") if one.attempts else ""
+            took = duration(one.worked_s) if one.worked_s else ""
+            return ", ".join(filter(None, (wp.lane, attempts, took, cost)))
+
+
+def _doing(found: MissionStatus, one: WpReport) -> str:
+    """Say what goes on, for how long, and how long that usually takes."""
+    wp, span = one.stand.wp, one.spans[-1] if one.spans else None
+    active = found.report.active
+    if span is None or (active and span.ended_at is not None):
+        return _working(found, wp) or STEPS.get(wp.phase, "begins")
+    passed = duration(span.seconds(found.report.now)) if active else ""
+    if span.kind in AGENTS_TIME and wp.open_attempt is not None:
+        usual_s = found.usual_s(wp.open_attempt)
+        usual = f"{passed} of usually {duration(usual_s)}" if usual_s and passed else passed
+        return ", ".join(filter(None, (_working(found, wp), usual)))
+    if span.kind in (SpanKind.GATE, SpanKind.SETUP):
+        what = f"gate {span.what}" if span.kind is SpanKind.GATE else span.what
+        return ", ".join(filter(None, (f"{what} runs", passed)))
+    return STEPS.get(wp.phase, "begins")
+
+
+def _working(found: MissionStatus, wp: WorkPackage) -> str:
+    """Say which attempt runs, "" if none does."""
+    attempt, place = wp.open_attempt, found.round_of(wp)
+    if attempt is None or place is None:
+        return ""
+    if attempt.role is Role.REVIEW:
+        return f"{attempt.agent} reviews, round {place[0]} of {place[1]}"
+    does = "reworks" if wp.work.feedback else "implements"
+    return f"{attempt.agent} {does}, attempt {place[0]} of {place[1]}"
+
+
+def _causes(found: MissionStatus) -> Iterator[Row]:
+    """Tell once what several have in common."""
+    wps = found.report.state.wps
+    for name, ids in found.causes.items():
+        if len(ids) > 1:
+            reason = note(found.note(wps[ids[0]]), LONGEST_REASON)
+            yield Row(text=f"{name} ({', '.join(ids)}): {reason}", style="red", indent=2)
+
+
+def wp_rows(found: MissionStatus, one: WpReport) -> Iterator[Row]:
+    """Tell all of one work package."""
+    wp, stand = one.stand.wp, one.stand
+    style = STYLES[stand.standing]
+    yield Row(((f"{stand.standing.glyph} ", style), (f"{one.id}  ", "bold")), one.title, "bold", indent=2)
+    words = note(stand.why, LONGEST_REASON) if stand.standing is Standing.NEEDS_YOU else told(found, one)
+    yield Row(text=f"{stand.standing}: {words}" if words else stand.standing, style=style, indent=2)
+    step = found.steps.get(one.id)
+    if step is not None:
+        yield Row((("  ", ""),), f"{step.kind} {step.text}", "dim", indent=2)
+    facts = {
+        "lane": f"{wp.lane} on the host, {wp.phase} here",
+        "needs": ", ".join(wp.dependencies),
+        "holds up": ", ".join(stand.holds_up),
+        "branch": wp.workspace.branch if wp.workspace else "",
+        "worktree": wp.workspace.path if wp.workspace else "",
+        "took": duration(one.worked_s) if one.worked_s else "",
+        "used": spent(one.usage),
+        "gate log": gate_log(wp),
+    }
+    for name, value in facts.items():
+        if value:
+            yield Row(((f"{name:9} ", "dim"),), value, indent=10)
+    for attempt in one.attempts:
+        yield from _attempt(found, attempt)
+    for gate in one.gates[-MOST_GATES:]:
+        yield from _gate(gate)
+    if one.committed is not None and one.committed.stat:
+        yield Row()
+        yield Row(text=f"Changed up to {short(one.committed.head)}", style="bold")
+        for line in one.committed.stat.splitlines():
+            yield Row((("  ", ""),), line, cut=True)
+        for text in (*(f"not committed: {left}" for left in one.committed.left_out), *one.committed.notes):
+            yield Row((("  ", ""),), text, indent=4)
+    for ref in wp.rescued.refs:
+        yield Row((("saved work: ", ""),), f"git show {ref}", copied=True)
+    commands = [*found.commands(one)[1:], found.logs(one), found.goes_on]
+    yield Row()
+    for command in filter(None, commands):
+        yield Row((("$ ", "dim"),), command, copied=True)
+
+
+MOST_GATES = 6
+MOST_TAIL_LINES = 12
+
+
+def _attempt(found: MissionStatus, one: AttemptRecord) -> Iterator[Row]:
+    open_ = one.outcome is None
+    took = duration((found.report.now - one.began_at).total_seconds() if open_ else one.took_s)
+    kind = "rework" if one.rework else one.attempt.role
+    style = "red" if one.bad else "cyan" if open_ else "green"
+    end = (
+        "at work"
+        if open_ and found.report.active
+        else "cut off"
+        if open_
+        else ENDS[one.outcome or Outcome.OK]
+    )
+    if one.verdict is not None and one.outcome is Outcome.OK:
+        end = one.verdict.ruling.replace("_", " ")
+    if one.tampered:
+        end = f"does not count: {', '.join(one.tampered)}"
+    parts = (f"{one.attempt.agent}, {took}", spent(one.usage), end, one.why)
+    yield Row()
+    head: list[Part] = [(f"{one.attempt.number:>2} ", "bold"), (f"{kind}  ", style)]
+    yield Row(head, ", ".join(filter(None, parts)), indent=3)
+    if one.detail:
+        yield Row((("   ", ""),), one.detail, "red", indent=3)
+    if one.verdict is not None and one.verdict.ruling is not Ruling.APPROVED:
+        yield Row((("   ", ""),), one.verdict.summary, indent=3)
+        for finding in one.verdict.findings:
+            place = f"{finding.file}:{finding.line}: " if finding.file else ""
+            yield Row((("   - ", ""),), f"{finding.severity}: {place}{finding.message}", indent=5)
+
+
+def _gate(one: GateRecord) -> Iterator[Row]:
+    result = one.result
+    words = "passed" if result.ok else "is red"
+    text = f"{words} on {short(result.head)} after {duration(result.seconds)}"
+    yield Row((("gate ", ""), (f"{result.name} ", "green" if result.ok else "red")), text, indent=5)
+    lines = [line for line in one.tail.splitlines() if last_line(line)]
+    for line in lines[-MOST_TAIL_LINES:]:
+        yield Row((("     ", ""),), line, "dim", cut=True)
+    if not result.ok and result.log:
+        yield Row((("     ", ""),), f"logs: {result.log}", "dim", indent=5)
