@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from spec_kitty_orchestrator.app.repository import JOURNALS, journaled, listed, missions, task_files
-from spec_kitty_orchestrator.app.runs import find_journal
+from spec_kitty_orchestrator.app.journals import JOURNALS, find_journal, journaled
+from spec_kitty_orchestrator.app.repository import listed, missions, task_files
 from spec_kitty_orchestrator.core.run_events import Entry, Line, RunStarted
 from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, archives

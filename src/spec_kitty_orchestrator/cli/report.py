@@ -10,9 +10,9 @@ from typing import Annotated
 import anyio
 import typer
 
+from spec_kitty_orchestrator.app.journals import journaled
 from spec_kitty_orchestrator.app.project import open_project
 from spec_kitty_orchestrator.app.report import Format, Found, read_report, write_as
-from spec_kitty_orchestrator.app.repository import journaled
 from spec_kitty_orchestrator.app.runs import named_run
 from spec_kitty_orchestrator.cli import options
 from spec_kitty_orchestrator.errors import UsageError

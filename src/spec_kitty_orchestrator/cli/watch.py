@@ -6,8 +6,8 @@ from typing import Annotated
 
 import anyio
 
+from spec_kitty_orchestrator.app.journals import journaled
 from spec_kitty_orchestrator.app.project import open_project
-from spec_kitty_orchestrator.app.repository import journaled
 from spec_kitty_orchestrator.app.runs import known_runs, named_run
 from spec_kitty_orchestrator.cli import options
 from spec_kitty_orchestrator.errors import UsageError
