@@ -17,7 +17,7 @@ from tests.journals import ROOT, SLUG, Comes, Player, played
 from spec_kitty_orchestrator.core.model import Outcome, Usage
 from spec_kitty_orchestrator.core.recorder import record
 from spec_kitty_orchestrator.core.report import Report
-from spec_kitty_orchestrator.core.run_events import Line
+from spec_kitty_orchestrator.core.run_events import Line, RunAborted
 from spec_kitty_orchestrator.core.verdict import Finding
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.views.report import documents
@@ -300,3 +300,14 @@ def test_a_report_that_cannot_be_written_is_one_warning_and_no_failure(project: 
     done = project.orchestrate()
     assert done.returncode == 0
     assert len(re.findall(r"warning: the report was not written", done.stdout)) == 1
+
+
+def test_a_run_that_was_aborted_or_cut_off_is_told_so() -> None:
+    player = Player({"WP01": ()})
+    player.begin()
+    player.play(9)
+    assert "<b>cut off</b>" in shown(player.lines)
+    aborted = RunAborted(player.now, "1 agent was stopped")
+    html = shown([*player.lines, aborted])
+    assert "<b>aborted</b>" in html
+    assert "1 agent was stopped" in html

@@ -156,7 +156,7 @@ class Told:
 
 @dataclass(frozen=True)
 class StartRecord:
-    """One start of the run; `ended_at` and `exit_code` are None if it was cut off, or goes on."""
+    """One start of the run; `ended_at` is None if it was cut off or goes on; an abort has no `exit_code`."""
 
     number: int
     at: datetime

@@ -178,7 +178,7 @@ def _about_slots(report: Report, spent: Mapping[Share, float], in_all: float) ->
     slots = report.state.policy.max_concurrent
     if waited >= MATTERS_FROM * in_all:
         told = "its only slot" if slots == 1 else f"one of the {slots} slots"
-        return f"It waited {duration(waited)} for {told}: with more slots up to that is saved."
+        return f"It waited {duration(waited)} for {told}; more slots would have saved at most that."
     most = max((taken for _, taken in report.slots), default=0)
     used = f"; at most {most} of {count(slots, 'slot')} were in use" if most < slots else ""
     return f"More slots would not have made it shorter{used}."

@@ -35,6 +35,8 @@ def outcome(report: Report) -> tuple[str, str]:
     last = report.starts[-1] if report.starts else None
     if last is None:
         return "not run", "it never began"
+    if last.aborted:
+        return "aborted", "a person ended it for good"
     if last.exit_code is None:
         return "cut off", "it did not come to its end"
     return f"exit {last.exit_code}", EXITS.get(last.exit_code, "")
