@@ -72,6 +72,13 @@ def schema(session: nox.Session) -> None:
     session.run("python", "-m", "tests.event_schema")
 
 
+@nox.session
+def pictures(session: nox.Session) -> None:
+    """Make the pictures of the documentation anew; it needs chromium."""
+    session.install("-e", ".", *group("test"))
+    session.run("python", "-m", "tests.views.pictures", "docs/pictures")
+
+
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests that need no real host; or, with arguments, pytest with these."""
