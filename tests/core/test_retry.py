@@ -29,7 +29,7 @@ def test_an_agent_is_tried_again_as_often_as_its_outcome_allows_then_the_next_th
     assert outcome.value in gone.reason
 
 
-@pytest.mark.parametrize("outcome", REFUSED)
+@pytest.mark.parametrize("outcome", sorted(REFUSED))
 def test_the_last_agent_is_tried_once_more_after_a_refusal_that_may_be_of_all_its_work(
     outcome: Outcome,
 ) -> None:
