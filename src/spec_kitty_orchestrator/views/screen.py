@@ -93,7 +93,7 @@ class Screen:
             parts = [shortened(text, width - len(head))]
         else:
             parts = textwrap.wrap(text, room, break_on_hyphens=False) or [""]
-        safe = self._safe(head) == clean(head)
+        safe = self._redactor.text(head) == head and clean(head) == head.strip()
         begin = "".join(self._painted(*part) for part in row.head) if safe else self._safe(head)
         first = begin + self._painted(parts[0], row.style)
         rest = [" " * row.indent + self._painted(part, row.style) for part in parts[1:]]

@@ -1,5 +1,6 @@
 """The status of a mission for people: what needs them first, then what runs, waits and is done."""
 
+import os
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
@@ -97,7 +98,8 @@ def _run(found: MissionStatus) -> str:
         most, free = report.state.policy.max_concurrent, report.state.free_slots
         since = f"for {duration((report.now - owner.started_at).total_seconds())}"
         slots = f"{most - free} of {most} slots taken"
-        return f"a run is active {since}, {slots}; process {owner.pid} on {owner.host}"
+        place = f" on {owner.host}" if owner.host != os.uname().nodename else ""
+        return f"a run is active {since}, {slots}, process {owner.pid}{place}"
     return f"no run is active; the last one {ended(start)}" if start else "it was not run here yet"
 
 
