@@ -156,6 +156,17 @@ def test_data_is_redacted_in_its_values_and_keeps_its_shape() -> None:
     assert Redactor(["secret-1"]).value(data) == {"a": [REDACTED, 1, None], "b": {"c": [REDACTED]}}
 
 
+@pytest.mark.parametrize("secret", SHAPES)
+def test_data_with_a_secret_anywhere_in_it_is_redacted_as_each_of_its_texts_alone(secret: str) -> None:
+    redactor = Redactor()
+    for text in (secret, f"a {secret}", f"{secret} b", f"x={secret}"):
+        texts = ["begin", text, "a" * 40, "end"]
+        assert redactor.value({"a": texts, "b": {"c": (secret,)}}) == {
+            "a": [redactor.text(one) for one in texts],
+            "b": {"c": [redactor.text(secret)]},
+        }
+
+
 def test_half_of_a_surrogate_pair_is_no_obstacle() -> None:
     assert Redactor(["secret-1"]).text("\ud800 secret-1") == f"\ud800 {REDACTED}"
 
