@@ -52,8 +52,13 @@ class Mission:
     """Tells what happens to work packages; `titles` and `needs` are by id. Each step says when it ended."""
 
     def __init__(
-        self, titles: Mapping[str, str], needs: Mapping[str, tuple[str, ...]], policy: Policy = POLICY
+        self,
+        titles: Mapping[str, str],
+        needs: Mapping[str, tuple[str, ...]],
+        policy: Policy = POLICY,
+        logs: str = "/logs",
     ) -> None:
+        self._logs = logs
         self.lines: list[Line] = []
         self.steps: dict[str, tuple[Step, ...]] = {}
         self._heads: dict[str, str] = {}
@@ -82,7 +87,7 @@ class Mission:
         """Begin an attempt."""
         number = self._numbers[wp] = self._numbers.get(wp, 0) + 1
         head = self._heads.get(wp, BASE)
-        attempt = Attempt(f"{wp}-{number}", number, role, agent, f"/logs/{wp}/{number:02}", head)
+        attempt = Attempt(f"{wp}-{number}", number, role, agent, f"{self._logs}/{wp}/{number:02}", head)
         self.happens(seconds, wp, events.Assigned(role, agent), events.AttemptOpened(attempt))
         self.steps[attempt.id] = steps
         return attempt

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.geometry import Region
 from textual.pilot import Pilot
 from textual.strip import Strip
 
 from spec_kitty_orchestrator.core.model import Lane, Role
 from spec_kitty_orchestrator.views.watch.line_view import LineView
-from spec_kitty_orchestrator.views.watch.screen import WatchApp
+from spec_kitty_orchestrator.views.watch.screen import CLOCK_LOOKS, WatchApp
 from spec_kitty_orchestrator.views.watch.spans import text_of
 
 from .mission import IMPLEMENTS, POLICY, TOO_LARGE, Mission, Told, csv_import, step
@@ -75,7 +76,7 @@ def pane(app: WatchApp) -> list[str]:
 
 def chosen(app: WatchApp) -> str:
     view = app.query_one("#list", LineView)
-    return text_of(view.lines[min(view._chosen)])[3:7]
+    return text_of(view.lines[min(view.chosen)])[3:7]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "{}x{}".format(*size))
@@ -133,7 +134,8 @@ async def test_what_an_agent_does_now_stands_below_its_work_package_and_goes_on(
     async with watching(told) as press:
         assert "└ runs pytest -q tests/test_import.py" in await press("down")
         told.logs["WP05-1"].all.append(step("edits", "src/importer/\x1b[2J[bold]rows.py"))
-        press.app.look()
+        for _ in range(CLOCK_LOOKS):
+            press.app.look()
         await settled(press.pilot)
         shown = screen(press.app)
         assert shown.count("edits") >= 2
@@ -290,13 +292,13 @@ async def test_only_the_lines_that_are_seen_are_drawn(monkeypatch: pytest.Monkey
     drawn: list[int] = []
     async with watching(Told(mission, 90)) as press:
         view = press.app.query_one("#pane", LineView)
-        render: Callable[[int], Strip] = view.render_line
+        draw: Callable[[Region], list[Strip]] = view.render_lines
 
-        def seen(y: int) -> Strip:
-            drawn.append(y)
-            return render(y)
+        def seen(crop: Region) -> list[Strip]:
+            drawn.extend(range(crop.y, crop.bottom))
+            return draw(crop)
 
-        monkeypatch.setattr(view, "render_line", seen)
+        monkeypatch.setattr(view, "render_lines", seen)
         await press("down")
         assert max(drawn) < 40
         drawn.clear()

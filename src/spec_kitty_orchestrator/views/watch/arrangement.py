@@ -64,7 +64,6 @@ def arranged(cells: int, rows: int, mode: Mode) -> Arrangement:
 
 STYLE = f"""
 Screen {{ background: {GROUND}; color: {COLOURS["text"]}; overflow: hidden; }}
-#header, #keys {{ overflow: hidden; }}
 #keys {{ height: 1; dock: bottom; }}
 #filter {{
     display: none; height: 1; dock: bottom; border: none; padding: 0 1;
@@ -75,7 +74,5 @@ Screen {{ background: {GROUND}; color: {COLOURS["text"]}; overflow: hidden; }}
 #details {{ width: 1fr; height: 1fr; border-top: solid {EDGE}; }}
 #body.beside #details {{ border-top: none; border-left: solid {EDGE}; }}
 #body.alone #details {{ border: none; }}
-#head {{ overflow: hidden; }}
 #pane {{ height: 1fr; }}
-#news {{ border-top: solid {EDGE}; overflow: hidden; }}
 """

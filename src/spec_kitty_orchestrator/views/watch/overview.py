@@ -101,41 +101,62 @@ def _what(wp: WpReport, now: datetime) -> tuple[str, str, str]:
             return note(wp.stand.why), spans.OF_STANDING[standing], ""
 
 
-def listed(
-    report: Report, now: datetime, says: Mapping[str, str], wanted: Wanted, cells: int, height: int
-) -> list[Row]:
-    """Return the rows of all work packages, the most important first.
+class Roster:
+    """The list of all work packages; of those that do not run it remembers the rows."""
 
-    Args:
-        report: of the run.
-        now: the time, for what goes on.
-        says: by id, what the agent of a running work package does.
-        wanted: what is shown.
-        cells: the width.
-        height: the number of rows that can be seen: where they are scarce, `says` is left out and what is
-            done is hidden.
-    """
-    shown = [one for one in report.wps if wanted.has(one)]
-    groups = {standing: [one for one in shown if one.stand.standing is standing] for standing in Standing}
-    size = sum(len(group) + 1 for group in groups.values() if group)
-    done = wanted.done
-    if done is None:
-        done = size <= height or bool(wanted.text) or len(groups[Standing.DONE]) == len(shown)
-    first = (Standing.NEEDS_YOU, Standing.CUT_OFF, Standing.RUNNING)
-    size = sum(len(groups[one]) + 1 for one in first if groups[one])
-    told = says if size + len(says) <= height - LEAST_OTHERS else {}
-    cells_of = _columns([(one, _what(one, now)) for one in shown], cells)
-    rows: list[Row] = []
-    for standing, group in groups.items():
-        if not group:
-            continue
-        hidden = standing is Standing.DONE and not done
-        rows.append(Row(_heading(standing, len(group), hidden)))
-        for one in () if hidden else group:
-            rows.append(Row(_row(one, _what(one, now), cells_of), one.id))
-            if standing is Standing.RUNNING and told.get(one.id):
-                rows.append(Row((("   └ ", "faint"), (cut(told[one.id], cells - 6), "muted")), one.id))
-    return rows
+    def __init__(self) -> None:
+        self._made: tuple[object, ...] = ()
+        self._shown: dict[Standing, list[WpReport]] = {}
+        self._rows: dict[str, Row] = {}
+        self._columns = (0, 0, 0)
+
+    def rows(
+        self, report: Report, now: datetime, says: Mapping[str, str], wanted: Wanted, cells: int, height: int
+    ) -> list[Row]:
+        """Return the rows, the most important first.
+
+        Args:
+            report: of the run.
+            now: the time, for what goes on.
+            says: by id, what the agent of a running work package does.
+            wanted: what is shown.
+            cells: the width.
+            height: the number of rows that can be seen: where they are scarce, `says` is left out and what
+                is done is hidden.
+        """
+        if self._made != (report, wanted, cells):
+            self._remember(report, now, wanted, cells)
+        groups = self._shown
+        size = sum(len(group) + 1 for group in groups.values() if group)
+        done = wanted.done
+        if done is None:
+            alone = len(groups[Standing.DONE]) == sum(map(len, groups.values()))
+            done = size <= height or bool(wanted.text) or alone
+        first = (Standing.NEEDS_YOU, Standing.CUT_OFF, Standing.RUNNING)
+        size = sum(len(groups[one]) + 1 for one in first if groups[one])
+        told = says if size + len(says) <= height - LEAST_OTHERS else {}
+        rows: list[Row] = []
+        for standing, group in groups.items():
+            hidden = standing is Standing.DONE and not done
+            if group:
+                rows.append(Row(_heading(standing, len(group), hidden)))
+            if standing is Standing.RUNNING:
+                for one in group:
+                    rows.append(Row(_row(one, _what(one, now), self._columns), one.id))
+                    if told.get(one.id):
+                        line = (("   └ ", "faint"), (cut(told[one.id], cells - 6), "muted"))
+                        rows.append(Row(line, one.id))
+            elif not hidden:
+                rows += [self._rows[one.id] for one in group]
+        return rows
+
+    def _remember(self, report: Report, now: datetime, wanted: Wanted, cells: int) -> None:
+        shown = [one for one in report.wps if wanted.has(one)]
+        what = [(one, _what(one, now)) for one in shown]
+        self._columns = _columns(what, cells)
+        self._shown = {one: [wp for wp in shown if wp.stand.standing is one] for one in Standing}
+        self._rows = {one.id: Row(_row(one, told, self._columns), one.id) for one, told in what}
+        self._made = (report, wanted, cells)
 
 
 def _heading(standing: Standing, number: int, hidden: bool) -> Line:

@@ -1,6 +1,6 @@
 """The screen of `watch`: keys, what is chosen, and when what is drawn anew.
 
-News are looked for each second, which costs a few reads of file sizes; clocks go on every other one.
+News are looked for each second, which costs a few reads of file sizes; clocks and logs go on every other one.
 """
 
 import asyncio
@@ -9,21 +9,21 @@ from typing import ClassVar
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
-from textual.events import Click, MouseScrollUp, Resize
+from textual.events import Click, MouseScrollDown, MouseScrollUp, Resize
 from textual.widgets import Input
 
 from spec_kitty_orchestrator.core.report import Report, WpReport
 from spec_kitty_orchestrator.core.standing import Standing
 from spec_kitty_orchestrator.views.watch import details, overview
 from spec_kitty_orchestrator.views.watch.arrangement import STYLE, Arrangement, Mode, arranged
-from spec_kitty_orchestrator.views.watch.line_view import LineView
+from spec_kitty_orchestrator.views.watch.line_view import WHEEL_ROWS, LineView
 from spec_kitty_orchestrator.views.watch.pane import Pane
 from spec_kitty_orchestrator.views.watch.source import Source, StepLog
 from spec_kitty_orchestrator.views.watch.spans import PANEL
 
 LOOK_S = 1.0
 CLOCK_LOOKS = 2
-"""Looks after which clocks are drawn anew."""
+"""Looks after which clocks, and what agents do, are drawn anew; what is new in the journal is at once."""
 SETTLED_S = 0.04
 """How long a work package is chosen before its log is read: a key that is held down passes over many."""
 
@@ -65,9 +65,10 @@ class WatchApp(App[None]):
         self._follows = True
         self._wanted = overview.Wanted()
         self._rows: list[overview.Row] = []
+        self._roster = overview.Roster()
         self._hidden_done = False
         self._pane = Pane(source)
-        self._looks = 0
+        self._looks = self._list_rows = 0
 
     def compose(self) -> ComposeResult:
         """Make the parts of the screen."""
@@ -95,15 +96,15 @@ class WatchApp(App[None]):
 
     def look(self) -> None:
         """Show what is new; what is not seen costs nothing."""
+        changed, tick = self._source.look(), self._looks % CLOCK_LOOKS == 0
         self._looks += 1
-        changed = self._source.look()
-        grown = {wp.id for wp in self._report.wps if (log := self._open_log(wp)) is not None and log.more()}
+        if not (changed or tick):
+            return
+        logs = {wp.id: log for wp in self._report.wps if (log := self._open_log(wp)) is not None}
+        grown = [wp for wp, log in logs.items() if log.more()]
         if changed and self._follows:
             self._choose_first()
-        if changed or self._chosen in grown:
-            self._draw()
-        elif grown or self._looks % CLOCK_LOOKS == 0:
-            self._draw(pane=False)
+        self._draw(pane=changed or self._chosen in grown)
 
     @property
     def _report(self) -> Report:
@@ -142,6 +143,8 @@ class WatchApp(App[None]):
         self._view("news").display = bool(size.news)
         self._view("news").styles.height = size.news + 1
         self._draw()
+        # Once more when each part has its size.
+        self.call_after_refresh(self._draw)
 
     def _draw(self, *, pane: bool = True) -> None:
         """Draw what changed; without `pane`, what depends on the time alone."""
@@ -158,7 +161,7 @@ class WatchApp(App[None]):
         if size.details and (pane or self._mode is Mode.TIMELINE):
             self._draw_pane(size, wp)
         if size.news:
-            self._view("news").show(overview.news(report, cells - 1, size.news))
+            self._view("news").show([(("─" * cells, "edge"),), *overview.news(report, cells - 1, size.news)])
         self._view("keys").show([overview.keys(self._mode, self._wanted, cells)])
 
     def _draw_list(self, size: Arrangement) -> None:
@@ -168,26 +171,32 @@ class WatchApp(App[None]):
             if (log := self._open_log(wp)) is not None and log.steps
         }
         view, cells = self._view("list"), size.list_cells - 1
-        self._rows = overview.listed(self._report, self._source.now(), says, self._wanted, cells, size.listed)
+        self._rows = self._roster.rows(
+            self._report, self._source.now(), says, self._wanted, cells, size.listed
+        )
         if not self._rows:
             text = f"nothing matches {self._wanted.text!r}" if self._wanted.text else "no work packages yet"
             self._rows = [overview.Row(((f" {text}", "muted"),))]
         chosen = [place for place, row in enumerate(self._rows) if row.wp == self._chosen and row.wp]
         rows = len(self._rows) if size.details and not size.beside else size.listed
-        view.styles.height = min(max(rows, 3), size.listed)
-        view.show([row.line for row in self._rows], frozenset(chosen))
+        if (height := min(max(rows, 3), size.listed)) != self._list_rows:
+            self._list_rows = view.styles.height = height
+            self.call_after_refresh(self._draw)
+        top = None
         if chosen:
             # A heading is seen with the first one below it.
             heading = chosen[0] - 1 if chosen[0] and not self._rows[chosen[0] - 1].wp else chosen[0]
-            view.reveal(heading, chosen[-1])
+            top = view.to_see(heading, chosen[-1], len(self._rows))
+        view.show([row.line for row in self._rows], frozenset(chosen), top)
 
     def _draw_pane(self, size: Arrangement, wp: WpReport | None) -> None:
         view = self._view("pane")
-        at_end = view.at_end
-        view.show(self._pane.lines(wp, self._mode, self._tab, size.detail_cells - 2))
-        running = wp is not None and overview.open_attempt(wp) is not None
-        if at_end and running and self._tab == "log" and self._mode in (Mode.LIST, Mode.FULL):
-            view.scroll_end(animate=False, force=True, immediate=True)
+        log = self._tab == "log" and self._mode in (Mode.LIST, Mode.FULL)
+        follows = (
+            log and view.top >= view.last_top and wp is not None and overview.open_attempt(wp) is not None
+        )
+        lines = self._pane.lines(wp, self._mode, self._tab, size.detail_cells - 2)
+        view.show(lines, top=len(lines) if follows else None)
 
     # What is chosen
 
@@ -203,7 +212,7 @@ class WatchApp(App[None]):
             self.run_worker(self._load(), group="pane", exclusive=True)
 
     def _changed_pane(self) -> None:
-        self._view("pane").scroll_to(y=0, animate=False, force=True, immediate=True)
+        self._view("pane").scroll_rows(0)
         self.run_worker(self._load(settle=True), group="pane", exclusive=True)
 
     async def _load(self, *, settle: bool = False) -> None:
@@ -216,7 +225,7 @@ class WatchApp(App[None]):
         await self._pane.load(wp, self._tab)
         self._draw()
         if settle and self._tab == "log" and not details.next_command(wp, ""):
-            self._view("pane").scroll_end(animate=False, force=True, immediate=True)
+            self._view("pane").scroll_rows(len(self._view("pane").lines))
 
     async def _load_earlier(self) -> None:
         """Read what is before the log that is shown, and keep what is seen where it is."""
@@ -224,10 +233,10 @@ class WatchApp(App[None]):
         if wp is None or self._tab != "log" or self._mode not in (Mode.LIST, Mode.FULL):
             return
         await self._pane.load_earlier(wp)
-        before, seen = len(view.lines), view.scroll_y
+        before, seen = len(view.lines), view.top
         self._draw()
         if (added := len(view.lines) - before) > 0:
-            view.scroll_to(y=seen + added, animate=False, force=True, immediate=True)
+            view.scroll_rows(seen + added)
 
     # Keys
 
@@ -261,24 +270,29 @@ class WatchApp(App[None]):
 
     def _scroll(self, by: int) -> None:
         view = self._view("pane")
-        view.scroll_to(
-            y=min(max(view.scroll_y + by, 0), view.max_scroll_y), animate=False, force=True, immediate=True
-        )
-        if by < 0:
-            self._scrolled_up(view.scroll_y + by)
-
-    def _scrolled_up(self, to: float) -> None:
-        if to <= 1:
+        wanted = view.top + by
+        view.scroll_rows(wanted)
+        if by < 0 and wanted <= 1:
             self.run_worker(self._load_earlier(), group="pane", exclusive=True)
 
-    def on_mouse_scroll_up(self, _: MouseScrollUp) -> None:
-        """Read what is before, at the beginning of what is known."""
-        self._scrolled_up(self._view("pane").scroll_y)
+    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
+        """Scroll what is below the mouse."""
+        self._wheel(event.widget, -WHEEL_ROWS)
+
+    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
+        """Scroll what is below the mouse."""
+        self._wheel(event.widget, WHEEL_ROWS)
+
+    def _wheel(self, widget: object, by: int) -> None:
+        if widget is self._view("list"):
+            self._view("list").scroll_rows(self._view("list").top + by)
+        else:
+            self._scroll(by)
 
     def on_click(self, event: Click) -> None:
         """Pick the work package that was clicked."""
         view = self._view("list")
-        row = event.y + round(view.scroll_y)
+        row = event.y + view.top
         if event.widget is view and row < len(self._rows) and self._rows[row].wp:
             self._follows = False
             self._choose(self._rows[row].wp)

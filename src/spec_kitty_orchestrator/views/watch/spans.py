@@ -28,8 +28,9 @@ COLOURS = {
     "done": "#4cc76e",
     "needs": "#ff8078",
     "held": "#e5b549",
+    "edge": "#3a4450",
 }
-GROUND, PANEL, CHOSEN, EDGE = "#0e1217", "#161b22", "#22344f", "#3a4450"
+GROUND, PANEL, CHOSEN, EDGE = "#0e1217", "#161b22", "#22344f", COLOURS["edge"]
 
 OF_STANDING = {
     Standing.NEEDS_YOU: "needs",
