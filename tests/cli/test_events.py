@@ -94,7 +94,7 @@ def test_what_is_not_there_to_be_chosen_is_answered_with_what_is(project: Projec
     )
     done = project.run("events", "--mission", "no-such")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: no-such was not run here; run here: {SLUG}\n"
+    assert done.stderr == f"error: no-such was not run here; run here: {SLUG}; `orchestrate` starts it\n"
 
 
 def test_nobody_who_reads_on_misses_what_a_run_that_started_over_put_aside(project: Project) -> None:

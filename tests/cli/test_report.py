@@ -166,7 +166,7 @@ def test_where_nothing_was_run_there_is_no_report(project: Project) -> None:
     done = project.run("report")
     assert (done.returncode, done.stderr) == (
         2,
-        "error: no mission was run here yet; name one with --mission\n",
+        "error: no mission was run here yet; `orchestrate` starts one\n",
     )
 
 

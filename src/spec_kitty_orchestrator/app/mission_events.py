@@ -3,38 +3,21 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from spec_kitty_orchestrator.app.journals import JOURNALS, find_journal, journaled
-from spec_kitty_orchestrator.app.repository import listed, missions, task_files
+from spec_kitty_orchestrator.app.journals import JOURNALS, find_journal
+from spec_kitty_orchestrator.app.repository import missions, task_files
+from spec_kitty_orchestrator.app.runs import run_here
 from spec_kitty_orchestrator.core.run_events import Entry, Line, RunStarted
-from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, archives
 from spec_kitty_orchestrator.machine.lock import MissionLock
 
 
-def find_mission(root: Path, mission: str | None, *, may_come: bool) -> str:
-    """Return the slug of the mission that was named, or of the one that was run last.
-
-    Args:
-        root: of the repository.
-        mission: its slug, or the id at its end; None for the last one.
-        may_come: whether one that was never run here will do.
-
-    Raises:
-        UsageError: there is none.
-    """
-    known = journaled(root)
-    if mission is None:
-        if not known:
-            raise UsageError("no mission was run here yet; `orchestrate` starts one, or name one")
-        return known[0]
-    if (found := find_journal(root, mission)) is not None:
-        return found
-    planned = [one for one in missions(root) if one == mission or one.endswith(f"-{mission}")]
-    if may_come and len(planned) == 1:
-        return planned[0]
-    names = dict.fromkeys((*known, *planned)) if may_come else known
-    runs = f"; {'there is' if may_come else 'run here'}: {listed(list(names), mission)}" if names else ""
-    raise UsageError(f"{mission} was not run here{runs}")
+def run_to_come(root: Path, mission: str | None) -> str:
+    """Return the slug of a mission as `run_here` does, also of one that was never run. Raises as that."""
+    if mission is not None and find_journal(root, mission) is None:
+        planned = [one for one in missions(root) if one == mission or one.endswith(f"-{mission}")]
+        if len(planned) == 1:
+            return planned[0]
+    return run_here(root, mission)
 
 
 class MissionEvents:

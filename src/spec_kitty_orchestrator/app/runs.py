@@ -76,6 +76,12 @@ async def known_runs(root: Path) -> list[KnownRun]:
     return [await known_run(root, mission) for mission in journaled(root)]
 
 
+def active_run(root: Path) -> str | None:
+    """Return the slug of the most recent mission whose run is active here, None if none is."""
+    known = ((one, root / JOURNALS / one) for one in journaled(root))
+    return next((one for one, directory in known if MissionLock(directory, one).holder()), None)
+
+
 def last_start(lines: Sequence[Line]) -> tuple[RunStarted | None, RunEnded | RunAborted | None]:
     """Return the last start of a journal and what closed it."""
     started = end = None
@@ -107,14 +113,27 @@ async def begun_here(root: Path, mission: str) -> set[str]:
     return {wp.id for wps in claimed.values() for wp in wps}
 
 
-async def named_run(root: Path, mission: str) -> KnownRun:
-    """Return the run of a mission, also for the id at its end. Raises `UsageError` if it was not run here."""
+def run_here(root: Path, mission: str | None) -> str:
+    """Return the slug of the mission that was named, also by the id at its end, or of the one run last.
+
+    Raises:
+        UsageError: it was not run here, or none was.
+    """
+    known = journaled(root)
+    if mission is None:
+        if not known:
+            raise UsageError("no mission was run here yet; `orchestrate` starts one")
+        return known[0]
     found = find_journal(root, mission)
     if found is None:
-        known = journaled(root)
         runs = f"; run here: {listed(known, mission)}" if known else ""
         raise UsageError(f"{mission} was not run here{runs}; `orchestrate` starts it")
-    return await known_run(root, found)
+    return found
+
+
+async def named_run(root: Path, mission: str | None) -> KnownRun:
+    """Return the run of a mission, found as in `run_here`, which also says what this raises."""
+    return await known_run(root, run_here(root, mission))
 
 
 async def find_unfinished(root: Path, mission: str | None) -> KnownRun:

@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from spec_kitty_orchestrator.app.mission_events import MissionEvents, find_mission
+from spec_kitty_orchestrator.app.mission_events import MissionEvents, run_to_come
 from spec_kitty_orchestrator.app.project import open_project
+from spec_kitty_orchestrator.app.runs import run_here
 from spec_kitty_orchestrator.cli import options
 from spec_kitty_orchestrator.core.documents import KINDS, to_document
 from spec_kitty_orchestrator.core.run_events import Line, RunAborted, RunEnded
@@ -63,7 +64,7 @@ def events(
         raise UsageError(f"there is no kind of event {unknown[0]!r}; there are {', '.join(sorted(KINDS))}")
     wps = {one.upper() for told in wp or () for one in told.split(",")}
     project = open_project(repo_root, os.environ, {})
-    slug = find_mission(project.root, mission, may_come=follow)
+    slug = run_to_come(project.root, mission) if follow else run_here(project.root, mission)
     source = MissionEvents(project.root, slug, since)
     console = SteadyConsole(stderr=True, redactor=project.redactor)
 

@@ -3,18 +3,16 @@
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Annotated
 
 import anyio
 import typer
 
-from spec_kitty_orchestrator.app.journals import journaled
 from spec_kitty_orchestrator.app.log_follower import LogFollower
 from spec_kitty_orchestrator.app.log_pages import ANY, FOUND, LogPages, Page
 from spec_kitty_orchestrator.app.logs import MissionLog, Part, choose
 from spec_kitty_orchestrator.app.project import open_project
-from spec_kitty_orchestrator.app.runs import named_run
+from spec_kitty_orchestrator.app.runs import run_here
 from spec_kitty_orchestrator.cli import options
 from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.machine.journal import JsonlJournal
@@ -68,7 +66,7 @@ def logs(
     _check(wp, page, follow=follow, one=attempt is not None, every=every, failed=failed)
     begin = _since(since, datetime.now(UTC)) if since else None
     project = open_project(repo_root, os.environ, {})
-    slug = _mission(project.root, mission)
+    slug = run_here(project.root, mission)
     console = SteadyConsole(redactor=project.redactor)
     wp = wp.upper() if wp else None
 
@@ -121,16 +119,6 @@ def _since(told: str, now: datetime) -> datetime:
             continue
         return found if found.tzinfo else found.replace(tzinfo=UTC)
     raise UsageError(f"--since {told!r} is no time; write for example 10m, 2h, 14:30 or 2026-01-31T14:30")
-
-
-def _mission(root: Path, mission: str | None) -> str:
-    """Return the mission that was named, or the one that was run last."""
-    if mission is not None:
-        return anyio.run(named_run, root, mission).mission
-    known = journaled(root)
-    if not known:
-        raise UsageError("no mission was run here yet; `orchestrate` starts one")
-    return known[0]
 
 
 def _chosen(

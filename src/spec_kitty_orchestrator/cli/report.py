@@ -10,7 +10,6 @@ from typing import Annotated
 import anyio
 import typer
 
-from spec_kitty_orchestrator.app.journals import journaled
 from spec_kitty_orchestrator.app.project import open_project
 from spec_kitty_orchestrator.app.report import Format, Found, read_report, write_as
 from spec_kitty_orchestrator.app.runs import named_run
@@ -40,10 +39,7 @@ def report(
     It comes from the journal, also while the run goes on; nothing else is changed or asked.
     """
     project = open_project(repo_root, os.environ, {})
-    known = journaled(project.root)
-    if mission is None and not known:
-        raise UsageError("no mission was run here yet; name one with --mission")
-    run = anyio.run(named_run, project.root, mission or known[0])
+    run = anyio.run(named_run, project.root, mission)
     if run.damage is not None:
         raise run.damage
     if run.started is None:

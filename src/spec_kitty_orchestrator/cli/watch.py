@@ -4,11 +4,8 @@ import os
 import sys
 from typing import Annotated
 
-import anyio
-
-from spec_kitty_orchestrator.app.journals import journaled
 from spec_kitty_orchestrator.app.project import open_project
-from spec_kitty_orchestrator.app.runs import known_runs, named_run
+from spec_kitty_orchestrator.app.runs import active_run, run_here
 from spec_kitty_orchestrator.cli import options
 from spec_kitty_orchestrator.errors import UsageError
 
@@ -45,15 +42,7 @@ def watch(
 
     project = open_project(repo_root, os.environ, {})
 
-    async def slug() -> str:
-        if mission is not None:
-            return (await named_run(project.root, mission)).mission
-        known = journaled(project.root)
-        if not known:
-            raise UsageError("no mission was run here yet; `orchestrate` starts a run")
-        return next((run.mission for run in await known_runs(project.root) if run.owner), known[0])
-
-    source = MissionWatch(project, anyio.run(slug))
+    source = MissionWatch(project, run_here(project.root, mission or active_run(project.root)))
     source.look()
     WatchApp(source).run()
     source.look()

@@ -316,10 +316,6 @@ def _skipped(wp: WorkPackage, event: events.Event, _policy: Policy) -> Next:
     return park(wp, event.note or "skipped by a person", blocks=event.lane in MAY_BE_BLOCKED)
 
 
-def _unchanged(wp: WorkPackage, _event: events.Event, _policy: Policy) -> Next:
-    return wp
-
-
 def _judged(wp: WorkPackage, event: events.Event, policy: Policy) -> Next:
     """Take the verdict of a finished review; it waits where the host refused to be told of the review."""
     assert isinstance(event, events.AgentExited)
