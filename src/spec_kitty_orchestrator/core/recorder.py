@@ -3,9 +3,10 @@
 import dataclasses
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
 from spec_kitty_orchestrator.core import events, run_events
-from spec_kitty_orchestrator.core.model import Evidence, Role, WaitsFor
+from spec_kitty_orchestrator.core.model import Evidence, Outcome, Role, WaitsFor
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.core.report import (
@@ -59,6 +60,31 @@ class _Track:
         else:
             self.open = replace(span, began_at=max(filter(None, (self.last_at, span.began_at))))
 
+    def go_on(self, at: datetime) -> None:
+        """Go on with the attempt that is open: it has a slot again."""
+        if self.attempts and self.attempts[-1].outcome is None:
+            self.begin(_span(self.attempts[-1], at))
+
+    def give_up(self, at: datetime) -> None:
+        """End attempts of which nobody waits for the end."""
+        for place, one in enumerate(self.attempts):
+            if one.outcome is None:
+                if self.open is not None and self.open.attempt == one.attempt.number:
+                    self.close(at)
+                took_s = self.took_s(one)
+                self.attempts[place] = replace(one, ended_at=at, took_s=took_s, outcome=Outcome.LOST)
+                self.mark(one, Outcome.LOST)
+
+    def took_s(self, record: AttemptRecord) -> float:
+        """Add up the time in which an attempt was seen at work."""
+        own = (one for one in self.spans if one.attempt == record.attempt.number)
+        return sum(one.seconds(one.began_at) for one in own)
+
+    def mark(self, record: AttemptRecord, bad: str) -> None:
+        """Note on the last span of an attempt how badly it ended."""
+        if self.spans and self.spans[-1].attempt == record.attempt.number:
+            self.spans[-1] = replace(self.spans[-1], bad=bad)
+
     def step(self, at: datetime, took_s: float, name: str) -> None:
         """Record a step of the host or git that ended now; one beside an agent or a gate is in its time."""
         began = at - timedelta(seconds=took_s)
@@ -82,6 +108,7 @@ class Recorder:
         self._rests: list[RestRecord] = []
         self._slots: list[tuple[datetime, int]] = []
         self._lines: list[Told] = []
+        self._between = False
 
     def take(self, line: run_events.Line, after: RunState | None = None) -> Told | None:
         """Take one more line, with the state after it if that is known; return how it is told.
@@ -98,10 +125,8 @@ class Recorder:
                     self._of_run(line, event)
                 else:
                     self._of_wp(line, wp_id, event, before)
-                self._starts[-1:] = [replace(one, last_at=line.at) for one in self._starts[-1:]]
-                taken = self.state.policy.max_concurrent - self.state.free_slots
-                if not self._slots or self._slots[-1][1] != taken:
-                    self._slots.append((line.at, taken))
+                if not self._between:
+                    self._went_on(line.at)
                 told = Told(line.at, wp_id, event, self.state.wps.get(wp_id), line.took_s, line.seq)
                 self._lines.append(told)
                 return told
@@ -109,34 +134,42 @@ class Recorder:
                 self._ended(line)
         return None
 
+    def _went_on(self, at: datetime) -> None:
+        self._starts[-1:] = [replace(one, last_at=at) for one in self._starts[-1:]]
+        taken = self.state.policy.max_concurrent - self.state.free_slots
+        if not self._slots or self._slots[-1][1] != taken:
+            self._slots.append((at, taken))
+
     def _started(self, line: run_events.RunStarted) -> None:
-        if self._starts:
-            self._cut(self._starts[-1].ended_at or self._starts[-1].last_at or line.at)
+        self._stopped(line.at)
+        self._between = False
         self.mission = line.mission.slug
         self._titles.update(line.mission.titles)
         self._starts.append(StartRecord(line.number, line.at, line.version, line.settings, last_at=line.at))
-        for wp_id in line.mission.lanes:
-            track = self._tracks.setdefault(wp_id, _Track())
-            wp = self.state.wps.get(wp_id)
-            if wp is not None and wp.open_attempt is not None and track.attempts:
-                record = track.attempts[-1]
-                track.begin(_span(record, line.at))
         self._slots.append((line.at, 0))
 
     def _ended(self, line: run_events.RunEnded | run_events.RunAborted) -> None:
-        self._cut(line.at)
-        if self._starts:
-            code = line.exit_code if isinstance(line, run_events.RunEnded) else None
-            end = {"ended_at": line.at, "exit_code": code, "summary": line.summary, "aborted": code is None}
-            self._starts[-1] = replace(self._starts[-1], **end)  # type: ignore[arg-type]
-        self._slots.append((line.at, 0))
+        if isinstance(line, run_events.RunEnded):
+            self._end(ended_at=line.at, exit_code=line.exit_code, summary=line.summary)
+            self._stopped(line.at)
+            return
+        # Whoever ends a run for good may do so long after it stopped.
+        at = self._stopped(line.at)
+        self._end(ended_at=at, exit_code=None, summary=line.summary, aborted=True)
 
-    def _cut(self, at: datetime) -> None:
-        """End every span at the end of a start: nobody knows what went on between two of them."""
+    def _end(self, **end: Any) -> None:
+        self._starts[-1:] = [replace(one, **end) for one in self._starts[-1:]]
+
+    def _stopped(self, now: datetime) -> datetime:
+        """End every span when the start ended, and return when: nobody knows what went on afterwards."""
+        self._between = True
+        ends = [end for one in self._starts[-1:] for end in (one.ended_at, one.last_at) if end is not None]
+        at = ends[0] if ends else now
         for track in self._tracks.values():
             track.close(at)
         if self._slots and self._slots[-1][1]:
             self._slots.append((at, 0))
+        return at
 
     def _of_run(self, line: run_events.Entry, event: run_events.RunEvent) -> None:
         match event:
@@ -164,6 +197,11 @@ class Recorder:
     def _of_wp(self, line: run_events.Entry, wp_id: str, event: events.Event, before: RunState) -> None:
         track, at = self._tracks.setdefault(wp_id, _Track()), line.at
         match event:
+            case events.Retried() | events.Skipped():
+                # A person does that between two starts.
+                self._stopped(at)
+            case events.Scheduled() if self.state.wps[wp_id].open_attempt is not None:
+                track.go_on(at)
             case events.Deferred(reason=reason, waits_for=kind):
                 track.begin(Span(SpanKind.WAIT, at, None, reason, kind))
             case events.Assigned(why=why):
@@ -195,6 +233,8 @@ class Recorder:
                 self._step(track, line, event)
             case _:
                 self._step(track, line, event)
+        if self.state.wps[wp_id].open_attempt is None:
+            track.give_up(at)
 
     def _step(self, track: _Track, line: run_events.Entry, event: events.Event) -> None:
         track.step(line.at, line.took_s, STEPS.get(type(event), event.kind.replace("_", " ")))
@@ -202,11 +242,12 @@ class Recorder:
     def _exited(self, track: _Track, line: run_events.Entry, event: events.AgentExited) -> None:
         wp = self.state.wps[line.wp_id]
         for place, one in enumerate(track.attempts):
-            if one.attempt.id == event.attempt_id:
+            if one.attempt.id == event.attempt_id and one.outcome is None:
+                track.close(line.at)
                 ended = replace(
                     one,
                     ended_at=line.at,
-                    took_s=line.took_s or (line.at - one.began_at).total_seconds(),
+                    took_s=track.took_s(one) or line.took_s,
                     outcome=event.report.outcome,
                     usage=wp.used[-1] if wp.used else event.report.usage,
                     detail=event.report.detail,
@@ -215,7 +256,7 @@ class Recorder:
                     tampered=event.tampered,
                 )
                 track.attempts[place] = ended
-                track.close(line.at, ended.bad)
+                track.mark(one, ended.bad)
 
     def report(self, now: datetime, *, active: bool, state: RunState | None = None) -> Report:
         """Report on the lines so far; `now` counts only while the run is active.
@@ -235,7 +276,8 @@ class Recorder:
             wps.append(WpReport(stand, self._titles.get(wp_id, ""), *parts))
         ends = [one.ended_at or one.last_at or one.at for one in self._starts]
         ends[-1:] = [at] if self._starts and active else ends[-1:]
-        took_s = sum((end - one.at).total_seconds() for one, end in zip(self._starts, ends, strict=True))
+        times = ((end - one.at).total_seconds() for one, end in zip(self._starts, ends, strict=True))
+        took_s = sum(max(0.0, one) for one in times)
         return Report(
             self.mission,
             at,

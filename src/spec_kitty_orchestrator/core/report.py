@@ -259,11 +259,12 @@ class Report:
         if needy:
             parts.append(f"{_named(needy)} {'needs' if len(needy) == 1 else 'need'} you")
         if held:
-            them = "it" if len(needy) == 1 else "them" if needy else _roots(held)
-            parts.append(f"{_named(held)} {'waits' if len(held) == 1 else 'wait'} for {them}")
+            parts.append(f"{_named(held)} {'waits' if len(held) == 1 else 'wait'} for {_roots(held, needy)}")
         for standing, verb in ((Standing.CUT_OFF, "cut off"), (Standing.LEFT_OUT, "left out")):
             if found := self.of(standing):
                 parts.append(f"{_named(found)} {'was' if len(found) == 1 else 'were'} {verb}")
+        if not self.active and (found := self.of(Standing.WAITING)):
+            parts.append(f"{_named(found)} {'is' if len(found) == 1 else 'are'} left to do")
         return "; ".join(parts)
 
     @property
@@ -277,13 +278,19 @@ MOST_NAMED = 3
 
 def _named(found: Sequence[WpReport]) -> str:
     ids = [one.id for one in found]
-    if len(ids) > MOST_NAMED:
-        return f"{len(ids)} work packages"
+    return f"{len(ids)} work packages" if len(ids) > MOST_NAMED else _listed(ids)
+
+
+def _listed(ids: Sequence[str]) -> str:
     return " and ".join((", ".join(ids[:-1]), ids[-1])) if len(ids) > 1 else ids[0]
 
 
-def _roots(held: Sequence[WpReport]) -> str:
-    return ", ".join(sorted({root for one in held for root in one.stand.held_by}))
+def _roots(held: Sequence[WpReport], needy: Sequence[WpReport]) -> str:
+    """Name what is waited for: by a word if it is just what needs a person, which is named before."""
+    roots = sorted({root for one in held for root in one.stand.held_by})
+    if roots == sorted(one.id for one in needy):
+        return "it" if len(roots) == 1 else "them"
+    return _listed(roots) if len(roots) <= MOST_NAMED else f"{len(roots)} others"
 
 
 def longest_chain(wps: Iterable[WpReport], now: datetime) -> tuple[str, ...]:

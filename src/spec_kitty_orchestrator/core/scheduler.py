@@ -94,12 +94,14 @@ class Blocker:
         waits_for: the kind of it.
         until: when it is over, None if no time ends it.
         rest: if it is an agent that rests.
+        held_by: the work package that has its workspace to itself, "" if that is not the reason.
     """
 
     reason: str
     waits_for: WaitsFor
     until: datetime | None = None
     rest: Rest | None = None
+    held_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -213,11 +215,15 @@ def _wait(
     return Idle(min((*later, *looks), default=None), reasons, quotas, others, seen.limits.warnings)
 
 
-def queue(state: RunState, now: datetime) -> tuple[str, ...]:
-    """Return the ids of the work packages that only need a slot, in the order in which they get one."""
+def blockers(state: RunState, now: datetime) -> dict[str, Blocker | None]:
+    """Return what each work package waits for that is not at work and has not left the run.
+
+    None stands for a slot alone: those come first, in the order in which they get one.
+    """
     seen = _look(state, now)
-    ready = [wp for wp in state.left if _blocker(state, seen, wp, now) is None]
-    return tuple(wp.id for wp in sorted(ready, key=lambda wp: _rank(state, seen, wp)))
+    found = {wp.id: _blocker(state, seen, wp, now) for wp in state.left}
+    ordered = sorted(state.left, key=lambda wp: (found[wp.id] is not None, _rank(state, seen, wp)))
+    return {wp.id: found[wp.id] for wp in ordered}
 
 
 def _rank(state: RunState, seen: _Overview, wp: WorkPackage) -> tuple[bool, tuple[int, float, int, str]]:
@@ -239,9 +245,9 @@ def _close(state: RunState, seen: _Overview, blocked: Mapping[str, Blocker | Non
 def _blocker(state: RunState, seen: _Overview, wp: WorkPackage, now: datetime) -> Blocker | None:
     """Return what keeps a work package from going on, None if it only needs a slot."""
     new = not wp.begun
-    needed = [_in_words(state, wp, one) for one in unmet(state, wp)]
-    if needed and (new or wp.phase is Phase.CLAIMING) and wp.lane in (Lane.PLANNED, Lane.CLAIMED):
-        return Blocker("waits for " + ", ".join(needed), WaitsFor.DEPENDENCY)
+    if needed := needed_first(state, wp):
+        told = ", ".join(_in_words(state, wp, one) for one in needed)
+        return Blocker(f"waits for {told}", WaitsFor.DEPENDENCY)
     if wp.turn.until is not None and now < wp.turn.until and not wp.turn.quota:
         return Blocker(wp.turn.waits or wp.note, WaitsFor.BACK_OFF, wp.turn.until)
     if wp.workspace is None:
@@ -257,8 +263,15 @@ def _blocker(state: RunState, seen: _Overview, wp: WorkPackage, now: datetime) -
         return Blocker(state.short_of, WaitsFor.MACHINE)
     held_by = _holder(seen, wp)
     if held_by != wp.id:
-        return Blocker(f"its workspace is held by {held_by}", WaitsFor.WORKSPACE)
+        return Blocker(f"its workspace is held by {held_by}", WaitsFor.WORKSPACE, held_by=held_by)
     return _waits_for_agent(state, wp, now)
+
+
+def needed_first(state: RunState, wp: WorkPackage) -> tuple[str, ...]:
+    """Return the dependencies that keep a work package from going on: none once it was claimed."""
+    unclaimed = not wp.begun or wp.phase is Phase.CLAIMING
+    asked = unclaimed and wp.phase is not Phase.FINISHED and wp.lane in (Lane.PLANNED, Lane.CLAIMED)
+    return tuple(unmet(state, wp)) if asked else ()
 
 
 def unmet(state: RunState, wp: WorkPackage) -> Iterator[str]:

@@ -7,11 +7,15 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 
+from spec_kitty_orchestrator.core import events
 from spec_kitty_orchestrator.core.graph import behind
+from spec_kitty_orchestrator.core.lifecycle import agrees
+from spec_kitty_orchestrator.core.limits import closing_reason
 from spec_kitty_orchestrator.core.model import Lane, Phase, Result
 from spec_kitty_orchestrator.core.records import dataclass
 from spec_kitty_orchestrator.core.run import RunState
-from spec_kitty_orchestrator.core.scheduler import queue, unmet
+from spec_kitty_orchestrator.core.scheduler import Blocker, blockers, needed_first
+from spec_kitty_orchestrator.core.verdict import Ruling
 from spec_kitty_orchestrator.core.work_package import NOT_BEGUN, WorkPackage
 
 
@@ -71,8 +75,14 @@ def stands(state: RunState, now: datetime, *, active: bool) -> dict[str, Stand]:
         active: whether the run goes on.
     """
     own = {wp.id: _own(wp, active=active) for wp in state.wps.values()}
-    places = queue(state, now) if active else ()
-    needs = {wp.id: tuple(unmet(state, wp)) for wp in state.wps.values() if own[wp.id] is Standing.WAITING}
+    waits = blockers(state, now)
+    goes_on = active and not state.closing
+    places = tuple(one for one, blocker in waits.items() if blocker is None) if goes_on else ()
+    needs = {
+        wp.id: _kept_by(state, wp, waits.get(wp.id))
+        for wp in state.wps.values()
+        if own[wp.id] is Standing.WAITING
+    }
     found = []
     for wp in state.wps.values():
         held_by = tuple(
@@ -82,40 +92,108 @@ def stands(state: RunState, now: datetime, *, active: bool) -> dict[str, Stand]:
         )
         standing = Standing.HELD_UP if held_by else own[wp.id]
         holds_up = () if standing is Standing.DONE else _waiting_for(needs, wp.id)
-        found.append(Stand(wp, standing, _why(wp, standing, places, needs), held_by, holds_up))
+        why = _why(state, wp, standing)
+        if standing in (Standing.WAITING, Standing.HELD_UP) and not why:
+            why = _waits(state, wp, waits.get(wp.id), places, active=active)
+        found.append(Stand(wp, standing, why, held_by, holds_up))
     return {one.wp.id: one for one in sorted(found, key=lambda one: _importance(one, places))}
 
 
 def _own(wp: WorkPackage, *, active: bool) -> Standing:
-    if wp.lane.complete and (wp.phase in NOT_BEGUN or not active):
+    left = wp.phase is Phase.FINISHED
+    if wp.lane.complete and wp.phase in NOT_BEGUN and wp.result is not Result.UNREVIEWED:
         return Standing.DONE
-    if wp.skipped or wp.lane is Lane.CANCELED:
+    if wp.lane is Lane.CANCELED or (wp.skipped and not wp.lane.complete):
         return Standing.LEFT_OUT
-    if wp.lane is Lane.BLOCKED or wp.phase is Phase.PARKING or wp.result in (Result.PARKED, Result.BLOCKED):
+    parked = wp.result in (Result.PARKED, Result.UNREVIEWED) and not _moved_on(wp)
+    if wp.phase is Phase.PARKING or (left and (parked or wp.lane is Lane.BLOCKED)):
         return Standing.NEEDS_YOU
     if active:
         return Standing.RUNNING if wp.at_work else Standing.WAITING
-    return Standing.CUT_OFF if wp.begun else Standing.WAITING
+    # What is only claimed was not at work.
+    cut_off = wp.at_work or not wp.untried
+    return Standing.CUT_OFF if cut_off and wp.begun and not _retried(wp) else Standing.WAITING
+
+
+def _moved_on(wp: WorkPackage) -> bool:
+    """Tell whether somebody moved a work package after it left the run: the next start takes it up."""
+    if wp.phase is not Phase.FINISHED or wp.result in (None, Result.FOREIGN):
+        return False
+    if wp.result is Result.PARKED:
+        left_in = next((lane for lane in map(_lane_told, reversed(wp.story)) if lane is not None), wp.lane)
+        return wp.lane not in (left_in, Lane.BLOCKED)
+    return not agrees(wp)
+
+
+def _lane_told(one: tuple[Phase, int, events.Event]) -> Lane | None:
+    """Return the lane that an event told of before its work package had left the run."""
+    phase, _, event = one
+    return None if phase is Phase.FINISHED else getattr(event, "lane", None)
+
+
+def _retried(wp: WorkPackage) -> bool:
+    """Tell whether a person has put it back to work, and no start has taken it up since."""
+    return bool(wp.story) and isinstance(wp.story[-1][2], events.Retried)
+
+
+def _kept_by(state: RunState, wp: WorkPackage, blocker: Blocker | None) -> tuple[str, ...]:
+    """Return what comes before a work package: what it needs, and who has its workspace to itself."""
+    held_by = (blocker.held_by,) if blocker is not None and blocker.held_by else ()
+    return needed_first(state, wp) or held_by
 
 
 def _waiting_for(needs: Mapping[str, tuple[str, ...]], wp_id: str) -> tuple[str, ...]:
     return tuple(one for one in needs if wp_id in behind(needs, one))
 
 
-def _why(
-    wp: WorkPackage, standing: Standing, places: tuple[str, ...], needs: Mapping[str, tuple[str, ...]]
+def _why(state: RunState, wp: WorkPackage, standing: Standing) -> str:
+    """Say what its own state tells; "" where that depends on others."""
+    match standing:
+        case Standing.RUNNING:
+            return ""
+        case Standing.DONE:
+            approved = wp.review.verdict is not None and wp.review.verdict.ruling is Ruling.APPROVED
+            return "" if approved else wp.note
+        case Standing.LEFT_OUT:
+            return "canceled on the host" if wp.lane is Lane.CANCELED else wp.note
+        case Standing.NEEDS_YOU:
+            blocked = wp.lane is Lane.BLOCKED and wp.result not in (None, Result.PARKED, Result.BLOCKED)
+            return f"somebody else blocked it after it was {wp.result}" if blocked else wp.note
+        case Standing.CUT_OFF:
+            attempt = wp.open_attempt
+            by = f" by {attempt.agent} (attempt {attempt.number})" if attempt is not None else ""
+            if attempt is not None or wp.at_work:
+                return f"was {wp.phase}{by} when the run stopped"
+            why = f": {closing_reason(state)}" if state.closing else " when the run stopped"
+            return f"was to go on with {wp.phase}{why}"
+    if _moved_on(wp):
+        left = "parked" if wp.result is Result.PARKED else wp.result
+        return f"somebody else moved it to {wp.lane} after it was {left}; the next start takes it up"
+    if wp.result is Result.FOREIGN:
+        return wp.note
+    return "put back to work by a person; the next start takes it up" if _retried(wp) else ""
+
+
+def _waits(
+    state: RunState, wp: WorkPackage, blocker: Blocker | None, places: tuple[str, ...], *, active: bool
 ) -> str:
-    if standing in (Standing.WAITING, Standing.HELD_UP) and not wp.begun and needs.get(wp.id):
-        return "after " + ", ".join(needs[wp.id])
-    if standing is Standing.WAITING and wp.id in places:
-        return f"waits for a slot, {_place(places.index(wp.id), len(places))}"
-    if standing in (Standing.RUNNING, Standing.DONE):
-        return ""
-    return wp.note if standing in (Standing.NEEDS_YOU, Standing.LEFT_OUT) else wp.turn.waits or wp.note
-
-
-def _place(index: int, length: int) -> str:
-    return "next" if index == 0 else f"{index + 1} of {length} in the queue"
+    """Say what a work package waits for that could go on in this run."""
+    if needed := needed_first(state, wp):
+        return "after " + ", ".join(needed)
+    if blocker is not None and blocker.held_by:
+        return blocker.reason
+    if state.closing:
+        return closing_reason(state)
+    if not active:
+        return "was not begun when the run stopped"
+    if blocker is not None:
+        return blocker.reason
+    if wp.id not in places:
+        return wp.turn.waits or wp.note
+    place = places.index(wp.id)
+    told = f"waits for a slot, {'next' if place == 0 else f'{place + 1} of {len(places)} in the queue'}"
+    attempt = wp.open_attempt
+    return f"{told}, to go on with attempt {attempt.number} by {attempt.agent}" if attempt else told
 
 
 def _importance(one: Stand, places: tuple[str, ...]) -> tuple[object, ...]:

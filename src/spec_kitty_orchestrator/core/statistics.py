@@ -236,8 +236,8 @@ def _need(name: str, wps: Sequence[WpReport], report: Report) -> Need:
 
 def reason(wp: WpReport) -> str:
     """Say why a work package stands where it stands, without the findings, which are told beside it."""
-    told, verdict = wp.stand.why or wp.stand.wp.note, _rejected_last(wp)
-    if verdict is None or not verdict.summary:
+    told, verdict = wp.stand.why, _rejected_last(wp)
+    if verdict is None or not verdict.summary or wp.stand.standing is not Standing.NEEDS_YOU:
         return told
     before = told.partition(verdict.summary[:LONGEST_QUOTE])[0].rstrip(": ")
     return f"{before}: {verdict.summary}"

@@ -61,7 +61,8 @@ def enter(wp: WorkPackage) -> WorkPackage:
         case Lane.APPROVED | Lane.DONE:
             return finish(wp, Result(wp.lane.value), f"{wp.lane} without a review by this run")
         case Lane.BLOCKED:
-            return finish(wp, Result.BLOCKED, wp.note or "blocked on the host")
+            # What is noted is of another time: whoever blocked it did so on the host.
+            return finish(wp, Result.BLOCKED, "blocked on the host")
         case Lane.CANCELED:
             return finish(wp, Result.CANCELED, "canceled on the host")
 

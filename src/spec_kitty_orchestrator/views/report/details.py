@@ -98,7 +98,7 @@ def _detail(
         branch="" if many or work.workspace is None else work.workspace.branch or "",
         commits=f"{short(found.base)}..{short(found.head)}" if found is not None and changed else "",
         stat=last_line(found.stat).strip() if found is not None else "",
-        why="" if wp.stand.standing is Standing.DONE else statistics.reason(wp),
+        why=statistics.reason(wp),
         rows=tuple(rows[-MOST_ROWS:]),
         brief=brief,
         left_out=max(0, len(rows) - MOST_ROWS),

@@ -262,7 +262,7 @@ def _cells(wp: WpReport, order: int, report: Report) -> Cells:
     waited = sum(one.seconds(report.now) for one in wp.spans if one.kind is SpanKind.WAIT)
     used = wp.usage
     unknown = sum(one.outcome is not None and one.usage.cost_usd is None for one in wp.attempts)
-    told = statistics.approved_by(wp) if wp.stand.standing is Standing.DONE else statistics.reason(wp)
+    told = statistics.approved_by(wp) or statistics.reason(wp)
     return Cells(
         wp.id,
         wp.title,
