@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -25,6 +26,8 @@ from spec_kitty_orchestrator.testing.scripted_agents import Play, Script, verdic
 from spec_kitty_orchestrator.views.plain import PlainView
 from spec_kitty_orchestrator.views.report.page import page
 from spec_kitty_orchestrator.views.report.texts import Texts
+from spec_kitty_orchestrator.views.status import MissionStatus
+from spec_kitty_orchestrator.views.status_rows import mission_rows
 
 pytestmark = pytest.mark.anyio
 
@@ -117,6 +120,9 @@ async def test_lines_status_and_report_tell_what_the_journal_holds(
     report = record(lines, mission.policy).report(lines[-1].at, active=False)
     assert _of_report(report) == truth
     assert _of_page(report, tmp_path) == truth
+    status = MissionStatus(report)
+    assert _of_status(status.document([])) == truth
+    assert _of_rows(status) == {wp: (one.done, one.needs_a_person) for wp, one in truth.items()}
     assert _of_lines(shown.getvalue(), truth) == {
         # Lines do not say that what was cut off still needs a person.
         wp: replace(one, cost="")
@@ -157,6 +163,29 @@ def _of_report(report: Report) -> dict[str, Told]:
         )
         for wp in report.wps
     }
+
+
+def _of_status(document: Mapping[str, Any]) -> dict[str, Told]:
+    return {
+        wp["id"]: Told(
+            wp["standing"] == "done",
+            wp["standing"] == "needs you",
+            wp["attempts"],
+            wp["rejections"],
+            f"${wp['used']['cost_usd'] or 0:.2f}",
+        )
+        for wp in document["work_packages"]
+    }
+
+
+def _of_rows(status: MissionStatus) -> dict[str, tuple[bool, bool]]:
+    """Return of the lines of `status` who is done, and who needs a person."""
+    found = {}
+    for row in mission_rows(status, 100):
+        words = "".join(text for text, _ in row.head).split()
+        if len(words) > 1 and words[1].startswith("WP"):
+            found[words[1]] = words[0] == Standing.DONE.glyph, words[0] == Standing.NEEDS_YOU.glyph
+    return found
 
 
 def _of_lines(shown: str, truth: Mapping[str, Told]) -> dict[str, Told]:
