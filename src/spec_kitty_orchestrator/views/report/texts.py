@@ -1,6 +1,7 @@
 """Text of others as a report shows it: without secrets, without what acts, without this machine's paths."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -34,9 +35,12 @@ class Texts:
         self._redactor = redactor
         self._root, self._base = root, base
         spaces = {wp.workspace.path for wp in report.state.wps.values() if wp.workspace is not None}
-        self._cuts = [f"{one}/" for one in sorted((*spaces, str(root)), key=len, reverse=True) if one != "/"]
-        texts = list(dict.fromkeys(map(self._plain, _texts(report))))
-        redacted = redactor.text(_MARK.join(texts)).split(_MARK)
+        cuts = [f"{one}/" for one in sorted((*spaces, str(root)), key=len, reverse=True) if one != "/"]
+        # Nearly no text holds one of them, and most of them begin alike.
+        self._stem = os.path.commonprefix(cuts)  # noqa: RUF071 - of texts
+        self._cuts = re.compile("|".join(map(re.escape, cuts)) or "(?!)")
+        texts = list(dict.fromkeys(_texts(report)))
+        redacted = redactor.text(_MARK.join(map(self._plain, texts))).split(_MARK)
         self._known = dict(zip(texts, redacted, strict=True)) if len(texts) == len(redacted) else {}
 
     def line(self, text: str, limit: int = LONGEST_LINE) -> str:
@@ -63,13 +67,11 @@ class Texts:
         return self._redactor.text(path.removeprefix(f"{self._root}/"))
 
     def _discreet(self, text: str) -> str:
-        found = self._plain(text)
-        return self._known[found] if found in self._known else self._redactor.text(found)
+        known = self._known.get(text)
+        return known if known is not None else self._redactor.text(self._plain(text))
 
     def _plain(self, text: str) -> str:
-        for one in self._cuts:
-            text = text.replace(one, "")
-        return plain(text)
+        return plain(self._cuts.sub("", text) if self._stem in text else text)
 
 
 def _texts(report: Report) -> Iterator[str]:
