@@ -5,6 +5,7 @@ import io
 import json
 import re
 from base64 import b64encode
+from dataclasses import replace
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 from tests.cli.journals import start_line, write_journal
-from tests.journals import ROOT, SLUG, Comes, Player, played
+from tests.journals import POLICY, ROOT, SLUG, Comes, Player, names, played, rejected
 
 from spec_kitty_orchestrator.core.model import Outcome, Usage
 from spec_kitty_orchestrator.core.recorder import record
@@ -311,3 +312,34 @@ def test_a_run_that_was_aborted_or_cut_off_is_told_so() -> None:
     html = shown([*player.lines, aborted])
     assert "<b>aborted</b>" in html
     assert "1 agent was stopped" in html
+
+
+def test_while_a_run_goes_on_its_report_says_as_of_when_and_asks_for_nothing() -> None:
+    player = Player({"WP01": ()})
+    player.begin()
+    player.play(9)
+    report = record(player.lines).report(player.now, active=True)
+    html = page(report, Texts(report, Redactor(), Path(ROOT), BASE), "0.2.0", str(BASE / "journal.jsonl"))
+    assert "<b>running</b>" in html
+    assert f"The run goes on; this page tells of it as of {player.now:%H:%M:%S} UTC." in html
+    assert "spec-kitty-orchestrator resume" not in html
+
+
+def test_what_several_work_packages_have_in_common_is_told_once() -> None:
+    ids = names(2)
+    broken = Comes(outcome=Outcome.FAILED, detail="the prompt is longer than the model allows")
+    policy = replace(POLICY, impl_agents=("claude-code",), max_attempts=1)
+    lines = played(dict.fromkeys(ids, ()), dict.fromkeys(ids, (broken,)), policy=policy)
+    html = shown(lines)
+    assert "2 work packages, for one reason" in html
+    assert f"spec-kitty-orchestrator retry --cause c1 --mission {SLUG}" in html
+
+
+def test_what_reviewers_ask_for_is_told_for_each_work_package() -> None:
+    ids = names(2)
+    scripts = {one: (Comes(), rejected(place)) for place, one in enumerate(ids)}
+    html = shown(played(dict.fromkeys(ids, ()), scripts, policy=replace(POLICY, max_review_cycles=1)))
+    needs = html[html.index('id="needs"') : html.index('id="timeline"')]
+    for place, one in enumerate(ids):
+        assert rejected(place).findings[0].message in needs
+        assert f"retry {one} --mission" in needs

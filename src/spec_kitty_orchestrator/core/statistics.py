@@ -213,7 +213,8 @@ def needs(report: Report) -> tuple[Need, ...]:
     named = {wp: name for name, wps in causes.items() for wp in wps}
     groups: dict[str, list[WpReport]] = defaultdict(list)
     for one in left:
-        groups[named.get(one.id, one.id)].append(one)
+        # What reviewers ask for differs, in however like words they were rejected.
+        groups[one.id if _rejected_last(one) is not None else named.get(one.id, one.id)].append(one)
     return tuple(_need(name if name in causes else "", wps, report) for name, wps in groups.items())
 
 

@@ -11,6 +11,8 @@ from spec_kitty_orchestrator.views.report.texts import Texts
 
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
 _MOST_TICKS = 9
+_SHORTEST = 1.5
+"""Of 1000: what is shorter is no more than a needle."""
 FEW = 40
 """Up to so many work packages everything is shown in full."""
 
@@ -167,9 +169,9 @@ def slots(report: Report, axis: Axis) -> Slots:
     points = [(axis.place(at) * 10, taken) for at, taken in report.slots]
     path, area = "M0 40", 0.0
     for (x, taken), (following, _) in _pairs(points):
-        if following > x:
+        area += taken * (following - x)
+        if following - x >= _SHORTEST:
             path += f"L{x:.0f} {40 - 38 * taken / (most or 1):.0f}H{following:.0f}"
-            area += taken * (following - x)
     return Slots(f"{path}V40Z", most, area / 1000)
 
 
