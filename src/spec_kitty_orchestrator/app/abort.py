@@ -29,6 +29,7 @@ from spec_kitty_orchestrator.app.runs import (
     spent_before,
 )
 from spec_kitty_orchestrator.app.trust import own_records
+from spec_kitty_orchestrator.core.describe import command_line
 from spec_kitty_orchestrator.core.model import Rescue, Result, Usage, total
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import RunAborted
@@ -94,7 +95,7 @@ async def abort(
         say(f"no copy was made of {path}, which git cannot hold")
     say(f"{run.mission}: aborted; no process of it is left")
     if not cleanup:
-        again = f"spec-kitty-orchestrator resume --mission {run.mission}"
+        again = command_line("resume", "--mission", run.mission)
         say(f"Its worktrees, branches and lanes are as they were. To go on after all: {again}")
         return
     for line in await _clean_up(root, run, force=force):

@@ -42,7 +42,7 @@ from spec_kitty_orchestrator.app.runs import (
     spent_before,
 )
 from spec_kitty_orchestrator.config import nearest
-from spec_kitty_orchestrator.core.describe import describe
+from spec_kitty_orchestrator.core.describe import command_line, describe
 from spec_kitty_orchestrator.core.model import MissionState, Usage
 from spec_kitty_orchestrator.core.run_events import Entry
 from spec_kitty_orchestrator.errors import HostCrash, HostError, HostRefusal, OrchestratorError, UsageError
@@ -263,11 +263,11 @@ def _no_mission(root: Path, mission: str) -> Finding:
         fix = switch_command(root, branch)
     elif len(same := [one for one in known if mission in (one.rpartition("-")[0], one[: len("001")])]) > 1:
         text = f" alone: {len(same)} are called so, {listed(same, mission)}"
-        fix = line("spec-kitty-orchestrator", "doctor", "--mission", same[0])
+        fix = command_line("doctor", "--mission", same[0])
     elif known:
         text = f"{nearest(mission, known) or ';'} missions here: {listed(known, mission)}"
         (close,) = get_close_matches(mission, known, n=1, cutoff=0) or known[:1]
-        fix = line("spec-kitty-orchestrator", "doctor", "--mission", close)
+        fix = command_line("doctor", "--mission", close)
     else:
         text = f": {root} has no missions in {MISSIONS}/ on {on_branch(root)}"
         fix = line("git", "-C", root, "branch", "--all")

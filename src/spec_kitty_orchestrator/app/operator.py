@@ -13,6 +13,7 @@ from spec_kitty_orchestrator.app.runs import last_start, orphans, pids
 from spec_kitty_orchestrator.config import nearest
 from spec_kitty_orchestrator.core.causes import by_cause, cause
 from spec_kitty_orchestrator.core.commands import Command, Finish
+from spec_kitty_orchestrator.core.describe import command_line
 from spec_kitty_orchestrator.core.events import Event, Retried, Skipped
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import Lane, Phase, Role
@@ -51,8 +52,8 @@ class _Operation:
     async def next_command(self) -> str:
         """Say which command continues the mission."""
         started, _ = last_start(await self.journal.read())
-        command = "resume" if started else "orchestrate"
-        return f"To go on: spec-kitty-orchestrator {command} --mission {self.world.slug}"
+        how = "resume" if started else "orchestrate"
+        return f"To go on: {command_line(how, '--mission', self.world.slug)}"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from spec_kitty_orchestrator.cli import options
 from spec_kitty_orchestrator.core.documents import KINDS, to_document
 from spec_kitty_orchestrator.core.run_events import Line, RunAborted, RunEnded
 from spec_kitty_orchestrator.errors import UsageError
+from spec_kitty_orchestrator.machine.files import discard
 from spec_kitty_orchestrator.views.console import SteadyConsole
 from spec_kitty_orchestrator.views.json_lines import json_line
 
@@ -81,8 +82,8 @@ def events(
             for line in lines:
                 write(line)
     except BrokenPipeError:
-        # Whoever read has had enough; what Python still writes at its end goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader has seen enough.
+        discard(sys.stdout.fileno())
 
 
 def _followed(source: MissionEvents, say: Callable[[str], None], slug: str) -> Iterator[Sequence[Line]]:

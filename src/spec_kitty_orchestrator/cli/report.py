@@ -15,7 +15,7 @@ from spec_kitty_orchestrator.app.report import Format, Found, read_report, write
 from spec_kitty_orchestrator.app.runs import named_run
 from spec_kitty_orchestrator.cli import options
 from spec_kitty_orchestrator.errors import UsageError
-from spec_kitty_orchestrator.machine.files import write_private
+from spec_kitty_orchestrator.machine.files import discard, write_private
 from spec_kitty_orchestrator.views.console import SteadyConsole
 
 STDOUT = "-"
@@ -77,6 +77,6 @@ def _print(text: str) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has seen enough; Python's own flush at exit must not fail on the same pipe.
+        # The reader has seen enough.
         with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard(sys.stdout.fileno())

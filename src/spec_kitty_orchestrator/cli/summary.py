@@ -13,7 +13,16 @@ from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import MISSIONS, MissionFiles, mission_files
 from spec_kitty_orchestrator.core.approval import is_planning
 from spec_kitty_orchestrator.core.conflicts import advice
-from spec_kitty_orchestrator.core.describe import LONGEST_REASON, count, counted, note, short, totals
+from spec_kitty_orchestrator.core.describe import (
+    LONGEST_REASON,
+    PROGRAM,
+    command_line,
+    count,
+    counted,
+    note,
+    short,
+    totals,
+)
 from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.core.verdict import Ruling
 from spec_kitty_orchestrator.core.work_package import WorkPackage
@@ -125,7 +134,7 @@ def _work_package(wp: WorkPackage, reasons: Mapping[str, str], root: Path) -> li
 
 
 def _go_on(result: RunResult, project: Project) -> list[str]:
-    own, slug = "  spec-kitty-orchestrator", result.state.slug
+    slug = result.state.slug
     blocked, canceled = (
         [wp.id for wp in result.work_packages if wp.lane is lane] for lane in (Lane.BLOCKED, Lane.CANCELED)
     )
@@ -138,7 +147,7 @@ def _go_on(result: RunResult, project: Project) -> list[str]:
         alone = [(wp,) for wp in blocked if not any(wp in wps for wps in shared.values())]
         named = [("--cause", name) for name, wps in shared.items() if set(wps) & set(blocked)]
         lines += [
-            f"{own} {line('retry', *words, '--mission', slug, '--note', 'what was fixed')}"
+            f"  {command_line('retry', *words, '--mission', slug, '--note', 'what was fixed')}"
             for words in (*named, *alone)
         ]
     if canceled:
@@ -151,16 +160,16 @@ def _go_on(result: RunResult, project: Project) -> list[str]:
             "A broken agent is mended outside of the mission; `resume` tries it once. On a harmless task, "
             "this does:"
         )
-        lines += [f"{own} {line('agents', 'check', '--run', agent)}" for agent in broken]
+        lines += [f"  {command_line('agents', 'check', '--run', agent)}" for agent in broken]
     others = _taken_up_by(result, project)
     if others:
         lines += ["Left as they are until one of these takes them up:", *(f"  {one}" for one in others)]
-    if any(one.startswith("spec-kitty-orchestrator") for one in others):
+    if any(one.startswith(PROGRAM) for one in others):
         return lines
     lines.append(
         "To continue this run with the same settings:" if not others else "Then, to continue this run:"
     )
-    return [*lines, f"{own} {line('resume', '--mission', slug)}"]
+    return [*lines, f"  {command_line('resume', '--mission', slug)}"]
 
 
 def _taken_up_by(result: RunResult, project: Project) -> list[str]:

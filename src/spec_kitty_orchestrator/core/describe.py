@@ -4,6 +4,7 @@ Text of agents, the host and hooks can hold escape sequences, line breaks and ma
 """
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable
 from enum import StrEnum
@@ -30,6 +31,7 @@ LONGEST_REASON = 2000
 SHA_LENGTH = 10
 MOST_FILES = 3
 """Named in one line."""
+PROGRAM = "spec-kitty-orchestrator"
 
 _BREAKS = re.compile(r"[\t\n]+")
 _CHANGES = re.compile(r"(\d+) (files?|insertions?|deletions?)\b")
@@ -98,6 +100,11 @@ def clean(text: str, limit: int = LONGEST_LINE) -> str:
     return begun(_BREAKS.sub(" ", plain(text)).strip(), limit)
 
 
+def command_line(*words: str) -> str:
+    """Write a command of ours as a line for a shell."""
+    return shlex.join((PROGRAM, *words))
+
+
 def short(sha: str) -> str:
     """Shorten a commit's name for people."""
     return sha[:SHA_LENGTH]
@@ -112,6 +119,13 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours}h {minutes:02}m"
     return f"{minutes}m {rest:02}s" if minutes else f"{rest}s"
+
+
+def tokens(number: int) -> str:
+    """Write a number of tokens: ``950``, ``34k``, ``2.8M``."""
+    if number >= 1_000_000:
+        return f"{number / 1_000_000:.1f}M"
+    return f"{number / 1000:.0f}k" if number >= 1000 else str(number)
 
 
 def count(number: int, noun: str, plural: str = "") -> str:
@@ -334,8 +348,8 @@ def spent(usage: Usage) -> str:
     """Write what was used as people count it: the cost, else tokens; "" if nothing is known."""
     if usage.cost_usd is not None:
         return f"${usage.cost_usd:.2f}"
-    tokens = usage.input_tokens + usage.output_tokens
-    return f"{tokens / 1000:.0f}k tokens" if tokens >= 1000 else f"{tokens} tokens" if tokens else ""
+    used = usage.input_tokens + usage.output_tokens
+    return f"{tokens(used)} tokens" if used else ""
 
 
 def _used(usage: Usage) -> str:

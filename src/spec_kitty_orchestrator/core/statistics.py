@@ -1,6 +1,5 @@
 """Figures of a report: what each agent did, where the time went, what made it long, what needs a person."""
 
-import shlex
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,13 +8,12 @@ from functools import cached_property
 from statistics import median
 
 from spec_kitty_orchestrator.core.causes import by_cause
-from spec_kitty_orchestrator.core.describe import LONGEST_QUOTE, count, duration, short
+from spec_kitty_orchestrator.core.describe import LONGEST_QUOTE, command_line, count, duration, short
 from spec_kitty_orchestrator.core.model import Outcome, Role, Usage, WaitsFor, total
 from spec_kitty_orchestrator.core.report import AttemptRecord, Report, Span, SpanKind, WpReport
 from spec_kitty_orchestrator.core.standing import Standing
 from spec_kitty_orchestrator.core.verdict import Ruling, Verdict
 
-PROGRAM = "spec-kitty-orchestrator"
 MATTERS_FROM = 0.02
 """A share of the time below this is not worth a word."""
 
@@ -221,17 +219,16 @@ def needs(report: Report) -> tuple[Need, ...]:
 def _need(name: str, wps: Sequence[WpReport], report: Report) -> Need:
     first, mission = wps[0], ("--mission", report.mission)
     found = []
-    if first.committed is not None and first.committed.base != first.committed.head and len(wps) == 1:
-        found.append(
-            ("See the work", line("git", "diff", f"{first.committed.base[:10]}..{first.committed.head[:10]}"))
-        )
+    made = first.committed
+    if made is not None and made.base != made.head and len(wps) == 1:
+        found.append(("See the work", f"git diff {short(made.base)}..{short(made.head)}"))
     who = ("--cause", name) if len(wps) > 1 and name else tuple(one.id for one in wps)
-    again = line(PROGRAM, "retry", *who, *mission, "--note", "what to do differently")
+    again = command_line("retry", *who, *mission, "--note", "what to do differently")
     found.append(
         ("Put it back to work with a hint" if len(wps) == 1 else "Put them back to work with a hint", again)
     )
     if len(wps) == 1:
-        found.append(("Or leave it out", line(PROGRAM, "skip", first.id, *mission)))
+        found.append(("Or leave it out", command_line("skip", first.id, *mission)))
     return Need(name, tuple(wps), reason(first), tuple(found))
 
 
@@ -257,12 +254,12 @@ def go_on(report: Report) -> tuple[tuple[str, str], ...]:
         return ()
     if len(report.of(Standing.DONE)) == len(report.wps):
         told = "Done means reviewed, not merged. This checks every approval, then merges and accepts"
-        return ((told, line(PROGRAM, "orchestrate", *mission, "--merge", "--accept")),)
+        return ((told, command_line("orchestrate", *mission, "--merge", "--accept")),)
     broken = [agent for agent, one in report.state.suspended.items() if one.broken]
     found = [
         (
             f"{agent} is paused as broken; once it is mended, try it",
-            line(PROGRAM, "agents", "check", "--run", agent),
+            command_line("agents", "check", "--run", agent),
         )
         for agent in broken
     ]
@@ -271,7 +268,7 @@ def go_on(report: Report) -> tuple[tuple[str, str], ...]:
         if found or report.of(Standing.NEEDS_YOU)
         else "Go on with the same settings"
     )
-    return (*found, (words, line(PROGRAM, "resume", *mission)))
+    return (*found, (words, command_line("resume", *mission)))
 
 
 def why_ended(report: Report) -> str:
@@ -282,11 +279,6 @@ def why_ended(report: Report) -> str:
     if state.ending is not None:
         return state.ending.reason
     return f"it was interrupted by signal {state.signals[-1]}" if state.signals else ""
-
-
-def line(*words: object) -> str:
-    """Write an argv as a line for a shell."""
-    return shlex.join(str(word) for word in words)
 
 
 def approved_by(wp: WpReport) -> str:

@@ -38,6 +38,16 @@ def is_text(path: Path) -> bool:
     return False
 
 
+def discard(descriptor: int) -> None:
+    """Let what is still written to a descriptor whose reader is gone go nowhere, such as Python's last flush.
+
+    Raises `OSError`.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
 def make_private_folder(path: Path) -> None:
     """Create a folder and its missing parents, each with mode 0700; existing ones keep theirs."""
     missing = [place for place in (path, *path.parents) if not place.exists()]

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from spec_kitty_orchestrator.core.describe import clean
+from spec_kitty_orchestrator.machine.files import discard
 from spec_kitty_orchestrator.machine.redaction import Redactor, ours
 
 LONGEST_LINE = 4000
@@ -49,15 +50,10 @@ class SteadyConsole(Console):
         self.print(told, soft_wrap=True)
 
     def on_broken_pipe(self) -> None:
-        """Be quiet from now on; the descriptor is replaced so that Python's own flush at exit succeeds."""
+        """Be quiet from now on."""
         self.quiet = True
-        try:
-            descriptor = self.file.fileno()
-        except (OSError, ValueError):
-            return
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, descriptor)
-        os.close(nowhere)
+        with suppress(OSError, ValueError):
+            discard(self.file.fileno())
 
 
 def tell_asking(whom: str, mission: str, redactor: Redactor | None = None) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, TextIO
 
 from spec_kitty_orchestrator.core.describe import clean
+from spec_kitty_orchestrator.machine.files import discard
 from spec_kitty_orchestrator.machine.redaction import Redactor
 
 NARROWEST, WIDEST, WIDTH_OF_FILES = 40, 160, 120
@@ -113,8 +114,7 @@ class Screen:
             self._file.write(text)
             self._file.flush()
         except BrokenPipeError:
-            # Python's own flush at exit would fail again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
+            discard(self._file.fileno())
 
 
 def stdout(redactor: Redactor) -> Screen:

@@ -1,11 +1,10 @@
 """What the status of a mission is, and how it is told to programs; `views.status_rows` shows it to people."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from spec_kitty_orchestrator.agents.steps import Step
-from spec_kitty_orchestrator.core.describe import spent
+from spec_kitty_orchestrator.core.describe import command_line, spent
 from spec_kitty_orchestrator.core.model import Attempt, Lane, Outcome, Phase, Role
 from spec_kitty_orchestrator.core.records import dataclass, field
 from spec_kitty_orchestrator.core.report import Report, StartRecord, WpReport
@@ -14,7 +13,6 @@ from spec_kitty_orchestrator.core.suspension import Suspension
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.machine.lock import Owner
 
-PROGRAM = "spec-kitty-orchestrator"
 CUT_OFF, NEVER_RUN = 130, 6
 """What a run that was cut off exits with, and one that cannot go on: nothing runs although work is left."""
 
@@ -84,11 +82,11 @@ class MissionStatus:
         mission = ("--mission", self.report.mission)
         if one.stand.standing is not Standing.NEEDS_YOU:
             return []
-        found = [shlex.join((PROGRAM, "status", one.id, *mission))]
+        found = [command_line("status", one.id, *mission)]
         if one.stand.wp.lane is Lane.BLOCKED or one.stand.wp.phase is Phase.FINISHED:
             cause = next((name for name, wps in self.causes.items() if one.id in wps and len(wps) > 1), "")
             whom = ("--cause", cause) if cause else (one.id,)
-            found.append(shlex.join((PROGRAM, "retry", *whom, *mission, "--note", "what was fixed")))
+            found.append(command_line("retry", *whom, *mission, "--note", "what was fixed"))
         return found
 
     @property
@@ -96,18 +94,18 @@ class MissionStatus:
         """The command that goes on with the mission, "" where one runs or nothing is left to do."""
         if self.report.active or all(one.stand.wp.lane.complete for one in self.report.wps):
             return ""
-        command = "resume" if self.start is not None else "orchestrate"
-        return shlex.join((PROGRAM, command, "--mission", self.report.mission))
+        how = "resume" if self.start is not None else "orchestrate"
+        return command_line(how, "--mission", self.report.mission)
 
     def logs(self, one: WpReport) -> str:
         """The command that shows what its agents did, "" before the first."""
-        words = (PROGRAM, "logs", one.id, "--mission", self.report.mission)
-        return shlex.join(words) if one.attempts else ""
+        words = ("logs", one.id, "--mission", self.report.mission)
+        return command_line(*words) if one.attempts else ""
 
     @property
     def merge(self) -> str:
         """The command that merges and accepts the mission."""
-        return shlex.join((PROGRAM, "orchestrate", "--mission", self.report.mission, "--merge", "--accept"))
+        return command_line("orchestrate", "--mission", self.report.mission, "--merge", "--accept")
 
     def note(self, wp: WorkPackage) -> str:
         """Say what a work package waits for, or what became of it."""

@@ -18,7 +18,7 @@ from spec_kitty_orchestrator.app.journals import JOURNALS
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import MISSIONS, has_branch, mission_files, on_a_remote
 from spec_kitty_orchestrator.app.runs import begun_here
-from spec_kitty_orchestrator.core.describe import clean
+from spec_kitty_orchestrator.core.describe import clean, command_line
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Workspace
 from spec_kitty_orchestrator.machine.files import read_whole
 
@@ -121,9 +121,7 @@ def review_again(slug: str, wp: str) -> str:
 
 def _as(root: Path, slug: str, actor: str) -> str:
     known = (root / JOURNALS / slug / "journal.jsonl").exists()
-    return line(
-        "spec-kitty-orchestrator", "resume" if known else "orchestrate", "--mission", slug, "--actor", actor
-    )
+    return command_line("resume" if known else "orchestrate", "--mission", slug, "--actor", actor)
 
 
 def _last_actors(root: Path, state: MissionState) -> dict[str, str]:

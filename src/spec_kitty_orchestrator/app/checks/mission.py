@@ -21,6 +21,7 @@ from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.record import own_record
 from spec_kitty_orchestrator.app.repository import finalize_command, held_elsewhere, on_branch, switch_command
 from spec_kitty_orchestrator.app.runs import begun_here, describe_end, known_run, orphans, pids
+from spec_kitty_orchestrator.core.describe import command_line
 from spec_kitty_orchestrator.core.graph import waves
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Workspace
 from spec_kitty_orchestrator.core.transitions import why_by_hand
@@ -29,7 +30,6 @@ from spec_kitty_orchestrator.errors import HostError, HostRefusal, RunActive
 from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.ports import Host
 
-PROGRAM = "spec-kitty-orchestrator"
 _LANE = re.compile(r"lane-[a-z]{1,3}")
 
 
@@ -338,7 +338,7 @@ def _fix_of_blocker(slug: str, wp: PlannedWorkPackage) -> str:
     if wp.fix:
         return wp.fix
     if wp.lane is Lane.BLOCKED:
-        return line(PROGRAM, "retry", wp.id, "--mission", slug)
+        return command_line("retry", wp.id, "--mission", slug)
     if wp.lane is Lane.CANCELED:
         return cancel_for_a_reason(slug, wp.id)
     if wp.workspace is None:
@@ -377,14 +377,14 @@ async def _earlier_run(root: Path, slug: str) -> list[Finding]:
     found = []
     if run.damage is not None:
         text = f"the journal of the earlier run is damaged: {run.damage}"
-        fix = line(PROGRAM, "orchestrate", "--mission", slug, "--fresh")
+        fix = command_line("orchestrate", "--mission", slug, "--fresh")
         found.append(error("run.journal", text.replace("\n", "; "), fix))
     elif run.unfinished and run.owner is None:
         text = f"an earlier run {describe_end(run)}; a run goes on with it, unless it is told `--fresh`"
-        found.append(warning("run.earlier", text, line(PROGRAM, "resume", "--mission", slug)))
+        found.append(warning("run.earlier", text, command_line("resume", "--mission", slug)))
     if alive and run.owner is None:
         text = f"agents of an earlier run are still running (processes {pids(alive)}); a run picks them up"
-        found.append(warning("run.agents", text, line(PROGRAM, "abort", "--mission", slug)))
+        found.append(warning("run.agents", text, command_line("abort", "--mission", slug)))
     return found or [ok("run.earlier", "no earlier run is left unfinished")]
 
 
@@ -394,5 +394,5 @@ def check_lock(project: Project, mission: str) -> Finding:
     if owner is None:
         return ok("lock", "no other run of the mission is active")
     text = f"another run of {mission} is active: process {owner.pid} on {owner.host}"
-    fix = line(PROGRAM, "abort", "--mission", mission)
+    fix = command_line("abort", "--mission", mission)
     return error("lock", text, fix, kind=RunActive)

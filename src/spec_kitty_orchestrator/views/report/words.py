@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from spec_kitty_orchestrator.core import describe
 from spec_kitty_orchestrator.core.report import Report
 
 NOTHING = "–"  # noqa: RUF001 - a dash that stands for nothing
@@ -22,10 +23,8 @@ EXITS: Mapping[int, str] = {
 
 
 def tokens(number: int) -> str:
-    """Write a number of tokens for people."""
-    if number >= 1_000_000:
-        return f"{number / 1_000_000:.1f}M"
-    return f"{number / 1000:.0f}k" if number >= 1000 else str(number) if number else NOTHING
+    """Write a number of tokens; none as `NOTHING`."""
+    return describe.tokens(number) if number else NOTHING
 
 
 def outcome(report: Report) -> tuple[str, str]:

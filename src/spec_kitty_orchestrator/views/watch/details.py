@@ -11,10 +11,13 @@ from spec_kitty_orchestrator.core.describe import (
     LONGEST_REASON,
     Level,
     clean,
+    command_line,
     count,
     duration,
     note,
     short,
+    spent,
+    tokens,
 )
 from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.core.plain_text import plain
@@ -22,7 +25,7 @@ from spec_kitty_orchestrator.core.report import AttemptRecord, Report, Told, WpR
 from spec_kitty_orchestrator.core.standing import Standing
 from spec_kitty_orchestrator.core.verdict import Finding, Ruling, Verdict
 from spec_kitty_orchestrator.views.watch import spans
-from spec_kitty_orchestrator.views.watch.overview import activity, tokens_of, told_line
+from spec_kitty_orchestrator.views.watch.overview import activity, told_line
 from spec_kitty_orchestrator.views.watch.source import StepLog
 from spec_kitty_orchestrator.views.watch.spans import Line, labelled
 
@@ -60,10 +63,8 @@ def head(wp: WpReport, tab: str, cells: int, rows: int) -> list[Line]:
         facts.append(count(len(wp.attempts), "attempt"))
     if back := sum(one.bad == "rejected" for one in wp.attempts):
         facts.append(f"{back} rejected")
-    if wp.usage.cost_usd is not None:
-        facts.append(f"${wp.usage.cost_usd:.2f}")
-    elif tokens := wp.usage.input_tokens + wp.usage.output_tokens:
-        facts.append(f"{tokens_of(tokens)} tokens")
+    if used := spent(wp.usage):
+        facts.append(used)
     if wp.committed is not None and wp.committed.base != wp.committed.head:
         facts.append(f"{short(wp.committed.base)[:7]}..{short(wp.committed.head)[:7]}")
     tabs = [(f" {one} ", "text b chosen" if one == tab else "muted") for one in TABS]
@@ -95,9 +96,9 @@ def next_command(wp: WpReport, mission: str) -> str:
     """Return the command with which a person goes on, "" if there is nothing to do."""
     match wp.stand.standing:
         case Standing.NEEDS_YOU:
-            return f"spec-kitty-orchestrator retry {wp.id} --mission {mission} --note '…'"
+            return command_line("retry", wp.id, "--mission", mission, "--note", "…")
         case Standing.CUT_OFF:
-            return f"spec-kitty-orchestrator resume --mission {mission}"
+            return command_line("resume", "--mission", mission)
     return ""
 
 
@@ -137,7 +138,7 @@ def _finding(one: Finding) -> str:
 def step_lines(step: Step, cells: int) -> tuple[Line, ...]:
     """Return the rows of what an agent did."""
     if step.kind is StepKind.ENDS:
-        used = f" ({tokens_of(step.tokens)} tokens)" if step.tokens else ""
+        used = f" ({tokens(step.tokens)} tokens)" if step.tokens else ""
         style = "needs" if step.ok is False else "muted"
         return tuple(labelled((" ", "muted"), f"{step.text}{used}", style, cells, 8))
     style = "needs" if step.kind is StepKind.FAILS else "muted" if step.kind in _QUIET else "text"

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from rich.cells import cell_len
 
-from spec_kitty_orchestrator.core.describe import Level, clean, count, duration, note
+from spec_kitty_orchestrator.core.describe import Level, clean, count, duration, note, tokens
 from spec_kitty_orchestrator.core.limits import resting
 from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.core.report import AttemptRecord, Report, Span, SpanKind, Told, WpReport
@@ -209,8 +209,8 @@ def header(report: Report, now: datetime, trouble: str, cells: int, rows: int) -
             parts.append((f"‖ {clean(agent)} {left}", "held"))
     if used.cost_usd is not None:
         parts.append((f"${used.cost_usd:.2f}", "text"))
-    if tokens := used.input_tokens + used.output_tokens:
-        parts.append((f"{tokens_of(tokens)} tokens", "muted"))
+    if in_all := used.input_tokens + used.output_tokens:
+        parts.append((f"{tokens(in_all)} tokens", "muted"))
     line = spans.joined(parts, cells)
     if trouble:
         line = spans.clipped((parts[0], ("  ", "muted"), (clean(trouble), "needs b")), cells)
@@ -224,13 +224,6 @@ def _going_on(report: Report, took_s: float) -> tuple[str, str]:
     if end is None or end.exit_code is None:
         return f"no run is active, {duration(took_s)}", "needs" if end else "muted"
     return f"ended, exit {end.exit_code}, {duration(took_s)}", "done" if end.exit_code == 0 else "muted"
-
-
-def tokens_of(number: int) -> str:
-    """Write a number of tokens: ``950``, ``34k``, ``2.8M``."""
-    if number >= 1_000_000:
-        return f"{number / 1_000_000:.1f}M"
-    return f"{number / 1000:.0f}k" if number >= 1000 else str(number)
 
 
 def _bar(number: Mapping[Standing, int], cells: int) -> Line:
