@@ -41,16 +41,26 @@ class LineView(Widget, can_focus=False):
         self.chosen: frozenset[int] = frozenset()
         self.top = 0
         self._ground = ground
+        self._see: tuple[int, int] | None = None
+        self._end = False
         # The toolkit asks for all that is seen whenever two parts of the screen changed.
         self._drawn: dict[int, tuple[object, Line, Strip]] = {}
 
     def show(
-        self, lines: Sequence[Line], chosen: frozenset[int] = frozenset(), top: int | None = None
+        self,
+        lines: Sequence[Line],
+        chosen: frozenset[int] = frozenset(),
+        see: tuple[int, int] | None = None,
+        *,
+        end: bool = False,
     ) -> None:
-        """Show these lines from now on, some of them as the chosen ones; without `top` from where it was."""
+        """Show these lines from now on, some of them as the chosen ones.
+
+        It stays where it is, unless the rows that `see` names or the end must be seen.
+        """
         before, was, seen = self.lines, self.chosen, self._mark()
-        self.lines, self.chosen = lines, chosen
-        old, self.top = self.top, self._within(self.top if top is None else top)
+        self.lines, self.chosen, self._see, self._end = lines, chosen, see, end
+        old, self.top = self.top, self._placed()
         if old != self.top or seen != self._mark():
             self.refresh()
             return
@@ -66,14 +76,22 @@ class LineView(Widget, can_focus=False):
 
     def scroll_rows(self, top: int) -> None:
         """Show the lines from there on."""
+        self._see, self._end = None, False
         if (within := self._within(top)) != self.top:
             self.top = within
             self.refresh()
 
-    def to_see(self, first: int, last: int, count: int) -> int:
-        """Return where to begin so that these rows of `count` lines are seen, moved as little as possible."""
-        height = max(self.size.height, 1)
-        return max(0, min(first, max(self.top, last - height + 1), count - height))
+    def on_resize(self) -> None:
+        """Show the same part in another height."""
+        self.top = self._placed()
+
+    def _placed(self) -> int:
+        if self._end:
+            return self.last_top
+        if self._see is None:
+            return self._within(self.top)
+        first, last = self._see
+        return self._within(min(first, max(self.top, last - max(self.size.height, 1) + 1)))
 
     def _within(self, top: int) -> int:
         return min(max(top, 0), self.last_top)

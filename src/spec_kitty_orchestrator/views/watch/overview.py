@@ -8,7 +8,7 @@ from rich.cells import cell_len
 
 from spec_kitty_orchestrator.core.describe import Level, clean, count, duration, note, tokens
 from spec_kitty_orchestrator.core.limits import resting
-from spec_kitty_orchestrator.core.model import Role
+from spec_kitty_orchestrator.core.model import Role, Usage
 from spec_kitty_orchestrator.core.report import AttemptRecord, Report, Span, SpanKind, Told, WpReport
 from spec_kitty_orchestrator.core.standing import Standing
 from spec_kitty_orchestrator.views.watch import spans
@@ -189,11 +189,10 @@ def _row(wp: WpReport, told: tuple[str, str, str], columns: tuple[int, int, int]
     )
 
 
-def header(report: Report, now: datetime, trouble: str, cells: int, rows: int) -> list[Line]:
-    """Return the state of the whole run in one or two rows."""
+def header(report: Report, now: datetime, used: Usage, trouble: str, cells: int, rows: int) -> list[Line]:
+    """Return the state of the whole run in one or two rows; `used` is what it used."""
     took = report.took_s + (max(0.0, (now - report.now).total_seconds()) if report.active else 0.0)
     number = {standing: len(report.of(standing)) for standing in Standing}
-    used = report.state.told
     policy = report.state.policy
     parts = [(f" {cut(report.mission, max(12, cells // 5))}", "text b"), _going_on(report, took)]
     parts.append((f"{number[Standing.DONE]}/{len(report.wps)} done", "done"))

@@ -12,6 +12,7 @@ from textual.containers import Container, Vertical
 from textual.events import Click, MouseScrollDown, MouseScrollUp, Resize
 from textual.widgets import Input
 
+from spec_kitty_orchestrator.core.model import Usage
 from spec_kitty_orchestrator.core.report import Report, WpReport
 from spec_kitty_orchestrator.core.standing import Standing
 from spec_kitty_orchestrator.views.watch import details, overview
@@ -19,11 +20,13 @@ from spec_kitty_orchestrator.views.watch.arrangement import STYLE, Arrangement, 
 from spec_kitty_orchestrator.views.watch.line_view import WHEEL_ROWS, LineView
 from spec_kitty_orchestrator.views.watch.pane import Pane
 from spec_kitty_orchestrator.views.watch.source import Source, StepLog
-from spec_kitty_orchestrator.views.watch.spans import PANEL
+from spec_kitty_orchestrator.views.watch.spans import PANEL, Line
 
 LOOK_S = 1.0
 CLOCK_LOOKS = 2
 """Looks after which clocks, and what agents do, are drawn anew; what is new in the journal is at once."""
+TIMELINE_LOOKS = 10
+"""Looks after which the timeline is drawn anew, where nothing happened."""
 SETTLED_S = 0.04
 """How long a work package is chosen before its log is read: a key that is held down passes over many."""
 
@@ -69,6 +72,7 @@ class WatchApp(App[None]):
         self._hidden_done = False
         self._pane = Pane(source)
         self._looks = self._list_rows = 0
+        self._used: tuple[Report | None, Usage] = (None, Usage())
 
     def compose(self) -> ComposeResult:
         """Make the parts of the screen."""
@@ -143,26 +147,30 @@ class WatchApp(App[None]):
         self._view("news").display = bool(size.news)
         self._view("news").styles.height = size.news + 1
         self._draw()
-        # Once more when each part has its size.
-        self.call_after_refresh(self._draw)
 
     def _draw(self, *, pane: bool = True) -> None:
         """Draw what changed; without `pane`, what depends on the time alone."""
-        size, now, report = self._plan, self._source.now(), self._report
+        size, report = self._plan, self._report
         cells = self.size.width
         if cells < 4:
             return
-        self._view("header").show(overview.header(report, now, self._source.trouble, cells - 1, size.header))
+        self._view("header").show(self._header(cells - 1, size.header))
         if size.list_cells:
             self._draw_list(size)
         wp = self._wp
         if size.head and wp is not None:
             self._view("head").show(details.head(wp, self._tab, size.detail_cells, size.head))
-        if size.details and (pane or self._mode is Mode.TIMELINE):
+        if size.details and (pane or (self._mode is Mode.TIMELINE and self._looks % TIMELINE_LOOKS == 1)):
             self._draw_pane(size, wp)
         if size.news:
             self._view("news").show([(("─" * cells, "edge"),), *overview.news(report, cells - 1, size.news)])
         self._view("keys").show([overview.keys(self._mode, self._wanted, cells)])
+
+    def _header(self, cells: int, rows: int) -> list[Line]:
+        report = self._report
+        if self._used[0] is not report:
+            self._used = (report, report.state.told)
+        return overview.header(report, self._source.now(), self._used[1], self._source.trouble, cells, rows)
 
     def _draw_list(self, size: Arrangement) -> None:
         says = {
@@ -181,13 +189,12 @@ class WatchApp(App[None]):
         rows = len(self._rows) if size.details and not size.beside else size.listed
         if (height := min(max(rows, 3), size.listed)) != self._list_rows:
             self._list_rows = view.styles.height = height
-            self.call_after_refresh(self._draw)
-        top = None
+        see = None
         if chosen:
             # A heading is seen with the first one below it.
             heading = chosen[0] - 1 if chosen[0] and not self._rows[chosen[0] - 1].wp else chosen[0]
-            top = view.to_see(heading, chosen[-1], len(self._rows))
-        view.show([row.line for row in self._rows], frozenset(chosen), top)
+            see = (heading, chosen[-1])
+        view.show([row.line for row in self._rows], frozenset(chosen), see)
 
     def _draw_pane(self, size: Arrangement, wp: WpReport | None) -> None:
         view = self._view("pane")
@@ -196,7 +203,7 @@ class WatchApp(App[None]):
             log and view.top >= view.last_top and wp is not None and overview.open_attempt(wp) is not None
         )
         lines = self._pane.lines(wp, self._mode, self._tab, size.detail_cells - 2)
-        view.show(lines, top=len(lines) if follows else None)
+        view.show(lines, end=follows)
 
     # What is chosen
 
