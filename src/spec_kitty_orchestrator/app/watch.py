@@ -20,7 +20,7 @@ from spec_kitty_orchestrator.machine.output import STDOUT, GrowingOutput, lines_
 
 ALIVE_S = 2.0
 """Between two looks at whether the run is alive."""
-END_BYTES = 128 * 1024
+END_BYTES = 64 * 1024
 """Of an attempt's output, read at first, and at once where it grows."""
 EARLIER_BYTES = 512 * 1024
 """Read each time that somebody wants to see what was before."""
