@@ -98,6 +98,11 @@ def _describe(one: Schema, made: type | None) -> None:
     one["description"] = _in_json(about)
     for name, field in one.get("properties", {}).items():
         field.pop("title", None)
+        # As older versions of pydantic write it, and as newer ones do.
+        for alone in field.pop("allOf", ()):
+            field.update(alone)
+        if field.get("additionalProperties") is True:
+            del field["additionalProperties"]
         if name in fields:
             field["description"] = _in_json(fields[name])
 
@@ -193,8 +198,6 @@ def _type(field: Schema) -> str:
         name = field["$ref"].rpartition("/")[2]
         kinds = {made.__name__: kind for kind, made in KINDS.items()}
         return f"[{name}](#{kinds.get(name, name.lower())})"
-    if "allOf" in field:
-        return _type(field["allOf"][0])
     if "anyOf" in field:
         return " or ".join(_type(one) for one in field["anyOf"])
     match field.get("type"):

@@ -28,9 +28,9 @@ def closed(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_shipped_schema_is_made_from_the_models_as_they_are() -> None:
-    made = event_schema.text_of_schema()
-    assert event_schema.FILE.read_text() == made, "`nox -s schema` writes it anew"
-    Draft202012Validator.check_schema(json.loads(made))
+    shipped = json.loads(event_schema.FILE.read_text())
+    assert shipped == event_schema.schema(), "`nox -s schema` writes it anew"
+    Draft202012Validator.check_schema(shipped)
 
 
 def test_the_docs_tell_of_each_kind_what_the_models_do() -> None:

@@ -2,11 +2,18 @@
 
 import json
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import anyio
 from tests.cli.journals import AT, SLUG, Line, event, read_journal, start_line, write_journal
 from tests.cli.working import LIMIT_S, MAIN, ONE, at_work, environment, host_of_one
+
+from spec_kitty_orchestrator.app.mission_events import MissionEvents
+from spec_kitty_orchestrator.core.events import Submitted
+from spec_kitty_orchestrator.core.run_events import Entry
+from spec_kitty_orchestrator.machine.journal import JsonlJournal
 
 Project = Any  # the class lives in conftest, which tests cannot import
 
@@ -206,3 +213,54 @@ def test_a_reader_that_has_had_enough_ends_the_one_who_follows_and_not_the_run(p
             assert follows.stderr.read() == ""
         working.let_the_agent_end()
         assert working.ended()[0] == 0
+
+
+ONE_EVENT = Entry(datetime(2026, 1, 2, tzinfo=UTC), "WP01", Submitted())
+
+
+def keep(journal: JsonlJournal, count: int) -> None:
+    async def append() -> None:
+        for _ in range(count):
+            await journal.append(ONE_EVENT)
+
+    anyio.run(append)
+
+
+def test_who_follows_gets_each_event_once_whatever_becomes_of_the_file(tmp_path: Path) -> None:
+    directory = tmp_path / ".kittify" / "orchestrator" / SLUG
+    path = directory / "journal.jsonl"
+    source = MissionEvents(tmp_path, SLUG)
+
+    def news() -> list[int]:
+        return [line.seq for line in source.news()]
+
+    assert news() == []
+    keep(JsonlJournal(directory, tmp_path), 2)
+    assert news() == [1, 2]
+    # What came before it was put aside, and after.
+    keep(JsonlJournal(directory, tmp_path), 2)
+    path.rename(directory / "journal-20260102T000000.000000Z.jsonl")
+    assert news() == []
+    keep(JsonlJournal(directory, tmp_path), 2)
+    assert news() == [3, 4, 5, 6]
+    # Somebody removed it while a run wrote, which puts it back.
+    copy = path.read_bytes()
+    path.unlink()
+    path.write_bytes(copy)
+    keep(JsonlJournal(directory, tmp_path), 1)
+    assert news() == [7]
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"seq":8,"line":"ev')
+    assert news() == []
+    keep(JsonlJournal(directory, tmp_path), 1)
+    assert news() == [8]
+
+
+def test_a_damaged_journal_is_one_clear_line(project: Project) -> None:
+    journal = write_journal(project, *story())
+    with journal.open("a") as file:
+        file.write("}{\n" + json.dumps(numbered(END, begin=5)[0]) + "\n")
+    done = project.run("events")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "line 5 is damaged" in done.stderr
+    assert done.stderr.count("\n") == 1
