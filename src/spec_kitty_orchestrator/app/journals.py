@@ -2,7 +2,10 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+
+from spec_kitty_orchestrator.errors import UsageError
 
 JOURNALS = Path(".kittify") / "orchestrator"
 
@@ -20,6 +23,39 @@ def find_journal(root: Path, mission: str) -> str | None:
     known = journaled(root)
     found = [one for one in known if one == mission] or [one for one in known if one.endswith(f"-{mission}")]
     return found[0] if len(found) == 1 else None
+
+
+def run_here(root: Path, mission: str | None) -> str:
+    """Return the slug of the mission that was named, also by the id at its end, or of the one run last.
+
+    Raises:
+        UsageError: it was not run here, or none was.
+    """
+    known = journaled(root)
+    if mission is None:
+        if not known:
+            raise UsageError("no mission was run here yet; `orchestrate` starts one")
+        return known[0]
+    found = find_journal(root, mission)
+    if found is None:
+        from spec_kitty_orchestrator.app.repository import listed
+
+        runs = f"; run here: {listed(known, mission)}" if known else ""
+        raise UsageError(f"{mission} was not run here{runs}; `orchestrate` starts it")
+    return found
+
+
+def root_around(start: Path | None, environ: Mapping[str, str]) -> Path:
+    """Return the primary checkout; git is asked only where it is not plain to see. Raises `UsageError`."""
+    found = journals_around(start, environ)
+    if found is not None:
+        return found
+    from spec_kitty_orchestrator.app.repository import find_repo_root
+    from spec_kitty_orchestrator.app.trust import keep_out_untrusted
+
+    with suppress(OSError):  # whoever looks for the project says that the current folder is gone
+        keep_out_untrusted(start or Path.cwd())
+    return find_repo_root(start)
 
 
 def journals_around(start: Path | None, environ: Mapping[str, str]) -> Path | None:

@@ -3,9 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from spec_kitty_orchestrator.app.journals import JOURNALS, find_journal
-from spec_kitty_orchestrator.app.repository import missions, task_files
-from spec_kitty_orchestrator.app.runs import run_here
+from spec_kitty_orchestrator.app.journals import JOURNALS, find_journal, run_here
 from spec_kitty_orchestrator.core.run_events import Entry, Line, RunStarted
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, archives
 from spec_kitty_orchestrator.machine.lock import MissionLock
@@ -14,6 +12,8 @@ from spec_kitty_orchestrator.machine.lock import MissionLock
 def run_to_come(root: Path, mission: str | None) -> str:
     """Return the slug of a mission as `run_here` does, also of one that was never run. Raises as that."""
     if mission is not None and find_journal(root, mission) is None:
+        from spec_kitty_orchestrator.app.repository import missions
+
         planned = [one for one in missions(root) if one == mission or one.endswith(f"-{mission}")]
         if len(planned) == 1:
             return planned[0]
@@ -79,4 +79,8 @@ class MissionEvents:
                 found |= line.mission.lanes.keys()
             elif isinstance(line, Entry) and line.wp_id:
                 found.add(line.wp_id)
-        return sorted(found or task_files(self._root, self._mission))
+        if found:
+            return sorted(found)
+        from spec_kitty_orchestrator.app.repository import task_files
+
+        return sorted(task_files(self._root, self._mission))

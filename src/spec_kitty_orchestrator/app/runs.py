@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from spec_kitty_orchestrator.app.journals import JOURNALS, find_journal, journaled
-from spec_kitty_orchestrator.app.repository import listed
+from spec_kitty_orchestrator.app.journals import JOURNALS, journaled, run_here
 from spec_kitty_orchestrator.core.model import Usage, total
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.run import RunState, fold
@@ -111,24 +110,6 @@ async def begun_here(root: Path, mission: str) -> set[str]:
     except JournalError:
         return set()
     return {wp.id for wps in claimed.values() for wp in wps}
-
-
-def run_here(root: Path, mission: str | None) -> str:
-    """Return the slug of the mission that was named, also by the id at its end, or of the one run last.
-
-    Raises:
-        UsageError: it was not run here, or none was.
-    """
-    known = journaled(root)
-    if mission is None:
-        if not known:
-            raise UsageError("no mission was run here yet; `orchestrate` starts one")
-        return known[0]
-    found = find_journal(root, mission)
-    if found is None:
-        runs = f"; run here: {listed(known, mission)}" if known else ""
-        raise UsageError(f"{mission} was not run here{runs}; `orchestrate` starts it")
-    return found
 
 
 async def named_run(root: Path, mission: str | None) -> KnownRun:

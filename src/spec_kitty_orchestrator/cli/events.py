@@ -6,19 +6,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from spec_kitty_orchestrator.app.journals import root_around, run_here
 from spec_kitty_orchestrator.app.mission_events import MissionEvents, run_to_come
-from spec_kitty_orchestrator.app.project import open_project
-from spec_kitty_orchestrator.app.runs import run_here
-from spec_kitty_orchestrator.cli import options
+from spec_kitty_orchestrator.app.status import redactor_around
 from spec_kitty_orchestrator.core.documents import KINDS, to_document
+from spec_kitty_orchestrator.core.plain_text import plain
 from spec_kitty_orchestrator.core.run_events import Line, RunAborted, RunEnded
 from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.machine.files import discard
-from spec_kitty_orchestrator.views.console import SteadyConsole
 from spec_kitty_orchestrator.views.json_lines import json_line
 
 POLL_S = 0.2
@@ -47,12 +47,18 @@ def events(
     kind: Annotated[
         list[str] | None, typer.Option(metavar="KIND", help="Only those of this kind; can be repeated.")
     ] = None,
-    mission: Annotated[str | None, options.mission_option("Slug; else the most recent run's.")] = None,
+    mission: Annotated[
+        str | None,
+        typer.Option("--mission", "-m", help="Slug; else the most recent run's.", show_default=False),
+    ] = None,
     schema: Annotated[
         bool,
         typer.Option("--schema", callback=_schema, is_eager=True, help="Print the JSON Schema of an event."),
     ] = False,
-    repo_root: options.RepoRoot = None,
+    repo_root: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="The project; else the current directory's.", show_default=False),
+    ] = None,
 ) -> None:
     """Print the events of a mission, one JSON object a line, as `orchestrate --output jsonl` does.
 
@@ -64,26 +70,30 @@ def events(
     if unknown := sorted(kinds - KINDS.keys()):
         raise UsageError(f"there is no kind of event {unknown[0]!r}; there are {', '.join(sorted(KINDS))}")
     wps = {one.upper() for told in wp or () for one in told.split(",")}
-    project = open_project(repo_root, os.environ, {})
-    slug = run_to_come(project.root, mission) if follow else run_here(project.root, mission)
-    source = MissionEvents(project.root, slug, since)
-    console = SteadyConsole(stderr=True, redactor=project.redactor)
+    root = root_around(Path(repo_root) if repo_root else None, os.environ)
+    redactor = redactor_around(root, os.environ)
+    slug = run_to_come(root, mission) if follow else run_here(root, mission)
+    source = MissionEvents(root, slug, since)
 
     def write(line: Line) -> None:
-        document = to_document(line, slug, str(project.root))
+        document = to_document(line, slug, str(root))
         if (not wps or document["wp"] in wps) and (not kinds or document["kind"] in kinds):
-            sys.stdout.write(json_line(document, project.redactor))
+            sys.stdout.write(json_line(document, redactor))
             sys.stdout.flush()
 
     if wps and (unknown := sorted(wps.difference(known := source.work_packages()))):
         raise UsageError(f"{slug} has no work package {unknown[0]}; it has {', '.join(known) or 'none'}")
     try:
-        for lines in _followed(source, console.tell, slug) if follow else [source.news()]:
+        for lines in _followed(source, _say, slug) if follow else [source.news()]:
             for line in lines:
                 write(line)
     except BrokenPipeError:
         # The reader has seen enough.
         discard(sys.stdout.fileno())
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(f"{plain(message)}\n")
 
 
 def _followed(source: MissionEvents, say: Callable[[str], None], slug: str) -> Iterator[Sequence[Line]]:

@@ -8,11 +8,11 @@ from typing import Annotated
 import anyio
 import typer
 
+from spec_kitty_orchestrator.app.journals import run_here
 from spec_kitty_orchestrator.app.log_follower import LogFollower
 from spec_kitty_orchestrator.app.log_pages import ANY, FOUND, LogPages, Page
 from spec_kitty_orchestrator.app.logs import MissionLog, Part, choose
 from spec_kitty_orchestrator.app.project import open_project
-from spec_kitty_orchestrator.app.runs import run_here
 from spec_kitty_orchestrator.cli import options
 from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.machine.journal import JsonlJournal

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from spec_kitty_orchestrator.app.journals import journaled, journals_around
+from spec_kitty_orchestrator.app.journals import journaled, root_around
 from spec_kitty_orchestrator.app.status import StatusReader
 from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.views.screen import Row, Screen, stdout
@@ -70,7 +70,7 @@ def status(
         raise UsageError(f"--format {form!r} is none of {', '.join(FORMATS)}")
     if watch and host:
         raise UsageError("--watch looks at the journal again and again; it does not ask the host")
-    root = _root(Path(repo_root) if repo_root else None)
+    root = root_around(Path(repo_root) if repo_root else None, os.environ)
     known = journaled(root)
     if mission is None and not known:
         raise UsageError("no mission was run here yet; name one with --mission")
@@ -93,21 +93,6 @@ def status(
         screen.show([*_rows(found, wp, screen), *([Row(text=left, indent=2)] if left else [])])
     if exit_code:
         raise typer.Exit(found.exit_code)
-
-
-def _root(given: Path | None) -> Path:
-    """Return the project; git is asked only where it is not plain to see."""
-    found = journals_around(given, os.environ)
-    if found is not None:
-        return found
-    from contextlib import suppress
-
-    from spec_kitty_orchestrator.app.repository import find_repo_root
-    from spec_kitty_orchestrator.app.trust import keep_out_untrusted
-
-    with suppress(OSError):  # whoever looks for the project says that the current folder is gone
-        keep_out_untrusted(given or Path.cwd())
-    return find_repo_root(given)
 
 
 def _rows(found: MissionStatus, wp: str | None, screen: Screen) -> Sequence[Row]:

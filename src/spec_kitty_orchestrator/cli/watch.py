@@ -4,8 +4,9 @@ import os
 import sys
 from typing import Annotated
 
+from spec_kitty_orchestrator.app.journals import run_here
 from spec_kitty_orchestrator.app.project import open_project
-from spec_kitty_orchestrator.app.runs import active_run, run_here
+from spec_kitty_orchestrator.app.runs import active_run
 from spec_kitty_orchestrator.cli import options
 from spec_kitty_orchestrator.errors import UsageError
 

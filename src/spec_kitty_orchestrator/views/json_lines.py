@@ -2,17 +2,17 @@
 
 import json
 from collections.abc import Mapping
-from typing import TextIO
-
-import anyio
+from typing import TYPE_CHECKING, TextIO
 
 from spec_kitty_orchestrator.core.documents import to_document
-from spec_kitty_orchestrator.core.forecast import Forecast
 from spec_kitty_orchestrator.core.model import MissionState
-from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import Line
 from spec_kitty_orchestrator.machine.redaction import Redactor
-from spec_kitty_orchestrator.views.console import SteadyConsole
+
+if TYPE_CHECKING:
+    from spec_kitty_orchestrator.core.forecast import Forecast
+    from spec_kitty_orchestrator.core.run import RunState
+    from spec_kitty_orchestrator.views.console import SteadyConsole
 
 MOST_UNREAD_BYTES = 64 * 1024 * 1024
 """What is kept for a reader that pauses: more than the events of a day."""
@@ -33,7 +33,7 @@ class JsonLines:
         redactor: knows what must not be seen.
     """
 
-    def __init__(self, file: TextIO, messages: SteadyConsole, root: str, redactor: Redactor) -> None:
+    def __init__(self, file: TextIO, messages: "SteadyConsole", root: str, redactor: Redactor) -> None:
         self._file = file
         self._messages = messages
         self._root = root
@@ -44,7 +44,7 @@ class JsonLines:
         """Take the mission's name."""
         self._mission = state.slug
 
-    def saw(self, state: RunState, line: Line) -> None:
+    def saw(self, state: "RunState", line: Line) -> None:
         """Write one document."""
         del state
         self._file.write(json_line(to_document(line, self._mission, self._root), self._redactor))
@@ -54,10 +54,13 @@ class JsonLines:
         """Print one line that concerns the whole run."""
         self._messages.tell(message)
 
-    def expects(self, found: Forecast) -> None:
+    def expects(self, found: "Forecast") -> None:
         """Say nothing: a forecast is no event."""
         del found
 
     async def keep_showing(self) -> None:
         """Wait until canceled: what is written is never changed."""
+        # Loaded only by a run: `events` should answer at once.
+        import anyio
+
         await anyio.sleep_forever()
