@@ -13,6 +13,7 @@ from spec_kitty_orchestrator.core.recorder import record
 from spec_kitty_orchestrator.core.report import Report
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.standing import Standing, stands
+from spec_kitty_orchestrator.core.statistics import go_on, needs
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 
 ALONE = {"WP01": ()}
@@ -116,6 +117,10 @@ def test_what_somebody_else_completed_is_not_told_as_reviewed() -> None:
     assert told(report)["WP01"][0] == "needs you"
     assert "no review of ours approved it" in told(report)["WP01"][1]
     assert report.headline == "0 of 1 work package is done; WP01 needs you"
+    (need,) = needs(report)
+    assert [command.split()[:4] for _, command in need.steps] == [
+        ["spec-kitty", "agent", "tasks", "move-task"]
+    ]
 
 
 def test_what_was_done_before_is_done_and_says_that_nobody_here_reviewed_it() -> None:
@@ -200,3 +205,24 @@ def test_whose_worktree_is_held_by_what_needs_a_person_is_held_up() -> None:
         assert told(report)["WP01"][0] == "needs you"
         assert told(report)["WP02"] == ("held up", "its workspace is held by WP01")
         assert report.wps[0].stand.holds_up == ("WP02",)
+
+
+def test_branches_that_conflict_need_a_person_before_all_is_merged() -> None:
+    player = Player({"WP01": (), "WP02": ()}, policy=ONE_SLOT)
+    player.begin()
+    player.play()
+    player.happen("", run_events.ConflictForecast("WP01", "WP02", ("a", "b"), ("app.py",)))
+    player.end()
+    report = of(player)
+    assert report.headline == "2 of 2 work packages are done; 1 pair of branches cannot be merged"
+    (need,) = needs(report)
+    assert need.reason.startswith("WP01 and WP02 will conflict in app.py")
+    assert any("git" in command and "merge" in command for _, command in need.steps)
+    assert "Once that is mended" in go_on(report)[0][0]
+
+
+def test_who_is_left_out_is_not_told_to_need_a_person() -> None:
+    player = parked(ALONE)
+    player.happen("WP01", events.Skipped(Lane.BLOCKED, "not now"))
+    player.happen("WP01", events.Parked(Lane.BLOCKED, reason="not now"))
+    assert of(player).lines[-1].text == "is left out: not now"

@@ -65,27 +65,28 @@ def advice(told: Iterable[ConflictForecast], wps: Iterable[WorkPackage], mission
     for number, one in enumerate(told):
         lines.append(describe(one))
         if number < MOST_ADVICE and one.wp in known and one.other in known:
-            lines += _mend(known[one.wp], known[one.other], mission)
+            for words, command in mend(known[one.wp], known[one.other], mission):
+                lines += [f"{words}:", f"  {command}"]
     return lines
 
 
-def _mend(one: WorkPackage, other: WorkPackage, mission: str) -> list[str]:
+def mend(one: WorkPackage, other: WorkPackage, mission: str) -> tuple[tuple[str, str], ...]:
+    """Return how a person ends that two branches conflict, in steps, each with the command for it."""
     # What is reviewed anyway takes the other one in; else what comes later.
     into, merged = (one, other) if other.lane.complete and not one.lane.complete else (other, one)
     if into.workspace is None:
-        return []
+        return ()
     git = ("git", "-C", into.workspace.path)
-    how = "resolve and `git add` what conflicts, and commit"
-    lines = [
-        f"To mend it while no agent works on {into.id}, merge {merged.id} into it, {how}:",
-        f"  {shlex.join((*git, 'merge', '--no-edit', branch(merged)))}",
-        f"  {shlex.join((*git, 'commit', '--no-edit'))}",
+    merge = f"To mend it while no agent works on {into.id}, merge {merged.id} into it"
+    steps = [
+        (merge, shlex.join((*git, "merge", "--no-edit", branch(merged)))),
+        ("Resolve and `git add` what conflicts, and commit", shlex.join((*git, "commit", "--no-edit"))),
     ]
     if into.lane.complete:
         back = ("--to", "for_review", "--force", "--note", f"{merged.id} was merged into it")
         words = ("spec-kitty", "agent", "tasks", "move-task", into.id, *back, "--mission", mission)
-        lines += [f"Then have {into.id} reviewed again, with what it holds now:", f"  {shlex.join(words)}"]
-    return lines
+        steps.append((f"Then have {into.id} reviewed again, with what it holds now", shlex.join(words)))
+    return tuple(steps)
 
 
 def _with_work(state: RunState) -> dict[str, str]:

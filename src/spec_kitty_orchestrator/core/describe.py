@@ -168,6 +168,8 @@ def level_of(event: run_events.AnyEvent) -> Level:
     """Say who wants to read the line of an event."""
     if isinstance(event, _NEEDS_YOU) or (isinstance(event, events.SetUp) and event.reason):
         return Level.NEEDS_YOU
+    if isinstance(event, run_events.ConflictForecast) and event.files:
+        return Level.NEEDS_YOU
     back = isinstance(event, events.Recorded) and not event.lane.complete and event.lane is not Lane.BLOCKED
     return Level.DETAIL if back or isinstance(event, _DETAILS) or _is_open_subtasks(event) else Level.NORMAL
 
@@ -295,7 +297,7 @@ def _of_wp(event: events.Event, wp: WorkPackage | None, took_s: float) -> str:
         case events.Recorded(lane=lane):
             return _recorded(lane)
         case events.Parked(reason=reason):
-            return f"needs you: {reason}"
+            return f"{'is left out' if wp is not None and wp.skipped else 'needs you'}: {reason}"
         case events.HostRefused():
             return _refused(event)
         case events.BudgetSpent(reason=reason):

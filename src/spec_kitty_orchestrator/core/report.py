@@ -265,6 +265,8 @@ class Report:
                 parts.append(f"{_named(found)} {'was' if len(found) == 1 else 'were'} {verb}")
         if not self.active and (found := self.of(Standing.WAITING)):
             parts.append(f"{_named(found)} {'is' if len(found) == 1 else 'are'} left to do")
+        if number := len(self.state.conflicts):
+            parts.append(f"{number} {'pair' if number == 1 else 'pairs'} of branches cannot be merged")
         return "; ".join(parts)
 
     @property

@@ -185,7 +185,9 @@ def _waits(
     if state.closing:
         return closing_reason(state)
     if not active:
-        return "was not begun when the run stopped"
+        # What others have brought further is begun; what we only claimed is not.
+        begun = wp.lane is not Lane.PLANNED and not wp.begun
+        return f"{wp.lane}, nothing runs" if begun else "was not begun when the run stopped"
     if blocker is not None:
         return blocker.reason
     if wp.id not in places:

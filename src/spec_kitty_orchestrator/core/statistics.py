@@ -1,5 +1,6 @@
 """Figures of a report: what each agent did, where the time went, what made it long, what needs a person."""
 
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,15 @@ from functools import cached_property
 from statistics import median
 
 from spec_kitty_orchestrator.core.causes import by_cause
-from spec_kitty_orchestrator.core.describe import LONGEST_QUOTE, command_line, count, duration, short
+from spec_kitty_orchestrator.core.conflicts import mend
+from spec_kitty_orchestrator.core.describe import (
+    LONGEST_QUOTE,
+    command_line,
+    count,
+    describe,
+    duration,
+    short,
+)
 from spec_kitty_orchestrator.core.model import Outcome, Role, Usage, WaitsFor, total
 from spec_kitty_orchestrator.core.report import AttemptRecord, Report, Span, SpanKind, WpReport
 from spec_kitty_orchestrator.core.standing import Standing
@@ -213,12 +222,24 @@ def needs(report: Report) -> tuple[Need, ...]:
     for one in left:
         # What reviewers ask for differs, in however like words they were rejected.
         groups[one.id if _rejected_last(one) is not None else named.get(one.id, one.id)].append(one)
-    return tuple(_need(name if name in causes else "", wps, report) for name, wps in groups.items())
+    found = [_need(name if name in causes else "", wps, report) for name, wps in groups.items()]
+    known = {one.id: one for one in report.wps}
+    for conflict in report.state.conflicts:
+        if conflict.wp in known and conflict.other in known:
+            pair = (known[conflict.wp], known[conflict.other])
+            steps = mend(pair[0].stand.wp, pair[1].stand.wp, report.mission)
+            found.append(Need("", pair, describe(conflict), steps))
+    return tuple(found)
 
 
 def _need(name: str, wps: Sequence[WpReport], report: Report) -> Need:
     first, mission = wps[0], ("--mission", report.mission)
     found = []
+    if first.stand.wp.lane.complete:
+        # It needs nothing but a review: who retries it is told that nothing is left to do.
+        back = ("--to", "for_review", "--force", "--note", "no review of ours approved it", *mission)
+        moves = [shlex.join(("spec-kitty", "agent", "tasks", "move-task", one.id, *back)) for one in wps]
+        return Need(name, tuple(wps), reason(first), tuple(("Have it reviewed", one) for one in moves))
     made = first.committed
     if made is not None and made.base != made.head and len(wps) == 1:
         found.append(("See the work", f"git diff {short(made.base)}..{short(made.head)}"))
@@ -253,7 +274,9 @@ def go_on(report: Report) -> tuple[tuple[str, str], ...]:
     if report.active or not report.wps:
         return ()
     if len(report.of(Standing.DONE)) == len(report.wps):
-        told = "Done means reviewed, not merged. This checks every approval, then merges and accepts"
+        told = "This checks every approval, then merges and accepts"
+        told = f"Once that is mended: {told[0].lower()}{told[1:]}" if needs(report) else told
+        told = f"Done means reviewed, not merged. {told}"
         return ((told, command_line("orchestrate", *mission, "--merge", "--accept")),)
     broken = [agent for agent, one in report.state.suspended.items() if one.broken]
     found = [

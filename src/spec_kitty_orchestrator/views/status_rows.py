@@ -180,8 +180,7 @@ def told(found: MissionStatus, one: WpReport, *, costs: bool = True) -> str:
         case Standing.HELD_UP:
             return f"held up: {why}"
         case Standing.LEFT_OUT:
-            words = "canceled" if wp.lane is Lane.CANCELED else "left out"
-            return f"{words}: {why}" if why else words
+            return why if wp.lane is Lane.CANCELED else f"left out: {why}" if why else "left out"
         case Standing.DONE:
             attempts = count(len(one.attempts), "attempt") if one.attempts else ""
             took = duration(one.worked_s) if one.worked_s else ""
