@@ -88,7 +88,7 @@ class Player:
     def __post_init__(self) -> None:
         self.state = RunState(self.policy)
         self._coming: list[tuple[datetime, int, str, events.Event, float]] = []
-        self._count, self._starts = 0, 0
+        self._count, self._starts, self._freed = 0, 0, True
         self._made: dict[str, int] = defaultdict(int)
 
     def begin(self) -> None:
@@ -102,6 +102,7 @@ class Player:
         )
         self._append(line)
         self.state = replayed(self.state, line)
+        self._freed = True
         self._coming.clear()
         for wp in self.state.wps.values():
             if wp.turn.grant is not None:
@@ -111,6 +112,10 @@ class Player:
         """Go on until nothing is left to do, which is True, or for so many lines."""
         most += len(self.lines)
         while len(self.lines) < most:
+            # Only who gives something back lets others begin.
+            if self._coming and not self._freed:
+                self._next()
+                continue
             decision = plan(self.state, self.now)
             self._tell(decision)
             match decision:
@@ -123,11 +128,15 @@ class Player:
                         assert until is not None
                         self.now = until
                         continue
-                    self.now, _, wp_id, event, took_s = heappop(self._coming)
-                    self.happen(wp_id, event, took_s)
+                    self._freed = False
+                    self._next()
                 case _:
                     return True
         return False
+
+    def _next(self) -> None:
+        self.now, _, wp_id, event, took_s = heappop(self._coming)
+        self.happen(wp_id, event, took_s)
 
     def end(self, exit_code: int | None = None) -> None:
         """End the start in order."""
@@ -150,7 +159,9 @@ class Player:
                 self._append(run_events.Entry(self.now, "", told))
             took_s = 0.0
             follows = admission(self.state, wp_id, command, follows, self.now)
-        if wp_id and not isinstance(command, commands.Wait | commands.Finish):
+        waits = isinstance(command, commands.Wait | commands.Finish)
+        self._freed = self._freed or waits
+        if wp_id and not waits:
             self._perform(wp_id, command)
 
     def _append(self, line: run_events.Line) -> None:
