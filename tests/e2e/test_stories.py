@@ -1,5 +1,6 @@
 """What happens to people with missions: rework, lying reviewers, kills and interrupts, on the real host."""
 
+import json
 import shlex
 import stat
 from collections.abc import Callable
@@ -209,3 +210,27 @@ def test_a_run_is_aborted_from_another_process_and_nothing_of_it_is_left(
     assert mission.strays() == []
     assert not (mission.root / ".kittify" / "orchestrator" / mission.slug).exists()
     assert mission.git("branch", "--list", "kitty/*lane-a")
+
+
+def test_a_status_during_a_run_is_within_one_event_of_the_host_and_asks_it_for_nothing(
+    project: NewProject, gate: Gate
+) -> None:
+    mission = project(SOLO)
+    edits = 'edits = { "src/one/m01.py" = "one\\n" }'
+    mission.follow(f"[WP01.implement]\n{edits}\n{gate.step}\n[WP01.review]\n{gate.step}\n")
+
+    def local() -> dict[str, str]:
+        done = mission.run("status", "--format", "json", PATH="/usr/bin:/bin")
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        assert told["run"]["active"]
+        return {one["id"]: one["lane"] for one in told["work_packages"]}
+
+    with mission.start() as run:
+        for _role in ("implement", "review"):
+            agent = gate.wait(run)
+            # A review is claimed beside its agent: that is told when both have ended.
+            assert local()["WP01"] in [one["to_lane"] for one in mission.moves("WP01")[-2:]]
+            agent.close()
+        assert run.end() == 0
+    assert mission.run("status", "--exit-code").returncode == 0

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from time import monotonic
+from time import monotonic, thread_time
 
 import anyio
 from rich.console import Console
@@ -32,6 +32,8 @@ from spec_kitty_orchestrator.views.status_rows import STYLES, told
 SHORTEST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 3.0
 """How often elapsed times are updated when nothing happens: drawing takes milliseconds, over many hours."""
+MOST_PART = 0.004
+"""Of a core that this may take; a large table is drawn less often."""
 
 SHORTEST_TITLE = 12
 _FIXED_COLUMNS = 14
@@ -85,12 +87,13 @@ class LiveView:
         # A terminal that is gone ends the view, not the run.
         with suppress(OSError), self._live:
             while True:
-                self._stale = anyio.Event()
+                self._stale, began_s = anyio.Event(), thread_time()
                 # A terminal that was paused would show every queued table, one after the other.
                 if not getattr(self._console.file, "behind", False):
                     self._live.update(self.table(), refresh=True)
+                pause_s = max(LONGEST_PAUSE_S, (thread_time() - began_s) / MOST_PART)
                 await anyio.sleep(SHORTEST_PAUSE_S)
-                with anyio.move_on_after(LONGEST_PAUSE_S - SHORTEST_PAUSE_S):
+                with anyio.move_on_after(pause_s - SHORTEST_PAUSE_S):
                     await self._stale.wait()
 
     def table(self) -> Table:
