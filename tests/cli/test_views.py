@@ -158,10 +158,10 @@ def test_the_table_says_what_each_work_package_waits_for() -> None:
     file = io.StringIO()
     console = Console(file=file, width=120, height=40)
     view = LiveView(console)
-    waits = WorkPackage("WP01", turn=Turn(waits="waits for codex: at most 1 at once"))
+    waits = WorkPackage("WP01", dependencies=("WP07", "WP08"))
     view.saw(RunState(POLICY, {"WP01": waits}), Entry(START, "", Waiting({"WP01": waits.turn.waits})))
     console.print(view.table())
-    assert "waits for codex: at most 1 at once" in file.getvalue()
+    assert "after WP07, WP08" in file.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -240,12 +240,13 @@ def test_the_table_at_80_columns_says_which_one_it_is_and_all_that_it_waits_for(
     view = LiveView(console)
     title = "Read the configuration of every plug-in"
     view.began(MissionState("demo", {"WP01": Lane.PLANNED}, {"WP01": ()}, titles={"WP01": title}))
-    waits = WorkPackage("WP01", turn=Turn(waits="waits for claude-code: at most 1 at once"))
+    needed = tuple(f"WP{number:02}" for number in range(2, 8))
+    waits = WorkPackage("WP01", dependencies=needed)
     show(view, waits, Submitted())
     console.print(view.table())
     (row,) = file.getvalue().splitlines()[1:]
     assert row.startswith("·  WP01  Read the configuration of")
-    assert "waits for claude-code: at most 1 at once" in row
+    assert f"after {', '.join(needed)}" in row
 
 
 class Pipe:
