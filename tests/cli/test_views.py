@@ -23,6 +23,7 @@ from spec_kitty_orchestrator.core.model import (
     MissionState,
     Outcome,
     Phase,
+    Result,
     Role,
     Usage,
 )
@@ -196,7 +197,8 @@ async def test_the_table_shows_every_work_package_and_interprets_no_markup() -> 
     view = LiveView(console)
     view.began(state)
     other = WorkPackage("WP02", dependencies=("WP01",))
-    foreign = WorkPackage("WP03", lane=Lane.BLOCKED, note="[red]not[/red] markup")
+    said = "[red]not[/red] markup"
+    foreign = WorkPackage("WP03", lane=Lane.BLOCKED, phase=Phase.FINISHED, result=Result.BLOCKED, note=said)
     show(view, replace(REVIEWING, turn=Turn(Grant.SLOT)), Submitted(), other, foreign)
     console.print(view.table())
     shown = file.getvalue()
