@@ -247,7 +247,7 @@ def test_the_table_at_80_columns_says_which_one_it_is_and_all_that_it_waits_for(
     show(view, waits, Submitted())
     console.print(view.table())
     (row,) = file.getvalue().splitlines()[1:]
-    assert row.startswith("·  WP01  Read the configuration of")
+    assert row.startswith("‖  WP01  Read the conf")
     assert f"after {', '.join(needed)}" in row
 
 
