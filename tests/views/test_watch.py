@@ -232,6 +232,8 @@ async def test_99_work_packages_are_paged_through_with_the_chosen_one_in_sight(
         for key in ("pagedown", "pagedown", "end", "pageup", "home"):
             shown = await press(key)
             assert chosen(press.app) in shown
+        assert "WP01" in await press("t")
+        assert "longest chain" in await press("end")
 
 
 HOSTILE = "\x1b]0;owned\x07\x1b[31mred\x1b[0m [red]markup[/red] [@click=app.quit]x[/] \u202egnihton\n\rover"

@@ -231,7 +231,8 @@ class WatchApp(App[None]):
             return
         await self._pane.load(wp, self._tab)
         self._draw()
-        if settle and self._tab == "log" and not details.next_command(wp, ""):
+        log = self._tab == "log" and self._mode in (Mode.LIST, Mode.FULL)
+        if settle and log and not details.next_command(wp, ""):
             self._view("pane").scroll_rows(len(self._view("pane").lines))
 
     async def _load_earlier(self) -> None:
