@@ -35,8 +35,8 @@ class Told:
         self.calls.append(("interrupt", signum))
 
 
-def work(project: Project, *, drains: bool = False) -> Work:
-    chosen = RunOptions(on_interrupt=OnInterrupt.DRAIN if drains else OnInterrupt.STOP)
+def work(project: Project, *, drains: bool = False, merge: bool = False) -> Work:
+    chosen = RunOptions(on_interrupt=OnInterrupt.DRAIN if drains else OnInterrupt.STOP, merge=merge)
     return Work(open_project(project.root, {}, {}), "m", chosen)
 
 
@@ -97,6 +97,25 @@ def test_a_closed_terminal_is_told_by_its_own_name_and_asks_for_what_kill_asks(
     doing.interrupt(signal.SIGHUP)
     assert [signum for _, signum in told.calls] == [signal.SIGTERM]
     assert "SIGHUP: " in shown.getvalue()
+
+
+def test_a_second_signal_while_the_host_merges_ends_the_command_with_what_to_run_next(
+    project: Project,
+) -> None:
+    doing, shown = work(project, merge=True), io.StringIO()
+    doing.show(PlainView(SteadyConsole(file=shown)))
+
+    async def merges(_: Work) -> int:
+        doing.interrupts_finalizing("m-01AB")
+        doing.interrupt(signal.SIGINT)
+        assert "m-01AB" not in shown.getvalue()
+        doing.interrupt(signal.SIGINT)
+        with anyio.fail_after(30):
+            await anyio.sleep_forever()
+        return 0
+
+    assert anyio.run(doing.main, merges) == 130
+    assert "spec-kitty-orchestrator orchestrate --mission m-01AB --merge\n" in shown.getvalue()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import anyio
 from anyio import to_thread
 
 from spec_kitty_orchestrator.app.build import build, build_agents, build_workspaces
+from spec_kitty_orchestrator.app.checks import line
 from spec_kitty_orchestrator.app.checks.agents import find_installed
 from spec_kitty_orchestrator.app.forecasts import Forecaster
 from spec_kitty_orchestrator.app.mission import open_mission
@@ -20,7 +21,7 @@ from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.record import commit_record
 from spec_kitty_orchestrator.app.report import reported
 from spec_kitty_orchestrator.app.repository import mission_files
-from spec_kitty_orchestrator.cli import ignore, summary
+from spec_kitty_orchestrator.cli import PROGRAM, ignore, summary
 from spec_kitty_orchestrator.cli.options import OnInterrupt, Output, RunOptions
 from spec_kitty_orchestrator.core.model import MissionState
 from spec_kitty_orchestrator.driver.approval import landed, unapproved
@@ -113,12 +114,21 @@ class Work:
 
         self.interrupt = drain if self.given.on_interrupt is OnInterrupt.DRAIN else stop
 
-    def interrupts_finalizing(self) -> None:
+    def interrupts_finalizing(self, mission: str) -> None:
         """Let only a second signal stop a merge or an acceptance, because half of one is worse than none."""
+        asked = {"--merge": self.given.merge, "--accept": self.given.accept}
+        again = line(
+            PROGRAM, "orchestrate", "--mission", mission, *(one for one, given in asked.items() if given)
+        )
+
+        def leave(received: signal.Signals) -> None:
+            self.say(f"{received.name}: stopped; what the host had merged by then stays on the branches")
+            self.say(f"this looks at them, and goes on or says how to put them back: {again}")
+            self._leave(received)
 
         def interrupt(received: signal.Signals) -> None:
             self.say(f"{received.name}: the host still merges or accepts; a second signal stops it")
-            self.interrupt = self._leave
+            self.interrupt = leave
 
         self.interrupt = interrupt
 
@@ -158,7 +168,7 @@ async def run(work: Work) -> int:
             view.began(state)
             workspaces = build_workspaces(project, state.slug, view.said)
             result = await _drive(work, view, host, workspaces, state)
-            work.interrupts_finalizing()
+            work.interrupts_finalizing(state.slug)
             files, actor = mission_files(project.root, state.slug), project.settings.run.actor
             finalized = await finalize(
                 host,
