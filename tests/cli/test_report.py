@@ -11,15 +11,19 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from tests.cli.journals import start_line, write_journal
 from tests.journals import POLICY, ROOT, SLUG, Comes, Player, names, played, rejected
 
+from spec_kitty_orchestrator.app.project import open_project
+from spec_kitty_orchestrator.app.report import reported
 from spec_kitty_orchestrator.core.model import Outcome, Usage
 from spec_kitty_orchestrator.core.recorder import record
 from spec_kitty_orchestrator.core.report import Report
 from spec_kitty_orchestrator.core.run_events import Line, RunAborted
 from spec_kitty_orchestrator.core.verdict import Finding
+from spec_kitty_orchestrator.errors import HostError
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.views.report import documents
 from spec_kitty_orchestrator.views.report.documents import document
@@ -343,3 +347,18 @@ def test_what_reviewers_ask_for_is_told_for_each_work_package() -> None:
     for place, one in enumerate(ids):
         assert rejected(place).findings[0].message in needs
         assert f"retry {one} --mission" in needs
+
+
+def test_a_run_that_breaks_leaves_a_report_and_says_where(run_here: Project) -> None:
+    said: list[str] = []
+    opened = open_project(run_here.root, {}, {})
+
+    async def broken() -> None:
+        async with reported(opened, "demo-01ABC", said.append):
+            raise HostError("the host is gone")
+
+    with pytest.raises(HostError):
+        anyio.run(broken)
+    page_file = run_here.root / ".kittify/orchestrator/demo-01ABC/report.html"
+    assert page_file.exists()
+    assert said == [f"the report of this run is in {page_file}"]

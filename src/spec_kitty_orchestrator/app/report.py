@@ -96,16 +96,20 @@ class Written:
 async def reported(project: Project, mission: str, say: Callable[[str], None]) -> AsyncIterator[Written]:
     """Write the report of a run beside its journal when the context ends, however it ends.
 
-    Where that fails, it is said, and nothing else changes.
+    Where that fails, it is said, and nothing else changes. Of a run that breaks there is no summary, so it is
+    said where its report is.
     """
-    written = Written()
+    written, broken = Written(), True
     try:
         yield written
+        broken = False
     finally:
         if project.settings.run.report:
             # Also of a run that a signal ends at once.
             with anyio.move_on_after(LONGEST_S, shield=True) as scope:
                 written.path = await _write(project, mission, say)
+            if broken and written.path is not None:
+                say(f"the report of this run is in {written.path}")
             if scope.cancelled_caught:
                 say(f"warning: the report took more than {LONGEST_S:.0f}s; `report` writes it")
 
