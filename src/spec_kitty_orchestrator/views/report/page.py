@@ -29,6 +29,8 @@ from spec_kitty_orchestrator.views.report.texts import Texts
 from spec_kitty_orchestrator.views.report.timeline import FEW, Bar
 from spec_kitty_orchestrator.views.report.words import NOTHING, outcome, tokens
 
+_WORTH_A_ROW_S = 0.5
+
 PARTS = (
     ("needs", "Needs you"),
     ("timeline", "Timeline"),
@@ -131,7 +133,7 @@ def _of_run(report: Report, texts: Texts) -> dict[str, Any]:
         "spent": [
             (name[0].upper() + name[1:], spent[kind], spent[kind] / each * 100)
             for kind, name in statistics.SHARES.items()
-            if spent.get(kind)
+            if spent.get(kind, 0.0) >= _WORTH_A_ROW_S
         ],
         "steps": statistics.steps(report),
         "starts": [_start(one, report) for one in report.starts],
