@@ -326,3 +326,13 @@ def test_a_reader_that_is_gone_is_written_to_no_more() -> None:
             output.write("lost\n")
             anyio.run(output.drain)
         assert not output.behind
+
+
+def test_a_heartbeat_says_what_is_begun_and_waits() -> None:
+    view, clock, file = plain()
+    waiting = replace(REVIEWING, attempts=(), turn=Turn(waits="waits for codex: at most 1 at once"))
+    show(view, waiting, Submitted())
+    clock.passed = 65
+    view.beat()
+    told = "nothing is in work; waiting: WP01 for 1m 05s (waits for codex: at most 1 at once)"
+    assert file.getvalue().splitlines()[-1].endswith(told)

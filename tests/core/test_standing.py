@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from tests.journals import NOON, POLICY, Comes, Player, rejected
+from tests.journals import NOON, POLICY, Comes, Player, large, rejected
 
 from spec_kitty_orchestrator.core import events, run_events
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import Lane, Phase
-from spec_kitty_orchestrator.core.recorder import record
+from spec_kitty_orchestrator.core.recorder import Recorder, record
 from spec_kitty_orchestrator.core.report import Report
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.standing import Standing, stands
@@ -226,3 +226,35 @@ def test_who_is_left_out_is_not_told_to_need_a_person() -> None:
     player.happen("WP01", events.Skipped(Lane.BLOCKED, "not now"))
     player.happen("WP01", events.Parked(Lane.BLOCKED, reason="not now"))
     assert of(player).lines[-1].text == "is left out: not now"
+
+
+def test_what_is_not_in_the_mission_is_named_by_those_that_wait_for_it() -> None:
+    player = Player({"WP01": (), "WP02": ("WP09",)}, policy=ONE_SLOT)
+    player.begin()
+    player.play()
+    player.end()
+    report = of(player)
+    assert told(report)["WP02"] == ("held up", "after WP09 (not in the mission)")
+    assert report.headline == "1 of 2 work packages are done; WP02 waits for WP09"
+
+
+def test_an_attempt_whose_agent_never_began_was_not_at_work() -> None:
+    player = Player(ALONE, policy=ONE_SLOT)
+    player.begin()
+    while player.state.wps["WP01"].open_attempt is None:
+        player.play(1)
+    player.happen("", run_events.Signaled(15))
+    instead(player, events.Deferred("the run was interrupted"))
+    why = "was to go on with implementing by claude-code (attempt 1): the run was interrupted"
+    assert told(of(player))["WP01"] == ("cut off", why)
+
+
+def test_every_wait_of_a_long_mission_has_a_reason_at_every_moment() -> None:
+    lines = large(6)
+    recorder = Recorder(POLICY)
+    for line in lines:
+        recorder.take(line)
+        for active in (True, False):
+            for one in recorder.report(line.at, active=active).wps:
+                quiet = one.stand.standing in (Standing.RUNNING, Standing.DONE)
+                assert quiet or one.stand.why, (line, one.id, active)

@@ -246,7 +246,7 @@ def _blocker(state: RunState, seen: _Overview, wp: WorkPackage, now: datetime) -
     """Return what keeps a work package from going on, None if it only needs a slot."""
     new = not wp.begun
     if needed := needed_first(state, wp):
-        told = ", ".join(_in_words(state, wp, one) for one in needed)
+        told = ", ".join(in_words(state, wp, one) for one in needed)
         return Blocker(f"waits for {told}", WaitsFor.DEPENDENCY)
     if wp.turn.until is not None and now < wp.turn.until and not wp.turn.quota:
         return Blocker(wp.turn.waits or wp.note, WaitsFor.BACK_OFF, wp.turn.until)
@@ -284,7 +284,8 @@ def unmet(state: RunState, wp: WorkPackage) -> Iterator[str]:
             yield one
 
 
-def _in_words(state: RunState, waiting: WorkPackage, wp_id: str) -> str:
+def in_words(state: RunState, waiting: WorkPackage, wp_id: str) -> str:
+    """Name what a work package waits for, with what is odd about it."""
     if wp_id not in state.wps:
         return f"{wp_id} (not in the mission)"
     wp = state.wps[wp_id]

@@ -14,7 +14,7 @@ from spec_kitty_orchestrator.core.limits import closing_reason
 from spec_kitty_orchestrator.core.model import Lane, Phase, Result
 from spec_kitty_orchestrator.core.records import dataclass
 from spec_kitty_orchestrator.core.run import RunState
-from spec_kitty_orchestrator.core.scheduler import Blocker, blockers, needed_first
+from spec_kitty_orchestrator.core.scheduler import Blocker, blockers, in_words, needed_first
 from spec_kitty_orchestrator.core.verdict import Ruling
 from spec_kitty_orchestrator.core.work_package import NOT_BEGUN, WorkPackage
 
@@ -162,10 +162,10 @@ def _why(state: RunState, wp: WorkPackage, standing: Standing) -> str:
         case Standing.CUT_OFF:
             attempt = wp.open_attempt
             by = f" by {attempt.agent} (attempt {attempt.number})" if attempt is not None else ""
-            if attempt is not None or wp.at_work:
+            if wp.at_work or (attempt is not None and not wp.turn.unspawned):
                 return f"was {wp.phase}{by} when the run stopped"
             why = f": {closing_reason(state)}" if state.closing else " when the run stopped"
-            return f"was to go on with {wp.phase}{why}"
+            return f"was to go on with {wp.phase}{by}{why}"
     if _moved_on(wp):
         left = "parked" if wp.result is Result.PARKED else wp.result
         return f"somebody else moved it to {wp.lane} after it was {left}; the next start takes it up"
@@ -179,7 +179,8 @@ def _waits(
 ) -> str:
     """Say what a work package waits for that could go on in this run."""
     if needed := needed_first(state, wp):
-        return "after " + ", ".join(needed)
+        odd = [one for one in needed if one not in state.wps or one in wp.refused_for]
+        return "after " + ", ".join(in_words(state, wp, one) if one in odd else one for one in needed)
     if blocker is not None and blocker.held_by:
         return blocker.reason
     if state.closing:
@@ -189,7 +190,7 @@ def _waits(
         begun = wp.lane is not Lane.PLANNED and not wp.begun
         return f"{wp.lane}, nothing runs" if begun else "was not begun when the run stopped"
     if blocker is not None:
-        return blocker.reason
+        return wp.turn.waits or blocker.reason
     if wp.id not in places:
         return wp.turn.waits or wp.note
     place = places.index(wp.id)

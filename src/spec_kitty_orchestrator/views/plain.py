@@ -38,7 +38,7 @@ class PlainView:
         self._console = console
         self._now = now
         self._verbose = verbose
-        self._at_work: dict[str, tuple[str, datetime]] = {}
+        self._begun: dict[str, tuple[bool, str, datetime]] = {}
         self._expected: tuple[Forecast, datetime] | None = None
 
     def began(self, state: MissionState) -> None:
@@ -72,13 +72,15 @@ class PlainView:
             self.beat()
 
     def beat(self) -> None:
-        """Print which agents run, and for how long, and how much of the run is left."""
+        """Print who is at work, what is begun and waits, for how long, and how much of the run is left."""
         now = self._now()
-        running = [
-            f"{wp} {what} for {duration((now - since).total_seconds())}"
-            for wp, (what, since) in sorted(self._at_work.items())
-        ]
-        told = "in work: " + ", ".join(running) if running else "nothing is in work"
+        parts: dict[bool, list[str]] = {True: [], False: []}
+        for wp, (at_work, what, since) in sorted(self._begun.items()):
+            took = duration((now - since).total_seconds())
+            parts[at_work].append(f"{wp} {what} for {took}" if at_work else f"{wp} for {took} ({what})")
+        told = "in work: " + ", ".join(parts[True]) if parts[True] else "nothing is in work"
+        if parts[False]:
+            told = f"{told}; waiting: {', '.join(parts[False])}"
         if self._expected is not None:
             found, since = self._expected
             told = "; ".join(filter(None, (told, found.left((now - since).total_seconds()))))
@@ -86,12 +88,14 @@ class PlainView:
 
     def _remember(self, wp: WorkPackage) -> None:
         if wp.phase in (Phase.WAITING, Phase.FINISHED):
-            self._at_work.pop(wp.id, None)
+            self._begun.pop(wp.id, None)
             return
         attempt = wp.open_attempt
-        what = wp.turn.waits or (f"{wp.phase} by {attempt.agent}" if attempt else str(wp.phase))
-        if self._at_work.get(wp.id, ("",))[0] != what:
-            self._at_work[wp.id] = (what, self._now())
+        doing = f"{wp.phase} by {attempt.agent}" if attempt else str(wp.phase)
+        at_work = wp.at_work or (attempt is not None and not wp.turn.waits)
+        now = (at_work, doing if at_work else wp.turn.waits or "its turn comes")
+        if self._begun.get(wp.id, now)[:2] != now or wp.id not in self._begun:
+            self._begun[wp.id] = (*now, self._now())
 
     def _print(self, who: str, line: str, style: str | None = None) -> None:
         stamp = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
