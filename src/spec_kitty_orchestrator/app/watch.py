@@ -18,7 +18,7 @@ from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.output import STDOUT, GrowingOutput, lines_before
 
-ALIVE_S = 2.0
+ALIVE_S = 4.0
 """Between two looks at whether the run is alive."""
 END_BYTES = 64 * 1024
 """Of an attempt's output, read at first, and at once where it grows."""
@@ -62,6 +62,7 @@ class OutputLog:
         """Read what is new; tell whether there was anything."""
         if self._over:
             return False
+        # Asked first: what is read after the end is all that there is.
         over = (self._output.directory / "exit").exists()
         found = self._growing.look(END_BYTES) if self._growing is not None else None
         if found is None or len(self._steps) > 2 * MOST_STEPS:

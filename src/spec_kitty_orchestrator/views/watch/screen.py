@@ -1,6 +1,6 @@
 """The screen of `watch`: keys, what is chosen, and when what is drawn anew.
 
-News are looked for each second, which costs a few reads of file sizes; clocks and logs go on every other one.
+News are looked for each second, which costs a few reads of file sizes; clocks and logs go on every third one.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from spec_kitty_orchestrator.views.watch.source import Source, StepLog
 from spec_kitty_orchestrator.views.watch.spans import PANEL, Line
 
 LOOK_S = 1.0
-CLOCK_LOOKS = 2
+CLOCK_LOOKS = 3
 """Looks after which clocks, and what agents do, are drawn anew; what is new in the journal is at once."""
 TIMELINE_LOOKS = 10
 """Looks after which the timeline is drawn anew, where nothing happened."""
