@@ -160,7 +160,9 @@ def test_the_table_says_what_each_work_package_waits_for() -> None:
     console = Console(file=file, width=120, height=40)
     view = LiveView(console)
     waits = WorkPackage("WP01", dependencies=("WP07", "WP08"))
-    view.saw(RunState(POLICY, {"WP01": waits}), Entry(START, "", Waiting({"WP01": waits.turn.waits})))
+    needed = {one: WorkPackage(one) for one in waits.dependencies}
+    state = RunState(POLICY, {"WP01": waits, **needed})
+    view.saw(state, Entry(START, "", Waiting({"WP01": waits.turn.waits})))
     console.print(view.table())
     assert "after WP07, WP08" in file.getvalue()
 
@@ -244,10 +246,10 @@ def test_the_table_at_80_columns_says_which_one_it_is_and_all_that_it_waits_for(
     view.began(MissionState("demo", {"WP01": Lane.PLANNED}, {"WP01": ()}, titles={"WP01": title}))
     needed = tuple(f"WP{number:02}" for number in range(2, 8))
     waits = WorkPackage("WP01", dependencies=needed)
-    show(view, waits, Submitted())
+    show(view, waits, Submitted(), *map(WorkPackage, needed))
     console.print(view.table())
-    (row,) = file.getvalue().splitlines()[1:]
-    assert row.startswith("‖  WP01  Read the conf")
+    (row,) = (line for line in file.getvalue().splitlines() if "WP01" in line.split()[:2])
+    assert row.startswith("·  WP01  Read the conf")
     assert f"after {', '.join(needed)}" in row
 
 
