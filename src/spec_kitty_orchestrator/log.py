@@ -1,6 +1,5 @@
 """The package's structured logger: silent until a run has a file for it, and never on stdout."""
 
-import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -8,16 +7,19 @@ if TYPE_CHECKING:
 
 LOGGER_NAME = "spec_kitty_orchestrator"
 
-logging.getLogger(LOGGER_NAME).addHandler(logging.NullHandler())
-
 
 def get_logger() -> "structlog.stdlib.BoundLogger":
     """Return the package's structured logger."""
-    # It takes long to load, and a command that only reads logs nothing.
+    # They take long to load, and a command that only reads logs nothing.
+    import logging
+
     import structlog
 
+    silent = logging.getLogger(LOGGER_NAME)
+    if not any(isinstance(one, logging.NullHandler) for one in silent.handlers):
+        silent.addHandler(logging.NullHandler())
     logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
-        logging.getLogger(LOGGER_NAME),
+        silent,
         processors=[
             structlog.stdlib.filter_by_level,
             structlog.contextvars.merge_contextvars,

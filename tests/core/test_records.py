@@ -65,6 +65,18 @@ def test_a_record_has_the_fields_of_the_one_that_it_extends() -> None:
     assert Named(1, name="a") == Named(1, 0, (), "a")
 
 
+def test_a_field_that_is_not_compared_makes_no_difference() -> None:
+    @dataclass(frozen=True)
+    class Line:
+        text: str
+        number: int = field(default=0, compare=False)
+
+    assert Line("a", 1) == Line("a", 2)
+    assert hash(Line("a", 1)) == hash(Line("a", 2))
+    other: object = ("a", 0)
+    assert Line("a") != other
+
+
 def test_a_copy_with_changes_computes_anew() -> None:
     point = Point(1, 2)
     assert point.sum == 3

@@ -5,7 +5,9 @@ a run needs a few of them. A run is folded by copies: `replace` calls no constru
 """
 
 import dataclasses
+from collections.abc import Hashable
 from dataclasses import field
+from functools import cache
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +20,9 @@ else:
         assert frozen
 
         def later(kind):
-            for name in _METHODS:
-                setattr(kind, name, _made_first(kind, name))
+            kind.__init__ = _made_first(kind)
+            for name, shared in _SHARED.items():
+                setattr(kind, name, shared)
             for name in _TABLES:
                 setattr(kind, name, _Table(kind, name))
             return kind
@@ -42,7 +45,6 @@ else:
 
 __all__ = ["dataclass", "field", "replace"]
 
-_METHODS = ("__init__", "__eq__", "__hash__", "__repr__")
 _TABLES = ("__dataclass_fields__", "__match_args__", "__signature__")
 
 _making = RLock()
@@ -51,17 +53,45 @@ _making = RLock()
 def _make(kind: Any) -> None:
     with _making:
         if isinstance(kind.__dict__.get("__dataclass_fields__"), _Table):
-            for name in (*_METHODS, *_TABLES):
+            for name in ("__init__", *_TABLES):
                 delattr(kind, name)
-            dataclasses.dataclass(frozen=True)(kind)
+            # What all have in common is not written anew for each.
+            dataclasses.dataclass(frozen=True, eq=False, repr=False)(kind)
 
 
-def _made_first(kind: Any, name: str) -> Any:
-    def method(self: Any, *args: Any, **options: Any) -> Any:
+def _made_first(kind: Any) -> Any:
+    def method(self: Any, *args: Any, **options: Any) -> None:
         _make(kind)
-        return getattr(kind, name)(self, *args, **options)
+        kind.__init__(self, *args, **options)
 
     return method
+
+
+@cache
+def _compared(kind: Hashable) -> tuple[str, ...]:
+    every: Any = kind
+    return tuple(one.name for one in dataclasses.fields(every) if one.compare)
+
+
+def _values(record: Any) -> tuple[Any, ...]:
+    own, kind = record.__dict__, record.__class__
+    return tuple(own[name] for name in _compared(kind))
+
+
+def _equal(record: Any, other: object) -> bool:
+    return _values(record) == _values(other) if type(other) is type(record) else NotImplemented
+
+
+def _hashed(record: Any) -> int:
+    return hash(_values(record))
+
+
+def _shown(record: Any) -> str:
+    shown = (f"{one.name}={record.__dict__[one.name]!r}" for one in dataclasses.fields(record) if one.repr)
+    return f"{type(record).__qualname__}({', '.join(shown)})"
+
+
+_SHARED = {"__eq__": _equal, "__hash__": _hashed, "__repr__": _shown}
 
 
 class _Table:

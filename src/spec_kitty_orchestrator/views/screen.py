@@ -1,10 +1,10 @@
 """Lines of text for a terminal of any width, or for a file: without secrets, and without loading much."""
 
 import os
-import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TextIO
 
@@ -60,7 +60,14 @@ class Screen:
     @property
     def size(self) -> tuple[int, int]:
         """Columns and lines of now."""
-        columns, lines = shutil.get_terminal_size((WIDTH_OF_FILES, 24))
+        columns, lines = WIDTH_OF_FILES, 24
+        if self.is_terminal:
+            with suppress(OSError, ValueError):
+                columns, lines = os.get_terminal_size(self._file.fileno())
+        columns, lines = (
+            int(given) if (given := os.environ.get(name, "")).isdigit() and int(given) else found
+            for name, found in (("COLUMNS", columns), ("LINES", lines))
+        )
         return max(NARROWEST, min(columns, WIDEST)), lines
 
     def show(self, rows: Iterable[Row]) -> None:
