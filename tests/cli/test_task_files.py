@@ -309,6 +309,37 @@ def test_a_file_without_subtasks_is_told_before_anybody_is_paid_and_the_mend_wor
     assert "mission.files" not in project.run("doctor", "--mission", SLUG, "--json").stdout
 
 
+OUTLINE = """\
+## Work Package WP01: One
+- [ ] T001 here
+  - [ ] T003: below another one
+## WP02: Two (after WP01)
+- [x] T002 here
+- [ ] T003 here too
+## Notes
+"""
+
+
+def test_a_subtask_below_another_work_package_is_warned_of_and_the_mend_works(project: Project) -> None:
+    folder = project.root / "kitty-specs" / SLUG
+    (folder / "tasks" / "WP01-a.md").write_text("---\nsubtasks: [T001]\n---\n# WP01\n")
+    (folder / "tasks" / "WP02-b.md").write_text("---\nsubtasks: [T002, T003, T004]\n---\n# WP02\n")
+    (folder / "tasks.md").write_text(OUTLINE)
+    project.git("add", "-A")
+    project.git("commit", "-qm", "more")
+    found = json.loads(project.run("doctor", "--mission", SLUG, "--json").stdout)["findings"]
+    (one,) = [one for one in found if one["id"] == "mission.files"]
+    assert one["level"] == "warning"
+    assert one["text"].endswith(f"in kitty-specs/{SLUG}/tasks.md, T003 of WP02 stands below WP01")
+    assert one["text"] in project.run("orchestrate", "--mission", SLUG, "--dry-run").stdout.replace("\n", "")
+    subprocess.run(
+        ["sh", "-c", one["fix"]], cwd=project.root, env=project.env, check=True, capture_output=True
+    )
+    mended = OUTLINE.replace("- [ ] T003: below", "- T003: below")
+    assert (folder / "tasks.md").read_text() == mended
+    assert "mission.files" not in project.run("doctor", "--mission", SLUG, "--json").stdout
+
+
 def test_two_files_of_one_work_package_are_told(project: Project) -> None:
     tasks = project.root / "kitty-specs" / SLUG / "tasks"
     (tasks / "WP01-b.md").write_text("# WP01\n")

@@ -5,14 +5,14 @@ Or does not say before it is too late: an upgrade reads those of all missions.
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anyio import to_thread
 
-from spec_kitty_orchestrator.app.checks import Finding, edit, error, line, some
+from spec_kitty_orchestrator.app.checks import Finding, edit, error, line, some, warning
 from spec_kitty_orchestrator.app.repository import MISSIONS, finalize_command
 from spec_kitty_orchestrator.core.describe import clean
 from spec_kitty_orchestrator.core.model import Lane, MissionState
@@ -20,7 +20,7 @@ from spec_kitty_orchestrator.core.plain_text import begun
 from spec_kitty_orchestrator.errors import HostError, HostRefusal
 from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.machine.git import Git
-from spec_kitty_orchestrator.machine.task_file import front_matter_of
+from spec_kitty_orchestrator.machine.task_file import front_matter_of, read_task_file
 
 _LONGEST_REASON = 300
 _LONGEST_OBJECTION = 600
@@ -38,6 +38,9 @@ _KEY_OR_ITEM = re.compile(r"\s|-(\s|$)|[#}\]]|.*:(\s|$)")
 _WP = re.compile(r"\bWP\d{2}\b")
 _SUBTASKS = re.compile(r"""^["']?subtasks["']?\s*:""", re.MULTILINE)
 _NO_SUBTASKS = r'$_ .= "subtasks: []\n" if $. == 1; close ARGV if eof'
+_OF_A_WP = re.compile(r"\s{0,3}#{1,6}\s+(?:Work Package\s+)?(WP\d+)\b", re.IGNORECASE)
+_TICKED = re.compile(r"-\s*\[[ xX]\]\s*(T\d+)\b")
+_NO_BOX = r"s/-\s*\[[ xX]\]\s*/- / if {}; close ARGV if eof"
 _UNSUBMITTED = (Lane.PLANNED, Lane.CLAIMED, Lane.IN_PROGRESS)
 
 
@@ -147,6 +150,7 @@ def unusable_files(root: Path, state: MissionState) -> Iterator[Finding]:
     """Say of which work packages that are still to be submitted the host could not take the work then."""
     folder = root / MISSIONS / state.slug
     lacking: list[Path] = []
+    named: dict[str, tuple[str, ...]] = {}
     for wp, lane in state.lanes.items():
         files = _files_of(folder, wp) if lane in _UNSUBMITTED else []
         if len(files) > 1:
@@ -155,12 +159,51 @@ def unusable_files(root: Path, state: MissionState) -> Iterator[Finding]:
             yield error("mission.files", text, edit(*files), wp)
         elif files and (matter := _matter(files[0])) and not _SUBTASKS.search(matter):
             lacking += files
+        elif files:
+            with suppress(OSError, ValueError):
+                named[wp] = read_task_file(files[0]).subtasks
+    yield from _misplaced(root, folder / "tasks.md", named)
     if lacking:
         names = some([one.relative_to(root) for one in lacking])
         text = f"the host takes no work for review whose file does not name its subtasks: {names}"
         add = line("perl", "-pi", "-e", _NO_SUBTASKS, *lacking)
         keep = line("git", "-C", root, "commit", "-m", f"Name the subtasks of {state.slug}", "--", *lacking)
         yield error("mission.files", text, f"{add} && {keep}")
+
+
+def _misplaced(root: Path, tasks: Path, named: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    """Warn of subtasks that the host would tick for another work package than the one whose file names them.
+
+    It goes by the heading above the first box of each in tasks.md, and by those files where it has no box.
+    """
+    try:
+        boxes = [*_boxes(tasks.read_text(encoding="utf-8"))]
+    except (OSError, ValueError):
+        return
+    first = {task: under for _, task, under in reversed(boxes)}
+    wrong = {task: wp for wp, some_of in named.items() for task in some_of if first.get(task, wp) != wp}
+    if not wrong:
+        return
+    where = tasks.relative_to(root)
+    told = some([f"{task} of {wp} stands below {first[task]}" for task, wp in wrong.items()])
+    why = "the host would tick these for another work package, and not take the work"
+    lines = [at for at, task, under in boxes if task in wrong and under != wrong[task]]
+    mend = line("perl", "-pi", "-e", _NO_BOX.format(" || ".join(f"$. == {at}" for at in lines)), tasks)
+    keep = line(
+        "git", "-C", root, "commit", "-m", "Leave subtasks to the work packages that name them", "--", tasks
+    )
+    both = any(task in named.get(first[task], ()) for task in wrong)
+    yield warning("mission.files", f"{why}: in {where}, {told}", edit(tasks) if both else f"{mend} && {keep}")
+
+
+def _boxes(text: str) -> Iterator[tuple[int, str, str]]:
+    """Yield the boxes of subtasks below the heading of a work package: line, subtask, work package."""
+    under = ""
+    for at, one in enumerate(text.split("\n"), 1):
+        if heading := _OF_A_WP.match(one):
+            under = heading[1].upper()
+        elif under and (box := _TICKED.search(one)):
+            yield at, box[1], under
 
 
 def _files_of(folder: Path, wp: str) -> list[Path]:
