@@ -49,11 +49,13 @@ def last_match(pattern: re.Pattern[str], told: str) -> re.Match[str] | None:
 
 def told_request(status: float | None) -> str:
     """Say for people how a request ended: with `status`, or unanswered."""
-    return (
-        "a request ended without an answer" if status is None else f"a request ended with status {status:g}"
-    )
+    return f"a request ended {_end(status)}"
 
 
 def told_again(status: float | None) -> str:
     """Say for people that a CLI was trying a request again, which had ended with `status` or unanswered."""
-    return f"it was trying again after {told_request(status).replace(' ended', ' that ended')}"
+    return f"it was trying again after a request that ended {_end(status)}"
+
+
+def _end(status: float | None) -> str:
+    return "without an answer" if status is None else f"with status {status:g}"

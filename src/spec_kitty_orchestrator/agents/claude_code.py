@@ -223,7 +223,7 @@ def _told(event: Event) -> Iterator[Told]:
         yield failed(told_request(number(event, "error_status")))
     elif kind == "result":
         used, why = _usage(event), (text(event, "result"), "; ".join(_errors(event)), text(event, "subtype"))
-        yield ended(event.get("is_error") is False, *why, tokens=used.input_tokens + used.output_tokens)
+        yield ended(event.get("is_error") is False, *why, tokens=used.tokens)
 
 
 def _outcome(result: Event, retry: Event, failure: str) -> Outcome:

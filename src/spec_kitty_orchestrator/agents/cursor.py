@@ -148,7 +148,7 @@ def _told(event: Event) -> Iterator[Told]:
             used = _usage(event)
             good = event.get("is_error") is False and event.get("subtype") == "success"
             told = (text(event, "result"), text(event, "subtype"))
-            yield ended(good, *told, tokens=used.input_tokens + used.output_tokens)
+            yield ended(good, *told, tokens=used.tokens)
 
 
 def _told_call(event: Event) -> Iterator[Told]:

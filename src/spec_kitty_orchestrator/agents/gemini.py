@@ -232,7 +232,7 @@ def _told(event: Event) -> Iterator[Told]:
         case "result":
             used, good = _usage(event), event.get("status") == "success"
             told = text(event, "error", "message")
-            yield ended(good, told, tokens=used.input_tokens + used.output_tokens)
+            yield ended(good, told, tokens=used.tokens)
 
 
 def _outcome(result: Event, warning: str, final: str, stderr_tail: str, exit_code: int | None) -> Outcome:

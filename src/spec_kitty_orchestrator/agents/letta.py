@@ -168,7 +168,7 @@ def _told_step(event: Event) -> Iterator[Told]:
             yield Count(count(event, "total_tokens"))
         case "result":
             used, good = _usage(part(event, "usage")), bool(_outcome(event, "") is Outcome.OK)
-            yield ended(good, text(event, "result"), tokens=used.input_tokens + used.output_tokens)
+            yield ended(good, text(event, "result"), tokens=used.tokens)
 
 
 def _said(event: Event) -> str:

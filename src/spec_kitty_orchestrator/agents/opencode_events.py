@@ -131,7 +131,7 @@ def _told(event: Event) -> Iterator[Told]:
                 yield failed_command(number(state, "metadata", "exit"), text(state, "output"))
         case "step_finish":
             used = _used(found)
-            yield Count(used.input_tokens + used.output_tokens)
+            yield Count(used.tokens)
             if text(found, "reason") == "stop":
                 yield ended(ok=True)
         case "error":

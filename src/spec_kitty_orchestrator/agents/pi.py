@@ -167,7 +167,7 @@ def _told(event: Event) -> Iterator[Told]:
     match text(event, "type"):
         case "message_end" if said.get("role") == "assistant":
             used = _used(part(said, "usage"))
-            yield Count(used.input_tokens + used.output_tokens)
+            yield Count(used.tokens)
             for block in blocks(said.get("content")):
                 if text(block, "type") == "thinking":
                     yield Step(StepKind.THINKS, text(block, "thinking"))

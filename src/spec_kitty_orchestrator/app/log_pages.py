@@ -10,10 +10,11 @@ import anyio.to_thread
 
 from spec_kitty_orchestrator.agents.spec import PROMPT_FILE
 from spec_kitty_orchestrator.agents.steps import Step, StepKind
-from spec_kitty_orchestrator.app.logs import AttemptOutput, Happened, Part, folder, is_good
+from spec_kitty_orchestrator.app.logs import BETWEEN, AttemptOutput, Part, folder, is_good
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.core.describe import short
 from spec_kitty_orchestrator.core.events import AgentExited, GateFailed, GatesPassed
+from spec_kitty_orchestrator.core.report import Told
 from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.machine.diff import stat_and_changes
 from spec_kitty_orchestrator.machine.git import Git
@@ -112,11 +113,11 @@ class LogPages:
         if self.wanted(step.at) and not step.ok and (page is Page.WORDS or step.kind in _TOOLS):
             self.view.step(step, who)
 
-    def results(self, happened: Iterable[Happened], who: str = "") -> None:
+    def results(self, events: Iterable[Told], who: str = "") -> None:
         """Show what stands between two attempts."""
-        for one in happened:
-            if one.told and self.wanted(one.at):
-                self.view.result(is_good(one.event), one.told, one.at, who)
+        for one in events:
+            if isinstance(one.event, BETWEEN) and self.wanted(one.at):
+                self.view.result(is_good(one.event), one.text, one.at, who)
 
     def wanted(self, at: datetime | None) -> bool:
         """Tell whether something is not too old; what has no time is not."""
@@ -197,13 +198,11 @@ class LogPages:
             self.view.text(line.text)
         self.results(one for one in part.after if isinstance(one.event, AgentExited))
 
-    def _red(self, part: Part, happened: Happened, event: GateFailed) -> None:
-        self.view.rule(
-            f"{part.wp} gate {event.result.name}, after attempt {part.attempt.number}", happened.at
-        )
+    def _red(self, part: Part, told: Told, event: GateFailed) -> None:
+        self.view.rule(f"{part.wp} gate {event.result.name}, after attempt {part.attempt.number}", told.at)
         for line in event.tail.splitlines()[-FAILED_LINES:]:
             self.view.text(line)
-        self.results((happened,))
+        self.results((told,))
 
     def paths(self, page: Page, parts: Iterable[Part]) -> Iterator[Path]:
         """Yield the files or folders in which a page of attempts is. Raises `UsageError` if it is in none."""

@@ -20,10 +20,10 @@ from spec_kitty_orchestrator.agents.json_lines import text
 from spec_kitty_orchestrator.agents.spec import Agent
 from spec_kitty_orchestrator.agents.steps import Step, StepReader
 from spec_kitty_orchestrator.core import events
-from spec_kitty_orchestrator.core.describe import describe
 from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened
 from spec_kitty_orchestrator.core.model import Attempt, Outcome, Role
 from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.report import Told
 from spec_kitty_orchestrator.core.run import RunState, replayed
 from spec_kitty_orchestrator.core.run_events import AnyEvent, Entry, Line, RunStarted
 from spec_kitty_orchestrator.core.verdict import Ruling
@@ -63,15 +63,6 @@ BETWEEN = (
 """What stands between the attempts of a log."""
 
 
-@dataclass(frozen=True)
-class Happened:
-    """An event, and what it said then of its work package, in one line; "" for what a log leaves out."""
-
-    at: datetime
-    event: AnyEvent
-    told: str
-
-
 @dataclass
 class Part:
     """One attempt of a work package, with what happened to that until the next one was opened.
@@ -85,7 +76,7 @@ class Part:
     attempt: Attempt
     at: datetime
     base: str = ""
-    after: list[Happened] = field(default_factory=list)
+    after: list[Told] = field(default_factory=list)
 
     @property
     def title(self) -> str:
@@ -135,7 +126,7 @@ class MissionLog:
         for line in lines:
             self.add(line)
 
-    def add(self, line: Line) -> Happened | None:
+    def add(self, line: Line) -> Told | None:
         """Take one more line of the journal; return what happened to a work package by it, if anything."""
         # What another version has journaled is told as far as it goes.
         with suppress(InvalidTransition):
@@ -145,24 +136,21 @@ class MissionLog:
         if not isinstance(line, Entry) or not line.wp_id:
             return None
         parts = self.parts.setdefault(line.wp_id, [])
-        told = ""
-        if isinstance(line.event, BETWEEN):
-            wp = self.state.wps.get(line.wp_id) or WorkPackage(line.wp_id)
-            attempts = wp.attempts or tuple(one.attempt for one in parts)
-            told = describe(line.event, replace(wp, attempts=attempts), line.took_s)
-        happened = Happened(line.at, line.event, told)
-        self._sort(line.wp_id, happened, parts)
-        return happened
+        wp = self.state.wps.get(line.wp_id) or WorkPackage(line.wp_id)
+        attempts = wp.attempts or tuple(one.attempt for one in parts)
+        told = Told(line.at, wp.id, line.event, replace(wp, attempts=attempts), line.took_s, line.seq)
+        self._sort(told, parts)
+        return told
 
-    def _sort(self, wp: str, happened: Happened, parts: list[Part]) -> None:
-        match happened.event:
+    def _sort(self, told: Told, parts: list[Part]) -> None:
+        match told.event:
             case AttemptOpened(attempt=attempt):
-                base = self._bases.pop(wp, "") if attempt.role is Role.REVIEW else ""
-                parts.append(Part(wp, attempt, happened.at, base))
+                base = self._bases.pop(told.wp_id, "") if attempt.role is Role.REVIEW else ""
+                parts.append(Part(told.wp_id, attempt, told.at, base))
             case events.ReviewClaimed(base=base):
-                self._bases[wp] = base
+                self._bases[told.wp_id] = base
             case _ if parts:
-                parts[-1].after.append(happened)
+                parts[-1].after.append(told)
 
 
 def is_good(event: AnyEvent) -> bool | None:

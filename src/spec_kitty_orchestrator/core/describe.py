@@ -350,8 +350,7 @@ def spent(usage: Usage) -> str:
     """Write what was used as people count it: the cost, else tokens; "" if nothing is known."""
     if usage.cost_usd is not None:
         return f"${usage.cost_usd:.2f}"
-    used = usage.input_tokens + usage.output_tokens
-    return f"{tokens(used)} tokens" if used else ""
+    return f"{tokens(usage.tokens)} tokens" if usage.tokens else ""
 
 
 def _used(usage: Usage) -> str:

@@ -182,7 +182,7 @@ def _parts(state: RunState, now: datetime) -> list[_Part]:
         text = f"${told:.2f} of ${budget.max_cost_usd:.2f} are spent"
         parts.append(_Part("cost", (cost + 1e-9) / budget.max_cost_usd, text))
     if budget.max_tokens is not None:
-        tokens = spent.input_tokens + spent.output_tokens
+        tokens = spent.tokens
         text = f"{tokens} of {budget.max_tokens} tokens are used"
         parts.append(_Part("tokens", tokens / budget.max_tokens, text))
     if budget.max_duration_s is not None and state.began_at is not None:

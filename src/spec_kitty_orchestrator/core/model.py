@@ -156,6 +156,11 @@ class Usage:
     output_tokens: int = 0
     cost_usd: float | None = None
 
+    @property
+    def tokens(self) -> int:
+        """All of them."""
+        return self.input_tokens + self.output_tokens
+
 
 def total(usages: Iterable[Usage]) -> Usage:
     """Add up what was used; a cost is known as soon as one of them is."""

@@ -117,7 +117,7 @@ def _summed(wp: WpReport) -> str:
 
 def _attempt(one: AttemptRecord, texts: Texts, *, brief: bool) -> Row:
     role = "rework" if one.rework else str(one.attempt.role)
-    used = one.usage.input_tokens + one.usage.output_tokens
+    used = one.usage.tokens
     return Row(
         one.began_at,
         str(one.attempt.number),

@@ -114,7 +114,7 @@ def _figures(report: Report, texts: Texts) -> str:
         duration(report.took_s),
         f"{len(report.attempts)} attempts",
         escaped(cost) + (f" ({', '.join(silent)}: not reported)" if silent else ""),
-        f"{tokens(used.input_tokens + used.output_tokens)} tokens",
+        f"{tokens(used.tokens)} tokens",
     ]
     return " · ".join(parts)
 
@@ -217,7 +217,7 @@ def _agents(workers: Sequence[statistics.Worker], texts: Texts) -> str:
             duration(sum(one.times)),
             duration(one.median_s),
             one.results,
-            tokens(used.input_tokens + used.output_tokens),
+            tokens(used.tokens),
             escaped(statistics.told_cost(used, one.costs_unknown)),
         )
         lines.append(_row(cells))

@@ -211,7 +211,7 @@ def _cards(
         ("Cost", cost, unknown_told if cost != NOTHING else ""),
         (
             "Tokens",
-            tokens(used.input_tokens + used.output_tokens),
+            tokens(used.tokens),
             f"{tokens(used.input_tokens)} in, {tokens(used.output_tokens)} out"
             if used.input_tokens
             else "not told",
@@ -275,7 +275,7 @@ def _cells(wp: WpReport, order: int, report: Report) -> Cells:
         round(waited, 1),
         len(wp.attempts),
         statistics.mishaps(wp)[0],
-        used.input_tokens + used.output_tokens,
+        used.tokens,
         used.cost_usd or 0.0,
         statistics.told_cost(used, unknown),
         told or NOTHING,

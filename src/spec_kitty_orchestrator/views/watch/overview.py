@@ -208,7 +208,7 @@ def header(report: Report, now: datetime, used: Usage, trouble: str, cells: int,
             parts.append((f"‖ {clean(agent)} {left}", "held"))
     if used.cost_usd is not None:
         parts.append((f"${used.cost_usd:.2f}", "text"))
-    if in_all := used.input_tokens + used.output_tokens:
+    if in_all := used.tokens:
         parts.append((f"{tokens(in_all)} tokens", "muted"))
     line = spans.joined(parts, cells)
     if trouble:
