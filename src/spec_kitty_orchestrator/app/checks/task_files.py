@@ -30,6 +30,7 @@ _FIELD = re.compile(
     r"validation errors? for \S+ (?P<key>[A-Za-z_]\w*)\S* (?P<reason>.+?)"
     r" \[type=(?P<kind>\w+), input_value=(?P<value>.*?), input_type=\w+\]"
 )
+_EXTRA = re.compile(r"(?<!\S)([A-Za-z_]\w*) Extra inputs are not permitted \[type=extra_forbidden")
 _MISSING = "missing"
 _ID = "work_package_id"
 _MISSION_NAME = re.compile(r"[A-Za-z0-9][\w-]*(?:\.[\w-]+)*", re.ASCII)
@@ -63,8 +64,22 @@ def unreadable_file(root: Path, slug: str, exception: str) -> Finding | None:
     more = f" (and {len(others)} more with the same)" if others else ""
     where = f"{first.file.relative_to(root)}, line {first.line}"
     text = f"the host cannot read {where}: {begun(first.reason, _LONGEST_REASON)}{more}"
-    mend = _naming(files) if _ID in first.reason else ""
+    extra = dict.fromkeys(_EXTRA.findall(exception))
+    mend = _without(root, files, [*extra]) if extra else _naming(files) if _ID in first.reason else ""
     return error("mission.files", text, mend or edit(first.file))
+
+
+def _without(root: Path, files: Sequence[Path], keys: Sequence[str]) -> str:
+    """Return the command that makes comments of keys, and of what belongs to them, in all files."""
+    mends, changed = [], []
+    for file in files:
+        places = [_Place(file, at, "") for key in keys if (at := _line_of(file, key))]
+        spans = [f"$. >= {one.line} && $. <= {one.line + _text(one).count(chr(10))}" for one in places]
+        if spans:
+            mends.append(line("perl", "-pi", "-e", f'$_ = "# $_" if {" || ".join(spans)}', file))
+            changed.append(file)
+    keep = line("git", "-C", root, "commit", "-m", "Leave out what spec-kitty does not know", "--", *changed)
+    return " && ".join([*mends, keep]) if mends else ""
 
 
 def _naming(files: Sequence[Path]) -> str:
