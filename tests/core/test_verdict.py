@@ -261,3 +261,8 @@ def test_no_text_without_the_commit_is_ever_approved(text: str) -> None:
 @given(st.text().filter(lambda one: "{" not in one))
 def test_a_valid_object_after_any_text_without_braces_is_read(text: str) -> None:
     assert read(text + APPROVAL).ruling is Ruling.APPROVED
+
+
+def test_a_finding_names_its_place_as_far_as_the_reviewer_did() -> None:
+    found = [Finding("", "wrong", *place).place for place in (("a.py", 3), ("a.py", 0), ("", 3))]
+    assert found == ["a.py:3", "a.py", ""]

@@ -173,8 +173,8 @@ class LogPages:
         for line in verdict.summary.splitlines():
             self.view.text(line)
         for one in verdict.findings:
-            place = ":".join(filter(None, (one.file, str(one.line or ""))))
-            self.view.text(" ".join(filter(None, (f"[{one.severity}]", place, one.message))))
+            severity = f"[{one.severity}]" if one.severity else ""
+            self.view.text(" ".join(filter(None, (severity, one.place, one.message))))
 
     def failed(self, parts: Iterable[Part]) -> bool:
         """Show the ends of attempts that failed and of red gates, and tell whether there were any."""

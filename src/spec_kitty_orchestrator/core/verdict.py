@@ -27,6 +27,11 @@ class Finding:
     file: str = ""
     line: int = 0
 
+    @property
+    def place(self) -> str:
+        """Write its place as ``src/app.py:12``, ``src/app.py`` or "", as far as it is known."""
+        return f"{self.file}:{self.line}" if self.file and self.line else self.file
+
 
 class Ruling(StrEnum):
     """What a reviewer's last word amounts to."""
@@ -142,7 +147,7 @@ def feedback_text(verdict: Verdict) -> str:
     """Write a rejection down for the implementer and for the next reviewer, as Markdown."""
     lines = [verdict.summary] if verdict.summary else []
     for one in verdict.findings:
-        place = f"{one.file}:{one.line}: " if one.file and one.line else f"{one.file}: " if one.file else ""
+        place = f"{one.place}: " if one.place else ""
         severity = f"[{one.severity}] " if one.severity else ""
         lines.append(f"- {severity}{place}{one.message}")
     return "\n".join(lines)

@@ -295,8 +295,8 @@ def _attempt(found: MissionStatus, one: AttemptRecord) -> Iterator[Row]:
     if one.verdict is not None and one.verdict.ruling is not Ruling.APPROVED:
         yield Row((("   ", ""),), one.verdict.summary, indent=3)
         for finding in one.verdict.findings:
-            place = f"{finding.file}:{finding.line}: " if finding.file else ""
-            yield Row((("   - ", ""),), f"{finding.severity}: {place}{finding.message}", indent=5)
+            told = filter(None, (finding.severity, finding.place, finding.message))
+            yield Row((("   - ", ""),), ": ".join(told), indent=5)
 
 
 def _gate(one: GateRecord) -> Iterator[Row]:

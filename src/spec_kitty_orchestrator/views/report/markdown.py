@@ -135,9 +135,8 @@ def _need(need: statistics.Need, texts: Texts) -> str:
 
 def _findings(verdict: Verdict, texts: Texts, indent: str = "") -> Iterator[str]:
     for one in verdict.findings:
-        place = f"{one.file}:{one.line}" if one.line else one.file
         told = " ".join(
-            filter(None, (escaped(texts.line(place, 200)), escaped(texts.line(one.message, 1000))))
+            filter(None, (escaped(texts.line(one.place, 200)), escaped(texts.line(one.message, 1000))))
         )
         severity = f"**{escaped(texts.line(one.severity, 40))}** " if one.severity else ""
         yield f"{indent}- {severity}{told}"

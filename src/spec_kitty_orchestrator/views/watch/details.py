@@ -130,7 +130,7 @@ def _tail(text: str, cells: int, most: int = 8) -> list[Line]:
 
 def _finding(one: Finding) -> str:
     severity = f"[{one.severity}] " if one.severity else ""
-    place = f"{one.file}:{one.line} " if one.file and one.line else f"{one.file} " if one.file else ""
+    place = f"{one.place} " if one.place else ""
     return clean(f"{severity}{place}{one.message}", LONGEST_REASON)
 
 
