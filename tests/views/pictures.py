@@ -44,8 +44,8 @@ def mission() -> Mission:
 def live() -> str:
     """Return the live table of a run."""
     console = Console(file=StringIO(), record=True, width=110, height=30, force_terminal=True)
-    told, seconds = mission(), 84.0
-    view = LiveView(console, lambda: seconds)
+    told, seconds = mission(), 0.0
+    view = LiveView(console, lambda: seconds, lambda: at(seconds))
     recorder = record(())
     for line in sorted(told.lines, key=lambda one: one.at):
         recorder.take(line)

@@ -237,9 +237,8 @@ def _need(name: str, wps: Sequence[WpReport], report: Report) -> Need:
     found = []
     if first.stand.wp.lane.complete:
         # It needs nothing but a review: who retries it is told that nothing is left to do.
-        back = ("--to", "for_review", "--force", "--note", "no review of ours approved it", *mission)
-        moves = [shlex.join(("spec-kitty", "agent", "tasks", "move-task", one.id, *back)) for one in wps]
-        return Need(name, tuple(wps), reason(first), tuple(("Have it reviewed", one) for one in moves))
+        moves = tuple(("Have it reviewed", to_review(one.id, report.mission)) for one in wps)
+        return Need(name, tuple(wps), reason(first), moves)
     made = first.committed
     if made is not None and made.base != made.head and len(wps) == 1:
         found.append(("See the work", f"git diff {short(made.base)}..{short(made.head)}"))
@@ -251,6 +250,12 @@ def _need(name: str, wps: Sequence[WpReport], report: Report) -> Need:
     if len(wps) == 1:
         found.append(("Or leave it out", command_line("skip", first.id, *mission)))
     return Need(name, tuple(wps), reason(first), tuple(found))
+
+
+def to_review(wp_id: str, mission: str) -> str:
+    """Return the command after which a run reviews what others completed."""
+    back = ("--to", "for_review", "--force", "--note", "no review of ours approved it", "--mission", mission)
+    return shlex.join(("spec-kitty", "agent", "tasks", "move-task", wp_id, *back))
 
 
 def reason(wp: WpReport) -> str:

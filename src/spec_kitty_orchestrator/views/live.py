@@ -17,7 +17,7 @@ from rich.text import Text
 
 from spec_kitty_orchestrator.core.describe import clean, describe, duration, spent
 from spec_kitty_orchestrator.core.forecast import Forecast
-from spec_kitty_orchestrator.core.model import MissionState
+from spec_kitty_orchestrator.core.model import MissionState, total
 from spec_kitty_orchestrator.core.recorder import Recorder
 from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.core.report import Report, WpReport
@@ -41,11 +41,22 @@ _FIXED_COLUMNS = 14
 
 
 class LiveView:
-    """An observer that keeps one table of all work packages up to date, the most important first."""
+    """An observer that keeps one table of all work packages up to date, the most important first.
 
-    def __init__(self, console: Console, clock: Callable[[], float] = monotonic) -> None:
+    Args:
+        console: shows it.
+        clock: counts seconds.
+        now: the time of day.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        clock: Callable[[], float] = monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._console = console
-        self._clock = clock
+        self._clock, self._now = clock, now
         self._mission = ""
         self._titles: dict[str, str] = {}
         self._started = clock()
@@ -98,7 +109,7 @@ class LiveView:
 
     def table(self) -> Table:
         """Build the table as it stands."""
-        now = datetime.now(UTC)
+        now = self._now()
         if self._report is None:
             self._report = self._recorder.report(now, active=True)
         # While nothing happens, only the clocks go on.
@@ -110,8 +121,13 @@ class LiveView:
         does = [clean(told(found, one, costs=False)) for one in shown]
         costs = [spent(one.usage) for one in shown]
         titles = [clean(one.title or self._titles.get(one.id, "")) for one in shown]
-        # A title gives way to what a work package does or waits for.
-        taken = sum(max(map(len, cells), default=0) for cells in (does, costs)) + _FIXED_COLUMNS
+        # A title gives way to what a work package does or waits for, but not to the whole story of a failure.
+        half = self._console.width // 2
+        needy = [one.stand.standing is Standing.NEEDS_YOU for one in shown]
+        needed = [
+            min(len(words), half) if tells else len(words) for words, tells in zip(does, needy, strict=True)
+        ]
+        taken = max(needed, default=0) + max(map(len, costs), default=0) + _FIXED_COLUMNS
         room = max(min(max(map(len, titles), default=0), self._console.width - taken), SHORTEST_TITLE)
         table = Table(
             box=None,
@@ -127,8 +143,8 @@ class LiveView:
             standing = one.stand.standing
             style = STYLES[standing]
             glyph, name = Text(standing.glyph, style=style), Text(one.id, style="bold")
-            needy = style if standing is Standing.NEEDS_YOU else ""
-            table.add_row(glyph, name, Text(shortened(title, room)), Text(words, style=needy), cost)
+            shade = style if standing is Standing.NEEDS_YOU else ""
+            table.add_row(glyph, name, Text(shortened(title, room)), Text(words, style=shade), cost)
         if rest := wps[len(shown) :]:
             counts = Counter(one.stand.standing for one in rest)
             words = ", ".join(f"{counts[one]} {one}" for one in Standing if counts[one])
@@ -142,5 +158,6 @@ class LiveView:
         if self._expected is not None:
             found, since = self._expected
             left = found.left(self._clock() - since)
+        used = spent(total(one.usage for one in wps))
         words = f"{self._mission}: {complete} of {len(wps)} approved or done, {passed}"
-        return Text(f"{words}, {left}" if left else words)
+        return Text(", ".join(filter(None, (words, used, left))))

@@ -23,6 +23,7 @@ from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.core.plain_text import plain
 from spec_kitty_orchestrator.core.report import AttemptRecord, Report, Told, WpReport
 from spec_kitty_orchestrator.core.standing import Standing
+from spec_kitty_orchestrator.core.statistics import to_review
 from spec_kitty_orchestrator.core.verdict import Finding, Ruling, Verdict
 from spec_kitty_orchestrator.views.watch import spans
 from spec_kitty_orchestrator.views.watch.overview import activity, told_line
@@ -95,6 +96,8 @@ def _attempt(record: AttemptRecord) -> str:
 def next_command(wp: WpReport, mission: str) -> str:
     """Return the command with which a person goes on, "" if there is nothing to do."""
     match wp.stand.standing:
+        case Standing.NEEDS_YOU if wp.stand.wp.lane.complete:
+            return to_review(wp.id, mission)
         case Standing.NEEDS_YOU:
             return command_line("retry", wp.id, "--mission", mission, "--note", "…")
         case Standing.CUT_OFF:
