@@ -233,6 +233,19 @@ async def test_a_mission_that_was_merged_before_is_accepted_all_the_same() -> No
     assert (ended.done, host.calls) == (True, ["mission-state", "accept-mission"])
 
 
+async def test_planning_artifacts_alone_are_not_told_as_merged_by_the_host() -> None:
+    host, workspaces = complete(), Merged()
+    wps = [approved_in(workspaces, one) for one in WPS]
+    wps = [
+        replace(one, workspace=replace(one.workspace, lane_id=PLANNING_LANE)) for one in wps if one.workspace
+    ]
+    result = replace(RESULT, work_packages=tuple(wps))
+    host.fail_next("merge-mission", HostRefusal("merge-mission", "PREFLIGHT_FAILED", "no lanes"))
+    ended = await finalize(host, workspaces, result, "me", merge=True, accept=False, coordinated=False)
+    told = "each artifact was put on its target when it was approved; the host says of a merge: no lanes"
+    assert (ended.done, ended.lines) == (True, [told])
+
+
 async def test_a_long_merge_tells_now_and_then_that_it_goes_on() -> None:
     host, told = complete(), list[str]()
     host.latency_s = 150.0

@@ -70,7 +70,7 @@ def show(
     if not wps or not all(wp.lane.complete for wp in wps):
         lines += ["", *_go_on(result, project)]
     elif merged:
-        lines += _accept(files, finalized, project)
+        lines += _accept(files, finalized, project, planned=all(map(is_planning, wps)))
     elif unapproved:
         told = [text for text in unapproved if not any(text in one for one in finalized.lines)]
         lines += ["", "This mission cannot be merged as it is.", *told, *_again(files, "--merge")]
@@ -226,13 +226,15 @@ def _merge_by_hand(result: RunResult, files: MissionFiles, told: str) -> list[st
     return lines
 
 
-def _accept(files: MissionFiles, finalized: Finalized, project: Project) -> list[str]:
+def _accept(files: MissionFiles, finalized: Finalized, project: Project, *, planned: bool) -> list[str]:
     """Say how a mission that is merged is accepted; nothing if it is, or cannot be as it is."""
     if finalized.accepted or files.accepted:
-        return [] if finalized.lines else ["This mission is merged and accepted."]
+        where = "on its target" if planned else "merged"
+        return [] if finalized.lines else [f"This mission is {where} and accepted."]
     if not finalized.done:
         return _again(files, finalized.again)
-    told = [] if finalized.merged else ["This mission is merged."]
+    where = "All its planning artifacts are on their target." if planned else "This mission is merged."
+    told = [] if finalized.merged else [where]
     return ["", *told, *_acceptance(files, project)]
 
 

@@ -178,9 +178,10 @@ async def _merge(
         listed = [str(one) for one in reasons] if isinstance(reasons, list) else []
         why = "; ".join([error.message, *listed])
         if await landed(workspaces, wps):
-            return Finalized(
-                True, [f"it was merged before; the host says of another merge: {why}"], merged=True
-            )
+            before_it = "each artifact was put on its target when it was approved; the host says of a merge"
+            merged = "it was merged before; the host says of another merge"
+            told = before_it if all(map(is_planning, wps)) else merged
+            return Finalized(True, [f"{told}: {why}"], merged=True)
         return refused(why)
     except HostNoReply as error:
         return refused(
