@@ -318,6 +318,12 @@ def test_a_run_that_was_aborted_or_cut_off_is_told_so() -> None:
     assert "1 agent was stopped" in html
 
 
+def test_a_run_that_failed_before_its_first_line_has_a_page_too() -> None:
+    report = record([]).report(Player({}).now, active=False)
+    html = page(report, Texts(report, Redactor(), Path(ROOT), BASE), "0.2.0", str(BASE / "journal.jsonl"))
+    assert "<b>not run</b>" in html
+
+
 def test_while_a_run_goes_on_its_report_says_as_of_when_and_asks_for_nothing() -> None:
     player = Player({"WP01": ()})
     player.begin()

@@ -1,8 +1,9 @@
 """Where the spans of a report lie on one axis of time, in percent of the time in which a run went on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 from spec_kitty_orchestrator.core.describe import clean, duration
 from spec_kitty_orchestrator.core.model import WaitsFor
@@ -168,15 +169,11 @@ def slots(report: Report, axis: Axis) -> Slots:
     most = max((taken for _, taken in report.slots), default=0)
     points = [(axis.place(at) * 10, taken) for at, taken in report.slots]
     path, area = "M0 40", 0.0
-    for (x, taken), (following, _) in _pairs(points):
+    for (x, taken), (following, _) in pairwise([*points, (1000.0, 0)]):
         area += taken * (following - x)
         if following - x >= _SHORTEST:
             path += f"L{x:.0f} {40 - 38 * taken / (most or 1):.0f}H{following:.0f}"
     return Slots(f"{path}V40Z", most, area / 1000)
-
-
-def _pairs(points: Sequence[tuple[float, int]]) -> Iterator[tuple[tuple[float, int], tuple[float, int]]]:
-    yield from zip(points, [*points[1:], (1000.0, 0)], strict=True)
 
 
 def rests(report: Report, axis: Axis, texts: Texts) -> dict[str, list[Bar]]:
