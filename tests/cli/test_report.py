@@ -223,7 +223,7 @@ def test_the_document_says_its_schema_and_all_that_the_page_says() -> None:
     found = json.loads(formatted(stuck(), document))
     assert found["schema"] == 1
     assert found["headline"] == "2 of 4 work packages are done; WP02 needs you; WP04 waits for it"
-    (stopped,) = [one for one in found["work_packages"] if one["standing"] == "needs you"]
+    (stopped,) = [one for one in found["work_packages"] if one["status"] == "needs you"]
     assert [one["bad"] for one in stopped["attempts"]] == [None, "rejected", None, "rejected"]
     assert stopped["attempts"][1]["verdict"]["findings"][0]["message"] == "It is read whole into memory"
     assert stopped["attempts"][0]["logs"] == f".kittify/logs/{SLUG}/WP02/01-implement-claude-code"

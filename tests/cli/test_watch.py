@@ -19,7 +19,7 @@ from spec_kitty_orchestrator.app.logs import AttemptOutput
 from spec_kitty_orchestrator.app.project import open_project
 from spec_kitty_orchestrator.app.watch import END_BYTES, MissionWatch, OutputLog
 from spec_kitty_orchestrator.core.model import Attempt, Evidence, Role
-from spec_kitty_orchestrator.core.standing import Standing
+from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.machine.lock import MissionLock
 
 Project = Any
@@ -137,7 +137,7 @@ def test_what_is_new_in_the_journal_is_taken_and_a_torn_line_waited_for(project:
     assert watch.trouble == ""
     write_journal(project, START, event("WP01", "lane_seen", lane="done", dependencies=[]))
     assert watch.look()
-    assert [one.id for one in watch.report.of(Standing.DONE)] == ["WP01"]
+    assert [one.id for one in watch.report.of(Status.DONE)] == ["WP01"]
 
 
 def test_a_damaged_journal_is_told_and_what_was_known_is_kept(project: Project) -> None:

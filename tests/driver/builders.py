@@ -19,7 +19,7 @@ from spec_kitty_orchestrator.core.recorder import record
 from spec_kitty_orchestrator.core.report import Report, SpanKind, WpReport
 from spec_kitty_orchestrator.core.run import fold
 from spec_kitty_orchestrator.core.run_events import Entry, RunStarted
-from spec_kitty_orchestrator.core.standing import Standing
+from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.core.verdict import APPROVED, Ruling, read_verdict
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.result import RunResult
@@ -270,7 +270,7 @@ def assert_reported(stage: Stage, result: RunResult) -> None:
     for wp in found.wps:
         assert_spans(wp, found)
     if result.exit_code == 0:
-        assert {one.stand.standing for one in found.wps} == {Standing.DONE}
+        assert {one.situation.status for one in found.wps} == {Status.DONE}
     for place, one in enumerate(found.chain[1:]):
         assert found.chain[place] in found.state.wps[one].dependencies
     most = max(one.policy.max_concurrent for one in lines if isinstance(one, RunStarted))

@@ -18,7 +18,7 @@ from spec_kitty_orchestrator.core.policy import Budget, Gate
 from spec_kitty_orchestrator.core.recorder import record
 from spec_kitty_orchestrator.core.report import Report
 from spec_kitty_orchestrator.core.run import fold
-from spec_kitty_orchestrator.core.standing import Standing
+from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.memory_journal import LoopClock
@@ -155,8 +155,8 @@ def _of_journal(mission: Stage) -> dict[str, Told]:
 def _of_report(report: Report) -> dict[str, Told]:
     return {
         wp.id: Told(
-            wp.stand.standing is Standing.DONE,
-            wp.stand.standing is Standing.NEEDS_YOU,
+            wp.situation.status is Status.DONE,
+            wp.situation.status is Status.NEEDS_YOU,
             len(wp.attempts),
             sum(one.bad == "rejected" for one in wp.attempts),
             f"${wp.usage.cost_usd or 0:.2f}",
@@ -168,8 +168,8 @@ def _of_report(report: Report) -> dict[str, Told]:
 def _of_status(document: Mapping[str, Any]) -> dict[str, Told]:
     return {
         wp["id"]: Told(
-            wp["standing"] == "done",
-            wp["standing"] == "needs you",
+            wp["status"] == "done",
+            wp["status"] == "needs you",
             wp["attempts"],
             wp["rejections"],
             f"${wp['used']['cost_usd'] or 0:.2f}",
@@ -184,7 +184,7 @@ def _of_rows(status: MissionStatus) -> dict[str, tuple[bool, bool]]:
     for row in mission_rows(status, 100):
         words = "".join(text for text, _ in row.head).split()
         if len(words) > 1 and words[1].startswith("WP"):
-            found[words[1]] = words[0] == Standing.DONE.glyph, words[0] == Standing.NEEDS_YOU.glyph
+            found[words[1]] = words[0] == Status.DONE.glyph, words[0] == Status.NEEDS_YOU.glyph
     return found
 
 

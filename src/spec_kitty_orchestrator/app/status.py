@@ -19,7 +19,7 @@ from spec_kitty_orchestrator.core.limits import resting
 from spec_kitty_orchestrator.core.recorder import Recorder
 from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.core.run import RunState
-from spec_kitty_orchestrator.core.standing import Standing
+from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.machine.journal import JsonlJournal
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
@@ -89,8 +89,8 @@ class StatusReader:
         named = [replace(one, title=one.title or (titles or {}).get(one.id, "")) for one in report.wps]
         report = replace(report, mission=self.mission, wps=tuple(named))
         state = report.state
-        running = report.of(Standing.RUNNING) if owner is not None else []
-        steps = {one.id: step for one in running if (step := self._last_step(one.stand.wp)) is not None}
+        running = report.of(Status.RUNNING) if owner is not None else []
+        steps = {one.id: step for one in running if (step := self._last_step(one.situation.wp)) is not None}
         causes = by_cause(state.causes, state.wps.values())
         return MissionStatus(report, owner, told is not None, resting(state, now), causes, steps)
 

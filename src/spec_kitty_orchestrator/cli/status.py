@@ -146,6 +146,6 @@ def _forecast(root: Path, found: MissionStatus) -> tuple[str, object]:
     from spec_kitty_orchestrator.core.forecast import NOTHING_KNOWN, NOTHING_LEFT
 
     ahead = anyio.run(forecast, root, found)
-    if all(one.stand.wp.lane.complete for one in found.report.wps):
+    if all(one.situation.wp.lane.complete for one in found.report.wps):
         return f"No forecast: {NOTHING_LEFT}", ahead and ahead.document
     return f"What is left: {ahead}" if ahead else f"No forecast: {NOTHING_KNOWN}", ahead and ahead.document

@@ -36,7 +36,7 @@ def watch(
         raise UsageError(f"`watch` cannot draw without textual ({error}): install it; {INSTEAD}") from error
     # Loaded only for what is drawn.
     from spec_kitty_orchestrator.app.watch import MissionWatch
-    from spec_kitty_orchestrator.core.standing import Standing
+    from spec_kitty_orchestrator.core.situation import Status
     from spec_kitty_orchestrator.views.console import SteadyConsole
     from spec_kitty_orchestrator.views.watch.details import farewell
     from spec_kitty_orchestrator.views.watch.spans import text_of
@@ -48,7 +48,7 @@ def watch(
     WatchApp(source).run()
     source.look()
     report = source.report
-    needy = [*report.of(Standing.NEEDS_YOU), *report.of(Standing.CUT_OFF)]
+    needy = [*report.of(Status.NEEDS_YOU), *report.of(Status.CUT_OFF)]
     console = SteadyConsole(redactor=project.redactor)
     for line in farewell(report, source.tails(needy)):
         console.tell(text_of(line), style=line[0][1])

@@ -23,7 +23,7 @@ from spec_kitty_orchestrator.core.report import (
 )
 from spec_kitty_orchestrator.core.run import RunState, replayed
 from spec_kitty_orchestrator.core.samples import STEPS
-from spec_kitty_orchestrator.core.standing import stands
+from spec_kitty_orchestrator.core.situation import situations
 
 
 @dataclasses.dataclass
@@ -266,14 +266,14 @@ class Recorder:
         state = state or self.state
         known = [one.ended_at or one.last_at for one in self._starts[-1:]]
         at = now if active else next(filter(None, known), now)
-        standing = stands(state, at, active=active)
+        status = situations(state, at, active=active)
         wps = []
-        for wp_id, stand in standing.items():
+        for wp_id, situation in status.items():
             track = self._tracks.get(wp_id, _Track())
             spans = (*track.spans, *([self._now(track.open, at, active)] if track.open else ()))
             worked = sum(one.seconds(at) for one in spans if one.kind is not SpanKind.WAIT)
             parts = (tuple(spans), tuple(track.attempts), tuple(track.gates), track.committed, worked)
-            wps.append(WpReport(stand, self._titles.get(wp_id, ""), *parts))
+            wps.append(WpReport(situation, self._titles.get(wp_id, ""), *parts))
         ends = [one.ended_at or one.last_at or one.at for one in self._starts]
         ends[-1:] = [at] if self._starts and active else ends[-1:]
         times = ((end - one.at).total_seconds() for one, end in zip(self._starts, ends, strict=True))

@@ -22,7 +22,7 @@ from spec_kitty_orchestrator.core.model import (
 from spec_kitty_orchestrator.core.records import dataclass, field
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import AnyEvent
-from spec_kitty_orchestrator.core.standing import Stand, Standing
+from spec_kitty_orchestrator.core.situation import Situation, Status
 from spec_kitty_orchestrator.core.verdict import Ruling, Verdict
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 
@@ -184,7 +184,7 @@ class WpReport:
     """What became of one work package.
 
     Attributes:
-        stand: where it stands.
+        situation: where it stands.
         title: "" if unknown.
         spans: its time, oldest first.
         attempts: oldest first.
@@ -193,7 +193,7 @@ class WpReport:
         worked_s: seconds in which it went on, waits left out.
     """
 
-    stand: Stand
+    situation: Situation
     title: str
     spans: tuple[Span, ...]
     attempts: tuple[AttemptRecord, ...]
@@ -204,7 +204,7 @@ class WpReport:
     @property
     def id(self) -> str:
         """Its id."""
-        return self.stand.wp.id
+        return self.situation.wp.id
 
     @property
     def usage(self) -> Usage:
@@ -242,28 +242,28 @@ class Report:
     state: RunState
     took_s: float
 
-    def of(self, standing: Standing) -> list[WpReport]:
+    def of(self, status: Status) -> list[WpReport]:
         """Return the work packages that stand so."""
-        return [one for one in self.wps if one.stand.standing is standing]
+        return [one for one in self.wps if one.situation.status is status]
 
     @property
     def headline(self) -> str:
         """Say in one sentence how many are done, who needs a person, and who waits for them."""
-        done, of_all = len(self.of(Standing.DONE)), len(self.wps)
+        done, of_all = len(self.of(Status.DONE)), len(self.wps)
         parts = [
             f"{done} of {of_all} work packages are done"
             if of_all != 1
             else f"{done} of 1 work package is done"
         ]
-        needy, held = self.of(Standing.NEEDS_YOU), self.of(Standing.HELD_UP)
+        needy, held = self.of(Status.NEEDS_YOU), self.of(Status.HELD_UP)
         if needy:
             parts.append(f"{_named(needy)} {'needs' if len(needy) == 1 else 'need'} you")
         if held:
             parts.append(f"{_named(held)} {'waits' if len(held) == 1 else 'wait'} for {_roots(held, needy)}")
-        for standing, verb in ((Standing.CUT_OFF, "cut off"), (Standing.LEFT_OUT, "left out")):
-            if found := self.of(standing):
+        for status, verb in ((Status.CUT_OFF, "cut off"), (Status.LEFT_OUT, "left out")):
+            if found := self.of(status):
                 parts.append(f"{_named(found)} {'was' if len(found) == 1 else 'were'} {verb}")
-        if not self.active and (found := self.of(Standing.WAITING)):
+        if not self.active and (found := self.of(Status.WAITING)):
             parts.append(f"{_named(found)} {'is' if len(found) == 1 else 'are'} left to do")
         if number := len(self.state.conflicts):
             parts.append(f"{number} {'pair' if number == 1 else 'pairs'} of branches cannot be merged")
@@ -289,7 +289,7 @@ def _listed(ids: Sequence[str]) -> str:
 
 def _roots(held: Sequence[WpReport], needy: Sequence[WpReport]) -> str:
     """Name what is waited for: by a word if it is just what needs a person, which is named before."""
-    roots = sorted({root for one in held for root in one.stand.held_by})
+    roots = sorted({root for one in held for root in one.situation.held_by})
     if roots == sorted(one.id for one in needy):
         return "it" if len(roots) == 1 else "them"
     return _listed(roots) if len(roots) <= MOST_NAMED else f"{len(roots)} others"
@@ -303,6 +303,6 @@ def longest_chain(wps: Iterable[WpReport], now: datetime) -> tuple[str, ...]:
     following = max(ends, key=lambda one: (ends[one], one), default="")
     while following and following not in found:
         found.append(following)
-        needed = [one for one in known[following].stand.wp.dependencies if one in known]
+        needed = [one for one in known[following].situation.wp.dependencies if one in known]
         following = max(needed, key=lambda one: (ends[one], one), default="")
     return tuple(reversed(found))

@@ -20,7 +20,7 @@ from spec_kitty_orchestrator.core.describe import (
 )
 from spec_kitty_orchestrator.core.model import Outcome, Role, Usage, WaitsFor, total
 from spec_kitty_orchestrator.core.report import AttemptRecord, Report, Span, SpanKind, WpReport
-from spec_kitty_orchestrator.core.standing import Standing
+from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.core.verdict import Ruling, Verdict
 
 MATTERS_FROM = 0.02
@@ -215,8 +215,8 @@ class Need:
 
 def needs(report: Report) -> tuple[Need, ...]:
     """Return what needs a person, the most important first."""
-    left = report.of(Standing.NEEDS_YOU)
-    causes = by_cause(report.state.causes, [one.stand.wp for one in left])
+    left = report.of(Status.NEEDS_YOU)
+    causes = by_cause(report.state.causes, [one.situation.wp for one in left])
     named = {wp: name for name, wps in causes.items() for wp in wps}
     groups: dict[str, list[WpReport]] = defaultdict(list)
     for one in left:
@@ -227,7 +227,7 @@ def needs(report: Report) -> tuple[Need, ...]:
     for conflict in report.state.conflicts:
         if conflict.wp in known and conflict.other in known:
             pair = (known[conflict.wp], known[conflict.other])
-            steps = mend(pair[0].stand.wp, pair[1].stand.wp, report.mission)
+            steps = mend(pair[0].situation.wp, pair[1].situation.wp, report.mission)
             found.append(Need("", pair, describe(conflict), steps))
     return tuple(found)
 
@@ -235,7 +235,7 @@ def needs(report: Report) -> tuple[Need, ...]:
 def _need(name: str, wps: Sequence[WpReport], report: Report) -> Need:
     first, mission = wps[0], ("--mission", report.mission)
     found = []
-    if first.stand.wp.lane.complete:
+    if first.situation.wp.lane.complete:
         # It needs nothing but a review: who retries it is told that nothing is left to do.
         moves = tuple(("Have it reviewed", to_review(one.id, report.mission)) for one in wps)
         return Need(name, tuple(wps), reason(first), moves)
@@ -260,8 +260,8 @@ def to_review(wp_id: str, mission: str) -> str:
 
 def reason(wp: WpReport) -> str:
     """Say why a work package stands where it stands, without the findings, which are told beside it."""
-    told, verdict = wp.stand.why, _rejected_last(wp)
-    if verdict is None or not verdict.summary or wp.stand.standing is not Standing.NEEDS_YOU:
+    told, verdict = wp.situation.why, _rejected_last(wp)
+    if verdict is None or not verdict.summary or wp.situation.status is not Status.NEEDS_YOU:
         return told
     before = told.partition(verdict.summary[:LONGEST_QUOTE])[0].rstrip(": ")
     return f"{before}: {verdict.summary}"
@@ -278,7 +278,7 @@ def go_on(report: Report) -> tuple[tuple[str, str], ...]:
     mission = ("--mission", report.mission)
     if report.active or not report.wps:
         return ()
-    if len(report.of(Standing.DONE)) == len(report.wps):
+    if len(report.of(Status.DONE)) == len(report.wps):
         told = "This checks every approval, then merges and accepts"
         told = f"Once that is mended: {told[0].lower()}{told[1:]}" if needs(report) else told
         told = f"Done means reviewed, not merged. {told}"
@@ -293,7 +293,7 @@ def go_on(report: Report) -> tuple[tuple[str, str], ...]:
     ]
     words = (
         "Then go on with the same settings"
-        if found or report.of(Standing.NEEDS_YOU)
+        if found or report.of(Status.NEEDS_YOU)
         else "Go on with the same settings"
     )
     return (*found, (words, command_line("resume", *mission)))
@@ -311,8 +311,8 @@ def why_ended(report: Report) -> str:
 
 def approved_by(wp: WpReport) -> str:
     """Say who approved a work package that is done, and which commit; "" where we know of no approval."""
-    verdict = wp.stand.wp.review.verdict
-    if not wp.stand.wp.lane.complete or verdict is None or verdict.ruling is not Ruling.APPROVED:
+    verdict = wp.situation.wp.review.verdict
+    if not wp.situation.wp.lane.complete or verdict is None or verdict.ruling is not Ruling.APPROVED:
         return ""
     return f"{verdict.reviewer} {verdict.head[:10]}"
 

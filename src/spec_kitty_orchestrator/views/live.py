@@ -23,7 +23,7 @@ from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.core.report import Report, WpReport
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import Entry, Line, Waiting
-from spec_kitty_orchestrator.core.standing import Standing
+from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.views.screen import shortened
 from spec_kitty_orchestrator.views.status import MissionStatus
@@ -123,7 +123,7 @@ class LiveView:
         titles = [clean(one.title or self._titles.get(one.id, "")) for one in shown]
         # A title gives way to what a work package does or waits for, but not to the whole story of a failure.
         half = self._console.width // 2
-        needy = [one.stand.standing is Standing.NEEDS_YOU for one in shown]
+        needy = [one.situation.status is Status.NEEDS_YOU for one in shown]
         needed = [
             min(len(words), half) if tells else len(words) for words, tells in zip(does, needy, strict=True)
         ]
@@ -140,19 +140,19 @@ class LiveView:
         for options in ({}, {}, {}, {"ratio": 1, "overflow": "ellipsis"}, {"justify": "right"}):
             table.add_column(no_wrap=True, **options)
         for one, title, words, cost in zip(shown, titles, does, costs, strict=True):
-            standing = one.stand.standing
-            style = STYLES[standing]
-            glyph, name = Text(standing.glyph, style=style), Text(one.id, style="bold")
-            shade = style if standing is Standing.NEEDS_YOU else ""
+            status = one.situation.status
+            style = STYLES[status]
+            glyph, name = Text(status.glyph, style=style), Text(one.id, style="bold")
+            shade = style if status is Status.NEEDS_YOU else ""
             table.add_row(glyph, name, Text(shortened(title, room)), Text(words, style=shade), cost)
         if rest := wps[len(shown) :]:
-            counts = Counter(one.stand.standing for one in rest)
-            words = ", ".join(f"{counts[one]} {one}" for one in Standing if counts[one])
+            counts = Counter(one.situation.status for one in rest)
+            words = ", ".join(f"{counts[one]} {one}" for one in Status if counts[one])
             table.add_row("", Text(f"+{len(rest)}", style="bold"), "", words)
         return table
 
     def _title(self, wps: tuple[WpReport, ...]) -> Text:
-        complete = sum(one.stand.wp.lane.complete for one in wps)
+        complete = sum(one.situation.wp.lane.complete for one in wps)
         passed = duration(self._clock() - self._started)
         left = ""
         if self._expected is not None:

@@ -8,7 +8,7 @@ from spec_kitty_orchestrator.core.describe import command_line, spent
 from spec_kitty_orchestrator.core.model import Attempt, Lane, Outcome, Phase, Role
 from spec_kitty_orchestrator.core.records import dataclass, field
 from spec_kitty_orchestrator.core.report import Report, StartRecord, WpReport
-from spec_kitty_orchestrator.core.standing import Standing
+from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.core.suspension import Suspension
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.machine.lock import Owner
@@ -45,9 +45,9 @@ class MissionStatus:
     @property
     def exit_code(self) -> int:
         """What a run would exit with: 0 while all goes well, 1 if a work package needs a person."""
-        if all(one.stand.wp.lane.complete for one in self.report.wps):
+        if all(one.situation.wp.lane.complete for one in self.report.wps):
             return 0
-        if self.report.of(Standing.NEEDS_YOU):
+        if self.report.of(Status.NEEDS_YOU):
             return 1
         if self.report.active:
             return 0
@@ -80,10 +80,10 @@ class MissionStatus:
     def commands(self, one: WpReport) -> list[str]:
         """Return what a person can type to get a work package on, with the mission filled in."""
         mission = ("--mission", self.report.mission)
-        if one.stand.standing is not Standing.NEEDS_YOU:
+        if one.situation.status is not Status.NEEDS_YOU:
             return []
         found = [command_line("status", one.id, *mission)]
-        if one.stand.wp.lane is Lane.BLOCKED or one.stand.wp.phase is Phase.FINISHED:
+        if one.situation.wp.lane is Lane.BLOCKED or one.situation.wp.phase is Phase.FINISHED:
             cause = next((name for name, wps in self.causes.items() if one.id in wps and len(wps) > 1), "")
             whom = ("--cause", cause) if cause else (one.id,)
             found.append(command_line("retry", *whom, *mission, "--note", "what was fixed"))
@@ -92,7 +92,7 @@ class MissionStatus:
     @property
     def goes_on(self) -> str:
         """The command that goes on with the mission, "" where one runs or nothing is left to do."""
-        if self.report.active or all(one.stand.wp.lane.complete for one in self.report.wps):
+        if self.report.active or all(one.situation.wp.lane.complete for one in self.report.wps):
             return ""
         how = "resume" if self.start is not None else "orchestrate"
         return command_line(how, "--mission", self.report.mission)
@@ -115,8 +115,8 @@ class MissionStatus:
     def line(self) -> str:
         """Say it all in one line."""
         report, start = self.report, self.start
-        counts = {one: len(report.of(one)) for one in Standing}
-        told = f"{counts.pop(Standing.DONE)} of {len(report.wps)} done"
+        counts = {one: len(report.of(one)) for one in Status}
+        told = f"{counts.pop(Status.DONE)} of {len(report.wps)} done"
         parts = [told, *(f"{number} {one}" for one, number in counts.items() if number)]
         used = spent(report.state.told)
         if report.active:
@@ -160,7 +160,7 @@ class MissionStatus:
         }
 
     def _work_package(self, one: WpReport) -> Mapping[str, object]:
-        wp, stand = one.stand.wp, one.stand
+        wp, situation = one.situation.wp, one.situation
         attempt: dict[str, object] | None = None
         if wp.open_attempt is not None:
             told = ("id", "number", "role", "agent", "directory")
@@ -172,17 +172,17 @@ class MissionStatus:
         return {
             "id": one.id,
             "title": one.title,
-            "standing": stand.standing,
-            "why": stand.why,
-            "held_by": stand.held_by,
-            "holds_up": stand.holds_up,
+            "status": situation.status,
+            "why": situation.why,
+            "held_by": situation.held_by,
+            "holds_up": situation.holds_up,
             "lane": wp.lane,
             "dependencies": wp.dependencies,
             "phase": wp.phase,
             "attempts": len(wp.attempts),
             "rejections": len(wp.review.rejected),
             "note": self.note(wp),
-            "waits_for": wp.turn.waits_for if stand.standing is Standing.WAITING and self.owner else None,
+            "waits_for": wp.turn.waits_for if situation.status is Status.WAITING and self.owner else None,
             "waits_until": wp.turn.until,
             "attempt": attempt,
             "gate_log": gate_log(wp) or None,

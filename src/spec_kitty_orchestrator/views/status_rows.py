@@ -26,7 +26,7 @@ from spec_kitty_orchestrator.core.report import (
     StartRecord,
     WpReport,
 )
-from spec_kitty_orchestrator.core.standing import Standing
+from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.core.verdict import Ruling
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.views.screen import Part, Row, shortened
@@ -36,13 +36,13 @@ MOST_DONE = 8
 """Work packages that are done are told one by one; more are named in one row."""
 
 STYLES: Final = {
-    Standing.NEEDS_YOU: "red",
-    Standing.CUT_OFF: "yellow",
-    Standing.RUNNING: "cyan",
-    Standing.WAITING: "",
-    Standing.HELD_UP: "yellow",
-    Standing.LEFT_OUT: "dim",
-    Standing.DONE: "green",
+    Status.NEEDS_YOU: "red",
+    Status.CUT_OFF: "yellow",
+    Status.RUNNING: "cyan",
+    Status.WAITING: "",
+    Status.HELD_UP: "yellow",
+    Status.LEFT_OUT: "dim",
+    Status.DONE: "green",
 }
 
 STEPS: Final = {
@@ -129,7 +129,7 @@ def _trouble(found: MissionStatus) -> Iterator[str]:
 
 def _table(found: MissionStatus, width: int) -> Iterator[Row]:
     wps = list(found.report.wps)
-    done = found.report.of(Standing.DONE)
+    done = found.report.of(Status.DONE)
     named = done if len(done) > MOST_DONE else []
     shown = [one for one in wps if one not in named]
     longest = max((len(one.title) for one in shown), default=0)
@@ -138,23 +138,23 @@ def _table(found: MissionStatus, width: int) -> Iterator[Row]:
     for one in shown:
         yield from _work_package(found, one, ids, room)
     if named:
-        head = ((f"{Standing.DONE.glyph} ", "green"), (f"{len(named)} done  ", "green"))
+        head = ((f"{Status.DONE.glyph} ", "green"), (f"{len(named)} done  ", "green"))
         yield Row(head, ", ".join(sorted(one.id for one in named)), indent=2)
 
 
 def _work_package(found: MissionStatus, one: WpReport, ids: int, room: int) -> Iterator[Row]:
-    style = STYLES[one.stand.standing]
-    head: list[Part] = [(f"{one.stand.standing.glyph} ", style), (f"{one.id:{ids}}  ", "bold")]
+    style = STYLES[one.situation.status]
+    head: list[Part] = [(f"{one.situation.status.glyph} ", style), (f"{one.id:{ids}}  ", "bold")]
     if room:
         head.append((f"{shortened(one.title, room):{room}}  ", ""))
     indent = sum(len(text) for text, _ in head)
-    shade = style if one.stand.standing in (Standing.NEEDS_YOU, Standing.LEFT_OUT) else ""
+    shade = style if one.situation.status in (Status.NEEDS_YOU, Status.LEFT_OUT) else ""
     yield Row(head, told(found, one), shade, indent)
     step = found.steps.get(one.id)
     if step is not None:
         yield Row(((" " * (ids + 4), ""),), f"{step.kind} {step.text}", "dim", cut=True)
-    if one.stand.standing is Standing.NEEDS_YOU and one.stand.holds_up:
-        named = ", ".join(one.stand.holds_up)
+    if one.situation.status is Status.NEEDS_YOU and one.situation.holds_up:
+        named = ", ".join(one.situation.holds_up)
         yield Row(((" " * (ids + 4), ""),), f"holds up {named}", indent=ids + 4)
     for command in found.commands(one):
         yield Row(((" " * (ids + 4), ""), ("$ ", "dim")), command, copied=True)
@@ -162,26 +162,26 @@ def _work_package(found: MissionStatus, one: WpReport, ids: int, room: int) -> I
 
 def told(found: MissionStatus, one: WpReport, *, costs: bool = True) -> str:
     """Say what a work package does, waits for, or came to."""
-    stand, wp = one.stand, one.stand.wp
-    why = note(stand.why, LONGEST_REASON)
+    situation, wp = one.situation, one.situation.wp
+    why = note(situation.why, LONGEST_REASON)
     cost = spent(one.usage) if costs else ""
-    match stand.standing:
-        case Standing.NEEDS_YOU:
+    match situation.status:
+        case Status.NEEDS_YOU:
             cause = next((name for name, wps in found.causes.items() if one.id in wps and len(wps) > 1), "")
             return f"needs you: cause {cause}, below" if cause else f"needs you: {why or wp.lane}"
-        case Standing.RUNNING:
+        case Status.RUNNING:
             return ", ".join(filter(None, (_doing(found, one), cost)))
-        case Standing.CUT_OFF:
+        case Status.CUT_OFF:
             return f"cut off: {_doing(found, one)}"
-        case Standing.WAITING:
+        case Status.WAITING:
             until = f", until {wp.turn.until:%H:%M:%S} UTC" if wp.turn.until and found.report.active else ""
             idle = "its turn comes" if found.report.active else "nothing runs"
             return (why or f"{wp.lane}, {idle}") + until
-        case Standing.HELD_UP:
+        case Status.HELD_UP:
             return f"held up: {why}"
-        case Standing.LEFT_OUT:
+        case Status.LEFT_OUT:
             return why if wp.lane is Lane.CANCELED else f"left out: {why}" if why else "left out"
-        case Standing.DONE:
+        case Status.DONE:
             attempts = count(len(one.attempts), "attempt") if one.attempts else ""
             took = duration(one.worked_s) if one.worked_s else ""
             return ", ".join(filter(None, (wp.lane, attempts, took, cost)))
@@ -189,7 +189,7 @@ def told(found: MissionStatus, one: WpReport, *, costs: bool = True) -> str:
 
 def _doing(found: MissionStatus, one: WpReport) -> str:
     """Say what goes on, for how long, and how long that usually takes."""
-    wp, span = one.stand.wp, one.spans[-1] if one.spans else None
+    wp, span = one.situation.wp, one.spans[-1] if one.spans else None
     active = found.report.active
     if span is None or (active and span.ended_at is not None):
         return _working(found, wp) or STEPS.get(wp.phase, "begins")
@@ -226,18 +226,18 @@ def _causes(found: MissionStatus) -> Iterator[Row]:
 
 def wp_rows(found: MissionStatus, one: WpReport) -> Iterator[Row]:
     """Tell all of one work package."""
-    wp, stand = one.stand.wp, one.stand
-    style = STYLES[stand.standing]
-    yield Row(((f"{stand.standing.glyph} ", style), (f"{one.id}  ", "bold")), one.title, "bold", indent=2)
-    words = note(stand.why, LONGEST_REASON) if stand.standing is Standing.NEEDS_YOU else told(found, one)
-    yield Row(text=f"{stand.standing}: {words}" if words else stand.standing, style=style, indent=2)
+    wp, situation = one.situation.wp, one.situation
+    style = STYLES[situation.status]
+    yield Row(((f"{situation.status.glyph} ", style), (f"{one.id}  ", "bold")), one.title, "bold", indent=2)
+    words = note(situation.why, LONGEST_REASON) if situation.status is Status.NEEDS_YOU else told(found, one)
+    yield Row(text=f"{situation.status}: {words}" if words else situation.status, style=style, indent=2)
     step = found.steps.get(one.id)
     if step is not None:
         yield Row((("  ", ""),), f"{step.kind} {step.text}", "dim", indent=2)
     facts = {
         "lane": f"{wp.lane} on the host, {wp.phase} here",
         "needs": ", ".join(wp.dependencies),
-        "holds up": ", ".join(stand.holds_up),
+        "holds up": ", ".join(situation.holds_up),
         "branch": wp.workspace.branch if wp.workspace else "",
         "worktree": wp.workspace.path if wp.workspace else "",
         "took": duration(one.worked_s) if one.worked_s else "",

@@ -10,7 +10,7 @@ from spec_kitty_orchestrator.core import statistics
 from spec_kitty_orchestrator.core.describe import count, duration, last_line, short
 from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.core.report import AttemptRecord, GateRecord, Report, Told, WpReport
-from spec_kitty_orchestrator.core.standing import Standing
+from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.core.verdict import Verdict
 from spec_kitty_orchestrator.views.report.texts import Texts
 
@@ -73,7 +73,7 @@ def details(wps: Sequence[WpReport], report: Report, texts: Texts, *, many: bool
         lines[one.wp_id].append(one)
     needed_by: dict[str, list[str]] = defaultdict(list)
     for wp in wps:
-        for need in wp.stand.wp.dependencies:
+        for need in wp.situation.wp.dependencies:
             needed_by[need].append(wp.id)
     return [_detail(wp, tuple(needed_by[wp.id]), lines[wp.id], texts, many=many) for wp in wps]
 
@@ -81,17 +81,17 @@ def details(wps: Sequence[WpReport], report: Report, texts: Texts, *, many: bool
 def _detail(
     wp: WpReport, needed_by: tuple[str, ...], lines: Sequence[Told], texts: Texts, *, many: bool
 ) -> Detail:
-    done = wp.stand.standing in (Standing.DONE, Standing.HELD_UP, Standing.WAITING)
+    done = wp.situation.status in (Status.DONE, Status.HELD_UP, Status.WAITING)
     brief = many and done
     rows = [_attempt(one, texts, brief=brief) for one in wp.attempts]
     rows += [_gate(one, texts, brief=brief) for one in wp.gates if not (many and one.result.ok)]
     rows.sort(key=lambda one: one.at)
     most = 0 if brief else FEW_LINES if many else MOST_LINES
-    work, found = wp.stand.wp, wp.committed
+    work, found = wp.situation.wp, wp.committed
     changed = found is not None and found.base != found.head
     return Detail(
         wp,
-        open=wp.stand.standing is Standing.NEEDS_YOU and not many,
+        open=wp.situation.status is Status.NEEDS_YOU and not many,
         summed=_summed(wp),
         needs=work.dependencies,
         needed_by=() if many else needed_by,
@@ -107,7 +107,7 @@ def _detail(
 
 
 def _summed(wp: WpReport) -> str:
-    parts = [str(wp.stand.standing)]
+    parts = [str(wp.situation.status)]
     if wp.attempts:
         parts.append(count(len(wp.attempts), "attempt"))
     if wp.usage.cost_usd is not None:

@@ -104,17 +104,17 @@ def _rounded(shares: Mapping[statistics.Share, float]) -> Mapping[str, float]:
 
 
 def _work_package(wp: WpReport, report: Report, texts: Texts) -> Mapping[str, Any]:
-    work, stand = wp.stand.wp, wp.stand
+    work, situation = wp.situation.wp, wp.situation
     return {
         "id": wp.id,
         "title": texts.line(wp.title),
-        "standing": stand.standing,
+        "status": situation.status,
         "lane": work.lane,
         "phase": work.phase,
-        "why": texts.note(stand.why),
+        "why": texts.note(situation.why),
         "dependencies": work.dependencies,
-        "held_by": stand.held_by,
-        "holds_up": stand.holds_up,
+        "held_by": situation.held_by,
+        "holds_up": situation.holds_up,
         "worked_s": round(wp.worked_s, 3),
         "used": asdict(wp.usage),
         "branch": work.workspace.branch if work.workspace is not None else None,

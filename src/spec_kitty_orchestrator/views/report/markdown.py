@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from spec_kitty_orchestrator.core import statistics
 from spec_kitty_orchestrator.core.describe import duration
 from spec_kitty_orchestrator.core.report import Report, WpReport
-from spec_kitty_orchestrator.core.standing import Standing
+from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.core.verdict import Verdict
 from spec_kitty_orchestrator.views.report.graph import reduced
 from spec_kitty_orchestrator.views.report.texts import Texts
@@ -24,22 +24,22 @@ _BREAK = "\u200b"
 """Has no width, and keeps what stands around it from being a mention or an address."""
 
 SIGNS = {
-    Standing.NEEDS_YOU: "🔴",
-    Standing.CUT_OFF: "🟠",
-    Standing.RUNNING: "🔵",
-    Standing.WAITING: "⚪",
-    Standing.HELD_UP: "🟡",
-    Standing.LEFT_OUT: "⚫",
-    Standing.DONE: "✅",
+    Status.NEEDS_YOU: "🔴",
+    Status.CUT_OFF: "🟠",
+    Status.RUNNING: "🔵",
+    Status.WAITING: "⚪",
+    Status.HELD_UP: "🟡",
+    Status.LEFT_OUT: "⚫",
+    Status.DONE: "✅",
 }
 _COLOURS = {
-    Standing.NEEDS_YOU: "stroke:#c4281c,stroke-width:3px",
-    Standing.CUT_OFF: "stroke:#8a5300",
-    Standing.RUNNING: "stroke:#0a58ca,stroke-width:3px",
-    Standing.WAITING: "stroke-dasharray:2 3",
-    Standing.HELD_UP: "stroke:#8a5300,stroke-dasharray:4 3",
-    Standing.LEFT_OUT: "stroke-dasharray:2 3",
-    Standing.DONE: "stroke:#17733b",
+    Status.NEEDS_YOU: "stroke:#c4281c,stroke-width:3px",
+    Status.CUT_OFF: "stroke:#8a5300",
+    Status.RUNNING: "stroke:#0a58ca,stroke-width:3px",
+    Status.WAITING: "stroke-dasharray:2 3",
+    Status.HELD_UP: "stroke:#8a5300,stroke-dasharray:4 3",
+    Status.LEFT_OUT: "stroke-dasharray:2 3",
+    Status.DONE: "stroke:#17733b",
 }
 
 _ACTS = re.compile(r"([\\`*_\[\]|~$])")
@@ -78,7 +78,7 @@ def markdown(report: Report, texts: Texts) -> str:
 
 def _blocks(report: Report, texts: Texts) -> Iterator[str]:
     worst = min(
-        (one.stand.standing for one in report.wps), key=lambda one: one.rank, default=Standing.WAITING
+        (one.situation.status for one in report.wps), key=lambda one: one.rank, default=Status.WAITING
     )
     yield f"### {SIGNS[worst]} {escaped(texts.line(report.headline))}."
     yield _figures(report, texts)
@@ -89,7 +89,7 @@ def _blocks(report: Report, texts: Texts) -> Iterator[str]:
     if following := statistics.go_on(report):
         yield fenced("\n".join(texts.line(command, 1000) for _, command in following))
     yield _table(report, texts)
-    if any(one.stand.wp.dependencies for one in report.wps) and len(report.wps) <= MOST_DRAWN:
+    if any(one.situation.wp.dependencies for one in report.wps) and len(report.wps) <= MOST_DRAWN:
         yield _folded("Dependencies", _graph(report, texts))
     if workers := statistics.workers(report):
         yield _folded("Agents", _agents(workers, texts))
@@ -122,7 +122,7 @@ def _figures(report: Report, texts: Texts) -> str:
 def _need(need: statistics.Need, texts: Texts) -> str:
     ids = ", ".join(escaped(texts.line(one.id)) for one in need.wps)
     title = f": {escaped(texts.line(need.wps[0].title, 200))}" if len(need.wps) == 1 else ", for one reason"
-    held = dict.fromkeys(one for wp in need.wps for one in wp.stand.holds_up)
+    held = dict.fromkeys(one for wp in need.wps for one in wp.situation.holds_up)
     them = "it" if len(need.wps) == 1 else "them"
     verb = "waits" if len(held) == 1 else "wait"
     waits = f" {', '.join(escaped(texts.line(one)) for one in held)} {verb} for {them}." if held else ""
@@ -153,13 +153,13 @@ def _table(report: Report, texts: Texts) -> str:
         "|---|---|---|--:|--:|--:|--:|---|",
     ]
     for wp in report.wps:
-        standing = wp.stand.standing
+        status = wp.situation.status
         rejected, _, red = statistics.mishaps(wp)
-        done = standing is Standing.DONE
+        done = status is Status.DONE
         told = statistics.approved_by(wp) if done else statistics.reason(wp)
         unknown = sum(one.outcome is not None and one.usage.cost_usd is None for one in wp.attempts)
         cells = (
-            f"{SIGNS[standing]} {standing}",
+            f"{SIGNS[status]} {status}",
             escaped(texts.line(wp.id, 60)) + " ◆" * (wp.id in chain),
             escaped(texts.line(wp.title, 90)),
             duration(wp.worked_s) if wp.attempts else "",
@@ -179,15 +179,15 @@ def _graph(report: Report, texts: Texts) -> str:
     on_chain = set(zip(report.chain, report.chain[1:], strict=False))
     lines = ["flowchart LR"]
     for one in ordered:
-        inside = [f"{one.stand.standing.glyph} {_boxed(texts.line(one.id, 40))}"]
+        inside = [f"{one.situation.status.glyph} {_boxed(texts.line(one.id, 40))}"]
         inside += [_boxed(texts.line(one.title, 28))] if one.title else []
-        lines.append(f'  {names[one.id]}["{"<br>".join(inside)}"]:::{_class(one.stand.standing)}')
-    for wp_id, needed in reduced({one.id: one.stand.wp.dependencies for one in ordered}).items():
+        lines.append(f'  {names[one.id]}["{"<br>".join(inside)}"]:::{_class(one.situation.status)}')
+    for wp_id, needed in reduced({one.id: one.situation.wp.dependencies for one in ordered}).items():
         lines += [
             f"  {names[need]} {'==>' if (need, wp_id) in on_chain else '-->'} {names[wp_id]}"
             for need in needed
         ]
-    used = dict.fromkeys(one.stand.standing for one in ordered)
+    used = dict.fromkeys(one.situation.status for one in ordered)
     lines += [f"  classDef {_class(one)} {_COLOURS[one]}" for one in used]
     chain = " → ".join(escaped(texts.line(one)) for one in report.chain)
     told = f"\n\n◆ and thick arrows: the longest chain, {chain}." if report.chain else ""
@@ -198,8 +198,8 @@ def _boxed(text: str) -> str:
     return " ".join(_IN_A_BOX.sub(" ", text).split())
 
 
-def _class(standing: Standing) -> str:
-    return standing.name.lower()
+def _class(status: Status) -> str:
+    return status.name.lower()
 
 
 def _agents(workers: Sequence[statistics.Worker], texts: Texts) -> str:

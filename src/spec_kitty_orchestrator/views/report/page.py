@@ -21,7 +21,7 @@ from spec_kitty_orchestrator.core.describe import count, duration, in_all
 from spec_kitty_orchestrator.core.model import Usage
 from spec_kitty_orchestrator.core.plain_text import plain
 from spec_kitty_orchestrator.core.report import Report, SpanKind, StartRecord, WpReport
-from spec_kitty_orchestrator.core.standing import Standing
+from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.settings import named_fields, spelled_value
 from spec_kitty_orchestrator.views.report import graph, timeline
 from spec_kitty_orchestrator.views.report.details import details
@@ -143,14 +143,14 @@ def _of_run(report: Report, texts: Texts) -> dict[str, Any]:
 
 
 def _parts(report: Report) -> Sequence[tuple[str, str]]:
-    graphed = any(one.stand.wp.dependencies for one in report.wps)
+    graphed = any(one.situation.wp.dependencies for one in report.wps)
     names = {"needs": "Needs you" if statistics.needs(report) else "What is next"}
     return [(one, names.get(one, title)) for one, title in PARTS if one != "graph" or graphed]
 
 
 def _of_wps(report: Report, texts: Texts) -> dict[str, Any]:
     many, by_id = len(report.wps) > FEW, sorted(report.wps, key=lambda one: one.id)
-    needed = {one.id: one.stand.wp.dependencies for one in by_id}
+    needed = {one.id: one.situation.wp.dependencies for one in by_id}
     drawn = None
     if any(needed.values()):
         drawn = graph.draw(needed, report.chain, graph.SMALL if many else graph.LARGE)
@@ -168,18 +168,18 @@ def _of_wps(report: Report, texts: Texts) -> dict[str, Any]:
 
 def _whole(report: Report) -> list[Bar]:
     found, x = [], 0.0
-    for standing in (
-        Standing.DONE,
-        Standing.RUNNING,
-        Standing.WAITING,
-        Standing.CUT_OFF,
-        Standing.NEEDS_YOU,
-        Standing.HELD_UP,
-        Standing.LEFT_OUT,
+    for status in (
+        Status.DONE,
+        Status.RUNNING,
+        Status.WAITING,
+        Status.CUT_OFF,
+        Status.NEEDS_YOU,
+        Status.HELD_UP,
+        Status.LEFT_OUT,
     ):
-        if number := len(report.of(standing)):
+        if number := len(report.of(status)):
             width = number / len(report.wps) * 100
-            found.append(Bar(standing, round(x, 2), round(width, 2), f"{number} {standing}", standing.glyph))
+            found.append(Bar(status, round(x, 2), round(width, 2), f"{number} {status}", status.glyph))
             x += width
     return found
 
@@ -247,7 +247,7 @@ class Cells:
 
     id: str
     title: str
-    stand: Any
+    situation: Any
     order: int
     rank: int
     worked: float
@@ -268,9 +268,9 @@ def _cells(wp: WpReport, order: int, report: Report) -> Cells:
     return Cells(
         wp.id,
         wp.title,
-        wp.stand,
+        wp.situation,
         order,
-        wp.stand.standing.rank,
+        wp.situation.status.rank,
         round(wp.worked_s, 1),
         round(waited, 1),
         len(wp.attempts),

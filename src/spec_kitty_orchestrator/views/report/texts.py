@@ -78,7 +78,7 @@ def _texts(report: Report) -> Iterator[str]:
     yield from (one.text for one in report.lines)
     yield from (one.reason for one in report.rests)
     for wp in report.wps:
-        yield from (wp.id, wp.title, wp.stand.why, wp.stand.wp.note)
+        yield from (wp.id, wp.title, wp.situation.why, wp.situation.wp.note)
         yield from (span.what for span in wp.spans)
         yield from (gate.tail for gate in wp.gates)
         for one in wp.attempts:

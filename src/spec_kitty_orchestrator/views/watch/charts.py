@@ -67,7 +67,7 @@ def timeline(report: Report, now: datetime, cells: int) -> list[Line]:
         quiet = "text" if wp.id in report.chain else "muted"
         lines.append(
             (
-                (f" {wp.stand.standing.glyph} ", f"{spans.OF_STANDING[wp.stand.standing]} b"),
+                (f" {wp.situation.status.glyph} ", f"{spans.OF_STATUS[wp.situation.status]} b"),
                 (f"{wp.id:<{ids}} {'◆' if wp.id in report.chain else ' '} ", "text b"),
                 (padded(clean(wp.title), title) + " ", quiet),
                 *_bar(wp, axis, now, room),
@@ -136,7 +136,7 @@ def _mark(span: Span) -> spans.Span:
 
 def graph(report: Report, cells: int) -> list[Line]:
     """Draw the dependencies: each work package in the wave in which it can begin first."""
-    needs = {one.id: one.stand.wp.dependencies for one in sorted(report.wps, key=lambda one: one.id)}
+    needs = {one.id: one.situation.wp.dependencies for one in sorted(report.wps, key=lambda one: one.id)}
     known = {one.id: one for one in report.wps}
     found = waves(needs)
     lines: list[Line] = []
@@ -155,11 +155,11 @@ def _wave(
     title = min(max(cell_len(clean(known[one].title)) for one in wave), max(cells * 2 // 5, 12))
     lines = []
     for one in wave:
-        stand = known[one].stand
+        situation = known[one].situation
         before = f"← {', '.join(needs[one])}" if needs[one] else ""
         then = [other for other, needed in needs.items() if one in needed]
         line = (
-            (f"   {stand.standing.glyph} ", f"{spans.OF_STANDING[stand.standing]} b"),
+            (f"   {situation.status.glyph} ", f"{spans.OF_STATUS[situation.status]} b"),
             (f"{one:<{ids}} ", "text b"),
             (padded(clean(known[one].title), title) + "  ", "text" if one in known else "muted"),
             (f"{before}  ", "muted"),
@@ -180,7 +180,7 @@ _KEYS = (
     ("f", "follow the most important one again"),
     ("q", "leave; the run goes on"),
 )
-_STANDINGS = (
+_STATUSS = (
     ("! needs you", "blocked or parked: a person must act", "needs"),
     ("■ cut off", "was at work when its run stopped", "needs"),
     ("▶ running", "an agent, a gate or the host works on it", "implement"),
@@ -196,6 +196,6 @@ def keys_help(cells: int) -> list[Line]:
     lines: list[Line] = [()]
     lines += [((f" {keys:<30}", "text b"), (what, "muted")) for keys, what in _KEYS]
     lines.append(())
-    lines += [((f" {word:<14}", f"{style} b"), (what, "muted")) for word, what, style in _STANDINGS]
+    lines += [((f" {word:<14}", f"{style} b"), (what, "muted")) for word, what, style in _STATUSS]
     lines += [(), ((" All clocks are in UTC.", "muted"),)]
     return [spans.clipped(line, cells) for line in lines]

@@ -22,7 +22,7 @@ from spec_kitty_orchestrator.core.describe import (
 from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.core.plain_text import plain
 from spec_kitty_orchestrator.core.report import AttemptRecord, Report, Told, WpReport
-from spec_kitty_orchestrator.core.standing import Standing
+from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.core.statistics import to_review
 from spec_kitty_orchestrator.core.verdict import Finding, Ruling, Verdict
 from spec_kitty_orchestrator.views.watch import spans
@@ -49,17 +49,17 @@ _DIFF = (
 
 def head(wp: WpReport, tab: str, cells: int, rows: int) -> list[Line]:
     """Return what stands above a pane: one row, or three."""
-    stand, style = wp.stand, spans.OF_STANDING[wp.stand.standing]
-    title = ((f" {stand.standing.glyph} {wp.id} ", f"{style} b"), (clean(wp.title), "text b"))
+    situation, style = wp.situation, spans.OF_STATUS[wp.situation.status]
+    title = ((f" {situation.status.glyph} {wp.id} ", f"{style} b"), (clean(wp.title), "text b"))
     doing = _doing(wp)
     if rows < 3:
         line = spans.clipped((*title, ("  ", "muted"), (doing, "muted")), cells - 1)
         return [line][:rows]
     facts = []
-    if stand.wp.dependencies:
-        facts.append(f"needs {', '.join(stand.wp.dependencies)}")
-    if stand.holds_up:
-        facts.append(f"holds up {', '.join(stand.holds_up)}")
+    if situation.wp.dependencies:
+        facts.append(f"needs {', '.join(situation.wp.dependencies)}")
+    if situation.holds_up:
+        facts.append(f"holds up {', '.join(situation.holds_up)}")
     if wp.attempts:
         facts.append(count(len(wp.attempts), "attempt"))
     if back := sum(one.bad == "rejected" for one in wp.attempts):
@@ -81,10 +81,10 @@ def _between(parts: Sequence[spans.Span]) -> list[spans.Span]:
 
 
 def _doing(wp: WpReport) -> str:
-    if wp.stand.standing is Standing.RUNNING:
+    if wp.situation.status is Status.RUNNING:
         return activity(wp)[0]
-    if wp.stand.standing in (Standing.WAITING, Standing.HELD_UP):
-        return note(wp.stand.why)
+    if wp.situation.status in (Status.WAITING, Status.HELD_UP):
+        return note(wp.situation.why)
     return _attempt(wp.attempts[-1]) if wp.attempts else ""
 
 
@@ -95,12 +95,12 @@ def _attempt(record: AttemptRecord) -> str:
 
 def next_command(wp: WpReport, mission: str) -> str:
     """Return the command with which a person goes on, "" if there is nothing to do."""
-    match wp.stand.standing:
-        case Standing.NEEDS_YOU if wp.stand.wp.lane.complete:
+    match wp.situation.status:
+        case Status.NEEDS_YOU if wp.situation.wp.lane.complete:
             return to_review(wp.id, mission)
-        case Standing.NEEDS_YOU:
+        case Status.NEEDS_YOU:
             return command_line("retry", wp.id, "--mission", mission, "--note", "…")
-        case Standing.CUT_OFF:
+        case Status.CUT_OFF:
             return command_line("resume", "--mission", mission)
     return ""
 
@@ -113,8 +113,8 @@ def card(wp: WpReport, mission: str, cells: int) -> list[Line]:
     lines: list[Line] = []
     asked = [one.verdict for one in wp.attempts if one.bad == "rejected" and one.verdict]
     findings = asked[-1].findings if asked else ()
-    if wp.stand.why:
-        why = note(wp.stand.why, LONGEST_QUOTE if findings else LONGEST_REASON)
+    if wp.situation.why:
+        why = note(wp.situation.why, LONGEST_QUOTE if findings else LONGEST_REASON)
         lines += labelled((" why", "muted"), why, "needs b", cells, 8)
     lines += labelled((" next", "muted"), command, "text", cells, 8)
     for finding in findings:
@@ -269,8 +269,8 @@ def farewell(report: Report, tails: dict[str, Sequence[str]]) -> list[Line]:
         command = next_command(wp, report.mission)
         if not command or wp.id not in tails:
             continue
-        why = note(wp.stand.why, LONGEST_REASON) or str(wp.stand.standing)
-        lines.append(((f"{wp.stand.standing.glyph} {wp.id} {clean(wp.title)}: {why}", "needs"),))
+        why = note(wp.situation.why, LONGEST_REASON) or str(wp.situation.status)
+        lines.append(((f"{wp.situation.status.glyph} {wp.id} {clean(wp.title)}: {why}", "needs"),))
         lines += [((f"    {clean(one)}", "muted"),) for one in tails[wp.id]]
         lines.append(((f"    next: {command}", "text"),))
     return lines

@@ -10,7 +10,7 @@ from spec_kitty_orchestrator.core.describe import Level, clean, count, duration,
 from spec_kitty_orchestrator.core.limits import resting
 from spec_kitty_orchestrator.core.model import Role, Usage
 from spec_kitty_orchestrator.core.report import AttemptRecord, Report, Span, SpanKind, Told, WpReport
-from spec_kitty_orchestrator.core.standing import Standing
+from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.views.watch import spans
 from spec_kitty_orchestrator.views.watch.arrangement import Mode
 from spec_kitty_orchestrator.views.watch.spans import Line, cut, padded
@@ -18,7 +18,7 @@ from spec_kitty_orchestrator.views.watch.spans import Line, cut, padded
 TIME_CELLS = 7
 LEAST_OTHERS = 2
 """Rows that what agents do leaves to work packages that do not run."""
-_BAR = dict(zip(Standing, "■■═┄┅–━", strict=True))  # noqa: RUF001 - a dash that is as wide as the others
+_BAR = dict(zip(Status, "■■═┄┅–━", strict=True))  # noqa: RUF001 - a dash that is as wide as the others
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Wanted:
     def has(self, wp: WpReport) -> bool:
         """Tell whether a work package is to be shown."""
         agents = " ".join(one.attempt.agent for one in wp.attempts)
-        told = f"{wp.id} {wp.title} {wp.stand.standing} {wp.stand.why} {agents}".lower()
+        told = f"{wp.id} {wp.title} {wp.situation.status} {wp.situation.why} {agents}".lower()
         return all(word in told for word in self.text.lower().split())
 
 
@@ -55,7 +55,7 @@ def open_span(wp: WpReport) -> Span | None:
 def open_attempt(wp: WpReport) -> AttemptRecord | None:
     """Return the attempt that runs, None if none does."""
     last = wp.attempts[-1] if wp.attempts else None
-    at_work = wp.stand.standing is Standing.RUNNING and last is not None and last.ended_at is None
+    at_work = wp.situation.status is Status.RUNNING and last is not None and last.ended_at is None
     return last if at_work else None
 
 
@@ -64,7 +64,7 @@ def activity(wp: WpReport) -> tuple[str, str, datetime | None]:
     span = open_span(wp)
     if span is None:
         since = wp.spans[-1].ended_at if wp.spans else None
-        return str(wp.stand.wp.phase), "faint", since
+        return str(wp.situation.wp.phase), "faint", since
     colour = spans.OF_KIND[span.kind]
     if span.kind in (SpanKind.GATE, SpanKind.SETUP):
         return f"{span.kind} {clean(span.what)}", colour, span.began_at
@@ -84,21 +84,21 @@ def trouble(wp: WpReport) -> str:
 
 def _what(wp: WpReport, now: datetime) -> tuple[str, str, str]:
     """Return what stands behind a title, its colour, and the time at the end of the row."""
-    match wp.stand.standing:
-        case Standing.RUNNING:
+    match wp.situation.status:
+        case Status.RUNNING:
             what, colour, since = activity(wp)
             more = trouble(wp)
             took = duration((now - since).total_seconds()) if since else ""
             return f"{what} {more}" if more else what, colour, took
-        case Standing.DONE:
+        case Status.DONE:
             makers = [one.attempt.agent for one in wp.attempts if one.attempt.role is Role.IMPLEMENT]
             agent = clean(makers[-1]) if makers else ""
             took = duration(wp.worked_s) if wp.worked_s else ""
             return f"{agent} {trouble(wp)}".strip(), "muted", took
-        case Standing.NEEDS_YOU if wp.stand.wp.review.rejected:
-            return count(len(wp.stand.wp.review.rejected), "rejection"), "needs", ""
-        case standing:
-            return note(wp.stand.why), spans.OF_STANDING[standing], ""
+        case Status.NEEDS_YOU if wp.situation.wp.review.rejected:
+            return count(len(wp.situation.wp.review.rejected), "rejection"), "needs", ""
+        case status:
+            return note(wp.situation.why), spans.OF_STATUS[status], ""
 
 
 class Roster:
@@ -106,7 +106,7 @@ class Roster:
 
     def __init__(self) -> None:
         self._made: tuple[object, ...] = ()
-        self._shown: dict[Standing, list[WpReport]] = {}
+        self._shown: dict[Status, list[WpReport]] = {}
         self._rows: dict[str, Row] = {}
         self._columns = (0, 0, 0)
 
@@ -130,17 +130,17 @@ class Roster:
         size = sum(len(group) + 1 for group in groups.values() if group)
         done = wanted.done
         if done is None:
-            alone = len(groups[Standing.DONE]) == sum(map(len, groups.values()))
+            alone = len(groups[Status.DONE]) == sum(map(len, groups.values()))
             done = size <= height or bool(wanted.text) or alone
-        first = (Standing.NEEDS_YOU, Standing.CUT_OFF, Standing.RUNNING)
+        first = (Status.NEEDS_YOU, Status.CUT_OFF, Status.RUNNING)
         size = sum(len(groups[one]) + 1 for one in first if groups[one])
         told = says if size + len(says) <= height - LEAST_OTHERS else {}
         rows: list[Row] = []
-        for standing, group in groups.items():
-            hidden = standing is Standing.DONE and not done
+        for status, group in groups.items():
+            hidden = status is Status.DONE and not done
             if group:
-                rows.append(Row(_heading(standing, len(group), hidden)))
-            if standing is Standing.RUNNING:
+                rows.append(Row(_heading(status, len(group), hidden)))
+            if status is Status.RUNNING:
                 for one in group:
                     rows.append(Row(_row(one, _what(one, now), self._columns), one.id))
                     if told.get(one.id):
@@ -154,14 +154,14 @@ class Roster:
         shown = [one for one in report.wps if wanted.has(one)]
         what = [(one, _what(one, now)) for one in shown]
         self._columns = _columns(what, cells)
-        self._shown = {one: [wp for wp in shown if wp.stand.standing is one] for one in Standing}
+        self._shown = {one: [wp for wp in shown if wp.situation.status is one] for one in Status}
         self._rows = {one.id: Row(_row(one, told, self._columns), one.id) for one, told in what}
         self._made = (report, wanted, cells)
 
 
-def _heading(standing: Standing, number: int, hidden: bool) -> Line:
+def _heading(status: Status, number: int, hidden: bool) -> Line:
     more = (("  z shows them", "faint"),) if hidden else ()
-    return ((f" {standing.upper()} ", f"{spans.OF_STANDING[standing]} b"), (str(number), "muted"), *more)
+    return ((f" {status.upper()} ", f"{spans.OF_STATUS[status]} b"), (str(number), "muted"), *more)
 
 
 def _columns(rows: Sequence[tuple[WpReport, tuple[str, str, str]]], cells: int) -> tuple[int, int, int]:
@@ -177,11 +177,11 @@ def _columns(rows: Sequence[tuple[WpReport, tuple[str, str, str]]], cells: int) 
 def _row(wp: WpReport, told: tuple[str, str, str], columns: tuple[int, int, int]) -> Line:
     ids, title_cells, what_cells = columns
     what, colour, took = told
-    standing = wp.stand.standing
-    quiet = "muted" if standing in (Standing.DONE, Standing.LEFT_OUT) else "text"
-    style = spans.OF_STANDING[standing]
+    status = wp.situation.status
+    quiet = "muted" if status in (Status.DONE, Status.LEFT_OUT) else "text"
+    style = spans.OF_STATUS[status]
     return (
-        (f" {standing.glyph} ", f"{style} b"),
+        (f" {status.glyph} ", f"{style} b"),
         (padded(wp.id, ids) + " ", "text b"),
         (padded(clean(wp.title), title_cells) + " ", quiet),
         (padded(what, what_cells), colour),
@@ -192,13 +192,13 @@ def _row(wp: WpReport, told: tuple[str, str, str], columns: tuple[int, int, int]
 def header(report: Report, now: datetime, used: Usage, trouble: str, cells: int, rows: int) -> list[Line]:
     """Return the state of the whole run in one or two rows; `used` is what it used."""
     took = report.took_s + (max(0.0, (now - report.now).total_seconds()) if report.active else 0.0)
-    number = {standing: len(report.of(standing)) for standing in Standing}
+    number = {status: len(report.of(status)) for status in Status}
     policy = report.state.policy
     parts = [(f" {cut(report.mission, max(12, cells // 5))}", "text b"), _going_on(report, took)]
-    parts.append((f"{number[Standing.DONE]}/{len(report.wps)} done", "done"))
-    if needy := number[Standing.NEEDS_YOU]:
+    parts.append((f"{number[Status.DONE]}/{len(report.wps)} done", "done"))
+    if needy := number[Status.NEEDS_YOU]:
         parts.append((f"! {needy} need{'s' * (needy == 1)} you", "needs b"))
-    if cut_off := number[Standing.CUT_OFF]:
+    if cut_off := number[Status.CUT_OFF]:
         parts.append((f"■ {cut_off} cut off", "needs"))
     if report.active:
         taken = policy.max_concurrent - report.state.free_slots
@@ -225,17 +225,17 @@ def _going_on(report: Report, took_s: float) -> tuple[str, str]:
     return f"ended, exit {end.exit_code}, {duration(took_s)}", "done" if end.exit_code == 0 else "muted"
 
 
-def _bar(number: Mapping[Standing, int], cells: int) -> Line:
-    """Draw how many work packages stand how; each standing has a glyph of its own."""
-    order = (Standing.DONE, Standing.RUNNING, Standing.NEEDS_YOU, Standing.CUT_OFF, Standing.HELD_UP)
-    ordered = [*order, Standing.WAITING, Standing.LEFT_OUT]
+def _bar(number: Mapping[Status, int], cells: int) -> Line:
+    """Draw how many work packages stand how; each status has a glyph of its own."""
+    order = (Status.DONE, Status.RUNNING, Status.NEEDS_YOU, Status.CUT_OFF, Status.HELD_UP)
+    ordered = [*order, Status.WAITING, Status.LEFT_OUT]
     every, room = sum(number.values()), cells - 2
     line: list[tuple[str, str]] = [(" ", "muted")]
     drawn = passed = 0
-    for standing in ordered:
-        passed += number[standing]
+    for status in ordered:
+        passed += number[status]
         until = room * passed // every if every else 0
-        line.append((_BAR[standing] * (until - drawn), spans.OF_STANDING[standing]))
+        line.append((_BAR[status] * (until - drawn), spans.OF_STATUS[status]))
         drawn = until
     return tuple(line)
 

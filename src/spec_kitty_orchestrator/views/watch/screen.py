@@ -14,7 +14,7 @@ from textual.widgets import Input
 
 from spec_kitty_orchestrator.core.model import Usage
 from spec_kitty_orchestrator.core.report import Report, WpReport
-from spec_kitty_orchestrator.core.standing import Standing
+from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.views.watch import details, overview
 from spec_kitty_orchestrator.views.watch.arrangement import STYLE, Arrangement, Mode, arranged
 from spec_kitty_orchestrator.views.watch.line_view import WHEEL_ROWS, LineView
@@ -340,7 +340,7 @@ class WatchApp(App[None]):
 
     @property
     def _done_ids(self) -> set[str]:
-        return {one.id for one in self._report.of(Standing.DONE)}
+        return {one.id for one in self._report.of(Status.DONE)}
 
     def action_follow(self) -> None:
         """Choose what is most important, from now on."""

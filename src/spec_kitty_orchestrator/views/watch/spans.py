@@ -10,7 +10,7 @@ from functools import lru_cache
 from rich.cells import cell_len, set_cell_size
 
 from spec_kitty_orchestrator.core.report import SpanKind
-from spec_kitty_orchestrator.core.standing import Standing
+from spec_kitty_orchestrator.core.situation import Status
 
 Span = tuple[str, str]
 """A text and the names of its style: a colour of `COLOURS`, `b` for bold."""
@@ -32,14 +32,14 @@ COLOURS = {
 }
 GROUND, PANEL, CHOSEN, EDGE = "#0e1217", "#161b22", "#22344f", COLOURS["edge"]
 
-OF_STANDING = {
-    Standing.NEEDS_YOU: "needs",
-    Standing.CUT_OFF: "needs",
-    Standing.RUNNING: "implement",
-    Standing.WAITING: "muted",
-    Standing.HELD_UP: "held",
-    Standing.LEFT_OUT: "muted",
-    Standing.DONE: "done",
+OF_STATUS = {
+    Status.NEEDS_YOU: "needs",
+    Status.CUT_OFF: "needs",
+    Status.RUNNING: "implement",
+    Status.WAITING: "muted",
+    Status.HELD_UP: "held",
+    Status.LEFT_OUT: "muted",
+    Status.DONE: "done",
 }
 
 OF_KIND = {

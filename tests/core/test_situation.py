@@ -12,7 +12,7 @@ from spec_kitty_orchestrator.core.model import Lane, Phase
 from spec_kitty_orchestrator.core.recorder import Recorder, record
 from spec_kitty_orchestrator.core.report import Report
 from spec_kitty_orchestrator.core.run import RunState
-from spec_kitty_orchestrator.core.standing import Standing, stands
+from spec_kitty_orchestrator.core.situation import Status, situations
 from spec_kitty_orchestrator.core.statistics import go_on, needs
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 
@@ -28,7 +28,7 @@ def of(player: Player, *, active: bool = False) -> Report:
 
 
 def told(report: Report) -> dict[str, tuple[str, str]]:
-    return {one.id: (str(one.stand.standing), one.stand.why) for one in report.wps}
+    return {one.id: (str(one.situation.status), one.situation.why) for one in report.wps}
 
 
 def until(player: Player, phase: Phase, wp_id: str = "WP01") -> Player:
@@ -142,8 +142,8 @@ def test_what_another_actor_holds_waits_for_that_one() -> None:
 def test_what_somebody_blocked_on_the_host_does_not_tell_an_old_reason() -> None:
     noted = WorkPackage("WP01", note="claude-code ended rate_limited: come back at noon")
     wp, _ = step(noted, events.LaneSeen(Lane.BLOCKED, ()), POLICY)
-    stand = stands(RunState(POLICY, {"WP01": wp}), NOON, active=True)["WP01"]
-    assert (stand.standing, stand.why) == (Standing.NEEDS_YOU, "blocked on the host")
+    situation = situations(RunState(POLICY, {"WP01": wp}), NOON, active=True)["WP01"]
+    assert (situation.status, situation.why) == (Status.NEEDS_YOU, "blocked on the host")
 
 
 def test_what_ran_when_the_power_failed_says_what_it_did() -> None:
@@ -204,7 +204,7 @@ def test_whose_worktree_is_held_by_what_needs_a_person_is_held_up() -> None:
         report = of(player, active=active)
         assert told(report)["WP01"][0] == "needs you"
         assert told(report)["WP02"] == ("held up", "its workspace is held by WP01")
-        assert report.wps[0].stand.holds_up == ("WP02",)
+        assert report.wps[0].situation.holds_up == ("WP02",)
 
 
 def test_branches_that_conflict_need_a_person_before_all_is_merged() -> None:
@@ -256,5 +256,5 @@ def test_every_wait_of_a_long_mission_has_a_reason_at_every_moment() -> None:
         recorder.take(line)
         for active in (True, False):
             for one in recorder.report(line.at, active=active).wps:
-                quiet = one.stand.standing in (Standing.RUNNING, Standing.DONE)
-                assert quiet or one.stand.why, (line, one.id, active)
+                quiet = one.situation.status in (Status.RUNNING, Status.DONE)
+                assert quiet or one.situation.why, (line, one.id, active)

@@ -19,7 +19,7 @@ from spec_kitty_orchestrator.core.verdict import Ruling
 from spec_kitty_orchestrator.core.work_package import NOT_BEGUN, WorkPackage
 
 
-class Standing(StrEnum):
+class Status(StrEnum):
     """Where a work package stands, the most important first.
 
     `held up` is the consequence of one that needs a person, `cut off` was at work when its run stopped, and
@@ -45,28 +45,28 @@ class Standing(StrEnum):
         return _RANKS[self]
 
 
-_GLYPHS = dict(zip(Standing, "!■▶·‖–✓", strict=True))  # noqa: RUF001 - a dash that is as wide as the others
-_RANKS = {one: place for place, one in enumerate(Standing)}
+_GLYPHS = dict(zip(Status, "!■▶·‖–✓", strict=True))  # noqa: RUF001 - a dash that is as wide as the others
+_RANKS = {one: place for place, one in enumerate(Status)}
 
 
 @dataclass(frozen=True)
-class Stand:
+class Situation:
     """Where one work package stands, and why.
 
     Attributes:
-        why: what it waits for or what became of it, "" if its standing says all.
+        why: what it waits for or what became of it, "" if its status says all.
         held_by: those that need a person first, where it is held up.
         holds_up: those that cannot begin before it is done.
     """
 
     wp: WorkPackage
-    standing: Standing
+    status: Status
     why: str = ""
     held_by: tuple[str, ...] = ()
     holds_up: tuple[str, ...] = ()
 
 
-def stands(state: RunState, now: datetime, *, active: bool) -> dict[str, Stand]:
+def situations(state: RunState, now: datetime, *, active: bool) -> dict[str, Situation]:
     """Return where each work package stands, the most important first.
 
     Args:
@@ -81,38 +81,36 @@ def stands(state: RunState, now: datetime, *, active: bool) -> dict[str, Stand]:
     needs = {
         wp.id: _kept_by(state, wp, waits.get(wp.id))
         for wp in state.wps.values()
-        if own[wp.id] is Standing.WAITING
+        if own[wp.id] is Status.WAITING
     }
     found = []
     for wp in state.wps.values():
         held_by = tuple(
-            one
-            for one in behind(needs, wp.id)
-            if own.get(one) in (Standing.NEEDS_YOU, Standing.LEFT_OUT, None)
+            one for one in behind(needs, wp.id) if own.get(one) in (Status.NEEDS_YOU, Status.LEFT_OUT, None)
         )
-        standing = Standing.HELD_UP if held_by else own[wp.id]
-        holds_up = () if standing is Standing.DONE else _waiting_for(needs, wp.id)
-        why = _why(state, wp, standing)
-        if standing in (Standing.WAITING, Standing.HELD_UP) and not why:
+        status = Status.HELD_UP if held_by else own[wp.id]
+        holds_up = () if status is Status.DONE else _waiting_for(needs, wp.id)
+        why = _why(state, wp, status)
+        if status in (Status.WAITING, Status.HELD_UP) and not why:
             why = _waits(state, wp, waits.get(wp.id), places, active=active)
-        found.append(Stand(wp, standing, why, held_by, holds_up))
+        found.append(Situation(wp, status, why, held_by, holds_up))
     return {one.wp.id: one for one in sorted(found, key=lambda one: _importance(one, places))}
 
 
-def _own(wp: WorkPackage, *, active: bool) -> Standing:
+def _own(wp: WorkPackage, *, active: bool) -> Status:
     left = wp.phase is Phase.FINISHED
     if wp.lane.complete and wp.phase in NOT_BEGUN and wp.result is not Result.UNREVIEWED:
-        return Standing.DONE
+        return Status.DONE
     if wp.lane is Lane.CANCELED or (wp.skipped and not wp.lane.complete):
-        return Standing.LEFT_OUT
+        return Status.LEFT_OUT
     parked = wp.result in (Result.PARKED, Result.UNREVIEWED) and not _moved_on(wp)
     if wp.phase is Phase.PARKING or (left and (parked or wp.lane is Lane.BLOCKED)):
-        return Standing.NEEDS_YOU
+        return Status.NEEDS_YOU
     if active:
-        return Standing.RUNNING if wp.at_work else Standing.WAITING
+        return Status.RUNNING if wp.at_work else Status.WAITING
     # What is only claimed was not at work.
     cut_off = wp.at_work or not wp.untried
-    return Standing.CUT_OFF if cut_off and wp.begun and not _retried(wp) else Standing.WAITING
+    return Status.CUT_OFF if cut_off and wp.begun and not _retried(wp) else Status.WAITING
 
 
 def _moved_on(wp: WorkPackage) -> bool:
@@ -146,20 +144,20 @@ def _waiting_for(needs: Mapping[str, tuple[str, ...]], wp_id: str) -> tuple[str,
     return tuple(one for one in needs if wp_id in behind(needs, one))
 
 
-def _why(state: RunState, wp: WorkPackage, standing: Standing) -> str:
+def _why(state: RunState, wp: WorkPackage, status: Status) -> str:
     """Say what its own state tells; "" where that depends on others."""
-    match standing:
-        case Standing.RUNNING:
+    match status:
+        case Status.RUNNING:
             return ""
-        case Standing.DONE:
+        case Status.DONE:
             approved = wp.review.verdict is not None and wp.review.verdict.ruling is Ruling.APPROVED
             return "" if approved else wp.note
-        case Standing.LEFT_OUT:
+        case Status.LEFT_OUT:
             return "canceled on the host" if wp.lane is Lane.CANCELED else wp.note
-        case Standing.NEEDS_YOU:
+        case Status.NEEDS_YOU:
             blocked = wp.lane is Lane.BLOCKED and wp.result not in (None, Result.PARKED, Result.BLOCKED)
             return f"somebody else blocked it after it was {wp.result}" if blocked else wp.note
-        case Standing.CUT_OFF:
+        case Status.CUT_OFF:
             attempt = wp.open_attempt
             by = f" by {attempt.agent} (attempt {attempt.number})" if attempt is not None else ""
             if wp.at_work or (attempt is not None and not wp.turn.unspawned):
@@ -199,16 +197,16 @@ def _waits(
     return f"{told}, to go on with attempt {attempt.number} by {attempt.agent}" if attempt else told
 
 
-def _importance(one: Stand, places: tuple[str, ...]) -> tuple[object, ...]:
+def _importance(one: Situation, places: tuple[str, ...]) -> tuple[object, ...]:
     wp = one.wp
     trouble = -len(wp.review.rejected) - sum(outcome != "ok" for outcome in wp.outcomes)
     first: tuple[object, ...] = ()
-    match one.standing:
-        case Standing.NEEDS_YOU:
+    match one.status:
+        case Status.NEEDS_YOU:
             first = (-len(one.holds_up),)
-        case Standing.RUNNING:
+        case Status.RUNNING:
             first = (wp.open_attempt is None, trouble)
-        case Standing.WAITING:
+        case Status.WAITING:
             queued = wp.id in places
             first = (not queued, places.index(wp.id) if queued else 0, not wp.begun)
-    return one.standing.rank, *first, wp.id
+    return one.status.rank, *first, wp.id
