@@ -60,7 +60,9 @@ def events(
         typer.Option(metavar="PATH", help="The project; else the current directory's.", show_default=False),
     ] = None,
 ) -> None:
-    """Print the events of a mission, one JSON object a line, as `orchestrate --output jsonl` does.
+    """Print the events of a mission as JSON lines, or follow them.
+
+    Each line is one object, as `orchestrate --output jsonl` prints it.
 
     They come from the journal. With -f a mission that was never run is waited for. Without --since the
     journal's own are printed; with it, those of journals that `--fresh` put aside, too.
