@@ -7,13 +7,13 @@ import pytest
 from tests.journals import NOON, POLICY, Comes, Player, large, rejected
 
 from spec_kitty_orchestrator.core import events, run_events
+from spec_kitty_orchestrator.core.advice import go_on, needs
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import Lane, Phase
 from spec_kitty_orchestrator.core.recorder import Recorder, record
 from spec_kitty_orchestrator.core.report import Report
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.situation import Status, situations
-from spec_kitty_orchestrator.core.statistics import go_on, needs
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 
 ALONE = {"WP01": ()}

@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 from tests.driver.builders import DIAMOND, Power, Stage, longer, scripted
 
+from spec_kitty_orchestrator.core.advice import needs, next_commands
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Role, Usage
 from spec_kitty_orchestrator.core.policy import Budget, Gate
 from spec_kitty_orchestrator.core.recorder import record
@@ -28,6 +29,7 @@ from spec_kitty_orchestrator.views.report.page import page
 from spec_kitty_orchestrator.views.report.texts import Texts
 from spec_kitty_orchestrator.views.status import MissionStatus
 from spec_kitty_orchestrator.views.status_rows import mission_rows
+from spec_kitty_orchestrator.views.watch.details import farewell
 
 pytestmark = pytest.mark.anyio
 
@@ -86,6 +88,9 @@ STORIES: Mapping[str, Story] = {
     "nothing changed": Story(scripted(WP02_implement=Play(edits=(), text="I did nothing.", usage=COST))),
     "a verdict that none can use": Story(scripted(WP02_review=Play(text="fine", usage=COST))),
     "no money is left": Story(settings={"policy": longer(budget=Budget(max_cost_usd=1.0))}),
+    "a cause of several": Story(
+        lambda one: Play(outcome=Outcome.CRASHED if one.wp_id in ("WP02", "WP03") else Outcome.OK, usage=COST)
+    ),
     "a kill": Story(cut=25),
     "a kill at work": Story(rejects(1), cut=60),
     "a kill, and on": Story(rejects(1), cut=40, starts=2),
@@ -123,6 +128,11 @@ async def test_lines_status_and_report_tell_what_the_journal_holds(
     status = MissionStatus(report)
     assert _of_status(status.document([])) == truth
     assert _of_rows(status) == {wp: (one.done, one.needs_a_person) for wp, one in truth.items()}
+    commands = {wp: next_commands(report).get(wp, "") for wp, one in truth.items() if one.needs_a_person}
+    assert all(commands.values())
+    assert _commands_of_report(report) == commands
+    assert _commands_of_status(status.document([])) == commands
+    assert _commands_of_watch(report) == commands
     assert _of_lines(shown.getvalue(), truth) == {
         # Lines do not say that what was cut off still needs a person.
         wp: replace(one, cost="")
@@ -201,6 +211,30 @@ def _of_lines(shown: str, truth: Mapping[str, Told]) -> dict[str, Told]:
             len([one for one in told if " asks for changes" in one]),
             "",
         )
+    return found
+
+
+def _commands_of_report(report: Report) -> dict[str, str]:
+    """Return the one command of each need that puts its work packages back to work."""
+    return {
+        wp.id: next(
+            command for _, command in one.steps if {"retry", "move-task"}.intersection(command.split())
+        )
+        for one in needs(report)
+        for wp in one.wps
+        if wp.situation.status is Status.NEEDS_YOU
+    }
+
+
+def _commands_of_status(document: Mapping[str, Any]) -> dict[str, str]:
+    return {wp["id"]: wp["commands"][1] for wp in document["work_packages"] if wp["commands"]}
+
+
+def _commands_of_watch(report: Report) -> dict[str, str]:
+    found = {}
+    for wp in report.of(Status.NEEDS_YOU):
+        rows = ["".join(text for text, _ in line) for line in farewell(report, {wp.id: ()})]
+        (found[wp.id],) = (row.partition("next: ")[2] for row in rows if "next: " in row)
     return found
 
 

@@ -11,9 +11,9 @@ from spec_kitty_orchestrator.app.mission import locked_mission
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.runs import last_start, orphans, pids
 from spec_kitty_orchestrator.config import nearest
+from spec_kitty_orchestrator.core.advice import to_go_on
 from spec_kitty_orchestrator.core.causes import by_cause, cause
 from spec_kitty_orchestrator.core.commands import Command, Finish
-from spec_kitty_orchestrator.core.describe import command_line
 from spec_kitty_orchestrator.core.events import Event, Retried, Skipped
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import Lane, Phase, Role
@@ -52,8 +52,7 @@ class _Operation:
     async def next_command(self) -> str:
         """Say which command continues the mission."""
         started, _ = last_start(await self.journal.read())
-        how = "resume" if started else "orchestrate"
-        return f"To go on: {command_line(how, '--mission', self.world.slug)}"
+        return f"To go on: {to_go_on(self.world.slug, begun=started is not None)}"
 
 
 @dataclass(frozen=True)

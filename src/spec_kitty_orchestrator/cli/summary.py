@@ -11,6 +11,7 @@ from spec_kitty_orchestrator.app.checks import line
 from spec_kitty_orchestrator.app.checks.lanes import Stuck, stuck
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import MISSIONS, MissionFiles, mission_files
+from spec_kitty_orchestrator.core.advice import retry, to_go_on, together
 from spec_kitty_orchestrator.core.approval import is_planning
 from spec_kitty_orchestrator.core.conflicts import advice
 from spec_kitty_orchestrator.core.describe import (
@@ -135,21 +136,16 @@ def _work_package(wp: WorkPackage, reasons: Mapping[str, str], root: Path) -> li
 
 def _go_on(result: RunResult, project: Project) -> list[str]:
     slug = result.state.slug
-    blocked, canceled = (
-        [wp.id for wp in result.work_packages if wp.lane is lane] for lane in (Lane.BLOCKED, Lane.CANCELED)
-    )
+    blocked = {wp.id for wp in result.work_packages if wp.lane is Lane.BLOCKED and not wp.skipped}
+    canceled = [wp.id for wp in result.work_packages if wp.lane is Lane.CANCELED]
     lines = []
     if blocked:
         lines.append(
             "Blocked work packages need a person. Once a reason is fixed, this puts back who had it:"
         )
-        shared = {name: wps for name, wps in result.causes.items() if len(wps) > 1}
-        alone = [(wp,) for wp in blocked if not any(wp in wps for wps in shared.values())]
-        named = [("--cause", name) for name, wps in shared.items() if set(wps) & set(blocked)]
-        lines += [
-            f"  {command_line('retry', *words, '--mission', slug, '--note', 'what was fixed')}"
-            for words in (*named, *alone)
-        ]
+        needy = blocked.union(*result.causes.values())
+        groups = together(result.causes, [wp for wp in result.work_packages if wp.id in needy])
+        lines += [f"  {retry(name, ids, slug)}" for name, ids in groups if not blocked.isdisjoint(ids)]
     if canceled:
         lines.append(
             f"Canceled for good: {', '.join(canceled)}. What depends on them starts only if the host "
@@ -169,7 +165,7 @@ def _go_on(result: RunResult, project: Project) -> list[str]:
     lines.append(
         "To continue this run with the same settings:" if not others else "Then, to continue this run:"
     )
-    return [*lines, f"  {command_line('resume', '--mission', slug)}"]
+    return [*lines, f"  {to_go_on(slug, begun=True)}"]
 
 
 def _taken_up_by(result: RunResult, project: Project) -> list[str]:

@@ -1,6 +1,5 @@
-"""Figures of a report: what each agent did, where the time went, what made it long, what needs a person."""
+"""Figures of a report: what each agent did, where the time went and what made it long."""
 
-import shlex
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,20 +7,14 @@ from datetime import datetime
 from functools import cached_property
 from statistics import median
 
-from spec_kitty_orchestrator.core.causes import by_cause
-from spec_kitty_orchestrator.core.conflicts import mend
 from spec_kitty_orchestrator.core.describe import (
-    LONGEST_QUOTE,
-    command_line,
     count,
-    describe,
     duration,
     short,
 )
 from spec_kitty_orchestrator.core.model import Outcome, Role, Usage, WaitsFor, total
 from spec_kitty_orchestrator.core.report import AttemptRecord, Report, Span, SpanKind, WpReport
-from spec_kitty_orchestrator.core.situation import Status
-from spec_kitty_orchestrator.core.verdict import Ruling, Verdict
+from spec_kitty_orchestrator.core.verdict import Ruling
 
 MATTERS_FROM = 0.02
 """A share of the time below this is not worth a word."""
@@ -189,124 +182,6 @@ def _about_slots(report: Report, spent: Mapping[Share, float], in_all: float) ->
     most = max((taken for _, taken in report.slots), default=0)
     used = f"; at most {most} of {count(slots, 'slot')} were in use" if most < slots else ""
     return f"More slots would not have made it shorter{used}."
-
-
-@dataclass(frozen=True)
-class Need:
-    """What needs a person, once for all work packages that have the same reason.
-
-    Attributes:
-        name: of the cause, `c1` and so on; "" if it has none.
-        wps: that have it, the most important first.
-        reason: why, in the run's words.
-        steps: what to do, each with the command for it.
-    """
-
-    name: str
-    wps: tuple[WpReport, ...]
-    reason: str
-    steps: tuple[tuple[str, str], ...]
-
-    @property
-    def last_rejection(self) -> Verdict | None:
-        """What its last reviewer asks for, if only one work package has it."""
-        return _rejected_last(self.wps[0]) if len(self.wps) == 1 else None
-
-
-def needs(report: Report) -> tuple[Need, ...]:
-    """Return what needs a person, the most important first."""
-    left = report.of(Status.NEEDS_YOU)
-    causes = by_cause(report.state.causes, [one.situation.wp for one in left])
-    named = {wp: name for name, wps in causes.items() for wp in wps}
-    groups: dict[str, list[WpReport]] = defaultdict(list)
-    for one in left:
-        # What reviewers ask for differs, in however like words they were rejected.
-        groups[one.id if _rejected_last(one) is not None else named.get(one.id, one.id)].append(one)
-    found = [_need(name if name in causes else "", wps, report) for name, wps in groups.items()]
-    known = {one.id: one for one in report.wps}
-    for conflict in report.state.conflicts:
-        if conflict.wp in known and conflict.other in known:
-            pair = (known[conflict.wp], known[conflict.other])
-            steps = mend(pair[0].situation.wp, pair[1].situation.wp, report.mission)
-            found.append(Need("", pair, describe(conflict), steps))
-    return tuple(found)
-
-
-def _need(name: str, wps: Sequence[WpReport], report: Report) -> Need:
-    first, mission = wps[0], ("--mission", report.mission)
-    found = []
-    if first.situation.wp.lane.complete:
-        # It needs nothing but a review: who retries it is told that nothing is left to do.
-        moves = tuple(("Have it reviewed", to_review(one.id, report.mission)) for one in wps)
-        return Need(name, tuple(wps), reason(first), moves)
-    made = first.committed
-    if made is not None and made.base != made.head and len(wps) == 1:
-        found.append(("See the work", f"git diff {short(made.base)}..{short(made.head)}"))
-    who = ("--cause", name) if len(wps) > 1 and name else tuple(one.id for one in wps)
-    again = command_line("retry", *who, *mission, "--note", "what to do differently")
-    found.append(
-        ("Put it back to work with a hint" if len(wps) == 1 else "Put them back to work with a hint", again)
-    )
-    if len(wps) == 1:
-        found.append(("Or leave it out", command_line("skip", first.id, *mission)))
-    return Need(name, tuple(wps), reason(first), tuple(found))
-
-
-def to_review(wp_id: str, mission: str) -> str:
-    """Return the command after which a run reviews what others completed."""
-    back = ("--to", "for_review", "--force", "--note", "no review of ours approved it", "--mission", mission)
-    return shlex.join(("spec-kitty", "agent", "tasks", "move-task", wp_id, *back))
-
-
-def reason(wp: WpReport) -> str:
-    """Say why a work package stands where it stands, without the findings, which are told beside it."""
-    told, verdict = wp.situation.why, _rejected_last(wp)
-    if verdict is None or not verdict.summary or wp.situation.status is not Status.NEEDS_YOU:
-        return told
-    before = told.partition(verdict.summary[:LONGEST_QUOTE])[0].rstrip(": ")
-    return f"{before}: {verdict.summary}"
-
-
-def _rejected_last(wp: WpReport) -> Verdict | None:
-    """Return what its last attempt asks for, None if that was no rejection."""
-    last = wp.attempts[-1] if wp.attempts else None
-    return last.verdict if last is not None and last.bad == "rejected" else None
-
-
-def go_on(report: Report) -> tuple[tuple[str, str], ...]:
-    """Return what to do after what needs a person is done, each with the command for it; () while it runs."""
-    mission = ("--mission", report.mission)
-    if report.active or not report.wps:
-        return ()
-    if len(report.of(Status.DONE)) == len(report.wps):
-        told = "This checks every approval, then merges and accepts"
-        told = f"Once that is mended: {told[0].lower()}{told[1:]}" if needs(report) else told
-        told = f"Done means reviewed, not merged. {told}"
-        return ((told, command_line("orchestrate", *mission, "--merge", "--accept")),)
-    broken = [agent for agent, one in report.state.suspended.items() if one.broken]
-    found = [
-        (
-            f"{agent} is paused as broken; once it is mended, try it",
-            command_line("agents", "check", "--run", agent),
-        )
-        for agent in broken
-    ]
-    words = (
-        "Then go on with the same settings"
-        if found or report.of(Status.NEEDS_YOU)
-        else "Go on with the same settings"
-    )
-    return (*found, (words, command_line("resume", *mission)))
-
-
-def why_ended(report: Report) -> str:
-    """Say why the last start ended before its work was done, "" if it did not."""
-    state = report.state
-    if state.failure is not None:
-        return state.failure.message
-    if state.ending is not None:
-        return state.ending.reason
-    return f"it was interrupted by signal {state.signals[-1]}" if state.signals else ""
 
 
 def approved_by(wp: WpReport) -> str:

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 
 from spec_kitty_orchestrator.agents.steps import Step
+from spec_kitty_orchestrator.core.advice import groups, merge, next_commands, resume
 from spec_kitty_orchestrator.core.describe import command_line, spent
-from spec_kitty_orchestrator.core.model import Attempt, Lane, Outcome, Phase, Role
+from spec_kitty_orchestrator.core.model import Attempt, Outcome, Phase, Role
 from spec_kitty_orchestrator.core.records import dataclass, field
 from spec_kitty_orchestrator.core.report import Report, StartRecord, WpReport
 from spec_kitty_orchestrator.core.situation import Status
@@ -79,23 +81,23 @@ class MissionStatus:
 
     def commands(self, one: WpReport) -> list[str]:
         """Return what a person can type to get a work package on, with the mission filled in."""
-        mission = ("--mission", self.report.mission)
         if one.situation.status is not Status.NEEDS_YOU:
             return []
-        found = [command_line("status", one.id, *mission)]
-        if one.situation.wp.lane is Lane.BLOCKED or one.situation.wp.phase is Phase.FINISHED:
-            cause = next((name for name, wps in self.causes.items() if one.id in wps and len(wps) > 1), "")
-            whom = ("--cause", cause) if cause else (one.id,)
-            found.append(command_line("retry", *whom, *mission, "--note", "what was fixed"))
-        return found
+        return [command_line("status", one.id, "--mission", self.report.mission), self._next[one.id]]
+
+    @cached_property
+    def _next(self) -> Mapping[str, str]:
+        return next_commands(self.report)
+
+    @cached_property
+    def shared(self) -> Mapping[str, tuple[str, ...]]:
+        """The causes that are told once, each with the ids of those that one command puts back."""
+        return {name: ids for name, ids in groups(self.report) if name in self.causes and len(ids) > 1}
 
     @property
     def goes_on(self) -> str:
         """The command that goes on with the mission, "" where one runs or nothing is left to do."""
-        if self.report.active or all(one.situation.wp.lane.complete for one in self.report.wps):
-            return ""
-        how = "resume" if self.start is not None else "orchestrate"
-        return command_line(how, "--mission", self.report.mission)
+        return resume(self.report)
 
     def logs(self, one: WpReport) -> str:
         """The command that shows what its agents did, "" before the first."""
@@ -105,7 +107,7 @@ class MissionStatus:
     @property
     def merge(self) -> str:
         """The command that merges and accepts the mission."""
-        return command_line("orchestrate", "--mission", self.report.mission, "--merge", "--accept")
+        return merge(self.report.mission)
 
     def note(self, wp: WorkPackage) -> str:
         """Say what a work package waits for, or what became of it."""

@@ -167,7 +167,7 @@ def told(found: MissionStatus, one: WpReport, *, costs: bool = True) -> str:
     cost = spent(one.usage) if costs else ""
     match situation.status:
         case Status.NEEDS_YOU:
-            cause = next((name for name, wps in found.causes.items() if one.id in wps and len(wps) > 1), "")
+            cause = next((name for name, wps in found.shared.items() if one.id in wps), "")
             return f"needs you: cause {cause}, below" if cause else f"needs you: {why or wp.lane}"
         case Status.RUNNING:
             return ", ".join(filter(None, (_doing(found, one), cost)))
@@ -218,10 +218,9 @@ def _working(found: MissionStatus, wp: WorkPackage) -> str:
 def _causes(found: MissionStatus) -> Iterator[Row]:
     """Tell once what several have in common."""
     wps = found.report.state.wps
-    for name, ids in found.causes.items():
-        if len(ids) > 1:
-            reason = note(found.note(wps[ids[0]]), LONGEST_REASON)
-            yield Row(text=f"{name} ({', '.join(ids)}): {reason}", style="red", indent=2)
+    for name, ids in found.shared.items():
+        reason = note(found.note(wps[ids[0]]), LONGEST_REASON)
+        yield Row(text=f"{name} ({', '.join(ids)}): {reason}", style="red", indent=2)
 
 
 def wp_rows(found: MissionStatus, one: WpReport) -> Iterator[Row]:

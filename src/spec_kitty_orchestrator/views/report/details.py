@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePath
 
-from spec_kitty_orchestrator.core import statistics
+from spec_kitty_orchestrator.core import advice, statistics
 from spec_kitty_orchestrator.core.describe import count, duration, last_line, short
 from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.core.report import AttemptRecord, GateRecord, Report, Told, WpReport
@@ -98,7 +98,7 @@ def _detail(
         branch="" if many or work.workspace is None else work.workspace.branch or "",
         commits=f"{short(found.base)}..{short(found.head)}" if found is not None and changed else "",
         stat=last_line(found.stat).strip() if found is not None else "",
-        why=statistics.reason(wp),
+        why=advice.reason(wp),
         rows=tuple(rows[-MOST_ROWS:]),
         brief=brief,
         left_out=max(0, len(rows) - MOST_ROWS),

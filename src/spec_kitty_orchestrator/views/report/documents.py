@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from spec_kitty_orchestrator.core import statistics
+from spec_kitty_orchestrator.core import advice, statistics
 from spec_kitty_orchestrator.core.report import AttemptRecord, Report, Span, WpReport
 from spec_kitty_orchestrator.views.report.texts import Texts
 
@@ -62,9 +62,9 @@ def _document(report: Report, texts: Texts) -> Mapping[str, Any]:
                 "reason": texts.note(one.reason),
                 "commands": [command for _, command in one.steps],
             }
-            for one in statistics.needs(report)
+            for one in advice.needs(report)
         ],
-        "next": [command for _, command in statistics.go_on(report)],
+        "next": [command for _, command in advice.go_on(report)],
         "longest_chain": {
             "work_packages": report.chain,
             "seconds": _rounded(statistics.chain_shares(report)),

@@ -7,7 +7,7 @@ before that the page tells more.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from spec_kitty_orchestrator.core import statistics
+from spec_kitty_orchestrator.core import advice, statistics
 from spec_kitty_orchestrator.core.describe import duration
 from spec_kitty_orchestrator.core.report import Report, WpReport
 from spec_kitty_orchestrator.core.situation import Status
@@ -82,11 +82,11 @@ def _blocks(report: Report, texts: Texts) -> Iterator[str]:
     )
     yield f"### {SIGNS[worst]} {escaped(texts.line(report.headline))}."
     yield _figures(report, texts)
-    if ended := "" if report.active else statistics.why_ended(report):
+    if ended := "" if report.active else advice.why_ended(report):
         yield f"The run ended before its work was done: {escaped(texts.note(ended))}"
-    for need in statistics.needs(report):
+    for need in advice.needs(report):
         yield _need(need, texts)
-    if following := statistics.go_on(report):
+    if following := advice.go_on(report):
         yield fenced("\n".join(texts.line(command, 1000) for _, command in following))
     yield _table(report, texts)
     if any(one.situation.wp.dependencies for one in report.wps) and len(report.wps) <= MOST_DRAWN:
@@ -119,7 +119,7 @@ def _figures(report: Report, texts: Texts) -> str:
     return " · ".join(parts)
 
 
-def _need(need: statistics.Need, texts: Texts) -> str:
+def _need(need: advice.Need, texts: Texts) -> str:
     ids = ", ".join(escaped(texts.line(one.id)) for one in need.wps)
     title = f": {escaped(texts.line(need.wps[0].title, 200))}" if len(need.wps) == 1 else ", for one reason"
     held = dict.fromkeys(one for wp in need.wps for one in wp.situation.holds_up)
@@ -156,7 +156,7 @@ def _table(report: Report, texts: Texts) -> str:
         status = wp.situation.status
         rejected, _, red = statistics.mishaps(wp)
         done = status is Status.DONE
-        told = statistics.approved_by(wp) if done else statistics.reason(wp)
+        told = statistics.approved_by(wp) if done else advice.reason(wp)
         unknown = sum(one.outcome is not None and one.usage.cost_usd is None for one in wp.attempts)
         cells = (
             f"{SIGNS[status]} {status}",

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic.fields import FieldInfo
 
-from spec_kitty_orchestrator.core import statistics
+from spec_kitty_orchestrator.core import advice, statistics
 from spec_kitty_orchestrator.core.describe import count, duration, in_all
 from spec_kitty_orchestrator.core.model import Usage
 from spec_kitty_orchestrator.core.plain_text import plain
@@ -116,9 +116,9 @@ def _of_run(report: Report, texts: Texts) -> dict[str, Any]:
         "whole": _whole(report),
         "cards": _cards(report, workers, slots),
         "parts": _parts(report),
-        "needs": statistics.needs(report),
-        "go_on": statistics.go_on(report),
-        "ended": "" if report.active else statistics.why_ended(report),
+        "needs": advice.needs(report),
+        "go_on": advice.go_on(report),
+        "ended": "" if report.active else advice.why_ended(report),
         "chain_told": statistics.chain_told(report),
         "chain": frozenset(report.chain),
         "axis": axis,
@@ -144,7 +144,7 @@ def _of_run(report: Report, texts: Texts) -> dict[str, Any]:
 
 def _parts(report: Report) -> Sequence[tuple[str, str]]:
     graphed = any(one.situation.wp.dependencies for one in report.wps)
-    names = {"needs": "Needs you" if statistics.needs(report) else "What is next"}
+    names = {"needs": "Needs you" if advice.needs(report) else "What is next"}
     return [(one, names.get(one, title)) for one, title in PARTS if one != "graph" or graphed]
 
 
@@ -264,7 +264,7 @@ def _cells(wp: WpReport, order: int, report: Report) -> Cells:
     waited = sum(one.seconds(report.now) for one in wp.spans if one.kind is SpanKind.WAIT)
     used = wp.usage
     unknown = sum(one.outcome is not None and one.usage.cost_usd is None for one in wp.attempts)
-    told = statistics.approved_by(wp) or statistics.reason(wp)
+    told = statistics.approved_by(wp) or advice.reason(wp)
     return Cells(
         wp.id,
         wp.title,

@@ -6,12 +6,12 @@ from functools import lru_cache
 from rich.cells import cell_len
 
 from spec_kitty_orchestrator.agents.steps import Step, StepKind
+from spec_kitty_orchestrator.core.advice import next_commands
 from spec_kitty_orchestrator.core.describe import (
     LONGEST_QUOTE,
     LONGEST_REASON,
     Level,
     clean,
-    command_line,
     count,
     duration,
     note,
@@ -23,7 +23,6 @@ from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.core.plain_text import plain
 from spec_kitty_orchestrator.core.report import AttemptRecord, Report, Told, WpReport
 from spec_kitty_orchestrator.core.situation import Status
-from spec_kitty_orchestrator.core.statistics import to_review
 from spec_kitty_orchestrator.core.verdict import Finding, Ruling, Verdict
 from spec_kitty_orchestrator.views.watch import spans
 from spec_kitty_orchestrator.views.watch.overview import activity, told_line
@@ -93,21 +92,9 @@ def _attempt(record: AttemptRecord) -> str:
     return f"{what} by {clean(record.attempt.agent)}, attempt {record.attempt.number}"
 
 
-def next_command(wp: WpReport, mission: str) -> str:
-    """Return the command with which a person goes on, "" if there is nothing to do."""
-    match wp.situation.status:
-        case Status.NEEDS_YOU if wp.situation.wp.lane.complete:
-            return to_review(wp.id, mission)
-        case Status.NEEDS_YOU:
-            return command_line("retry", wp.id, "--mission", mission, "--note", "…")
-        case Status.CUT_OFF:
-            return command_line("resume", "--mission", mission)
-    return ""
-
-
-def card(wp: WpReport, mission: str, cells: int) -> list[Line]:
+def card(wp: WpReport, report: Report, cells: int) -> list[Line]:
     """Say why a work package needs a person and how it goes on; nothing for others."""
-    command = next_command(wp, mission)
+    command = next_commands(report).get(wp.id, "")
     if not command:
         return []
     lines: list[Line] = []
@@ -265,8 +252,9 @@ def farewell(report: Report, tails: dict[str, Sequence[str]]) -> list[Line]:
         tails: by id, the last lines of what failed.
     """
     lines: list[Line] = [((f"{report.mission}: {report.headline}", "text b"),)]
+    commands = next_commands(report)
     for wp in report.wps:
-        command = next_command(wp, report.mission)
+        command = commands.get(wp.id, "")
         if not command or wp.id not in tails:
             continue
         why = note(wp.situation.why, LONGEST_REASON) or str(wp.situation.status)

@@ -45,7 +45,7 @@ class Pane:
         logs = [
             self._source.log(one.attempt) if one.attempt.id in self._read else None for one in wp.attempts
         ]
-        return [*details.card(wp, report.mission, cells), *details.story(wp, told, logs, cells)]
+        return [*details.card(wp, report, cells), *details.story(wp, told, logs, cells)]
 
     async def load(self, wp: WpReport, tab: str) -> None:
         """Read the changes, or the last attempts."""

@@ -12,6 +12,7 @@ from textual.containers import Container, Vertical
 from textual.events import Click, MouseScrollDown, MouseScrollUp, Resize
 from textual.widgets import Input
 
+from spec_kitty_orchestrator.core.advice import next_commands
 from spec_kitty_orchestrator.core.model import Usage
 from spec_kitty_orchestrator.core.report import Report, WpReport
 from spec_kitty_orchestrator.core.situation import Status
@@ -232,7 +233,7 @@ class WatchApp(App[None]):
         await self._pane.load(wp, self._tab)
         self._draw()
         log = self._tab == "log" and self._mode in (Mode.LIST, Mode.FULL)
-        if settle and log and not details.next_command(wp, ""):
+        if settle and log and wp.id not in next_commands(self._report):
             self._view("pane").scroll_rows(len(self._view("pane").lines))
 
     async def _load_earlier(self) -> None:
