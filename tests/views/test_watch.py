@@ -155,7 +155,7 @@ async def test_a_run_that_goes_on_and_ends_is_seen_without_a_key() -> None:
         told.seconds, told.active = 160, False
         press.app.look()
         await settled(press.pilot)
-        assert "ended, exit 1, 2m 30s" in screen(press.app)
+        assert "exit 1, 2m 30s" in screen(press.app)
         assert "slots" not in screen(press.app)
 
 

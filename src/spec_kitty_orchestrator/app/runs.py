@@ -9,6 +9,7 @@ from typing import Self
 from spec_kitty_orchestrator.app.journals import JOURNALS, journaled, run_here
 from spec_kitty_orchestrator.core.model import Usage, total
 from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.report import told_end, when
 from spec_kitty_orchestrator.core.run import RunState, fold
 from spec_kitty_orchestrator.core.run_events import Line, RunAborted, RunEnded, RunStarted, SpentBefore
 from spec_kitty_orchestrator.core.work_package import WorkPackage
@@ -161,13 +162,10 @@ def describe_run(run: KnownRun) -> str:
 
 def describe_end(run: KnownRun) -> str:
     """Describe how a run that is not active ended."""
-    match run.end:
-        case RunEnded(at=at, exit_code=code, summary=summary):
-            return f"ended {when(at)} with exit code {code}: {summary}"
-        case RunAborted(at=at):
-            return f"was aborted {when(at)}"
-        case None:
-            return "was cut off"
+    end = run.end
+    if isinstance(end, RunEnded):
+        return told_end(end.at, end.exit_code, end.summary)
+    return told_end(end.at if end is not None else None, None, "")
 
 
 def orphans(root: Path, mission: str) -> list[Orphan]:
@@ -227,8 +225,3 @@ async def spent_before(root: Path, mission: str) -> tuple[SpentBefore, list[Path
             for wp in state.wps.values():
                 cost_of[wp.id] = cost_of.get(wp.id, 0.0) + wp.cost_usd - wp.cost_before_usd
     return SpentBefore(total(used), {wp: cost for wp, cost in cost_of.items() if cost}), silent
-
-
-def when(moment: datetime) -> str:
-    """Write a time for people."""
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

@@ -168,6 +168,32 @@ class StartRecord:
     last_at: datetime | None = None
     aborted: bool = False
 
+    @property
+    def outcome(self) -> str:
+        """How one that goes on no more ended, in a word or two."""
+        if self.aborted:
+            return "aborted"
+        return "cut off" if self.exit_code is None else f"exit {self.exit_code}"
+
+    @property
+    def told_end(self) -> str:
+        """The same in a sentence, whose subject is the run."""
+        return told_end(self.ended_at, self.exit_code, self.summary)
+
+
+def told_end(ended_at: datetime | None, exit_code: int | None, summary: str) -> str:
+    """Say how a start ended that goes on no more, as `StartRecord` has it."""
+    if ended_at is None:
+        return "was cut off"
+    if exit_code is None:
+        return f"was aborted {when(ended_at)}"
+    return f"ended {when(ended_at)} with exit code {exit_code}: {summary}"
+
+
+def when(moment: datetime) -> str:
+    """Write a time for people."""
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
 
 @dataclass(frozen=True)
 class RestRecord:

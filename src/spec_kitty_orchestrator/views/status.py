@@ -121,13 +121,7 @@ class MissionStatus:
         told = f"{counts.pop(Status.DONE)} of {len(report.wps)} done"
         parts = [told, *(f"{number} {one}" for one, number in counts.items() if number)]
         used = spent(report.state.told)
-        if report.active:
-            how = "runs"
-        elif start is None:
-            how = "was not run here"
-        else:
-            code = "cut off" if start.exit_code is None else f"ended with {start.exit_code}"
-            how = "aborted" if start.aborted else code
+        how = "runs" if report.active else start.outcome if start is not None else "was not run here"
         return f"{report.mission}: {how}, {', '.join(parts)}" + (f", {used}" if used else "")
 
     def document(self, missions: Sequence[str]) -> Mapping[str, object]:

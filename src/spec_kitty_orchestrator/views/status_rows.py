@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Final
 
 from spec_kitty_orchestrator.core.conflicts import advice
@@ -23,8 +22,8 @@ from spec_kitty_orchestrator.core.report import (
     AttemptRecord,
     GateRecord,
     SpanKind,
-    StartRecord,
     WpReport,
+    when,
 )
 from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.core.verdict import Ruling
@@ -57,11 +56,6 @@ STEPS: Final = {
     Phase.PARKING: "is left to you on the host",
 }
 """What goes on in a phase while no agent and no gate is at work."""
-
-
-def when(moment: datetime) -> str:
-    """Write a time for people."""
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def mission_rows(found: MissionStatus, width: int) -> Iterator[Row]:
@@ -100,16 +94,7 @@ def _run(found: MissionStatus) -> str:
         slots = f"{most - free} of {most} slots taken"
         place = f" on {owner.host}" if owner.host != os.uname().nodename else ""
         return f"a run is active {since}, {slots}, process {owner.pid}{place}"
-    return f"no run is active; the last one {ended(start)}" if start else "it was not run here yet"
-
-
-def ended(start: StartRecord) -> str:
-    """Say how a run that is not active ended."""
-    if start.ended_at is None:
-        return "was cut off"
-    if start.aborted:
-        return f"was aborted {when(start.ended_at)}"
-    return f"ended {when(start.ended_at)} with exit code {start.exit_code}: {start.summary}"
+    return f"no run is active; the last one {start.told_end}" if start else "it was not run here yet"
 
 
 def _trouble(found: MissionStatus) -> Iterator[str]:

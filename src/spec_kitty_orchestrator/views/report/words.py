@@ -35,7 +35,7 @@ def outcome(report: Report) -> tuple[str, str]:
     if last is None:
         return "not run", "it never began"
     if last.aborted:
-        return "aborted", "a person ended it for good"
+        return last.outcome, "a person ended it for good"
     if last.exit_code is None:
-        return "cut off", "it did not come to its end"
-    return f"exit {last.exit_code}", EXITS.get(last.exit_code, "")
+        return last.outcome, "it did not come to its end"
+    return last.outcome, EXITS.get(last.exit_code, "")

@@ -220,9 +220,10 @@ def _going_on(report: Report, took_s: float) -> tuple[str, str]:
     if report.active:
         return f"running {duration(took_s)}", "implement"
     end = report.starts[-1] if report.starts else None
-    if end is None or end.exit_code is None:
-        return f"no run is active, {duration(took_s)}", "needs" if end else "muted"
-    return f"ended, exit {end.exit_code}, {duration(took_s)}", "done" if end.exit_code == 0 else "muted"
+    if end is None:
+        return "not run", "muted"
+    style = {None: "needs", 0: "done"}.get(end.exit_code, "muted")
+    return f"{end.outcome}, {duration(took_s)}", style
 
 
 def _bar(number: Mapping[Status, int], cells: int) -> Line:
