@@ -12,12 +12,16 @@ from textual.geometry import Region
 from textual.pilot import Pilot
 from textual.strip import Strip
 
-from spec_kitty_orchestrator.core.model import Lane, Role
+from spec_kitty_orchestrator.core import events, report
+from spec_kitty_orchestrator.core.model import AgentReport, Lane, Outcome, Role
+from spec_kitty_orchestrator.core.run_events import AnyEvent
+from spec_kitty_orchestrator.core.verdict import Ruling, Verdict
 from spec_kitty_orchestrator.views.watch.line_view import LineView
+from spec_kitty_orchestrator.views.watch.overview import tone
 from spec_kitty_orchestrator.views.watch.screen import CLOCK_LOOKS, WatchApp
 from spec_kitty_orchestrator.views.watch.spans import text_of
 
-from .mission import IMPLEMENTS, POLICY, TOO_LARGE, Mission, Told, csv_import, step
+from .mission import IMPLEMENTS, POLICY, TOO_LARGE, Mission, Told, at, csv_import, step
 
 pytestmark = pytest.mark.asyncio
 
@@ -307,3 +311,23 @@ async def test_only_the_lines_that_are_seen_are_drawn(monkeypatch: pytest.Monkey
         press.app._draw()
         await settled(press.pilot)
         assert drawn == []
+
+
+VERDICT = Verdict(Ruling.CHANGES_REQUESTED, "a" * 40, "1", "codex")
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (events.Recorded(Lane.DONE), "done"),
+        (events.Recorded(Lane.BLOCKED), "needs"),
+        (events.Recorded(Lane.IN_PROGRESS), ""),
+        (events.AgentExited("1", AgentReport(Outcome.OK, detail="nobody asks for changes")), ""),
+        (events.AgentExited("1", AgentReport(Outcome.OK), verdict=VERDICT), "needs"),
+        (events.AgentExited("1", AgentReport(Outcome.CRASHED, detail="approved")), "needs"),
+    ],
+)
+async def test_the_colour_of_a_line_is_that_of_what_happened_whatever_its_words_are(
+    event: AnyEvent, expected: str
+) -> None:
+    assert tone(report.Told(at(0), "WP01", event)) == expected

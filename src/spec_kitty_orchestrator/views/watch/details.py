@@ -25,17 +25,13 @@ from spec_kitty_orchestrator.core.report import AttemptRecord, Report, Told, WpR
 from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.core.verdict import Finding, Ruling, Verdict
 from spec_kitty_orchestrator.views.watch import spans
-from spec_kitty_orchestrator.views.watch.overview import activity, told_line
+from spec_kitty_orchestrator.views.watch.overview import activity, told_line, tone
 from spec_kitty_orchestrator.views.watch.source import StepLog
 from spec_kitty_orchestrator.views.watch.spans import Line, labelled
 
 TABS = ("log", "events", "verdict", "diff")
 
 _QUIET = frozenset({StepKind.THINKS, StepKind.ENDS})
-_GOOD = frozenset({"gates_passed"})
-_BAD = frozenset(
-    {"gate_failed", "gate_broken", "commit_refused", "workspace_failed", "budget_spent", "parked"}
-)
 _DIFF = (
     ("+++", "text b"),
     ("---", "text b"),
@@ -181,13 +177,8 @@ def _rule(record: AttemptRecord, cells: int) -> Line:
 
 
 def _result(told: Told, record: AttemptRecord | None, cells: int) -> list[Line]:
-    mark, style = "·", "muted"
-    if told.kind == "agent_exited" and record is not None:
-        mark, style = ("✕", "needs") if record.bad else ("✓", "done")
-    elif told.kind in _GOOD or (told.kind == "recorded" and "approved" in told.text):
-        mark, style = "✓", "done"
-    elif told.kind in _BAD or told.level is Level.NEEDS_YOU:
-        mark, style = "✕", "needs"
+    style = tone(told) or ("done" if told.kind == "agent_exited" else "muted")
+    mark = {"done": "✓", "needs": "✕"}.get(style, "·")
     lines = labelled((f" {mark}", style), told.text, style, cells, 8)
     verdict = record.verdict if record is not None and told.kind == "agent_exited" else None
     for finding in verdict.findings if verdict is not None else ():

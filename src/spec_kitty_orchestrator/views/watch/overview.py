@@ -6,11 +6,13 @@ from datetime import datetime
 
 from rich.cells import cell_len
 
+from spec_kitty_orchestrator.core import events
 from spec_kitty_orchestrator.core.describe import Level, clean, count, duration, note, tokens
 from spec_kitty_orchestrator.core.limits import resting
-from spec_kitty_orchestrator.core.model import Role, Usage
+from spec_kitty_orchestrator.core.model import Lane, Outcome, Role, Usage
 from spec_kitty_orchestrator.core.report import AttemptRecord, Report, Span, SpanKind, Told, WpReport
 from spec_kitty_orchestrator.core.situation import Status
+from spec_kitty_orchestrator.core.verdict import Ruling
 from spec_kitty_orchestrator.views.watch import spans
 from spec_kitty_orchestrator.views.watch.arrangement import Mode
 from spec_kitty_orchestrator.views.watch.spans import Line, cut, padded
@@ -241,17 +243,28 @@ def _bar(number: Mapping[Status, int], cells: int) -> Line:
     return tuple(line)
 
 
+_BAD = frozenset(
+    {"gate_failed", "gate_broken", "commit_refused", "workspace_failed", "budget_spent", "parked"}
+)
+
+
+def tone(told: Told) -> str:
+    """Return `done` for what settles something, `needs` for what went wrong, "" for the rest."""
+    event = told.event
+    if isinstance(event, events.AgentExited):
+        # What an agent says is no sign: an approval can quote who asked for changes.
+        good = event.verdict is None or event.verdict.ruling is Ruling.APPROVED
+        return "" if good and event.report.outcome is Outcome.OK and not event.tampered else "needs"
+    if isinstance(event, events.Recorded) and event.lane.complete:
+        return "done"
+    blocked = isinstance(event, events.Recorded) and event.lane is Lane.BLOCKED
+    bad = blocked or told.kind in _BAD or told.level is Level.NEEDS_YOU
+    return "needs" if bad else "done" if told.kind == "gates_passed" else ""
+
+
 def told_line(told: Told, cells: int, *, named: bool = True) -> Line:
     """Return one row for something that happened."""
-    colour = {Level.NEEDS_YOU: "needs", Level.DETAIL: "faint"}.get(told.level, "text")
-    if told.kind == "recorded" and "approved" in told.text:
-        colour = "done"
-    if (
-        told.kind in ("gate_failed", "commit_refused")
-        or "asks for changes" in told.text
-        or told.text.startswith("blocked")
-    ):
-        colour = "needs"
+    colour = tone(told) or ("faint" if told.level is Level.DETAIL else "text")
     who = ((f"{told.wp_id or 'run':<4} ", "text b"),) if named else ()
     return spans.clipped(((f" {told.at:%H:%M:%S} ", "muted"), *who, (told.text, colour)), cells)
 
