@@ -258,3 +258,13 @@ def test_every_wait_of_a_long_mission_has_a_reason_at_every_moment() -> None:
             for one in recorder.report(line.at, active=active).wps:
                 quiet = one.situation.status in (Status.RUNNING, Status.DONE)
                 assert quiet or one.situation.why, (line, one.id, active)
+
+
+@pytest.mark.parametrize(("active", "expected"), [(True, "runs"), (False, "■ cut off")])
+def test_an_attempt_that_was_cut_off_is_not_told_to_run(active: bool, expected: str) -> None:
+    player = Player(ALONE, policy=ONE_SLOT)
+    player.begin()
+    while player.state.wps["WP01"].open_attempt is None:
+        player.play(1)
+    (attempt,) = of(player, active=active).attempts
+    assert attempt.came_to(active=active) == expected

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 
-from spec_kitty_orchestrator.core.describe import Level, describe, level_of
+from spec_kitty_orchestrator.core.describe import Level, count, describe, level_of, short
 from spec_kitty_orchestrator.core.model import (
     Attempt,
     Evidence,
@@ -116,6 +116,27 @@ class AttemptRecord:
             return "void"
         ruling = self.verdict.ruling if self.verdict is not None else Ruling.APPROVED
         return {Ruling.CHANGES_REQUESTED: "rejected", Ruling.UNUSABLE: "unusable"}.get(ruling, "")
+
+    def came_to(self, *, active: bool) -> str:
+        """Say in one line what it came to; `active` is whether the run goes on."""
+        return self._end(active=active) + (f" ({self.why})" if self.why else "")
+
+    def _end(self, *, active: bool) -> str:
+        verdict = self.verdict
+        if self.outcome is None:
+            return "runs" if active else "■ cut off"
+        if self.outcome is not Outcome.OK:
+            said = f": {self.detail}" if self.detail else ""
+            return f"✕ {self.outcome.replace('_', ' ')}{said}"
+        if self.tampered:
+            return f"✕ does not count: {', '.join(self.tampered)}"
+        if verdict is None:
+            return "finished"
+        if verdict.ruling is Ruling.APPROVED:
+            return f"approved {short(verdict.head)}"
+        if verdict.ruling is Ruling.UNUSABLE:
+            return f"✕ no usable verdict: {verdict.summary}"
+        return f"↩ asks for changes: {verdict.summary or count(len(verdict.findings), 'finding')}"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from statistics import median
 from spec_kitty_orchestrator.core.describe import (
     count,
     duration,
-    short,
 )
 from spec_kitty_orchestrator.core.model import Outcome, Role, Usage, WaitsFor, total
 from spec_kitty_orchestrator.core.report import AttemptRecord, Report, Span, SpanKind, WpReport
@@ -204,23 +203,3 @@ def mishaps(wp: WpReport) -> tuple[int, int, int]:
     rejected = sum(one.bad == "rejected" for one in wp.attempts)
     failed = sum(bool(one.bad) and one.bad not in ("rejected", Outcome.CANCELED) for one in wp.attempts)
     return rejected, failed, sum(not one.result.ok for one in wp.gates)
-
-
-def came_to(one: AttemptRecord) -> str:
-    """Say in one line what an attempt came to."""
-    why = f" ({one.why})" if one.why else ""
-    if one.outcome is None:
-        return f"runs{why}"
-    if one.outcome is not Outcome.OK:
-        said = f": {one.detail}" if one.detail else ""
-        return f"✕ {one.outcome.replace('_', ' ')}{said}{why}"
-    if one.tampered:
-        return f"✕ does not count: {', '.join(one.tampered)}{why}"
-    verdict = one.verdict
-    if verdict is None:
-        return f"finished{why}"
-    if verdict.ruling is Ruling.APPROVED:
-        return f"approved {short(verdict.head)}{why}"
-    if verdict.ruling is Ruling.UNUSABLE:
-        return f"✕ no usable verdict: {verdict.summary}{why}"
-    return f"↩ asks for changes: {verdict.summary or count(len(verdict.findings), 'finding')}{why}"

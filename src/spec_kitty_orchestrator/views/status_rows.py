@@ -6,7 +6,6 @@ from typing import Final
 
 from spec_kitty_orchestrator.core.conflicts import advice
 from spec_kitty_orchestrator.core.describe import (
-    ENDS,
     LONGEST_REASON,
     count,
     duration,
@@ -16,7 +15,7 @@ from spec_kitty_orchestrator.core.describe import (
     spent,
     totals,
 )
-from spec_kitty_orchestrator.core.model import Lane, Outcome, Phase, Role
+from spec_kitty_orchestrator.core.model import Lane, Phase, Role
 from spec_kitty_orchestrator.core.report import (
     AGENTS_TIME,
     AttemptRecord,
@@ -259,25 +258,11 @@ def _attempt(found: MissionStatus, one: AttemptRecord) -> Iterator[Row]:
     took = duration((found.report.now - one.began_at).total_seconds() if open_ else one.took_s)
     kind = "rework" if one.rework else one.attempt.role
     style = "red" if one.bad else "cyan" if open_ else "green"
-    end = (
-        "at work"
-        if open_ and found.report.active
-        else "cut off"
-        if open_
-        else ENDS[one.outcome or Outcome.OK]
-    )
-    if one.verdict is not None and one.outcome is Outcome.OK:
-        end = one.verdict.ruling.replace("_", " ")
-    if one.tampered:
-        end = f"does not count: {', '.join(one.tampered)}"
-    parts = (f"{one.attempt.agent}, {took}", spent(one.usage), end, one.why)
+    used = ", ".join(filter(None, (one.attempt.agent, took, spent(one.usage))))
     yield Row()
     head: list[Part] = [(f"{one.attempt.number:>2} ", "bold"), (f"{kind}  ", style)]
-    yield Row(head, ", ".join(filter(None, parts)), indent=3)
-    if one.detail:
-        yield Row((("   ", ""),), one.detail, "red", indent=3)
+    yield Row(head, f"{used}: {one.came_to(active=found.report.active)}", indent=3)
     if one.verdict is not None and one.verdict.ruling is not Ruling.APPROVED:
-        yield Row((("   ", ""),), one.verdict.summary, indent=3)
         for finding in one.verdict.findings:
             told = filter(None, (finding.severity, finding.place, finding.message))
             yield Row((("   - ", ""),), ": ".join(told), indent=5)

@@ -75,15 +75,18 @@ def details(wps: Sequence[WpReport], report: Report, texts: Texts, *, many: bool
     for wp in wps:
         for need in wp.situation.wp.dependencies:
             needed_by[need].append(wp.id)
-    return [_detail(wp, tuple(needed_by[wp.id]), lines[wp.id], texts, many=many) for wp in wps]
+    return [
+        _detail(wp, tuple(needed_by[wp.id]), lines[wp.id], texts, many=many, active=report.active)
+        for wp in wps
+    ]
 
 
 def _detail(
-    wp: WpReport, needed_by: tuple[str, ...], lines: Sequence[Told], texts: Texts, *, many: bool
+    wp: WpReport, needed_by: tuple[str, ...], lines: Sequence[Told], texts: Texts, *, many: bool, active: bool
 ) -> Detail:
     done = wp.situation.status in (Status.DONE, Status.HELD_UP, Status.WAITING)
     brief = many and done
-    rows = [_attempt(one, texts, brief=brief) for one in wp.attempts]
+    rows = [_attempt(one, texts, brief=brief, active=active) for one in wp.attempts]
     rows += [_gate(one, texts, brief=brief) for one in wp.gates if not (many and one.result.ok)]
     rows.sort(key=lambda one: one.at)
     most = 0 if brief else FEW_LINES if many else MOST_LINES
@@ -115,7 +118,7 @@ def _summed(wp: WpReport) -> str:
     return ", ".join(parts)
 
 
-def _attempt(one: AttemptRecord, texts: Texts, *, brief: bool) -> Row:
+def _attempt(one: AttemptRecord, texts: Texts, *, brief: bool, active: bool) -> Row:
     role = "rework" if one.rework else str(one.attempt.role)
     used = one.usage.tokens
     return Row(
@@ -123,8 +126,8 @@ def _attempt(one: AttemptRecord, texts: Texts, *, brief: bool) -> Row:
         str(one.attempt.number),
         role,
         one.attempt.agent,
-        duration(one.took_s) if one.outcome is not None else "runs",
-        statistics.came_to(one),
+        duration(one.took_s) if one.outcome is not None else "runs" if active else "cut off",
+        one.came_to(active=active),
         bool(one.bad),
         f"{used / 1000:.0f}k" if used >= 1000 else str(used or ""),
         statistics.told_cost(one.usage, one.outcome is not None and one.usage.cost_usd is None),

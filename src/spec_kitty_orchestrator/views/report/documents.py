@@ -208,7 +208,7 @@ def rows(report: Report, texts: Texts) -> str:
             *(round(one.took_s, 3), one.outcome, verdict.ruling if verdict is not None else ""),
             len(verdict.findings) if verdict is not None else "",
             *(used.input_tokens, used.output_tokens, used.cost_usd, one.exit_code, one.attempt.head),
-            *(statistics.came_to(one), texts.path(one.attempt.directory)),
+            *(one.came_to(active=report.active), texts.path(one.attempt.directory)),
         )
         writer.writerow([_cell(value, texts) for value in values])
     return text.getvalue()

@@ -233,7 +233,7 @@ def _trouble(wp: WpReport, texts: Texts) -> Iterator[str]:
     for one in wp.attempts:
         if one.bad:
             agent = escaped(texts.line(one.attempt.agent, 60))
-            came_to = escaped(texts.note(statistics.came_to(one), 400))
+            came_to = escaped(texts.note(one.came_to(active=False), 400))
             yield f"- attempt {one.attempt.number}, {agent}: {came_to}"
             if one.bad == "rejected" and one.verdict is not None:
                 yield from _findings(one.verdict, texts, "  ")

@@ -9,7 +9,6 @@ from urllib.parse import quote
 from spec_kitty_orchestrator.core.describe import LONGEST_LINE, LONGEST_REASON, clean, note
 from spec_kitty_orchestrator.core.plain_text import ended, plain
 from spec_kitty_orchestrator.core.report import Report
-from spec_kitty_orchestrator.core.statistics import came_to
 from spec_kitty_orchestrator.core.verdict import Verdict
 from spec_kitty_orchestrator.machine.redaction import Redactor
 
@@ -82,7 +81,7 @@ def _texts(report: Report) -> Iterator[str]:
         yield from (span.what for span in wp.spans)
         yield from (gate.tail for gate in wp.gates)
         for one in wp.attempts:
-            yield from (came_to(one), one.attempt.agent)
+            yield from (one.came_to(active=report.active), one.attempt.agent)
             if one.verdict is not None:
                 yield from _said(one.verdict)
 
