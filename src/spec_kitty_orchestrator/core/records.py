@@ -55,8 +55,65 @@ def _make(kind: Any) -> None:
         if isinstance(kind.__dict__.get("__dataclass_fields__"), _Table):
             for name in ("__init__", *_TABLES):
                 delattr(kind, name)
-            # What all have in common is not written anew for each.
-            dataclasses.dataclass(frozen=True, eq=False, repr=False)(kind)
+            # What all have in common is not written anew for each, which takes most of the time.
+            dataclasses.dataclass(init=False, eq=False, repr=False)(kind)
+            kind.__init__ = _constructor(kind)
+            kind.__signature__ = _Signature()
+
+
+def _constructor(kind: Any) -> Any:
+    """Return the `__init__` of a class, as a frozen dataclass has it."""
+    made = [one for one in dataclasses.fields(kind) if one.init]
+    names = tuple(one.name for one in made)
+    fixed = {one.name: one.default for one in made if one.default is not dataclasses.MISSING}
+    factories = [
+        (one.name, one.default_factory) for one in made if one.default_factory is not dataclasses.MISSING
+    ]
+
+    def __init__(self: Any, *args: Any, **options: Any) -> None:  # noqa: N807 - it becomes one
+        values = {**fixed, **dict(zip(names, args, strict=False)), **options}
+        for name, factory in factories:
+            if name not in values:
+                values[name] = factory()
+        if (
+            len(values) != len(names)
+            or len(args) > len(names)
+            or not options.keys().isdisjoint(names[: len(args)])
+        ):
+            raise TypeError(
+                f"{kind.__qualname__} takes {', '.join(names)}; it got {_told(names, args, options)}"
+            )
+        self.__dict__.update((name, values[name]) for name in names)
+
+    __init__.__annotations__ = {**{one.name: one.type for one in made}, "return": None}
+    return __init__
+
+
+class _Signature:
+    """What tools for developers ask of a class; nothing else needs `inspect`, which is slow to load."""
+
+    def __get__(self, _record: object, kind: Any) -> Any:
+        from inspect import Parameter, Signature
+
+        def default(one: Any) -> Any:
+            if one.default_factory is not dataclasses.MISSING:
+                return one.default_factory()
+            return Parameter.empty if one.default is dataclasses.MISSING else one.default
+
+        made = [one for one in dataclasses.fields(kind) if one.init]
+        how = Parameter.POSITIONAL_OR_KEYWORD
+        return Signature(
+            [Parameter(one.name, how, default=default(one), annotation=one.type) for one in made]
+        )
+
+
+def _told(names: tuple[str, ...], args: tuple[Any, ...], options: dict[str, Any]) -> str:
+    more = [f"{len(args) - len(names)} too many"] if len(args) > len(names) else []
+    return ", ".join([*names[: len(args)], *options, *more]) or "nothing"
+
+
+def _frozen(record: Any, name: str, *_value: Any) -> None:
+    raise dataclasses.FrozenInstanceError(f"cannot change {name!r} of {type(record).__name__}")
 
 
 def _made_first(kind: Any) -> Any:
@@ -91,7 +148,13 @@ def _shown(record: Any) -> str:
     return f"{type(record).__qualname__}({', '.join(shown)})"
 
 
-_SHARED = {"__eq__": _equal, "__hash__": _hashed, "__repr__": _shown}
+_SHARED = {
+    "__eq__": _equal,
+    "__hash__": _hashed,
+    "__repr__": _shown,
+    "__setattr__": _frozen,
+    "__delattr__": _frozen,
+}
 
 
 class _Table:

@@ -1,6 +1,5 @@
 """Where the files of attempts are, and the log of a run."""
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator, MutableMapping
@@ -33,6 +32,9 @@ def path_part(name: str) -> str:
     safe = re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip(".")[:80]
     if safe == name and safe:
         return safe
+    # Few names need it, and it takes as long to load as the rest of this module.
+    import hashlib
+
     return f"{safe}-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
