@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import structlog  # noqa: F401 - a run loads it with its log file, before anything else happens
 from filelock import FileLock
 
 from spec_kitty_orchestrator.testing.missions import (
