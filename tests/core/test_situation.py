@@ -7,7 +7,7 @@ import pytest
 from tests.journals import NOON, POLICY, Comes, Player, large, rejected
 
 from spec_kitty_orchestrator.core import events, run_events
-from spec_kitty_orchestrator.core.advice import go_on, needs
+from spec_kitty_orchestrator.core.advice import go_on, needs, next_commands
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import Lane, Phase
 from spec_kitty_orchestrator.core.recorder import Recorder, record
@@ -121,6 +121,17 @@ def test_what_somebody_else_completed_is_not_told_as_reviewed() -> None:
     assert [command.split()[:4] for _, command in need.steps] == [
         ["spec-kitty", "agent", "tasks", "move-task"]
     ]
+    assert next_commands(report) == {"WP01": need.steps[0][1]}
+    assert go_on(report)[-1][1].split()[1] == "resume"
+
+
+def test_who_was_rejected_is_put_back_alone_however_like_the_words_are() -> None:
+    both: dict[str, tuple[str, ...]] = {"WP01": (), "WP02": ()}
+    player = Player(both, dict.fromkeys(both, TWICE_REJECTED), policy=TWO_REVIEWS)
+    player.begin()
+    player.play()
+    found = next_commands(of(player))
+    assert [found[one].split()[1:3] for one in both] == [["retry", "WP01"], ["retry", "WP02"]]
 
 
 def test_what_was_done_before_is_done_and_says_that_nobody_here_reviewed_it() -> None:
