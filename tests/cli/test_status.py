@@ -183,6 +183,17 @@ def end(code: int) -> Line:
     return {"line": "end", "at": "2026-01-02T04:00:00+00:00", "exit_code": code, "summary": "over"}
 
 
+def completed_by_others(wp: str) -> list[Line]:
+    made = {"base": "a" * 40, "head": "b" * 40}
+    refused = {"call": "transition", "code": "TRANSITION_REJECTED", "message": "no", "lane": "done"}
+    return [
+        *at_work(wp),
+        event(wp, "agent_exited", attempt_id=attempt(wp, 1, "implement")["id"], report={"outcome": "ok"}),
+        event(wp, "committed", evidence=made),
+        event(wp, "host_refused", **refused),
+    ]
+
+
 @pytest.mark.parametrize(
     ("lines", "lanes", "active", "code"),
     [
@@ -194,6 +205,7 @@ def end(code: int) -> Line:
         ([end(75)], {}, False, 75),
         ([{"line": "aborted", "at": "2026-01-02T04:00:00+00:00", "summary": ""}], {}, False, 1),
         ([end(0)], {"WP01": "done", "WP02": "done", "WP03": "approved"}, False, 0),
+        ([*completed_by_others("WP01"), end(1)], {"WP02": "done", "WP03": "approved"}, False, 1),
     ],
 )
 def test_a_script_learns_from_the_exit_code_how_it_stands(

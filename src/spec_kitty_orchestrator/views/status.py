@@ -47,11 +47,9 @@ class MissionStatus:
     @property
     def exit_code(self) -> int:
         """What a run would exit with: 0 while all goes well, 1 if a work package needs a person."""
-        if all(one.situation.wp.lane.complete for one in self.report.wps):
-            return 0
         if self.report.of(Status.NEEDS_YOU):
             return 1
-        if self.report.active:
+        if self.report.active or len(self.report.of(Status.DONE)) == len(self.report.wps):
             return 0
         if self.start is None:
             return NEVER_RUN
