@@ -82,7 +82,9 @@ def test_a_mission_is_merged_and_then_accepted_by_the_run_itself_when_asked(
     record = mission.specs / "meta.json"
     assert "accepted_at" in record.read_text()
     # Nothing is left to do, and a later start says so.
-    assert f"left uncommitted: kitty-specs/{mission.slug}/meta.json" in done.stdout.splitlines()[-1]
+    told, page = done.stdout.splitlines()[-2:]
+    assert f"left uncommitted: kitty-specs/{mission.slug}/meta.json" in told
+    assert page.startswith("Report: ")
     assert mission.git("status", "--porcelain", "--untracked-files=no", cwd=mission.specs) == ""
     assert uncommitted(mission) == []
     again = mission.orchestrate("--accept", "--merge") if topology == "lanes" else mission.orchestrate()
