@@ -24,7 +24,7 @@ from spec_kitty_orchestrator.views.watch.source import Source, StepLog
 from spec_kitty_orchestrator.views.watch.spans import PANEL, Line
 
 LOOK_S = 1.0
-CLOCK_LOOKS = 3
+CLOCK_LOOKS = 4
 """Looks after which clocks, and what agents do, are drawn anew; what is new in the journal is at once."""
 TIMELINE_LOOKS = 10
 """Looks after which the timeline is drawn anew, where nothing happened."""
