@@ -4,7 +4,6 @@ From the journal it comes at once: what only a run or a question to the host nee
 """
 
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -144,7 +143,11 @@ def redactor_around(root: Path, environ: Mapping[str, str]) -> Redactor:
     """Return the redactor for the secrets of our environment and of the settings; nothing else is read."""
     environments = [environ]
     with suppress(OSError, ValueError, AttributeError, RecursionError):
-        agents = tomllib.loads((root / _SETTINGS).read_text(encoding="utf-8")).get("agents", {})
+        text = (root / _SETTINGS).read_text(encoding="utf-8")
+        # Most projects have no such file, and it takes longer to load than a journal to read.
+        import tomllib
+
+        agents = tomllib.loads(text).get("agents", {})
         environments += [{k: str(v) for k, v in one.get("env", {}).items()} for one in agents.values()]
     return Redactor(secret_values(*environments))
 

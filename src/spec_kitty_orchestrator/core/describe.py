@@ -175,8 +175,9 @@ def level_of(event: run_events.AnyEvent) -> Level:
 
 
 def _is_open_subtasks(event: run_events.AnyEvent) -> bool:
-    refused = isinstance(event, events.HostRefused) and event.call == "transition"
-    return refused and "subtask" in event.message.lower()  # type: ignore[union-attr]
+    if not isinstance(event, events.HostRefused):
+        return False
+    return event.call == "transition" and "subtask" in event.message.lower()
 
 
 def describe(event: run_events.AnyEvent, wp: WorkPackage | None = None, took_s: float = 0.0) -> str:
