@@ -60,6 +60,7 @@ from spec_kitty_orchestrator.core.run_events import (
     ConflictForecast,
     Ending,
     Failed,
+    Notified,
     ResourcesShort,
     RunEvent,
     Signaled,
@@ -204,6 +205,10 @@ LINES: dict[str, Event | RunEvent] = {
     "signal 15: running agents may end, nothing new starts": Signaled(15, drain=True),
     "the run ends: $10 are spent": Ending(7, "$10 are spent"),
     "the run ends, because something is broken: no disk": Failed("no disk"),
+    "slack was told: WP03 needs you": Notified("needs_person", "WP03 needs you", ("WP03",), "slack"),
+    "slack could not be told (no answer): WP03 needs you": Notified(
+        "needs_person", "WP03 needs you", ("WP03",), "slack", "no answer"
+    ),
 }
 
 

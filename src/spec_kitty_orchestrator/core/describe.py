@@ -7,9 +7,9 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable
-from enum import StrEnum
 
 from spec_kitty_orchestrator.core import events, run_events
+from spec_kitty_orchestrator.core.levels import is_open_subtasks
 from spec_kitty_orchestrator.core.model import (
     Attempt,
     Evidence,
@@ -59,40 +59,6 @@ _SAVED = {
     events.Parked: "uncommitted work",
 }
 """What it is that an event tells was saved."""
-
-
-class Level(StrEnum):
-    """Who wants to read the line of an event: a person who must act, everybody, or who looks for details."""
-
-    NEEDS_YOU = "!"
-    NORMAL = "+"
-    DETAIL = "-"
-
-
-_DETAILS = (
-    events.Resolving,
-    events.WorkspaceResolved,
-    events.LaneSeen,
-    events.Scheduled,
-    events.Assigned,
-    events.Claimed,
-    events.GateBegun,
-    events.GatesStopped,
-    events.Submitted,
-    events.SubtasksTicked,
-    events.ReviewClaimed,
-    run_events.Waiting,
-)
-"""Steps that always happen, or that the next line tells again."""
-
-_NEEDS_YOU = (
-    events.Parked,
-    events.GateBroken,
-    events.BudgetSpent,
-    events.WorkspaceFailed,
-    run_events.Ending,
-    run_events.Failed,
-)
 
 
 def clean(text: str, limit: int = LONGEST_LINE) -> str:
@@ -164,22 +130,6 @@ def last_line(text: str) -> str:
     return next((line for line in reversed(text.splitlines()) if line.strip()), "")
 
 
-def level_of(event: run_events.AnyEvent) -> Level:
-    """Say who wants to read the line of an event."""
-    if isinstance(event, _NEEDS_YOU) or (isinstance(event, events.SetUp) and event.reason):
-        return Level.NEEDS_YOU
-    if isinstance(event, run_events.ConflictForecast) and event.files:
-        return Level.NEEDS_YOU
-    back = isinstance(event, events.Recorded) and not event.lane.complete and event.lane is not Lane.BLOCKED
-    return Level.DETAIL if back or isinstance(event, _DETAILS) or _is_open_subtasks(event) else Level.NORMAL
-
-
-def _is_open_subtasks(event: run_events.AnyEvent) -> bool:
-    if not isinstance(event, events.HostRefused):
-        return False
-    return event.call == "transition" and "subtask" in event.message.lower()
-
-
 def describe(event: run_events.AnyEvent, wp: WorkPackage | None = None, took_s: float = 0.0) -> str:
     """Say in one bounded, printable line what happened.
 
@@ -224,6 +174,12 @@ def _of_run(event: run_events.RunEvent) -> str:
             return f"the run ends: {reason}"
         case run_events.Failed(message=message):
             return f"the run ends, because something is broken: {message}"
+        case run_events.Notified(title=title, target=target, problem=problem):
+            return (
+                f"{target} could not be told ({problem}): {title}"
+                if problem
+                else f"{target} was told: {title}"
+            )
 
 
 def _conflict(event: run_events.ConflictForecast) -> str:
@@ -388,7 +344,7 @@ def _recorded(lane: Lane) -> str:
 
 
 def _refused(event: events.HostRefused) -> str:
-    if _is_open_subtasks(event):
+    if is_open_subtasks(event):
         return "subtasks are not ticked yet"
     if event.code in (events.NO_REPLY, events.CRASHED):
         return f"the host gave no answer to {event.call} (the lane is {event.lane}): {event.message}"

@@ -9,7 +9,8 @@ from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 
-from spec_kitty_orchestrator.core.describe import Level, count, describe, level_of, short
+from spec_kitty_orchestrator.core.describe import count, describe, short
+from spec_kitty_orchestrator.core.levels import Level, level_of
 from spec_kitty_orchestrator.core.model import (
     Attempt,
     Evidence,

@@ -289,7 +289,7 @@ def _of_run(state: RunState, event: run_events.RunEvent, at: datetime) -> RunSta
         case run_events.Failed(stop=stop):
             stops = state.stopped_by_failure or stop
             return replace(state, failure=state.failure or event, stopped_by_failure=stops)
-        case run_events.AgentSuspended() | run_events.AgentBack():
+        case run_events.AgentSuspended() | run_events.AgentBack() | run_events.Notified():
             return state
 
 

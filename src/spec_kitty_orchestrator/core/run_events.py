@@ -133,6 +133,30 @@ class Failed:
     kind: Literal["failed"] = "failed"
 
 
+Occasion = Literal["needs_person", "ended", "budget", "quota", "slow"]
+"""What people can be told of."""
+
+
+@dataclass(frozen=True)
+class Notified:
+    """A message was sent to one of the places that people named, or could not be.
+
+    Attributes:
+        on: the occasion.
+        title: its first line.
+        about: names of all that it told of, each with the time since when; the first names the message.
+        target: the place, by its name in the settings.
+        problem: why it could not be delivered, "" if it was.
+    """
+
+    on: Occasion
+    title: str
+    about: tuple[str, ...]
+    target: str
+    problem: str = ""
+    kind: Literal["notified"] = "notified"
+
+
 RunEvent = (
     Waiting
     | ResourcesShort
@@ -145,6 +169,7 @@ RunEvent = (
     | Signaled
     | Ending
     | Failed
+    | Notified
 )
 
 AnyEvent = Event | RunEvent

@@ -99,22 +99,9 @@ class Orchestrator:
         self._clock, self._workspaces = RunClock(clock), workspaces
         self._mission = Mission(host, mission, workspaces.primary_branch)
         self._shutdown = Shutdown([one for one in (agents, gates, setup) if one], observer.said)
-        self._performer = Performer(
-            mission,
-            actor,
-            policy,
-            host,
-            agents,
-            workspaces,
-            self._mission,
-            self._happened,
-            prompts,
-            tick_command,
-            new_id,
-            gates,
-            setup,
-            lambda: self._state.wps,
-        )
+        parts = (mission, actor, policy, host, agents, workspaces, self._mission, self._happened)
+        others = (prompts, tick_command, new_id, gates, setup)
+        self._performer = Performer(*parts, *others, lambda: self._state.wps)
         self._state, self._slots = RunState(policy), anyio.CapacityLimiter(policy.max_concurrent)
         self._conflicts = ConflictWatch(workspaces, lambda: self._state, self._happened)
         self._one_event = anyio.Lock()
@@ -132,6 +119,10 @@ class Orchestrator:
         """Start nothing more, stop the agents and return from `run`; a second call hurries the stop."""
         self._signals.append(run_events.Signaled(signum))
         self._wake()
+
+    async def notified(self, event: run_events.Notified) -> None:
+        """Journal what became of a message; also once `run` has returned."""
+        await self._guarded("", self._happened, "", event)
 
     async def run(self, state: MissionState | None = None) -> RunResult:
         """Drive the mission until nothing is left to do.

@@ -17,12 +17,13 @@ from rich.text import Text
 
 from spec_kitty_orchestrator.core.describe import clean, describe, duration, spent
 from spec_kitty_orchestrator.core.forecast import Forecast
+from spec_kitty_orchestrator.core.levels import Level, level_of
 from spec_kitty_orchestrator.core.model import MissionState, total
 from spec_kitty_orchestrator.core.recorder import Recorder
 from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.core.report import Report, WpReport
 from spec_kitty_orchestrator.core.run import RunState
-from spec_kitty_orchestrator.core.run_events import Entry, Line, Waiting
+from spec_kitty_orchestrator.core.run_events import Entry, Line
 from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.views.screen import shortened
@@ -80,7 +81,7 @@ class LiveView:
         self._recorder.take(line, state)
         self._report = None
         self._stale.set()
-        if isinstance(line, Entry) and not line.wp_id and not isinstance(line.event, Waiting):
+        if isinstance(line, Entry) and not line.wp_id and level_of(line.event) is not Level.DETAIL:
             self.said(describe(line.event))
 
     def expects(self, found: Forecast) -> None:

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 import anyio
 from rich.console import Console
 
-from spec_kitty_orchestrator.core.describe import Level, clean, count, counted, describe, duration, level_of
+from spec_kitty_orchestrator.core.describe import clean, count, counted, describe, duration
 from spec_kitty_orchestrator.core.forecast import Forecast
+from spec_kitty_orchestrator.core.levels import Level, level_of
 from spec_kitty_orchestrator.core.model import MissionState, Phase
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import Entry, Line

@@ -10,7 +10,6 @@ from spec_kitty_orchestrator.core.advice import next_commands
 from spec_kitty_orchestrator.core.describe import (
     LONGEST_QUOTE,
     LONGEST_REASON,
-    Level,
     clean,
     count,
     duration,
@@ -19,6 +18,7 @@ from spec_kitty_orchestrator.core.describe import (
     spent,
     tokens,
 )
+from spec_kitty_orchestrator.core.levels import Level
 from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.core.plain_text import plain
 from spec_kitty_orchestrator.core.report import AttemptRecord, Report, Told, WpReport

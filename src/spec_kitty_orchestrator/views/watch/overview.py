@@ -7,7 +7,8 @@ from datetime import datetime
 from rich.cells import cell_len
 
 from spec_kitty_orchestrator.core import events
-from spec_kitty_orchestrator.core.describe import Level, clean, count, duration, note, tokens
+from spec_kitty_orchestrator.core.describe import clean, count, duration, note, tokens
+from spec_kitty_orchestrator.core.levels import Level
 from spec_kitty_orchestrator.core.limits import resting
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Role, Usage
 from spec_kitty_orchestrator.core.report import AttemptRecord, Report, Span, SpanKind, Told, WpReport
