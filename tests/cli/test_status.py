@@ -227,11 +227,13 @@ def test_one_line_says_it_all_and_the_command_exits_with_the_code(project: Proje
     assert done.returncode == 1
 
 
-def test_a_status_loads_nothing_that_takes_long(project: Project) -> None:
+@pytest.mark.parametrize("command", ["status", "inbox"])
+def test_what_looks_at_journals_loads_nothing_that_takes_long(project: Project, command: str) -> None:
     write_journal(project, start_line(mission=mission(WP01="planned")), *at_work("WP01"))
     slow = ("pydantic", "anyio", "asyncio", "rich", "psutil", "filelock", "structlog")
     program = (
-        "import sys; from spec_kitty_orchestrator.cli import main; sys.argv = ['x', 'status']\n"
+        "import sys; from spec_kitty_orchestrator.cli import main; sys.argv = ['x', '"
+        f"{command}']\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         f"sys.exit(','.join(one for one in {slow} if one in sys.modules) or 0)"
     )

@@ -31,6 +31,7 @@ COMMANDS = {
         "status",
         "Show where every work package stands, and what needs you.",
     ),
+    "inbox": ("inbox", "Show what needs you, in all missions of the repository."),
     "logs": ("logs", "Show what agents and gates said and did, or follow it."),
     "report": ("report", "Tell what a mission's runs were, as a page or for programs."),
     "watch": ("watch", "Watch a run on the whole screen, from any terminal."),
@@ -42,7 +43,7 @@ COMMANDS = {
 """The module of each command, and what it does in one line: the first of its docstring."""
 
 
-AS_GIVEN = frozenset({"status"})
+AS_GIVEN = frozenset({"status", "inbox"})
 """Commands with text and switches alone: typer would load all of pydantic to see that a text is one."""
 
 
