@@ -51,7 +51,7 @@ OK = Outcome.OK
 
 @dataclass(frozen=True)
 class Comes:
-    """What one attempt comes to; a review with findings is a rejection, and `red` names a gate that fails."""
+    """What one attempt comes to; a review with findings rejects unless it `approves`; `red` is a red gate."""
 
     outcome: Outcome = OK
     findings: tuple[Finding, ...] = ()
@@ -61,6 +61,7 @@ class Comes:
     tail: str = ""
     seconds: float = 60.0
     usage: Usage = USAGE
+    approves: bool = False
 
 
 Scripts = Mapping[str, Sequence[Comes]]
@@ -254,7 +255,8 @@ class Player:
         report = AgentReport(comes.outcome, "", comes.detail, usage=comes.usage, exit_code=0)
         verdict = None
         if attempt.role is Role.REVIEW and comes.outcome is OK:
-            ruling = Ruling.CHANGES_REQUESTED if comes.findings else Ruling.APPROVED
+            rejects = comes.findings and not comes.approves
+            ruling = Ruling.CHANGES_REQUESTED if rejects else Ruling.APPROVED
             verdict = Verdict(ruling, attempt.head, attempt.id, attempt.agent, comes.summary, comes.findings)
         return events.AgentExited(attempt.id, report, verdict=verdict)
 

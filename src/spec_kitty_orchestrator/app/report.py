@@ -31,6 +31,8 @@ class Format(StrEnum):
     JSON = "json"
     CSV = "csv"
     TRACE = "trace"
+    JUNIT = "junit"
+    SARIF = "sarif"
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,14 @@ def write_as(found: Found, project: Project, form: Format, base: Path) -> str:
             return documents.rows(report, fit)
         case Format.TRACE:
             return documents.trace(report, fit)
+        case Format.JUNIT:
+            from spec_kitty_orchestrator.views.report.junit import junit
+
+            return junit(report, fit)
+        case Format.SARIF:
+            from spec_kitty_orchestrator.views.report.sarif import sarif
+
+            return sarif(report, fit, __version__)
 
 
 @dataclass

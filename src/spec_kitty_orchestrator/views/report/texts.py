@@ -12,6 +12,8 @@ from spec_kitty_orchestrator.core.report import Report
 from spec_kitty_orchestrator.core.verdict import Verdict
 from spec_kitty_orchestrator.machine.redaction import Redactor
 
+LONGEST_PATH = 400
+
 LONGEST_BLOCK = 4000
 """Characters of the end of an output."""
 
@@ -64,6 +66,13 @@ class Texts:
     def path(self, path: str) -> str:
         """Return the path of a file as it is in the repository; of others it is whole."""
         return self._redactor.text(path.removeprefix(f"{self._root}/"))
+
+    def file(self, named: str) -> str:
+        """Return the path in the repository that somebody named, "" if it is none of a file there."""
+        path = self.line(named, LONGEST_PATH).replace("\\", "/")
+        parts = [one for one in path.split("/") if one not in ("", ".")]
+        outside = path.startswith(("/", "~")) or ".." in parts or re.match(r"[A-Za-z][\w+.-]*:", path)
+        return "" if outside else "/".join(parts)
 
     def _discreet(self, text: str) -> str:
         known = self._known.get(text)
