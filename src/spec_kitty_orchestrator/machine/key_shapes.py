@@ -7,7 +7,8 @@ A run is measured once, however many beginnings lie in it: that keeps the scan l
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache, cached_property
 
 from spec_kitty_orchestrator.core.plain_text import MARGIN
 
@@ -19,16 +20,14 @@ LONGEST_KEY_BYTES = MARGIN
 """A private key of 16,384 bits has 13 KB."""
 
 # What may stand right before a key: no letter, unless it ends an escape of JSON, of a URL or of a terminal.
-_BOUNDARY = re.compile(
-    rb"(?:[^A-Za-z0-9_]|\\[nrtbf]|\\u[0-9a-fA-F]{4}|%[0-9a-fA-F]{2}|\[[0-9;]{0,12}m)\Z", re.DOTALL
-)
+_BOUNDARY = rb"(?s:[^A-Za-z0-9_]|\\[nrtbf]|\\u[0-9a-fA-F]{4}|%[0-9a-fA-F]{2}|\[[0-9;]{0,12}m)\Z"
 _LONGEST_PEM = 16 * 1024
 _PEM_BEGINS = b"-----BEGIN "
-_PEM_HEAD = re.compile(rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
-_PEM_END = re.compile(rb"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
-_PEM_LINES = re.compile(rb"(?:(?:\s|\\{1,8}[nr]){0,8}[A-Za-z0-9+/=]{16,128}){1,120}")
+_PEM_HEAD = rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+_PEM_END = rb"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+_PEM_LINES = rb"(?:(?:\s|\\{1,8}[nr]){0,8}[A-Za-z0-9+/=]{16,128}){1,120}"
 """Of one that is cut off."""
-_QUOTE = re.compile(b'"')
+_QUOTE = b'"'
 _NOWHERE = sys.maxsize
 """Behind the end of any text."""
 
@@ -48,14 +47,15 @@ class _Run:
     letters: bytes
     least: int
     most: int
-    needs: tuple[re.Pattern[bytes], ...] = ()
+    needs: tuple[bytes, ...] = ()
     within: int = 512
-    then: re.Pattern[bytes] | None = None
+    then: bytes = b""
     padding: bytes = b""
-    pattern: re.Pattern[bytes] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "pattern", re.compile(b"[" + self.letters + b"]*+"))
+    @cached_property
+    def pattern(self) -> bytes:
+        """The expression of the run."""
+        return b"[" + self.letters + b"]*+"
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,11 @@ class _Shape:
     """
 
     begins: tuple[bytes, ...]
-    head: re.Pattern[bytes]
+    head: bytes
     runs: tuple[_Run, ...]
     anywhere: bool
     last: bool
-    ahead: re.Pattern[bytes] | None
+    ahead: bytes
     within: int
 
 
@@ -86,15 +86,15 @@ def _shape(
     ahead: tuple[bytes, int] | None = None,
 ) -> _Shape:
     words = tuple(word.replace("·", " ").encode() for word in begins.split())
-    must, within = (re.compile(ahead[0]), ahead[1]) if ahead else (None, 0)
-    return _Shape(words, re.compile(head.encode()), runs, anywhere, last, must, within)
+    must, within = ahead or (b"", 0)
+    return _Shape(words, head.encode(), runs, anywhere, last, must, within)
 
 
-_DIGIT = (re.compile(b"[0-9]"),)
+_DIGIT = (b"[0-9]",)
 _SHAPES = (
     _shape("sk-", "sk-", _Run(rb"\w-", 16, 512, _DIGIT), ahead=(b"[0-9]", 516)),
     _shape("ghp_ gho_ ghu_ ghs_ ghr_ github_pat_", "(?:gh[pousr]|github_pat)_", _Run(rb"\w", 16, 512)),
-    _shape("AKIA ASIA", "A[KS]IA", _Run(b"0-9A-Z", 16, 16, then=re.compile(rb"(?!\w)"))),
+    _shape("AKIA ASIA", "A[KS]IA", _Run(b"0-9A-Z", 16, 16, then=rb"(?!\w)")),
     _shape("AIza", "AIza", _Run(rb"\w-", 30, 128)),
     _shape("xox", "xox[abeprs]-", _Run(rb"\w-", 10, 512)),
     _shape("glpat-", "glpat-", _Run(rb"\w-", 16, 512)),
@@ -104,8 +104,8 @@ _SHAPES = (
     _shape(
         "eyJ",
         "eyJ",
-        _Run(rb"\w-", 8, 4096, then=re.compile(rb"\.eyJ")),
-        _Run(rb"\w-", 8, 8192, then=re.compile(rb"\.")),
+        _Run(rb"\w-", 8, 4096, then=rb"\.eyJ"),
+        _Run(rb"\w-", 8, 8192, then=rb"\."),
         _Run(rb"\w-", 8, 1024),
         ahead=(rb"\.eyJ", 4100),
     ),
@@ -119,14 +119,14 @@ _SHAPES = (
     _shape(
         "Basic·",
         "Basic ",
-        _Run(b"A-Za-z0-9+/", 16, 4096, (re.compile(b"[0-9=]"),), padding=b"="),
+        _Run(b"A-Za-z0-9+/", 16, 4096, (b"[0-9=]",), padding=b"="),
         last=True,
         ahead=(b"[0-9=]", 520),
     ),
     _shape(
         "://",
         r"""://[^\s/:@"'\\<>]{0,256}+:""",
-        _Run(rb"""^\s/@"'\\<>\[\]${}*""", 3, 512, then=re.compile(b"(?=@)")),
+        _Run(rb"""^\s/@"'\\<>\[\]${}*""", 3, 512, then=b"(?=@)"),
         anywhere=True,
         last=True,
         ahead=(b"@", 3 + 256 + 1 + 512),
@@ -139,14 +139,20 @@ _SHAPES = (
             b"A-Z0-9_",
             0,
             64,
-            then=re.compile(rb"""["'\\]{0,3} {0,2}[:=] {0,2}["'\\]{0,3}(?![0-9a-f]{40}(?!\w))"""),
+            then=rb"""["'\\]{0,3} {0,2}[:=] {0,2}["'\\]{0,3}(?![0-9a-f]{40}(?!\w))""",
         ),
-        _Run(rb"\w+/.~=-", 12, 1024, (*_DIGIT, re.compile(b"[A-Za-z]")), 1024),
+        _Run(rb"\w+/.~=-", 12, 1024, (*_DIGIT, b"[A-Za-z]"), 1024),
         anywhere=True,
         last=True,
         ahead=(b"[:=]", 10 + 64 + 6),
     ),
 )
+
+
+@cache
+def _compiled(pattern: bytes) -> re.Pattern[bytes]:
+    # Most texts hold the beginning of no key; to compile them all would take longer than to read these.
+    return re.compile(pattern)
 
 
 def key_spans(data: bytes, start: int, end: int) -> Iterator[Span]:
@@ -166,7 +172,7 @@ def key_spans(data: bytes, start: int, end: int) -> Iterator[Span]:
 def _places(data: bytes, word: bytes, start: int, end: int, shape: _Shape | None = None) -> Iterator[int]:
     """Yield where a word is, without those places behind which a shape has not what it must have."""
     limit = end + len(word) - 1
-    ahead = _Next(data, shape.ahead) if shape is not None and shape.ahead is not None else None
+    ahead = _Next(data, shape.ahead) if shape is not None and shape.ahead else None
     place = data.find(word, start, limit)
     while place >= 0:
         far = ahead.span(place)[0] - shape.within if ahead is not None and shape is not None else place
@@ -176,32 +182,32 @@ def _places(data: bytes, word: bytes, start: int, end: int, shape: _Shape | None
 
 
 def _may_begin(data: bytes, place: int) -> bool:
-    return not place or _BOUNDARY.search(data[max(0, place - CONTEXT_BYTES) : place]) is not None
+    return not place or _compiled(_BOUNDARY).search(data[max(0, place - CONTEXT_BYTES) : place]) is not None
 
 
 class _Measured:
     """Tells where a run ends; asked again within the same one it knows."""
 
-    def __init__(self, data: bytes, pattern: re.Pattern[bytes]) -> None:
+    def __init__(self, data: bytes, pattern: bytes) -> None:
         self._data, self._pattern = data, pattern
         self._since, self._until = 0, -1
 
     def end(self, place: int) -> int:
         if not self._since <= place <= self._until:
-            self._since, self._until = place, _scan(self._pattern.match, self._data, place)[1]
+            self._since, self._until = place, _scan(_compiled(self._pattern).match, self._data, place)[1]
         return self._until
 
 
 class _Next:
     """Tells where the next match of a pattern is; asked again before that it knows."""
 
-    def __init__(self, data: bytes, pattern: re.Pattern[bytes]) -> None:
+    def __init__(self, data: bytes, pattern: bytes) -> None:
         self._data, self._pattern = data, pattern
         self._since, self._found = 0, (-1, -1)
 
     def span(self, place: int) -> Span:
         if not self._since <= place <= self._found[0]:
-            self._since, self._found = place, _scan(self._pattern.search, self._data, place)
+            self._since, self._found = place, _scan(_compiled(self._pattern).search, self._data, place)
         return self._found
 
 
@@ -218,7 +224,7 @@ def _span(
     measured: tuple[_Measured, ...],
     needs: tuple[tuple[_Next, ...], ...],
 ) -> Span | None:
-    head = shape.head.match(data, place)
+    head = _compiled(shape.head).match(data, place)
     if head is None:
         return None
     begin = end = until = head.end()
@@ -227,12 +233,12 @@ def _span(
         reach = min(until + len(run.padding), begin + run.within + 1)
         if until - begin < run.least or any(letters.span(begin)[0] >= reach for letters in wanted):
             return None
-        if run.then is None:
+        if not run.then:
             until = min(until, begin + run.most)
             rest = data[until : until + 2]
             until += len(rest) - len(rest.lstrip(run.padding)) if run.padding else 0
             continue
-        follows = run.then.match(data, until) if until - begin <= run.most else None
+        follows = _compiled(run.then).match(data, until) if until - begin <= run.most else None
         if follows is None:
             return None
         end = follows.end()
@@ -242,11 +248,11 @@ def _span(
 def _private_keys(data: bytes, start: int, end: int) -> Iterator[Span]:
     ends, quotes = _Next(data, _PEM_END), _Next(data, _QUOTE)
     for place in _places(data, _PEM_BEGINS, start, end):
-        head = _PEM_HEAD.match(data, place)
+        head = _compiled(_PEM_HEAD).match(data, place)
         if head is None:
             continue
         last = ends.span(head.end())
         if last[0] <= min(head.end() + _LONGEST_PEM, quotes.span(head.end())[0]):
             yield place, last[1]
-        elif lines := _PEM_LINES.match(data, head.end(), place + LONGEST_KEY_BYTES):
+        elif lines := _compiled(_PEM_LINES).match(data, head.end(), place + LONGEST_KEY_BYTES):
             yield place, lines.end()
