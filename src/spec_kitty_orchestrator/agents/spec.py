@@ -4,11 +4,11 @@ Modules are pure: they build and parse, and never start a process.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from spec_kitty_orchestrator.core.model import AgentReport, Role
+from spec_kitty_orchestrator.core.records import dataclass, field
 
 
 @dataclass(frozen=True)

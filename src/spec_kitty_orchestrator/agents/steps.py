@@ -5,14 +5,15 @@ A step is one printable, bounded line. What nobody can make sense of is no step,
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 from spec_kitty_orchestrator.agents.json_lines import Event, events, message, number, text
 from spec_kitty_orchestrator.agents.tools import told_call
 from spec_kitty_orchestrator.core.plain_text import MARGIN, begun, plain
+from spec_kitty_orchestrator.core.records import dataclass, replace
 
 LONGEST_STEP = 400
 """Characters of a step's text."""
@@ -155,7 +156,7 @@ class StepReader:
         """
         self._tell = agent.steps if isinstance(agent, TellsSteps) else _plain
         self._redact = redact
-        self._places = _below(places)
+        self._places = sorted({one.rstrip("/") for one in places} - {""}, key=len, reverse=True)
         self._part: Part | None = None
         self._counted = self._given = 0
         self._count = Count(0)
@@ -203,19 +204,16 @@ class StepReader:
 
     def _shown(self, told: str) -> str:
         said = self._redact(plain(told))
-        if self._places:
-            said = self._places.sub(lambda found: "" if found[1] else ".", said)
+        if any(one in said for one in self._places):
+            said = self._below.sub(lambda found: "" if found[1] else ".", said)
         return begun(" ".join(said.split()), LONGEST_STEP)
+
+    @cached_property
+    def _below(self) -> re.Pattern[str]:
+        either = "|".join(map(re.escape, self._places))
+        goes_on = r"""(/)(?=[^\s/'"`,;:)}\]>])"""
+        return re.compile(rf"(?<![\w./-])(?:{either})(?:{goes_on}|/?(?![\w/-]))")
 
 
 def _plain(line: str) -> Iterator[Told]:
     yield Step(StepKind.SAYS, line)
-
-
-def _below(places: Sequence[str]) -> re.Pattern[str] | None:
-    known = sorted({one.rstrip("/") for one in places} - {""}, key=len, reverse=True)
-    if not known:
-        return None
-    either = "|".join(map(re.escape, known))
-    goes_on = r"""(/)(?=[^\s/'"`,;:)}\]>])"""
-    return re.compile(rf"(?<![\w./-])(?:{either})(?:{goes_on}|/?(?![\w/-]))")

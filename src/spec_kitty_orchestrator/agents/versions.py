@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from packaging.version import Version
+if TYPE_CHECKING:
+    from packaging.version import Version
 
 _VERSION = re.compile(r"(?<![\w.])v?(\d{1,6}(?:\.\d{1,6}){1,3}(?:[-+][0-9A-Za-z.+-]{1,40})?)(?!\w|\.\d)")
 _RELEASE = re.compile(r"\d+(?:\.\d+)*")
@@ -38,6 +39,9 @@ def spelled_range(tested: Sequence[str]) -> str:
     return tested[0] if len(tested) == 1 else f"{tested[0]} to {tested[-1]}"
 
 
-def _release(version: str) -> Version:
+def _release(version: str) -> "Version":
+    # Whoever only reads what agents print needs no comparison.
+    from packaging.version import Version
+
     digits = _RELEASE.match(version)
     return Version(digits[0] if digits else "0")

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from spec_kitty_orchestrator.core.forecast import Forecast
     from spec_kitty_orchestrator.core.model import MissionState
 
-LAST_LINES = 50
+LAST_LINES = (4, 50)
+"""Lines in which the last step is looked for: first in a few, which mostly hold all of it."""
 MOST_LAST_BYTES = 256 * 1024
 """Of an agent's output that are read for its last step."""
 
@@ -101,9 +102,14 @@ class StatusReader:
             return None
         places = (wp.workspace.path if wp.workspace is not None else "", str(self._root))
         agent = BUILT_IN.get(attempt.agent) or _declared(self._root, attempt.agent)
-        reader = StepReader(agent, places, self.redactor.text)
-        lines, _ = tail_lines(place / STDOUT, LAST_LINES, MOST_LAST_BYTES)
-        found = [step for line in lines for step in reader.read(line.text)] + reader.rest()
+        found: list[Step] = []
+        for count in LAST_LINES:
+            reader = StepReader(agent, places, self.redactor.text)
+            lines, _ = tail_lines(place / STDOUT, count, MOST_LAST_BYTES)
+            found = [step for line in lines for step in reader.read(line.text)] + reader.rest()
+            if len(found) > 1:
+                # The last one began after another one, so that its beginning is there.
+                break
         return found[-1] if found else None
 
 

@@ -7,10 +7,10 @@ A run is measured once, however many beginnings lie in it: that keeps the scan l
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache, cached_property
 
 from spec_kitty_orchestrator.core.plain_text import MARGIN
+from spec_kitty_orchestrator.core.records import dataclass
 
 Span = tuple[int, int]
 

@@ -9,13 +9,14 @@ import json
 import os
 import platform
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from spec_kitty_orchestrator.core.records import dataclass
 from spec_kitty_orchestrator.errors import RunActive, WorkspaceError
 from spec_kitty_orchestrator.machine.decoder import Decoder
 from spec_kitty_orchestrator.machine.files import (

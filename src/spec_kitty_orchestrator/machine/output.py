@@ -7,11 +7,11 @@ import os
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from spec_kitty_orchestrator.agents.json_lines import LONGEST_LINE
+from spec_kitty_orchestrator.core.records import dataclass
 from spec_kitty_orchestrator.machine.files import LEFT_OUT, open_descriptor, open_file, without_middle
 
 STDOUT = "stdout.log"

@@ -3,9 +3,10 @@
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+
+from spec_kitty_orchestrator.core.records import dataclass, field
 
 
 @cache

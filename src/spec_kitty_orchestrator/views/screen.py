@@ -5,10 +5,10 @@ import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final, TextIO
 
 from spec_kitty_orchestrator.core.describe import clean
+from spec_kitty_orchestrator.core.records import dataclass
 from spec_kitty_orchestrator.machine.files import discard
 from spec_kitty_orchestrator.machine.redaction import Redactor
 
