@@ -18,6 +18,7 @@ from spec_kitty_orchestrator.core.report import Report, WpReport
 from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.views.watch import details, overview
 from spec_kitty_orchestrator.views.watch.arrangement import STYLE, Arrangement, Mode, arranged
+from spec_kitty_orchestrator.views.watch.keyboard import KeyboardDriver
 from spec_kitty_orchestrator.views.watch.line_view import WHEEL_ROWS, LineView
 from spec_kitty_orchestrator.views.watch.pane import Pane
 from spec_kitty_orchestrator.views.watch.source import Source, StepLog
@@ -61,7 +62,7 @@ class WatchApp(App[None]):
     ]
 
     def __init__(self, source: Source) -> None:
-        super().__init__()
+        super().__init__(driver_class=KeyboardDriver)
         self.title = f"watch {source.report.mission}"
         self._source = source
         self._mode, self._tab = Mode.LIST, details.TABS[0]
