@@ -12,7 +12,6 @@ import anyio
 from anyio import to_thread
 
 from spec_kitty_orchestrator.app.build import VERSION
-from spec_kitty_orchestrator.app.journals import JOURNALS
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened
 from spec_kitty_orchestrator.core.forecast import MOST_WORK, Forecast, foreseen, simulations
@@ -25,6 +24,7 @@ from spec_kitty_orchestrator.core.simulate import Known
 from spec_kitty_orchestrator.errors import InvalidTransition, JournalError
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
+from spec_kitty_orchestrator.machine.logs import JOURNALS
 from spec_kitty_orchestrator.ports import Observer
 
 ENOUGH = 300

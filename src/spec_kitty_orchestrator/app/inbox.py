@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from spec_kitty_orchestrator.app.journals import JOURNALS, journaled
+from spec_kitty_orchestrator.app.journals import journaled
 from spec_kitty_orchestrator.app.status import StatusReader
 from spec_kitty_orchestrator.errors import InvalidTransition, JournalError
 from spec_kitty_orchestrator.machine.files import read_tail, read_whole
+from spec_kitty_orchestrator.machine.logs import JOURNALS
 from spec_kitty_orchestrator.views.inbox import Inbox, Item, items, ordered
 
 _LONGEST_END = 4096

@@ -6,8 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from spec_kitty_orchestrator.errors import UsageError
-
-JOURNALS = Path(".kittify") / "orchestrator"
+from spec_kitty_orchestrator.machine.logs import JOURNALS
 
 _LEADS_ELSEWHERE = frozenset({"GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_CEILING_DIRECTORIES"})
 

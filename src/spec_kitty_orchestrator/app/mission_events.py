@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from spec_kitty_orchestrator.app.journals import JOURNALS, find_journal, run_here
+from spec_kitty_orchestrator.app.journals import find_journal, run_here
 from spec_kitty_orchestrator.core.run_events import Entry, Line, RunStarted
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, archives
 from spec_kitty_orchestrator.machine.lock import MissionLock
+from spec_kitty_orchestrator.machine.logs import JOURNALS
 
 
 def run_to_come(root: Path, mission: str | None) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 from spec_kitty_orchestrator.agents import BUILT_IN, find, names, plugins
 from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
-from spec_kitty_orchestrator.app.journals import JOURNALS
 from spec_kitty_orchestrator.app.repository import find_repo_root
 from spec_kitty_orchestrator.app.trust import Named, named_programs
 from spec_kitty_orchestrator.config import given_gates, load, read_text, record
@@ -20,6 +19,7 @@ from spec_kitty_orchestrator.core.prompts import Prompts, checked
 from spec_kitty_orchestrator.errors import ConfigError, OrchestratorError, PreflightError
 from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
 from spec_kitty_orchestrator.machine.commit_rules import TRACES, CommitRules
+from spec_kitty_orchestrator.machine.logs import JOURNALS
 from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
 from spec_kitty_orchestrator.machine.sandbox import Rules, Sandbox
 from spec_kitty_orchestrator.machine.sandbox import find as find_bubblewrap

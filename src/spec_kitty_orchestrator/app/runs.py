@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from spec_kitty_orchestrator.app.journals import JOURNALS, journaled, run_here
+from spec_kitty_orchestrator.app.journals import journaled, run_here
 from spec_kitty_orchestrator.core.model import Usage, total
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.report import told_end, when
@@ -17,7 +17,7 @@ from spec_kitty_orchestrator.errors import InvalidTransition, JournalError, RunA
 from spec_kitty_orchestrator.machine import process
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, archives
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
-from spec_kitty_orchestrator.machine.logs import mission_logs
+from spec_kitty_orchestrator.machine.logs import JOURNALS, mission_logs
 from spec_kitty_orchestrator.machine.orphans import Orphan, elsewhere, find_orphans, lock_keepers
 
 

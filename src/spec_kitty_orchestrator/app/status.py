@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from spec_kitty_orchestrator.agents import BUILT_IN
 from spec_kitty_orchestrator.agents.steps import Step, StepReader
-from spec_kitty_orchestrator.app.journals import JOURNALS, find_journal
+from spec_kitty_orchestrator.app.journals import find_journal
 from spec_kitty_orchestrator.core.causes import by_cause
 from spec_kitty_orchestrator.core.limits import resting
 from spec_kitty_orchestrator.core.recorder import Recorder
@@ -22,7 +22,7 @@ from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.machine.journal import JsonlJournal
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
-from spec_kitty_orchestrator.machine.logs import logs_root
+from spec_kitty_orchestrator.machine.logs import JOURNALS, logs_root
 from spec_kitty_orchestrator.machine.output import STDOUT, tail_lines
 from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
 from spec_kitty_orchestrator.views.status import MissionStatus

@@ -18,7 +18,6 @@ from pathlib import Path
 from filelock import FileLock
 
 from spec_kitty_orchestrator.agents import BUILT_IN
-from spec_kitty_orchestrator.app.journals import JOURNALS
 from spec_kitty_orchestrator.app.repository import GIT_LIMIT_S, PROJECT
 from spec_kitty_orchestrator.config import CONFIG_FILE, TRUST_VARIABLE, read_text
 from spec_kitty_orchestrator.errors import PreflightError
@@ -26,7 +25,7 @@ from spec_kitty_orchestrator.host.locate import HOST_NAME
 from spec_kitty_orchestrator.machine.environment import absolute_folders, keep_out
 from spec_kitty_orchestrator.machine.files import make_private_folder, read_record, write_private
 from spec_kitty_orchestrator.machine.git import Git
-from spec_kitty_orchestrator.machine.logs import LOGS
+from spec_kitty_orchestrator.machine.logs import JOURNALS, LOGS
 from spec_kitty_orchestrator.machine.redaction import ours
 
 COMMAND = "spec-kitty-orchestrator trust"

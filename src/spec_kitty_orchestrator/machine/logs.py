@@ -15,6 +15,9 @@ from spec_kitty_orchestrator.machine.files import make_hidden_folder, make_priva
 from spec_kitty_orchestrator.machine.redaction import Redactor
 
 LOGS = Path(".kittify") / "logs"
+"""Of a checkout: the directories of attempts are in it, by mission and work package."""
+JOURNALS = Path(".kittify") / "orchestrator"
+"""Of a checkout: what else is kept of its runs, by mission."""
 
 
 def logs_root(repo_root: Path) -> Path:

@@ -14,13 +14,13 @@ from anyio import to_thread
 
 from spec_kitty_orchestrator.app.checks import Finding, line, warning
 from spec_kitty_orchestrator.app.checks.task_files import restoring_file, without_file
-from spec_kitty_orchestrator.app.journals import JOURNALS
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import MISSIONS, has_branch, mission_files, on_a_remote
 from spec_kitty_orchestrator.app.runs import begun_here
 from spec_kitty_orchestrator.core.describe import clean, command_line
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Workspace
 from spec_kitty_orchestrator.machine.files import read_whole
+from spec_kitty_orchestrator.machine.logs import JOURNALS
 
 NOBODY = ("implement-command", "unknown")
 """Holders from whom the host lets anybody take a claim over."""

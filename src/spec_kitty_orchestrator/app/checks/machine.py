@@ -7,13 +7,12 @@ from anyio import to_thread
 
 from spec_kitty_orchestrator.app.build import build_headroom
 from spec_kitty_orchestrator.app.checks import Finding, edit, error, line, ok, warning
-from spec_kitty_orchestrator.app.journals import JOURNALS
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.errors import ConfigError
 from spec_kitty_orchestrator.machine.environment import environment
 from spec_kitty_orchestrator.machine.gates import missing_program, of_shell
-from spec_kitty_orchestrator.machine.logs import LOGS
+from spec_kitty_orchestrator.machine.logs import JOURNALS, LOGS
 
 _CONFINE_FIX = "sudo apt-get install bubblewrap"
 
