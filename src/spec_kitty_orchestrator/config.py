@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from spec_kitty_orchestrator.core.host_rules import forbidden_word
@@ -26,6 +26,7 @@ from spec_kitty_orchestrator.settings import (
     named_fields,
 )
 from spec_kitty_orchestrator.settings.agent_section import AgentSection
+from spec_kitty_orchestrator.settings.notify_section import NotifySection
 from spec_kitty_orchestrator.settings.values import NONE
 
 CONFIG_FILE = Path(".kittify") / "orchestrator.toml"
@@ -36,6 +37,7 @@ TRUST_VARIABLE = "SKO_TRUST_SETTINGS"
 """Says for one start that the programs which the repository names are trusted; it is no setting of a file."""
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _OTHERS = (DEVELOPMENT_PREFIX, TRUST_VARIABLE)
+_LISTS: Mapping[str, type[BaseModel]] = {"gates": GateSection, "notify": NotifySection}
 _GATE = "gate"
 """Besides the keys of `[run]`: lines for the shell that are gates after those of the file."""
 
@@ -229,8 +231,8 @@ def _explain(error: ValidationError, source: _Source) -> list[str]:
 def _dotted(path: tuple[str, ...]) -> str:
     if len(path) == 1:
         return path[0]
-    if path[0] == "gates":
-        return f"[[gates]] {int(path[1]) + 1} {'.'.join(path[2:])}".rstrip()
+    if path[0] in _LISTS:
+        return f"[[{path[0]}]] {int(path[1]) + 1} {'.'.join(path[2:])}".rstrip()
     table, rest = (path[:2], path[2:]) if path[0] == "agents" else (path[:1], path[1:])
     return f"[{'.'.join(table)}] {'.'.join(rest)}".rstrip()
 
@@ -238,8 +240,7 @@ def _dotted(path: tuple[str, ...]) -> str:
 def _fields(path: tuple[str, ...]) -> list[str]:
     if not path:
         return list(Settings.model_fields)
-    model = GateSection if path[0] == "gates" else SECTIONS.get(path[0], AgentSection)
-    return list(model.model_fields)
+    return list({**SECTIONS, **_LISTS}.get(path[0], AgentSection).model_fields)
 
 
 def _wrong_agents(settings: Settings, source: _Source, built_in: Collection[str]) -> list[str]:

@@ -16,6 +16,7 @@ from spec_kitty_orchestrator.app.checks.git import check_repository
 from spec_kitty_orchestrator.app.checks.host import check_policies, check_project, fix_of_host
 from spec_kitty_orchestrator.app.checks.machine import check_machine
 from spec_kitty_orchestrator.app.checks.mission import check_mission, place_of_first
+from spec_kitty_orchestrator.app.checks.notify import check_places
 from spec_kitty_orchestrator.app.checks.task_files import told_by_the_host
 from spec_kitty_orchestrator.app.mission import find_mission
 from spec_kitty_orchestrator.app.project import Project, bare_project, check_prompts, open_project
@@ -55,6 +56,7 @@ async def diagnose(
     found.project = project = _open(found.findings, root, environ, flags)
     # Whether it works is asked once, and not on the event loop.
     await to_thread.run_sync(lambda: project.unconfined)
+    found.findings += check_places(project)
     checks = [check_repository(project.root), check_machine(project)]
     if project.named.trusted:
         checks = [_agents(project), _host(found, project), *checks]

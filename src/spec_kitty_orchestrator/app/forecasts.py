@@ -111,7 +111,7 @@ class Forecaster:
         """Begin to listen, in the repository `root`."""
         self._root, self._view = root, view
         self._began = SystemClock().now()
-        self._gathering = Gathering()
+        self._earlier, self._gathering = Samples(), Gathering()
         self._opened: dict[str, datetime] = {}
         self._state: RunState | None = None
         self._changed = anyio.Event()
@@ -137,26 +137,32 @@ class Forecaster:
     async def keep_foreseeing(self) -> None:
         """Foresee, tell, and wait until that is worth another forecast, until canceled."""
         try:
-            earlier = Samples()
             try:
-                earlier = await known_samples(self._root, before=self._began)
+                self._earlier = await known_samples(self._root, before=self._began)
             except Exception:  # noqa: BLE001 - no reason to end a run that is paid for
                 get_logger().exception("earlier runs cannot be told")
             while True:
                 await self._changed.wait()
                 self._changed = anyio.Event()
                 try:
-                    await self._foresee(earlier)
+                    await self._foresee()
                 except Exception:  # noqa: BLE001 - no reason to end a run that is paid for
                     get_logger().exception("no forecast")
                 await anyio.sleep(max(SHORTEST_PAUSE_S, self._took_s / MOST_PART))
         finally:
             self._over = True
 
-    async def _foresee(self, earlier: Samples) -> None:
+    @property
+    def samples(self) -> Samples:
+        """What is known of attempts: those of earlier runs and of this one."""
+        return self._earlier + self._gathering.samples
+
+    async def _foresee(self) -> None:
         assert self._state is not None
-        samples, known = earlier + self._gathering.samples, Known(opened=dict(self._opened))
-        found = await to_thread.run_sync(self._timed, self._state, samples, known, abandon_on_cancel=True)
+        known = Known(opened=dict(self._opened))
+        found = await to_thread.run_sync(
+            self._timed, self._state, self.samples, known, abandon_on_cancel=True
+        )
         if found is not None:
             self._view.expects(found)
 

@@ -25,6 +25,7 @@ from spec_kitty_orchestrator.machine.sandbox import Rules, Sandbox
 from spec_kitty_orchestrator.machine.sandbox import find as find_bubblewrap
 from spec_kitty_orchestrator.settings import Settings, as_option
 from spec_kitty_orchestrator.settings.agent_section import AgentSection
+from spec_kitty_orchestrator.settings.notify_section import secrets
 
 PROMPTS = Path(".kittify") / "orchestrator" / "prompts"
 _ROLES = ("implement", "rework", "review", "resumed")
@@ -230,8 +231,9 @@ def all_names(settings: Settings) -> tuple[str, ...]:
 
 
 def redactor_of(environ: Mapping[str, str], settings: Settings) -> Redactor:
-    """Return the redactor for the secrets in our environment and in the settings of all agents."""
-    return Redactor(secret_values(environ, *(section.env for section in settings.agents.values())))
+    """Return the redactor for the secrets in our environment and in the settings."""
+    known = secret_values(environ, *(section.env for section in settings.agents.values()))
+    return Redactor(known.union(secrets(settings.notify, environ)))
 
 
 def find_agent(

@@ -150,6 +150,11 @@ def _of_settings(root: Path) -> Iterator[str]:
     for key in ("gates", "confine"):
         if file.get(key):
             yield f"[{key}] {_written(file[key])}"
+    places = file.get("notify")
+    for one in places if isinstance(places, list) else ():
+        # An address could get values of any variable.
+        if isinstance(one, Mapping) and not {"command", "url"}.isdisjoint(one):
+            yield f"[notify] {_written(one)}"
 
 
 def _of_journal(recorded: Mapping[str, object]) -> Iterator[str]:

@@ -37,6 +37,7 @@ COMMANDS = {
     "watch": ("watch", "Watch a run on the whole screen, from any terminal."),
     "events": ("events", "Print the events of a mission as JSON lines, or follow them."),
     "doctor": ("doctor", "Say what would go wrong in a run; nothing is changed."),
+    "notify": ("notify", "List where people are told of a run, or send a test message."),
     "trust": ("trust", "Trust the programs that the repository's own files name."),
     "agents": ("agents", "List the available agents, or check one."),
 }

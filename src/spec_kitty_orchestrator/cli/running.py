@@ -1,5 +1,6 @@
 """A run from preflight to summary, as `orchestrate` and `resume` share it, and what signals do to it."""
 
+import os
 import signal
 import sys
 from collections import Counter
@@ -11,11 +12,12 @@ from typing import TextIO, cast
 import anyio
 from anyio import to_thread
 
-from spec_kitty_orchestrator.app.build import build, build_agents, build_workspaces
+from spec_kitty_orchestrator.app.build import build, build_agents, build_workspaces, journal
 from spec_kitty_orchestrator.app.checks import line
 from spec_kitty_orchestrator.app.checks.agents import find_installed
 from spec_kitty_orchestrator.app.forecasts import Forecaster
 from spec_kitty_orchestrator.app.mission import open_mission
+from spec_kitty_orchestrator.app.notifications import BELL, Notifier, places
 from spec_kitty_orchestrator.app.observers import Observers
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.record import commit_record
@@ -24,6 +26,7 @@ from spec_kitty_orchestrator.app.repository import mission_files
 from spec_kitty_orchestrator.cli import PROGRAM, ignore, summary
 from spec_kitty_orchestrator.cli.options import OnInterrupt, Output, RunOptions
 from spec_kitty_orchestrator.core.model import MissionState
+from spec_kitty_orchestrator.core.notices import noticed
 from spec_kitty_orchestrator.driver.approval import landed, unapproved
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.finalize import finalize
@@ -167,7 +170,7 @@ async def run(work: Work) -> int:
                 stack.enter_context(kept_awake())
             view.began(state)
             workspaces = build_workspaces(project, state.slug, view.said)
-            result = await _drive(work, view, host, workspaces, state)
+            result = await _drive(work, view, console, host, workspaces, state)
             work.interrupts_finalizing(state.slug)
             files, actor = mission_files(project.root, state.slug), project.settings.run.actor
             finalized = await finalize(
@@ -232,13 +235,33 @@ async def _clear(workspaces: GitWorkspaces, result: RunResult) -> None:
                 await workspaces.remove(wp.id, wp.workspace)
 
 
+async def _notifier(
+    project: Project, mission: str, forecaster: Forecaster, console: SteadyConsole
+) -> Notifier:
+    """Make what tells people of the run, and say of which places it cannot."""
+    terminal = console.is_terminal and not console.is_dumb_terminal
+    found = places(project, mission, os.environ, console.bell if terminal else None)
+    for one in found:
+        if one.problem and one.where != BELL:
+            forecaster.said(f"warning: {one.name} is told nothing of this run: {one.problem}")
+    lines = await journal(project, mission).read() if found else ()
+    notices = await to_thread.run_sync(noticed, lines)
+    return Notifier(forecaster, found, notices, lambda: forecaster.samples)
+
+
 async def _drive(
-    work: Work, view: View, host: HostClient, workspaces: GitWorkspaces, state: MissionState
+    work: Work,
+    view: View,
+    console: SteadyConsole,
+    host: HostClient,
+    workspaces: GitWorkspaces,
+    state: MissionState,
 ) -> RunResult:
     """Let the mission run while it is shown, and foreseen."""
     project = work.project
     forecaster = Forecaster(project.root, view)
-    observers = Observers(forecaster, state.slug, str(project.root), project.redactor)
+    notifier = await _notifier(project, state.slug, forecaster, console)
+    observers = Observers(notifier, state.slug, str(project.root), project.redactor)
     orchestrator = build(
         project, state.slug, host=host, agents=work.agents, workspaces=workspaces, observer=observers
     )
@@ -247,10 +270,12 @@ async def _drive(
         tasks.start_soon(view.keep_showing)
         tasks.start_soon(forecaster.keep_foreseeing)
         tasks.start_soon(keep_reaping)
+        tasks.start_soon(notifier.keep_telling, orchestrator.notified)
         tasks.start_soon(tell_versions, work)
         try:
             result = await orchestrator.run(state)
         finally:
+            await notifier.finish()
             await observers.finish()
         tasks.cancel_scope.cancel()
     return result

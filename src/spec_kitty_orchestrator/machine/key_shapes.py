@@ -98,6 +98,13 @@ _SHAPES = (
     _shape("AIza", "AIza", _Run(rb"\w-", 30, 128)),
     _shape("xox", "xox[abeprs]-", _Run(rb"\w-", 10, 512)),
     _shape("glpat-", "glpat-", _Run(rb"\w-", 16, 512)),
+    _shape(
+        "hooks.slack.com/ discord.com/api/webhooks/",
+        r"hooks\.slack\.com/[a-z]+/|discord\.com/api/webhooks/",
+        _Run(rb"\w/-", 20, 256, _DIGIT),
+        anywhere=True,
+        last=True,
+    ),
     _shape("npm_ hf_ gsk_", "(?:npm|hf|gsk)_", _Run(b"A-Za-z0-9", 30, 256)),
     _shape("sk_live_ sk_test_ rk_live_", "[sr]k_(?:live|test)_", _Run(b"A-Za-z0-9", 16, 256)),
     _shape("pypi-", "pypi-", _Run(rb"\w-", 50, 512)),

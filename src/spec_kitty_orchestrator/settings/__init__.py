@@ -27,6 +27,7 @@ from spec_kitty_orchestrator.quantities import (
     spelled_size,
 )
 from spec_kitty_orchestrator.settings.agent_section import AgentSection
+from spec_kitty_orchestrator.settings.notify_section import NotifySection, apart
 from spec_kitty_orchestrator.settings.values import (
     NONE,
     Duration,
@@ -335,6 +336,7 @@ class Settings(Section):
     agents: dict[str, AgentSection] = Field(default_factory=dict)
     confine: ConfineSettings = Field(default_factory=ConfineSettings)
     gates: Annotated[tuple[GateSection, ...], BeforeValidator(list_to_tuple), AfterValidator(_apart)] = ()
+    notify: Annotated[tuple[NotifySection, ...], BeforeValidator(list_to_tuple), AfterValidator(apart)] = ()
 
 
 SECTIONS: Mapping[str, type[BaseModel]] = {"run": RunSettings, "host": HostSettings}
