@@ -38,8 +38,10 @@ def post(url: str, headers: dict[str, str], body: str, *, direct: bool) -> dict[
         return {"status": error.code, "said": said.decode("utf-8", "replace")}
     except URLError as error:
         return {"problem": str(error.reason)}
-    except (OSError, HTTPException, ValueError) as error:
-        return {"problem": f"{type(error).__name__}: {error}"}
+    except OSError as error:
+        return {"problem": str(error)}
+    except (HTTPException, ValueError):
+        return {"problem": "what it answered is no HTTP"}
 
 
 if __name__ == "__main__":
