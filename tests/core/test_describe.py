@@ -60,6 +60,8 @@ from spec_kitty_orchestrator.core.run_events import (
     ConflictForecast,
     Ending,
     Failed,
+    HandedOver,
+    Imported,
     Notified,
     ResourcesShort,
     RunEvent,
@@ -209,6 +211,11 @@ LINES: dict[str, Event | RunEvent] = {
     "slack could not be told (no answer): WP03 needs you": Notified(
         "needs_person", "WP03 needs you", ("WP03",), "slack", "no answer"
     ),
+    "handed over as the pack 1a2b, run.pack: it goes on where that is imported": HandedOver(
+        "1a2b", "run.pack"
+    ),
+    "goes on here: pack 1a2b, from ci-7": Imported("1a2b", "ci-7"),
+    "taken back: pack 1a2b": Imported("1a2b"),
 }
 
 

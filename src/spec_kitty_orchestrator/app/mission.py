@@ -39,6 +39,7 @@ from spec_kitty_orchestrator.app.runs import (
     describe_end,
     known_run,
     left_alone,
+    refuse_handed_over,
     spent_before,
 )
 from spec_kitty_orchestrator.config import nearest
@@ -191,6 +192,7 @@ async def _about_earlier_runs(project: Project, mission: str, named: str, *, fre
         told.append(f"a fresh start{kept}{holding}")
     lines = journal(project, mission)
     earlier = await known_run(root, mission)
+    refuse_handed_over(earlier)
     # A crash may have left a journal in which nothing is told yet.
     if earlier.started is not None or earlier.damage is not None:
         if earlier.aborted and named not in (mission, mission.rpartition("-")[2]):

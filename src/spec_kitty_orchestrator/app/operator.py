@@ -9,7 +9,7 @@ from anyio import to_thread
 from spec_kitty_orchestrator.app.build import build_agents, connect, hook_rules, journal
 from spec_kitty_orchestrator.app.mission import locked_mission
 from spec_kitty_orchestrator.app.project import Project
-from spec_kitty_orchestrator.app.runs import last_start, orphans, pids
+from spec_kitty_orchestrator.app.runs import known_run, last_start, orphans, pids, refuse_handed_over
 from spec_kitty_orchestrator.config import nearest
 from spec_kitty_orchestrator.core.advice import to_go_on
 from spec_kitty_orchestrator.core.causes import by_cause, cause
@@ -107,11 +107,12 @@ class _Decisions:
 
 
 @asynccontextmanager
-async def _locked(project: Project, mission: str) -> AsyncIterator[_Decisions]:
+async def operations(project: Project, mission: str) -> AsyncIterator[_Decisions]:
     """Hold the lock of the mission, of which no run is active. Raises `RunActive` if one is."""
     host = await connect(project)
     async with locked_mission(project, host, mission) as state:
         lines = journal(project, state.slug)
+        refuse_handed_over(await known_run(project.root, state.slug))
         known = fold(await lines.read(), project.policy)
         workspaces = GitWorkspaces(
             project.root, state.slug, project.commit_rules, hooks=hook_rules(project, state.slug)
@@ -170,18 +171,18 @@ async def retry_work_packages(
     Repeating it after an error is harmless. `say` gets lines for people. Raises `UsageError`, before anything
     is changed, if one of them is neither.
     """
-    async with _locked(project, mission) as decisions:
-        operations = [await decisions.of(one) for one in selection.among(decisions)]
-        for operation in operations:
+    async with operations(project, mission) as decisions:
+        chosen = [await decisions.of(one) for one in selection.among(decisions)]
+        for operation in chosen:
             wp, lane = operation.wp, operation.wp.lane
             if lane is not Lane.BLOCKED and wp.phase not in (Phase.FINISHED, Phase.PARKING):
                 where = f"neither parked nor blocked ({lane}, {wp.phase})"
                 raise UsageError(f"{wp.id} is {where}: a run goes on with it anyway")
-        for operation in operations:
+        for operation in chosen:
             lane = await _retry(operation, note)
             wp_id = operation.wp.id
             say(f"{wp_id} is back to work: {lane} on the host, with fresh limits of attempts and rejections")
-        say(await operations[0].next_command())
+        say(await chosen[0].next_command())
 
 
 async def _retry(operation: _Operation, note: str) -> Lane:
@@ -201,7 +202,7 @@ async def skip_work_package(
 
     `say` gets lines for people.
     """
-    async with _locked(project, mission) as decisions:
+    async with operations(project, mission) as decisions:
         operation = await decisions.of(wp_id)
         command = await operation.record(Skipped(operation.wp.lane, note))
         while not isinstance(command, Finish):

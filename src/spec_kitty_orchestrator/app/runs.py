@@ -7,11 +7,21 @@ from pathlib import Path
 from typing import Self
 
 from spec_kitty_orchestrator.app.journals import journaled, run_here
+from spec_kitty_orchestrator.core.describe import command_line
 from spec_kitty_orchestrator.core.model import Usage, total
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.report import told_end, when
 from spec_kitty_orchestrator.core.run import RunState, fold
-from spec_kitty_orchestrator.core.run_events import Line, RunAborted, RunEnded, RunStarted, SpentBefore
+from spec_kitty_orchestrator.core.run_events import (
+    Entry,
+    HandedOver,
+    Imported,
+    Line,
+    RunAborted,
+    RunEnded,
+    RunStarted,
+    SpentBefore,
+)
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import InvalidTransition, JournalError, RunActive, UsageError
 from spec_kitty_orchestrator.machine import process
@@ -31,6 +41,7 @@ class KnownRun:
         end: what closed it; None if it was cut off or goes on.
         owner: the process that runs it now, None if none does.
         damage: why the journal cannot be read, None if it can.
+        handed_over: the line that says so if it goes on elsewhere, None if here.
     """
 
     directory: Path
@@ -38,12 +49,13 @@ class KnownRun:
     end: RunEnded | RunAborted | None
     owner: Owner | None
     damage: JournalError | None = None
+    handed_over: HandedOver | None = None
 
     @classmethod
     def told_by(cls, directory: Path, lines: Sequence[Line], damage: JournalError | None = None) -> Self:
         """Build it from the lines of a journal in its directory."""
         owner = MissionLock(directory, directory.name).holder()
-        return cls(directory, *last_start(lines), owner, damage)
+        return cls(directory, *last_start(lines), owner, damage, _handed_over(lines))
 
     @property
     def mission(self) -> str:
@@ -93,6 +105,23 @@ def last_start(lines: Sequence[Line]) -> tuple[RunStarted | None, RunEnded | Run
     return started, end
 
 
+def _handed_over(lines: Sequence[Line]) -> HandedOver | None:
+    events = (one.event for one in reversed(lines) if isinstance(one, Entry))
+    last = next((one for one in events if isinstance(one, HandedOver | Imported)), None)
+    return last if isinstance(last, HandedOver) else None
+
+
+def refuse_handed_over(run: KnownRun) -> None:
+    """Raise `RunActive` if a run goes on elsewhere."""
+    if (gone := run.handed_over) is not None:
+        back = command_line("import", "--take-back", "--mission", run.mission)
+        raise RunActive(
+            f"{run.mission} was handed over as the pack {gone.pack} ({gone.file}): it goes on where that was "
+            "imported; to go on here, import what was exported there last, or, if nobody has imported it, "
+            f"take it back: {back}"
+        )
+
+
 def claims(lines: Sequence[Line]) -> tuple[RunState, Mapping[str, Sequence[WorkPackage]]]:
     """Return the state of a journal's run, and the work packages in each worktree that a run claimed."""
     started, _ = last_start(lines)
@@ -123,12 +152,13 @@ async def find_unfinished(root: Path, mission: str | None) -> KnownRun:
 
     Raises:
         UsageError: there is none, or several.
-        RunActive: it is active.
+        RunActive: it is active, or goes on elsewhere.
         JournalError: its journal is damaged.
     """
     run = _only_unfinished(await known_runs(root)) if mission is None else await named_run(root, mission)
     if run.damage is not None:
         raise run.damage
+    refuse_handed_over(run)
     return run
 
 

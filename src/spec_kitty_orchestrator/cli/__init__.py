@@ -8,6 +8,7 @@ import signal
 import sys
 from functools import partial
 from importlib import import_module
+from keyword import iskeyword
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,8 @@ COMMANDS = {
     "abort": ("operator", "Stop a run and all its agents, and record that it is over."),
     "retry": ("operator", "Put parked or blocked work packages back to work."),
     "skip": ("operator", "Leave a work package out, so that the rest can go on."),
+    "export": ("handover", "Pack a run into one file, to go on in another clone."),
+    "import": ("handover", "Unpack an exported run, to go on with it here."),
     "status": (
         "status",
         "Show where every work package stands, and what needs you.",
@@ -53,7 +56,8 @@ class _Lazy(TyperCommand):
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         name = str(self.name)
-        made = found = getattr(import_module(f"{__name__}.{COMMANDS[name][0]}"), name)
+        spelled = f"{name}_" if iskeyword(name) else name
+        made = found = getattr(import_module(f"{__name__}.{COMMANDS[name][0]}"), spelled)
         if not isinstance(found, typer.Typer):
             made = typer.Typer(add_completion=False, rich_markup_mode=None)
             made.command(cls=_Plain if name in AS_GIVEN else _InSections)(found)

@@ -172,6 +172,10 @@ def _of_run(event: run_events.RunEvent) -> str:
             return f"signal {number}: {does}"
         case run_events.Ending(reason=reason):
             return f"the run ends: {reason}"
+        case run_events.HandedOver(pack=pack, file=file):
+            return f"handed over as the pack {pack}, {file}: it goes on where that is imported"
+        case run_events.Imported(pack=pack, machine=machine):
+            return f"goes on here: pack {pack}, from {machine}" if machine else f"taken back: pack {pack}"
         case run_events.Failed(message=message):
             return f"the run ends, because something is broken: {message}"
         case run_events.Notified(title=title, target=target, problem=problem):

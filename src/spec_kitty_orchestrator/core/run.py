@@ -39,7 +39,7 @@ from spec_kitty_orchestrator.core.suspension import (
     is_about_the_agent,
     suspended_by,
 )
-from spec_kitty_orchestrator.core.transitions import reopen, spared
+from spec_kitty_orchestrator.core.transitions import reopen, spared, without_sessions
 from spec_kitty_orchestrator.core.work_package import AT_WORK, Grant, Turn, WorkPackage, bounded, moved
 
 LONGEST_BACK_OFF_S = 600.0
@@ -72,6 +72,7 @@ class RunState:
         ending: why the run ends before nothing is left to do, besides a signal.
         failure: what broke first, None if nothing did.
         stopped_by_failure: whether something broke without which no attempt can go on.
+        handed_over: that it was packed to go on elsewhere, None if it goes on here.
     """
 
     policy: Policy
@@ -95,6 +96,7 @@ class RunState:
     ending: run_events.Ending | None = None
     failure: run_events.Failed | None = None
     stopped_by_failure: bool = False
+    handed_over: run_events.HandedOver | None = None
 
     @property
     def closing(self) -> bool:
@@ -186,8 +188,7 @@ def begin(state: RunState, start: run_events.RunStarted) -> RunState:
         wps[wp_id] = found_at(wp, start.tips)
     suspended = at_a_start(state.suspended, at)
     failing = {agent: one for agent, one in state.failing.items() if agent in suspended}
-    causes = noted(state.causes, wps.values())
-    kept = (suspended, failing, causes, state.spent_before, state.cost_before)
+    kept = (suspended, failing, noted(state.causes, wps.values()), state.spent_before, state.cost_before)
     return RunState(start.policy, wps, *kept, began_at=at, now=at, idle_since=at)
 
 
@@ -245,12 +246,11 @@ def _turn(
         agent = agent if has_place(state, agent, wp) else ""
         return Turn(grant, agent, queued_at=turn.queued_at, queued_for=turn.queued_for)
     if isinstance(event, events.Deferred):
-        queued_at = at if event.agent else None
         return Turn(
             waits=event.reason,
             waits_for=event.waits_for,
             until=event.until,
-            queued_at=queued_at,
+            queued_at=at if event.agent else None,
             queued_for=event.agent,
             quota=event.quota,
             unspawned=wp.open_attempt is not None,
@@ -289,6 +289,10 @@ def _of_run(state: RunState, event: run_events.RunEvent, at: datetime) -> RunSta
         case run_events.Failed(stop=stop):
             stops = state.stopped_by_failure or stop
             return replace(state, failure=state.failure or event, stopped_by_failure=stops)
+        case run_events.HandedOver():
+            return replace(state, handed_over=event)
+        case run_events.Imported():
+            return replace(state, wps=without_sessions(state.wps), handed_over=None)
         case run_events.AgentSuspended() | run_events.AgentBack() | run_events.Notified():
             return state
 

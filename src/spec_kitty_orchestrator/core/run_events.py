@@ -157,6 +157,34 @@ class Notified:
     kind: Literal["notified"] = "notified"
 
 
+@dataclass(frozen=True)
+class HandedOver:
+    """The run was packed to go on elsewhere: nothing begins here before a pack of it is imported.
+
+    Attributes:
+        pack: the id of what was packed.
+        file: the name of the file.
+    """
+
+    pack: str
+    file: str
+    kind: Literal["handed_over"] = "handed_over"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The run goes on in this clone from now on, where no session of its agents is known.
+
+    Attributes:
+        pack: the id of what was unpacked.
+        machine: the name of the one where it was packed, "" if it was only taken back.
+    """
+
+    pack: str
+    machine: str = ""
+    kind: Literal["imported"] = "imported"
+
+
 RunEvent = (
     Waiting
     | ResourcesShort
@@ -170,6 +198,8 @@ RunEvent = (
     | Ending
     | Failed
     | Notified
+    | HandedOver
+    | Imported
 )
 
 AnyEvent = Event | RunEvent

@@ -1,5 +1,7 @@
 """The transitions that several edges share: take up, open attempts, follow failures, send back, park."""
 
+from collections.abc import Mapping
+
 from spec_kitty_orchestrator.core.commands import Resolve, Wait
 from spec_kitty_orchestrator.core.describe import ENDS
 from spec_kitty_orchestrator.core.events import AgentExited, Assigned, AttemptOpened, BudgetSpent, Event
@@ -187,6 +189,11 @@ def spent(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
     """Leave a work package that may cost no more to a person; its work is committed or saved."""
     assert isinstance(event, BudgetSpent)
     return park(wp, event.reason, blocks=wp.phase is Phase.IMPLEMENTING)
+
+
+def without_sessions(wps: Mapping[str, WorkPackage]) -> Mapping[str, WorkPackage]:
+    """Forget the sessions of agents: their CLIs keep them where they ran."""
+    return {wp.id: worked(wp, sessions={}) for wp in wps.values()}
 
 
 def session_for(wp: WorkPackage, agent: str, policy: Policy) -> str:

@@ -77,7 +77,7 @@ async def measure(git: Git, rules: CommitRules, base: str = "") -> Snapshot:
 
     Files that the work since `base` has to do with are compared by content, whatever git remembers of them.
     """
-    async with _index_copy(git) as copy:
+    async with index_copy(git) as copy:
         index = await copy.ask("write-tree")
         submodules = await _show_hidden(copy)
         if base:
@@ -112,13 +112,14 @@ async def _forget_what_was_seen(git: Git, base: str) -> None:
 
 async def uncommitted(git: Git, rules: CommitRules) -> tuple[str, ...]:
     """Return the paths that may be committed and are not; nothing is changed."""
-    async with _index_copy(git) as copy:
+    async with index_copy(git) as copy:
         staged = await stage(copy, rules)
     return tuple(change.path for change in staged.allowed)
 
 
 @asynccontextmanager
-async def _index_copy(git: Git) -> AsyncIterator[Git]:
+async def index_copy(git: Git) -> AsyncIterator[Git]:
+    """Give git that works on a copy of the index."""
     real = await git.file("index")
     folder = Path(await to_thread.run_sync(tempfile.mkdtemp))
     try:

@@ -53,6 +53,13 @@ def check_clone(root: Path, slug: str, *, starts: bool = True, read: bool = True
     return [error(CLONE, text, " && ".join(fix for _, fix in lacking))]
 
 
+def define_drivers(root: Path) -> None:
+    """Set the host's merge drivers where git does not know them. Raises `WorkspaceError`."""
+    for one in _Clone(mission_files(root, "")).undefined_drivers():
+        words = (f"merge.spec-kitty-{one}.driver", f"spec-kitty merge-driver-{one} %O %A %B")
+        Git(root).ask_now("config", *words, timeout_s=GIT_LIMIT_S)
+
+
 def _elsewhere(root: Path, files: MissionFiles) -> Finding | None:
     """Say that the host would not look for the mission in this checkout, None if it would."""
     primary, bare = primary_checkout(root)
@@ -98,7 +105,7 @@ class _Clone:
             again = ("--force",) if place in self._worktrees() else ()
             command = line("git", "-C", files.root, "worktree", "add", *again, place, branch)
             yield f"the worktree {place.relative_to(files.root)} of that branch", command
-        if drivers := self._undefined_drivers():
+        if drivers := self.undefined_drivers():
             key, driver = "merge.spec-kitty-$one.driver", "spec-kitty merge-driver-$one %O %A %B"
             setting = f'{line("git", "-C", files.root, "config")} {key} "{driver}"'
             names = " ".join(drivers)
@@ -148,7 +155,7 @@ class _Clone:
         commit = line("git", "-C", self.files.root, "commit", "--message", subject, "--", meta)
         return f"{flatten} && {finalize_command(slug)} && {commit}"
 
-    def _undefined_drivers(self) -> list[str]:
+    def undefined_drivers(self) -> list[str]:
         """Return the host's merge drivers that the project names and git does not know."""
         try:
             text = read_whole(self.files.root / ".gitattributes", links=True).decode("utf-8", "replace")
