@@ -4,7 +4,8 @@ What is to be told is computed anew whenever there may be news, so there is no q
 journal. A place that hangs costs its own coroutine, and one line for as long as it does not answer.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine import delivery
 from spec_kitty_orchestrator.machine.journal import SystemClock
 from spec_kitty_orchestrator.machine.redaction import Redactor
-from spec_kitty_orchestrator.ports import Observer
+from spec_kitty_orchestrator.ports import Observer, WallClock
 from spec_kitty_orchestrator.settings.notify_section import NotifySection, check_url, filled, names
 from spec_kitty_orchestrator.views.messages import as_json, cloudevent, posted
 
@@ -129,6 +130,7 @@ class Notifier:
         places: where people are told.
         notices: have taken the lines of the journal before this start.
         samples: returns what is known of attempts like those that run.
+        clock: the time of day.
     """
 
     def __init__(
@@ -137,14 +139,16 @@ class Notifier:
         places: Iterable[Place],
         notices: Notices,
         samples: Callable[[], Samples],
+        clock: WallClock | None = None,
     ) -> None:
         self._observer, self._notices, self._samples = observer, notices, samples
         self._places = [one for one in places if not one.problem]
         self._tried: dict[str, set[str]] = {one.name: set() for one in self._places}
         self._silent: set[str] = set()
         self._serving = set(self._tried)
+        self._clock = clock or SystemClock()
         self._begun = False
-        self._changed, self._ending, self._done = anyio.Event(), anyio.Event(), anyio.Event()
+        self._changed, self._ending = anyio.Event(), anyio.Event()
 
     def saw(self, state: RunState, line: Line) -> None:
         """Take notice of a line."""
@@ -157,8 +161,11 @@ class Notifier:
         """Pass on what concerns the whole run."""
         self._observer.said(message)
 
-    async def keep_telling(self, journal: Callable[[Notified], Awaitable[None]]) -> None:
-        """Tell whatever is news until the run has ended and all is told, or until canceled.
+    @asynccontextmanager
+    async def telling(self, journal: Callable[[Notified], Awaitable[None]]) -> AsyncIterator[None]:
+        """Tell whatever is news while a run goes on here, then for a bounded time what is left.
+
+        The next start tells what could not be told.
 
         Args:
             journal: keeps what became of a message.
@@ -166,15 +173,19 @@ class Notifier:
         async with anyio.create_task_group() as tasks:
             for one in self._places:
                 tasks.start_soon(self._serve, one, journal)
-        self._done.set()
+            try:
+                yield
+            finally:
+                await self._finish()
+                tasks.cancel_scope.cancel()
 
-    async def finish(self) -> None:
-        """Let what is left be told, for a bounded time; the next start tells what could not be."""
+    async def _finish(self) -> None:
         self._ending.set()
         self._wake()
-        with anyio.move_on_after(FINISH_S, shield=True) as bound:
-            await self._done.wait()
-        if bound.cancelled_caught:
+        with anyio.move_on_after(FINISH_S, shield=True):
+            while self._serving:
+                await self._changed.wait()
+        if self._serving:
             late = ", ".join(sorted(self._serving))
             self.said(f"warning: {late} did not take all messages within {FINISH_S:g} s after the run")
 
@@ -199,7 +210,9 @@ class Notifier:
         except Exception:  # noqa: BLE001 - no reason to end a run that is paid for
             get_logger().exception("nobody is told any more", place=place.name)
             self.said(f"warning: {place.name} is told nothing more of this run; the log says why")
-        self._serving.discard(place.name)
+        finally:
+            self._serving.discard(place.name)
+            self._wake()
 
     def _next(self, place: Place) -> Notice | None:
         """Return what is to be told next, None if nothing is."""
@@ -207,7 +220,7 @@ class Notifier:
             # What was so after the last start may be so no more.
             return None
         known = self._tried[place.name] | self._notices.told(place.name)
-        now, active = SystemClock().now(), not self._ending.is_set()
+        now, active = self._clock.now(), not self._ending.is_set()
         found = self._notices.due(now, self._samples(), active=active)
         return next((one for one in found if one.on in place.on and known.isdisjoint(one.about)), None)
 

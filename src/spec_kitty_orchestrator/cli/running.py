@@ -270,12 +270,11 @@ async def _drive(
         tasks.start_soon(view.keep_showing)
         tasks.start_soon(forecaster.keep_foreseeing)
         tasks.start_soon(keep_reaping)
-        tasks.start_soon(notifier.keep_telling, orchestrator.notified)
         tasks.start_soon(tell_versions, work)
         try:
-            result = await orchestrator.run(state)
+            async with notifier.telling(orchestrator.notified):
+                result = await orchestrator.run(state)
         finally:
-            await notifier.finish()
             await observers.finish()
         tasks.cancel_scope.cancel()
     return result
