@@ -19,7 +19,6 @@ ROOMS = {
     "driver",
     "host",
     "machine",
-    "ports",
     "prompts",
     "settings",
     "testing",

@@ -360,7 +360,7 @@ def test_a_run_that_breaks_leaves_a_report_and_says_where(run_here: Project) -> 
     opened = open_project(run_here.root, {}, {})
 
     async def broken() -> None:
-        async with reported(opened, "demo-01ABC", said.append):
+        async with reported(opened, "demo-01ABC", said.append, {}, lambda _: None):
             raise HostError("the host is gone")
 
     with pytest.raises(HostError):

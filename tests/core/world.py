@@ -21,7 +21,6 @@ from spec_kitty_orchestrator.core.commands import (
     RunGates,
     Submit,
     TickSubtasks,
-    Unblock,
     Wait,
 )
 from spec_kitty_orchestrator.core.events import (
@@ -46,7 +45,6 @@ from spec_kitty_orchestrator.core.events import (
     SetUp,
     Submitted,
     SubtasksTicked,
-    Unblocked,
     WorkspaceFailed,
     WorkspaceResolved,
 )
@@ -198,8 +196,6 @@ class World:
                 return SetUp("worktree") if now.gates != "broken" else SetUp("worktree", (), "no network")
             case Park(block=block):
                 return self._told(now.park, Parked(Lane.BLOCKED if block else wp.lane))
-            case Unblock(to=to):
-                return self._told(now.park, Unblocked(to[-1]))
             case Wait():
                 return Scheduled(wp.lane, self.space)
             case Finish():

@@ -1,11 +1,12 @@
 """The report of a mission: read from its journal, and written beside it when a run ends."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 from anyio import to_thread
@@ -16,6 +17,8 @@ from spec_kitty_orchestrator.core.recorder import record
 from spec_kitty_orchestrator.core.report import Report
 from spec_kitty_orchestrator.machine.files import write_private
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
+
+T = TypeVar("T")
 
 PAGE = "report.html"
 
@@ -103,36 +106,68 @@ class Written:
 
 
 @asynccontextmanager
-async def reported(project: Project, mission: str, say: Callable[[str], None]) -> AsyncIterator[Written]:
-    """Write the report of a run beside its journal when the context ends, however it ends.
+async def reported(
+    project: Project,
+    mission: str,
+    say: Callable[[str], None],
+    files: Mapping[Format, Path],
+    deliver: Callable[[Found], None],
+) -> AsyncIterator[Written]:
+    """Write the report of a run when the context ends, however it ends.
 
     Where that fails, it is said, and nothing else changes. Of a run that breaks there is no summary, so it is
     said where its report is.
+
+    Args:
+        project: the user's; its settings say whether a page goes beside the journal.
+        mission: the slug.
+        say: tells people.
+        files: what else is written, and where.
+        deliver: hands the report on, in a thread; it may raise.
     """
     written, broken = Written(), True
     try:
         yield written
         broken = False
     finally:
-        if project.settings.run.report:
-            # Also of a run that a signal ends at once.
-            with anyio.move_on_after(LONGEST_S, shield=True) as scope:
-                written.path = await _write(project, mission, say)
-            if broken and written.path is not None:
-                say(f"the report of this run is in {written.path}")
-            if scope.cancelled_caught:
-                say(f"warning: the report took more than {LONGEST_S:.0f}s; `report` writes it")
+        # Also of a run that a signal ends at once.
+        with anyio.move_on_after(LONGEST_S, shield=True) as scope:
+            written.path = await _write(project, mission, say, files, deliver)
+        if broken and written.path is not None:
+            say(f"the report of this run is in {written.path}")
+        if scope.cancelled_caught:
+            say(f"warning: the report took more than {LONGEST_S:.0f}s; `report` writes it")
 
 
-async def _write(project: Project, mission: str, say: Callable[[str], None]) -> Path | None:
-    def write() -> Path:
+async def _write(
+    project: Project,
+    mission: str,
+    say: Callable[[str], None],
+    files: Mapping[Format, Path],
+    deliver: Callable[[Found], None],
+) -> Path | None:
+    def put(found: Found, form: Format, path: Path) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_private(path, write_as(found, project, form, path.parent))
+        return path
+
+    def write() -> Path | None:
         found = anyio.run(partial(read_report, project, mission, active=False))
-        write_private(found.page, write_as(found, project, Format.HTML, found.journal.parent))
-        return found.page
+        page = None
+        if project.settings.run.report:
+            page = _tried("the report", say, lambda: put(found, Format.HTML, found.page))
+        for form, path in files.items():
+            _tried(str(path), say, partial(put, found, form, path))
+        _tried("what CI is told", say, partial(deliver, found))
+        return page
 
+    return await to_thread.run_sync(_tried, "the report", say, write, abandon_on_cancel=True)
+
+
+def _tried(what: str, say: Callable[[str], None], write: Callable[[], T]) -> T | None:
     try:
-        return await to_thread.run_sync(write, abandon_on_cancel=True)
+        return write()
     except Exception as error:  # noqa: BLE001 - whatever is wrong with a report, the run is over and stands
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        say(f"warning: the report was not written: {reason}")
+        say(f"warning: {what} was not written: {reason}")
         return None

@@ -13,6 +13,7 @@ from spec_kitty_orchestrator.app.journals import root_around
 from spec_kitty_orchestrator.app.status import redactor_around
 from spec_kitty_orchestrator.cli.status import FORMATS, JSON, ONELINE, TABLE
 from spec_kitty_orchestrator.errors import UsageError
+from spec_kitty_orchestrator.views.ci import inert_json
 from spec_kitty_orchestrator.views.inbox import rows
 from spec_kitty_orchestrator.views.screen import Row, stdout
 
@@ -40,7 +41,7 @@ def inbox(
     found, redactor = read_inbox(root, os.environ), redactor_around(root, os.environ)
     screen = stdout(redactor)
     if form == JSON:
-        print(json.dumps(redactor.value(found.document), indent=2, default=datetime.isoformat))  # noqa: T201
+        print(inert_json(json.dumps(redactor.value(found.document), indent=2, default=datetime.isoformat)))  # noqa: T201
     elif form == ONELINE:
         screen.show([Row(text=found.line, copied=True)])
     else:

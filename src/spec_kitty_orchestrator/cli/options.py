@@ -15,6 +15,16 @@ from spec_kitty_orchestrator.settings import REVIEW, flag_of, named_fields, spel
 from spec_kitty_orchestrator.settings.values import NONE, Flag
 
 
+class Ci(StrEnum):
+    """What kind of job a run is a part of."""
+
+    AUTO = "auto"
+    GITHUB = "github"
+    GITLAB = "gitlab"
+    BUILDKITE = "buildkite"
+    OFF = "off"
+
+
 class OnInterrupt(StrEnum):
     """What the first signal does; a later one always stops the agents."""
 
@@ -136,6 +146,21 @@ class RunOptions:
             "object for each event on stdout, with everything else on stderr."
         ),
     ] = Output.AUTO
+    ci: Annotated[
+        Ci,
+        typer.Option(
+            help="Group the log, and put notes, a summary and outputs where this service shows them; by "
+            "default where its variables say that it is a job of it."
+        ),
+    ] = Ci.AUTO
+    junit: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a test report, with a case per WP.", show_default=False),
+    ] = None
+    sarif: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write what reviewers still want changed.", show_default=False),
+    ] = None
     on_interrupt: Annotated[
         OnInterrupt,
         typer.Option(help="On the first signal: stop the agents, or let them end their attempts."),

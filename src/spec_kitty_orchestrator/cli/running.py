@@ -5,8 +5,9 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, redirect_stdout, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, redirect_stdout, suppress
 from functools import partial
+from pathlib import Path
 from typing import TextIO, cast
 
 import anyio
@@ -15,22 +16,23 @@ from anyio import to_thread
 from spec_kitty_orchestrator.app.build import build, build_agents, build_workspaces, journal
 from spec_kitty_orchestrator.app.checks import line
 from spec_kitty_orchestrator.app.checks.agents import find_installed
+from spec_kitty_orchestrator.app.ci import Job
 from spec_kitty_orchestrator.app.forecasts import Forecaster
 from spec_kitty_orchestrator.app.mission import open_mission
 from spec_kitty_orchestrator.app.notifications import BELL, Notifier, places
 from spec_kitty_orchestrator.app.observers import Observers
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.record import commit_record
-from spec_kitty_orchestrator.app.report import reported
+from spec_kitty_orchestrator.app.report import Format, reported
 from spec_kitty_orchestrator.app.repository import mission_files
 from spec_kitty_orchestrator.cli import PROGRAM, ignore, summary
-from spec_kitty_orchestrator.cli.options import OnInterrupt, Output, RunOptions
+from spec_kitty_orchestrator.cli.options import Ci, OnInterrupt, Output, RunOptions
 from spec_kitty_orchestrator.core.model import MissionState
 from spec_kitty_orchestrator.core.notices import noticed
 from spec_kitty_orchestrator.driver.approval import landed, unapproved
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.finalize import finalize
-from spec_kitty_orchestrator.driver.result import RunResult
+from spec_kitty_orchestrator.driver.result import RunResult, first_error
 from spec_kitty_orchestrator.errors import UsageError, WorkspaceError
 from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.log import get_logger
@@ -39,6 +41,7 @@ from spec_kitty_orchestrator.machine.children import take_orphans
 from spec_kitty_orchestrator.machine.logs import configure_logging
 from spec_kitty_orchestrator.machine.sleep import kept_awake
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
+from spec_kitty_orchestrator.views.ci import Service, service_around
 from spec_kitty_orchestrator.views.console import PatientFile, SteadyConsole
 from spec_kitty_orchestrator.views.json_lines import MOST_UNREAD_BYTES, JsonLines
 from spec_kitty_orchestrator.views.live import LiveView
@@ -152,22 +155,23 @@ def _asked(received: signal.Signals) -> signal.Signals:
 async def run(work: Work) -> int:
     """Run the mission from where it is, finalize it and sum it up; return the exit code."""
     project = work.project
+    written = files_of(work.given)
     view, console, outputs = _open_view(project, work.given)
-    work.show(view)
+    job = _job(work, outputs[-1], console, grouped=not isinstance(view, LiveView))
     try:
         async with AsyncExitStack() as stack:
-            opened = open_mission(
-                project, work.mission, work.agents, work.say, work.calls.append, fresh=work.fresh
-            )
-            host, state = await stack.enter_async_context(opened)
+            host, state = await stack.enter_async_context(_opened(work, view, console, job))
             if work.given.output is Output.JSONL:
                 # What a plug-in prints is no event.
                 stack.enter_context(redirect_stdout(sys.stderr))
-            page = await stack.enter_async_context(reported(project, state.slug, work.say))
+            stack.callback(job.closes)
+            told_of = reported(project, state.slug, work.say, written, job.deliver)
+            page = await stack.enter_async_context(told_of)
             stack.enter_context(configure_logging(project.root, state.slug, project.redactor))
             take_orphans()
             if not work.given.no_caffeinate:
                 stack.enter_context(kept_awake())
+            job.opens(f"The run of {state.slug}", folded=False)
             view.began(state)
             workspaces = build_workspaces(project, state.slug, view.said)
             result = await _drive(work, view, console, host, workspaces, state)
@@ -199,16 +203,79 @@ async def run(work: Work) -> int:
         told = (result, project, finalized, wrong, console, merged, page.path)
         await to_thread.run_sync(summary.show, *told)
     finally:
+        job.ends()
         await work.finish_output(*outputs)
     return result.exit_code if finalized.done else NOT_FINALIZED
 
 
+def files_of(given: RunOptions) -> dict[Format, Path]:
+    """Return what is to be written for CI, and where. Raises `UsageError` where that cannot be a file."""
+    wanted = {Format.JUNIT: given.junit, Format.SARIF: given.sarif}
+    files = {form: path for form, path in wanted.items() if path is not None}
+    for form, path in files.items():
+        parent = next(one for one in path.absolute().parents if one.exists())
+        if path.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
+            raise UsageError(f"--{form} {path}: no file can be written there; name another one")
+    return {form: path.absolute() for form, path in files.items()}
+
+
+def _job(work: Work, file: PatientFile, console: SteadyConsole, *, grouped: bool) -> Job:
+    """Return the job that we are a part of; its commands go past the console, which lets none through."""
+
+    def write(text: str) -> None:
+        file.write(f"{text}\n")
+        file.flush()
+
+    service = service_of(work.given.ci)
+    return Job(service, work.project, os.environ, write if grouped else lambda _: None, console.tell)
+
+
+def service_of(wanted: Ci) -> Service | None:
+    """Return the service whose job we are."""
+    if wanted is Ci.AUTO:
+        return service_around(os.environ)
+    return None if wanted is Ci.OFF else Service(wanted)
+
+
+@asynccontextmanager
+async def _opened(
+    work: Work, view: View, console: SteadyConsole, job: Job
+) -> AsyncIterator[tuple[HostClient, MissionState]]:
+    """Open the mission; in a job of CI, what a person must do is told before what was checked."""
+    if job.service is None:
+        work.show(view)
+    else:
+        console.tell(f"asking spec-kitty for the mission {work.mission}")
+    opened = open_mission(
+        work.project,
+        work.mission,
+        work.agents,
+        lambda message: work.say(message),
+        work.calls.append,
+        fresh=work.fresh,
+    )
+    async with AsyncExitStack() as stack:
+        try:
+            host, state = await stack.enter_async_context(opened)
+            for text in await job.answer(state):
+                console.tell(text)
+        except Exception as error:
+            job.refused(str(first_error(error)))
+            raise
+        finally:
+            if job.service is not None:
+                job.opens("Checks before the run")
+                work.show(view)
+                job.closes()
+        yield host, state
+
+
 def _open_view(project: Project, given: RunOptions) -> tuple[View, SteadyConsole, Sequence[PatientFile]]:
     """Return what shows the run, the console for everything else, and the files to which both write."""
-    wanted = given.output
+    wanted, in_ci = given.output, service_of(given.ci) is not None
     if wanted is Output.JSONL:
         errors = PatientFile(sys.stderr)
-        console = SteadyConsole(file=errors, soft_wrap=False, redactor=project.redactor)
+        console = SteadyConsole(file=errors, soft_wrap=False, redactor=project.redactor, in_ci=in_ci)
 
         def missing(lines: int) -> str:
             console.tell(f"{lines} events were not read in time and are not on stdout; `events` has them")
@@ -218,7 +285,7 @@ def _open_view(project: Project, given: RunOptions) -> tuple[View, SteadyConsole
         view = JsonLines(cast("TextIO", output), console, str(project.root), project.redactor)
         return view, console, (output, errors)
     output = PatientFile(sys.stdout)
-    console = SteadyConsole(file=output, soft_wrap=False, redactor=project.redactor)
+    console = SteadyConsole(file=output, soft_wrap=False, redactor=project.redactor, in_ci=in_ci)
     terminal = console.is_terminal and not console.is_dumb_terminal
     if wanted is Output.LIVE and not terminal:
         raise UsageError("--output live needs a terminal; `plain` and `jsonl` do not")

@@ -16,6 +16,7 @@ import typer
 from spec_kitty_orchestrator.app.journals import journaled, root_around
 from spec_kitty_orchestrator.app.status import StatusReader
 from spec_kitty_orchestrator.errors import UsageError
+from spec_kitty_orchestrator.views.ci import inert_json
 from spec_kitty_orchestrator.views.screen import Row, Screen, stdout
 from spec_kitty_orchestrator.views.status import MissionStatus
 from spec_kitty_orchestrator.views.status_rows import mission_rows, wp_rows
@@ -84,7 +85,7 @@ def status(
     left, ahead = _forecast(root, found) if forecast else ("", None)
     if form == JSON:
         document = {**found.document(known), "forecast": ahead}
-        print(json.dumps(reader.redactor.value(document), indent=2, default=datetime.isoformat))  # noqa: T201
+        print(inert_json(json.dumps(reader.redactor.value(document), indent=2, default=datetime.isoformat)))  # noqa: T201
     elif form == ONELINE:
         screen.show([Row(text=found.line + (f"; {left}" if left else ""), copied=True)])
     else:

@@ -18,7 +18,6 @@ from spec_kitty_orchestrator.core.model import (
     WaitsFor,
     Workspace,
 )
-from spec_kitty_orchestrator.core.operator_events import OperatorEvent
 from spec_kitty_orchestrator.core.records import dataclass, field
 from spec_kitty_orchestrator.core.verdict import Verdict
 
@@ -288,14 +287,6 @@ class Parked:
 
 
 @dataclass(frozen=True)
-class Unblocked:
-    """The host has a blocked work package back at work, in `lane`, as a person wants it."""
-
-    lane: Lane
-    kind: Literal["unblocked"] = "unblocked"
-
-
-@dataclass(frozen=True)
 class HostRefused:
     """A host call did not do what we asked.
 
@@ -359,6 +350,23 @@ class WorkspaceFailed:
     kind: Literal["workspace_failed"] = "workspace_failed"
 
 
+@dataclass(frozen=True)
+class Retried:
+    """A person puts a parked or blocked work package back to work; `note` is guidance for its implementer."""
+
+    note: str = ""
+    kind: Literal["retried"] = "retried"
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A person takes a work package out of the run, which found it in `lane`; `note` says why."""
+
+    lane: Lane
+    note: str = ""
+    kind: Literal["skipped"] = "skipped"
+
+
 Event = (
     Resolving
     | WorkspaceResolved
@@ -384,9 +392,9 @@ Event = (
     | NothingToReview
     | Recorded
     | Parked
-    | Unblocked
     | HostRefused
     | BudgetSpent
     | WorkspaceFailed
-    | OperatorEvent
+    | Retried
+    | Skipped
 )

@@ -91,7 +91,6 @@ class WaitsFor(StrEnum):
     BUDGET = "budget"
     MACHINE = "machine"
     BACK_OFF = "back-off"
-    PAUSE = "pause"
     RUN = "run"
 
 

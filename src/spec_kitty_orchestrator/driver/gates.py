@@ -21,8 +21,7 @@ from spec_kitty_orchestrator.core.events import (
 from spec_kitty_orchestrator.core.model import Rescue, Workspace
 from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.core.work_package import WorkPackage
-from spec_kitty_orchestrator.ports import Workspaces
-from spec_kitty_orchestrator.ports.gates import Gates
+from spec_kitty_orchestrator.ports import Gates, Workspaces
 
 MOST_NAMED = 10
 """Paths in a reason; who needs more looks at the worktree."""

@@ -17,6 +17,7 @@ from rich.text import Text
 from spec_kitty_orchestrator.core.describe import clean
 from spec_kitty_orchestrator.machine.files import discard
 from spec_kitty_orchestrator.machine.redaction import Redactor, ours
+from spec_kitty_orchestrator.views.ci import inert, inert_json, service_around
 
 LONGEST_LINE = 4000
 """Characters of a line that a person asked for, or has to act on."""
@@ -32,12 +33,21 @@ class SteadyConsole(Console):
     """
 
     def __init__(
-        self, file: Any = None, *, stderr: bool = False, redactor: Redactor | None = None, **options: Any
+        self,
+        file: Any = None,
+        *,
+        stderr: bool = False,
+        redactor: Redactor | None = None,
+        in_ci: bool = False,
+        **options: Any,
     ) -> None:
-        """Take rich's own options and a redactor, by default for the secrets of the environment."""
+        """Take rich's own options and a redactor, by default for the secrets of the environment.
+
+        In a job of CI, as the environment or `in_ci` says, no text is a command of the service.
+        """
         file = file or (sys.stderr if stderr else sys.stdout)
         self._redactor = redactor or ours()
-        discreet: Any = _Discreet(file, self._redactor)
+        discreet: Any = _Discreet(file, self._redactor, in_ci or service_around(os.environ) is not None)
         super().__init__(file=discreet, **{"highlight": False, "soft_wrap": True, **options})
         if not self.is_terminal and "width" not in options:
             self.width = WIDTH_OF_FILES
@@ -63,18 +73,20 @@ def tell_asking(whom: str, mission: str, redactor: Redactor | None = None) -> No
 
 def print_json(document: object, redactor: Redactor) -> None:
     """Print one JSON document on stdout, without secrets; times are in ISO format."""
-    print(json.dumps(redactor.value(document), indent=2, default=datetime.isoformat))  # noqa: T201 - for programs
+    print(inert_json(json.dumps(redactor.value(document), indent=2, default=datetime.isoformat)))  # noqa: T201
 
 
 class _Discreet:
     """A redacting text file; rich writes coherent text in one call, so no secret is split."""
 
-    def __init__(self, file: IO[str], redactor: Redactor) -> None:
+    def __init__(self, file: IO[str], redactor: Redactor, in_ci: bool) -> None:
         self._file = file
         self._redactor = redactor
+        self._in_ci = in_ci
 
     def write(self, text: str) -> int:
-        return self._file.write(self._redactor.text(text))
+        shown = self._redactor.text(text)
+        return self._file.write(inert(shown) if self._in_ci else shown)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)

@@ -8,6 +8,7 @@ from spec_kitty_orchestrator.core.documents import to_document
 from spec_kitty_orchestrator.core.model import MissionState
 from spec_kitty_orchestrator.core.run_events import Line
 from spec_kitty_orchestrator.machine.redaction import Redactor
+from spec_kitty_orchestrator.views.ci import inert_json
 
 if TYPE_CHECKING:
     from spec_kitty_orchestrator.core.forecast import Forecast
@@ -20,7 +21,7 @@ MOST_UNREAD_BYTES = 64 * 1024 * 1024
 
 def json_line(document: Mapping[str, object], redactor: Redactor) -> str:
     """Return a document as one line without secrets, in ASCII whatever the locale is."""
-    return json.dumps(redactor.value(document), separators=(",", ":")) + "\n"
+    return inert_json(json.dumps(redactor.value(document), separators=(",", ":"))) + "\n"
 
 
 class JsonLines:

@@ -11,6 +11,7 @@ from spec_kitty_orchestrator.core.describe import clean
 from spec_kitty_orchestrator.core.records import dataclass
 from spec_kitty_orchestrator.machine.files import discard
 from spec_kitty_orchestrator.machine.redaction import Redactor
+from spec_kitty_orchestrator.views.ci import inert, service_around
 
 NARROWEST, WIDEST, WIDTH_OF_FILES = 40, 160, 120
 """Columns; a line that is longer than the widest is hard to read."""
@@ -56,6 +57,7 @@ class Screen:
         self.is_terminal = file.isatty()
         plain = environ.get("NO_COLOR") or environ.get("TERM") == "dumb"
         self._styled = self.is_terminal and not plain
+        self._in_ci = service_around(environ) is not None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -118,7 +120,7 @@ class Screen:
 
     def _write(self, text: str) -> None:
         try:
-            self._file.write(text)
+            self._file.write(inert(text) if self._in_ci else text)
             self._file.flush()
         except BrokenPipeError:
             discard(self._file.fileno())

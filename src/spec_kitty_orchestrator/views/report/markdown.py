@@ -5,20 +5,22 @@ before that the page tells more.
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 
 from spec_kitty_orchestrator.core import advice, statistics
-from spec_kitty_orchestrator.core.describe import duration
+from spec_kitty_orchestrator.core.describe import count, duration
 from spec_kitty_orchestrator.core.report import Report, WpReport
 from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.core.verdict import Verdict
-from spec_kitty_orchestrator.views.report.graph import reduced
+from spec_kitty_orchestrator.views.report.mermaid import graph, timeline
 from spec_kitty_orchestrator.views.report.texts import Texts
 from spec_kitty_orchestrator.views.report.words import outcome, tokens
 
-MOST_BYTES = 60_000
-MOST_DRAWN = 99
-"""Work packages in one picture: more of them nobody can read."""
+MOST_BYTES = 200_000
+"""Pages of many folded parts are still read at once; GitHub takes five times as much."""
+ENDS_BYTES = 400
 
 _BREAK = "\u200b"
 """Has no width, and keeps what stands around it from being a mention or an address."""
@@ -32,20 +34,9 @@ SIGNS = {
     Status.LEFT_OUT: "⚫",
     Status.DONE: "✅",
 }
-_COLOURS = {
-    Status.NEEDS_YOU: "stroke:#c4281c,stroke-width:3px",
-    Status.CUT_OFF: "stroke:#8a5300",
-    Status.RUNNING: "stroke:#0a58ca,stroke-width:3px",
-    Status.WAITING: "stroke-dasharray:2 3",
-    Status.HELD_UP: "stroke:#8a5300,stroke-dasharray:4 3",
-    Status.LEFT_OUT: "stroke-dasharray:2 3",
-    Status.DONE: "stroke:#17733b",
-}
-
 _ACTS = re.compile(r"([\\`*_\[\]|~$])")
 _BEGINS = re.compile(r"^(?=[-+=>]|\d+[.)])")
 _ADDRESS = re.compile(r"(?i)(https?|ftp|mailto|file)(?=:)|(?<![a-z])(www)(?=\.)")
-_IN_A_BOX = re.compile(r"[^\w ,.;…/+-]")
 
 
 def escaped(text: str) -> str:
@@ -63,20 +54,58 @@ def fenced(text: str, language: str = "") -> str:
     return f"{fence}{language}\n{text}\n{fence}"
 
 
-def markdown(report: Report, texts: Texts) -> str:
-    """Return the report, up to a bound."""
-    blocks, size = [], 0
-    for block in _blocks(report, texts):
-        size += len(block.encode()) + 2
-        if size > MOST_BYTES:
-            blocks.append("This is not all: `report.html` beside the journal tells the rest.")
-            return "\n\n".join(blocks) + "\n"
-        blocks.append(block)
-    blocks.append("The whole report: `report.html` beside the journal.")
-    return "\n\n".join(blocks) + "\n"
+def markdown(report: Report, texts: Texts, *, pictures: bool = True, most_bytes: int = MOST_BYTES) -> str:
+    """Return the report, up to a bound; what is left out is counted.
+
+    Args:
+        report: to be told.
+        texts: makes what others said fit to be shown.
+        pictures: whether whoever shows it draws Mermaid.
+        most_bytes: the bound.
+    """
+    room = most_bytes - ENDS_BYTES
+    blocks = list(_first(report, texts, room // 3))
+    room -= sum(map(_size, blocks))
+    table = _table(report, texts, room // 2)
+    room -= _size(table)
+    blocks.append(table)
+    folded = [*(_pictures(report, texts) if pictures else ())]
+    if workers := statistics.workers(report):
+        folded.append(_folded("Agents", _agents(workers, texts)))
+    left = [len(folded), 0]
+    for block in folded:
+        if _size(block) <= room:
+            blocks.append(block)
+            room -= _size(block)
+            left[0] -= 1
+    # Tails of what is open are read; those of what is done are looked up.
+    for wp in report.wps:
+        if told := list(_trouble(wp, texts)):
+            block = _folded(f"{escaped(texts.line(wp.id))}: {_counts(wp)}", "\n".join(told))
+            if _size(block) > room:
+                left[1] += 1
+                continue
+            blocks.append(block)
+            room -= _size(block)
+    return "\n\n".join((*blocks, _ends(*left))) + "\n"
 
 
-def _blocks(report: Report, texts: Texts) -> Iterator[str]:
+def _size(block: str) -> int:
+    return len(block.encode()) + 2
+
+
+def _ends(pictures: int, wps: int) -> str:
+    parts = [
+        count(pictures, "section") if pictures else "",
+        f"what went wrong with {count(wps, 'work package')}",
+    ]
+    left = " and ".join(filter(None, (parts[0], parts[1] * bool(wps))))
+    told = f"Left out here: {left}. " if left else ""
+    return f"{told}The whole report: `report.html` beside the journal."
+
+
+def _first(report: Report, texts: Texts, room: int) -> Iterator[str]:
+    """Yield how it stands and what a person must do, as far as there is room for that."""
     worst = min(
         (one.situation.status for one in report.wps), key=lambda one: one.rank, default=Status.WAITING
     )
@@ -84,18 +113,32 @@ def _blocks(report: Report, texts: Texts) -> Iterator[str]:
     yield _figures(report, texts)
     if ended := "" if report.active else advice.why_ended(report):
         yield f"The run ended before its work was done: {escaped(texts.note(ended))}"
-    for need in advice.needs(report):
-        yield _need(need, texts)
+    needs = advice.needs(report)
+    for place, need in enumerate(needs):
+        block = _need(need, texts)
+        if _size(block) > room:
+            left = [one.id for other in needs[place:] for one in other.wps]
+            yield f"Also needs you, told in the report: {escaped(texts.line(', '.join(left), 1000))}"
+            break
+        room -= _size(block)
+        yield block
     if following := advice.go_on(report):
         yield fenced("\n".join(texts.line(command, 1000) for _, command in following))
-    yield _table(report, texts)
-    if any(one.situation.wp.dependencies for one in report.wps) and len(report.wps) <= MOST_DRAWN:
-        yield _folded("Dependencies", _graph(report, texts))
-    if workers := statistics.workers(report):
-        yield _folded("Agents", _agents(workers, texts))
-    for wp in sorted(report.wps, key=lambda one: one.id):
-        if told := list(_trouble(wp, texts)):
-            yield _folded(f"{escaped(texts.line(wp.id))}: {_counts(wp)}", "\n".join(told))
+
+
+def _pictures(report: Report, texts: Texts) -> Iterator[str]:
+    picture, left = timeline(report, texts)
+    if picture:
+        told = (
+            "Blue: at work on it; grey: in review; with a red edge: rejected, failed, or a gate that is red. "
+        )
+        told += "Time in which no run went on is cut out."
+        yield _folded("Timeline", "\n\n".join(filter(None, (fenced(picture, "mermaid"), told, left))))
+    if any(one.situation.wp.dependencies for one in report.wps):
+        picture, left = graph(report, texts)
+        chain = " → ".join(escaped(texts.line(one)) for one in report.chain)
+        told = f"◆ and thick arrows: the longest chain, {chain}." if chain else ""
+        yield _folded("Dependencies", "\n\n".join(filter(None, (fenced(picture, "mermaid"), told, left))))
 
 
 def _folded(title: str, text: str) -> str:
@@ -121,7 +164,8 @@ def _figures(report: Report, texts: Texts) -> str:
 
 def _need(need: advice.Need, texts: Texts) -> str:
     ids = ", ".join(escaped(texts.line(one.id)) for one in need.wps)
-    title = f": {escaped(texts.line(need.wps[0].title, 200))}" if len(need.wps) == 1 else ", for one reason"
+    title = f": {escaped(texts.line(need.wps[0].title, 200))}" if need.wps[0].title else ""
+    title = title if len(need.wps) == 1 else ", for one reason"
     held = dict.fromkeys(one for wp in need.wps for one in wp.situation.holds_up)
     them = "it" if len(need.wps) == 1 else "them"
     verb = "waits" if len(held) == 1 else "wait"
@@ -146,12 +190,13 @@ def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _table(report: Report, texts: Texts) -> str:
+def _table(report: Report, texts: Texts, room: int) -> str:
     chain = set(report.chain)
     lines = [
         "| state | WP | title | took | attempts | rejected | cost | approved by, or waits |",
         "|---|---|---|--:|--:|--:|--:|---|",
     ]
+    rows = []
     for wp in report.wps:
         status = wp.situation.status
         rejected, _, red = statistics.mishaps(wp)
@@ -168,38 +213,12 @@ def _table(report: Report, texts: Texts) -> str:
             escaped(statistics.told_cost(wp.usage, unknown)) if wp.attempts else "",
             escaped(texts.note(told, 120)),
         )
-        lines.append(_row(cells))
-    return "\n".join(lines)
-
-
-def _graph(report: Report, texts: Texts) -> str:
-    """Draw it with names of our own for the boxes, and nothing but words in them."""
-    ordered = sorted(report.wps, key=lambda one: one.id)
-    names = {one.id: f"w{place}" for place, one in enumerate(ordered)}
-    on_chain = set(zip(report.chain, report.chain[1:], strict=False))
-    lines = ["flowchart LR"]
-    for one in ordered:
-        inside = [f"{one.situation.status.glyph} {_boxed(texts.line(one.id, 40))}"]
-        inside += [_boxed(texts.line(one.title, 28))] if one.title else []
-        lines.append(f'  {names[one.id]}["{"<br>".join(inside)}"]:::{_class(one.situation.status)}')
-    for wp_id, needed in reduced({one.id: one.situation.wp.dependencies for one in ordered}).items():
-        lines += [
-            f"  {names[need]} {'==>' if (need, wp_id) in on_chain else '-->'} {names[wp_id]}"
-            for need in needed
-        ]
-    used = dict.fromkeys(one.situation.status for one in ordered)
-    lines += [f"  classDef {_class(one)} {_COLOURS[one]}" for one in used]
-    chain = " → ".join(escaped(texts.line(one)) for one in report.chain)
-    told = f"\n\n◆ and thick arrows: the longest chain, {chain}." if report.chain else ""
-    return fenced("\n".join(lines), "mermaid") + told
-
-
-def _boxed(text: str) -> str:
-    return " ".join(_IN_A_BOX.sub(" ", text).split())
-
-
-def _class(status: Status) -> str:
-    return status.name.lower()
+        rows.append(_row(cells))
+    fit = list(accumulate(map(_size, rows)))
+    shown = rows[: bisect_right(fit, room)]
+    left = len(rows) - len(shown)
+    more = [f"\nLeft out here: {count(left, 'work package')}."] if left else []
+    return "\n".join([*lines, *shown, *more])
 
 
 def _agents(workers: Sequence[statistics.Worker], texts: Texts) -> str:

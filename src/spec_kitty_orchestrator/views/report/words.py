@@ -21,6 +21,9 @@ EXITS: Mapping[int, str] = {
     143: "stopped",
 }
 
+RESUMABLE = frozenset({7, 75, 130, 143})
+"""Exit codes after which another start goes on without a person."""
+
 
 def tokens(number: int) -> str:
     """Write a number of tokens; none as `NOTHING`."""
