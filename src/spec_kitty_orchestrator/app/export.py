@@ -27,6 +27,7 @@ from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import MISSIONS, mission_files
 from spec_kitty_orchestrator.app.runs import orphans, pids
 from spec_kitty_orchestrator.config import CONFIG_FILE
+from spec_kitty_orchestrator.core.advice import take_back
 from spec_kitty_orchestrator.core.commands import RunAgent
 from spec_kitty_orchestrator.core.describe import command_line
 from spec_kitty_orchestrator.core.model import Role
@@ -95,7 +96,7 @@ async def export_run(
     say(f"{mission}: handed over as {file} ({size / 1e6:.1f} MB), pack {id_}")
     say(f"To go on in another clone: {command_line('import', file.name)}, then")
     say(f"  {command_line('resume', '--mission', mission)}")
-    say(f"To go on here after all: {command_line('import', '--take-back', '--mission', mission)}")
+    say(f"To go on here after all: {take_back(mission)}")
 
 
 def _refuse_at_work(root: Path, mission: str) -> None:

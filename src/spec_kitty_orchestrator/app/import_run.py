@@ -219,6 +219,7 @@ def _identity(line: Line) -> object:
 async def _take_up(arrival: _Arrival, say: Say) -> None:
     manifest, repository = arrival.manifest, arrival.repository
     await _read_objects(arrival)
+    await _of_one_history(arrival)
     moves, wrong = await transfer.moves(repository.primary, manifest.refs)
     if wrong:
         listed = "\n".join(f"  {one}" for one in wrong)
@@ -226,7 +227,6 @@ async def _take_up(arrival: _Arrival, say: Say) -> None:
             f"the run of {manifest.mission} cannot go on in this clone:\n{listed}\n"
             "take a clone without them, or put them aside"
         )
-    await _of_one_history(arrival)
     made = await _made_before(arrival)
     new = [one for one in manifest.checkouts if one.path and _is_new(arrival, one, made)]
     make_hidden_folder(arrival.directory)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from spec_kitty_orchestrator.app.journals import journaled, run_here
-from spec_kitty_orchestrator.core.describe import command_line
+from spec_kitty_orchestrator.core.advice import take_back
 from spec_kitty_orchestrator.core.model import Usage, total
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.report import told_end, when
@@ -114,11 +114,10 @@ def _handed_over(lines: Sequence[Line]) -> HandedOver | None:
 def refuse_handed_over(run: KnownRun) -> None:
     """Raise `RunActive` if a run goes on elsewhere."""
     if (gone := run.handed_over) is not None:
-        back = command_line("import", "--take-back", "--mission", run.mission)
         raise RunActive(
             f"{run.mission} was handed over as the pack {gone.pack} ({gone.file}): it goes on where that was "
             "imported; to go on here, import what was exported there last, or, if nobody has imported it, "
-            f"take it back: {back}"
+            f"take it back: {take_back(run.mission)}"
         )
 
 

@@ -132,12 +132,19 @@ def resume(report: Report) -> str:
     """Return the command that goes on with the mission, "" where a run goes on or nothing is left to do."""
     if report.active or len(report.of(Status.DONE)) == len(report.wps):
         return ""
+    if report.state.handed_over is not None:
+        return take_back(report.mission)
     return to_go_on(report.mission, begun=bool(report.starts))
 
 
 def to_go_on(mission: str, *, begun: bool) -> str:
     """Return the command that goes on with a mission, of which a run began here or none did."""
     return command_line("resume" if begun else "orchestrate", "--mission", mission)
+
+
+def take_back(mission: str) -> str:
+    """Return the command after which a run that was handed over goes on here."""
+    return command_line("import", "--take-back", "--mission", mission)
 
 
 def merge(mission: str) -> str:
@@ -154,6 +161,8 @@ def go_on(report: Report) -> tuple[tuple[str, str], ...]:
         told = f"Once that is mended: {told[0].lower()}{told[1:]}" if needs(report) else told
         told = f"Done means reviewed, not merged. {told}"
         return ((told, merge(report.mission)),)
+    if report.state.handed_over is not None:
+        return (("Unless it was imported elsewhere, take it back", resume(report)),)
     broken = [agent for agent, one in report.state.suspended.items() if one.broken]
     found = [
         (
@@ -173,6 +182,8 @@ def go_on(report: Report) -> tuple[tuple[str, str], ...]:
 def why_ended(report: Report) -> str:
     """Say why the last start ended before its work was done, "" if it did not."""
     state = report.state
+    if state.handed_over is not None:
+        return f"it was {describe(state.handed_over)}"
     if state.failure is not None:
         return state.failure.message
     if state.ending is not None:

@@ -161,7 +161,9 @@ def _members(packed: BinaryIO) -> Iterator[tuple[str, int]]:
             raise tarfile.HeaderError(f"{about.name!a} is no plain file")
         yield about.name, about.size
         packed.read(-about.size % tarfile.BLOCKSIZE)
-    if not block:
+    rest = packed.read(2 * tarfile.RECORDSIZE)
+    if not block or rest.strip(b"\0") or packed.read(1):
+        # At the very end the hash of all of it is compared.
         raise EOFError("its end is missing")
 
 

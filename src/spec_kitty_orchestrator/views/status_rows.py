@@ -8,6 +8,7 @@ from spec_kitty_orchestrator.core.conflicts import advice
 from spec_kitty_orchestrator.core.describe import (
     LONGEST_REASON,
     count,
+    describe,
     duration,
     last_line,
     note,
@@ -79,7 +80,10 @@ def mission_rows(found: MissionStatus, width: int) -> Iterator[Row]:
         yield Row(text=totals(wps, report.state.spent_before), indent=2)
     if not found.asked and not found.report.active and report.state.now is not None:
         yield Row(text=f"Lanes as of {when(report.state.now)}; --host asks spec-kitty for those of now.")
-    if found.goes_on:
+    if report.state.handed_over is not None:
+        yield Row(text=f"The run was {describe(report.state.handed_over)}.", style="yellow", indent=2)
+        yield Row((("Unless it was, take it back: ", ""),), found.goes_on, copied=True)
+    elif found.goes_on:
         yield Row((("To go on: ", ""),), found.goes_on, copied=True)
     elif not found.report.active and report.wps and not report.state.conflicts:
         yield Row((("Approved or done is not merged: ", ""),), f"{found.merge}", copied=True)
