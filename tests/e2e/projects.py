@@ -77,11 +77,11 @@ class Project:
         self.env["COLUMNS"] = "200"
         self._scenario = root.parent / "scenario.toml"
 
-    def follow(self, scenario: str) -> None:
-        """Decide what the scripted agents do from now on."""
+    def follow(self, scenario: str, more: str = "") -> None:
+        """Decide what the scripted agents do from now on; `more` are further settings."""
         self._scenario.write_text(scenario)
         settings = self.root / ".kittify" / "orchestrator.toml"
-        settings.write_text(f"[agents.scripted]\nscenario = {json.dumps(str(self._scenario))}\n")
+        settings.write_text(f"[agents.scripted]\nscenario = {json.dumps(str(self._scenario))}\n{more}")
 
     def run(self, *args: str, **env: str) -> "subprocess.CompletedProcess[str]":
         """Run the installed command; it must never show a traceback."""

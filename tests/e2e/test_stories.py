@@ -5,6 +5,7 @@ import shlex
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.e2e.projects import FAN, SHARED, SOLO, Gate, Project, is_gone
@@ -34,6 +35,18 @@ verdict = "wrong_sha"
 [WP03.review]
 edits = { "src/part3/m03.py" = "the reviewer's own\\n" }
 """
+
+
+TELLS = """
+[[notify]]
+command = ["/bin/sh", "-c", "cat >> ../told && echo >> ../told"]
+"""
+
+
+def told(mission: Project) -> list[dict[str, Any]]:
+    """Return what people were told of."""
+    lines = (mission.root.parent / "told").read_text().splitlines()
+    return [json.loads(one)["data"] for one in lines]
 
 
 def everything(mission: Project) -> dict[str, object]:
@@ -106,7 +119,7 @@ def test_a_reviewer_without_a_verdict_for_the_commit_approves_nothing_and_a_bett
     project: NewProject,
 ) -> None:
     mission = project(FAN)
-    mission.follow(LIARS)
+    mission.follow(LIARS, TELLS)
     lied = mission.orchestrate("--max-concurrent", "3")
     assert lied.returncode == 1, lied.stdout + lied.stderr
     assert mission.lanes() == dict.fromkeys(("WP01", "WP02", "WP03"), "in_review")
@@ -118,12 +131,19 @@ def test_a_reviewer_without_a_verdict_for_the_commit_approves_nothing_and_a_bett
     written = next((mission.root / ".worktrees").glob("*/src/part3/m03.py"))
     assert "the reviewer's own" not in written.read_text()
 
-    mission.follow("")
+    *needs, end = told(mission)
+    assert (end["on"], set(end["wps"])) == ("ended", {"WP01", "WP02", "WP03"})
+    stopped = [wp for one in needs for wp in one["wps"]]
+    assert len(set(stopped)) == len(stopped), "each is told of once while the run goes on"
+
+    mission.follow("", TELLS)
     words = shlex.split(lied.stdout.splitlines()[-1])
     assert words == ["spec-kitty-orchestrator", "resume", "--mission", mission.slug]
     done = mission.run(*words[1:])
     assert done.returncode == 0, done.stdout + done.stderr
     assert mission.lanes() == dict.fromkeys(("WP01", "WP02", "WP03"), "done")
+    *before, good = told(mission)
+    assert (before, good["title"]) == ([*needs, end], "3 of 3 work packages are done")
     for wp in ("WP01", "WP02", "WP03"):
         names = [one.name for one in mission.attempts(wp)]
         assert names.count("01-implement-scripted") == 1

@@ -185,8 +185,7 @@ class Notifier:
         with anyio.move_on_after(FINISH_S, shield=True):
             while self._serving:
                 await self._changed.wait()
-        if self._serving:
-            late = ", ".join(sorted(self._serving))
+        if late := ", ".join(sorted(self._serving - self._silent)):
             self.said(f"warning: {late} did not take all messages within {FINISH_S:g} s after the run")
 
     def _wake(self) -> None:
