@@ -18,8 +18,8 @@ from lab import Lab, Setup, prepare, read_agent_log
 from real_mission import Mission, make_mission, side_by_side
 from rows import BenchmarkFailed, Bound, Row
 
-SLOTS = 4
-WPS = 6  # more than there are slots: what waits could be polled for
+SLOTS = 8
+WPS = 10  # more than there are slots: what waits could be polled for
 AGENT_S = 3600.0  # outlives the measurement; a run that is interrupted stops its agents
 WINDOW_S = 65.0  # holds whatever is done each minute or more often
 WANTED_PERCENT = 0.5

@@ -1,7 +1,7 @@
 """Prints one table: each figure that must hold, what is wanted of it, and whether it is reached.
 
     python benchmarks/table.py                         # everything; half an hour
-    python benchmarks/table.py --only calls,idle       # of: calls diamond long-agents idle start money hops
+    python benchmarks/table.py --only calls,idle       # also diamond long-agents start look money hops
     python benchmarks/table.py --only diamond --runs 3 # the middle one of three
     python benchmarks/table.py --quick                 # shows in some minutes that it works, no more
 
@@ -25,6 +25,7 @@ import calls
 import diamond
 import hops
 import idle
+import look
 import money
 import start
 from lab import CACHE, COMMAND, TRANSPORTS, Setup, our_command
@@ -39,6 +40,7 @@ PARTS: Mapping[str, Part] = {
     "long-agents": diamond.with_long_agents,
     "idle": idle.measure,
     "start": start.measure,
+    "look": look.measure,
     "money": money.measure,
     "hops": lambda _: hops.measure(),
 }
