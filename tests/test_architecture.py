@@ -19,6 +19,7 @@ ROOMS = {
     "driver",
     "host",
     "machine",
+    "ports",
     "prompts",
     "settings",
     "testing",

@@ -36,6 +36,21 @@ DEVELOPMENT_PREFIX = "SKO_TEST_"
 TRUST_VARIABLE = "SKO_TRUST_SETTINGS"
 """Says for one start that the programs which the repository names are trusted; it is no setting of a file."""
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+LIVE = (
+    "max_concurrent",
+    "max_per_agent",
+    "max_attempts",
+    "max_review_cycles",
+    "max_cost",
+    "max_cost_per_wp",
+    "max_tokens",
+    "max_duration",
+    "budget_hard",
+    "on_rate_limit",
+    "max_wait",
+)
+"""Settings that can be changed while a run is active."""
+
 _OTHERS = (DEVELOPMENT_PREFIX, TRUST_VARIABLE)
 _LISTS: Mapping[str, type[BaseModel]] = {"gates": GateSection, "notify": NotifySection}
 _GATE = "gate"
@@ -120,6 +135,36 @@ def load(
     if problems:
         raise ConfigError("\n".join(problems))
     return settings
+
+
+def changed(
+    recorded: Mapping[str, object], changes: Mapping[str, str], known_agents: Collection[str]
+) -> RunSettings:
+    """Return the recorded `[run]` of a run that is active with changes of `LIVE` settings, written as text.
+
+    Raises:
+        ConfigError: naming every wrong one, one a line.
+    """
+    known = RunSettings.model_fields
+    problems = [
+        f"{name}: it holds for a whole start; `resume {flag_of(name)} …` changes it"
+        if name in known
+        else f"{name}: unknown setting{nearest(name, LIVE) or '; known: ' + ', '.join(LIVE)}"
+        for name in changes
+        if name not in LIVE
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    run: dict[str, object] = {name: value for name, value in recorded.items() if name in known}
+    run |= {name: _from_text(known[name], value) for name, value in changes.items()}
+    source = _Source(CONFIG_FILE, "", {("run", name): "set" for name in changes})
+    try:
+        settings = Settings.model_validate({"run": run})
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(error, source))) from None
+    if wrong := _unknown_agents(settings, source, known_agents) if "max_per_agent" in changes else []:
+        raise ConfigError("\n".join(wrong))
+    return settings.run
 
 
 def record(settings: Settings, gates: Sequence[str]) -> Mapping[str, object]:

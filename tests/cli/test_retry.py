@@ -45,7 +45,9 @@ def test_a_blocked_work_package_that_was_begun_goes_back_to_in_progress(project:
     assert "--wp WP02 --to in_progress --actor me" in call
     assert "--note use a dict" in call
     assert "--force" not in call
-    assert recorded(project)[-1] == {"kind": "retried", "note": "use a dict"}
+    retried, unblocked = recorded(project)[-2:]
+    assert (retried["kind"], retried["note"], bool(retried["by"])) == ("retried", "use a dict", True)
+    assert unblocked == {"kind": "unblocked", "lane": "in_progress"}
     assert "WP02 is back to work: in_progress on the host" in done.stdout
     assert f"To go on: spec-kitty-orchestrator resume --mission {SLUG}" in done.stdout
 

@@ -1,8 +1,9 @@
 """One cause is told once, whatever it stopped, and keeps its number whatever is retried."""
 
 from spec_kitty_orchestrator.core.causes import by_cause, noted
-from spec_kitty_orchestrator.core.events import Parked, Retried, WorkspaceFailed
+from spec_kitty_orchestrator.core.events import Parked, WorkspaceFailed
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase, Result
+from spec_kitty_orchestrator.core.operator_events import Retried
 from spec_kitty_orchestrator.core.run import fold
 from spec_kitty_orchestrator.core.run_events import Entry
 from spec_kitty_orchestrator.core.work_package import WorkPackage

@@ -16,13 +16,13 @@ from spec_kitty_orchestrator.core.events import (
     HeadMoved,
     Parked,
     Recorded,
-    Retried,
     ReviewClaimed,
     Scheduled,
     Submitted,
 )
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import Evidence, Lane, Phase, Role
+from spec_kitty_orchestrator.core.operator_events import Retried
 from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.core.reviewing import unproven
 from spec_kitty_orchestrator.core.verdict import FeedbackSource

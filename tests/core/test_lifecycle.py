@@ -42,11 +42,9 @@ from spec_kitty_orchestrator.core.events import (
     Parked,
     Recorded,
     Resolving,
-    Retried,
     ReviewClaimed,
     Scheduled,
     SetUp,
-    Skipped,
     Submitted,
     SubtasksTicked,
     WorkspaceFailed,
@@ -67,6 +65,7 @@ from spec_kitty_orchestrator.core.model import (
     Usage,
     Workspace,
 )
+from spec_kitty_orchestrator.core.operator_events import Retried, Skipped
 from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.core.run import RunState, begin
 from spec_kitty_orchestrator.core.transitions import charged, reopen, why_by_hand

@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
-from spec_kitty_orchestrator.core.events import AttemptOpened, Event, Parked, Retried, WorkspaceFailed
+from spec_kitty_orchestrator.core.events import AttemptOpened, Event, Parked, WorkspaceFailed
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Outcome, Role, Usage
 from spec_kitty_orchestrator.core.notices import Notice, Notices, noticed, trial
+from spec_kitty_orchestrator.core.operator_events import Retried
 from spec_kitty_orchestrator.core.policy import Budget
 from spec_kitty_orchestrator.core.run_events import (
     AgentBack,

@@ -17,12 +17,11 @@ from spec_kitty_orchestrator.core.events import (
     Event,
     Parked,
     Recorded,
-    Retried,
     Scheduled,
-    Skipped,
 )
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import Lane, Phase, Rescue, Result
+from spec_kitty_orchestrator.core.operator_events import Retried, Skipped
 from spec_kitty_orchestrator.core.reviewing import cycles
 from spec_kitty_orchestrator.core.transitions import charged
 from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource

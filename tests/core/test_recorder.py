@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from tests.journals import NOON, POLICY, Comes, Player
 
-from spec_kitty_orchestrator.core import events, run_events
+from spec_kitty_orchestrator.core import events, operator_events, run_events
 from spec_kitty_orchestrator.core.model import AgentReport, Lane, Outcome, Usage
 from spec_kitty_orchestrator.core.recorder import record
 from spec_kitty_orchestrator.core.report import Report, SpanKind
@@ -49,8 +49,8 @@ def test_what_a_person_does_a_day_after_a_kill_makes_the_run_no_longer() -> None
     player = working()
     later(player, 100.0)
     player.wait(DAY_S)
-    player.happen("WP01", events.Skipped(Lane.IN_PROGRESS, "not now"))
-    player.happen("WP02", events.Retried("try again"))
+    player.happen("WP01", operator_events.Skipped(Lane.IN_PROGRESS, "not now"))
+    player.happen("WP02", operator_events.Retried("try again"))
     report = of(player)
     assert report.took_s < 110.0
     assert all(one.worked_s < 110.0 for one in report.wps)
@@ -75,7 +75,7 @@ def test_an_attempt_that_is_given_up_does_not_run_for_ever() -> None:
     player = working()
     later(player, 100.0)
     player.wait(DAY_S)
-    player.happen("WP01", events.Skipped(Lane.IN_PROGRESS, "not now"))
+    player.happen("WP01", operator_events.Skipped(Lane.IN_PROGRESS, "not now"))
     report = of(player)
     skipped = next(one for one in report.wps if one.id == "WP01")
     (attempt,) = skipped.attempts
@@ -86,7 +86,7 @@ def test_an_attempt_that_is_given_up_does_not_run_for_ever() -> None:
 
 def test_the_end_of_an_attempt_that_was_given_up_is_nothing_new() -> None:
     player = working()
-    player.happen("WP01", events.Skipped(Lane.IN_PROGRESS, "not now"))
+    player.happen("WP01", operator_events.Skipped(Lane.IN_PROGRESS, "not now"))
     attempt = player.state.wps["WP01"].attempts[0]
     ended = events.AgentExited(attempt.id, AgentReport(Outcome.OK, usage=Usage(1, 1, 5.0)))
     player.happen("WP01", ended)

@@ -27,7 +27,6 @@ from spec_kitty_orchestrator.core.events import (
     Resolving,
     ReviewClaimed,
     Scheduled,
-    Skipped,
     Submitted,
     SubtasksTicked,
     WorkspaceFailed,
@@ -35,6 +34,7 @@ from spec_kitty_orchestrator.core.events import (
 )
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import Evidence, Lane, Phase, Result, Role
+from spec_kitty_orchestrator.core.operator_events import Skipped
 from spec_kitty_orchestrator.core.refusals import MOST_TRIES
 from spec_kitty_orchestrator.core.transitions import MOST_MOVES
 from spec_kitty_orchestrator.core.verdict import FeedbackSource

@@ -15,7 +15,6 @@ from spec_kitty_orchestrator.core.events import (
     GateFailed,
     Parked,
     Recorded,
-    Retried,
     Scheduled,
     Submitted,
 )
@@ -30,6 +29,7 @@ from spec_kitty_orchestrator.core.model import (
     Result,
     Role,
 )
+from spec_kitty_orchestrator.core.operator_events import Retried
 from spec_kitty_orchestrator.core.prompts import Prompts, resumed_prompt, review_prompt
 
 from .builders import (

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from tests.journals import NOON, POLICY, Comes, Player, large, rejected
 
-from spec_kitty_orchestrator.core import events, run_events
+from spec_kitty_orchestrator.core import events, operator_events, run_events
 from spec_kitty_orchestrator.core.advice import go_on, needs, next_commands
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import Lane, Phase
@@ -71,7 +71,7 @@ def test_what_was_parked_holds_up_all_that_come_after_it() -> None:
 
 def test_who_put_it_back_to_work_is_needed_no_more() -> None:
     player = parked(CHAIN)
-    player.happen("WP01", events.Retried("try it with a lock"))
+    player.happen("WP01", operator_events.Retried("try it with a lock"))
     report = of(player)
     assert told(report)["WP01"] == ("waiting", "put back to work by a person; the next start takes it up")
     assert told(report)["WP02"] == ("waiting", "after WP01")
@@ -80,7 +80,7 @@ def test_who_put_it_back_to_work_is_needed_no_more() -> None:
 
 def test_what_a_person_left_out_is_named_by_those_that_wait_for_it() -> None:
     player = parked({**CHAIN, "WP04": ()})
-    player.happen("WP02", events.Skipped(Lane.PLANNED, "not now"))
+    player.happen("WP02", operator_events.Skipped(Lane.PLANNED, "not now"))
     report = of(player)
     assert told(report)["WP02"] == ("left out", "not now")
     assert told(report)["WP03"][0] == "held up"
@@ -234,7 +234,7 @@ def test_branches_that_conflict_need_a_person_before_all_is_merged() -> None:
 
 def test_who_is_left_out_is_not_told_to_need_a_person() -> None:
     player = parked(ALONE)
-    player.happen("WP01", events.Skipped(Lane.BLOCKED, "not now"))
+    player.happen("WP01", operator_events.Skipped(Lane.BLOCKED, "not now"))
     player.happen("WP01", events.Parked(Lane.BLOCKED, reason="not now"))
     assert of(player).lines[-1].text == "is left out: not now"
 

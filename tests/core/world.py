@@ -21,6 +21,7 @@ from spec_kitty_orchestrator.core.commands import (
     RunGates,
     Submit,
     TickSubtasks,
+    Unblock,
     Wait,
 )
 from spec_kitty_orchestrator.core.events import (
@@ -45,6 +46,7 @@ from spec_kitty_orchestrator.core.events import (
     SetUp,
     Submitted,
     SubtasksTicked,
+    Unblocked,
     WorkspaceFailed,
     WorkspaceResolved,
 )
@@ -196,6 +198,8 @@ class World:
                 return SetUp("worktree") if now.gates != "broken" else SetUp("worktree", (), "no network")
             case Park(block=block):
                 return self._told(now.park, Parked(Lane.BLOCKED if block else wp.lane))
+            case Unblock(to=to):
+                return self._told(now.park, Unblocked(to[-1]))
             case Wait():
                 return Scheduled(wp.lane, self.space)
             case Finish():

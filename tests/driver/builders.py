@@ -18,7 +18,7 @@ from spec_kitty_orchestrator.core.prompts import Prompts
 from spec_kitty_orchestrator.core.recorder import record
 from spec_kitty_orchestrator.core.report import Report, SpanKind, WpReport
 from spec_kitty_orchestrator.core.run import fold
-from spec_kitty_orchestrator.core.run_events import Entry, RunStarted
+from spec_kitty_orchestrator.core.run_events import Entry, RunStarted, SettingsChanged
 from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.core.verdict import APPROVED, Ruling, read_verdict
 from spec_kitty_orchestrator.driver.engine import Orchestrator
@@ -273,7 +273,8 @@ def assert_reported(stage: Stage, result: RunResult) -> None:
         assert {one.situation.status for one in found.wps} == {Status.DONE}
     for place, one in enumerate(found.chain[1:]):
         assert found.chain[place] in found.state.wps[one].dependencies
-    most = max(one.policy.max_concurrent for one in lines if isinstance(one, RunStarted))
+    told = [one.event if isinstance(one, Entry) else one for one in lines]
+    most = max(one.policy.max_concurrent for one in told if isinstance(one, RunStarted | SettingsChanged))
     assert all(0 <= taken <= most for _, taken in found.slots)
 
 

@@ -10,8 +10,9 @@ import pytest
 from tests.driver.builders import Stage, closed, longer, scripted
 from tests.driver.troubles import attempts, events, wrapped
 
-from spec_kitty_orchestrator.core.events import AgentExited, Retried
+from spec_kitty_orchestrator.core.events import AgentExited
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Role
+from spec_kitty_orchestrator.core.operator_events import Retried
 from spec_kitty_orchestrator.core.run_events import Entry, RunEnded
 from spec_kitty_orchestrator.errors import HostCrash, HostTimeout
 from spec_kitty_orchestrator.ports import AttemptRequest

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.hostile import flood
 
 from spec_kitty_orchestrator.agents import BUILT_IN
-from spec_kitty_orchestrator.core import events
+from spec_kitty_orchestrator.core import events, operator_events
 from spec_kitty_orchestrator.core.bounds import LONGEST_DETAIL, LONGEST_TEXT, fitted
 from spec_kitty_orchestrator.core.model import (
     AgentReport,
@@ -212,7 +212,7 @@ BULK: tuple[events.Event, ...] = (
     events.HostRefused("transition", LONG, LONG, Lane.PLANNED, LONG),
     events.WorkspaceFailed(LONG),
     events.Parked(Lane.PLANNED, reason=LONG),
-    events.Retried(LONG),
+    operator_events.Retried(LONG),
 )
 
 

@@ -36,7 +36,7 @@ from spec_kitty_orchestrator.machine.gates import LocalGates
 from spec_kitty_orchestrator.machine.orphans import Orphan, find_orphans, stop_orphans
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.sandbox import Sandbox, find
-from spec_kitty_orchestrator.ports import GateReport
+from spec_kitty_orchestrator.ports.gates import GateReport
 
 LIMIT_S = 20
 HEAD = "a" * 40

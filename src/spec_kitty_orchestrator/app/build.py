@@ -5,8 +5,11 @@ from functools import cache
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
+from anyio import to_thread
+
 from spec_kitty_orchestrator.app.project import Project, find_agent
 from spec_kitty_orchestrator.core.model import Role
+from spec_kitty_orchestrator.core.orders import Changed
 from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.host.client import HostClient
@@ -15,6 +18,7 @@ from spec_kitty_orchestrator.host.warm import WarmTransport
 from spec_kitty_orchestrator.machine.gates import LocalGates
 from spec_kitty_orchestrator.machine.hooks import HookRules
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
+from spec_kitty_orchestrator.machine.orders import OrderFolder
 from spec_kitty_orchestrator.machine.resources import MachineHeadroom
 from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
@@ -89,6 +93,15 @@ def build_headroom(project: Project) -> MachineHeadroom:
     return MachineHeadroom(project.root, min_free_memory=run.min_free_memory, min_free_disk=run.min_free_disk)
 
 
+def build_orders(project: Project, mission: str, say: Say) -> OrderFolder:
+    """Make the part that takes orders of people; `say` is told of what is none."""
+
+    async def change(recorded: Mapping[str, object], changes: Mapping[str, str]) -> Changed:
+        return await to_thread.run_sync(project.changed, recorded, changes)
+
+    return OrderFolder(project.directory(mission), change, say)
+
+
 def hook_rules(project: Project, mission: str) -> HookRules | None:
     """Tell how the repository's commit hooks run, None if they do not."""
     run, sandbox = project.settings.run, project.sandbox
@@ -150,4 +163,5 @@ def build(
         poll_interval_s=run.poll_interval,
         settings=project.recorded,
         headroom=build_headroom(project),
+        orders=build_orders(project, mission, observer.said),
     )

@@ -19,7 +19,7 @@ from spec_kitty_orchestrator.agents import BUILT_IN
 from spec_kitty_orchestrator.agents.json_lines import text
 from spec_kitty_orchestrator.agents.spec import Agent
 from spec_kitty_orchestrator.agents.steps import Step, StepReader
-from spec_kitty_orchestrator.core import events
+from spec_kitty_orchestrator.core import events, operator_events
 from spec_kitty_orchestrator.core.events import AgentExited, AttemptOpened
 from spec_kitty_orchestrator.core.model import Attempt, Outcome, Role
 from spec_kitty_orchestrator.core.policy import Policy
@@ -57,8 +57,10 @@ BETWEEN = (
     events.Parked,
     events.BudgetSpent,
     events.WorkspaceFailed,
-    events.Retried,
-    events.Skipped,
+    operator_events.Retried,
+    operator_events.Skipped,
+    operator_events.Stopped,
+    operator_events.Told,
 )
 """What stands between the attempts of a log."""
 
@@ -163,7 +165,12 @@ def is_good(event: AnyEvent) -> bool | None:
             return True
         case events.Recorded(lane=lane):
             return lane.complete or None
-        case events.Committed() | events.Retried() | events.Skipped():
+        case (
+            events.Committed()
+            | operator_events.Retried()
+            | operator_events.Skipped()
+            | operator_events.Told()
+        ):
             return None
     return False
 

@@ -13,18 +13,20 @@ from spec_kitty_orchestrator.app.runs import known_run, last_start, orphans, pid
 from spec_kitty_orchestrator.config import nearest
 from spec_kitty_orchestrator.core.advice import to_go_on
 from spec_kitty_orchestrator.core.causes import by_cause, cause
-from spec_kitty_orchestrator.core.commands import Command, Finish
-from spec_kitty_orchestrator.core.events import Event, Retried, Skipped
+from spec_kitty_orchestrator.core.commands import Command, Finish, Unblock
+from spec_kitty_orchestrator.core.events import Event, HostRefused
 from spec_kitty_orchestrator.core.lifecycle import step
-from spec_kitty_orchestrator.core.model import Lane, Phase, Role
+from spec_kitty_orchestrator.core.model import Lane, Phase
+from spec_kitty_orchestrator.core.operator_events import Retried, Skipped
 from spec_kitty_orchestrator.core.run import RunState, fold
 from spec_kitty_orchestrator.core.run_events import Entry
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.driver.mission import Mission
 from spec_kitty_orchestrator.driver.perform import Performer
-from spec_kitty_orchestrator.errors import RunActive, UsageError
+from spec_kitty_orchestrator.errors import HostRefusal, RunActive, UsageError
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.logs import path_part
+from spec_kitty_orchestrator.machine.orders import this_user
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 
 
@@ -42,12 +44,6 @@ class _Operation:
         await self.journal.append(Entry(SystemClock().now(), self.wp.id, event))
         self.wp = following
         return command
-
-    async def move(self, to: Lane, note: str) -> None:
-        """Ask the host for one transition."""
-        world, wp = self.world, self.wp
-        policy = world.agents.policy(world.policy.impl_agents[0], Role.IMPLEMENT)
-        await world.host.transition(world.slug, wp.id, to, world.actor, policy=policy, note=note)
 
     async def next_command(self) -> str:
         """Say which command continues the mission."""
@@ -122,7 +118,7 @@ async def operations(project: Project, mission: str) -> AsyncIterator[_Decisions
         world = Performer(
             slug=state.slug,
             actor=project.settings.run.actor,
-            policy=project.policy,
+            in_force=lambda: project.policy,
             host=host,
             agents=build_agents(project),
             workspaces=workspaces,
@@ -186,13 +182,13 @@ async def retry_work_packages(
 
 
 async def _retry(operation: _Operation, note: str) -> Lane:
-    lane, begun = operation.wp.lane, bool(operation.wp.work.base)
-    await operation.record(Retried(note))
-    if lane is Lane.BLOCKED:
-        # What nobody began here has no worktree, and its dependencies are to be checked.
-        for lane in (Lane.IN_PROGRESS,) if begun else (Lane.IN_PROGRESS, Lane.PLANNED):
-            await operation.move(lane, note or "put back to work by a person")
-    return lane
+    command = await operation.record(Retried(note, this_user()))
+    if isinstance(command, Unblock):
+        event = await operation.world.perform(operation.wp, command)
+        await operation.record(event)
+        if isinstance(event, HostRefused):
+            raise HostRefusal(event.call, event.code, event.message)
+    return operation.wp.lane
 
 
 async def skip_work_package(
@@ -204,7 +200,7 @@ async def skip_work_package(
     """
     async with operations(project, mission) as decisions:
         operation = await decisions.of(wp_id)
-        command = await operation.record(Skipped(operation.wp.lane, note))
+        command = await operation.record(Skipped(operation.wp.lane, note, this_user()))
         while not isinstance(command, Finish):
             command = await operation.record(await operation.world.perform(operation.wp, command))
         wp = operation.wp

@@ -12,8 +12,9 @@ from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
 from spec_kitty_orchestrator.app.repository import find_repo_root
 from spec_kitty_orchestrator.app.trust import Named, named_programs
-from spec_kitty_orchestrator.config import given_gates, load, read_text, record
+from spec_kitty_orchestrator.config import changed, given_gates, load, read_text, record
 from spec_kitty_orchestrator.core.model import Lane
+from spec_kitty_orchestrator.core.orders import Changed
 from spec_kitty_orchestrator.core.policy import Budget, Gate, OnRateLimit, Patience, Policy
 from spec_kitty_orchestrator.core.prompts import Prompts, checked
 from spec_kitty_orchestrator.errors import ConfigError, OrchestratorError, PreflightError
@@ -23,7 +24,7 @@ from spec_kitty_orchestrator.machine.logs import JOURNALS
 from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
 from spec_kitty_orchestrator.machine.sandbox import Rules, Sandbox
 from spec_kitty_orchestrator.machine.sandbox import find as find_bubblewrap
-from spec_kitty_orchestrator.settings import Settings, as_option
+from spec_kitty_orchestrator.settings import RunSettings, Settings, as_option
 from spec_kitty_orchestrator.settings.agent_section import AgentSection
 from spec_kitty_orchestrator.settings.notify_section import secrets
 
@@ -71,7 +72,15 @@ class Project:
     @property
     def policy(self) -> Policy:
         """The settings on which decisions depend."""
-        run, agents = self.settings.run, {name: agent for name, (agent, _) in self.agents.items()}
+        return self._policy(self.settings.run)
+
+    def changed(self, recorded: Mapping[str, object], changes: Mapping[str, str]) -> Changed:
+        """Return what becomes of a run's recorded settings with changes. Raises `ConfigError`."""
+        run = changed(recorded, changes, all_names(self.settings))
+        return Changed({**recorded, **run.model_dump(mode="json")}, self._policy(run))
+
+    def _policy(self, run: RunSettings) -> Policy:
+        agents = {name: agent for name, (agent, _) in self.agents.items()}
         shells = ("always", "confined") if self.sandbox else ("always",)
         # Also an agent that is not selected now may have written what is reviewed.
         families = {name: section.family or name for name, section in self.settings.agents.items()}

@@ -20,6 +20,7 @@ from spec_kitty_orchestrator.core.run_events import (
     RunAborted,
     RunEnded,
     RunStarted,
+    SettingsChanged,
     SpentBefore,
 )
 from spec_kitty_orchestrator.core.work_package import WorkPackage
@@ -95,11 +96,13 @@ def active_run(root: Path) -> str | None:
 
 
 def last_start(lines: Sequence[Line]) -> tuple[RunStarted | None, RunEnded | RunAborted | None]:
-    """Return the last start of a journal and what closed it."""
+    """Return the last start of a journal, with its settings as they became, and what closed it."""
     started = end = None
     for line in lines:
         if isinstance(line, RunStarted):
             started, end = line, None
+        elif isinstance(line, Entry) and isinstance(line.event, SettingsChanged) and started is not None:
+            started = replace(started, settings=line.event.settings, policy=line.event.policy)
         elif isinstance(line, RunEnded | RunAborted):
             end = line
     return started, end

@@ -142,6 +142,19 @@ class Park:
 
 
 @dataclass(frozen=True)
+class Unblock:
+    """Tell the host that a blocked work package is back at work; gives `Unblocked` or `HostRefused`.
+
+    Attributes:
+        to: the lanes through which it goes, one after the other.
+        note: for the host.
+    """
+
+    to: tuple[Lane, ...]
+    note: str
+
+
+@dataclass(frozen=True)
 class Finish:
     """The work package leaves the run."""
 
@@ -163,5 +176,6 @@ Command = (
     | Record
     | Wait
     | Park
+    | Unblock
     | Finish
 )

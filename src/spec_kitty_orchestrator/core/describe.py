@@ -20,6 +20,7 @@ from spec_kitty_orchestrator.core.model import (
     Usage,
     total,
 )
+from spec_kitty_orchestrator.core.orders_in_words import of_order
 from spec_kitty_orchestrator.core.plain_text import begun, plain
 from spec_kitty_orchestrator.core.verdict import Ruling, Verdict
 from spec_kitty_orchestrator.core.work_package import WorkPackage
@@ -48,7 +49,7 @@ ENDS = {
     Outcome.TIMEOUT: "ran out of time and was stopped",
     Outcome.STALLED: "showed no sign of life and was stopped",
     Outcome.CRASHED: "crashed",
-    Outcome.CANCELED: "was stopped with the run",
+    Outcome.CANCELED: "was stopped early",
     Outcome.LOST: "was lost in an interruption; its work is kept",
 }
 
@@ -167,15 +168,17 @@ def _of_run(event: run_events.RunEvent) -> str:
             return f"the machine slept, or its clock was set, for {duration(seconds)}"
         case run_events.ConflictForecast():
             return _conflict(event)
-        case run_events.Signaled(number=number, drain=drain):
+        case run_events.Signaled(number=number, drain=drain, by=by):
             does = "running agents may end, nothing new starts" if drain else "agents are stopped"
-            return f"signal {number}: {does}"
+            return f"{f'drained by {by}' if by else f'signal {number}'}: {does}"
         case run_events.Ending(reason=reason):
             return f"the run ends: {reason}"
         case run_events.HandedOver(pack=pack, file=file):
             return f"handed over as the pack {pack}, {file}: it goes on where that is imported"
         case run_events.Imported(pack=pack, machine=machine):
             return f"goes on here: pack {pack}, from {machine}" if machine else f"taken back: pack {pack}"
+        case run_events.Paused() | run_events.Continued() | run_events.SettingsChanged():
+            return of_order(event)
         case run_events.Failed(message=message):
             return f"the run ends, because something is broken: {message}"
         case run_events.Notified(title=title, target=target, problem=problem):
@@ -265,10 +268,10 @@ def _of_wp(event: events.Event, wp: WorkPackage | None, took_s: float) -> str:
             return f"needs you: {reason}"
         case events.WorkspaceFailed(message=message):
             return f"git or the disk refused: {message}"
-        case events.Retried(note=note):
-            return f"put back to work by a person{f': {note}' if note else ''}"
-        case events.Skipped(note=note):
-            return f"left out by a person{f': {note}' if note else ''}"
+        case events.Unblocked(lane=lane):
+            return f"is {lane} again on the host"
+        case person:
+            return of_order(person)
 
 
 def _attempt(wp: WorkPackage | None, attempt_id: str) -> Attempt | None:

@@ -18,6 +18,7 @@ from spec_kitty_orchestrator.core.model import (
     WaitsFor,
     Workspace,
 )
+from spec_kitty_orchestrator.core.operator_events import OperatorEvent
 from spec_kitty_orchestrator.core.records import dataclass, field
 from spec_kitty_orchestrator.core.verdict import Verdict
 
@@ -287,6 +288,14 @@ class Parked:
 
 
 @dataclass(frozen=True)
+class Unblocked:
+    """The host has a blocked work package back at work, in `lane`, as a person wants it."""
+
+    lane: Lane
+    kind: Literal["unblocked"] = "unblocked"
+
+
+@dataclass(frozen=True)
 class HostRefused:
     """A host call did not do what we asked.
 
@@ -350,23 +359,6 @@ class WorkspaceFailed:
     kind: Literal["workspace_failed"] = "workspace_failed"
 
 
-@dataclass(frozen=True)
-class Retried:
-    """A person puts a parked or blocked work package back to work; `note` is guidance for its implementer."""
-
-    note: str = ""
-    kind: Literal["retried"] = "retried"
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A person takes a work package out of the run, which found it in `lane`; `note` says why."""
-
-    lane: Lane
-    note: str = ""
-    kind: Literal["skipped"] = "skipped"
-
-
 Event = (
     Resolving
     | WorkspaceResolved
@@ -392,9 +384,9 @@ Event = (
     | NothingToReview
     | Recorded
     | Parked
+    | Unblocked
     | HostRefused
     | BudgetSpent
     | WorkspaceFailed
-    | Retried
-    | Skipped
+    | OperatorEvent
 )

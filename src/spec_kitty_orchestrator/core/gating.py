@@ -72,6 +72,8 @@ def broken(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
 
 def stopped(wp: WorkPackage, _event: Event, _policy: Policy) -> Next:
     """Run them again: whoever stopped them usually ends the run before that."""
+    if wp.halted:
+        return _ended(wp)
     tries = wp.bounds.tries + 1
     wp = bounded(_ended(wp), tries=tries)
     if tries > MOST_STOPPED:

@@ -7,7 +7,16 @@ Every edge is a small function of frozen data. The command that follows is a fun
 import re
 from collections.abc import Callable
 
-from spec_kitty_orchestrator.core import commands, events, gating, implementing, reviewing, transitions
+from spec_kitty_orchestrator.core import (
+    commands,
+    events,
+    gating,
+    implementing,
+    operator_events,
+    reviewing,
+    steering,
+    transitions,
+)
 from spec_kitty_orchestrator.core.describe import describe, last_line
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Lane, Outcome, Phase, Result, Role, Usage
 from spec_kitty_orchestrator.core.policy import Policy
@@ -15,7 +24,6 @@ from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.core.refusals import answer
 from spec_kitty_orchestrator.core.reviewing import gated
 from spec_kitty_orchestrator.core.transitions import NOT_OURS, SETTLED, Next, enter, finish, park, reopen
-from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource, feedback_text
 from spec_kitty_orchestrator.core.work_package import (
     Grant,
     WorkPackage,
@@ -55,7 +63,9 @@ def step(wp: WorkPackage, event: events.Event, policy: Policy) -> tuple[WorkPack
     if rescued := getattr(event, "rescued", None):
         wp = replace(wp, rescued=wp.rescued + rescued)
     following = edge(wp, event, policy)
-    return following if isinstance(following, tuple) else (following, resume(following, policy))
+    wp, command = following if isinstance(following, tuple) else (following, resume(following, policy))
+    after, follows = steering.settled(wp, event, command)
+    return after, follows or resume(after, policy)
 
 
 def told(wp: WorkPackage) -> tuple[str, ...]:
@@ -79,6 +89,8 @@ def resume(wp: WorkPackage, policy: Policy) -> commands.Command:
     """Return the command that the present state calls for."""
     if wp.open_attempt is not None:
         return commands.RunAgent(wp.open_attempt)
+    if lanes := steering.to_unblock(wp):
+        return commands.Unblock(lanes, wp.unblocks)
     match wp.phase:
         case Phase.IMPLEMENTING | Phase.GATING if policy.setup and not wp.work.prepared:
             return commands.PrepareWorkspace(_last_number(wp), wp.work.gate_turns + 1)
@@ -155,6 +167,8 @@ def _remember_session(wp: WorkPackage, attempt: Attempt, report: AgentReport) ->
     sessions = {agent: one for agent, one in wp.work.sessions.items() if agent != attempt.agent}
     # A session that was taken up again and failed is not taken up a second time.
     sound = report.outcome is Outcome.OK or (report.outcome is Outcome.FAILED and not attempt.session)
+    # One that a person had stopped goes on where it was.
+    sound = sound or (report.outcome is Outcome.CANCELED and wp.halted)
     if sound and report.session and _SESSION.fullmatch(report.session):
         sessions[attempt.agent] = report.session
     return worked(wp, sessions=sessions)
@@ -222,9 +236,6 @@ GOES_ON = (
     (Phase.REVIEWING, Lane.FOR_REVIEW),
 )
 """Where it goes on as it was, because the lane still is what the phase needs."""
-
-MAY_BE_BLOCKED = (Lane.PLANNED, Lane.CLAIMED, Lane.IN_PROGRESS, Lane.FOR_REVIEW)
-"""Lanes from which the host takes `blocked` on anybody's word; in review it wants a reviewer's."""
 
 
 def _resolving(wp: WorkPackage, _event: events.Event, _policy: Policy) -> Next:
@@ -294,28 +305,6 @@ def _workspace_failed(wp: WorkPackage, event: events.Event, _policy: Policy) -> 
     return park(wp, event.message, blocks=False)
 
 
-def _retried(wp: WorkPackage, event: events.Event, _policy: Policy) -> Next:
-    assert isinstance(event, events.Retried)
-    rejected, feedback = wp.review.rejected, wp.work.feedback
-    # The rejection that parked it was never given to an implementer.
-    unheard = wp.phase in (Phase.FINISHED, Phase.PARKING) and rejected and rejected[-1].head == wp.work.head
-    if wp.phase in (Phase.FINISHED, Phase.PARKING):
-        wp = reopen(replace(wp, untold=False))
-    if event.note and wp.work.pending is Phase.SUBMITTING:
-        # Guidance is for the implementer.
-        wp = replace(worked(wp, pending=None), phase=Phase.WAITING)
-    if unheard and not feedback:
-        feedback = (Feedback(FeedbackSource.REVIEW, feedback_text(rejected[-1])),)
-    said = Feedback(FeedbackSource.OPERATOR, event.note)
-    return worked(wp, feedback=(*feedback, said) if event.note and said not in feedback else feedback)
-
-
-def _skipped(wp: WorkPackage, event: events.Event, _policy: Policy) -> Next:
-    assert isinstance(event, events.Skipped)
-    wp = replace(worked(wp, pending=None), lane=event.lane, skipped=True)
-    return park(wp, event.note or "skipped by a person", blocks=event.lane in MAY_BE_BLOCKED)
-
-
 def _judged(wp: WorkPackage, event: events.Event, policy: Policy) -> Next:
     """Take the verdict of a finished review; it waits where the host refused to be told of the review."""
     assert isinstance(event, events.AgentExited)
@@ -380,7 +369,10 @@ ANYWHERE: dict[type[events.Event], Edge] = {
     events.Deferred: _deferred,
     events.HostRefused: _refused,
     events.WorkspaceFailed: _workspace_failed,
-    events.Retried: _retried,
-    events.Skipped: _skipped,
+    events.Unblocked: steering.unblocked,
+    operator_events.Retried: steering.retried,
+    operator_events.Skipped: steering.skipped,
+    operator_events.Stopped: steering.stopped,
+    operator_events.Told: steering.told,
 }
 """Events whose edge looks at the phase itself."""

@@ -6,9 +6,10 @@ While an agent's last attempts failed alike and none ended well since, one attem
 from collections.abc import Container, Iterable, Sequence
 from datetime import datetime, timedelta
 
-from spec_kitty_orchestrator.core import commands, events, run_events
+from spec_kitty_orchestrator.core import commands, events, pauses, run_events
 from spec_kitty_orchestrator.core.lifecycle import begins_something
 from spec_kitty_orchestrator.core.model import Outcome, Phase, Role, Usage, WaitsFor
+from spec_kitty_orchestrator.core.operator_events import OperatorEvent
 from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit
 from spec_kitty_orchestrator.core.records import dataclass
 from spec_kitty_orchestrator.core.run import RunState, has_place
@@ -43,6 +44,7 @@ class Rest:
         probing: whether an attempt tries the agent meanwhile.
         why: why the agent rests, or is tried.
         broken: whether it is taken for broken: no time mends it.
+        paused: whether a person has paused it.
     """
 
     agent: str
@@ -50,15 +52,18 @@ class Rest:
     why: str
     probing: bool = False
     broken: bool = False
+    paused: bool = False
 
     @property
     def reason(self) -> str:
         """Say what is waited for."""
-        return f"waits for {self.agent}: {self.why}"
+        return self.why if self.paused else f"waits for {self.agent}: {self.why}"
 
     @property
     def waits_for(self) -> WaitsFor:
-        """The kind of it: a quota, or an agent that must show that it works."""
+        """The kind of it: a quota, an agent that must show that it works, or a person."""
+        if self.paused:
+            return WaitsFor.PAUSE
         return WaitsFor.AGENT if self.broken or self.probing else WaitsFor.QUOTA
 
 
@@ -140,7 +145,10 @@ def _choose(
 ) -> str | Rest:
     rests: list[Rest] = []
     for agent in agents:
-        if rests and agent in skipped:
+        if pause := pauses.of_agent(state.pauses, agent):
+            rests.append(Rest(agent, None, pause.reason, paused=True))
+            continue
+        if agent in skipped and not all(one.paused for one in rests):
             continue
         rest = _rest(state, agent, wp_id, now)
         if rest is None:
@@ -150,13 +158,17 @@ def _choose(
         about_quota = suspended is not None and not suspended.broken
         if about_quota and state.policy.patience.on_rate_limit is not OnRateLimit.FALLBACK:
             break
-    # Whoever is broken does not work again by itself.
-    return min(rests, key=lambda one: (one.broken, one.until or now))
+    # Whoever is broken or paused does not work again by itself.
+    return min(rests, key=lambda one: (one.broken or one.paused, one.until or now))
 
 
 def who(state: RunState, wp: WorkPackage, role: Role, now: datetime) -> str | Rest:
     """Return who makes the next attempt of a work package, or what is waited for."""
     agents = order(wp, role, state.policy) or (next_agent(wp, role, state.policy),)
+    last = wp.attempts[-1] if wp.outcomes[-1:] == (Outcome.CANCELED,) else None
+    if last is not None and last.role is role and last.agent in wp.work.sessions and last.agent in agents:
+        # A person had it stopped: it goes on in its session.
+        agents = (last.agent, *(one for one in agents if one != last.agent))
     return _choose(state, agents, wp.id, now, wp.bounds.skipped_fallbacks)
 
 
@@ -240,12 +252,15 @@ def admission(
     wp = state.wps.get(wp_id)
     if wp is None or wp.turn.grant is None or isinstance(event, run_events.RunEvent):
         return None
-    if isinstance(command, commands.Resolve) or isinstance(event, events.GateBegun):
+    if isinstance(command, commands.Resolve) or isinstance(event, events.GateBegun | OperatorEvent):
         # What it is about is under way.
         return None
     closes = state.signals or state.ending or state.failure
     if closes and (state.stopping or begins_something(command, event)):
         return events.Deferred(closing_reason(state))
+    pause = pauses.of_work_package(state.pauses, wp_id)
+    if pause is not None and not wp.halted and pauses.begins(command):
+        return events.Deferred(pause.reason, waits_for=WaitsFor.PAUSE)
     if wp.turn.grant is Grant.CLAIM_AHEAD and not isinstance(command, commands.Claim | commands.Park):
         return events.Deferred("is claimed ahead and waits for a slot", waits_for=WaitsFor.SLOT)
     if not isinstance(command, commands.OpenAttempt) or wp.turn.assigned:

@@ -91,6 +91,7 @@ class WaitsFor(StrEnum):
     BUDGET = "budget"
     MACHINE = "machine"
     BACK_OFF = "back-off"
+    PAUSE = "pause"
     RUN = "run"
 
 

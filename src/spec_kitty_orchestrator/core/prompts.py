@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from string import Template
 
 from spec_kitty_orchestrator.core.approval import is_planning
-from spec_kitty_orchestrator.core.model import Role
+from spec_kitty_orchestrator.core.model import Outcome, Role
 from spec_kitty_orchestrator.core.records import dataclass
 from spec_kitty_orchestrator.core.verdict import Verdict, feedback_text
 from spec_kitty_orchestrator.core.work_package import WorkPackage
@@ -112,14 +112,15 @@ def implement_prompt(
     `task` is the work package's own Markdown; `tick` tells the agent how to tick a subtask, "" if it cannot;
     one that is `confined` cannot commit.
     """
-    parts = _common(wp, Role.IMPLEMENT, mission, attempt_id, task)
+    again = wp.work.feedback or wp.review.rejected
+    parts = _common(wp, Role.IMPLEMENT, mission, attempt_id, task if again else task + _told(wp))
     parts["tick"] = tick or "You cannot tick subtasks yourself; name them in your report."
     parts["commit"] = _CONFINED_COMMIT if confined else _COMMIT
     parts["kept"] = _KEPT_OF_PLANNING.format(mission=mission) if is_planning(wp) else _KEPT
     parts["report"] = _report_object(attempt_id)
-    if not (wp.work.feedback or wp.review.rejected):
+    if not again:
         return Template(prompts.implement).substitute(parts)
-    parts["feedback"] = _feedback(wp)
+    parts["feedback"] = _feedback(wp) + _told(wp)
     return Template(prompts.rework).substitute(parts)
 
 
@@ -134,10 +135,25 @@ def resumed_prompt(prompts: Prompts, wp: WorkPackage, *, mission: str, attempt_i
         "task_file": wp.workspace.prompt_path,
         "stat": stat or "(nothing is committed yet)",
         "report": _report_object(attempt_id),
-        "feedback": _feedback(wp)
-        or f"Your last attempt ended without a result ({wp.note}). Go on with the work.",
+        "feedback": (_feedback(wp) or _unfinished(wp)) + _told(wp),
     }
     return Template(prompts.resumed).substitute(parts)
+
+
+def _unfinished(wp: WorkPackage) -> str:
+    if wp.outcomes[-1:] == (Outcome.CANCELED,):
+        return "A person had your last attempt stopped. Go on with the work."
+    return f"Your last attempt ended without a result ({wp.note}). Go on with the work."
+
+
+def _told(wp: WorkPackage) -> str:
+    """Return what people said of it while it was under way, as an end of the text that an agent works by."""
+    if not wp.work.told:
+        return ""
+    said = "\n\n".join(wp.work.told)
+    return (
+        f"\n\nWhat a person has said of it since, the newest last; it holds where the text differs:\n\n{said}"
+    )
 
 
 def elsewhere(wp: WorkPackage, wps: Mapping[str, WorkPackage]) -> str:
@@ -187,7 +203,7 @@ def review_prompt(
     `delta` is the diff since the commit that was rejected last; `shell` says whether it can run git, and
     `confined` whether the system keeps it from writing.
     """
-    parts = _common(wp, Role.REVIEW, mission, attempt_id, task)
+    parts = _common(wp, Role.REVIEW, mission, attempt_id, task + _told(wp))
     parts |= {
         "head": wp.work.head,
         "stat": stat + _apart(wp),

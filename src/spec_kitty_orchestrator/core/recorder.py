@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from spec_kitty_orchestrator.core import events, run_events
+from spec_kitty_orchestrator.core import events, operator_events, run_events
 from spec_kitty_orchestrator.core.model import Evidence, Outcome, Role, WaitsFor
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.records import replace
@@ -121,6 +121,8 @@ class Recorder:
             case run_events.RunStarted():
                 self._started(line)
             case run_events.Entry(wp_id=wp_id, event=event):
+                if _is_between_starts(event):
+                    self._stopped(line.at)
                 if isinstance(event, run_events.RunEvent):
                     self._of_run(line, event)
                 else:
@@ -197,9 +199,13 @@ class Recorder:
     def _of_wp(self, line: run_events.Entry, wp_id: str, event: events.Event, before: RunState) -> None:
         track, at = self._tracks.setdefault(wp_id, _Track()), line.at
         match event:
-            case events.Retried() | events.Skipped():
-                # A person does that between two starts.
-                self._stopped(at)
+            case (
+                operator_events.Retried()
+                | operator_events.Skipped()
+                | operator_events.Told()
+                | operator_events.Stopped()
+            ):
+                pass
             case events.Scheduled() if self.state.wps[wp_id].open_attempt is not None:
                 track.go_on(at)
             case events.Deferred(reason=reason, waits_for=kind):
@@ -295,6 +301,12 @@ class Recorder:
     @staticmethod
     def _now(span: Span, at: datetime, active: bool) -> Span:
         return span if active else replace(span, ended_at=max(at, span.began_at))
+
+
+def _is_between_starts(event: run_events.AnyEvent) -> bool:
+    """Tell whether a person did it while no run was active: that run takes up orders, which have ids."""
+    people = operator_events.OperatorEvent | run_events.Paused | run_events.Continued
+    return isinstance(event, people) and not event.order
 
 
 def _span(record: AttemptRecord, at: datetime) -> Span:

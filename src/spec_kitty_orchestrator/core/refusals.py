@@ -10,6 +10,7 @@ from spec_kitty_orchestrator.core.model import Lane, Phase, Result
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.core.reviewing import conclude
+from spec_kitty_orchestrator.core.steering import to_unblock
 from spec_kitty_orchestrator.core.transitions import (
     MOST_MOVES,
     NOT_OURS,
@@ -77,6 +78,8 @@ ASKED_AGAIN = (CRASHED, *PASSING)
 
 def answer(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
     """Decide what follows a refusal; `wp.lane` is the lane read after it."""
+    if wp.unblocks:
+        return _unblock(wp, event)
     match wp.phase:
         case Phase.WAITING:
             return _resolve(wp, event)
@@ -135,6 +138,16 @@ def _resolve(wp: WorkPackage, event: HostRefused) -> Next:
         why = f"the host finds no file tasks/{wp.id}*.md: " if event.code == UNKNOWN else ""
         return finish(wp, Result.PARKED, why + following.note)
     return finish(wp, Result.PARKED, f"the host does not say where it is worked on: {event.message}")
+
+
+def _unblock(wp: WorkPackage, event: HostRefused) -> Next:
+    if not to_unblock(wp):
+        # Somebody else has moved it meanwhile.
+        return replace(bounded(wp, tries=0), unblocks=""), Wait()
+    following = _again(wp, event)
+    if isinstance(following, tuple):
+        return following
+    return finish(replace(wp, unblocks=""), Result.PARKED, f"the host leaves it blocked: {event.message}")
 
 
 def _claim(wp: WorkPackage, event: HostRefused) -> Next:

@@ -22,138 +22,39 @@ whatever the lane: the host's answer settles it. Gates go on in every lane in wh
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from functools import cached_property, reduce
+from functools import reduce
 
-from spec_kitty_orchestrator.core import commands, events, run_events
+from spec_kitty_orchestrator.core import commands, events, pauses, run_events
 from spec_kitty_orchestrator.core.approval import found_at
 from spec_kitty_orchestrator.core.causes import noted
 from spec_kitty_orchestrator.core.lifecycle import agent_needed, agrees, resume, seen, step
-from spec_kitty_orchestrator.core.model import Outcome, Phase, Usage, WaitsFor, total
+from spec_kitty_orchestrator.core.model import Outcome, Phase, WaitsFor
+from spec_kitty_orchestrator.core.operator_events import OperatorEvent
 from spec_kitty_orchestrator.core.policy import Policy
-from spec_kitty_orchestrator.core.records import dataclass, field, replace
+from spec_kitty_orchestrator.core.records import replace
+from spec_kitty_orchestrator.core.run_state import RunState, has_place
 from spec_kitty_orchestrator.core.suspension import (
-    Failures,
-    Suspension,
     at_a_start,
     failed_again,
     is_about_the_agent,
     suspended_by,
 )
 from spec_kitty_orchestrator.core.transitions import reopen, spared, without_sessions
-from spec_kitty_orchestrator.core.work_package import AT_WORK, Grant, Turn, WorkPackage, bounded, moved
+from spec_kitty_orchestrator.core.work_package import Grant, Turn, WorkPackage, bounded
+
+__all__ = [
+    "LONGEST_BACK_OFF_S",
+    "RunState",
+    "begin",
+    "fold",
+    "follow_agents",
+    "happened",
+    "has_place",
+    "replayed",
+]
 
 LONGEST_BACK_OFF_S = 600.0
 """What a later start still waits of the back-off of an earlier one, at most."""
-
-
-@dataclass(frozen=True)
-class RunState:
-    """One mission's run.
-
-    Attributes:
-        policy: of the present start.
-        wps: every work package of the mission, in its order.
-        suspended: by agent, why and until when it rests; an attempt that ends well removes one.
-        failing: by agent, its failures that are alike since an attempt of it ended well.
-        causes: why work packages were left to a person, each once, in the order in which they came up.
-        spent_before: what earlier runs used whose journals were put aside.
-        cost_before: by work package, what it cost in them, in US dollars.
-        began_at: when this start began, None before the first.
-        now: when the last event happened.
-        idle_since: since when nothing is at work, None while something is.
-        short_of: what the machine is short of, "" if it has enough.
-        short_since: since when.
-        waits_for_quotas_since: since when the run waits for nothing but quotas, None while it does not.
-        waited_for_quotas_s: how long it waited for them before that, in seconds, since an agent worked.
-        nearing: limits of the budget of which people were warned.
-        conflicts: of branches, that are known.
-        signals: those that came, oldest first.
-        draining: whether the first one lets agents end by themselves.
-        ending: why the run ends before nothing is left to do, besides a signal.
-        failure: what broke first, None if nothing did.
-        stopped_by_failure: whether something broke without which no attempt can go on.
-        handed_over: that it was packed to go on elsewhere, None if it goes on here.
-    """
-
-    policy: Policy
-    wps: Mapping[str, WorkPackage] = field(default_factory=dict)
-    suspended: Mapping[str, Suspension] = field(default_factory=dict)
-    failing: Mapping[str, Failures] = field(default_factory=dict)
-    causes: tuple[str, ...] = ()
-    spent_before: Usage = field(default_factory=Usage)
-    cost_before: Mapping[str, float] = field(default_factory=dict)
-    began_at: datetime | None = None
-    now: datetime | None = None
-    idle_since: datetime | None = None
-    short_of: str = ""
-    short_since: datetime | None = None
-    waits_for_quotas_since: datetime | None = None
-    waited_for_quotas_s: float = 0.0
-    nearing: frozenset[str] = frozenset()
-    conflicts: tuple[run_events.ConflictForecast, ...] = ()
-    signals: tuple[int, ...] = ()
-    draining: bool = False
-    ending: run_events.Ending | None = None
-    failure: run_events.Failed | None = None
-    stopped_by_failure: bool = False
-    handed_over: run_events.HandedOver | None = None
-
-    @property
-    def closing(self) -> bool:
-        """Whether nothing new may begin any more."""
-        return bool(self.signals or self.ending or self.failure)
-
-    @property
-    def stopping(self) -> bool:
-        """Whether agents at work are stopped, too."""
-        stopped = bool(self.signals) and not (self.draining and len(self.signals) == 1)
-        return stopped or self.stopped_by_failure or (self.ending is not None and self.ending.stop)
-
-    @cached_property
-    def spent(self) -> Usage:
-        """What all attempts of all runs used, counting a limit that an agent says is used up as used up."""
-        used = self.told
-        capped = sum(one.capped_usd for one in self.wps.values())
-        return replace(used, cost_usd=(used.cost_usd or 0.0) + capped) if capped else used
-
-    @property
-    def told(self) -> Usage:
-        """What all attempts of all runs used, as agents told it."""
-        return total([self.spent_before, *(one.usage for one in self.wps.values())])
-
-    @cached_property
-    def at_work(self) -> tuple[WorkPackage, ...]:
-        """The work packages that go on at present, in a slot or ahead of one."""
-        return tuple(one for one in self.wps.values() if one.turn.grant in AT_WORK)
-
-    @cached_property
-    def free_slots(self) -> int:
-        """How many more work packages may be given a slot."""
-        return self.policy.max_concurrent - sum(one.turn.grant is Grant.SLOT for one in self.wps.values())
-
-    @cached_property
-    def left(self) -> tuple[WorkPackage, ...]:
-        """The work packages that are not at work and have not left the run."""
-        waits = (one for one in self.wps.values() if one.turn.grant not in AT_WORK)
-        return tuple(one for one in waits if one.phase is not Phase.FINISHED)
-
-    def places_taken(self, agent: str, besides: str = "") -> int:
-        """Count the work packages, besides this one, that have an attempt of an agent or are about to."""
-        return sum(self._has_place(one, agent) for one in self.wps.values() if one.id != besides)
-
-    @staticmethod
-    def _has_place(wp: WorkPackage, agent: str) -> bool:
-        if wp.open_attempt is not None and wp.phase is not Phase.FINISHED:
-            return wp.open_attempt.agent == agent
-        return wp.turn.grant in AT_WORK and wp.turn.agent == agent
-
-    def begun_by(self, agent: str, besides: str = "") -> list[datetime]:
-        """Return when the attempts of an agent began that this start assigned to others and that run."""
-        return [
-            one.turn.began_at
-            for one in self.wps.values()
-            if one.id != besides and one.turn.began_at is not None and _has_attempt(one, agent)
-        ]
 
 
 def fold(lines: Iterable[run_events.Line], policy: Policy) -> RunState:
@@ -185,11 +86,17 @@ def begin(state: RunState, start: run_events.RunStarted) -> RunState:
         if wp.phase is Phase.FINISHED and not agrees(wp):
             wp = reopen(wp)
         wp = replace(bounded(seen(wp, lane), tries=0), turn=_still_resting(wp.turn, at))
+        if wp.open_attempt is None and not wp.work.gates_begun:
+            # Nothing is left to be stopped.
+            wp = replace(wp, halted=False)
         wps[wp_id] = found_at(wp, start.tips)
     suspended = at_a_start(state.suspended, at)
     failing = {agent: one for agent, one in state.failing.items() if agent in suspended}
     kept = (suspended, failing, noted(state.causes, wps.values()), state.spent_before, state.cost_before)
-    return RunState(start.policy, wps, *kept, began_at=at, now=at, idle_since=at)
+    paused = pauses.among(state.pauses, wps)
+    return RunState(
+        start.policy, wps, *kept, began_at=at, now=at, idle_since=at, pauses=paused, orders=state.orders
+    )
 
 
 def _still_resting(turn: Turn, at: datetime) -> Turn:
@@ -212,7 +119,8 @@ def happened(
     Raises:
         InvalidTransition: the event fits no edge of the work package's phase.
     """
-    state = replace(state, now=at)
+    paused = pauses.following(state.pauses, wp_id, event, at)
+    state = replace(state, now=at, pauses=paused, orders=_carried_out(state, event))
     if isinstance(event, run_events.RunEvent):
         return _of_run(state, event, at), commands.Wait()
     before = state.wps.get(wp_id) or WorkPackage(wp_id)
@@ -222,8 +130,25 @@ def happened(
         wp = spared(before, wp)
         command = resume(wp, state.policy)
     wp = replace(wp, turn=_turn(state, wp, event, command, at))
-    state = replace(state, wps=moved(state.wps, wp), causes=noted(state.causes, (wp,)))
+    state = replace(state, wps=_moved(state.wps, wp), causes=noted(state.causes, (wp,)))
     return replace(state, idle_since=None if state.at_work else state.idle_since or at), command
+
+
+def _moved(wps: Mapping[str, WorkPackage], wp: WorkPackage) -> dict[str, WorkPackage]:
+    """Return the work packages with `wp` as it is now; if its lane changed, nobody stays refused for it."""
+    after = {**wps, wp.id: wp}
+    before = wps.get(wp.id)
+    if before is None or before.lane is not wp.lane:
+        for one in wps.values():
+            if wp.id in one.refused_for and one.id != wp.id:
+                still = tuple(other for other in one.refused_for if other != wp.id)
+                after[one.id] = replace(one, refused_for=still)
+    return after
+
+
+def _carried_out(state: RunState, event: run_events.AnyEvent) -> frozenset[str]:
+    order = getattr(event, "order", "")
+    return state.orders | {order} if order else state.orders
 
 
 def _turn(
@@ -231,6 +156,9 @@ def _turn(
 ) -> Turn:
     """Return a work package's turn after `event`; the place at an agent is kept from the claim on."""
     turn = wp.turn
+    if isinstance(event, OperatorEvent):
+        # What is at work goes on to its end; what waits is looked at anew.
+        return Turn() if turn.grant is None else turn
     if isinstance(event, events.Resolving):
         return replace(turn, grant=Grant.RESOLVE)
     if isinstance(event, events.Assigned):
@@ -293,7 +221,15 @@ def _of_run(state: RunState, event: run_events.RunEvent, at: datetime) -> RunSta
             return replace(state, handed_over=event)
         case run_events.Imported():
             return replace(state, wps=without_sessions(state.wps), handed_over=None)
-        case run_events.AgentSuspended() | run_events.AgentBack() | run_events.Notified():
+        case run_events.SettingsChanged(policy=policy):
+            return replace(state, policy=policy)
+        case (
+            run_events.AgentSuspended()
+            | run_events.AgentBack()
+            | run_events.Paused()
+            | run_events.Continued()
+            | run_events.Notified()
+        ):
             return state
 
 
@@ -371,30 +307,3 @@ def _is_not_to_blame(state: RunState, before: WorkPackage, event: events.Event, 
     rest = state.suspended.get(before.open_attempt.agent)
     same = before.open_attempt.id == event.attempt_id and is_about_the_agent(event)
     return same and rest is not None and bool(rest.broken) and at < rest.until
-
-
-def _has_attempt(wp: WorkPackage, agent: str) -> bool:
-    open_one = wp.open_attempt
-    return open_one.agent == agent if open_one is not None else wp.turn.assigned and wp.turn.agent == agent
-
-
-def has_place(state: RunState, agent: str, wp: WorkPackage) -> bool:
-    """Tell whether an agent may run one more attempt; who waits for it longer comes first."""
-    most = state.policy.max_per_agent.get(agent)
-    if most is None or (wp.at_work and wp.turn.agent == agent):
-        return True
-    if state.places_taken(agent, wp.id) >= most:
-        return False
-    waiting = [
-        one.turn.queued_at
-        for one in state.left
-        if one.turn.queued_for == agent
-        and one.id != wp.id
-        and one.turn.queued_at is not None
-        # Who may not begin while the machine is short of something is in nobody's way.
-        and not (one.untried and state.short_of)
-    ]
-    free = most - state.places_taken(agent, wp.id)
-    if wp.turn.queued_for == agent and wp.turn.queued_at is not None:
-        waiting = [one for one in waiting if one < wp.turn.queued_at]
-    return len(waiting) < free

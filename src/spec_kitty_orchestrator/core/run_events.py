@@ -107,10 +107,15 @@ class ConflictForecast:
 
 @dataclass(frozen=True)
 class Signaled:
-    """A signal came: agents are stopped, or may end by themselves where it is a `drain`."""
+    """A signal came: agents are stopped, or may end by themselves where it is a `drain`.
+
+    `by` and `order` are of a person's order that means the same, see `core.operator_events`.
+    """
 
     number: int
     drain: bool = False
+    by: str = ""
+    order: str = ""
     kind: Literal["signaled"] = "signaled"
 
 
@@ -185,6 +190,50 @@ class Imported:
     kind: Literal["imported"] = "imported"
 
 
+@dataclass(frozen=True)
+class Paused:
+    """A person lets nothing new begin: of an `agent`, of the work package `wp`, or else of the whole run.
+
+    What is at work goes on to the end of its attempt. `by` and `order`: see `core.operator_events`.
+    """
+
+    by: str
+    agent: str = ""
+    wp: str = ""
+    order: str = ""
+    kind: Literal["paused"] = "paused"
+
+
+@dataclass(frozen=True)
+class Continued:
+    """A person ends a pause; fields as of `Paused`."""
+
+    by: str
+    agent: str = ""
+    wp: str = ""
+    order: str = ""
+    kind: Literal["continued"] = "continued"
+
+
+@dataclass(frozen=True)
+class SettingsChanged:
+    """A person changes settings of the run that is active.
+
+    Attributes:
+        by: see `core.operator_events`, as for `order`.
+        changed: the settings that were given, as they were written.
+        settings: the whole `[run]` table from now on, which the next start goes on with.
+        policy: in force from now on.
+    """
+
+    by: str
+    changed: Mapping[str, str]
+    settings: Mapping[str, object]
+    policy: Policy
+    order: str = ""
+    kind: Literal["settings_changed"] = "settings_changed"
+
+
 RunEvent = (
     Waiting
     | ResourcesShort
@@ -200,6 +249,9 @@ RunEvent = (
     | Notified
     | HandedOver
     | Imported
+    | Paused
+    | Continued
+    | SettingsChanged
 )
 
 AnyEvent = Event | RunEvent

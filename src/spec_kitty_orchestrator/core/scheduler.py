@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from spec_kitty_orchestrator.core.commands import OpenAttempt
+from spec_kitty_orchestrator.core.events import Resolving, Scheduled
 from spec_kitty_orchestrator.core.graph import chains
 from spec_kitty_orchestrator.core.lifecycle import GOES_ON, agent_needed, resume
 from spec_kitty_orchestrator.core.limits import (
@@ -26,6 +27,7 @@ from spec_kitty_orchestrator.core.limits import (
     who,
 )
 from spec_kitty_orchestrator.core.model import Lane, Phase, WaitsFor
+from spec_kitty_orchestrator.core.pauses import Pause, begins, of_run, of_work_package
 from spec_kitty_orchestrator.core.policy import OnRateLimit
 from spec_kitty_orchestrator.core.records import dataclass, field, replace
 from spec_kitty_orchestrator.core.refusals import MOST_TRIES
@@ -46,6 +48,16 @@ class Start:
     wp_id: str
     grant: Grant
     reasons: Mapping[str, str] = field(default_factory=dict)
+
+    def is_new(self, state: RunState) -> bool:
+        """Tell whether an agent is to begin with the work package."""
+        return self.grant is not Grant.RESOLVE and state.wps[self.wp_id].untried
+
+    def event(self, wp: WorkPackage) -> Resolving | Scheduled:
+        """Return what happens to the work package with that."""
+        if self.grant is Grant.RESOLVE or wp.workspace is None:
+            return Resolving()
+        return Scheduled(wp.lane, wp.workspace, ahead=self.grant is Grant.CLAIM_AHEAD)
 
 
 @dataclass(frozen=True)
@@ -151,7 +163,7 @@ def _go_on(
     state: RunState, seen: _Overview, blocked: Mapping[str, Blocker | None], now: datetime
 ) -> Decision:
     rests = (one.rest for one in blocked.values() if one is not None and one.rest is not None)
-    quota = next((one for one in rests if not one.broken and not one.probing), None)
+    quota = next((one for one in rests if not (one.broken or one.probing or one.paused)), None)
     stops = quota is not None and state.policy.patience.on_rate_limit is OnRateLimit.STOP
     ending = Ending(EXIT_QUOTA, quota.reason) if quota and stops else seen.limits.ending
     if ending is not None:
@@ -195,7 +207,8 @@ def _wait(
     times = [one.until for one in timed if one.until is not None]
     rests = [one.rest for one in timed if one.rest is not None]
     quotas = alone and bool(timed) and len(rests) == len(timed)
-    broken = quotas and all(one.broken for one in rests)
+    paused = any(one.waits_for is WaitsFor.PAUSE for one in blockers) or of_run(state.pauses) is not None
+    broken = quotas and all(one.broken for one in rests) and not paused
     short = alone and any(one.reason == state.short_of for one in blockers)
     if broken and not short:
         return nobody_left(state)
@@ -207,7 +220,7 @@ def _wait(
         since = max(one for one in (state.short_since, state.idle_since) if one is not None)
         times.append(since + timedelta(seconds=SHORTAGE_PATIENCE_S))
     later = [one for one in times if one > now]
-    if alone and not later:
+    if alone and not later and not paused:
         return Stalled(reasons)
     looks = [one for one in seen.limits.looks if one > now]
     can_help = bool(state.at_work) and state.free_slots > 0
@@ -242,12 +255,22 @@ def _close(state: RunState, seen: _Overview, blocked: Mapping[str, Blocker | Non
     return Finished({one: why if text == WAITS_FOR_SLOT else text for one, text in reasons.items()})
 
 
+def _paused(state: RunState, wp: WorkPackage) -> Pause | None:
+    """Return the pause that a work package waits for; what is to be stopped goes on until it is."""
+    held = not wp.halted and (wp.phase is Phase.WAITING or begins(resume(wp, state.policy)))
+    return of_work_package(state.pauses, wp.id) if held else None
+
+
 def _blocker(state: RunState, seen: _Overview, wp: WorkPackage, now: datetime) -> Blocker | None:
     """Return what keeps a work package from going on, None if it only needs a slot."""
-    new = not wp.begun
+    new, pause = not wp.begun, _paused(state, wp)
+    if pause is not None and pause.wp:
+        return Blocker(pause.reason, WaitsFor.PAUSE)
     if needed := needed_first(state, wp):
         told = ", ".join(in_words(state, wp, one) for one in needed)
         return Blocker(f"waits for {told}", WaitsFor.DEPENDENCY)
+    if pause is not None:
+        return Blocker(pause.reason, WaitsFor.PAUSE)
     if wp.turn.until is not None and now < wp.turn.until and not wp.turn.quota:
         return Blocker(wp.turn.waits or wp.note, WaitsFor.BACK_OFF, wp.turn.until)
     if wp.workspace is None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 
-from spec_kitty_orchestrator.core import events
+from spec_kitty_orchestrator.core import events, operator_events
 from spec_kitty_orchestrator.core.graph import behind
 from spec_kitty_orchestrator.core.lifecycle import agrees
 from spec_kitty_orchestrator.core.limits import closing_reason
@@ -131,7 +131,7 @@ def _lane_told(one: tuple[Phase, int, events.Event]) -> Lane | None:
 
 def _retried(wp: WorkPackage) -> bool:
     """Tell whether a person has put it back to work, and no start has taken it up since."""
-    return bool(wp.story) and isinstance(wp.story[-1][2], events.Retried)
+    return bool(wp.story) and isinstance(wp.story[-1][2], operator_events.Retried)
 
 
 def _kept_by(state: RunState, wp: WorkPackage, blocker: Blocker | None) -> tuple[str, ...]:

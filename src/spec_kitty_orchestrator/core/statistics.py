@@ -153,6 +153,7 @@ SHARES: Mapping[Share, str] = {
     WaitsFor.BUDGET: "waiting for the budget",
     WaitsFor.MACHINE: "waiting for the machine",
     WaitsFor.BACK_OFF: "waiting before another try",
+    WaitsFor.PAUSE: "paused",
     WaitsFor.RUN: "waiting for the run",
 }
 """What time goes to, for people, in the order in which it is told."""

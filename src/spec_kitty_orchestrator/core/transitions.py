@@ -62,6 +62,8 @@ def enter(wp: WorkPackage) -> WorkPackage:
             return replace(wp, phase=Phase.CLAIMING_REVIEW)
         case Lane.APPROVED | Lane.DONE:
             return finish(wp, Result(wp.lane.value), f"{wp.lane} without a review by this run")
+        case Lane.BLOCKED if wp.unblocks:
+            return wp
         case Lane.BLOCKED:
             # What is noted is of another time: whoever blocked it did so on the host.
             return finish(wp, Result.BLOCKED, "blocked on the host")
@@ -257,6 +259,9 @@ def skip_fallback(wp: WorkPackage, attempt: Attempt) -> WorkPackage:
 
 def _canceled(wp: WorkPackage) -> WorkPackage:
     """Open another attempt: whoever stopped this one usually ends the run before that."""
+    if wp.halted:
+        # A person wants that, who says what follows.
+        return wp
     tries = wp.bounds.tries
     if tries >= MOST_CANCELED:
         return park(wp, f"{wp.attempts[-1].agent} was stopped {tries + 1} times", blocks=False)

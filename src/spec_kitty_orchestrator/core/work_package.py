@@ -74,6 +74,7 @@ class Work:
         prepared: whether that is known in this turn to be the present one.
         ungated: the commit whose gates could not run: they come first when it is taken up again.
         untouched: ids of implement attempts that are known to have changed nothing.
+        told: what people said while it was under way, oldest first: for every prompt from then on.
         red: the gates that failed, each with the content on which it did.
         refused: the content that a hook, git or the host refused last, and their words.
     """
@@ -98,6 +99,7 @@ class Work:
     prepared: bool = False
     ungated: str = ""
     untouched: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
     red: tuple[tuple[str, GateResult], ...] = ()
     refused: tuple[str, str] | None = None
 
@@ -218,6 +220,9 @@ class WorkPackage:
         blocks: while parking, whether the host is to be told `blocked`.
         untold: whether the host could not be told that it is parked.
         skipped: whether a person took it out of the run, so that a new start does not take it up.
+        leaves: why a person takes it out, until what is at work on it has ended; "" if nobody does.
+        halted: whether what is at work on it is to be stopped, because a person said so.
+        unblocks: what the host is to be told with it that a person puts it back to work, "" for nothing.
         result: set with the phase `finished`.
         rescued: what became of uncommitted work.
         found: the mission's branches when a start found it completed by somebody else, None before.
@@ -245,6 +250,9 @@ class WorkPackage:
     blocks: bool = False
     untold: bool = False
     skipped: bool = False
+    leaves: str = ""
+    halted: bool = False
+    unblocks: str = ""
     result: Result | None = None
     rescued: Rescue = field(default_factory=Rescue)
     found: Mapping[str, str] | None = None
@@ -310,18 +318,6 @@ def reviewed(wp: WorkPackage, **changes: Any) -> WorkPackage:
 def bounded(wp: WorkPackage, **changes: Any) -> WorkPackage:
     """Return the work package with changes of its `bounds`."""
     return replace(wp, bounds=replace(wp.bounds, **changes))
-
-
-def moved(wps: Mapping[str, WorkPackage], wp: WorkPackage) -> dict[str, WorkPackage]:
-    """Return the work packages with `wp` as it is now; if its lane changed, nobody stays refused for it."""
-    after = {**wps, wp.id: wp}
-    before = wps.get(wp.id)
-    if before is None or before.lane is not wp.lane:
-        for one in wps.values():
-            if wp.id in one.refused_for and one.id != wp.id:
-                still = tuple(other for other in one.refused_for if other != wp.id)
-                after[one.id] = replace(one, refused_for=still)
-    return after
 
 
 def unvoted(wp: WorkPackage) -> WorkPackage:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from spec_kitty_orchestrator.core.commands import OpenAttempt
 from spec_kitty_orchestrator.core.events import AttemptOpened, Event, NothingToReview, ReviewClaimed
-from spec_kitty_orchestrator.core.model import Outcome, Rescue, Role, Workspace
+from spec_kitty_orchestrator.core.model import Attempt, Outcome, Rescue, Role, Workspace
 from spec_kitty_orchestrator.core.prompts import (
     Prompts,
     elsewhere,
@@ -16,7 +16,7 @@ from spec_kitty_orchestrator.core.prompts import (
 )
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import WorkspaceError
-from spec_kitty_orchestrator.ports import AgentRunner, AttemptRequest, Workspaces
+from spec_kitty_orchestrator.ports import AgentRunner, AttemptRequest, Restored, Workspaces
 
 DIFF_LIMIT = 60_000
 """Characters of a diff that a review prompt holds; the reviewer reads the rest in the workspace."""
@@ -146,3 +146,23 @@ class Opener:
             f"--mission {shlex.quote(self.mission)}"
         )
         return f"Tick each finished subtask, or several at once: `{example}`. Should it fail, go on."
+
+
+async def is_untouched(workspaces: Workspaces, wp: WorkPackage, attempt: Attempt) -> bool:
+    """Tell whether the workspace surely is as an implementer found it, which makes it no author."""
+    assert wp.workspace is not None
+    try:
+        found = await workspaces.state(wp.workspace)
+    except WorkspaceError:
+        return False
+    return not found.dirty and bool(attempt.head) and found.head == attempt.head
+
+
+async def changes(workspaces: Workspaces, wp: WorkPackage, attempt: Attempt) -> Restored:
+    """Return why a review is void: what it changed, or that nobody can tell; nothing if it is not."""
+    assert wp.workspace is not None
+    try:
+        found = await workspaces.restore(wp.id, wp.workspace, attempt.tree, attempt.id)
+    except WorkspaceError as error:
+        return Restored((f"whether it changed the workspace cannot be told: {error}",))
+    return Restored(tuple(f"it changed {one}" for one in found.differed), found.rescued)

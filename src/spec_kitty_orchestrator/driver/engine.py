@@ -18,17 +18,21 @@ from spec_kitty_orchestrator.core.commands import Command, Finish, Wait
 from spec_kitty_orchestrator.core.lifecycle import pending
 from spec_kitty_orchestrator.core.limits import admission, announcements
 from spec_kitty_orchestrator.core.model import MissionState
+from spec_kitty_orchestrator.core.orders import Meant, Refused
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.prompts import Prompts
 from spec_kitty_orchestrator.core.run import RunState, happened, replayed
-from spec_kitty_orchestrator.core.work_package import Grant, WorkPackage
+from spec_kitty_orchestrator.core.work_package import Grant
 from spec_kitty_orchestrator.driver.clock import RunClock
 from spec_kitty_orchestrator.driver.conflicts import ConflictWatch
+from spec_kitty_orchestrator.driver.hearing import Decide, Hearing
 from spec_kitty_orchestrator.driver.mission import Mission
 from spec_kitty_orchestrator.driver.perform import Performer
 from spec_kitty_orchestrator.driver.result import RunResult, conclude, first_error
 from spec_kitty_orchestrator.driver.shutdown import Shutdown
 from spec_kitty_orchestrator.errors import HostError
+from spec_kitty_orchestrator.ports.gates import Gates
+from spec_kitty_orchestrator.ports.orders import Orders
 
 __all__ = ["Orchestrator", "RunResult", "new_attempt_id"]
 
@@ -68,8 +72,9 @@ class Orchestrator:
         new_id: Callable[[], str] = new_attempt_id,
         poll_interval_s: float = POLL_INTERVAL_S,
         headroom: ports.Headroom | None = None,
-        gates: ports.Gates | None = None,
-        setup: ports.Gates | None = None,
+        gates: Gates | None = None,
+        setup: Gates | None = None,
+        orders: Orders | None = None,
     ) -> None:
         """Take the parts; those that are ports are described in `spec_kitty_orchestrator.ports`.
 
@@ -86,6 +91,7 @@ class Orchestrator:
             headroom: asked before new work starts; None if the machine always has room.
             gates: runs what must pass before a review is paid for; None if there is nothing to run.
             setup: runs what a new worktree needs, as gates; None if there is nothing to run.
+            orders: those of people; None if nobody can give any.
             prompts: the texts for agents.
             version: ours, for the journal.
             settings: those of the run, with which the next start goes on; for the journal.
@@ -98,27 +104,34 @@ class Orchestrator:
         self._settings, self._poll_interval_s = settings or {}, poll_interval_s
         self._clock, self._workspaces = RunClock(clock), workspaces
         self._mission = Mission(host, mission, workspaces.primary_branch)
-        self._shutdown = Shutdown([one for one in (agents, gates, setup) if one], observer.said)
-        parts = (mission, actor, policy, host, agents, workspaces, self._mission, self._happened)
+        self._state, self._slots = RunState(policy), anyio.CapacityLimiter(policy.max_concurrent)
+        self._shutdown = Shutdown(agents, gates, setup, observer.said)
+        self._hearing = Hearing(orders, self._happened, self._settle, lambda: self._settings)
+        parts = (
+            mission,
+            actor,
+            lambda: self._state.policy,
+            host,
+            agents,
+            workspaces,
+            self._mission,
+            self._happened,
+        )
         others = (prompts, tick_command, new_id, gates, setup)
         self._performer = Performer(*parts, *others, lambda: self._state.wps)
-        self._state, self._slots = RunState(policy), anyio.CapacityLimiter(policy.max_concurrent)
         self._conflicts = ConflictWatch(workspaces, lambda: self._state, self._happened)
         self._one_event = anyio.Lock()
         self._changed = anyio.Event()
-        self._signals: list[run_events.Signaled] = []
         self._failures: list[Exception] = []
         self._poll_due_s, self._polling = math.inf, False
 
     def drain(self, signum: int) -> None:
         """Start nothing more, let running attempts end, save their work and return from `run`."""
-        self._signals.append(run_events.Signaled(signum, drain=True))
-        self._wake()
+        self._hearing.signal(signum, drain=True)
 
     def interrupt(self, signum: int) -> None:
         """Start nothing more, stop the agents and return from `run`; a second call hurries the stop."""
-        self._signals.append(run_events.Signaled(signum))
-        self._wake()
+        self._hearing.signal(signum)
 
     async def notified(self, event: run_events.Notified) -> None:
         """Journal what became of a message; also once `run` has returned."""
@@ -135,11 +148,12 @@ class Orchestrator:
                 and a later start goes on from the journal.
         """
         await self._begin(state)
-        await self._take_signals()
+        await self._guarded("", self._hearing.take_signals)
         async with anyio.create_task_group() as self._tasks:
             for wp_id in self._state.wps:
                 self._employ(wp_id)
-            self._tasks.start_soon(self._guarded, "", self._hear)
+            self._tasks.start_soon(self._guarded, "", self._hearing.hear_signals)
+            self._tasks.start_soon(self._guarded, "", self._hearing.hear_orders)
             self._tasks.start_soon(self._guarded, "", self._conflicts.look)
             self._tasks.start_soon(self._shutdown.stop_when_told)
             end: scheduler.Finished | scheduler.Stalled = scheduler.Finished()
@@ -166,7 +180,7 @@ class Orchestrator:
         """Wait until the scheduler lets a work package go on; return how, and with what."""
         while (grant := self._state.wps[wp_id].turn.grant) is None:
             await self._changed.wait()
-        return grant, pending(self._state.wps[wp_id], self._policy)
+        return grant, pending(self._state.wps[wp_id], self._state.policy)
 
     async def _schedule(self) -> scheduler.Finished | scheduler.Stalled:
         """Ask the scheduler whenever something changed who goes on; return its answer that ends the run."""
@@ -186,42 +200,23 @@ class Orchestrator:
                     await self._changed.wait()
                 return scheduler.Finished()
 
-    async def _hear(self) -> None:
-        """Let signals happen, whatever the run waits for."""
-        while True:
-            changed = self._changed
-            await self._take_signals()
-            await changed.wait()
-
-    async def _take_signals(self) -> None:
-        while self._signals:
-            await self._guarded("", self._happened, "", self._signals.pop(0))
-
     async def _decide(self) -> scheduler.Decision | None:
         """Make a plan and begin to carry it out; None if something happened meanwhile, which counts."""
         before = self._state
         decision = scheduler.plan(before, self._clock.now())
-        if isinstance(decision, scheduler.Start) and self._is_new(decision) and await self._is_short():
+        if isinstance(decision, scheduler.Start) and decision.is_new(before) and await self._is_short():
             return decision
         async with self._one_event:
             if self._state is not before:
                 return None
             match decision:
-                case scheduler.Start(wp_id=wp_id, grant=grant):
-                    await self._apply(wp_id, self._granted(self._state.wps[wp_id], grant))
+                case scheduler.Start(wp_id=wp_id):
+                    await self._apply(wp_id, decision.event(self._state.wps[wp_id]))
                 case run_events.Ending():
                     await self._apply("", decision)
                 case scheduler.Idle() if not self._failures:
                     await self._tell_waits(decision)
         return decision
-
-    def _is_new(self, start: scheduler.Start) -> bool:
-        return start.grant is not Grant.RESOLVE and self._state.wps[start.wp_id].untried
-
-    def _granted(self, wp: WorkPackage, grant: Grant) -> events.Event:
-        if grant is Grant.RESOLVE or wp.workspace is None:
-            return events.Resolving()
-        return events.Scheduled(wp.lane, wp.workspace, ahead=grant is Grant.CLAIM_AHEAD)
 
     async def _tell_waits(self, idle: scheduler.Idle) -> None:
         """Journal why work packages wait, where that has changed."""
@@ -237,6 +232,14 @@ class Orchestrator:
         """Let an event happen, after those before it; return what its work package does next."""
         async with self._one_event:
             return await self._apply(wp_id, event, took_s)
+
+    async def _settle(self, decide: Decide) -> Meant | Refused:
+        """Let happen what an order means in the state of this moment."""
+        async with self._one_event:
+            decided = decide(self._state)
+            if isinstance(decided, Meant) and decided.event is not None:
+                await self._apply(decided.wp_id, decided.event)
+        return decided
 
     async def _apply(self, wp_id: str, event: run_events.AnyEvent, took_s: float = 0.0) -> Command:
         """Decide, journal, tell: an event, and those that follow from it."""
@@ -254,6 +257,11 @@ class Orchestrator:
             follows, took_s = admission(after, wp_id, command, follows, at), 0.0
         if self._state.signals or self._state.ending or self._state.failure:
             self._shutdown.follow(self._state)
+        if isinstance(event, run_events.SettingsChanged):
+            self._settings, self._slots.total_tokens = event.settings, event.policy.max_concurrent
+        wp = self._state.wps.get(wp_id)
+        if wp is not None and wp.halted:
+            self._shutdown.halt(wp_id, pending(wp, self._state.policy))
         self._wake()
         return command
 
@@ -378,6 +386,8 @@ class Orchestrator:
         begun = (self._actor, self._policy, self._version, self._settings, branch, tips)
         started = fitted(run_events.RunStarted(self._clock.now(), self._mission.state, *begun))
         await self._record(replayed(self._state, started), started)
+        for one in self._state.pauses:
+            self._observer.said(one.reason)
 
     async def _conclude(self, end: scheduler.Finished | scheduler.Stalled) -> RunResult:
         if self._failures:

@@ -21,7 +21,8 @@ from spec_kitty_orchestrator.core.events import (
 from spec_kitty_orchestrator.core.model import Rescue, Workspace
 from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.core.work_package import WorkPackage
-from spec_kitty_orchestrator.ports import Gates, Workspaces
+from spec_kitty_orchestrator.ports import Workspaces
+from spec_kitty_orchestrator.ports.gates import Gates
 
 MOST_NAMED = 10
 """Paths in a reason; who needs more looks at the worktree."""

@@ -16,7 +16,6 @@ from spec_kitty_orchestrator.core.approval import alone, approved, targets
 from spec_kitty_orchestrator.core.bounds import within_bounds
 from spec_kitty_orchestrator.core.model import (
     AgentReport,
-    Attempt,
     Before,
     Lane,
     Outcome,
@@ -31,7 +30,7 @@ from spec_kitty_orchestrator.core.transitions import why_by_hand
 from spec_kitty_orchestrator.core.verdict import read_verdict
 from spec_kitty_orchestrator.core.work_package import WorkPackage, last_agent, next_agent
 from spec_kitty_orchestrator.driver import approval
-from spec_kitty_orchestrator.driver.attempts import Opener
+from spec_kitty_orchestrator.driver.attempts import Opener, changes, is_untouched
 from spec_kitty_orchestrator.driver.gates import prepare, run_gates
 from spec_kitty_orchestrator.driver.mission import HostCalls, Mission, refusal_of
 from spec_kitty_orchestrator.errors import (
@@ -45,12 +44,11 @@ from spec_kitty_orchestrator.errors import (
 from spec_kitty_orchestrator.ports import (
     AgentRunner,
     CommitRefusal,
-    Gates,
     Host,
-    Restored,
     ReviewResult,
     Workspaces,
 )
+from spec_kitty_orchestrator.ports.gates import Gates
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,7 @@ class Performer:
     """The world as one work package sees it.
 
     Attributes:
+        in_force: returns the policy of now.
         tell: takes an event that happens in the middle of a command.
         tick_command: how an implementer calls the host to tick subtasks: the executable, absolute.
         new_id: makes attempt ids, unguessable and unique.
@@ -70,7 +69,7 @@ class Performer:
 
     slug: str
     actor: str
-    policy: Policy
+    in_force: Callable[[], Policy]
     host: Host
     agents: AgentRunner
     workspaces: Workspaces
@@ -84,6 +83,11 @@ class Performer:
     wps: Callable[[], Mapping[str, WorkPackage]] = dict
     places: dict[str, Workspace] = field(default_factory=dict)
     calls: HostCalls = field(default_factory=HostCalls)
+
+    @property
+    def policy(self) -> Policy:
+        """What decisions depend on, as it is now."""
+        return self.in_force()
 
     async def perform(self, wp: WorkPackage, command: commands.Command) -> events.Event:
         """Do what `command` says.
@@ -121,6 +125,8 @@ class Performer:
                     return await self._record(wp, command)
                 case commands.Park():
                     return await self._park(wp, command)
+                case commands.Unblock():
+                    return await self._unblock(wp, command)
                 case _:
                     raise AssertionError(f"{command} is for the engine")
         except WorkspaceError as error:
@@ -223,7 +229,7 @@ class Performer:
         attempt = command.attempt
         if attempt.role is Role.IMPLEMENT:
             report = within_bounds(await self.agents.run(attempt))
-            untouched = report.outcome is not Outcome.OK and await self._is_untouched(wp, attempt)
+            untouched = report.outcome is not Outcome.OK and await is_untouched(self.workspaces, wp, attempt)
             return events.AgentExited(attempt.id, report, untouched=untouched)
         refused: events.HostRefused | None = None
 
@@ -247,7 +253,7 @@ class Performer:
                 broken.append(error)
         if broken:
             raise broken[0]
-        report, changed = reports[0], await self._changes(wp, attempt)
+        report, changed = reports[0], await changes(self.workspaces, wp, attempt)
         verdict = None
         if report.outcome is Outcome.OK:
             verdict = read_verdict(
@@ -256,22 +262,6 @@ class Performer:
         return events.AgentExited(
             attempt.id, report, changed.differed, refused, verdict, rescued=changed.rescued
         )
-
-    async def _is_untouched(self, wp: WorkPackage, attempt: Attempt) -> bool:
-        """Tell whether the workspace surely is as an implementer found it, which makes it no author."""
-        try:
-            found = await self.workspaces.state(self._workspace(wp))
-        except WorkspaceError:
-            return False
-        return not found.dirty and bool(attempt.head) and found.head == attempt.head
-
-    async def _changes(self, wp: WorkPackage, attempt: Attempt) -> Restored:
-        """Return why a review is void: what it changed, or that nobody can tell; nothing if it is not."""
-        try:
-            found = await self.workspaces.restore(wp.id, self._workspace(wp), attempt.tree, attempt.id)
-        except WorkspaceError as error:
-            return Restored((f"whether it changed the workspace cannot be told: {error}",))
-        return Restored(tuple(f"it changed {one}" for one in found.differed), found.rescued)
 
     async def _told_of_review(self, wp: WorkPackage) -> events.HostRefused | None:
         policy = self.agents.policy(next_agent(wp, Role.REVIEW, self.policy), Role.REVIEW)
@@ -375,6 +365,14 @@ class Performer:
         if refused is not None and refused.lane is not Lane.BLOCKED:
             return refused
         return events.Parked(Lane.BLOCKED, rescued, command.reason)
+
+    async def _unblock(self, wp: WorkPackage, command: commands.Unblock) -> events.Event:
+        policy = self._metadata(wp, Role.IMPLEMENT)
+        for lane in command.to:
+            call = self.host.transition(self.slug, wp.id, lane, self.actor, policy=policy, note=command.note)
+            if refused := await self._told(wp, call, lane):
+                return refused
+        return events.Unblocked(command.to[-1])
 
     @property
     def _opener(self) -> Opener:

@@ -1,12 +1,14 @@
 """Ends what is at work when a run is to stop: agents and gates by a grace and a kill, all else by a bound."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import anyio
 
+from spec_kitty_orchestrator.core.commands import Command, PrepareWorkspace, RunAgent, RunGates
 from spec_kitty_orchestrator.core.run import RunState
-from spec_kitty_orchestrator.ports import AgentRunner, Gates
+from spec_kitty_orchestrator.ports import AgentRunner
+from spec_kitty_orchestrator.ports.gates import Gates
 
 STOP_GRACE_S = 8.0
 """Between the first signal to an agent and the kill: the slowest CLI cleans up in about two seconds."""
@@ -24,8 +26,11 @@ HURRIED_LAST_WORDS_S = 8.0
 class Shutdown:
     """Stops agents and gates as often as there is a new reason to."""
 
-    def __init__(self, at_work: Sequence[AgentRunner | Gates], said: Callable[[str], None]) -> None:
-        self._at_work, self._said = at_work, said
+    def __init__(
+        self, agents: AgentRunner, gates: Gates | None, setup: Gates | None, said: Callable[[str], None]
+    ) -> None:
+        self._agents, self._gates, self._setup, self._said = agents, gates, setup, said
+        self._halts: list[tuple[str, Command]] = []
         self._signals = 0
         self._stops, self._grace_s = False, STOP_GRACE_S
         self._asked = anyio.Event()
@@ -46,6 +51,11 @@ class Shutdown:
             self._scope.deadline = self._due
         self._asked.set()
 
+    def halt(self, wp_id: str, command: Command) -> None:
+        """Stop what performs a command of one work package, as a person wants; repeating it is harmless."""
+        self._halts.append((wp_id, command))
+        self._asked.set()
+
     def bound(self) -> anyio.CancelScope:
         """Return the scope of what ends with the run, whoever is still at work then."""
         self._scope = anyio.CancelScope(deadline=self._due)
@@ -57,11 +67,23 @@ class Shutdown:
             while True:
                 await self._asked.wait()
                 self._asked = anyio.Event()
-                for one in self._at_work:
-                    tasks.start_soon(self._stop, one, self._grace_s)
+                while self._halts:
+                    tasks.start_soon(self._stop, self._halt, *self._halts.pop(0))
+                for one in (self._agents, self._gates, self._setup):
+                    if one is not None and self._stops:
+                        tasks.start_soon(self._stop, one.stop_all, self._grace_s)
 
-    async def _stop(self, one: AgentRunner | Gates, grace_s: float) -> None:
+    async def _halt(self, wp_id: str, command: Command) -> None:
+        match command:
+            case RunAgent(attempt=attempt):
+                await self._agents.stop(attempt, STOP_GRACE_S)
+            case RunGates(turn=turn) if self._gates is not None:
+                await self._gates.stop(wp_id, turn, STOP_GRACE_S)
+            case PrepareWorkspace(turn=turn) if self._setup is not None:
+                await self._setup.stop(wp_id, turn, STOP_GRACE_S)
+
+    async def _stop(self, stop: Callable[..., Awaitable[None]], *args: object) -> None:
         try:
-            await one.stop_all(grace_s)
+            await stop(*args)
         except Exception as error:  # noqa: BLE001 - the run ends all the same; who is still at work is told
             self._said(f"not everything could be stopped: {error}")

@@ -25,13 +25,14 @@ from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine import gate_files, process
 from spec_kitty_orchestrator.machine.environment import environment
 from spec_kitty_orchestrator.machine.gate_files import BROKEN, FAILED, PASSED, STOPPED, Ending
+from spec_kitty_orchestrator.machine.logs import path_part
 from spec_kitty_orchestrator.machine.patience import patiently
 from spec_kitty_orchestrator.machine.process_id import Child
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.sandbox import Confined, Sandbox, refusal
 from spec_kitty_orchestrator.machine.scrub import scrub_directory
 from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S, Grace, Running, stop, stop_running, sweep
-from spec_kitty_orchestrator.ports import GateReport
+from spec_kitty_orchestrator.ports.gates import GateReport
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
 """What a shell exits with when it cannot run a command."""
@@ -68,6 +69,7 @@ class LocalGates:
         self._sandbox = sandbox
         self._running: dict[str, Running] = {}
         self._stop_grace_s: float | None = None
+        self._unwanted: set[tuple[str, int]] = set()
 
     async def settle(self, wp_id: str, head: str, turn: int, known: Sequence[GateBegun]) -> GateProgress:
         """Stop every gate that was begun and is no part of this turn, and say how far the turn is."""
@@ -161,8 +163,9 @@ class LocalGates:
         begun: Callable[[GateBegun], Awaitable[None]],
     ) -> Ending:
         state = await process.state(Path(record.log), record.marker)
-        if isinstance(state, process.NeverStarted) and self._stop_grace_s is not None:
-            return Ending(STOPPED, "the run was stopped before it began")
+        unwanted = self._stop_grace_s is not None or self._is_unwanted(record)
+        if isinstance(state, process.NeverStarted) and unwanted:
+            return Ending(STOPPED, "it was stopped before it began")
         if isinstance(state, process.Elsewhere):
             raise RunActive(process.out_of_reach(f"gate {gate.name}", Path(record.log)))
         # Nobody else can know the word before it is on disk, where it is worth nothing any more.
@@ -216,8 +219,8 @@ class LocalGates:
     async def _attend(self, gate: Gate, record: GateBegun, child: Child) -> Ending:
         running = self._running[record.log] = Running()
         try:
-            if self._stop_grace_s is not None:
-                running.request_stop(self._stop_grace_s)
+            if self._stop_grace_s is not None or self._is_unwanted(record):
+                running.request_stop(STOP_GRACE_S if self._stop_grace_s is None else self._stop_grace_s)
             # It may have begun before this process did.
             left_s = gate.timeout_s - child.age_s
             running.scope.deadline = anyio.current_time() + left_s
@@ -247,7 +250,17 @@ class LocalGates:
         await stop(child, record.marker, running.grace)
         if timed_out:
             return Ending(BROKEN, f"it did not end within {gate.timeout_s:g} s")
-        return Ending(STOPPED, "the run was stopped")
+        return Ending(STOPPED, "it was stopped")
+
+    def _is_unwanted(self, record: GateBegun) -> bool:
+        return (Path(record.log).parent.name, record.turn) in self._unwanted
+
+    async def stop(self, wp_id: str, turn: int, grace_s: float) -> None:
+        """Stop a turn of a work package's gates; gates of it that come later are not started."""
+        place = path_part(wp_id)
+        self._unwanted.add((place, turn))
+        running = [one for log, one in self._running.items() if Path(log).parent.name == place]
+        await stop_running(running, grace_s)
 
     async def stop_all(self, grace_s: float) -> None:
         """Stop every running gate and return when all are gone; gates that come later are not started.

@@ -327,6 +327,16 @@ def marked() -> Iterator[tuple[Child, str]]:
                     yield known(pid), carried
 
 
+def inherited_marker() -> str:
+    """Return the marker that this process, or one that it comes from, carries; "" outside of any attempt."""
+    with suppress(psutil.Error, OSError):
+        for one in (psutil.Process(), *psutil.Process().parents()):
+            with suppress(psutil.Error, OSError):
+                if found := _marker(one.pid):
+                    return found
+    return ""
+
+
 def _marker(pid: int) -> str:
     if sys.platform != "linux":
         return psutil.Process(pid).environ().get(MARKER, "")

@@ -98,6 +98,7 @@ class LocalAgents(ConfiguredAgents):
         self._turns: dict[str, anyio.Lock] = {}
         self.versions: dict[str, str] = {}
         self._stop_grace_s: float | None = None
+        self._unwanted: set[str] = set()
 
     async def open(self, request: AttemptRequest) -> Attempt:
         """Write `prompt.md` and `command.json` into a directory of the attempt's own; nothing is spawned.
@@ -187,8 +188,8 @@ class LocalAgents(ConfiguredAgents):
             return await self._harvest(attempt, None, otherwise=(Outcome.LOST, detail))
 
     async def _begin(self, attempt: Attempt, cwd: Path) -> AgentReport:
-        if self._stop_grace_s is not None:
-            return AgentReport(Outcome.CANCELED, detail="the run was stopped before the attempt began")
+        if self._stop_grace_s is not None or attempt.id in self._unwanted:
+            return AgentReport(Outcome.CANCELED, detail=f"{self._who_stopped(attempt)} before it began")
         if not self.is_chosen(attempt.agent):
             return AgentReport(Outcome.CANCELED, detail="it had not begun, and other agents are chosen now")
         directory = Path(attempt.directory)
@@ -275,8 +276,8 @@ class LocalAgents(ConfiguredAgents):
         signs = Signs(child, attempt.id, directory, cwd, told)
         running = self._running[attempt.directory] = _Running(child=child, signs=signs)
         try:
-            if self._stop_grace_s is not None:
-                running.request_stop(self._stop_grace_s)
+            if self._stop_grace_s is not None or attempt.id in self._unwanted:
+                running.request_stop(STOP_GRACE_S if self._stop_grace_s is None else self._stop_grace_s)
             # The attempt may have begun before this process did.
             left_s = self._longest_s(attempt) - child.age_s
             running.scope.deadline = anyio.current_time() + left_s
@@ -321,7 +322,7 @@ class LocalAgents(ConfiguredAgents):
         if not ended:
             told = await self._told(attempt, running)
             if running.grace is not None:
-                otherwise = (Outcome.CANCELED, "the run was stopped")
+                otherwise = (Outcome.CANCELED, self._who_stopped(attempt))
             else:
                 running.grace = Grace(STOP_GRACE_S)
                 otherwise = self._too_long(attempt, running)
@@ -373,6 +374,15 @@ class LocalAgents(ConfiguredAgents):
         return await harvest(
             attempt, spec, self._redactor, exit_code, leftovers=leftovers, otherwise=otherwise, told=told
         )
+
+    def _who_stopped(self, attempt: Attempt) -> str:
+        return "a person stopped it" if attempt.id in self._unwanted else "the run was stopped"
+
+    async def stop(self, attempt: Attempt, grace_s: float) -> None:
+        """Stop one attempt and return when it is gone; one that is still to be run is not spawned."""
+        self._unwanted.add(attempt.id)
+        running = self._running.get(attempt.directory)
+        await stop_running([running] if running is not None else [], grace_s)
 
     async def stop_all(self, grace_s: float) -> None:
         """Stop every running attempt and return when all are gone; attempts begun later are not spawned.

@@ -72,6 +72,7 @@ class ScriptedAgents:
         running: ids of attempts whose process runs, in the order of their start.
         most_at_once: the largest number of processes that ran at one time.
         collisions: pairs of attempts that ran in one workspace at one time.
+        stopped: ids of attempts that were stopped one by one, in this order.
         graces: the grace of each call of `stop_all`, oldest first, in seconds.
         stubborn_s: how long an agent that is told to stop goes on; the grace cuts it short.
     """
@@ -84,6 +85,7 @@ class ScriptedAgents:
         self.running: list[str] = []
         self.most_at_once = 0
         self.collisions: list[tuple[str, str]] = []
+        self.stopped: list[str] = []
         self.graces: list[float] = []
         self.stubborn_s = 0.0
         self._asked: dict[str, AttemptRequest] = {}
@@ -92,6 +94,7 @@ class ScriptedAgents:
         self._kill_at = math.inf
         self._stop = anyio.Event()
         self._hurry = anyio.Event()
+        self._stops: dict[str, anyio.Event] = {}
 
     def policy(self, agent: str, role: Role) -> PolicyMetadata:
         """Return an acceptable policy."""
@@ -119,20 +122,38 @@ class ScriptedAgents:
         await anyio.lowlevel.checkpoint()
         if attempt.id in self._reports:
             return self._reports[attempt.id]
-        if self._stop.is_set():
+        stop = self._stops.setdefault(attempt.id, anyio.Event())
+        if self._stop.is_set() or (stop.is_set() and attempt.id not in self._started):
             return AgentReport(Outcome.CANCELED)
         if attempt.id not in self._started:
             self._start(attempt)
         request, play, started = self._started[attempt.id]
         with anyio.move_on_after(max(0.0, started + play.seconds - anyio.current_time())):
-            await self._stop.wait()
+            await self._stopped(stop)
             await self._go_on_for_a_while()
             self.running.remove(attempt.id)
-            self._reports[attempt.id] = AgentReport(Outcome.CANCELED)
+            self._reports[attempt.id] = AgentReport(Outcome.CANCELED, session=request.session or request.id)
             return self._reports[attempt.id]
         self.running.remove(attempt.id)
         self._reports[attempt.id] = self._end(request, play)
         return self._reports[attempt.id]
+
+    async def _stopped(self, stop: anyio.Event) -> None:
+        """Wait until this attempt or every one is to stop."""
+        async with anyio.create_task_group() as tasks:
+
+            async def either(event: anyio.Event) -> None:
+                await event.wait()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(either, stop)
+            tasks.start_soon(either, self._stop)
+
+    async def stop(self, attempt: Attempt, grace_s: float) -> None:
+        """Stop one attempt, also one that is still to be run."""
+        await anyio.lowlevel.checkpoint()
+        self.stopped.append(attempt.id)
+        self._stops.setdefault(attempt.id, anyio.Event()).set()
 
     async def stop_all(self, grace_s: float) -> None:
         """Stop every running attempt."""

@@ -11,7 +11,7 @@ import anyio.lowlevel
 from spec_kitty_orchestrator.core.events import GateBegun, GateBroken, GateFailed, GatesPassed, GatesStopped
 from spec_kitty_orchestrator.core.model import GateProgress, GateResult, Workspace
 from spec_kitty_orchestrator.core.policy import Gate
-from spec_kitty_orchestrator.ports import GateReport
+from spec_kitty_orchestrator.ports.gates import GateReport
 from spec_kitty_orchestrator.testing.fake_workspaces import FakeWorkspaces
 
 
@@ -65,6 +65,7 @@ class ScriptedGates:
         self._started: dict[tuple[str, str, int], tuple[float, Check, str]] = {}
         self._reports: dict[tuple[str, str, int], GateReport] = {}
         self._stop = anyio.Event()
+        self._stops: dict[tuple[str, int], anyio.Event] = {}
 
     async def settle(self, wp_id: str, head: str, turn: int, known: Sequence[GateBegun]) -> GateProgress:
         """Say how far the turn is, and give up the others of the work package."""
@@ -93,7 +94,8 @@ class ScriptedGates:
         key = (wp_id, head, turn)
         if key in self._reports:
             return self._reports[key]
-        if self._stop.is_set() and key not in self._started:
+        stop = self._stops.setdefault((wp_id, turn), anyio.Event())
+        if (self._stop.is_set() or stop.is_set()) and key not in self._started:
             return GateReport(GatesStopped(), tree)
         if key not in self._started:
             self.runs[key] += 1
@@ -103,7 +105,7 @@ class ScriptedGates:
                 await begun(GateBegun(self.gates[0].name, head, f"/logs/{wp_id}", turn=turn, tree=tree))
         began, check, tree = self._started[key]
         with anyio.move_on_after(max(0.0, began + check.seconds - anyio.current_time())):
-            await self._stop.wait()
+            await self._stopped(stop)
             return self._report(key, GateReport(GatesStopped(), tree))
         for path in check.leaves:
             self.workspaces.edit(workspace, path)
@@ -130,6 +132,22 @@ class ScriptedGates:
         if check.ends == "failed":
             return GateFailed(results[0], check.says)
         return GateBroken(results[0].name, check.says, results[0].log)
+
+    async def _stopped(self, stop: anyio.Event) -> None:
+        """Wait until this turn or every one is to stop."""
+        async with anyio.create_task_group() as tasks:
+
+            async def either(event: anyio.Event) -> None:
+                await event.wait()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(either, stop)
+            tasks.start_soon(either, self._stop)
+
+    async def stop(self, wp_id: str, turn: int, grace_s: float) -> None:
+        """Stop one turn, also one that is still to be run."""
+        await anyio.lowlevel.checkpoint()
+        self._stops.setdefault((wp_id, turn), anyio.Event()).set()
 
     async def stop_all(self, grace_s: float) -> None:
         """Stop every running gate; `grace_s` is not used up."""

@@ -1,0 +1,60 @@
+"""What a person makes happen to a work package, in a run or between two.
+
+Each has `by`, the user who gave the order ("" in journals that did not keep it), and `order`, the id of the
+order by which a run took it up, so that it takes it up once; "" if no run was active.
+"""
+
+from typing import Literal
+
+from spec_kitty_orchestrator.core.model import Lane
+from spec_kitty_orchestrator.core.records import dataclass
+
+
+@dataclass(frozen=True)
+class Retried:
+    """A person puts a parked, blocked or stopped work package back to work; `note` is for its implementer."""
+
+    note: str = ""
+    by: str = ""
+    order: str = ""
+    kind: Literal["retried"] = "retried"
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A person takes a work package out of the run, which found it in `lane`; `note` says why.
+
+    What is at work on it is stopped first.
+    """
+
+    lane: Lane
+    note: str = ""
+    by: str = ""
+    order: str = ""
+    kind: Literal["skipped"] = "skipped"
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """What is at work on the work package is stopped, its work is kept, until `continue`."""
+
+    by: str = ""
+    order: str = ""
+    kind: Literal["stopped"] = "stopped"
+
+
+@dataclass(frozen=True)
+class Told:
+    """A person says something to whoever works on the work package next, whatever its role.
+
+    `now` stops who is at work on it, and the next attempt begins at once.
+    """
+
+    note: str
+    now: bool = False
+    by: str = ""
+    order: str = ""
+    kind: Literal["told"] = "told"
+
+
+OperatorEvent = Retried | Skipped | Stopped | Told

@@ -1,0 +1,71 @@
+"""Orders in memory; as real ones they outlive a run that is cut off, and are answered once."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import anyio
+
+from spec_kitty_orchestrator.core.orders import Changed, Given, Order
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was answered to an order."""
+
+    text: str
+    refused: bool
+
+
+def nothing_changes(settings: Mapping[str, object], changes: Mapping[str, str]) -> Changed:
+    """Refuse to change settings."""
+    raise NotImplementedError
+
+
+@dataclass
+class MemoryOrders:
+    """Implements the port `Orders`.
+
+    Attributes:
+        change: returns what settings become; may raise `ConfigError`.
+        answers: by the order's id.
+    """
+
+    change: Callable[[Mapping[str, object], Mapping[str, str]], Changed] = nothing_changes
+    answers: dict[str, Answer] = field(default_factory=dict)
+    _left: dict[str, Given] = field(default_factory=dict)
+    _given: int = 0
+    _came: anyio.Event = field(default_factory=anyio.Event)
+    _answered: anyio.Event = field(default_factory=anyio.Event)
+
+    def put(self, order: Order, by: str = "kim") -> str:
+        """Give an order and return its id; the run that is active, or the next one, takes it up."""
+        self._given += 1
+        given = Given(order, by, f"order{self._given:03d}")
+        self._left[given.id] = given
+        self._came.set()
+        return given.id
+
+    async def give(self, order: Order, by: str = "kim") -> Answer:
+        """Give an order and wait for its answer."""
+        order_id = self.put(order, by)
+        while order_id not in self.answers:
+            self._answered = anyio.Event()
+            await self._answered.wait()
+        return self.answers[order_id]
+
+    async def next(self) -> Given:
+        """Wait for the next order."""
+        while not self._left:
+            self._came = anyio.Event()
+            await self._came.wait()
+        return next(iter(self._left.values()))
+
+    async def answer(self, order_id: str, text: str, *, refused: bool = False) -> None:
+        """Keep the answer."""
+        del self._left[order_id]
+        self.answers[order_id] = Answer(text, refused)
+        self._answered.set()
+
+    async def changed(self, settings: Mapping[str, object], changes: Mapping[str, str]) -> Changed:
+        """Ask `change`."""
+        return self.change(settings, changes)
