@@ -71,11 +71,13 @@ def test_each_has_its_evidence_and_numbered_commands_that_a_shell_takes(tmp_path
     assert f".kittify/logs/{SLUG}/WP01/02-review-scripted" in told
     assert "holds up  WP02, WP03" in told
     lines = told.splitlines()
-    assert [line[2] for line in lines if line[:2] == "  " and line[2:3].isdigit()] == ["1", "2", "3"]
+    assert [line[2] for line in lines if line[:2] == "  " and line[2:3].isdigit()] == [*"12345"]
     commands = [shlex.split(line.strip()[2:]) for line in lines if line.strip().startswith("$ ")]
     assert [words[:2] for words in commands] == [
         ["git", "diff"],
         ["spec-kitty-orchestrator", "retry"],
+        ["spec-kitty-orchestrator", "approve"],
+        ["spec-kitty-orchestrator", "takeover"],
         ["spec-kitty-orchestrator", "skip"],
     ]
 

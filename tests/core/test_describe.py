@@ -51,7 +51,15 @@ from spec_kitty_orchestrator.core.events import (
 )
 from spec_kitty_orchestrator.core.lifecycle import LONGEST_STORY, told
 from spec_kitty_orchestrator.core.model import AgentReport, Evidence, Lane, Outcome, Rescue, Role, Usage
-from spec_kitty_orchestrator.core.operator_events import Retried, Skipped, Stopped, Told
+from spec_kitty_orchestrator.core.operator_events import (
+    ApprovedByPerson,
+    HandedBack,
+    Retried,
+    Skipped,
+    Stopped,
+    TakenOver,
+    Told,
+)
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.run_events import (
     AgentBack,
@@ -193,6 +201,9 @@ LINES: dict[str, Event | RunEvent] = {
     "kim says: use tabs": Told("use tabs", by="kim"),
     "kim says, at once: use tabs": Told("use tabs", now=True, by="kim"),
     "put back to work by a person: use a dict": Retried("use a dict"),
+    "taken over by anna": TakenOver("anna"),
+    "handed back by anna: mended": HandedBack("anna", "mended"),
+    "anna, a person, approved aaaaaaaaaa: looks good": ApprovedByPerson("anna", "a" * 40, "looks good"),
     "left out by a person": Skipped(Lane.PLANNED),
     "left out by a person: later": Skipped(Lane.PLANNED, "later"),
     "WP02 waits for WP01; WP04 waits for a slot": Waiting(

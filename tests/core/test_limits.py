@@ -38,6 +38,7 @@ from spec_kitty_orchestrator.core.model import (
     total,
 )
 from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit, Patience, Policy
+from spec_kitty_orchestrator.core.roles import last_agent
 from spec_kitty_orchestrator.core.run import RunState, begin, follow_agents, happened, has_place
 from spec_kitty_orchestrator.core.run_events import (
     AgentBack,
@@ -49,7 +50,7 @@ from spec_kitty_orchestrator.core.run_events import (
     SpentBefore,
 )
 from spec_kitty_orchestrator.core.suspension import FIRST_REST_S, LONGEST_REST_S, PROBE_S, Suspension
-from spec_kitty_orchestrator.core.work_package import Bounds, Grant, Turn, WorkPackage, bounded, last_agent
+from spec_kitty_orchestrator.core.work_package import Bounds, Grant, Turn, WorkPackage, bounded
 
 from .builders import (
     BASE,

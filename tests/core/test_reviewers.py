@@ -16,7 +16,8 @@ from spec_kitty_orchestrator.core.events import (
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import Attempt, Lane, Outcome, Role
 from spec_kitty_orchestrator.core.policy import Policy
-from spec_kitty_orchestrator.core.work_package import Work, WorkPackage, order, reviewers, worked
+from spec_kitty_orchestrator.core.roles import order, reviewers
+from spec_kitty_orchestrator.core.work_package import Work, WorkPackage, worked
 
 from .builders import (
     BASE,

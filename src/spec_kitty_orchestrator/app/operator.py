@@ -13,7 +13,7 @@ from spec_kitty_orchestrator.app.runs import known_run, last_start, orphans, pid
 from spec_kitty_orchestrator.config import nearest
 from spec_kitty_orchestrator.core.advice import to_go_on
 from spec_kitty_orchestrator.core.causes import by_cause, cause
-from spec_kitty_orchestrator.core.commands import Command, Finish, Unblock
+from spec_kitty_orchestrator.core.commands import Command, Finish, OpenAttempt, Unblock, Wait
 from spec_kitty_orchestrator.core.events import Event, HostRefused
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import Lane, Phase
@@ -25,13 +25,14 @@ from spec_kitty_orchestrator.driver.mission import Mission
 from spec_kitty_orchestrator.driver.perform import Performer
 from spec_kitty_orchestrator.errors import HostRefusal, RunActive, UsageError
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
-from spec_kitty_orchestrator.machine.logs import path_part
+from spec_kitty_orchestrator.machine.logs import mission_logs, path_part
 from spec_kitty_orchestrator.machine.orders import this_user
+from spec_kitty_orchestrator.machine.orphans import stop_orphans
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 
 
 @dataclass
-class _Operation:
+class Operation:
     """A command on one work package, under the lock of its mission."""
 
     world: Performer
@@ -45,6 +46,12 @@ class _Operation:
         self.wp = following
         return command
 
+    async def go_on(self, command: Command, stops: tuple[type[Command], ...]) -> Command:
+        """Perform commands until one is for a run, or for whoever asked: one of these kinds."""
+        while not isinstance(command, (Wait, Finish, OpenAttempt, *stops)):
+            command = await self.record(await self.world.perform(self.wp, command))
+        return command
+
     async def next_command(self) -> str:
         """Say which command continues the mission."""
         started, _ = last_start(await self.journal.read())
@@ -52,18 +59,19 @@ class _Operation:
 
 
 @dataclass(frozen=True)
-class _Decisions:
+class Decisions:
     """A mission of which no run is active, under its lock."""
 
     project: Project
     lanes: Mapping[str, Lane]
+    subtasks: Mapping[str, tuple[str, ...]]
     dependencies: Mapping[str, tuple[str, ...]]
     known: RunState
     world: Performer
     journal: JsonlJournal
 
-    async def of(self, wp_id: str) -> _Operation:
-        """Look at a work package.
+    async def of(self, wp_id: str, *, stop: bool = False) -> Operation:
+        """Look at a work package; with `stop`, an agent that still works on it is stopped.
 
         Raises:
             UsageError: there is no such work package, or nothing is left to do for it.
@@ -75,6 +83,8 @@ class _Decisions:
         lane = self.lanes[wp_id]
         if lane.complete or lane is Lane.CANCELED:
             raise UsageError(f"{wp_id} is {lane} on the host: there is nothing left to decide about it")
+        if stop:
+            await stop_orphans(mission_logs(self.project.root, slug), of=path_part(wp_id))
         alive = await to_thread.run_sync(orphans, self.project.root, slug)
         if own := [one for one in alive if one.directory.parent.name == path_part(wp_id)]:
             raise RunActive(
@@ -83,12 +93,19 @@ class _Decisions:
             )
         wp = self.known.wps.get(wp_id) or WorkPackage(wp_id)
         wp = replace(wp, lane=lane, dependencies=self.dependencies[wp_id])
-        return _Operation(self.world, self.journal, wp)
+        return Operation(self.world, self.journal, wp)
+
+    def unmet(self, wp: WorkPackage) -> tuple[str, ...]:
+        """Return what a work package depends on that is not complete, once it is to begin."""
+        if wp.lane not in (Lane.PLANNED, Lane.CLAIMED):
+            return ()
+        lanes = ((one, self.lanes.get(one)) for one in wp.dependencies)
+        return tuple(one for one, lane in lanes if lane is None or not lane.complete)
 
     def left_to_a_person(self, wp_id: str) -> bool:
         """Tell whether a work package is parked or blocked, and nobody left it out."""
         wp = self.known.wps.get(wp_id) or WorkPackage(wp_id)
-        if self.lanes[wp_id] in (Lane.APPROVED, Lane.DONE, Lane.CANCELED) or wp.skipped:
+        if self.lanes[wp_id] in (Lane.APPROVED, Lane.DONE, Lane.CANCELED) or wp.skipped or wp.taken:
             return False
         return self.lanes[wp_id] is Lane.BLOCKED or bool(cause(wp))
 
@@ -103,7 +120,7 @@ class _Decisions:
 
 
 @asynccontextmanager
-async def operations(project: Project, mission: str) -> AsyncIterator[_Decisions]:
+async def operations(project: Project, mission: str) -> AsyncIterator[Decisions]:
     """Hold the lock of the mission, of which no run is active. Raises `RunActive` if one is."""
     host = await connect(project)
     async with locked_mission(project, host, mission) as state:
@@ -128,7 +145,7 @@ async def operations(project: Project, mission: str) -> AsyncIterator[_Decisions
             tick_command="",
             new_id=lambda: "",
         )
-        yield _Decisions(project, state.lanes, state.dependencies, known, world, lines)
+        yield Decisions(project, state.lanes, state.subtasks, state.dependencies, known, world, lines)
 
 
 async def _nothing(_wp_id: str, _event: Event) -> None:
@@ -149,7 +166,7 @@ class Selection:
     causes: Sequence[str] = ()
     all_blocked: bool = False
 
-    def among(self, mission: _Decisions) -> tuple[str, ...]:
+    def among(self, mission: Decisions) -> tuple[str, ...]:
         """Return their ids, each once. Raises `UsageError` if there are none."""
         found = [*self.wps, *(wp for name in self.causes for wp in mission.with_cause(name))]
         if self.all_blocked:
@@ -171,6 +188,8 @@ async def retry_work_packages(
         chosen = [await decisions.of(one) for one in selection.among(decisions)]
         for operation in chosen:
             wp, lane = operation.wp, operation.wp.lane
+            if wp.taken is not None:
+                raise UsageError(f"{wp.id} is {wp.taken.told}: `handback {wp.id}` puts it back to work")
             if lane is not Lane.BLOCKED and wp.phase not in (Phase.FINISHED, Phase.PARKING):
                 where = f"neither parked nor blocked ({lane}, {wp.phase})"
                 raise UsageError(f"{wp.id} is {where}: a run goes on with it anyway")
@@ -181,7 +200,7 @@ async def retry_work_packages(
         say(await chosen[0].next_command())
 
 
-async def _retry(operation: _Operation, note: str) -> Lane:
+async def _retry(operation: Operation, note: str) -> Lane:
     command = await operation.record(Retried(note, this_user()))
     if isinstance(command, Unblock):
         event = await operation.world.perform(operation.wp, command)

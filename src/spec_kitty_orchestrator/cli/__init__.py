@@ -30,6 +30,9 @@ COMMANDS = {
     "skip": ("operator", "Leave a work package out, so that the rest can go on."),
     "export": ("handover", "Pack a run into one file, to go on in another clone."),
     "import": ("handover", "Unpack an exported run, to go on with it here."),
+    "takeover": ("people", "Work on a work package yourself."),
+    "handback": ("people", "Give a work package that you took over back to the run."),
+    "approve": ("people", "Approve the work of a work package yourself."),
     "status": (
         "status",
         "Show where every work package stands, and what needs you.",

@@ -51,7 +51,7 @@ def retry(
     selection = Selection(wps or (), cause or (), all_blocked)
     if selection == Selection():
         raise UsageError("which work packages? Name them, or give --cause or --all-blocked")
-    _decide(
+    decide(
         lambda project, slug, say: retry_work_packages(project, slug, selection, note, say),
         repo_root,
         mission,
@@ -68,15 +68,15 @@ def skip(
 
     `retry` takes it in again.
     """
-    _decide(lambda project, slug, say: skip_work_package(project, slug, wp, note, say), repo_root, mission)
+    decide(lambda project, slug, say: skip_work_package(project, slug, wp, note, say), repo_root, mission)
 
 
-def _decide(
+def decide(
     command: Callable[[Project, str, Callable[[str], None]], Awaitable[None]],
     repo_root: Path | None,
     mission: str | None,
-) -> None:
-    """Perform a command with the settings of the run in question."""
+) -> str:
+    """Perform a command with the settings of the run in question, and return its mission as it was named."""
     root = find_repo_root(repo_root)
     recorded = None
     try:
@@ -88,6 +88,7 @@ def _decide(
     project = open_project(root, os.environ, {}, recorded)
     tell_asking("spec-kitty", mission, project.redactor)
     anyio.run(command, project, mission, SteadyConsole(redactor=project.redactor).tell)
+    return mission
 
 
 def abort(

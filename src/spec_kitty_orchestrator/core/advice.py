@@ -77,16 +77,21 @@ def _need(name: str, wps: Sequence[WpReport], report: Report) -> Need:
     if first.situation.wp.lane.complete:
         # It needs nothing but a review: who retries it is told that nothing is left to do.
         return Need(name, tuple(wps), reason(first), (("Have it reviewed", to_review(first.id, mission)),))
+    if (wp := first.situation.wp).taken is not None:
+        back = handback(wp.id, wp.taken.by, mission)
+        return Need(name, tuple(wps), reason(first), (("Once the work is done, hand it back", back),))
     again = retry(name, [one.id for one in wps], mission)
     if len(wps) > 1:
         return Need(name, tuple(wps), reason(first), (("Put them back to work with a hint", again),))
     found = [
         ("Put it back to work with a hint", again),
+        ("Or work on it yourself", command_line("takeover", first.id, "--mission", mission)),
         ("Or leave it out", command_line("skip", first.id, "--mission", mission)),
     ]
     made = first.committed
     if made is not None and made.base != made.head:
         found.insert(0, ("See the work", f"git diff {short(made.base)}..{short(made.head)}"))
+        found.insert(2, ("Or approve it as it is", approval(first.id, made.head, mission)))
     return Need(name, tuple(wps), reason(first), tuple(found))
 
 
@@ -95,8 +100,9 @@ def next_commands(report: Report) -> Mapping[str, str]:
     found = {one.id: resume(report) for one in report.of(Status.CUT_OFF)}
     known = {one.id: one.situation.wp for one in report.wps}
     for name, ids in groups(report):
-        done = known[ids[0]].lane.complete
+        done, taken = known[ids[0]].lane.complete, known[ids[0]].taken
         command = to_review(ids[0], report.mission) if done else retry(name, ids, report.mission)
+        command = handback(ids[0], taken.by, report.mission) if taken is not None else command
         found |= dict.fromkeys(ids, command)
     return found
 
@@ -105,6 +111,18 @@ def retry(cause: str, ids: Sequence[str], mission: str) -> str:
     """Return the command that puts work packages back to work that have the same cause, or just one."""
     who = ("--cause", cause) if len(ids) > 1 else ids
     return command_line("retry", *who, "--mission", mission, "--note", "what to do differently")
+
+
+def handback(wp_id: str, by: str, mission: str) -> str:
+    """Return the command with which a person hands back what they took over."""
+    words = ("--mission", mission, "--as", by, "--note", "what you did")
+    return command_line("handback", wp_id, *words)
+
+
+def approval(wp_id: str, head: str, mission: str) -> str:
+    """Return the command with which a person approves a commit."""
+    words = ("--mission", mission, "--head", short(head), "--note", "why it is good")
+    return command_line("approve", wp_id, *words)
 
 
 def to_review(wp_id: str, mission: str) -> str:

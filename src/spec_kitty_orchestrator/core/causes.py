@@ -20,7 +20,9 @@ def likeness(text: str) -> str:
 def cause(wp: WorkPackage) -> str:
     """Return what a work package that needs a person has in common with others, "" if it needs none."""
     left = wp.phase in (Phase.PARKING, Phase.FINISHED) and wp.result in (None, Result.PARKED, Result.BLOCKED)
-    return likeness(wp.note.partition(UNTOLD)[0]) or "*" if left and not wp.skipped else ""
+    return (
+        likeness(wp.note.partition(UNTOLD)[0]) or "*" if left and not wp.skipped and wp.taken is None else ""
+    )
 
 
 def noted(causes: tuple[str, ...], wps: Iterable[WorkPackage]) -> tuple[str, ...]:

@@ -218,7 +218,8 @@ def _of_wp(event: events.Event, wp: WorkPackage | None, took_s: float) -> str:
         case events.Assigned(role=role, agent=agent, why=why):
             return f"{agent} is to {role}" + (f" ({why})" if why else "")
         case events.Claimed(head=head):
-            return f"claimed on the host; work begins at {short(head)}"
+            whose = f" for {wp.taken.by}" if wp is not None and wp.taken is not None else ""
+            return f"claimed on the host{whose}; work begins at {short(head)}"
         case events.AttemptOpened(attempt=attempt):
             return _opened(attempt, wp)
         case events.AgentExited():

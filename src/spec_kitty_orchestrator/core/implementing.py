@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from spec_kitty_orchestrator.core.causes import likeness
 from spec_kitty_orchestrator.core.events import AgentExited, Claimed, CommitRefused, Committed, Event
 from spec_kitty_orchestrator.core.json_text import objects, text_of
-from spec_kitty_orchestrator.core.model import ImplementReport, Lane, Outcome, Phase, Role
+from spec_kitty_orchestrator.core.model import ImplementReport, Lane, Outcome, Phase, Result, Role
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.core.reviewing import gated, same_content
@@ -14,6 +14,7 @@ from spec_kitty_orchestrator.core.transitions import (
     Next,
     after_failure,
     changed_nothing,
+    finish,
     implement,
     park,
     rework,
@@ -48,6 +49,10 @@ def claimed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     if not wp.work.base:
         wp = worked(wp, base=event.head, before=event.before)
     wp = bounded(wp, tries=0)
+    if wp.taken is not None:
+        return finish(wp, Result.PARKED, wp.taken.told)
+    if wp.work.by and wp.work.pending is Phase.COMMITTING:
+        return replace(wp, phase=Phase.COMMITTING)
     guided = any(one.source is FeedbackSource.OPERATOR for one in wp.work.feedback)
     if wp.work.ungated == event.head and not guided:
         # Its work is committed and waits for gates that could not run: nobody is paid before they did.
@@ -77,7 +82,7 @@ def committed(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     moved = found.head != (work.head or work.base)
     changed = moved or (unsent and found.head != found.base)
     wp = worked(wp, left_out=found.left_out, notes=found.notes, tree=found.tree, pending=None)
-    if not changed and not work.report.no_change_reason:
+    if not changed and not work.report.no_change_reason and not work.by:
         why = _left(found.left_out) or "its report does not say why nothing is needed"
         return changed_nothing(wp, Feedback(FeedbackSource.REPORT, UNCHANGED), why, policy)
     repeated = same_content(wp, found)
@@ -110,6 +115,10 @@ def _known_red(wp: WorkPackage, policy: Policy) -> str:
 def commit_refused(wp: WorkPackage, event: Event, policy: Policy) -> Next:
     """Let the implementer mend what a hook or git refused."""
     assert isinstance(event, CommitRefused)
+    if wp.work.by:
+        # It is that person's to mend: nothing is put away, and whoever puts it back to work has it committed.
+        reason = f"what {wp.work.by} handed back cannot be committed: {event.message}"
+        return park(wp, reason, blocks=False)
     # Without its content, the words are all that tells whether anything was mended.
     refused = (event.tree, likeness(event.message) if event.tree else event.message)
     again = wp.work.refused == refused
@@ -135,13 +144,15 @@ def ticked(wp: WorkPackage, _event: Event, _policy: Policy) -> Next:
 def commit_message(wp: WorkPackage) -> str:
     """Name the commit by the implementer's own summary."""
     summary = wp.work.report.summary
-    return f"{wp.id}: {summary.splitlines()[0][:60] if summary else 'work of the implementer'}"
+    whose = f"work of {wp.work.by or 'the implementer'}"
+    return f"{wp.id}: {summary.splitlines()[0][:60] if summary else whose}"
 
 
 def submit_note(wp: WorkPackage) -> str:
     """Say on the host which commit is submitted and by whom."""
     report = wp.work.report
     by = dict.fromkeys(one.agent for one in wp.attempts if one.role is Role.IMPLEMENT)
+    by |= dict.fromkeys(wp.work.people)
     parts = (
         f"{wp.work.head} by {', '.join(by) or 'an earlier run'}",
         report.no_change_reason or report.summary,

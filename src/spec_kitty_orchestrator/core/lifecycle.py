@@ -13,6 +13,7 @@ from spec_kitty_orchestrator.core import (
     gating,
     implementing,
     operator_events,
+    people,
     reviewing,
     steering,
     transitions,
@@ -23,16 +24,9 @@ from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.core.refusals import answer
 from spec_kitty_orchestrator.core.reviewing import gated
+from spec_kitty_orchestrator.core.roles import next_agent
 from spec_kitty_orchestrator.core.transitions import NOT_OURS, SETTLED, Next, enter, finish, park, reopen
-from spec_kitty_orchestrator.core.work_package import (
-    Grant,
-    WorkPackage,
-    bounded,
-    next_agent,
-    reviewed,
-    unvoted,
-    worked,
-)
+from spec_kitty_orchestrator.core.work_package import Grant, WorkPackage, bounded, reviewed, unvoted, worked
 from spec_kitty_orchestrator.errors import InvalidTransition
 
 LONGEST_STORY = 60
@@ -216,6 +210,8 @@ def seen(wp: WorkPackage, lane: Lane) -> WorkPackage:
 
 def agrees(wp: WorkPackage) -> bool:
     """Tell whether how a work package left the run is what its lane says."""
+    if wp.result is Result.PARKED and wp.taken is not None:
+        return wp.lane not in SETTLED or wp.lane is Lane.BLOCKED
     if wp.result is Result.PARKED:
         return wp.lane is Lane.BLOCKED or (wp.skipped and not wp.untold and not wp.lane.complete)
     if wp.result in (Result.DONE, Result.APPROVED, Result.UNREVIEWED):
@@ -260,11 +256,13 @@ def _scheduled(wp: WorkPackage, event: events.Event, policy: Policy) -> Next:
     if wp.phase is Phase.FINISHED:
         wp = reopen(wp)
     wp = replace(wp, lane=event.lane, workspace=event.workspace)
+    if people.tells_host(wp):
+        return wp
     # Meanwhile the worktree may have been made anew.
     wp = worked(wp, ours=wp.work.ours or event.lane is Lane.PLANNED, prepared=False)
     if wp.phase is Phase.WAITING and wp.lane is not Lane.IN_REVIEW:
-        # A verdict that was never recorded serves only the review that it was given in.
-        wp = unvoted(wp)
+        # A verdict that was never recorded serves only the review that it was given in, but for a person's.
+        wp = reviewed(unvoted(wp), votes=tuple(one for one in wp.review.votes if one.by_person))
     if wp.open_attempt is None and wp.phase is Phase.RECORDING:
         # Gates may have been added since the verdict.
         return reviewing.ready_to_record(wp, policy)
@@ -374,5 +372,8 @@ ANYWHERE: dict[type[events.Event], Edge] = {
     operator_events.Skipped: steering.skipped,
     operator_events.Stopped: steering.stopped,
     operator_events.Told: steering.told,
+    operator_events.TakenOver: people.taken_over,
+    operator_events.HandedBack: people.handed_back,
+    operator_events.ApprovedByPerson: people.approved_by_person,
 }
 """Events whose edge looks at the phase itself."""

@@ -12,10 +12,11 @@ from spec_kitty_orchestrator.core.model import Outcome, Phase, Role, Usage, Wait
 from spec_kitty_orchestrator.core.operator_events import OperatorEvent
 from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit
 from spec_kitty_orchestrator.core.records import dataclass
+from spec_kitty_orchestrator.core.roles import next_agent, order
 from spec_kitty_orchestrator.core.run import RunState, has_place
 from spec_kitty_orchestrator.core.suspension import PROBE_S, Failures, Suspension
 from spec_kitty_orchestrator.core.transitions import why_another
-from spec_kitty_orchestrator.core.work_package import Grant, WorkPackage, next_agent, order
+from spec_kitty_orchestrator.core.work_package import Grant, WorkPackage
 
 WARN_AT = 0.8
 """The part of a budget at which people are warned."""

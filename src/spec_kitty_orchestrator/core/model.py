@@ -1,6 +1,7 @@
 """The words of the domain as frozen data; nothing here decides or touches anything."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from spec_kitty_orchestrator.core.records import dataclass, field
@@ -344,6 +345,20 @@ class MissionState:
             if self.lanes.get(wp) is Lane.PLANNED and lanes == {Lane.CANCELED}:
                 found.append(wp)
         return tuple(found)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Who took a work package over, and when; None before that is journaled."""
+
+    by: str
+    at: datetime | None = None
+
+    @property
+    def told(self) -> str:
+        """Say it for people."""
+        since = f" at {self.at.astimezone(UTC):%H:%M} UTC" if self.at is not None else ""
+        return f"taken over by {self.by}{since}"
 
 
 @dataclass(frozen=True)

@@ -57,4 +57,44 @@ class Told:
     kind: Literal["told"] = "told"
 
 
-OperatorEvent = Retried | Skipped | Stopped | Told
+@dataclass(frozen=True)
+class TakenOver:
+    """A person works on the work package from now on; nothing of a run touches its worktree.
+
+    What is at work on it is stopped first.
+    """
+
+    by: str
+    order: str = ""
+    kind: Literal["taken_over"] = "taken_over"
+
+
+@dataclass(frozen=True)
+class HandedBack:
+    """Whoever took the work package over is done: what is in its worktree is committed, gated and reviewed.
+
+    Attributes:
+        note: what was done.
+        subtasks: ids of those of the work package, which count as done.
+    """
+
+    by: str
+    note: str = ""
+    subtasks: tuple[str, ...] = ()
+    order: str = ""
+    kind: Literal["handed_back"] = "handed_back"
+
+
+@dataclass(frozen=True)
+class ApprovedByPerson:
+    """A person reviewed the commit `head` and approves it; `base` is where its work began."""
+
+    by: str
+    head: str
+    note: str
+    base: str = ""
+    order: str = ""
+    kind: Literal["approved_by_person"] = "approved_by_person"
+
+
+OperatorEvent = Retried | Skipped | Stopped | Told | TakenOver | HandedBack | ApprovedByPerson

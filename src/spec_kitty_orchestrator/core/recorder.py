@@ -199,12 +199,7 @@ class Recorder:
     def _of_wp(self, line: run_events.Entry, wp_id: str, event: events.Event, before: RunState) -> None:
         track, at = self._tracks.setdefault(wp_id, _Track()), line.at
         match event:
-            case (
-                operator_events.Retried()
-                | operator_events.Skipped()
-                | operator_events.Told()
-                | operator_events.Stopped()
-            ):
+            case _ if isinstance(event, operator_events.OperatorEvent):
                 pass
             case events.Scheduled() if self.state.wps[wp_id].open_attempt is not None:
                 track.go_on(at)

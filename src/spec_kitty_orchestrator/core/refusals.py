@@ -151,6 +151,9 @@ def _unblock(wp: WorkPackage, event: HostRefused) -> Next:
 
 
 def _claim(wp: WorkPackage, event: HostRefused) -> Next:
+    if wp.taken is not None or wp.work.by:
+        # The lane is set, whatever it is: nobody else is asked.
+        return _again(wp, event)
     if event.code not in UNANSWERED and wp.lane is not Lane.PLANNED:
         wp = worked(wp, ours=False)
     if wp.lane not in (Lane.PLANNED, Lane.CLAIMED, Lane.IN_PROGRESS):
@@ -187,16 +190,17 @@ def _submit(wp: WorkPackage, event: HostRefused, policy: Policy) -> Next:
     if wp.lane in (Lane.FOR_REVIEW, Lane.IN_REVIEW):
         wp = bounded(worked(wp, feedback=(), to_tick=()), tries=0)
         return replace(wp, phase=Phase.CLAIMING_REVIEW)
-    if wp.lane is not Lane.IN_PROGRESS:
+    person = wp.approved_by or wp.work.by
+    if wp.lane is not Lane.IN_PROGRESS and not (person and wp.lane is Lane.BLOCKED):
         return _elsewhere(wp, event)
     if event.code in ASKED_AGAIN:
-        return _again(wp, event, blocks=True)
+        return _again(wp, event, blocks=not person)
     work = wp.work
     named = work.report.subtasks_done if policy.tick_subtasks and not work.to_tick else ()
     open_ones = named and "subtask" in event.message.lower()
     if open_ones and not work.ticked:
         return worked(wp, to_tick=named)
-    if event.code != ABOUT_THE_WORK and event.call != "mark-status":
+    if person or (event.code != ABOUT_THE_WORK and event.call != "mark-status"):
         reason = f"the host refused {event.call}: {event.code}: {event.message}"
         return park(worked(wp, pending=Phase.SUBMITTING), reason, blocks=False)
     feedback = Feedback(FeedbackSource.HOST, f"The host refused to take the work for review: {event.message}")

@@ -17,6 +17,15 @@ from spec_kitty_orchestrator.core.model import (
 )
 from spec_kitty_orchestrator.core.policy import Gate, Policy
 from spec_kitty_orchestrator.core.records import replace
+from spec_kitty_orchestrator.core.roles import (
+    approvals,
+    ask_all,
+    enough,
+    next_agent,
+    order,
+    pass_over,
+    reviewers,
+)
 from spec_kitty_orchestrator.core.transitions import (
     MOST_MOVES,
     Next,
@@ -28,19 +37,7 @@ from spec_kitty_orchestrator.core.transitions import (
     skip_fallback,
 )
 from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource, Ruling, Verdict, feedback_text
-from spec_kitty_orchestrator.core.work_package import (
-    WorkPackage,
-    approvals,
-    ask_all,
-    bounded,
-    next_agent,
-    order,
-    pass_over,
-    reviewed,
-    reviewers,
-    unvoted,
-    worked,
-)
+from spec_kitty_orchestrator.core.work_package import WorkPackage, bounded, reviewed, unvoted, worked
 
 LONGEST_QUOTE = 300
 
@@ -75,7 +72,7 @@ def ready_to_record(wp: WorkPackage, policy: Policy) -> WorkPackage:
     verdict = wp.review.verdict
     if verdict is None or verdict.ruling is not Ruling.APPROVED:
         return replace(wp, phase=Phase.RECORDING)
-    if len(approvals(wp, policy)) < policy.review_quorum:
+    if not enough(wp, policy):
         # The policy has become stricter since.
         return gated(reviewed(wp, verdict=None), Phase.REVIEWING, policy)
     return gated(wp, Phase.RECORDING, policy)
@@ -159,7 +156,9 @@ def record(wp: WorkPackage, policy: Policy) -> Record:
     verdict = wp.review.verdict
     assert verdict is not None
     if verdict.ruling is Ruling.APPROVED:
-        note = "\n\n".join(filter(None, (f"{verdict.reviewer} approved {verdict.head}", wp.work.gates_told)))
+        said = verdict.summary if verdict.by_person else ""
+        parts = (f"{verdict.reviewer} approved {verdict.head}", said, wp.work.gates_told)
+        note = "\n\n".join(filter(None, parts))
         return Record(verdict, policy.finish_lane, note)
     used_up = cycles(wp) + 1 >= policy.max_review_cycles
     note = f"{verdict.reviewer} requests changes of {verdict.head}\n\n{feedback_text(verdict)}"
@@ -198,7 +197,7 @@ def enough_reviewers(wp: WorkPackage, policy: Policy) -> WorkPackage:
     """Record the approval if enough reviewers gave theirs; else go on to review if enough are left."""
     votes, left = approvals(wp, policy), len(order(wp, Role.REVIEW, policy))
     have, quorum = len(votes), policy.review_quorum
-    if have >= quorum:
+    if enough(wp, policy):
         wp = reviewed(wp, verdict=joined(votes))
         if wp.lane is not Lane.IN_REVIEW:
             return replace(wp, phase=Phase.CLAIMING_REVIEW)
@@ -214,9 +213,9 @@ def enough_reviewers(wp: WorkPackage, policy: Policy) -> WorkPackage:
 
 
 def joined(votes: tuple[Verdict, ...]) -> Verdict:
-    """Return the approval of several reviewers as one, bound to the last one's attempt."""
-    last = votes[-1]
-    if len(votes) == 1:
+    """Return the approval of several reviewers as one, bound to the last one's attempt; a person's alone."""
+    last = next((one for one in reversed(votes) if one.by_person), votes[-1])
+    if len(votes) == 1 or last.by_person:
         return last
     names = ", ".join(one.reviewer for one in votes)
     summary = "\n\n".join(f"{one.reviewer}: {one.summary}" for one in votes if one.summary)

@@ -28,8 +28,8 @@ from spec_kitty_orchestrator.core import commands, events, pauses, run_events
 from spec_kitty_orchestrator.core.approval import found_at
 from spec_kitty_orchestrator.core.causes import noted
 from spec_kitty_orchestrator.core.lifecycle import agent_needed, agrees, resume, seen, step
-from spec_kitty_orchestrator.core.model import Outcome, Phase, WaitsFor
-from spec_kitty_orchestrator.core.operator_events import OperatorEvent
+from spec_kitty_orchestrator.core.model import Outcome, Phase, Taken, WaitsFor
+from spec_kitty_orchestrator.core.operator_events import OperatorEvent, TakenOver
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.core.run_state import RunState, has_place
@@ -129,6 +129,8 @@ def happened(
     if _is_not_to_blame(state, before, event, at):
         wp = spared(before, wp)
         command = resume(wp, state.policy)
+    if isinstance(event, TakenOver):
+        wp = replace(wp, taken=Taken(event.by, at))
     wp = replace(wp, turn=_turn(state, wp, event, command, at))
     state = replace(state, wps=_moved(state.wps, wp), causes=noted(state.causes, (wp,)))
     return replace(state, idle_since=None if state.at_work else state.idle_since or at), command

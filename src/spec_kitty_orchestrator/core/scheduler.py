@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
+from spec_kitty_orchestrator.core import people
 from spec_kitty_orchestrator.core.commands import OpenAttempt
 from spec_kitty_orchestrator.core.events import Resolving, Scheduled
 from spec_kitty_orchestrator.core.graph import chains
@@ -187,6 +188,9 @@ def _start(
         return to_resolve, Grant.RESOLVE
     if not ready:
         return None
+    if taken := next((wp.id for wp in ready if people.tells_host(wp) and wp.taken is not None), ""):
+        # No agent works for it: only the host is told.
+        return taken, Grant.CLAIM_AHEAD
     first = min(ready, key=lambda wp: _rank(state, seen, wp))
     ahead = any(wp.turn.grant is Grant.CLAIM_AHEAD for wp in state.at_work)
     if state.free_slots > 0:
@@ -286,7 +290,9 @@ def _blocker(state: RunState, seen: _Overview, wp: WorkPackage, now: datetime) -
         return Blocker(state.short_of, WaitsFor.MACHINE)
     held_by = _holder(seen, wp)
     if held_by != wp.id:
-        return Blocker(f"its workspace is held by {held_by}", WaitsFor.WORKSPACE, held_by=held_by)
+        taken = state.wps[held_by].taken
+        why = f", {taken.told}" if taken is not None else ""
+        return Blocker(f"its workspace is held by {held_by}{why}", WaitsFor.WORKSPACE, held_by=held_by)
     return _waits_for_agent(state, wp, now)
 
 
@@ -312,6 +318,8 @@ def in_words(state: RunState, waiting: WorkPackage, wp_id: str) -> str:
     if wp_id not in state.wps:
         return f"{wp_id} (not in the mission)"
     wp = state.wps[wp_id]
+    if wp.taken is not None:
+        return f"{wp_id} ({wp.taken.told})"
     if wp_id in waiting.refused_for:
         return f"{wp_id} ({wp.lane}, which the host does not take for done)"
     return f"{wp_id} ({wp.lane})" if wp.phase is Phase.FINISHED else wp_id

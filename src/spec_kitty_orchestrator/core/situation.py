@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from spec_kitty_orchestrator.core import events, operator_events
+from spec_kitty_orchestrator.core.describe import short
 from spec_kitty_orchestrator.core.graph import behind
 from spec_kitty_orchestrator.core.lifecycle import agrees
 from spec_kitty_orchestrator.core.limits import closing_reason
@@ -103,6 +104,8 @@ def _own(wp: WorkPackage, *, active: bool) -> Status:
         return Status.DONE
     if wp.lane is Lane.CANCELED or (wp.skipped and not wp.lane.complete):
         return Status.LEFT_OUT
+    if wp.taken is not None:
+        return Status.NEEDS_YOU
     parked = wp.result in (Result.PARKED, Result.UNREVIEWED) and not _moved_on(wp)
     if wp.phase is Phase.PARKING or (left and (parked or wp.lane is Lane.BLOCKED)):
         return Status.NEEDS_YOU
@@ -110,7 +113,7 @@ def _own(wp: WorkPackage, *, active: bool) -> Status:
         return Status.RUNNING if wp.at_work else Status.WAITING
     # What is only claimed was not at work.
     cut_off = wp.at_work or not wp.untried
-    return Status.CUT_OFF if cut_off and wp.begun and not _retried(wp) else Status.WAITING
+    return Status.CUT_OFF if cut_off and wp.begun and not _decided(wp) else Status.WAITING
 
 
 def _moved_on(wp: WorkPackage) -> bool:
@@ -129,9 +132,19 @@ def _lane_told(one: tuple[Phase, int, events.Event]) -> Lane | None:
     return None if phase is Phase.FINISHED else getattr(event, "lane", None)
 
 
-def _retried(wp: WorkPackage) -> bool:
-    """Tell whether a person has put it back to work, and no start has taken it up since."""
-    return bool(wp.story) and isinstance(wp.story[-1][2], operator_events.Retried)
+def _decided(wp: WorkPackage) -> str:
+    """Say what a person did for it to go on, "" if a start has taken it up since."""
+    for _, _, event in reversed(wp.story):
+        match event:
+            case operator_events.Retried():
+                return "put back to work by a person"
+            case operator_events.HandedBack(by=by):
+                return f"handed back by {by}"
+            case operator_events.ApprovedByPerson(by=by, head=head):
+                return f"{by} approved {short(head)}, which the host is not told yet"
+            case events.Scheduled() | events.Resolving():
+                return ""
+    return ""
 
 
 def _kept_by(state: RunState, wp: WorkPackage, blocker: Blocker | None) -> tuple[str, ...]:
@@ -150,10 +163,13 @@ def _why(state: RunState, wp: WorkPackage, status: Status) -> str:
         case Status.RUNNING:
             return ""
         case Status.DONE:
-            approved = wp.review.verdict is not None and wp.review.verdict.ruling is Ruling.APPROVED
+            verdict = wp.review.verdict
+            approved = verdict is not None and verdict.ruling is Ruling.APPROVED and not verdict.by_person
             return "" if approved else wp.note
         case Status.LEFT_OUT:
             return "canceled on the host" if wp.lane is Lane.CANCELED else wp.note
+        case Status.NEEDS_YOU if wp.taken is not None:
+            return wp.taken.told
         case Status.NEEDS_YOU:
             blocked = wp.lane is Lane.BLOCKED and wp.result not in (None, Result.PARKED, Result.BLOCKED)
             return f"somebody else blocked it after it was {wp.result}" if blocked else wp.note
@@ -169,7 +185,8 @@ def _why(state: RunState, wp: WorkPackage, status: Status) -> str:
         return f"somebody else moved it to {wp.lane} after it was {left}; the next start takes it up"
     if wp.result is Result.FOREIGN:
         return wp.note
-    return "put back to work by a person; the next start takes it up" if _retried(wp) else ""
+    decided = _decided(wp)
+    return f"{decided}; the next start takes it up" if decided else ""
 
 
 def _waits(
@@ -177,7 +194,11 @@ def _waits(
 ) -> str:
     """Say what a work package waits for that could go on in this run."""
     if needed := needed_first(state, wp):
-        odd = [one for one in needed if one not in state.wps or one in wp.refused_for]
+        odd = [
+            one
+            for one in needed
+            if one not in state.wps or one in wp.refused_for or state.wps[one].taken is not None
+        ]
         return "after " + ", ".join(in_words(state, wp, one) if one in odd else one for one in needed)
     if blocker is not None and blocker.held_by:
         return blocker.reason

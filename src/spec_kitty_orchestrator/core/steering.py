@@ -4,6 +4,7 @@ What is at work when an order comes goes on to its end, which may be that it is 
 world is ever without an edge.
 """
 
+from spec_kitty_orchestrator.core import people
 from spec_kitty_orchestrator.core.commands import Command, Wait
 from spec_kitty_orchestrator.core.events import (
     Assigned,
@@ -122,6 +123,8 @@ def settled(wp: WorkPackage, event: Event, command: Command) -> tuple[WorkPackag
     if isinstance(event, _IN_BETWEEN) or not (wp.halted or wp.leaves):
         return wp, command
     wp = replace(wp, halted=False)
+    if wp.taken is not None and wp.open_attempt is None:
+        return people.reached(replace(wp, leaves="")), command if isinstance(event, Deferred) else None
     if not wp.leaves or wp.open_attempt is not None:
         return wp, command
     if wp.phase is Phase.FINISHED:

@@ -9,19 +9,9 @@ from spec_kitty_orchestrator.core.model import Attempt, Lane, Outcome, Phase, Re
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.core.retry import UNCHARGED, Fallback, Retry, next_move
+from spec_kitty_orchestrator.core.roles import approvals, ask_all, order, pass_over
 from spec_kitty_orchestrator.core.verdict import Feedback
-from spec_kitty_orchestrator.core.work_package import (
-    Bounds,
-    Turn,
-    WorkPackage,
-    approvals,
-    ask_all,
-    bounded,
-    order,
-    pass_over,
-    unvoted,
-    worked,
-)
+from spec_kitty_orchestrator.core.work_package import Bounds, Turn, WorkPackage, bounded, unvoted, worked
 
 Next = WorkPackage | tuple[WorkPackage, Wait | Resolve]
 """What an edge makes of a work package; a command comes with it where the state alone does not tell."""
@@ -152,7 +142,7 @@ def implement(wp: WorkPackage, why: str, policy: Policy) -> WorkPackage:
     if policy.review_quorum > 1:
         # Several must approve, so none of them is passed over for what went wrong with another commit.
         wp = ask_all(wp, Role.REVIEW)
-    wp = worked(wp, to_tick=(), ticked=False, pending=None)
+    wp = worked(wp, to_tick=(), ticked=False, pending=None, by="")
     return replace(unvoted(bounded(wp, tries=0, unusable=0)), phase=Phase.IMPLEMENTING)
 
 
@@ -166,7 +156,7 @@ def reopen(wp: WorkPackage) -> WorkPackage:
     bounds = Bounds(attempts_from=len(wp.attempts), rejected_from=len(wp.review.rejected))
     # Whatever was red, or refused a commit, may have been mended outside of the work.
     wp = worked(wp, red=(), refused=None)
-    wp = replace(wp, result=None, skipped=wp.skipped and wp.untold, bounds=bounds)
+    wp = replace(wp, result=None, taken=None, skipped=wp.skipped and wp.untold, bounds=bounds)
     if wp.untold:
         return replace(wp, phase=Phase.PARKING, untold=False, note=wp.note.partition(UNTOLD)[0])
     # Finished work goes on where it waits: nobody pays for it again.

@@ -41,6 +41,10 @@ class Ruling(StrEnum):
     UNUSABLE = "unusable"
 
 
+BY_PERSON = "a-person"
+"""What stands for the attempt of a reviewer in the approval of a person."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What a reviewer said about one commit.
@@ -58,6 +62,11 @@ class Verdict:
     reviewer: str
     summary: str = ""
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def by_person(self) -> bool:
+        """Whether a person gave it, whose name is `reviewer`."""
+        return self.attempt_id == BY_PERSON
 
 
 class FeedbackSource(StrEnum):

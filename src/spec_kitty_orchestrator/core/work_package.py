@@ -21,12 +21,12 @@ from spec_kitty_orchestrator.core.model import (
     Rescue,
     Result,
     Role,
+    Taken,
     Usage,
     WaitsFor,
     Workspace,
     total,
 )
-from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.records import dataclass, field, replace
 from spec_kitty_orchestrator.core.verdict import Feedback, Verdict
 
@@ -77,6 +77,8 @@ class Work:
         told: what people said while it was under way, oldest first: for every prompt from then on.
         red: the gates that failed, each with the content on which it did.
         refused: the content that a hook, git or the host refused last, and their words.
+        by: the person whose work waits to be committed, or is under review; "" if it is an agent's.
+        people: whoever handed work back.
     """
 
     base: str = ""
@@ -102,6 +104,8 @@ class Work:
     told: tuple[str, ...] = ()
     red: tuple[tuple[str, GateResult], ...] = ()
     refused: tuple[str, str] | None = None
+    by: str = ""
+    people: tuple[str, ...] = ()
 
     @property
     def gates_told(self) -> str:
@@ -223,6 +227,7 @@ class WorkPackage:
         leaves: why a person takes it out, until what is at work on it has ended; "" if nobody does.
         halted: whether what is at work on it is to be stopped, because a person said so.
         unblocks: what the host is to be told with it that a person puts it back to work, "" for nothing.
+        taken: the person who works on it, None if nobody took it over.
         result: set with the phase `finished`.
         rescued: what became of uncommitted work.
         found: the mission's branches when a start found it completed by somebody else, None before.
@@ -253,6 +258,7 @@ class WorkPackage:
     leaves: str = ""
     halted: bool = False
     unblocks: str = ""
+    taken: Taken | None = None
     result: Result | None = None
     rescued: Rescue = field(default_factory=Rescue)
     found: Mapping[str, str] | None = None
@@ -292,8 +298,15 @@ class WorkPackage:
 
     @cached_property
     def foreign(self) -> bool:
-        """Whether another actor works on it, so that its worktree must be left alone."""
-        return self.result is Result.FOREIGN and self.lane in WORKSPACE_LANES
+        """Whether somebody else works on it, so that its worktree must be left alone."""
+        others = self.result is Result.FOREIGN or (self.taken is not None and self.phase is Phase.FINISHED)
+        return others and self.lane in WORKSPACE_LANES
+
+    @property
+    def approved_by(self) -> str:
+        """The person who approved its present commit, "" if nobody did."""
+        given = (one.reviewer for one in self.review.votes if one.by_person and one.head == self.work.head)
+        return next(given, "")
 
     @property
     def ended_attempts(self) -> tuple[tuple[Attempt, Outcome], ...]:
@@ -323,74 +336,3 @@ def bounded(wp: WorkPackage, **changes: Any) -> WorkPackage:
 def unvoted(wp: WorkPackage) -> WorkPackage:
     """Forget verdicts that are not recorded on the host."""
     return reviewed(wp, verdict=None, votes=())
-
-
-def pass_over(wp: WorkPackage, role: Role, agent: str) -> WorkPackage:
-    """Ask an agent no more in a role; the next of the order has a fresh count of unusable reviews."""
-    passed = {**wp.bounds.passed_over, role: (*wp.bounds.passed_over.get(role, ()), agent)}
-    return bounded(wp, passed_over=passed, unusable=0, skipped_fallbacks=())
-
-
-def ask_all(wp: WorkPackage, role: Role) -> WorkPackage:
-    """Let every agent of a role be asked again."""
-    passed = {one: agents for one, agents in wp.bounds.passed_over.items() if one is not role}
-    return bounded(wp, passed_over=passed)
-
-
-def order(wp: WorkPackage, role: Role, policy: Policy) -> tuple[str, ...]:
-    """Return the agents of a role that may still be asked, the next one first.
-
-    Reviewers of another family than the implementers' come before the others; where the policy demands
-    independence nobody else is among them. Who has approved the present commit is not asked again.
-    """
-    passed = wp.bounds.passed_over.get(role, ())
-    if role is Role.IMPLEMENT:
-        return tuple(one for one in policy.impl_agents if one not in passed) or policy.impl_agents
-    voted = {one.reviewer for one in approvals(wp, policy)} if wp.phase is Phase.REVIEWING else set()
-    return tuple(one for one in reviewers(wp, policy) if one not in passed and one not in voted)
-
-
-def next_agent(wp: WorkPackage, role: Role, policy: Policy) -> str:
-    """Return who is at work in a role, or makes its next attempt by the order."""
-    if wp.open_attempt is not None and wp.open_attempt.role is role:
-        return wp.open_attempt.agent
-    agents = order(wp, role, policy)
-    # Where nobody may, the host that wants to know the agent of a role is told the first of it.
-    return agents[0] if agents else policy.review_agents[0]
-
-
-def last_agent(wp: WorkPackage, role: Role, policy: Policy) -> str:
-    """Return who made the last attempt in a role, if the policy still names it; else who makes the next."""
-    named = policy.impl_agents if role is Role.IMPLEMENT else policy.review_agents
-    made = (one.agent for one in reversed(wp.attempts) if one.role is role and one.agent in named)
-    return next(made, "") or next_agent(wp, role, policy)
-
-
-def reviewers(wp: WorkPackage, policy: Policy) -> tuple[str, ...]:
-    """Return who may review, in the order in which they are asked: those of another family first."""
-    independent = tuple(one for one in policy.review_agents if _independent(wp, one, policy))
-    if policy.independent_review:
-        return independent
-    return (*independent, *(one for one in policy.review_agents if one not in independent))
-
-
-def approvals(wp: WorkPackage, policy: Policy) -> tuple[Verdict, ...]:
-    """Return the approvals that count: of the present commit, by whoever may review it."""
-    return tuple(
-        one
-        for one in wp.review.votes
-        if one.head == wp.work.head
-        and (not policy.independent_review or _independent(wp, one.reviewer, policy))
-    )
-
-
-def _independent(wp: WorkPackage, agent: str, policy: Policy) -> bool:
-    """Tell whether an agent is of another family than whoever may have left edits, however it ended."""
-    if not policy.families:
-        return True
-    authors = {
-        policy.families.get(one.agent, one.agent)
-        for one in wp.attempts
-        if one.role is Role.IMPLEMENT and one.id not in wp.work.untouched
-    }
-    return policy.families.get(agent, agent) not in authors

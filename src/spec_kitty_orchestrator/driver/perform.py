@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 
-from spec_kitty_orchestrator.core import commands, events
+from spec_kitty_orchestrator.core import commands, events, people
 from spec_kitty_orchestrator.core.approval import alone, approved, targets
 from spec_kitty_orchestrator.core.bounds import within_bounds
 from spec_kitty_orchestrator.core.model import (
@@ -26,10 +26,12 @@ from spec_kitty_orchestrator.core.model import (
 )
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.prompts import Prompts
+from spec_kitty_orchestrator.core.roles import last_agent, next_agent
 from spec_kitty_orchestrator.core.transitions import why_by_hand
 from spec_kitty_orchestrator.core.verdict import read_verdict
-from spec_kitty_orchestrator.core.work_package import WorkPackage, last_agent, next_agent
+from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.driver import approval
+from spec_kitty_orchestrator.driver import people as by_people
 from spec_kitty_orchestrator.driver.attempts import Opener, changes, is_untouched
 from spec_kitty_orchestrator.driver.gates import prepare, run_gates
 from spec_kitty_orchestrator.driver.mission import HostCalls, Mission, refusal_of
@@ -45,7 +47,6 @@ from spec_kitty_orchestrator.ports import (
     AgentRunner,
     CommitRefusal,
     Host,
-    ReviewResult,
     Workspaces,
 )
 from spec_kitty_orchestrator.ports.gates import Gates
@@ -161,17 +162,20 @@ class Performer:
     async def _claim(self, wp: WorkPackage) -> events.Event:
         # A claim of ours whose answer was lost is not adopted work: nobody else can have begun it.
         adopted = wp.lane is not Lane.PLANNED and not wp.work.ours and not wp.work.base
-        policy = self.agents.policy(next_agent(wp, Role.IMPLEMENT, self.policy), Role.IMPLEMENT)
         first = not wp.work.base
         wps = await self._located() if first else {}
         if first and (wrong := await approval.unreviewed_below(self.workspaces, wp, wps)):
             return events.WorkspaceFailed(f"it is not begun: {wrong}")
         refused: events.Event | None
-        if self._workspace(wp).planning:
+        policy = self.agents.policy(next_agent(wp, Role.IMPLEMENT, self.policy), Role.IMPLEMENT)
+        if people.tells_host(wp):
+            call = by_people.claim(self.host, self.slug, wp, self.actor, policy)
+            refused = await self._told(wp, call, Lane.IN_PROGRESS)
+        elif self._workspace(wp).planning:
             refused = await self._claim_planning(wp, policy)
         else:
-            call = self.host.start_implementation(self.slug, wp.id, self.actor, policy)
-            refused = await self._told(wp, call, Lane.IN_PROGRESS)
+            start = self.host.start_implementation(self.slug, wp.id, self.actor, policy)
+            refused = await self._told(wp, start, Lane.IN_PROGRESS)
         if refused is not None:
             return refused
         workspace = self._workspace(wp)
@@ -265,7 +269,9 @@ class Performer:
 
     async def _told_of_review(self, wp: WorkPackage) -> events.HostRefused | None:
         policy = self.agents.policy(next_agent(wp, Role.REVIEW, self.policy), Role.REVIEW)
-        call = self.host.start_review(self.slug, wp.id, self.actor, policy)
+        call = self.host.start_review(
+            self.slug, wp.id, *by_people.reviewer(wp.approved_by, self.actor, policy)
+        )
         return await self._told(wp, call, Lane.IN_REVIEW)
 
     async def _commit(self, wp: WorkPackage, command: commands.Commit) -> events.Event:
@@ -286,6 +292,11 @@ class Performer:
 
     async def _submit(self, wp: WorkPackage, command: commands.Submit) -> events.Event:
         policy, planning = self._metadata(wp, Role.IMPLEMENT), self._workspace(wp).planning
+        if wp.lane is Lane.BLOCKED:
+            # A person approved it.
+            back = await self._unblock(wp, commands.Unblock((Lane.IN_PROGRESS,), wp.note))
+            if isinstance(back, events.HostRefused):
+                return back
         if planning and (moved := await self._moved(wp, Lane.IN_PROGRESS)):
             return moved
         # The host looks for a planning artifact's commits on a branch that they do not belong on.
@@ -339,16 +350,8 @@ class Performer:
             if self._workspace(wp).planning:
                 async with self.calls.none():
                     await self.workspaces.deliver(wp.id, self._workspace(wp), verdict.head)
-        review = ReviewResult(
-            reviewer=verdict.reviewer,
-            verdict=verdict.ruling.value,
-            reference=f"{verdict.attempt_id}@{verdict.head}",
-            summary=verdict.summary or verdict.ruling.value,
-        )
-        policy, note = self._metadata(wp, Role.REVIEW), command.note
-        call = self.host.transition(
-            self.slug, wp.id, command.to, self.actor, policy=policy, note=note, review=review
-        )
+        actor, policy = self.actor, self._metadata(wp, Role.REVIEW)
+        call = by_people.record(self.host, self.slug, wp.id, command, actor, policy)
         return await self._told(wp, call, command.to) or events.Recorded(command.to, rescued)
 
     async def _park(self, wp: WorkPackage, command: commands.Park) -> events.Event:

@@ -67,13 +67,16 @@ def _locked(logs: Path) -> list[Path]:
     return [one.parent for one in logs.glob("*/*/lock") if is_locked(one.parent)]
 
 
-async def stop_orphans(logs: Path, grace_s: float = STOP_GRACE_S) -> list[Orphan]:
+async def stop_orphans(logs: Path, grace_s: float = STOP_GRACE_S, of: str = "") -> list[Orphan]:
     """Stop every attempt below a mission's log folder, all at once; every wait is bounded.
+
+    With `of`, the name of a work package's folder, only its attempts are stopped.
 
     Returns:
         The processes that were found running, before they were stopped.
     """
     found = await anyio.to_thread.run_sync(find_orphans, logs)
+    found = [one for one in found if of in ("", one.directory.parent.name)]
     async with anyio.create_task_group() as tasks:
         for marker, directory in {one.marker: one.directory for one in found}.items():
             tasks.start_soon(_stop, marker, directory, grace_s)

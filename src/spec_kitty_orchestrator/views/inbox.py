@@ -36,15 +36,12 @@ class Item:
     @property
     def rejection(self) -> Verdict | None:
         """What its last reviewer asks for, if that is what needs a person."""
-        attempts = self._one.attempts if self._one is not None else ()
-        last = attempts[-1] if attempts else None
-        return last.verdict if last is not None and last.bad == "rejected" else None
+        return _rejection(self._one) if self._one is not None else None
 
     @property
     def red_gate(self) -> GateRecord | None:
         """The gate that failed last, if none passed after it."""
-        gates = self._one.gates if self._one is not None else ()
-        return gates[-1] if gates and not gates[-1].result.ok else None
+        return _red_gate(self._one) if self._one is not None else None
 
     @property
     def log(self) -> str:
@@ -168,22 +165,39 @@ def _rows(item: Item) -> Iterator[Row]:
     head: list[Part] = [(f"{Status.NEEDS_YOU.glyph} ", "red"), (f"{ids}  ", "bold")]
     yield Row(head, "  ".join(filter(None, (titles, f"in {item.mission}" if item.wps else ""))), indent=4)
     yield Row((("  ", ""),), note(item.reason, LONGEST_REASON), "red", indent=2)
-    if item.rejection is not None:
-        findings = item.rejection.findings
-        for finding in findings[:MOST_FINDINGS]:
-            yield Row((("  - ", ""),), _finding(finding), indent=4)
-        if len(findings) > MOST_FINDINGS:
-            yield Row((("    ", ""),), f"and {len(findings) - MOST_FINDINGS} more in the log", "dim")
-    if item.red_gate is not None:
-        yield Row((("  gate ", ""),), f"{item.red_gate.result.name} is red", indent=4)
-        lines = [line for line in item.red_gate.tail.splitlines() if last_line(line)]
-        for line in lines[-MOST_TAIL_LINES:]:
-            yield Row((("    ", ""),), line, "dim", cut=True)
+    if len(item.wps) == 1:
+        yield from evidence(item.wps[0])
     facts = {"holds up": ", ".join(item.holds_up), "log": item.log, "worktree": item.worktree}
     for name, value in facts.items():
         if value:
             yield Row(((f"  {name:9} ", "dim"),), value, indent=12, copied=name != "holds up")
     yield from _actions(item.actions)
+
+
+def evidence(wp: WpReport) -> Iterator[Row]:
+    """Tell what its last reviewer asks for, and the end of what the gate said that failed last."""
+    verdict, gate = _rejection(wp), _red_gate(wp)
+    findings = verdict.findings if verdict is not None else ()
+    for finding in findings[:MOST_FINDINGS]:
+        yield Row((("  - ", ""),), _finding(finding), indent=4)
+    if len(findings) > MOST_FINDINGS:
+        yield Row((("    ", ""),), f"and {len(findings) - MOST_FINDINGS} more in the log", "dim")
+    if gate is not None:
+        yield Row((("  gate ", ""),), f"{gate.result.name} is red", indent=4)
+        lines = [line for line in gate.tail.splitlines() if last_line(line)]
+        for line in lines[-MOST_TAIL_LINES:]:
+            yield Row((("    ", ""),), line, "dim", cut=True)
+    for ref in wp.situation.wp.rescued.refs:
+        yield Row((("  saved work: ", ""),), f"git show {ref}", copied=True)
+
+
+def _rejection(wp: WpReport) -> Verdict | None:
+    last = wp.attempts[-1] if wp.attempts else None
+    return last.verdict if last is not None and last.bad == "rejected" else None
+
+
+def _red_gate(wp: WpReport) -> GateRecord | None:
+    return wp.gates[-1] if wp.gates and not wp.gates[-1].result.ok else None
 
 
 def _actions(actions: Sequence[tuple[str, str]]) -> Iterator[Row]:
