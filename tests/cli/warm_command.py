@@ -27,6 +27,11 @@ from importlib import import_module
 from spec_kitty_orchestrator import cli
 for module in {"dry_run", "running", *(module for module, _ in cli.COMMANDS.values())}:
     import_module("spec_kitty_orchestrator.cli." + module)
+# What these load while they are at work; each copy would load it anew.
+for module in ("anyio._backends._asyncio", "anyio.streams.tls", "structlog", "typer._adapters"):
+    import_module(module)
+for module in ("details", "documents", "page", "timeline"):
+    import_module("spec_kitty_orchestrator.views.report." + module)
 cli.main()
 """
 _AT_START = ("LANG", "LC_", "PYTHON", "TZ")
