@@ -12,7 +12,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2.9"
-nox.options.sessions = ["lint", "typing", "architecture", "tests", "e2e"]
+nox.options.sessions = ["lint", "typing", "architecture", "all-tests"]
 nox.options.reuse_venv = "yes"
 # Also where CI is set: the tests run on each Python that is installed, whichever these are.
 nox.options.error_on_missing_interpreters = False
@@ -23,6 +23,8 @@ THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHONS = sorted({"3.11", "3.12", "3.13", "3.14", THIS_PYTHON}, key=lambda version: int(version[2:]))
 # Half of a laptop; the real host takes a core for each of its calls.
 WORKERS = "2"
+WITH_WAITS = ("-n", "3", "--dist", "worksteal")
+"""One more than elsewhere, for tests that wait for agents."""
 
 
 def group(*names: str) -> tuple[str, ...]:
@@ -54,15 +56,17 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """Check types with mypy, strictly."""
-    session.install("-e", ".", *group("typing", "test", "chores"))
+    # Only looked at, never run: neither our own package nor any bytecode is needed.
+    needed = PROJECT["project"]["dependencies"]
+    session.install("--no-compile", *needed, *group("typing", "test", "chores"))
     session.run("mypy")
 
 
 @nox.session
 def architecture(session: nox.Session) -> None:
     """Check that each room imports only what it may."""
-    session.install("-e", ".", *group("architecture"))
-    session.run("lint-imports", "--no-logo")
+    session.install("--no-compile", *group("architecture"))
+    session.run("lint-imports", "--no-logo", env={"PYTHONPATH": "src"})
 
 
 @nox.session
@@ -88,13 +92,20 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *chosen, env=with_host(session))
 
 
+@nox.session(name="all-tests")
+def all_tests(session: nox.Session) -> None:
+    """Run the tests of both `tests` and `e2e` in one environment at once, as CI does."""
+    session.install(".", *group("test"))
+    # The real host's tests wait for agents a third of the time: the others run meanwhile.
+    chosen = session.posargs or [*WITH_WAITS, "-m", "not long"]
+    session.run("pytest", *chosen, env=with_host(session))
+
+
 @nox.session
 def e2e(session: nox.Session) -> None:
     """Run the tests on the real host, and those with the agents' real CLIs where npm is installed."""
     session.install(".", *group("test"))
-    # One more worker than elsewhere: a third of the time goes by in waiting for agents.
-    workers = ["-n", "3", "--dist", "worksteal"]
-    chosen = session.posargs or [*workers, "-m", "(real_host or real_agents) and not long"]
+    chosen = session.posargs or [*WITH_WAITS, "-m", "(real_host or real_agents) and not long"]
     session.run("pytest", *chosen, env=with_host(session))
 
 
