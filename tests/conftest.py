@@ -4,7 +4,7 @@ import os
 import shutil
 import site
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import structlog  # noqa: F401 - a run loads it with its log file, before anything else happens
 from filelock import FileLock
+from tests.quick_host import serving
 
 from spec_kitty_orchestrator.testing.missions import (
     MissionSpec,
@@ -77,6 +78,27 @@ def host_env(real_host: str, shared_tmp: Path) -> dict[str, str]:
     }
 
 
+@pytest.fixture(scope="session")
+def quick_host(
+    real_host: str, host_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The host as a program that starts in a moment."""
+    with serving(real_host, tmp_path_factory.mktemp("host"), host_env) as program:
+        yield program
+
+
+@pytest.fixture
+def host(request: pytest.FixtureRequest) -> str:
+    """The executable of the host that the command runs in this test."""
+    anew = request.node.get_closest_marker("anew")
+    return str(request.getfixturevalue("real_host" if anew else "quick_host"))
+
+
+def first_on_path(program: str, env: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which this program is found before others of its name."""
+    return {**env, "PATH": os.pathsep.join((str(Path(program).parent), env["PATH"]))}
+
+
 def once(folder: Path, name: str, make: Callable[[Path], str]) -> tuple[Path, str]:
     """Return the repository of this name and what `make` said of it; the first worker to ask has it made."""
     prepared, ready = folder / name, folder / f"{name}.ready"
@@ -92,18 +114,18 @@ def once(folder: Path, name: str, make: Callable[[Path], str]) -> tuple[Path, st
 
 @pytest.fixture
 def real_mission(
-    real_host: str, host_env: dict[str, str], shared_tmp: Path, tmp_path: Path
+    quick_host: str, host_env: dict[str, str], shared_tmp: Path, tmp_path: Path
 ) -> Callable[[MissionSpec], RealMission]:
     """Return a function that gives the test a copy of a mission; all missions grow from one repository."""
 
     def empty(directory: Path) -> str:
-        make_project(directory, real_host, host_env)
+        make_project(directory, quick_host, host_env)
         return ""
 
     def copy(spec: MissionSpec) -> RealMission:
         def planned(directory: Path) -> str:
             restore_mission(once(shared_tmp, "project", empty)[0], directory)
-            return add_mission(directory, spec, real_host, host_env)
+            return add_mission(directory, spec, quick_host, host_env)
 
         name = f"mission-{sha256(repr(spec).encode()).hexdigest()[:12]}"
         prepared, slug = once(shared_tmp, name, planned)

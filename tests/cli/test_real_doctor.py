@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import first_on_path
 
 from spec_kitty_orchestrator.testing.missions import MissionSpec, diamond
 
@@ -39,12 +40,13 @@ def examine(mission: Any, env: dict[str, str]) -> tuple[int, dict[str, list[dict
     return done.returncode, found
 
 
+@pytest.mark.anew
 def test_a_real_mission_is_in_order_and_stays_as_it_was(
-    real_mission: Callable[[MissionSpec], Any], host_env: dict[str, str]
+    real_mission: Callable[[MissionSpec], Any], host: str, host_env: dict[str, str]
 ) -> None:
     mission = real_mission(diamond(3))
     before = contents(mission.root)
-    code, found = examine(mission, host_env)
+    code, found = examine(mission, first_on_path(host, host_env))
     assert code == 0, found
     assert {one["level"] for one in found["host.policy"]} == {"ok"}
     assert "speaks contract 1." in found["host"][0]["text"]
@@ -53,13 +55,13 @@ def test_a_real_mission_is_in_order_and_stays_as_it_was(
 
 
 def test_the_real_host_refuses_a_policy_with_a_banned_flag_and_nothing_changes(
-    real_mission: Callable[[MissionSpec], Any], host_env: dict[str, str]
+    real_mission: Callable[[MissionSpec], Any], host: str, host_env: dict[str, str]
 ) -> None:
     mission = real_mission(diamond(3))
     settings = mission.root / ".kittify" / "orchestrator.toml"
     settings.write_text('[agents.scripted]\nextra_args = ["--yolo"]\n')
     before = contents(mission.root)
-    code, found = examine(mission, host_env)
+    code, found = examine(mission, first_on_path(host, host_env))
     assert code == 5
     assert len(found["host.policy"]) == 2
     for one in found["host.policy"]:

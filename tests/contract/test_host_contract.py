@@ -12,7 +12,6 @@ import pytest
 from spec_kitty_orchestrator.core.model import Lane, PolicyMetadata, Workspace
 from spec_kitty_orchestrator.errors import HostRefusal
 from spec_kitty_orchestrator.host.client import HostClient
-from spec_kitty_orchestrator.host.warm import WarmTransport
 from spec_kitty_orchestrator.ports import Host, ReviewResult
 from spec_kitty_orchestrator.testing.fake_host import FakeHost
 from spec_kitty_orchestrator.testing.missions import MissionSpec, chain, diamond, make_legacy
@@ -105,7 +104,7 @@ def fake_world(spec: MissionSpec) -> World:
 
 def real_world(request: pytest.FixtureRequest, hosts: AsyncExitStack) -> Open:
     make = request.getfixturevalue("real_mission")
-    executable = request.getfixturevalue("real_host")
+    executable = request.getfixturevalue("quick_host")
     env = request.getfixturevalue("host_env")
 
     def write(workspace: Workspace) -> None:
@@ -118,9 +117,7 @@ def real_world(request: pytest.FixtureRequest, hosts: AsyncExitStack) -> Open:
 
     def open_mission(spec: MissionSpec) -> World:
         mission = make(spec)
-        # Warm, because it answers as its processes do (test_warm_host.py) in a tenth of the time.
-        warm = WarmTransport(required=True)
-        host = HostClient(mission.root, executable=executable, env=env, transport=warm)
+        host = HostClient(mission.root, executable=executable, env=env)
         hosts.push_async_exit(host)
         return World(host, mission.slug, write=write, commit=commit)
 

@@ -15,7 +15,6 @@ from spec_kitty_orchestrator.app.repository import current_branch, mission_files
 from spec_kitty_orchestrator.core.model import Lane, PolicyMetadata
 from spec_kitty_orchestrator.errors import HostCrash
 from spec_kitty_orchestrator.host.client import HostClient
-from spec_kitty_orchestrator.host.warm import WarmTransport
 from spec_kitty_orchestrator.testing.missions import MissionSpec, diamond
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_host]
@@ -67,19 +66,17 @@ class Story:
 
 
 async def test_our_rule_of_protected_branches_is_the_host_s(
-    real_mission: Callable[[MissionSpec], Any], real_host: str, host_env: dict[str, str], tmp_path: Path
+    real_mission: Callable[[MissionSpec], Any], quick_host: str, host_env: dict[str, str], tmp_path: Path
 ) -> None:
     mission = real_mission(diamond(3).on("lanes"))
     story = Story(mission.root, mission.slug, host_env)
     allowing = {**host_env, ALLOW: "yes"}
     with anyio.fail_after(LIMIT_S):
-        async with HostClient(
-            mission.root, executable=real_host, env=host_env, transport=WarmTransport(required=True)
-        ) as host:
+        async with HostClient(mission.root, executable=quick_host, env=host_env) as host:
             await story.agrees(host, refused=False)
             story.move_to("main")
             await story.agrees(host, refused=True)
-            async with HostClient(mission.root, executable=real_host, env=allowing) as permitted:
+            async with HostClient(mission.root, executable=quick_host, env=allowing) as permitted:
                 await story.agrees(permitted, refused=False, env=allowing)
             story.protects("protection:\n  protected_branches: []\n")
             await story.agrees(host, refused=False)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+from tests.conftest import first_on_path
 from tests.e2e.clis import CLIS
 from tests.e2e.installing import FOLDERS, NotThere, program_of
 from tests.e2e.model_api import ModelApi, model_api
@@ -15,14 +16,14 @@ from spec_kitty_orchestrator.testing.missions import MissionSpec
 
 @pytest.fixture
 def project(
-    real_mission: Callable[[MissionSpec], Any], host_env: Mapping[str, str]
+    real_mission: Callable[[MissionSpec], Any], host_env: Mapping[str, str], host: str
 ) -> Iterator[Callable[[MissionSpec], Project]]:
     """Return a function that gives the test a mission of its own."""
     made: list[Project] = []
 
     def copy(spec: MissionSpec) -> Project:
         mission = real_mission(spec)
-        made.append(Project(mission.root, mission.slug, host_env))
+        made.append(Project(mission.root, mission.slug, first_on_path(host, host_env)))
         return made[-1]
 
     yield copy

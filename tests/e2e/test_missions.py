@@ -36,7 +36,7 @@ def uncommitted(mission: Project) -> list[str]:
     return [line for line in mission.changes() if not line[2:].strip().startswith(expected)]
 
 
-@pytest.mark.parametrize("topology", ["single_branch", "coord"])
+@pytest.mark.parametrize("topology", ["single_branch", pytest.param("coord", marks=pytest.mark.anew)])
 def test_a_mission_goes_from_planned_to_done_and_lands_by_the_commands_of_the_summary(
     project: Callable[[MissionSpec], Project], topology: str
 ) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import psutil
 import pytest
-from tests.conftest import skip_unless_here
+from tests.conftest import first_on_path, skip_unless_here
 from tests.e2e.clis import CLIS
 from tests.e2e.configuring import configuration, environments, impersonal
 from tests.e2e.model_api import FORBIDDEN_FILE, INPUT_TOKENS, OUTPUT_TOKENS, ModelApi
@@ -103,7 +103,7 @@ class Run:
 @pytest.fixture
 def prepare(
     real_mission: Callable[[MissionSpec], Any],
-    real_host: str,
+    host: str,
     host_env: dict[str, str],
     clis: dict[str, str],
     api: ModelApi,
@@ -117,10 +117,9 @@ def prepare(
         config.write_text(
             configuration(clis, environments(clis, api.url, tmp_path / "home")), encoding="utf-8"
         )
-        kept = impersonal(host_env)
-        path = os.pathsep.join((str(Path(real_host).parent), kept["PATH"]))
+        kept = first_on_path(host, impersonal(host_env))
         # Below the folder for temporary files codex can start no command within another sandbox.
-        env = {**kept, "PATH": path, "COLUMNS": "200", "SKO_CONFINE": "off"}
+        env = {**kept, "COLUMNS": "200", "SKO_CONFINE": "off"}
         env["SKO_TRUST_SETTINGS"] = "1"
         made.append(Run(mission.root, mission.slug, env, api))
         return made[-1]
@@ -240,6 +239,8 @@ def test_a_codex_whose_own_sandbox_starts_nothing_is_told_before_the_run_and_nev
     assert run.lanes() == {"WP01": "blocked"}
 
 
+# In a sandbox no agent reaches a process that has the host imported.
+@pytest.mark.anew
 def test_opencode_implements_and_reviews_confined(
     prepare: Callable[[MissionSpec], Run], tmp_path: Path
 ) -> None:

@@ -152,6 +152,7 @@ def test_a_reviewer_without_a_verdict_for_the_commit_approves_nothing_and_a_bett
         assert mission.approved(wp) == mission.git("rev-parse", place["branch"])
 
 
+@pytest.mark.anew
 def test_a_killed_run_goes_on_and_no_agent_works_twice(project: NewProject, gate: Gate) -> None:
     mission = project(SOLO)
     mission.follow(

@@ -13,7 +13,7 @@ from tests.e2e.projects import PAIR, Project
 from spec_kitty_orchestrator.host import zygote
 from spec_kitty_orchestrator.testing.missions import MissionSpec
 
-pytestmark = pytest.mark.real_host
+pytestmark = [pytest.mark.real_host, pytest.mark.anew]
 
 WORDS = "the host is not kept warm"
 GIT = """\

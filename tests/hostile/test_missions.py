@@ -354,7 +354,7 @@ def wrong(got: Outcome, attack: Attack) -> Iterator[str]:
         yield f"{type(error).__name__}: {error}"[:1500]
 
 
-@pytest.mark.parametrize("confine", ["require", "off"])
+@pytest.mark.parametrize("confine", [pytest.param("require", marks=pytest.mark.anew), "off"])
 def test_no_attack_or_accident_of_an_agent_changes_what_is_done(
     project: Callable[[MissionSpec], Project], tmp_path: Path, confine: str
 ) -> None:
