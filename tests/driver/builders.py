@@ -20,7 +20,7 @@ from spec_kitty_orchestrator.core.report import Report, SpanKind, WpReport
 from spec_kitty_orchestrator.core.run import fold
 from spec_kitty_orchestrator.core.run_events import Entry, RunStarted, SettingsChanged
 from spec_kitty_orchestrator.core.situation import Status
-from spec_kitty_orchestrator.core.verdict import APPROVED, Ruling, read_verdict
+from spec_kitty_orchestrator.core.verdict import APPROVED, BY_PERSON, Ruling, read_verdict
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.ports import AttemptRequest, OneLine, ReviewResult
@@ -225,6 +225,11 @@ class Stage:
                 assert review is not None
                 attempt_id, _, head = review.reference.partition("@")
                 assert (review.verdict, head) == (APPROVED, one.head)
+                for gate in self.policy.gates:
+                    assert (one.transition.wp, one.head, gate.name) in self.gates.green
+                if attempt_id == BY_PERSON:
+                    assert one.transition.actor == review.reviewer
+                    continue
                 request = asked[attempt_id]
                 named = (request.role, request.wp_id, request.head)
                 assert named == (Role.REVIEW, one.transition.wp, one.head)
@@ -237,8 +242,6 @@ class Stage:
                     and any(self._approves(other, end) for end in ended.get(other.id, ()))
                 }
                 assert len(approving) >= self.policy.review_quorum
-                for gate in self.policy.gates:
-                    assert (one.transition.wp, one.head, gate.name) in self.gates.green
 
     def _approves(self, request: AttemptRequest, end: AgentExited) -> bool:
         if end.report.outcome is not Outcome.OK or end.tampered:

@@ -8,14 +8,24 @@ from datetime import UTC, datetime
 from signal import SIGTERM
 from typing import Literal
 
-from spec_kitty_orchestrator.core import pauses
+from spec_kitty_orchestrator.core import pauses, people
+from spec_kitty_orchestrator.core.describe import short
 from spec_kitty_orchestrator.core.limits import closing_reason
 from spec_kitty_orchestrator.core.model import Lane, Phase, Role
-from spec_kitty_orchestrator.core.operator_events import Retried, Skipped, Stopped, Told
+from spec_kitty_orchestrator.core.operator_events import (
+    ApprovedByPerson,
+    HandedBack,
+    Retried,
+    Skipped,
+    Stopped,
+    TakenOver,
+    Told,
+)
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.records import dataclass, field
 from spec_kitty_orchestrator.core.run_events import AnyEvent, Continued, Paused, SettingsChanged, Signaled
 from spec_kitty_orchestrator.core.run_state import RunState
+from spec_kitty_orchestrator.core.scheduler import unmet
 from spec_kitty_orchestrator.core.verdict import Ruling
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 
@@ -92,7 +102,39 @@ class Drain:
     kind: Literal["drain"] = "drain"
 
 
-Order = Pause | Continue | Stop | Retry | Skip | Tell | Set | Drain
+@dataclass(frozen=True)
+class TakeOver:
+    """Give a work package to the person of this `name`; what is at work on it is stopped first."""
+
+    wp: str
+    name: str
+    kind: Literal["takeover"] = "takeover"
+
+
+@dataclass(frozen=True)
+class HandBack:
+    """Put a work package that a person took over back into the run; fields as of the event `HandedBack`."""
+
+    wp: str
+    name: str
+    note: str = ""
+    subtasks: tuple[str, ...] = ()
+    kind: Literal["handback"] = "handback"
+
+
+@dataclass(frozen=True)
+class Approve:
+    """Take a person's approval; fields as of the event `ApprovedByPerson`."""
+
+    wp: str
+    name: str
+    head: str
+    note: str
+    base: str = ""
+    kind: Literal["approve"] = "approve"
+
+
+Order = Pause | Continue | Stop | Retry | Skip | Tell | Set | Drain | TakeOver | HandBack | Approve
 
 
 @dataclass(frozen=True)
@@ -179,6 +221,8 @@ def meaning(state: RunState, given: Given, changed: Changed | None = None) -> Me
             return _skip(given, note, wp)
         case Tell():
             return _tell(state, given, order, wp)
+        case TakeOver() | HandBack() | Approve():
+            return _of_person(state, given, order, wp)
 
 
 def _pause(state: RunState, given: Given, order: Pause) -> Meant | Refused:
@@ -274,6 +318,28 @@ def _skip(given: Given, note: str, wp: WorkPackage) -> Meant | Refused:
     after = f", once {attempt.agent} has been stopped" if attempt is not None else ""
     told = f"{wp.id} is left out{after}; `retry {wp.id}` takes it in again"
     return Meant(Skipped(wp.lane, note, given.by, given.id), told, wp.id)
+
+
+def _of_person(
+    state: RunState, given: Given, order: TakeOver | HandBack | Approve, wp: WorkPackage
+) -> Meant | Refused:
+    event: TakenOver | HandedBack | ApprovedByPerson
+    match order:
+        case TakeOver(name=name):
+            first = tuple(unmet(state, wp)) if wp.lane in (Lane.PLANNED, Lane.CLAIMED) else ()
+            why = people.why_not_taken(wp, first, name)
+            attempt = wp.open_attempt
+            after = f" once {attempt.agent} has been stopped; its work is kept" if attempt is not None else ""
+            told, event = f"{wp.id} is yours, {name}{after}", TakenOver(name, given.id)
+        case HandBack(name=name, note=note, subtasks=subtasks):
+            why = people.why_not_handed_back(wp, name)
+            told = f"{wp.id} is back in the run: your work is committed, then come its gates and its review"
+            event = HandedBack(name, note, subtasks, given.id)
+        case Approve(name=name, head=head, note=note, base=base):
+            why = people.why_not_approved(wp, state.policy, name) or people.why_other_commit(wp, head)
+            told = f"{name} approved {short(head)} of {wp.id}; the host is told once its gates have passed"
+            event = ApprovedByPerson(name, head, note, base, given.id)
+    return Refused(why) if why else Meant(event, told, wp.id)
 
 
 def _tell(state: RunState, given: Given, order: Tell, wp: WorkPackage) -> Meant | Refused:

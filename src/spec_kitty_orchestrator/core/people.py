@@ -116,7 +116,7 @@ def why_not_approved(wp: WorkPackage, policy: Policy, by: str) -> str:
     return _over(wp)
 
 
-def why_other_commit(wp: WorkPackage, head: str, asked: str, uncommitted: tuple[str, ...]) -> str:
+def why_other_commit(wp: WorkPackage, head: str, asked: str = "", uncommitted: tuple[str, ...] = ()) -> str:
     """Say why what is at `head` in the worktree is not what a person approves, "" if it is.
 
     Args:
