@@ -3,13 +3,23 @@
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from anyio import to_thread
 
 from spec_kitty_orchestrator.app.build import build_agents, connect, hook_rules, journal
 from spec_kitty_orchestrator.app.mission import locked_mission
-from spec_kitty_orchestrator.app.project import Project
-from spec_kitty_orchestrator.app.runs import known_run, last_start, orphans, pids, refuse_handed_over
+from spec_kitty_orchestrator.app.orders import refuse_agents
+from spec_kitty_orchestrator.app.project import Project, open_project
+from spec_kitty_orchestrator.app.runs import (
+    claims,
+    find_unfinished,
+    known_run,
+    last_start,
+    orphans,
+    pids,
+    refuse_handed_over,
+)
 from spec_kitty_orchestrator.config import nearest
 from spec_kitty_orchestrator.core.advice import to_go_on
 from spec_kitty_orchestrator.core.causes import by_cause, cause
@@ -18,6 +28,7 @@ from spec_kitty_orchestrator.core.events import Event, HostRefused
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import Lane, Phase
 from spec_kitty_orchestrator.core.operator_events import Retried, Skipped
+from spec_kitty_orchestrator.core.orders import Given, Order, Refused, meaning
 from spec_kitty_orchestrator.core.run import RunState, fold
 from spec_kitty_orchestrator.core.run_events import Entry
 from spec_kitty_orchestrator.core.work_package import WorkPackage
@@ -25,7 +36,8 @@ from spec_kitty_orchestrator.driver.mission import Mission
 from spec_kitty_orchestrator.driver.perform import Performer
 from spec_kitty_orchestrator.errors import HostRefusal, RunActive, UsageError
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
-from spec_kitty_orchestrator.machine.logs import mission_logs, path_part
+from spec_kitty_orchestrator.machine.lock import MissionLock
+from spec_kitty_orchestrator.machine.logs import JOURNALS, mission_logs, path_part
 from spec_kitty_orchestrator.machine.orders import this_user
 from spec_kitty_orchestrator.machine.orphans import stop_orphans
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
@@ -59,14 +71,37 @@ class Operation:
 
 
 @dataclass(frozen=True)
-class Decisions:
+class _Known:
+    """What is known of a mission's work packages."""
+
+    slug: str
+    lanes: Mapping[str, Lane]
+    known: RunState
+
+    def left_to_a_person(self, wp_id: str) -> bool:
+        """Tell whether a work package is parked or blocked, and nobody left it out."""
+        wp = self.known.wps.get(wp_id) or WorkPackage(wp_id)
+        if self.lanes[wp_id] in (Lane.APPROVED, Lane.DONE, Lane.CANCELED) or wp.skipped or wp.taken:
+            return False
+        return self.lanes[wp_id] is Lane.BLOCKED or bool(cause(wp))
+
+    def with_cause(self, name: str) -> tuple[str, ...]:
+        """Return the work packages that a cause left to a person. Raises `UsageError` if it left none."""
+        wps = [wp for one, wp in self.known.wps.items() if one in self.lanes and self.left_to_a_person(one)]
+        known = by_cause(self.known.causes, wps)
+        if name not in known:
+            here = "; causes here: " + ", ".join(known) if known else "; none is left to a person"
+            raise UsageError(f"no work package of {self.slug} waits because of {name}{here}")
+        return known[name]
+
+
+@dataclass(frozen=True)
+class Decisions(_Known):
     """A mission of which no run is active, under its lock."""
 
     project: Project
-    lanes: Mapping[str, Lane]
     subtasks: Mapping[str, tuple[str, ...]]
     dependencies: Mapping[str, tuple[str, ...]]
-    known: RunState
     world: Performer
     journal: JsonlJournal
 
@@ -77,7 +112,7 @@ class Decisions:
             UsageError: there is no such work package, or nothing is left to do for it.
             RunActive: an agent of it still works.
         """
-        slug = self.world.slug
+        slug = self.slug
         if wp_id not in self.lanes:
             raise UsageError(f"{slug} has no work package {wp_id}{nearest(wp_id, self.lanes)}")
         lane = self.lanes[wp_id]
@@ -101,22 +136,6 @@ class Decisions:
             return ()
         lanes = ((one, self.lanes.get(one)) for one in wp.dependencies)
         return tuple(one for one, lane in lanes if lane is None or not lane.complete)
-
-    def left_to_a_person(self, wp_id: str) -> bool:
-        """Tell whether a work package is parked or blocked, and nobody left it out."""
-        wp = self.known.wps.get(wp_id) or WorkPackage(wp_id)
-        if self.lanes[wp_id] in (Lane.APPROVED, Lane.DONE, Lane.CANCELED) or wp.skipped or wp.taken:
-            return False
-        return self.lanes[wp_id] is Lane.BLOCKED or bool(cause(wp))
-
-    def with_cause(self, name: str) -> tuple[str, ...]:
-        """Return the work packages that a cause left to a person. Raises `UsageError` if it left none."""
-        wps = [wp for one, wp in self.known.wps.items() if one in self.lanes and self.left_to_a_person(one)]
-        known = by_cause(self.known.causes, wps)
-        if name not in known:
-            here = "; causes here: " + ", ".join(known) if known else "; none is left to a person"
-            raise UsageError(f"no work package of {self.world.slug} waits because of {name}{here}")
-        return known[name]
 
 
 @asynccontextmanager
@@ -145,7 +164,9 @@ async def operations(project: Project, mission: str) -> AsyncIterator[Decisions]
             tick_command="",
             new_id=lambda: "",
         )
-        yield Decisions(project, state.lanes, state.subtasks, state.dependencies, known, world, lines)
+        yield Decisions(
+            state.slug, state.lanes, known, project, state.subtasks, state.dependencies, world, lines
+        )
 
 
 async def _nothing(_wp_id: str, _event: Event) -> None:
@@ -166,13 +187,13 @@ class Selection:
     causes: Sequence[str] = ()
     all_blocked: bool = False
 
-    def among(self, mission: Decisions) -> tuple[str, ...]:
+    def among(self, mission: _Known) -> tuple[str, ...]:
         """Return their ids, each once. Raises `UsageError` if there are none."""
         found = [*self.wps, *(wp for name in self.causes for wp in mission.with_cause(name))]
         if self.all_blocked:
             found += [wp for wp in mission.lanes if mission.left_to_a_person(wp)]
         if not found:
-            raise UsageError(f"no work package of {mission.world.slug} is parked or blocked")
+            raise UsageError(f"no work package of {mission.slug} is parked or blocked")
         return tuple(dict.fromkeys(found))
 
 
@@ -227,3 +248,34 @@ async def skip_work_package(
         if wp.rescued:
             say(f"uncommitted work: {wp.rescued}")
         say(await operation.next_command())
+
+
+async def selected(root: Path, mission: str, selection: Selection) -> tuple[str, ...]:
+    """Return which work packages of an active run a person means. Raises `UsageError` if there are none."""
+    lines = await JsonlJournal(root / JOURNALS / mission, root).read()
+    state, _ = claims(lines)
+    return selection.among(_Known(mission, {one.id: one.lane for one in state.wps.values()}, state))
+
+
+async def note_order(
+    root: Path, environ: Mapping[str, str], mission: str | None, order: Order, say: Callable[[str], None]
+) -> None:
+    """Journal an order for the next start of a mission of which no run is active; `say` is told.
+
+    Raises `UsageError` if it is refused, `RunActive` if a run is active.
+    """
+    refuse_agents()
+    run = await find_unfinished(root, mission)
+    project = open_project(root, environ, {}, run.started.settings if run.started else {})
+    lock = MissionLock(project.directory(run.mission), run.mission)
+    await to_thread.run_sync(lock.acquire)
+    try:
+        lines = journal(project, run.mission)
+        state, _ = claims(await lines.read())
+        decided = meaning(state, Given(order, this_user()))
+        if isinstance(decided, Refused) or decided.event is None:
+            raise UsageError(f"{decided.answer} (no run of {run.mission} is active)")
+        await lines.append(Entry(SystemClock().now(), decided.wp_id, decided.event))
+    finally:
+        lock.release()
+    say(f"for the next start of {run.mission}, as no run of it is active: {decided.answer}")

@@ -3,6 +3,7 @@
 Whatever goes wrong becomes one message on stderr and the exit code of its class; never a traceback.
 """
 
+import builtins
 import os
 import signal
 import sys
@@ -25,6 +26,12 @@ COMMANDS = {
     "orchestrate": ("run", "Take every work package of a mission from planned to done."),
     "resume": ("run", "Go on with a run that was interrupted, with its own settings."),
     "plan": ("plan", "Show what a run would do, or simulate it with other slots."),
+    "pause": ("orders", "Let nothing new begin: of a run, of an agent or of a work package."),
+    "continue": ("orders", "Go on after `pause` or `stop`."),
+    "stop": ("orders", "Stop the attempt of one work package, and keep its work."),
+    "tell": ("orders", "Say something to whoever works on a work package next."),
+    "set": ("orders", "Change limits of a run while it goes on, and for its next starts."),
+    "drain": ("orders", "Start nothing more, let running attempts end, and end the run."),
     "abort": ("operator", "Stop a run and all its agents, and record that it is over."),
     "retry": ("operator", "Put parked or blocked work packages back to work."),
     "skip": ("operator", "Leave a work package out, so that the rest can go on."),
@@ -50,7 +57,7 @@ COMMANDS = {
 """The module of each command, and what it does in one line: the first of its docstring."""
 
 
-AS_GIVEN = frozenset({"status", "inbox"})
+AS_GIVEN = frozenset({"status", "inbox", "pause", "continue", "stop", "tell", "drain"})
 """Commands with text and switches alone: typer would load all of pydantic to see that a text is one."""
 
 
@@ -59,7 +66,7 @@ class _Lazy(TyperCommand):
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         name = str(self.name)
-        spelled = f"{name}_" if iskeyword(name) else name
+        spelled = f"{name}_" if iskeyword(name) or hasattr(builtins, name) else name
         made = found = getattr(import_module(f"{__name__}.{COMMANDS[name][0]}"), spelled)
         if not isinstance(found, typer.Typer):
             made = typer.Typer(add_completion=False, rich_markup_mode=None)

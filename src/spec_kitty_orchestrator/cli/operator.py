@@ -10,11 +10,18 @@ import anyio
 import typer
 
 from spec_kitty_orchestrator.app.abort import abort as end_run
-from spec_kitty_orchestrator.app.operator import Selection, retry_work_packages, skip_work_package
+from spec_kitty_orchestrator.app.operator import (
+    Selection,
+    retry_work_packages,
+    selected,
+    skip_work_package,
+)
+from spec_kitty_orchestrator.app.orders import active_mission, give, refuse_agents
 from spec_kitty_orchestrator.app.project import Project, open_project
 from spec_kitty_orchestrator.app.repository import find_repo_root
 from spec_kitty_orchestrator.app.runs import find_unfinished
 from spec_kitty_orchestrator.cli.options import RepoRoot, mission_option
+from spec_kitty_orchestrator.core.orders import Order, Retry, Skip
 from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.views.console import SteadyConsole, tell_asking
 
@@ -51,11 +58,12 @@ def retry(
     selection = Selection(wps or (), cause or (), all_blocked)
     if selection == Selection():
         raise UsageError("which work packages? Name them, or give --cause or --all-blocked")
-    decide(
-        lambda project, slug, say: retry_work_packages(project, slug, selection, note, say),
-        repo_root,
-        mission,
-    )
+    if not _ordered(repo_root, mission, selection, lambda wp: Retry(wp, note)):
+        decide(
+            lambda project, slug, say: retry_work_packages(project, slug, selection, note, say),
+            repo_root,
+            mission,
+        )
 
 
 def skip(
@@ -68,7 +76,29 @@ def skip(
 
     `retry` takes it in again.
     """
-    decide(lambda project, slug, say: skip_work_package(project, slug, wp, note, say), repo_root, mission)
+    if not _ordered(repo_root, mission, Selection((wp,)), lambda wp: Skip(wp, note)):
+        decide(lambda project, slug, say: skip_work_package(project, slug, wp, note, say), repo_root, mission)
+
+
+def _ordered(
+    repo_root: Path | None, mission: str | None, selection: Selection, order: Callable[[str], Order]
+) -> bool:
+    """Give the order for each work package to the run that is active; False if none is."""
+    refuse_agents()
+    root, say = find_repo_root(repo_root), SteadyConsole().tell
+    active = active_mission(root, mission)
+    if active is None:
+        return False
+    refused: list[str] = []
+    for wp in anyio.run(selected, root, active, selection):
+        try:
+            if not anyio.run(give, root, active, order(wp), say):
+                return False
+        except UsageError as error:
+            refused.append(str(error))
+    if refused:
+        raise UsageError("\n".join(refused))
+    return True
 
 
 def decide(
