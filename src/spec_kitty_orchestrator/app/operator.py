@@ -38,8 +38,8 @@ from spec_kitty_orchestrator.errors import HostRefusal, RunActive, UsageError
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.logs import JOURNALS, mission_logs, path_part
-from spec_kitty_orchestrator.machine.orders import this_user
 from spec_kitty_orchestrator.machine.orphans import stop_orphans
+from spec_kitty_orchestrator.machine.user import this_user
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 
 

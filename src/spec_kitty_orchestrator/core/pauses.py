@@ -56,6 +56,11 @@ class Pause:
         who = f"{self.agent} is " if self.agent else ""
         return f"{who}{self.told()}; `{self.ended_by}` goes on"
 
+    def sentence(self, you: str) -> str:
+        """Say the same to a person, as a sentence."""
+        what = self.agent or self.wp or "The run"
+        return f"{what} is {self.told(you)}: nothing new of it begins"
+
 
 Pauses = tuple[Pause, ...]
 

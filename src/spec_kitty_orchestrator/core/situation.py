@@ -13,6 +13,7 @@ from spec_kitty_orchestrator.core.graph import behind
 from spec_kitty_orchestrator.core.lifecycle import agrees
 from spec_kitty_orchestrator.core.limits import closing_reason
 from spec_kitty_orchestrator.core.model import Lane, Phase, Result
+from spec_kitty_orchestrator.core.pauses import of_work_package
 from spec_kitty_orchestrator.core.records import dataclass
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.scheduler import Blocker, blockers, in_words, needed_first
@@ -204,6 +205,8 @@ def _waits(
         return blocker.reason
     if state.closing:
         return closing_reason(state)
+    if pause := of_work_package(state.pauses, wp.id):
+        return pause.reason
     if not active:
         # What others have brought further is begun; what we only claimed is not.
         begun = wp.lane is not Lane.PLANNED and not wp.begun

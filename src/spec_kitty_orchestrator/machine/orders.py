@@ -7,7 +7,6 @@ taken when it was cut off is taken up by the next one.
 
 import json
 import os
-import pwd
 import re
 import secrets
 import stat
@@ -23,6 +22,7 @@ from anyio import to_thread
 from spec_kitty_orchestrator.core.orders import LONGEST_NOTE, Changed, Given, Order
 from spec_kitty_orchestrator.machine.decoder import Decoder, UnknownKindError
 from spec_kitty_orchestrator.machine.files import make_private_folder, open_file, write_record
+from spec_kitty_orchestrator.machine.user import this_user
 
 FOLDER = "orders"
 
@@ -57,14 +57,6 @@ class Answer:
 
     text: str
     refused: bool = False
-
-
-def this_user() -> str:
-    """Name the user of this process."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"user {os.getuid()}"
 
 
 class OrderFolder:

@@ -8,6 +8,7 @@ from spec_kitty_orchestrator.agents.steps import Step
 from spec_kitty_orchestrator.core.advice import groups, merge, next_commands, resume
 from spec_kitty_orchestrator.core.describe import command_line, spent
 from spec_kitty_orchestrator.core.model import Attempt, Outcome, Phase, Role
+from spec_kitty_orchestrator.core.pauses import Pause
 from spec_kitty_orchestrator.core.records import dataclass, field
 from spec_kitty_orchestrator.core.report import Report, StartRecord, WpReport
 from spec_kitty_orchestrator.core.situation import Status
@@ -102,6 +103,10 @@ class MissionStatus:
         words = ("logs", one.id, "--mission", self.report.mission)
         return command_line(*words) if one.attempts else ""
 
+    def ends(self, pause: Pause) -> str:
+        """Return the command that ends a pause."""
+        return command_line(*pause.ended_by.split(), "--mission", self.report.mission)
+
     @property
     def merge(self) -> str:
         """The command that merges and accepts the mission."""
@@ -145,6 +150,7 @@ class MissionStatus:
             "work_packages": [self._work_package(one) for one in report.wps],
             "agents_resting": {agent: one.until for agent, one in self.resting.items()},
             "agents_broken": {agent: one.broken for agent, one in self.resting.items() if one.broken},
+            "paused": [asdict(one) for one in state.pauses],
             "conflicts": [asdict(one) for one in state.conflicts],
             "causes": self.causes,
             "used": asdict(state.told),

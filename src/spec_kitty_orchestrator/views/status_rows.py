@@ -28,6 +28,7 @@ from spec_kitty_orchestrator.core.report import (
 from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.core.verdict import Ruling
 from spec_kitty_orchestrator.core.work_package import WorkPackage
+from spec_kitty_orchestrator.machine.user import this_user
 from spec_kitty_orchestrator.views.screen import Part, Row, shortened
 from spec_kitty_orchestrator.views.status import MissionStatus, gate_log
 
@@ -66,6 +67,9 @@ def mission_rows(found: MissionStatus, width: int) -> Iterator[Row]:
         yield Row(text=f"{report.headline}.", style="bold")
     for text in _trouble(found):
         yield Row(text=text, style="yellow", indent=2)
+    for pause in report.state.pauses:
+        head = ((f"{pause.sentence(this_user())}; to go on: ", "yellow"),)
+        yield Row(head, found.ends(pause), copied=True)
     yield Row()
     yield from _table(found, width)
     yield from _causes(found)
