@@ -1,15 +1,17 @@
 """Orders of people to a run: what each does to it, whatever goes on, and after a crash."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import anyio
 import pytest
-from tests.driver.builders import LIMIT_S, Stage, scripted
+from tests.driver.builders import LIMIT_S, Power, Stage, scripted
 
 from spec_kitty_orchestrator.core.events import AgentExited, Deferred
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Role, WaitsFor
+from spec_kitty_orchestrator.core.operator_events import Told
 from spec_kitty_orchestrator.core.orders import (
     Changed,
     Continue,
@@ -23,6 +25,7 @@ from spec_kitty_orchestrator.core.orders import (
     Tell,
 )
 from spec_kitty_orchestrator.core.policy import Gate
+from spec_kitty_orchestrator.core.run_events import Entry
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.testing.memory_orders import Answer, MemoryOrders
 from spec_kitty_orchestrator.testing.scripted_agents import Play
@@ -213,3 +216,52 @@ async def test_a_drained_run_lets_its_agents_end() -> None:
     assert [
         one.event.report.outcome for one in stage.watcher.entries if isinstance(one.event, AgentExited)
     ] == [Outcome.OK]
+
+
+async def test_an_order_that_was_journaled_before_the_run_was_cut_off_is_only_answered() -> None:
+    stage, orders = Stage({"WP01": ()}, script=slow()), MemoryOrders()
+    with anyio.move_on_after(7):
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(stage.orchestrator(orders=orders).run)
+            await anyio.sleep(5)
+            await orders.give(Tell("WP01", "use tabs"))
+    orders.again("order001")
+    result, _ = await steered(stage, [], orders=orders)
+    assert result.exit_code == 0
+    assert sum(isinstance(one.event, Told) for one in entries(stage)) == 1
+    assert "before" in orders.answers["order001"].text
+
+
+@pytest.mark.parametrize("line", range(2, 26))
+async def test_a_machine_that_dies_at_any_line_carries_each_order_out_once(line: int) -> None:
+    given: list[tuple[float, Order]] = [(3.0, Pause()), (4.0, Tell("WP01", "use tabs")), (5.0, Stop("WP01"))]
+    given += [(20.0, Continue(wp="WP01")), (21.0, Continue())]
+    stage, orders = Stage({"WP01": ()}, script=slow()), MemoryOrders()
+    stage.journal.dies_at = line
+
+    async def person() -> None:
+        for at_s, order in given:
+            await anyio.sleep_until(at_s)
+            orders.put(order)
+
+    async def dies() -> None:
+        with suppress(Power, ExceptionGroup):
+            await stage.orchestrator(orders=orders).run()
+        stage.journal.dies_at = None
+        done.append(await stage.run(orders=orders))
+
+    done: list[RunResult] = []
+    with anyio.fail_after(LIMIT_S):
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(person)
+            tg.start_soon(dies)
+    stage.assert_sound()
+    assert done[0].exit_code == 0
+    carried_out = [one.event.order for one in entries(stage) if getattr(one.event, "order", "")]
+    assert len(carried_out) == len(set(carried_out))
+    assert {answer.refused for answer in orders.answers.values()} == {False}
+    assert "use tabs" in stage.prompts_of("WP01", Role.REVIEW)[-1]
+
+
+def entries(stage: Stage) -> list[Any]:
+    return [one for one in stage.journal.lines if isinstance(one, Entry)]

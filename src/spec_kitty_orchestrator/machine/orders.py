@@ -208,7 +208,7 @@ async def give(directory: Path, order: Order, active: Callable[[], bool]) -> Ans
     """
     folder = directory / FOLDER
     order_id = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
-    await to_thread.run_sync(_put, folder, order_id, order)
+    await to_thread.run_sync(put, folder, order_id, order)
     answer = folder / f"{order_id}.answer"
     for _ in range(2):
         with anyio.move_on_after(ANSWER_LIMIT_S):
@@ -225,7 +225,8 @@ async def give(directory: Path, order: Order, active: Callable[[], bool]) -> Ans
     raise TimeoutError
 
 
-def _put(folder: Path, order_id: str, order: Order) -> None:
+def put(folder: Path, order_id: str, order: Order) -> None:
+    """Put an order in place. Raises `OSError`."""
     make_private_folder(folder)
     write_record(folder / f"{order_id}.order", asdict(_Written(order)))
 

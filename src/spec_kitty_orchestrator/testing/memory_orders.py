@@ -32,6 +32,7 @@ class MemoryOrders:
 
     change: Callable[[Mapping[str, object], Mapping[str, str]], Changed] = nothing_changes
     answers: dict[str, Answer] = field(default_factory=dict)
+    _all: dict[str, Given] = field(default_factory=dict)
     _left: dict[str, Given] = field(default_factory=dict)
     _given: int = 0
     _came: anyio.Event = field(default_factory=anyio.Event)
@@ -41,9 +42,14 @@ class MemoryOrders:
         """Give an order and return its id; the run that is active, or the next one, takes it up."""
         self._given += 1
         given = Given(order, by, f"order{self._given:03d}")
-        self._left[given.id] = given
-        self._came.set()
+        self._all[given.id] = given
+        self.again(given.id)
         return given.id
+
+    def again(self, order_id: str) -> None:
+        """Leave an order as a run does that was cut off before it answered."""
+        self._left[order_id] = self._all[order_id]
+        self._came.set()
 
     async def give(self, order: Order, by: str = "kim") -> Answer:
         """Give an order and wait for its answer."""
