@@ -14,7 +14,7 @@ from spec_kitty_orchestrator.app.status import StatusReader
 from spec_kitty_orchestrator.cli.operator import Mission, WorkPackageId, decide
 from spec_kitty_orchestrator.cli.options import RepoRoot
 from spec_kitty_orchestrator.errors import UsageError
-from spec_kitty_orchestrator.machine.orders import this_user
+from spec_kitty_orchestrator.machine.user import this_user
 from spec_kitty_orchestrator.views.inbox import evidence
 from spec_kitty_orchestrator.views.screen import stdout
 
