@@ -232,6 +232,20 @@ def test_the_end_of_a_run_that_broke_says_what_broke() -> None:
     assert end.text == "The run ended: the disk is full."
 
 
+def test_the_end_tells_what_became_of_a_merge_and_how_to_ask_for_it_again() -> None:
+    lines: list[Line] = [START, RunEnded(after(50), 0, "3 of 3 complete")]
+    made = noticed(lines)
+    made.finalized(["merged into the target branch", "accepted"], "")
+    (end,) = made.due(after(60), NOTHING, active=False)
+    assert end.title.endswith("; merged into the target branch")
+    assert end.text.endswith("3 of 3 complete. Merged into the target branch. Accepted.")
+    assert end.steps == ()
+    made.finalized(["not merged: git is locked"], "--merge")
+    (end,) = made.due(after(60), NOTHING, active=False)
+    assert end.title.endswith("; not merged: git is locked")
+    assert [one for _, one in end.steps] == ["spec-kitty-orchestrator orchestrate --mission 034-x --merge"]
+
+
 def test_each_start_has_an_end_of_its_own() -> None:
     lines: list[Line] = [START, RunEnded(after(50), 130, "interrupted")]
     lines.append(delivered(due(lines, active=False)[0]))

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from signal import SIGINT
 from typing import Any
@@ -162,6 +163,27 @@ async def test_the_end_waits_for_a_message_that_takes_a_moment_and_no_longer(sta
     assert made.watcher.messages == ["warning: slow did not take all messages within 5 s after the run"]
 
 
+async def test_the_end_is_told_once_what_follows_the_run_has_ended_too(stage: Any) -> None:
+    made, inbox = stage(), Inbox()
+    notifier = Notifier(made.watcher, [inbox.place], noticed(()), Samples, LoopClock())
+    engine = made.orchestrator(observer=notifier)
+    with anyio.fail_after(LIMIT_S):
+        async with notifier.telling(engine.notified):
+            await engine.run()
+            await anyio.sleep(600)
+            assert inbox.tried == []
+            notifier.finalized(["merged into the target branch"], "")
+    assert inbox.titles == ["4 of 4 work packages are done; merged into the target branch"]
+
+
+async def test_a_failure_of_a_run_comes_out_as_it_is_and_its_end_is_told(stage: Any) -> None:
+    made, inbox = stage(), Inbox()
+    made.journal.dies_at = 9
+    with pytest.raises(Power):
+        await told(made, inbox)
+    assert [one.on for one in inbox.arrived] == ["ended"]
+
+
 async def test_what_was_told_is_not_told_by_the_next_start_and_what_was_not_is(stage: Any) -> None:
     made = stage(APART, scripted(WP01_implement=LATE), policy=ONCE)
     first, second = Inbox("first"), Inbox("second", ("needs_person",))
@@ -187,10 +209,8 @@ async def test_no_message_is_lost_or_repeated_wherever_the_power_fails(stage: An
     for dies_at in range(1, lines + 1):
         made, inbox = new(), Inbox()
         made.journal.dies_at = dies_at
-        try:
+        with suppress(Power):
             await told(made, inbox)
-        except* Power:
-            pass
         made.journal.dies_at = None
         before = {one.about[0] for one in kept(made)}
         sent = len(inbox.tried)

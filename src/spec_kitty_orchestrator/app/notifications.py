@@ -4,7 +4,7 @@ What is to be told is computed anew whenever there may be news, so there is no q
 journal. A place that hangs costs its own coroutine, and one line for as long as it does not answer.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from spec_kitty_orchestrator.core.describe import describe
 from spec_kitty_orchestrator.core.notices import Notice, Notices
 from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.core.run import RunState
-from spec_kitty_orchestrator.core.run_events import Line, Notified, RunStarted
+from spec_kitty_orchestrator.core.run_events import Line, Notified, RunEnded, RunStarted
 from spec_kitty_orchestrator.core.samples import Samples
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine import delivery
@@ -147,13 +147,15 @@ class Notifier:
         self._silent: set[str] = set()
         self._serving = set(self._tried)
         self._clock = clock or SystemClock()
-        self._begun = False
+        self._begun, self._waits = False, True
         self._changed, self._ending = anyio.Event(), anyio.Event()
 
     def saw(self, state: RunState, line: Line) -> None:
         """Take notice of a line."""
         self._observer.saw(state, line)
         self._begun = self._begun or isinstance(line, RunStarted)
+        # What was so after the last start may be so no more, and the end tells of its causes itself.
+        self._waits = isinstance(line, RunEnded) or (self._waits and not isinstance(line, RunStarted))
         if self._places and self._notices.take(line, state):
             self._wake()
 
@@ -163,21 +165,35 @@ class Notifier:
 
     @asynccontextmanager
     async def telling(self, journal: Callable[[Notified], Awaitable[None]]) -> AsyncIterator[None]:
-        """Tell whatever is news while a run goes on here, then for a bounded time what is left.
+        """Tell whatever is news while a run goes on and is finalized, then its end, for a bounded time.
 
         The next start tells what could not be told.
 
         Args:
             journal: keeps what became of a message.
         """
+        failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
             for one in self._places:
                 tasks.start_soon(self._serve, one, journal)
             try:
                 yield
+            except Exception as error:  # noqa: BLE001 - it is raised as it is, in no group
+                failure = error
             finally:
                 await self._finish()
                 tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    def finalized(self, lines: Sequence[str], again: str) -> None:
+        """Take what became of the merge and the acceptance, if they were asked for: the end tells it.
+
+        Args:
+            lines: for people, about each step.
+            again: the option that asks for it again once its reason is settled, "" if that is not needed.
+        """
+        self._notices.finalized(lines, again)
 
     async def _finish(self) -> None:
         self._ending.set()
@@ -215,8 +231,7 @@ class Notifier:
 
     def _next(self, place: Place) -> Notice | None:
         """Return what is to be told next, None if nothing is."""
-        if not self._begun:
-            # What was so after the last start may be so no more.
+        if self._waits and not (self._begun and self._ending.is_set()):
             return None
         known = self._tried[place.name] | self._notices.told(place.name)
         now, active = self._clock.now(), not self._ending.is_set()

@@ -31,7 +31,7 @@ from spec_kitty_orchestrator.core.model import MissionState
 from spec_kitty_orchestrator.core.notices import noticed
 from spec_kitty_orchestrator.driver.approval import landed, unapproved
 from spec_kitty_orchestrator.driver.engine import Orchestrator
-from spec_kitty_orchestrator.driver.finalize import finalize
+from spec_kitty_orchestrator.driver.finalize import Finalized, finalize
 from spec_kitty_orchestrator.driver.result import RunResult, first_error
 from spec_kitty_orchestrator.errors import UsageError, WorkspaceError
 from spec_kitty_orchestrator.host.client import HostClient
@@ -174,30 +174,23 @@ async def run(work: Work) -> int:
             job.opens(f"The run of {state.slug}", folded=False)
             view.began(state)
             workspaces = build_workspaces(project, state.slug, view.said)
-            result = await _drive(work, view, console, host, workspaces, state)
-            work.interrupts_finalizing(state.slug)
-            files, actor = mission_files(project.root, state.slug), project.settings.run.actor
-            finalized = await finalize(
-                host,
-                workspaces,
-                result,
-                actor,
-                files.unsaved,
-                partial(commit_record, files, workspaces),
-                work.say,
-                merge=work.given.merge,
-                accept=work.given.accept,
-                coordinated=files.coordinated,
-                target=f"refs/heads/{files.target_branch}" if files.target_branch else "HEAD",
-                coordination=files.coordination,
+            forecaster = Forecaster(project.root, view)
+            notifier = await _notifier(project, state.slug, forecaster, console)
+            observers = Observers(notifier, state.slug, str(project.root), project.redactor)
+            stack.push_async_callback(observers.finish)
+            orchestrator = build(
+                project,
+                state.slug,
+                host=host,
+                agents=work.agents,
+                workspaces=workspaces,
+                observer=observers,
             )
-            if finalized.merged:
-                await _clear(workspaces, result)
-            wrong: Sequence[str] = ()
-            merged, wps = finalized.merged, result.work_packages
-            if not merged and all(one.lane.complete for one in wps):
-                wrong = await unapproved(host, workspaces, state.slug, wps)
-                merged = await landed(workspaces, wps)
+            await stack.enter_async_context(notifier.telling(orchestrator.notified))
+            result = await _drive(work, view, forecaster, orchestrator, state)
+            work.interrupts_finalizing(state.slug)
+            finalized, wrong, merged = await _finalize(work, host, workspaces, result)
+            notifier.finalized(finalized.lines, finalized.again)
             get_logger().info("host calls", calls=dict(Counter(work.calls)))
         # It asks git, which may be slow; signals must be handled meanwhile.
         told = (result, project, finalized, wrong, console, merged, page.path)
@@ -294,6 +287,34 @@ def _open_view(project: Project, given: RunOptions) -> tuple[View, SteadyConsole
     return shown, console, (output,)
 
 
+async def _finalize(
+    work: Work, host: HostClient, workspaces: GitWorkspaces, result: RunResult
+) -> tuple[Finalized, Sequence[str], bool]:
+    """Merge and accept as asked; return what came of it, what is not as approved, and if it is merged."""
+    slug, wps = result.state.slug, result.work_packages
+    files = mission_files(work.project.root, slug)
+    finalized = await finalize(
+        host,
+        workspaces,
+        result,
+        work.project.settings.run.actor,
+        files.unsaved,
+        partial(commit_record, files, workspaces),
+        work.say,
+        merge=work.given.merge,
+        accept=work.given.accept,
+        coordinated=files.coordinated,
+        target=f"refs/heads/{files.target_branch}" if files.target_branch else "HEAD",
+        coordination=files.coordination,
+    )
+    if finalized.merged:
+        await _clear(workspaces, result)
+    elif all(one.lane.complete for one in wps):
+        wrong = await unapproved(host, workspaces, slug, wps)
+        return finalized, wrong, await landed(workspaces, wps)
+    return finalized, (), finalized.merged
+
+
 async def _clear(workspaces: GitWorkspaces, result: RunResult) -> None:
     """Remove the worktree of planning artifacts after a merge, as the host does with those of its lanes."""
     for wp in result.work_packages:
@@ -317,32 +338,16 @@ async def _notifier(
 
 
 async def _drive(
-    work: Work,
-    view: View,
-    console: SteadyConsole,
-    host: HostClient,
-    workspaces: GitWorkspaces,
-    state: MissionState,
+    work: Work, view: View, forecaster: Forecaster, orchestrator: Orchestrator, state: MissionState
 ) -> RunResult:
     """Let the mission run while it is shown, and foreseen."""
-    project = work.project
-    forecaster = Forecaster(project.root, view)
-    notifier = await _notifier(project, state.slug, forecaster, console)
-    observers = Observers(notifier, state.slug, str(project.root), project.redactor)
-    orchestrator = build(
-        project, state.slug, host=host, agents=work.agents, workspaces=workspaces, observer=observers
-    )
     work.interrupts(orchestrator)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(view.keep_showing)
         tasks.start_soon(forecaster.keep_foreseeing)
         tasks.start_soon(keep_reaping)
         tasks.start_soon(tell_versions, work)
-        try:
-            async with notifier.telling(orchestrator.notified):
-                result = await orchestrator.run(state)
-        finally:
-            await observers.finish()
+        result = await orchestrator.run(state)
         tasks.cancel_scope.cancel()
     return result
 

@@ -72,6 +72,8 @@ class Notices:
         self._nearing: dict[str, tuple[str, datetime, run_events.BudgetNearing]] = {}
         self._told: dict[str, set[str]] = {}
         self._starts: list[datetime] = []
+        self._finalized: tuple[str, ...] = ()
+        self._again = ""
 
     def take(self, line: run_events.Line, after: RunState | None = None) -> bool:
         """Take one more line, with the state after it if that is known; tell whether that may be news.
@@ -108,6 +110,10 @@ class Notices:
             case one if not isinstance(one, run_events.RunEvent) and line.wp_id in state.wps:
                 self._follow(state.wps[line.wp_id], line.at)
         return len(self._since) + len(self._nearing) > known
+
+    def finalized(self, lines: Sequence[str], again: str) -> None:
+        """Take what became of a merge or an acceptance, and the option that asks for it again, "" if none."""
+        self._finalized, self._again = tuple(lines), again
 
     def told(self, target: str) -> frozenset[str]:
         """Return what was told at a place."""
@@ -242,14 +248,18 @@ class Notices:
             for what, command in one.steps
             if not listed[1:] or command == answers.get(one.wps[0].id, one.steps[0][1])
         ]
+        after = go_on(report)
+        if self._finalized:
+            words = ("orchestrate", "--mission", report.mission, self._again)
+            after = (("Once that is settled, ask for it again", command_line(*words)),) if self._again else ()
         return Notice(
             "ended",
-            clean(report.headline),
+            clean("; ".join((report.headline, *self._finalized[:1]))),
             (f"ended@{start.at.isoformat()}",),
             start.ended_at or report.now,
-            _sentences(f"The run {ended}", *told, more),
+            _sentences(f"The run {ended}", *told, more, *self._finalized),
             tuple(wp.id for _, one in listed for wp in one.wps),
-            (*steps, *go_on(report)),
+            (*steps, *after),
             (self._named("ending"), *(name for _, one in listed for name in self._about(one))),
         )
 
