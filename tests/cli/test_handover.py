@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -16,8 +17,10 @@ from typing import Any
 
 import pytest
 from tests.cli.journals import SLUG, event, process, read_journal, start_line, write_journal
+from tests.cli.working import at_work, host_of_one
 
 from spec_kitty_orchestrator.machine.lock import MissionLock
+from spec_kitty_orchestrator.machine.orphans import find_orphans
 from spec_kitty_orchestrator.machine.process import MARKER
 
 Project = Any  # the class lives in conftest, which tests cannot import
@@ -152,6 +155,8 @@ def test_branches_uncommitted_work_reviews_and_the_journal_go_along(pair: Pair) 
     assert (pair.b.root / REVIEWED / "review.md").read_text() == "it prints [redacted]\n"
     assert [one["event"]["kind"] for one in read_journal(pair.b)[-2:]] == ["handed_over", "imported"]
     assert "$4.50" in pair.b.run("status").stdout
+    for words in (("logs", "WP01", "--attempt", "1"), ("logs", "WP01", "--attempt", "1", "--view", "raw")):
+        assert "its output is not here" in pair.b.run(*words).stdout
 
 
 def test_secrets_processes_and_what_belongs_to_this_machine_stay(pair: Pair) -> None:
@@ -187,6 +192,7 @@ def test_the_run_goes_on_in_one_place_until_it_is_taken_back(pair: Pair) -> None
         assert refused.returncode == 4
         assert f"import --take-back --mission {SLUG}" in refused.stderr
     assert "handed over" in pair.a.run("status").stdout
+    assert SLUG not in pair.a.run("inbox").stdout
     back = pair.a.run("import", "--take-back")
     assert back.returncode == 0
     assert read_journal(pair.a)[-1]["event"]["kind"] == "imported"
@@ -232,6 +238,23 @@ def test_an_active_run_and_one_whose_agents_work_on_are_not_exported(pair: Pair)
         assert f"abort --mission {SLUG}" in done.stderr
     assert not pair.pack.exists()
     assert read_journal(pair.a)[-1]["line"] == "end"
+
+
+def test_an_attempt_that_ended_with_its_machine_is_lost_before_it_is_packed(
+    project: Project, tmp_path: Path
+) -> None:
+    host_of_one(project)
+    with at_work(project, "--impl-agent", "one", "--review-agent", "two") as working:
+        working.run.kill()
+        working.run.wait()
+        for one in find_orphans(project.root / ".kittify" / "logs" / SLUG):
+            os.kill(one.child.pid, signal.SIGKILL)
+        assert working.agent_is_gone()
+    done = project.run("export", str(tmp_path / "run.pack"))
+    assert done.returncode == 0, done.stderr
+    exited, handed_over = (one["event"] for one in read_journal(project)[-2:])
+    assert exited["report"]["outcome"] == "lost"
+    assert handed_over["kind"] == "handed_over"
 
 
 def test_a_clone_that_lacks_the_base_or_is_of_another_repository_is_told_so(

@@ -41,6 +41,14 @@ def review(wp: WorkPackage, diff: str = "the diff") -> str:
     return review_prompt(PROMPTS, wp, mission="m", attempt_id="r9", task="the task", stat="1 file", diff=diff)
 
 
+def test_an_implementer_is_told_of_work_that_an_earlier_attempt_left_uncommitted() -> None:
+    wp, _ = drive(IMPLEMENTING)
+    parts: Any = {"mission": "m", "attempt_id": "i9", "task": "", "tick": ""}
+    told = "is in the workspace and not committed"
+    assert told in implement_prompt(PROMPTS, wp, **parts, left=True)
+    assert told not in implement_prompt(PROMPTS, wp, **parts)
+
+
 @pytest.mark.parametrize(("shell", "words"), [(True, "Read the changed files"), (False, "You have no shell")])
 def test_a_reviewer_is_told_how_it_can_see_the_changes(shell: bool, words: str) -> None:
     wp, _ = drive(REVIEWING)

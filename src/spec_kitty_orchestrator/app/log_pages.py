@@ -102,7 +102,9 @@ class LogPages:
     def words(self, part: Part, page: Page = Page.WORDS, who: str = "") -> None:
         """Tell what an agent did and what became of it."""
         self.view.rule(part.title, part.at, who)
-        for step in AttemptOutput(self.project, part.attempt).steps():
+        output = AttemptOutput(self.project, part.attempt)
+        self._where(output.directory)
+        for step in output.steps():
             self.step(step, page, who)
             if self.view.over:
                 return
@@ -127,10 +129,16 @@ class LogPages:
         directory = AttemptOutput(self.project, part.attempt).directory
         clock = Clock(directory)
         self.view.rule(part.title, part.at)
+        self._where(directory)
         for line in read_lines(directory / STDOUT):
             if self._since is None or self.wanted(clock.at(line.end)):
                 self.view.text(line.text)
         self._text(directory / STDERR, "what it wrote to stderr")
+
+    def _where(self, directory: Path) -> None:
+        """Say so where a log is not here."""
+        if not directory.is_dir():
+            self.view.text("(its output is not here: it was removed, or the run was imported without it)")
 
     def _text(self, path: Path, title: str) -> None:
         for number, line in enumerate(read_lines(path)):
@@ -159,6 +167,7 @@ class LogPages:
         for gate in part.gates:
             self.view.rule(f"gate {gate.name} on {short(gate.head)}, after attempt {part.attempt.number}")
             if place := folder(self.project, gate.log):
+                self._where(place)
                 for name in (STDOUT, STDERR):
                     for line in read_lines(place / name):
                         self.view.text(line.text)

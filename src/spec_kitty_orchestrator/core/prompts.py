@@ -51,6 +51,10 @@ _CONFINED_COMMIT = (
     "Do not commit, the system does not let you: what you leave in the workspace is committed for you. "
     "Besides the workspace only /tmp can be written, and the caches of tools, which are this mission's own."
 )
+_LEFT = (
+    "\n- An earlier attempt was cut off. What it had written is in the workspace and not committed: look at "
+    "it first (`git status`, `git diff`), and go on from there."
+)
 
 _KEPT = "below `kitty-specs/` or `.kittify/` what `owned_files` of the work package does not name"
 _KEPT_OF_PLANNING = (
@@ -106,16 +110,17 @@ def implement_prompt(
     task: str,
     tick: str,
     confined: bool = False,
+    left: bool = False,
 ) -> str:
     """Fill in the prompt of an implement attempt: the rework text when there is something to mend.
 
     `task` is the work package's own Markdown; `tick` tells the agent how to tick a subtask, "" if it cannot;
-    one that is `confined` cannot commit.
+    one that is `confined` cannot commit; `left` tells that uncommitted work of an earlier attempt is there.
     """
     again = wp.work.feedback or wp.review.rejected
     parts = _common(wp, Role.IMPLEMENT, mission, attempt_id, task if again else task + _told(wp))
     parts["tick"] = tick or "You cannot tick subtasks yourself; name them in your report."
-    parts["commit"] = _CONFINED_COMMIT if confined else _COMMIT
+    parts["commit"] = (_CONFINED_COMMIT if confined else _COMMIT) + (_LEFT if left else "")
     parts["kept"] = _KEPT_OF_PLANNING.format(mission=mission) if is_planning(wp) else _KEPT
     parts["report"] = _report_object(attempt_id)
     if not again:

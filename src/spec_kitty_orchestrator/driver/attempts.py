@@ -92,6 +92,7 @@ class Opener:
             task=task,
             tick=self._tick_help(),
             confined=self.confined,
+            left=bool(rescued),
         )
         return AttemptOpened(await self.agents.open(replace(request, prompt=prompt)), rescued)
 

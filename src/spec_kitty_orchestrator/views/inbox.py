@@ -128,7 +128,9 @@ class Inbox:
 
 
 def items(report: Report) -> list[Item]:
-    """Return what needs a person in one mission."""
+    """Return what needs a person in one mission; whoever it was handed over to sees to it there."""
+    if report.state.handed_over is not None:
+        return []
     found = [_item(need, report) for need in needs(report)]
     going = resume(report)
     left = [one.id for status in (Status.CUT_OFF, Status.WAITING) for one in report.of(status)]
