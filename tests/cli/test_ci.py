@@ -246,8 +246,11 @@ def test_no_title_in_the_log_of_a_job_is_a_command(project: Project) -> None:
     done = project.orchestrate("--verbose")
     assert {one.name for one in github_commands(done.stdout + done.stderr)} == {"group", "endgroup", "error"}
     assert "add-mask" in summary.read_text()
-    for args in (("status",), ("status", "--format", "json")):
+    reports = [("report", "--format", form) for form in ("md", "json", "junit")]
+    for args in (("status",), ("status", "--format", "json"), *reports):
         shown = project.run(*args).stdout
+        if args[-1] == "json":
+            assert HOSTILE in str(json.loads(shown))
         assert "add-mask" in shown
         assert github_commands(shown) == [], args
 

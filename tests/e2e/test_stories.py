@@ -6,8 +6,10 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
+from tests.ci_services import github_commands, github_values
 from tests.e2e.projects import FAN, SHARED, SOLO, Gate, Project, is_gone
 
 from spec_kitty_orchestrator.testing.missions import MissionSpec
@@ -120,7 +122,8 @@ def test_a_reviewer_without_a_verdict_for_the_commit_approves_nothing_and_a_bett
 ) -> None:
     mission = project(FAN)
     mission.follow(LIARS, TELLS)
-    lied = mission.orchestrate("--max-concurrent", "3")
+    junit, outputs = mission.root.parent / "junit.xml", mission.root.parent / "outputs"
+    lied = mission.orchestrate("--max-concurrent", "3", "--junit", str(junit))
     assert lied.returncode == 1, lied.stdout + lied.stderr
     assert mission.lanes() == dict.fromkeys(("WP01", "WP02", "WP03"), "in_review")
     for wp in ("WP01", "WP02", "WP03"):
@@ -131,6 +134,9 @@ def test_a_reviewer_without_a_verdict_for_the_commit_approves_nothing_and_a_bett
     written = next((mission.root / ".worktrees").glob("*/src/part3/m03.py"))
     assert "the reviewer's own" not in written.read_text()
 
+    cases = ElementTree.parse(junit).getroot().iter("testcase")
+    assert [one[0].get("type") for one in cases] == ["unusable", "unusable", "void"]
+
     *needs, end = told(mission)
     assert (end["on"], set(end["wps"])) == ("ended", {"WP01", "WP02", "WP03"})
     stopped = [wp for one in needs for wp in one["wps"]]
@@ -139,8 +145,12 @@ def test_a_reviewer_without_a_verdict_for_the_commit_approves_nothing_and_a_bett
     mission.follow("", TELLS)
     words = shlex.split(lied.stdout.splitlines()[-1])
     assert words == ["spec-kitty-orchestrator", "resume", "--mission", mission.slug]
-    done = mission.run(*words[1:])
+    mission.env["GITHUB_OUTPUT"] = str(outputs)
+    done = mission.run(*words[1:], "--ci", "github")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert [one.name for one in github_commands(done.stdout)] == ["group", "endgroup"] * 2
+    found = github_values(outputs.read_text())
+    assert (found["done"], found["exit-code"], found["needs-you"]) == ("3", "0", "0")
     assert mission.lanes() == dict.fromkeys(("WP01", "WP02", "WP03"), "done")
     *before, good = told(mission)
     assert (before, good["title"]) == ([*needs, end], "3 of 3 work packages are done")

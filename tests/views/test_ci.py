@@ -223,6 +223,16 @@ def test_a_summary_with_little_room_leaves_out_with_a_count() -> None:
     assert "Left out here: " in markdown(report, texts(report), most_bytes=3_000).split("</details>")[0]
 
 
+def test_a_red_gate_is_told_where_a_person_is_needed_and_the_same_output_once_below() -> None:
+    report = told(played({"WP01": ()}, {"WP01": (Comes(red="tests", tail="assert 1 == 2\nE  no"),) * 9}))
+    text = markdown(report, texts(report))
+    first, table, below = text.partition("| state | WP |")
+    assert table
+    assert "<details><summary>What gate tests said</summary>\n\n```\nassert 1 == 2\nE  no\n```" in first
+    assert below.count("assert 1 == 2") == 1
+    assert below.count(", with the same output") == len(report.wps[0].gates) - 1 > 0
+
+
 def test_pictures_keep_to_what_mermaid_draws() -> None:
     report = of_99()
     for picture in markdown(report, texts(report)).split("```mermaid\n")[1:]:

@@ -16,6 +16,7 @@ from spec_kitty_orchestrator.app.runs import named_run
 from spec_kitty_orchestrator.cli import options
 from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.machine.files import discard, write_private
+from spec_kitty_orchestrator.views.ci import inert, inert_json, service_around
 from spec_kitty_orchestrator.views.console import SteadyConsole
 
 STDOUT = "-"
@@ -72,6 +73,8 @@ def _write(target: Path, text: str) -> None:
 
 
 def _print(text: str) -> None:
+    if service_around(os.environ) is not None:
+        text = inert(inert_json(text) if text.startswith("{") else text)
     data = text.encode("utf-8", "replace")
     try:
         sys.stdout.buffer.write(data)

@@ -11,6 +11,7 @@ from itertools import accumulate
 
 from spec_kitty_orchestrator.core import advice, statistics
 from spec_kitty_orchestrator.core.describe import count, duration
+from spec_kitty_orchestrator.core.findings import red_gates
 from spec_kitty_orchestrator.core.report import Report, WpReport
 from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.core.verdict import Verdict
@@ -21,6 +22,7 @@ from spec_kitty_orchestrator.views.report.words import outcome, tokens
 MOST_BYTES = 200_000
 """Pages of many folded parts are still read at once; GitHub takes five times as much."""
 ENDS_BYTES = 400
+LONGEST_TAIL = 1500
 
 _BREAK = "\u200b"
 """Has no width, and keeps what stands around it from being a mention or an address."""
@@ -130,7 +132,7 @@ def _pictures(report: Report, texts: Texts) -> Iterator[str]:
     picture, left = timeline(report, texts)
     if picture:
         told = (
-            "Blue: at work on it; grey: in review; with a red edge: rejected, failed, or a gate that is red. "
+            "Light grey: in review; other bars: at work; red, or a red edge: failed, rejected, a red gate. "
         )
         told += "Time in which no run went on is cut out."
         yield _folded("Timeline", "\n\n".join(filter(None, (fenced(picture, "mermaid"), told, left))))
@@ -170,9 +172,12 @@ def _need(need: advice.Need, texts: Texts) -> str:
     them = "it" if len(need.wps) == 1 else "them"
     verb = "waits" if len(held) == 1 else "wait"
     waits = f" {', '.join(escaped(texts.line(one)) for one in held)} {verb} for {them}." if held else ""
-    lines = [f"#### {ids}{title}", "", f"{escaped(texts.note(need.reason)).rstrip('.')}.{waits}", ""]
+    lines = [f"#### {ids}{title}", "", f"{escaped(texts.note(need.reason)).rstrip(' .:')}.{waits}", ""]
     if need.last_rejection is not None:
         lines += [*_findings(need.last_rejection, texts), ""]
+    for gate in red_gates(need.wps[0]) if len(need.wps) == 1 else ():
+        told = fenced(texts.block(gate.tail, LONGEST_TAIL).rstrip())
+        lines += [_folded(f"What gate {escaped(texts.line(gate.by))} said", told), ""] if gate.tail else []
     commands = "\n".join(texts.line(command, 1000) for _, command in need.steps)
     return "\n".join([*lines, fenced(commands)])
 
@@ -256,8 +261,11 @@ def _trouble(wp: WpReport, texts: Texts) -> Iterator[str]:
             yield f"- attempt {one.attempt.number}, {agent}: {came_to}"
             if one.bad == "rejected" and one.verdict is not None:
                 yield from _findings(one.verdict, texts, "  ")
+    said = ""
     for gate in wp.gates:
         if not gate.result.ok:
-            yield f"- gate {escaped(texts.line(gate.result.name))} is red on `{gate.result.head[:10]}`"
-            if gate.tail:
-                yield f"\n{fenced(texts.block(gate.tail, 1500).rstrip())}\n"
+            same = ", with the same output" if gate.tail and gate.tail == said else ""
+            yield f"- gate {escaped(texts.line(gate.result.name))} is red on `{gate.result.head[:10]}`{same}"
+            if gate.tail and not same:
+                yield f"\n{fenced(texts.block(gate.tail, LONGEST_TAIL).rstrip())}\n"
+            said = gate.tail

@@ -28,10 +28,10 @@ _COLOURS = {
     Status.LEFT_OUT: "stroke-dasharray:2 3,opacity:0.6",
     Status.DONE: "fill:#17733b,stroke:#17733b,color:#fff",
 }
-_IN_A_BOX = re.compile(r"[^\w ,./+-]")
+_IN_A_BOX = re.compile(r"[^\w ,.…/+-]")
 _NAMES = {
-    SpanKind.IMPLEMENT: ("implement", "active"),
-    SpanKind.REWORK: ("rework", "active"),
+    SpanKind.IMPLEMENT: ("implement", ""),
+    SpanKind.REWORK: ("rework", ""),
     SpanKind.REVIEW: ("review", "done"),
     SpanKind.GATE: ("gate", ""),
     SpanKind.SETUP: ("setup", ""),
