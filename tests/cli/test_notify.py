@@ -29,6 +29,7 @@ def test_it_lists_the_places_without_their_secrets(project: Project) -> None:
         f"""
         [[notify]]
         url = "https://example.test/{SECRET}"
+        token = "${{TOKEN}}"
         [[notify]]
         on = ["slow"]
         url = "${{HOOK}}"
@@ -39,6 +40,7 @@ def test_it_lists_the_places_without_their_secrets(project: Project) -> None:
         bell = true
         """
     )
+    project.env["TOKEN"] = "tk_Xo93mAqz"
     done = project.run("notify")
     assert done.returncode == 0
     unusable = "it cannot be used"

@@ -92,7 +92,7 @@ def _place(
     except ValueError as error:
         problem = str(error)
     # An address in the file may be a secret too.
-    where = f"{one.format} at {one.url if one.variables else urlsplit(one.url).hostname}"
+    where = f"{one.format} at {one.url if '${' in one.url else urlsplit(one.url).hostname}"
     send = partial(_post, one.format, url, token, mission, project.root, project.redactor)
     return Place(name, one.on, where, send, problem)
 

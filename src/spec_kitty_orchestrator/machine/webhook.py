@@ -36,10 +36,9 @@ def post(url: str, headers: dict[str, str], body: str, *, direct: bool) -> dict[
         except (OSError, HTTPException):
             said = b""
         return {"status": error.code, "said": said.decode("utf-8", "replace")}
-    except URLError as error:
-        return {"problem": str(error.reason)}
     except OSError as error:
-        return {"problem": str(error)}
+        why = error.reason if isinstance(error, URLError) else error
+        return {"problem": f"no answer within {WAIT_S:g} s" if isinstance(why, TimeoutError) else str(why)}
     except (HTTPException, ValueError):
         return {"problem": "what it answered is no HTTP"}
 
