@@ -238,6 +238,8 @@ class Player:
                 return events.Recorded(to), 0.7
             case commands.Park(block=block):
                 return events.Parked(Lane.BLOCKED if block else wp.lane), 0.6
+            case commands.Unblock(to=to):
+                return events.Unblocked(to[-1]), 0.8
         raise AssertionError(f"nothing is performed for {command}")
 
     def _gates(self, wp: WorkPackage, head: str) -> events.Event:

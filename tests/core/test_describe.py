@@ -70,6 +70,7 @@ from spec_kitty_orchestrator.core.run_events import (
     Continued,
     Ending,
     Failed,
+    Finalized,
     HandedOver,
     Imported,
     Notified,
@@ -236,6 +237,7 @@ LINES: dict[str, Event | RunEvent] = {
     "slack could not be told (no answer): WP03 needs you": Notified(
         "needs_person", "WP03 needs you", ("WP03",), "slack", "no answer"
     ),
+    "merged and accepted": Finalized(merged=True, accepted=True),
     "handed over as the pack 1a2b, run.pack: it goes on where that is imported": HandedOver(
         "1a2b", "run.pack"
     ),

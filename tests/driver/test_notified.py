@@ -65,7 +65,7 @@ async def told(
     engine = stage.orchestrator(observer=notifier, **changes)
     begun(engine)
     with anyio.fail_after(LIMIT_S):
-        async with notifier.telling(engine.notified):
+        async with notifier.telling(engine.note):
             return await engine.run()
 
 
@@ -168,7 +168,7 @@ async def test_the_end_is_told_once_what_follows_the_run_has_ended_too(stage: An
     notifier = Notifier(made.watcher, [inbox.place], noticed(()), Samples, LoopClock())
     engine = made.orchestrator(observer=notifier)
     with anyio.fail_after(LIMIT_S):
-        async with notifier.telling(engine.notified):
+        async with notifier.telling(engine.note):
             await engine.run()
             await anyio.sleep(600)
             assert inbox.tried == []

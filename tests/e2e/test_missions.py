@@ -81,6 +81,8 @@ def test_a_mission_is_merged_and_then_accepted_by_the_run_itself_when_asked(
         assert mission.approved(wp) == head
     record = mission.specs / "meta.json"
     assert "accepted_at" in record.read_text()
+    assert "It is merged and accepted." in mission.run("status").stdout
+    assert [one["merged"] for one in mission.journal("", "finalized")] == [True]
     # Nothing is left to do, and a later start says so.
     told, page = done.stdout.splitlines()[-2:]
     assert f"left uncommitted: kitty-specs/{mission.slug}/meta.json" in told

@@ -27,6 +27,7 @@ from spec_kitty_orchestrator.app.report import Format, reported
 from spec_kitty_orchestrator.app.repository import mission_files
 from spec_kitty_orchestrator.cli import PROGRAM, ignore, summary
 from spec_kitty_orchestrator.cli.options import Ci, OnInterrupt, Output, RunOptions
+from spec_kitty_orchestrator.core import run_events
 from spec_kitty_orchestrator.core.model import MissionState
 from spec_kitty_orchestrator.core.notices import noticed
 from spec_kitty_orchestrator.driver.approval import landed, unapproved
@@ -186,10 +187,13 @@ async def run(work: Work) -> int:
                 workspaces=workspaces,
                 observer=observers,
             )
-            await stack.enter_async_context(notifier.telling(orchestrator.notified))
+            await stack.enter_async_context(notifier.telling(orchestrator.note))
             result = await _drive(work, view, forecaster, orchestrator, state)
             work.interrupts_finalizing(state.slug)
             finalized, wrong, merged = await _finalize(work, host, workspaces, result)
+            if finalized.merged or finalized.accepted:
+                event = run_events.Finalized(merged=finalized.merged, accepted=finalized.accepted)
+                await orchestrator.note(event)
             notifier.finalized(finalized.lines, finalized.again)
             get_logger().info("host calls", calls=dict(Counter(work.calls)))
         # It asks git, which may be slow; signals must be handled meanwhile.

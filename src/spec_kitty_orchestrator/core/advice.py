@@ -165,9 +165,11 @@ def take_back(mission: str) -> str:
     return command_line("import", "--take-back", "--mission", mission)
 
 
-def merge(mission: str) -> str:
-    """Return the command that merges and accepts a mission."""
-    return command_line("orchestrate", "--mission", mission, "--merge", "--accept")
+def merge(report: Report) -> str:
+    """Return the command that merges and accepts a mission, as far as that is not done."""
+    known = report.state.finalized
+    left = ["--merge"] * (not known.merged) + ["--accept"] * (not known.accepted)
+    return command_line("orchestrate", "--mission", report.mission, *left) if left else ""
 
 
 def go_on(report: Report) -> tuple[tuple[str, str], ...]:
@@ -175,10 +177,14 @@ def go_on(report: Report) -> tuple[tuple[str, str], ...]:
     if report.active or not report.wps:
         return ()
     if len(report.of(Status.DONE)) == len(report.wps):
-        told = "This checks every approval, then merges and accepts"
+        command = merge(report)
+        if not command:
+            return ()
+        merged = report.state.finalized.merged
+        told = f"This checks every approval, then {'accepts' if merged else 'merges and accepts'}"
         told = f"Once that is mended: {told[0].lower()}{told[1:]}" if needs(report) else told
-        told = f"Done means reviewed, not merged. {told}"
-        return ((told, merge(report.mission)),)
+        told = f"{'It is merged.' if merged else 'Done means reviewed, not merged.'} {told}"
+        return ((told, command),)
     if report.state.handed_over is not None:
         return (("Unless it was imported elsewhere, take it back", resume(report)),)
     broken = [agent for agent, one in report.state.suspended.items() if one.broken]

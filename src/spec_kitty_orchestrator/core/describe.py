@@ -173,6 +173,8 @@ def _of_run(event: run_events.RunEvent) -> str:
             return f"{f'drained by {by}' if by else f'signal {number}'}: {does}"
         case run_events.Ending(reason=reason):
             return f"the run ends: {reason}"
+        case run_events.Finalized(merged=merged, accepted=accepted):
+            return " and ".join(["merged"] * merged + ["accepted"] * accepted)
         case run_events.HandedOver(pack=pack, file=file):
             return f"handed over as the pack {pack}, {file}: it goes on where that is imported"
         case run_events.Imported(pack=pack, machine=machine):

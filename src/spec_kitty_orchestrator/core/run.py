@@ -94,9 +94,11 @@ def begin(state: RunState, start: run_events.RunStarted) -> RunState:
     failing = {agent: one for agent, one in state.failing.items() if agent in suspended}
     kept = (suspended, failing, noted(state.causes, wps.values()), state.spent_before, state.cost_before)
     paused = pauses.among(state.pauses, wps)
-    return RunState(
+    fresh = RunState(
         start.policy, wps, *kept, began_at=at, now=at, idle_since=at, pauses=paused, orders=state.orders
     )
+    complete = all(lane.complete for lane in mission.lanes.values())
+    return replace(fresh, finalized=state.finalized) if complete else fresh
 
 
 def _still_resting(turn: Turn, at: datetime) -> Turn:
@@ -219,6 +221,10 @@ def _of_run(state: RunState, event: run_events.RunEvent, at: datetime) -> RunSta
         case run_events.Failed(stop=stop):
             stops = state.stopped_by_failure or stop
             return replace(state, failure=state.failure or event, stopped_by_failure=stops)
+        case run_events.Finalized(merged=merged, accepted=accepted):
+            known = state.finalized
+            both = run_events.Finalized(merged or known.merged, accepted or known.accepted)
+            return replace(state, finalized=both)
         case run_events.HandedOver():
             return replace(state, handed_over=event)
         case run_events.Imported():

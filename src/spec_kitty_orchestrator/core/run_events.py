@@ -163,6 +163,15 @@ class Notified:
 
 
 @dataclass(frozen=True)
+class Finalized:
+    """After the end of the run the host merged its lanes, or recorded the mission's acceptance, or both."""
+
+    merged: bool = False
+    accepted: bool = False
+    kind: Literal["finalized"] = "finalized"
+
+
+@dataclass(frozen=True)
 class HandedOver:
     """The run was packed to go on elsewhere: nothing begins here before a pack of it is imported.
 
@@ -247,6 +256,7 @@ RunEvent = (
     | Ending
     | Failed
     | Notified
+    | Finalized
     | HandedOver
     | Imported
     | Paused

@@ -39,6 +39,7 @@ class RunState:
         ending: why the run ends before nothing is left to do, besides a signal.
         failure: what broke first, None if nothing did.
         stopped_by_failure: whether something broke without which no attempt can go on.
+        finalized: what became of the mission after its runs, for as long as all of it is complete.
         handed_over: that it was packed to go on elsewhere, None if it goes on here.
         pauses: what people have paused, in this start or before it.
         orders: ids of the orders that were carried out.
@@ -65,6 +66,7 @@ class RunState:
     ending: run_events.Ending | None = None
     failure: run_events.Failed | None = None
     stopped_by_failure: bool = False
+    finalized: run_events.Finalized = field(default_factory=run_events.Finalized)
     handed_over: run_events.HandedOver | None = None
     pauses: Pauses = ()
     orders: frozenset[str] = frozenset()

@@ -133,8 +133,8 @@ class Orchestrator:
         """Start nothing more, stop the agents and return from `run`; a second call hurries the stop."""
         self._hearing.signal(signum)
 
-    async def notified(self, event: run_events.Notified) -> None:
-        """Journal what became of a message; also once `run` has returned."""
+    async def note(self, event: run_events.Notified | run_events.Finalized) -> None:
+        """Journal what became of a message or of the mission; also once `run` has returned."""
         await self._guarded("", self._happened, "", event)
 
     async def run(self, state: MissionState | None = None) -> RunResult:

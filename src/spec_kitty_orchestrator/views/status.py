@@ -109,8 +109,8 @@ class MissionStatus:
 
     @property
     def merge(self) -> str:
-        """The command that merges and accepts the mission."""
-        return merge(self.report.mission)
+        """The command that merges and accepts the mission, as far as that is left to do."""
+        return merge(self.report)
 
     def note(self, wp: WorkPackage) -> str:
         """Say what a work package waits for, or what became of it."""

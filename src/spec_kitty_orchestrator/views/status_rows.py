@@ -90,7 +90,9 @@ def mission_rows(found: MissionStatus, width: int) -> Iterator[Row]:
     elif found.goes_on:
         yield Row((("To go on: ", ""),), found.goes_on, copied=True)
     elif not found.report.active and report.wps and not report.state.conflicts:
-        yield Row((("Approved or done is not merged: ", ""),), f"{found.merge}", copied=True)
+        merged, command = report.state.finalized.merged, found.merge
+        told = "It is merged" if merged else "Approved or done is not merged"
+        yield Row(((f"{told}: " if command else f"{told} and accepted.", ""),), command, copied=True)
 
 
 def _run(found: MissionStatus) -> str:
