@@ -180,7 +180,7 @@ def test_a_budget_is_told_once_for_each_limit_over_all_starts() -> None:
     near = told("", BudgetNearing("cost", "$32.00 of $40.00 are spent"))
     (one,) = new([start, *near])
     assert (one.on, one.text) == ("budget", "$32.00 of $40.00 are spent.")
-    assert one.steps[0][1] == "spec-kitty-orchestrator resume --mission 034-x --max-cost 60"
+    assert one.steps[0][1] == "spec-kitty-orchestrator set max_cost=60 --mission 034-x"
     lines = [start, *near, delivered(one), replace(start, at=after(100)), *near]
     assert new(lines) == []
     more = replace(start, at=after(100), policy=replace(POLICY, budget=Budget(max_cost_usd=60.0)))
@@ -190,7 +190,9 @@ def test_a_budget_is_told_once_for_each_limit_over_all_starts() -> None:
 def test_a_run_that_ends_at_its_budget_is_told_at_once_and_again_only_as_its_end() -> None:
     start = replace(START, policy=replace(POLICY, budget=Budget(max_cost_usd=40.0)))
     lines: list[Line] = [start, *told("", Ending(7, "$40.00 of $40.00 are spent"), at=after(5))]
-    assert [(one.on, one.text) for one in due(lines)] == [("budget", "$40.00 of $40.00 are spent.")]
+    (one,) = due(lines)
+    assert (one.on, one.text) == ("budget", "$40.00 of $40.00 are spent.")
+    assert one.steps[0][1] == "spec-kitty-orchestrator resume --mission 034-x --max-cost 60"
     lines.append(RunEnded(after(9), 7, "0 of 3 complete"))
     end, ending = due(lines, active=False)
     assert (end.on, ending.on) == ("ended", "budget")

@@ -201,22 +201,29 @@ class Notices:
             )
 
     def _budget(self, report: Report) -> Iterator[Notice]:
+        mission = ("--mission", report.mission)
         for name, at, event in self._nearing.values():
-            steps = tuple(self._raised(report, event.name))
+            limit = self._higher(report).get(event.name)
+            more = command_line("set", f"max_{event.name}={limit}", *mission)
+            steps = (("Raise the limit while it runs", more),) if limit else ()
             title, text = "the budget is nearly used up", _sentences(event.text)
             yield Notice("budget", title, (name,), at, text, (), steps)
 
     @staticmethod
-    def _raised(report: Report, *names: str) -> Iterator[tuple[str, str]]:
+    def _higher(report: Report) -> dict[str, str]:
+        """Return for each limit half as much again, as it is written."""
+        budget = report.state.policy.budget
+        limits = {"cost": budget.max_cost_usd, "tokens": budget.max_tokens}
+        found = {name: str(math.ceil(limit * 1.5)) for name, limit in limits.items() if limit}
+        if budget.max_duration_s:
+            found["duration"] = f"{math.ceil(budget.max_duration_s * 1.5 / 60)}m"
+        return found
+
+    def _raised(self, report: Report) -> Iterator[tuple[str, str]]:
         """Yield how to go on with a higher limit, once the run has ended at that of now."""
-        budget, words = report.state.policy.budget, ("resume", "--mission", report.mission)
-        higher = {"cost": budget.max_cost_usd, "tokens": budget.max_tokens}
-        for name in names or higher:
-            if limit := higher.get(name):
-                more = command_line(*words, f"--max-{name}", str(math.ceil(limit * 1.5)))
-                yield "Once it has ended, go on with a higher limit", more
-        if names == ("duration",):
-            yield "Once it has ended, go on for as long again", command_line(*words)
+        for name, limit in self._higher(report).items():
+            words = ("resume", "--mission", report.mission, f"--max-{name}", limit)
+            yield "Once it has ended, go on with a higher limit", command_line(*words)
 
     def _slow(self, report: Report, samples: Samples) -> Iterator[Notice]:
         for wp in report.wps:
@@ -229,10 +236,12 @@ class Notices:
                 mission = ("--mission", report.mission)
                 title = f"{attempt.agent} takes long to {attempt.role} {wp.id}"
                 text = f"{duration(passed_s)} until now; usual are {duration(median(times))}"
-                steps = (("See what it does", command_line("logs", wp.id, "-f", *mission)),)
-                yield Notice(
-                    "slow", title, (f"slow {attempt.id}",), report.now, _sentences(text), (wp.id,), steps
+                steps = (
+                    ("See what it does", command_line("logs", wp.id, "-f", *mission)),
+                    ("Or stop it; its work is kept", command_line("stop", wp.id, *mission)),
                 )
+                about = (f"slow {attempt.id}",)
+                yield Notice("slow", title, about, report.now, _sentences(text), (wp.id,), steps)
 
     def _ended(self, report: Report) -> Notice:
         start, found = report.starts[-1], needs(report)
