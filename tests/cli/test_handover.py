@@ -202,9 +202,21 @@ def test_the_run_goes_on_in_one_place_until_it_is_taken_back(pair: Pair) -> None
 def test_the_last_pack_brings_the_run_home(pair: Pair) -> None:
     pair.handed_over()
     pair.take()
+    place = str(pair.b.root / PLACE)
+    pair.b.git("-C", place, "add", "a.py")
+    pair.b.git("-C", place, "commit", "-qm", "what was half mended")
+    (pair.b.root / PLACE / "new.py").write_text("B = 2\n")
     assert pair.b.run("export", str(pair.pack)).returncode == 0
+    (pair.a.root / PLACE / "new.py").write_text("B = 3\n")
+    assert "new.py" in pair.take(pair.a).stderr
+    (pair.a.root / PLACE / "new.py").write_text("B = 1\n")
     done = pair.take(pair.a)
     assert done.returncode == 0, done.stderr
+    assert pair.a.git("-C", str(pair.a.root / PLACE), "status", "--short").splitlines() == [
+        "?? .env",
+        "?? new.py",
+    ]
+    assert (pair.a.root / PLACE / "new.py").read_text() == "B = 2\n"
     kinds = [one["event"]["kind"] for one in read_journal(pair.a)[-4:]]
     assert kinds == ["handed_over", "imported", "handed_over", "imported"]
 

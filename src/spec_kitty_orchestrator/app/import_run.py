@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.logs import JOURNALS, LOGS, make_logs_root, mission_logs
 from spec_kitty_orchestrator.machine.repository import Repository
+from spec_kitty_orchestrator.machine.rescue import ref_name
 
 MADE = "import.json"
 """In a mission's folder while an import goes on: the worktrees that it makes, and nobody has worked in."""
@@ -220,17 +221,21 @@ async def _take_up(arrival: _Arrival, say: Say) -> None:
     manifest, repository = arrival.manifest, arrival.repository
     await _read_objects(arrival)
     await _of_one_history(arrival)
+    made, kept = await _made_before(arrival), await _kept(arrival)
     moves, wrong = await transfer.moves(repository.primary, manifest.refs)
+    wrong += [found for one in manifest.checkouts if (found := await _blocked(arrival, one, made, kept))]
     if wrong:
         listed = "\n".join(f"  {one}" for one in wrong)
         raise UsageError(
             f"the run of {manifest.mission} cannot go on in this clone:\n{listed}\n"
             "take a clone without them, or put them aside"
         )
-    made = await _made_before(arrival)
     new = [one for one in manifest.checkouts if one.path and _is_new(arrival, one, made)]
     make_hidden_folder(arrival.directory)
     write_record(arrival.directory / MADE, {"made": sorted({*made, *(one.path for one in new)})})
+    for place, snapshot in kept.items():
+        if (git := await repository.peek(place)) is not None:
+            await transfer.take_away(git, snapshot)
     for one in moves:
         await transfer.move(repository, one)
     for checkout in manifest.checkouts:
@@ -283,6 +288,34 @@ async def _of_one_history(arrival: _Arrival) -> None:
         )
 
 
+async def _kept(arrival: _Arrival) -> Mapping[Path, str]:
+    """Return the commits that hold what was not committed here when the run left this clone."""
+    git, kept = arrival.repository.primary, dict[Path, str]()
+    for one in arrival.manifest.checkouts:
+        place = arrival.root / one.path
+        snapshot = await git.sha(ref_name(arrival.manifest.mission, transfer.SNAPSHOTS, place.name))
+        if snapshot and await arrival.repository.peek(place) is not None:
+            kept[place] = snapshot
+    return kept
+
+
+async def _blocked(
+    arrival: _Arrival, one: pack.Checkout, made: Collection[str], kept: Mapping[Path, str]
+) -> str:
+    """Say what is not committed here and in the way of a checkout, "" if nothing is."""
+    place, refs = arrival.root / one.path, arrival.manifest.refs
+    git = None if one.path in made else await arrival.repository.peek(place)
+    if git is None:
+        return ""
+    if await git.branch() != one.branch:
+        # The primary checkout may be elsewhere: then only its branch moves.
+        return f"{place} is not on the branch {one.branch}" if one.path else ""
+    found = await transfer.in_the_way(
+        git, refs[BRANCHES + one.branch], refs.get(one.snapshot, ""), kept.get(place, "")
+    )
+    return f"uncommitted changes in {place} are in the way: {', '.join(found[:3])}" if found else ""
+
+
 async def _made_before(arrival: _Arrival) -> Sequence[str]:
     """Return the worktrees that an import made which was cut off: no run has known them."""
     try:
@@ -311,12 +344,8 @@ async def _check_out(arrival: _Arrival, one: pack.Checkout) -> None:
             await repository.primary.run("worktree", "remove", "--force", str(path))
         await transfer.check_out(repository, arrival.root, one)
     git = await repository.peek(path)
-    if one.snapshot and git is not None:
-        strange = await transfer.put_there(git, arrival.manifest.refs[one.snapshot])
-        if strange:
-            raise UsageError(
-                f"uncommitted changes in {path} are in the way: {', '.join(strange[:3])}; put them aside"
-            )
+    if one.snapshot and git is not None and await git.branch() == one.branch:
+        await transfer.put_there(git, arrival.manifest.refs[one.snapshot])
 
 
 def _logs(arrival: _Arrival) -> None:

@@ -162,17 +162,13 @@ async def moves(primary: Git, refs: Mapping[str, str]) -> tuple[list[Move], list
     wrong: list[str] = []
     places = await checkouts(primary, {one.removeprefix(BRANCHES) for one in refs})
     for ref, new in refs.items():
-        old, place = await primary.sha(ref), places.get(ref.removeprefix(BRANCHES))
+        old, name = await primary.sha(ref), ref.removeprefix(BRANCHES)
         if old == new or (old and ref.startswith(BRANCHES) and await primary.contains(new, old)):
             continue
         if old and not (_overwritten(ref) or await primary.contains(old, new)):
-            wrong.append(
-                f"{ref.removeprefix(BRANCHES)} holds commits here that the run's has not (see {short(old)})"
-            )
-        elif place is not None and (dirty := await _in_the_way(Git(place), old, new)):
-            wrong.append(f"uncommitted changes in {place} are in the way: {', '.join(dirty[:3])}")
+            wrong.append(f"{name} holds commits here that the run's has not (see {short(old)})")
         else:
-            found.append(Move(ref, old, new, place))
+            found.append(Move(ref, old, new, places.get(name)))
     return found, wrong
 
 
@@ -180,12 +176,45 @@ def _overwritten(ref: str) -> bool:
     return (ref.startswith(f"{REFS}/") and f"/{SNAPSHOTS}/" in ref) or "/before-review/" in ref
 
 
-async def _in_the_way(git: Git, old: str, new: str) -> list[str]:
+async def in_the_way(git: Git, new: str, snapshot: str, kept: str) -> list[str]:
+    """Return what is not committed in a checkout and would be lost if it moved on.
+
+    Args:
+        git: in the checkout.
+        new: the commit to which it would move.
+        snapshot: what would be put there, "" for nothing.
+        kept: what is not committed there is no loss where this commit says the same, "" for none.
+    """
     changed = {one.path for one in await git.changes()}
+    if changed and kept:
+        changed.difference_update(await _same(git, kept))
     if not changed:
         return []
-    words = ("diff-tree", "-r", "-z", "--name-only", "--no-renames", old, new)
-    return sorted(changed.intersection((await git.run(*words)).paths))
+    found = changed.intersection(await _changed(git, "HEAD", new))
+    put = changed.intersection(await _changed(git, new, snapshot)) if snapshot else set()
+    return sorted(found.union([one for one in put if await _differs(git, snapshot, one)]))
+
+
+async def _changed(git: Git, old: str, new: str) -> Sequence[str]:
+    return (await git.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", old, new)).paths
+
+
+async def _same(git: Git, snapshot: str) -> list[str]:
+    """Return the paths in which a worktree is not as HEAD but as a snapshot says."""
+    paths = await _changed(git, "HEAD", snapshot)
+    return [one for one in paths if not await _differs(git, snapshot, one)]
+
+
+async def take_away(git: Git, snapshot: str) -> None:
+    """Make a worktree as HEAD says where it is as a snapshot says that keeps it. Raises `WorkspaceError`."""
+    same = await _same(git, snapshot)
+    known = set((await git.run("ls-tree", "-r", "-z", "--name-only", "HEAD")).paths)
+    for path in same:
+        if path not in known:
+            await to_thread.run_sync((git.path / path).unlink)
+    back = [one for one in same if one in known]
+    if back:
+        await _restore(git, "HEAD", back)
 
 
 async def move(repository: Repository, one: Move) -> None:
@@ -212,23 +241,19 @@ async def check_out(repository: Repository, root: Path, one: Checkout) -> bool:
     return True
 
 
-async def put_there(git: Git, snapshot: str) -> tuple[str, ...]:
-    """Write into a worktree, uncommitted, what a snapshot holds beyond HEAD; what is neither is named.
+async def put_there(git: Git, snapshot: str) -> None:
+    """Write into a worktree, uncommitted, what a snapshot holds beyond HEAD. Raises `WorkspaceError`."""
+    if paths := await _changed(git, "HEAD", snapshot):
+        await _restore(git, snapshot, paths)
 
-    Nothing is changed where anything is named. Raises `WorkspaceError`.
-    """
-    words = ("diff-tree", "-r", "-z", "--name-only", "--no-renames", "HEAD", snapshot)
-    paths = (await git.run(*words)).paths
-    changed = {one.path for one in await git.changes()}
-    strange = [one for one in paths if one in changed and await _differs(git, snapshot, one)]
-    if paths and not strange:
-        await git.run(
-            *("--literal-pathspecs", "restore", "--worktree", f"--source={snapshot}"),
-            *("--pathspec-from-file=-", "--pathspec-file-nul"),
-            stdin=nul(paths),
-            timeout_s=LONG_TIMEOUT_S,
-        )
-    return tuple(strange)
+
+async def _restore(git: Git, source: str, paths: Sequence[str]) -> None:
+    await git.run(
+        *("--literal-pathspecs", "restore", "--worktree", f"--source={source}"),
+        *("--pathspec-from-file=-", "--pathspec-file-nul"),
+        stdin=nul(paths),
+        timeout_s=LONG_TIMEOUT_S,
+    )
 
 
 async def _differs(git: Git, snapshot: str, path: str) -> bool:
