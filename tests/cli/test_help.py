@@ -8,7 +8,7 @@ import pytest
 from tests.cli.conftest import kept
 from tests.cli.warm_command import WarmCommand
 
-from spec_kitty_orchestrator.cli import COMMANDS
+from spec_kitty_orchestrator.cli import COMMANDS, SECTIONS
 from spec_kitty_orchestrator.settings import RunSettings, flag_of, named_fields
 
 FEW = {"spec_kitty_orchestrator", "spec_kitty_orchestrator.cli", "spec_kitty_orchestrator.errors"}
@@ -38,6 +38,7 @@ def test_every_command_is_listed_with_the_first_line_of_its_own_help(
     warm_command: WarmCommand, tmp_path: Path
 ) -> None:
     listed = shown("--help")
+    assert sorted(" ".join(SECTIONS.values()).split()) == sorted(COMMANDS)
     for name, (_, line) in COMMANDS.items():
         assert f"  {name}  ".ljust(15) + line in listed
         assert line in warm_command.run((name, "--help"), tmp_path, kept()).stdout

@@ -26,11 +26,11 @@ COMMANDS = {
     "orchestrate": ("run", "Take every work package of a mission from planned to done."),
     "resume": ("run", "Go on with a run that was interrupted, with its own settings."),
     "plan": ("plan", "Show what a run would do, or simulate it with other slots."),
-    "pause": ("orders", "Let nothing new begin: of a run, of an agent or of a work package."),
+    "pause": ("orders", "Begin nothing new: of a run, an agent or a work package."),
     "continue": ("orders", "Go on after `pause` or `stop`."),
     "stop": ("orders", "Stop the attempt of one work package, and keep its work."),
     "tell": ("orders", "Say something to whoever works on a work package next."),
-    "set": ("orders", "Change limits of a run while it goes on, and for its next starts."),
+    "set": ("orders", "Change limits of a run and of its next starts."),
     "drain": ("orders", "Start nothing more, let running attempts end, and end the run."),
     "abort": ("operator", "Stop a run and all its agents, and record that it is over."),
     "retry": ("operator", "Put parked or blocked work packages back to work."),
@@ -56,6 +56,15 @@ COMMANDS = {
 }
 """The module of each command, and what it does in one line: the first of its docstring."""
 
+
+SECTIONS = {
+    "Run": "orchestrate resume plan abort export import",
+    "Steer a run": "pause continue stop tell set drain",
+    "Decide": "inbox retry skip takeover handback approve",
+    "Look": "status watch logs report events",
+    "Set up": "doctor agents trust notify",
+}
+"""Headings of the list of all commands, with those below each."""
 
 AS_GIVEN = frozenset({"status", "inbox", "pause", "continue", "stop", "tell", "drain"})
 """Commands with text and switches alone: typer would load all of pydantic to see that a text is one."""
@@ -109,7 +118,13 @@ class _Plain(_AsGiven, _InSections):
 
 
 class _Commands(_AsGiven, TyperGroup):
-    """All of them; its own options are switches."""
+    """All of them, in sections; its own options are switches."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        del ctx
+        for heading, names in SECTIONS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(f"{name:<11}", COMMANDS[name][1]) for name in names.split()])
 
 
 app = typer.Typer(

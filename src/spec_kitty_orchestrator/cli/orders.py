@@ -40,7 +40,7 @@ WpOrAll = Annotated[
 
 
 def pause(wp: WpOrAll = None, agent: Agent = None, mission: Mission = None, repo_root: Root = None) -> None:
-    """Let nothing new begin: of the run, of an agent or of a work package.
+    """Begin nothing new: of a run, an agent or a work package.
 
     What is at work goes on to the end of its attempt. Other agents of the list do the work of one that is
     paused. A pause lasts until `continue`, also over a new start; without a run it is for the next one.
@@ -91,7 +91,7 @@ def set_(
     mission: Mission = None,
     repo_root: Root = None,
 ) -> None:
-    """Change limits of a run while it goes on, and for its next starts.
+    """Change limits of a run and of its next starts.
 
     NAME is one of max_concurrent, max_per_agent, max_attempts, max_review_cycles, max_cost, max_cost_per_wp,
     max_tokens, max_duration, budget_hard, on_rate_limit and max_wait; values are written as for its options.
