@@ -117,11 +117,11 @@ def called(tmp_path: Path) -> Any:
     def run(name: str, **env: str) -> list[str]:
         file = tmp_path / "called"
         own = {"PATH": f"{program.parent}:/usr/bin:/bin", "CALLED": str(file), "FOLDER": "/f", **env}
-        started = subprocess.Popen(
-            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step(name)["run"]],
-            cwd=tmp_path,
-            env=own,
-        )
+        # In a file, as there: of a text that it is given, bash runs the last command in its own process.
+        script = tmp_path / "script"
+        script.write_text(step(name)["run"])
+        argv = ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)]
+        started = subprocess.Popen(argv, cwd=tmp_path, env=own)
         assert started.wait(30) == 0
         # It is the very process that a canceled job is signaled with.
         assert int(Path(f"{file}.pid").read_text()) == started.pid
