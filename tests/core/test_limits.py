@@ -502,7 +502,7 @@ def run_of(budget: Budget, cost: float | None = None, tokens: int = 0, **parts: 
         (run_of(Budget(max_cost_usd=5), None), 0, ""),
         (run_of(Budget(max_tokens=100), tokens=100), 0, "100 of 100 tokens are used"),
         (run_of(Budget(max_tokens=100), tokens=99), 0, ""),
-        (run_of(Budget(max_duration_s=3600)), 3600, "60 of 60 minutes are over"),
+        (run_of(Budget(max_duration_s=3600)), 3600, "1h 00m of 1h 00m are over"),
         (run_of(Budget(max_duration_s=3600)), 3599, ""),
         (run_of(Budget(), 1e9, 10**12), 1e9, ""),
     ],

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from spec_kitty_orchestrator.app.checks.clone import define_drivers
+from spec_kitty_orchestrator.app.checks.clone import check_clone, define_drivers
 from spec_kitty_orchestrator.app.export import part_of, settings_digest
 from spec_kitty_orchestrator.app.journals import run_here
 from spec_kitty_orchestrator.app.repository import MISSIONS
@@ -244,8 +244,9 @@ async def _take_up(arrival: _Arrival, say: Say) -> None:
     await to_thread.run_sync(_logs, arrival)
     await _journal(arrival)
     (arrival.directory / MADE).unlink(missing_ok=True)
-    for text in _told(arrival):
+    for text in [*_told(arrival), *await to_thread.run_sync(_lacking, arrival)]:
         say(text)
+    say(f"To go on: {command_line('resume', '--mission', manifest.mission)}")
 
 
 async def _read_objects(arrival: _Arrival) -> None:
@@ -381,4 +382,9 @@ def _told(arrival: _Arrival) -> Iterator[str]:
         yield f"not in the pack: {clean(one)}"
     if manifest.settings != settings_digest(arrival.root):
         yield f"warning: {CONFIG_FILE} is another one here than where the run comes from"
-    yield f"To go on: {command_line('resume', '--mission', mission)}"
+
+
+def _lacking(arrival: _Arrival) -> Sequence[str]:
+    """Say what a run would refuse to begin without."""
+    found = check_clone(arrival.root, arrival.manifest.mission)
+    return [f"warning: {one.text}; before you go on: {one.fix}" for one in found]

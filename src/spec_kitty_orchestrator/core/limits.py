@@ -7,6 +7,7 @@ from collections.abc import Container, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from spec_kitty_orchestrator.core import commands, events, pauses, run_events
+from spec_kitty_orchestrator.core.describe import duration
 from spec_kitty_orchestrator.core.lifecycle import begins_something
 from spec_kitty_orchestrator.core.model import Outcome, Phase, Role, Usage, WaitsFor
 from spec_kitty_orchestrator.core.operator_events import OperatorEvent
@@ -200,7 +201,7 @@ def _parts(state: RunState, now: datetime) -> list[_Part]:
         parts.append(_Part("tokens", tokens / budget.max_tokens, text))
     if budget.max_duration_s is not None and state.began_at is not None:
         elapsed_s = (now - state.began_at).total_seconds()
-        text = f"{elapsed_s / 60:.0f} of {budget.max_duration_s / 60:.0f} minutes are over"
+        text = f"{duration(elapsed_s)} of {duration(budget.max_duration_s)} are over"
         parts.append(_Part("duration", (elapsed_s + 1e-6) / budget.max_duration_s, text))
     return parts
 
