@@ -15,7 +15,7 @@ import xmlschema
 from tests.journals import NOON, POLICY, ROOT, SLUG, Comes, Player, Scripts, played
 
 from spec_kitty_orchestrator.core.findings import Severity, still_open
-from spec_kitty_orchestrator.core.model import Outcome
+from spec_kitty_orchestrator.core.model import Lane, Outcome
 from spec_kitty_orchestrator.core.recorder import record
 from spec_kitty_orchestrator.core.report import Report
 from spec_kitty_orchestrator.core.run_events import Failed, Line
@@ -173,6 +173,17 @@ def test_findings_that_rework_answered_are_not_told() -> None:
 def test_what_a_reviewer_remarks_and_approves_all_the_same_is_at_most_a_warning() -> None:
     lines = played({"WP01": ()}, {"WP01": (Comes(), replace(STUCK, approves=True))})
     assert [one["level"] for one in results(lines)] == ["warning", "note"]
+
+
+@pytest.mark.parametrize("lane", [Lane.DONE, Lane.CANCELED])
+def test_what_a_person_settled_in_another_way_is_no_longer_open(lane: Lane) -> None:
+    lines = stuck(WP03=(Comes(red="tests"),) * 9)
+    report = record(lines)
+    state = report.state
+    wps = {wp: replace(one, lane=lane) for wp, one in state.wps.items()}
+    settled = report.report(NOON, active=False, state=replace(state, wps=wps))
+    assert len(still_open(report.report(NOON, active=False))) == 3
+    assert still_open(settled) == ()
 
 
 def fingerprints(lines: list[Line]) -> list[str]:

@@ -162,6 +162,13 @@ def test_notes_are_what_needs_a_person_red_gates_and_findings_with_the_command_t
         assert f"spec-kitty-orchestrator retry {wp} --mission {SLUG}" in one.message
 
 
+def test_what_a_reviewer_remarked_on_and_approved_is_a_warning_that_says_so() -> None:
+    remark = Comes(findings=(Finding("major", "Say why", "b.py", 2),), approves=True)
+    report = told(played({"WP01": ()}, {"WP01": (Comes(), remark)}))
+    (found,) = notes(report, texts(report))
+    assert (found.severity, found.title) == ("warning", "WP01: codex approved, and remarks")
+
+
 def test_a_mission_that_is_done_has_no_notes() -> None:
     report = told(played({"WP01": ()}))
     assert notes(report, texts(report)) == []

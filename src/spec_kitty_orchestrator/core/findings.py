@@ -26,6 +26,9 @@ _WORDS = {
 _KNOWN = {word: level for level, words in _WORDS.items() for word in words}
 _RANKS = {one: place for place, one in enumerate(Severity)}
 
+_SETTLED = (Status.DONE, Status.LEFT_OUT)
+"""Whatever was wanted of these, a reviewer or a person has decided otherwise since."""
+
 _TRACED = re.compile(
     r'File "(?P<file>[^"\n]+)", line (?P<line>\d+)'
     r"|^\s*(?:E\s+)?(?P<path>[\w./@+-]*\w\.\w+):(?P<number>\d+)(?::\d+)?:",
@@ -75,7 +78,7 @@ def red_gates(wp: WpReport) -> list[Open]:
 
 
 def _gates(wp: WpReport) -> Iterator[Open]:
-    if wp.situation.status is Status.DONE:
+    if wp.situation.status in _SETTLED:
         return
     for one in {gate.result.name: gate for gate in wp.gates}.values():
         if not one.result.ok:
@@ -95,7 +98,9 @@ def _findings(wp: WpReport) -> Iterator[Open]:
     verdict = last_verdict(wp)
     if verdict is None:
         return
-    stops = verdict.ruling is Ruling.CHANGES_REQUESTED and wp.situation.status is not Status.DONE
+    stops = verdict.ruling is Ruling.CHANGES_REQUESTED
+    if stops and wp.situation.status in _SETTLED:
+        return
     for one in verdict.findings:
         level = _KNOWN.get(one.severity.strip().lower(), Severity.ERROR if stops else Severity.NOTE)
         if not stops and level is Severity.ERROR:

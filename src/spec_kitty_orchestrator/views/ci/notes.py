@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from spec_kitty_orchestrator.core import advice
-from spec_kitty_orchestrator.core.findings import Open, Severity, still_open
+from spec_kitty_orchestrator.core.findings import Open, Severity, last_verdict, still_open
 from spec_kitty_orchestrator.core.report import Report
 from spec_kitty_orchestrator.core.situation import Status
+from spec_kitty_orchestrator.core.verdict import Ruling
 from spec_kitty_orchestrator.views.report.texts import Texts
 from spec_kitty_orchestrator.views.report.words import EXITS, RESUMABLE, outcome
 
@@ -58,7 +59,8 @@ def _needs(number: int) -> str:
 def _of(one: Open, commands: Mapping[str, str], texts: Texts) -> Note:
     wp, by = texts.line(one.wp.id, 60), texts.line(one.by, 60)
     title = f"{wp}: {'gate ' + by + ' is red' if one.gate else by + ' asks for changes'}"
-    if one.severity is not Severity.ERROR and one.wp.situation.status is Status.DONE:
+    verdict = last_verdict(one.wp)
+    if not one.gate and verdict is not None and verdict.ruling is Ruling.APPROVED:
         title = f"{wp}: {by} approved, and remarks"
     said = (
         texts.block(one.tail, LONGEST_TAIL) if one.gate else texts.line(one.finding.message, LONGEST_MESSAGE)
