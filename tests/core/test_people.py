@@ -78,6 +78,7 @@ def after(*events: Event, policy: object = ONE_REJECTION) -> tuple[WorkPackage, 
 def test_a_work_package_that_is_taken_over_leaves_the_run_once_the_host_knows_it() -> None:
     wp, command = after(*PARKED, TakenOver("anna"))
     assert (command, wp.phase) == (Claim(), Phase.CLAIMING)
+    assert wp.note == "taken over by anna"
     wp, command = after(*TAKEN)
     assert isinstance(command, Finish)
     assert (wp.result, wp.lane, wp.note) == (Result.PARKED, Lane.IN_PROGRESS, "taken over by anna")

@@ -23,8 +23,8 @@ def taken_over(wp: WorkPackage, event: Event, _policy: Policy) -> Next:
     """Let a person work on it: the host is told, and then it has left the run until it is handed back."""
     assert isinstance(event, TakenOver)
     at_work = event.order and (wp.at_work or wp.open_attempt is not None or wp.work.gates_begun)
-    wp = wp if at_work else reached(wp)
-    return replace(wp, taken=Taken(event.by), halted=bool(at_work))
+    wp = replace(wp, taken=Taken(event.by))
+    return replace(wp, halted=True) if at_work else reached(wp)
 
 
 def reached(wp: WorkPackage) -> WorkPackage:
