@@ -53,7 +53,7 @@ def test_what_was_rejected_is_done_once_a_person_wrote_it_and_another_approved_i
 
     head = str(mission.journal("WP02", "committed")[-1]["evidence"]["head"])
     words = ("approve", "WP02", "--as", "bert", "--note", "I like it")
-    assert "by an agent" in person(*words, code=2, **{MARKER: "0123456789abcdef"})
+    assert "an attempt of a run" in person(*words, code=2, **{MARKER: "0123456789abcdef"})
     assert "not at 0000000" in person(*words, "--head", "0" * 40, code=2)
     assert "name of an agent" in person("approve", "WP02", "--as", "scripted", "--note", "x", code=2)
     assert f"done on the host: bert approved {head[:10]}" in person(*words, "--head", head[:12])

@@ -1,10 +1,13 @@
-"""What a person does to a work package while no run is active: take it over, hand it back, approve it."""
+"""What a person does to a work package, in a run or without one: take it over, hand it back, approve it."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from spec_kitty_orchestrator.app.operator import Decisions, Operation, operations
+from spec_kitty_orchestrator.app.orders import give, refuse_agents
 from spec_kitty_orchestrator.app.project import Project
-from spec_kitty_orchestrator.core.advice import handback
+from spec_kitty_orchestrator.app.runs import claims, last_start
+from spec_kitty_orchestrator.config import nearest
 from spec_kitty_orchestrator.core.commands import (
     Command,
     Commit,
@@ -18,6 +21,7 @@ from spec_kitty_orchestrator.core.commands import (
 from spec_kitty_orchestrator.core.describe import short
 from spec_kitty_orchestrator.core.model import Phase
 from spec_kitty_orchestrator.core.operator_events import ApprovedByPerson, HandedBack, TakenOver
+from spec_kitty_orchestrator.core.orders import Approve, HandBack, TakeOver
 from spec_kitty_orchestrator.core.people import (
     why_not_approved,
     why_not_handed_back,
@@ -25,8 +29,12 @@ from spec_kitty_orchestrator.core.people import (
     why_other_commit,
 )
 from spec_kitty_orchestrator.core.plain_text import plain
-from spec_kitty_orchestrator.errors import UsageError
-from spec_kitty_orchestrator.machine.process import inherited_marker
+from spec_kitty_orchestrator.core.work_package import WorkPackage
+from spec_kitty_orchestrator.errors import UsageError, WorkspaceError
+from spec_kitty_orchestrator.machine.journal import JsonlJournal
+from spec_kitty_orchestrator.machine.logs import JOURNALS
+from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
+from spec_kitty_orchestrator.ports import Workspaces
 
 LONGEST_NAME = 80
 
@@ -35,8 +43,7 @@ Say = Callable[[str], None]
 
 def checked_name(by: str) -> str:
     """Return the name of a person. Raises `UsageError` if it is none, or if it is an agent that asks."""
-    if inherited_marker():
-        raise UsageError("this is for people, and it was called by an agent's attempt")
+    refuse_agents()
     if not by.strip() or len(by) > LONGEST_NAME or plain(by) != by or not by.isprintable():
         raise UsageError(f"--as takes the name of a person, in one line of at most {LONGEST_NAME} characters")
     return by.strip()
@@ -61,13 +68,11 @@ async def take_over(project: Project, mission: str, wp_id: str, by: str, say: Sa
             say(f"{wp_id} could not be taken over: {operation.wp.note}")
             return
         say(f"{wp_id} is yours, {by}: {operation.wp.lane} on the host; no run touches it until it is back")
-        slug = decisions.world.slug
-        workspace = operation.wp.workspace
-        if workspace is not None:
-            say(f"worktree: {workspace.path}" + (f" (branch {workspace.branch})" if workspace.branch else ""))
-            for path in (await decisions.world.workspaces.uncommitted(workspace))[:10]:
-                say(f"  not committed: {path}")
-        say(f"To hand it back: {handback(wp_id, by, slug)}")
+
+
+async def take_over_in_run(root: Path, mission: str, wp_id: str, by: str, say: Say) -> bool:
+    """Do the same in the run that is active; False if none is. Raises `UsageError` if that may not be."""
+    return await give(root, mission, TakeOver(wp_id, checked_name(by)), say)
 
 
 async def hand_back(project: Project, mission: str, wp_id: str, by: str, note: str, say: Say) -> None:
@@ -96,6 +101,13 @@ async def hand_back(project: Project, mission: str, wp_id: str, by: str, note: s
         say(await operation.next_command())
 
 
+async def hand_back_in_run(root: Path, mission: str, wp_id: str, by: str, note: str, say: Say) -> bool:
+    """Do the same in the run that is active; False if none is. Raises `UsageError` if that may not be."""
+    started, _ = last_start(await JsonlJournal(root / JOURNALS / mission, root).read())
+    subtasks = started.mission.subtasks.get(wp_id, ()) if started is not None else ()
+    return await give(root, mission, HandBack(wp_id, checked_name(by), note, tuple(subtasks)), say)
+
+
 async def approve(
     project: Project, mission: str, wp_id: str, by: str, note: str, head: str, say: Say
 ) -> None:
@@ -117,26 +129,55 @@ async def approve(
     async with operations(project, mission) as decisions:
         operation = await _located(decisions, wp_id)
         wp, world = operation.wp, decisions.world
-        assert wp.workspace is not None
         if why := why_not_approved(wp, world.policy, by):
             raise UsageError(why)
-        state = await world.workspaces.state(wp.workspace)
-        uncommitted = await world.workspaces.uncommitted(wp.workspace)
-        if why := why_other_commit(wp, state.head, head, tuple(uncommitted)):
-            raise UsageError(why)
-        base = wp.work.base or await world.workspaces.fork_point(wp.workspace)
-        say(f"{wp_id} is at {state.head}: `git diff {short(base)}..{short(state.head)}` is what you approve")
-        command = await operation.record(ApprovedByPerson(by, state.head, note, base))
+        base, found = await _commit(world.workspaces, wp, head, say)
+        command = await operation.record(ApprovedByPerson(by, found, note, base))
         command = await operation.go_on(command, (RunGates, PrepareWorkspace, Commit))
         await _told_or_not(operation, command, say)
         wp = operation.wp
         if wp.lane.complete:
-            say(f"{wp_id} is {wp.lane} on the host: {by} approved {short(state.head)}")
+            say(f"{wp_id} is {wp.lane} on the host: {by} approved {short(found)}")
         elif isinstance(command, RunGates | PrepareWorkspace):
-            say(f"{by} approved {short(state.head)}; the next start runs its gates, and then tells the host")
+            say(f"{by} approved {short(found)}; the next start runs its gates, and then tells the host")
         else:
             say(f"{wp_id} is {wp.lane} on the host: {wp.note}")
         say(await operation.next_command())
+
+
+async def approve_in_run(
+    project: Project, mission: str, wp_id: str, by: str, note: str, head: str, say: Say
+) -> bool:
+    """Do the same in the run that is active; False if none is. Raises `UsageError` if that may not be."""
+    by = checked_name(by)
+    state, _ = claims(await JsonlJournal(project.directory(mission), project.root).read())
+    wp = state.wps.get(wp_id)
+    if wp is None:
+        raise UsageError(f"{mission} has no work package {wp_id}{nearest(wp_id, state.wps)}")
+    if why := why_not_approved(wp, state.policy, by):
+        raise UsageError(why)
+    base, found = await _commit(GitWorkspaces(project.root, mission, project.commit_rules), wp, head, say)
+    return await give(project.root, mission, Approve(wp_id, by, found, note, base), say)
+
+
+async def _commit(workspaces: Workspaces, wp: WorkPackage, asked: str, say: Say) -> tuple[str, str]:
+    """Return where the work begins that a person approves, and its commit, which is told.
+
+    Raises:
+        UsageError: it is not the commit that was made, gated or asked for.
+    """
+    if wp.workspace is None:
+        raise UsageError(f"it is not known where {wp.id} is worked on")
+    try:
+        state = await workspaces.state(wp.workspace)
+        uncommitted = await workspaces.uncommitted(wp.workspace)
+        base = wp.work.base or await workspaces.fork_point(wp.workspace)
+    except WorkspaceError as error:
+        raise UsageError(f"the commit of {wp.id} cannot be read: {error}") from error
+    if why := why_other_commit(wp, state.head, asked, tuple(uncommitted)):
+        raise UsageError(why)
+    say(f"{wp.id} is at {state.head}: `git diff {short(base)}..{short(state.head)}` is what you approve")
+    return base, state.head
 
 
 async def _located(decisions: Decisions, wp_id: str, *, stop: bool = False) -> Operation:
