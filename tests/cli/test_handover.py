@@ -171,21 +171,6 @@ def test_secrets_processes_and_what_belongs_to_this_machine_stay(pair: Pair) -> 
     assert (pair.a.root / PLACE / ".env").exists()
 
 
-def test_no_session_of_an_agent_is_taken_up_where_its_cli_does_not_know_it(pair: Pair) -> None:
-    from spec_kitty_orchestrator.core.policy import Policy
-    from spec_kitty_orchestrator.core.run import fold
-    from spec_kitty_orchestrator.machine.journal import JsonlJournal
-
-    def sessions(project: Project) -> object:
-        lines = JsonlJournal(project.root / ".kittify" / "orchestrator" / SLUG, project.root).look()
-        return fold(lines, Policy((), ())).wps["WP01"].work.sessions
-
-    pair.handed_over()
-    pair.take()
-    assert sessions(pair.a) == {"scripted": "session-of-implement-1"} or sessions(pair.a) == {}
-    assert sessions(pair.b) == {}
-
-
 def test_the_run_goes_on_in_one_place_until_it_is_taken_back(pair: Pair) -> None:
     pair.handed_over()
     for refused in (pair.a.run("resume"), pair.a.run("retry", "WP01"), pair.a.orchestrate()):

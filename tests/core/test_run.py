@@ -7,7 +7,7 @@ from spec_kitty_orchestrator.core.events import AttemptOpened, Deferred, GateBeg
 from spec_kitty_orchestrator.core.limits import admission
 from spec_kitty_orchestrator.core.model import Attempt, Lane, MissionState, Outcome, Phase, Result, Role
 from spec_kitty_orchestrator.core.run import LONGEST_BACK_OFF_S, RunState, begin, happened
-from spec_kitty_orchestrator.core.run_events import ResourcesShort, Signaled
+from spec_kitty_orchestrator.core.run_events import HandedOver, Imported, ResourcesShort, Signaled
 from spec_kitty_orchestrator.core.scheduler import Finished, Start, plan
 from spec_kitty_orchestrator.core.work_package import Grant, Turn, Work, WorkPackage
 
@@ -92,3 +92,13 @@ def test_who_began_in_a_shared_workspace_keeps_it_from_one_that_was_moved_by_han
     found = plan(state_of(moved, ours), NOON)
     assert isinstance(found, Start)
     assert found.wp_id == "WP02"
+
+
+def test_a_run_that_goes_on_in_another_clone_knows_no_session_there_and_all_the_rest() -> None:
+    wp = WorkPackage("WP01", work=Work(base=BASE, head=HEAD, sessions={"claude-code": "a-session"}))
+    before = RunState(POLICY, {"WP01": wp})
+    gone, _ = happened(before, NOON, "", HandedOver("1a2b", "run.pack"))
+    assert (gone.handed_over, gone.wps) == (HandedOver("1a2b", "run.pack"), before.wps)
+    here, _ = happened(gone, NOON, "", Imported("1a2b", "ci-7"))
+    assert here.handed_over is None
+    assert here.wps == {"WP01": replace(wp, work=replace(wp.work, sessions={}))}
