@@ -348,6 +348,10 @@ TAMPERED: dict[str, tuple[Change, str]] = {
         _manifest(refs={"refs/heads/main": "1" * 40}),
         "main is no ref",
     ),
+    "a branch that only sounds like it": (
+        _manifest(refs={f"refs/heads/x-{SLUG}": "1" * 40}),
+        "is no ref of the mission",
+    ),
     "a tag": (_manifest(refs={f"refs/tags/{SLUG}": "1" * 40}), "is no ref of the mission"),
     "a commit that is not there": (_manifest(refs={RESCUED: "1" * 40}), "does not hold all of the commits"),
     "another target": (_manifest(target=LANE), "is no ref of the mission"),

@@ -6,7 +6,6 @@ The journal says that the run is handed over before the file has its name: no ru
 
 import hashlib
 import platform
-import re
 import secrets
 import shutil
 import tempfile
@@ -139,7 +138,8 @@ async def _gather(
     await _journals(project, mission, event, contents)
     left = await to_thread.run_sync(_logs, root, state, contents, redactor)
     target = files.target_branch
-    branches = {*await tips.branches(repository.primary, part_of(mission)), *filter(None, [target])}
+    known = await tips.branches(repository.primary, mission.rpartition("-")[2])
+    branches = {one for one in known if transfer.is_of_mission(one, mission)} | {*filter(None, [target])}
     places = await transfer.checkouts(repository.primary, branches)
     checkouts = []
     for branch, path in places.items():
@@ -172,11 +172,6 @@ async def _gather(
         members=contents.members,
         left_out=tuple(map(redactor.text, (*left, *hidden))),
     )
-
-
-def part_of(mission: str) -> str:
-    """Return what the host's names of a mission's branches have of its slug: all but a number."""
-    return re.sub(r"^\d{3}-", "", mission)
 
 
 def settings_digest(root: Path) -> str:

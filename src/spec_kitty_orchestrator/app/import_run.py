@@ -16,7 +16,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from spec_kitty_orchestrator.app.checks.clone import check_clone, define_drivers
-from spec_kitty_orchestrator.app.export import part_of, settings_digest
+from spec_kitty_orchestrator.app.export import settings_digest
 from spec_kitty_orchestrator.app.journals import run_here
 from spec_kitty_orchestrator.app.repository import MISSIONS
 from spec_kitty_orchestrator.app.runs import known_run
@@ -110,7 +110,7 @@ async def _looked_at(root: Path, file: Path, folder: Path) -> _Arrival:
     damaged = f"{file} is damaged or was changed"
     if wrong := _strange_path(folder / pack.JOURNAL, manifest.mission):
         raise UsageError(f"{damaged}: its journal names the place {wrong!a}")
-    names = transfer.strange_refs(manifest.refs, manifest.mission, manifest.target, part_of(manifest.mission))
+    names = transfer.strange_refs(manifest.refs, manifest.mission, manifest.target)
     if names:
         raise UsageError(f"{damaged}: {clean(names[0])} is no ref of the mission {manifest.mission}")
     for one in manifest.checkouts:
@@ -378,6 +378,7 @@ def _told(arrival: _Arrival) -> Iterator[str]:
     manifest = arrival.manifest
     mission, at = manifest.mission, f"{manifest.made_at:%Y-%m-%d %H:%M} UTC"
     yield f"{mission}: imported the pack {manifest.pack}, made {at} on {clean(manifest.machine)}"
+    yield f"its branches are where they were there, {clean(manifest.target)} included"
     for one in manifest.left_out:
         yield f"not in the pack: {clean(one)}"
     if manifest.settings != settings_digest(arrival.root):

@@ -27,7 +27,7 @@ from spec_kitty_orchestrator.machine.repository import OURS, Repository
 _TRIES = 3
 """How often a merge is made anew because somebody else moved the target meanwhile."""
 
-_FORWARD = (
+FORWARD = (
     *("merge", "--ff-only", "--no-autostash", "--no-verify-signatures", "--quiet"),
     # What git ignores is a person's all the same.
     "--no-overwrite-ignore",
@@ -104,13 +104,13 @@ async def _advance(primary: Git, configured: Configuration, head: str, target: s
             return
         forward = await primary.contains(now, head)
         new = head if forward else await _merged(primary, configured, now, head, target, subject)
-        reply = await primary.ask(*_FORWARD, new, timeout_s=LONG_TIMEOUT_S)
+        reply = await primary.ask(*FORWARD, new, timeout_s=LONG_TIMEOUT_S)
         for delay_s in delays():
             if delay_s is None or not is_locked(reply):
                 break
             # A person's editor, or the host for another mission, has it for a moment.
             await anyio.sleep(delay_s)
-            reply = await primary.ask(*_FORWARD, new, timeout_s=LONG_TIMEOUT_S)
+            reply = await primary.ask(*FORWARD, new, timeout_s=LONG_TIMEOUT_S)
         if reply.rc == 0:
             return
         if await primary.head() == now:

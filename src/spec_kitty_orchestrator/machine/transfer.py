@@ -17,6 +17,7 @@ from spec_kitty_orchestrator.machine.commit_rules import CommitRules
 from spec_kitty_orchestrator.machine.files import open_file
 from spec_kitty_orchestrator.machine.git import BRANCHES, LONG_TIMEOUT_S, OUR_IDENTITY, Git, failure
 from spec_kitty_orchestrator.machine.pack import Checkout
+from spec_kitty_orchestrator.machine.planning import FORWARD
 from spec_kitty_orchestrator.machine.repository import Repository
 from spec_kitty_orchestrator.machine.rescue import REFS, index_copy, ref_name
 from spec_kitty_orchestrator.machine.staging import nul, split, stage
@@ -226,7 +227,7 @@ async def move(repository: Repository, one: Move) -> None:
     guarded = await repository.guarded(one.place)
     at = await repository.peek(one.place)
     git = replace(at or primary, settings=guarded.settings)
-    words = ("merge", "--ff-only", "--quiet", one.new)
+    words = (*FORWARD, one.new)
     reply = await git.ask(*words, timeout_s=LONG_TIMEOUT_S)
     if reply.rc != 0:
         raise failure(one.place, words, reply)
@@ -262,14 +263,20 @@ async def _differs(git: Git, snapshot: str, path: str) -> bool:
     return (there.text if there.rc == 0 else "") != wanted
 
 
-def strange_refs(refs: Mapping[str, str], mission: str, target: str, part: str) -> Sequence[str]:
+def is_of_mission(branch: str, mission: str) -> bool:
+    """Tell whether a branch is one that the host, or we, give to a mission; its target is another one."""
+    # The host leaves the number of a mission out where it names branches.
+    lanes = f"kitty/mission-{re.sub(r'^[0-9]{3}-', '', mission)}"
+    return branch == lanes or branch.startswith((f"{lanes}-", f"{mission}-"))
+
+
+def strange_refs(refs: Mapping[str, str], mission: str, target: str) -> Sequence[str]:
     """Return the names that are neither the target, a branch of the mission, nor a ref of ours of it."""
-    ours = f"{ref_name(mission)}/"
-    return [
-        name
-        for name, sha in refs.items()
-        if not _COMMIT.fullmatch(sha)
-        or not (
-            name == BRANCHES + target or (name.startswith(BRANCHES) and part in name) or name.startswith(ours)
-        )
-    ]
+
+    def known(name: str) -> bool:
+        branch = name.removeprefix(BRANCHES)
+        if branch == name:
+            return name.startswith(f"{ref_name(mission)}/")
+        return branch == target or is_of_mission(branch, mission)
+
+    return [name for name, sha in refs.items() if not (_COMMIT.fullmatch(sha) and known(name))]
