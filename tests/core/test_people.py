@@ -8,6 +8,7 @@ from spec_kitty_orchestrator.core.commands import (
     Commit,
     Finish,
     OpenAttempt,
+    Park,
     Record,
     RunGates,
     Submit,
@@ -29,7 +30,13 @@ from spec_kitty_orchestrator.core.events import (
 )
 from spec_kitty_orchestrator.core.lifecycle import agrees, step
 from spec_kitty_orchestrator.core.model import Evidence, Lane, Outcome, Phase, Result, Role
-from spec_kitty_orchestrator.core.operator_events import ApprovedByPerson, HandedBack, Retried, TakenOver
+from spec_kitty_orchestrator.core.operator_events import (
+    ApprovedByPerson,
+    HandedBack,
+    Retried,
+    Skipped,
+    TakenOver,
+)
 from spec_kitty_orchestrator.core.people import (
     why_not_approved,
     why_not_handed_back,
@@ -42,7 +49,9 @@ from spec_kitty_orchestrator.core.transitions import charged
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 
 from .builders import (
+    APPROVING,
     BASE,
+    COMMITTING,
     GATED,
     HEAD,
     IMPLEMENTING,
@@ -53,6 +62,8 @@ from .builders import (
     REVIEWING,
     RUNNING,
     SPACE,
+    SUBMITTING,
+    again,
     begun,
     drive,
     journal,
@@ -280,3 +291,28 @@ def test_when_it_was_taken_over_is_known_from_the_journal() -> None:
     assert wp.taken is not None
     assert wp.taken.told == "taken over by anna at 12:00 UTC"
     assert journal(*TAKEN)
+
+
+AT_WORK = {
+    "before an attempt": (Lane.IN_PROGRESS, IMPLEMENTING),
+    "a commit": (Lane.IN_PROGRESS, COMMITTING),
+    "a submission": (Lane.IN_PROGRESS, SUBMITTING),
+    "a submission that the host took": (Lane.FOR_REVIEW, SUBMITTING),
+    "before a review": (Lane.IN_REVIEW, REVIEWING),
+    "a verdict on its way": (Lane.IN_REVIEW, APPROVING),
+}
+
+
+@pytest.mark.parametrize("name", AT_WORK)
+def test_a_crash_before_what_was_at_work_ended_loses_no_order(name: str) -> None:
+    lane, story = AT_WORK[name]
+    taken, command = again(begun(lane, *story, TakenOver("anna", "order-1")))
+    assert (command, taken.taken is not None, taken.halted) == (Claim(), True, False)
+    left, command = again(begun(lane, *story, Skipped(Lane.IN_PROGRESS, "later", "anna", "order-1")))
+    assert isinstance(command, Park)
+    assert (left.note, left.leaves) == ("later", "")
+
+
+def test_a_crash_loses_no_order_about_what_the_host_had_already_completed() -> None:
+    wp = begun(Lane.DONE, *APPROVING, TakenOver("anna", "order-1"))
+    assert (wp.taken, wp.halted) == (None, False)

@@ -9,7 +9,7 @@ from tests.driver.test_orders import slow, steered
 
 from spec_kitty_orchestrator.core.events import Parked
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Role
-from spec_kitty_orchestrator.core.orders import Approve, HandBack, Order, TakeOver
+from spec_kitty_orchestrator.core.orders import Approve, Continue, HandBack, Order, Pause, Stop, TakeOver
 from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.testing.memory_orders import MemoryOrders
 from spec_kitty_orchestrator.testing.scripted_agents import Play
@@ -33,6 +33,20 @@ async def test_what_a_person_takes_over_is_stopped_and_nobody_touches_it_until_i
     assert [(one.from_lane, one.to_lane) for one in held] == [(Lane.IN_PROGRESS, Lane.IN_PROGRESS)]
     assert held[0].policy is not None
     assert held[0].policy.agent_family == "human"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [([Stop("WP01")], []), ([Pause()], [Continue()]), ([Pause(wp="WP01")], [])], ids=str
+)
+async def test_what_is_paused_can_be_taken_over_and_goes_on_once_it_is_back(
+    before: list[Order], after: list[Order]
+) -> None:
+    stage = Stage({"WP01": (), "WP02": ("WP01",), "WP03": ()}, script=slow(200))
+    given: list[tuple[float, Order]] = [(5, one) for one in before]
+    given += [(100, TakeOver("WP01", "anna")), (150, HandBack("WP01", "anna", "did it by hand"))]
+    result, answers = await steered(stage, [*given, *((300, one) for one in after)])
+    assert not any(one.refused for one in answers), answers
+    assert result.exit_code == 0
 
 
 async def test_what_depends_on_it_waits_for_that_person_by_name() -> None:

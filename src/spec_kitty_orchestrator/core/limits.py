@@ -6,7 +6,7 @@ While an agent's last attempts failed alike and none ended well since, one attem
 from collections.abc import Container, Iterable, Sequence
 from datetime import datetime, timedelta
 
-from spec_kitty_orchestrator.core import commands, events, pauses, run_events
+from spec_kitty_orchestrator.core import commands, events, pauses, people, run_events
 from spec_kitty_orchestrator.core.describe import duration
 from spec_kitty_orchestrator.core.lifecycle import begins_something
 from spec_kitty_orchestrator.core.model import Outcome, Phase, Role, Usage, WaitsFor
@@ -160,8 +160,8 @@ def _choose(
         about_quota = suspended is not None and not suspended.broken
         if about_quota and state.policy.patience.on_rate_limit is not OnRateLimit.FALLBACK:
             break
-    # Whoever is broken or paused does not work again by itself.
-    return min(rests, key=lambda one: (one.broken or one.paused, one.until or now))
+    # Whoever is broken or paused does not work again by itself; a pause is for people to end.
+    return min(rests, key=lambda one: (one.broken or one.paused, one.broken, one.until or now))
 
 
 def who(state: RunState, wp: WorkPackage, role: Role, now: datetime) -> str | Rest:
@@ -260,8 +260,8 @@ def admission(
     closes = state.signals or state.ending or state.failure
     if closes and (state.stopping or begins_something(command, event)):
         return events.Deferred(closing_reason(state))
-    pause = pauses.of_work_package(state.pauses, wp_id)
-    if pause is not None and not wp.halted and pauses.begins(command):
+    pause = people.held_by_pause(wp, command, state.pauses)
+    if pause is not None:
         return events.Deferred(pause.reason, waits_for=WaitsFor.PAUSE)
     if wp.turn.grant is Grant.CLAIM_AHEAD and not isinstance(command, commands.Claim | commands.Park):
         return events.Deferred("is claimed ahead and waits for a slot", waits_for=WaitsFor.SLOT)

@@ -14,7 +14,14 @@ from spec_kitty_orchestrator.core.commands import (
     PrepareWorkspace,
     RunGates,
 )
-from spec_kitty_orchestrator.core.operator_events import Retried, Skipped, Stopped
+from spec_kitty_orchestrator.core.operator_events import (
+    ApprovedByPerson,
+    HandedBack,
+    Retried,
+    Skipped,
+    Stopped,
+    TakenOver,
+)
 from spec_kitty_orchestrator.core.records import dataclass
 from spec_kitty_orchestrator.core.run_events import AnyEvent, Continued, Paused
 
@@ -74,7 +81,7 @@ def following(pauses: Pauses, wp_id: str, event: AnyEvent, at: datetime) -> Paus
             return (*without(pauses, "", wp_id), Pause(event.by, at, "", wp_id, stopped=True))
         case Continued():
             return without(pauses, event.agent, event.wp)
-        case Retried() | Skipped():
+        case Retried() | Skipped() | TakenOver() | HandedBack() | ApprovedByPerson():
             return without(pauses, "", wp_id)
         case _:
             return pauses

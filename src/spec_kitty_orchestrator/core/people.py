@@ -1,9 +1,11 @@
 """What a person does to a work package: take it over, hand it back, approve it; and why that may not be."""
 
+from spec_kitty_orchestrator.core.commands import Command
 from spec_kitty_orchestrator.core.describe import short
 from spec_kitty_orchestrator.core.events import Event
 from spec_kitty_orchestrator.core.model import ImplementReport, Lane, Outcome, Phase, Result, Taken
 from spec_kitty_orchestrator.core.operator_events import ApprovedByPerson, HandedBack, TakenOver
+from spec_kitty_orchestrator.core.pauses import Pause, Pauses, begins, of_work_package
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.core.reviewing import gated
@@ -17,6 +19,13 @@ def tells_host(wp: WorkPackage) -> bool:
     ends = wp.lane.complete or wp.lane is Lane.CANCELED
     given = wp.taken is not None or (bool(wp.work.by) and wp.work.pending is Phase.COMMITTING)
     return wp.phase is Phase.CLAIMING and given and not ends
+
+
+def held_by_pause(wp: WorkPackage, command: Command, paused: Pauses) -> Pause | None:
+    """Return the pause that a command waits for; nothing that is to be stopped or given to a person does."""
+    if wp.halted or tells_host(wp) or not begins(command):
+        return None
+    return of_work_package(paused, wp.id)
 
 
 def taken_over(wp: WorkPackage, event: Event, _policy: Policy) -> Next:

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import reduce
 
-from spec_kitty_orchestrator.core import commands, events, pauses, run_events
+from spec_kitty_orchestrator.core import commands, events, pauses, run_events, steering
 from spec_kitty_orchestrator.core.approval import found_at
 from spec_kitty_orchestrator.core.causes import noted
 from spec_kitty_orchestrator.core.lifecycle import agent_needed, agrees, resume, seen, step
@@ -86,10 +86,7 @@ def begin(state: RunState, start: run_events.RunStarted) -> RunState:
         if wp.phase is Phase.FINISHED and not agrees(wp):
             wp = reopen(wp)
         wp = replace(bounded(seen(wp, lane), tries=0), turn=_still_resting(wp.turn, at))
-        if wp.open_attempt is None and not wp.work.gates_begun:
-            # Nothing is left to be stopped.
-            wp = replace(wp, halted=False)
-        wps[wp_id] = found_at(wp, start.tips)
+        wps[wp_id] = found_at(steering.cut_off(wp), start.tips)
     suspended = at_a_start(state.suspended, at)
     failing = {agent: one for agent, one in state.failing.items() if agent in suspended}
     kept = (suspended, failing, noted(state.causes, wps.values()), state.spent_before, state.cost_before)

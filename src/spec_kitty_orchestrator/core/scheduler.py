@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from spec_kitty_orchestrator.core import people
-from spec_kitty_orchestrator.core.commands import OpenAttempt
+from spec_kitty_orchestrator.core.commands import Claim, OpenAttempt
 from spec_kitty_orchestrator.core.events import Resolving, Scheduled
 from spec_kitty_orchestrator.core.graph import chains
 from spec_kitty_orchestrator.core.lifecycle import GOES_ON, agent_needed, resume
@@ -28,7 +28,7 @@ from spec_kitty_orchestrator.core.limits import (
     who,
 )
 from spec_kitty_orchestrator.core.model import Lane, Phase, WaitsFor
-from spec_kitty_orchestrator.core.pauses import Pause, begins, of_run, of_work_package
+from spec_kitty_orchestrator.core.pauses import of_run
 from spec_kitty_orchestrator.core.policy import OnRateLimit
 from spec_kitty_orchestrator.core.records import dataclass, field, replace
 from spec_kitty_orchestrator.core.refusals import MOST_TRIES
@@ -259,15 +259,10 @@ def _close(state: RunState, seen: _Overview, blocked: Mapping[str, Blocker | Non
     return Finished({one: why if text == WAITS_FOR_SLOT else text for one, text in reasons.items()})
 
 
-def _paused(state: RunState, wp: WorkPackage) -> Pause | None:
-    """Return the pause that a work package waits for; what is to be stopped goes on until it is."""
-    held = not wp.halted and (wp.phase is Phase.WAITING or begins(resume(wp, state.policy)))
-    return of_work_package(state.pauses, wp.id) if held else None
-
-
 def _blocker(state: RunState, seen: _Overview, wp: WorkPackage, now: datetime) -> Blocker | None:
     """Return what keeps a work package from going on, None if it only needs a slot."""
-    new, pause = not wp.begun, _paused(state, wp)
+    first = Claim() if wp.phase is Phase.WAITING else resume(wp, state.policy)
+    new, pause = not wp.begun, people.held_by_pause(wp, first, state.pauses)
     if pause is not None and pause.wp:
         return Blocker(pause.reason, WaitsFor.PAUSE)
     if needed := needed_first(state, wp):

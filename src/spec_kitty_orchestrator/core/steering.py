@@ -122,13 +122,27 @@ def settled(wp: WorkPackage, event: Event, command: Command) -> tuple[WorkPackag
     """
     if isinstance(event, _IN_BETWEEN) or not (wp.halted or wp.leaves):
         return wp, command
+    after = _followed_up(wp)
+    goes_on = isinstance(event, Deferred) or after.phase is wp.phase
+    return after, command if goes_on else None
+
+
+def cut_off(wp: WorkPackage) -> WorkPackage:
+    """Follow up on an order whose run was cut off, unless something is left to be stopped."""
+    if wp.open_attempt is not None or wp.work.gates_begun or not (wp.halted or wp.leaves):
+        return wp
+    if wp.lane.complete or wp.lane is Lane.CANCELED:
+        # What was at work completed it.
+        return replace(wp, halted=False, leaves="", taken=None)
+    return _followed_up(wp)
+
+
+def _followed_up(wp: WorkPackage) -> WorkPackage:
     wp = replace(wp, halted=False)
-    if wp.taken is not None and wp.open_attempt is None:
-        return people.reached(replace(wp, leaves="")), command if isinstance(event, Deferred) else None
-    if not wp.leaves or wp.open_attempt is not None:
-        return wp, command
-    if wp.phase is Phase.FINISHED:
-        return replace(wp, leaves=""), command
-    if wp.phase is not Phase.PARKING:
+    if wp.open_attempt is not None:
+        return wp
+    if wp.taken is not None:
+        return people.reached(replace(wp, leaves=""))
+    if wp.leaves and wp.phase not in (Phase.FINISHED, Phase.PARKING):
         wp = _leave(wp, wp.leaves)
-    return replace(wp, leaves=""), command if isinstance(event, Deferred) else None
+    return replace(wp, leaves="")
