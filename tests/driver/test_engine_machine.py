@@ -1,5 +1,6 @@
 """Any sequence of starts, crashes, signals, lost replies and lanes moved by hand keeps the promises."""
 
+import math
 from collections.abc import Awaitable, Callable
 from signal import SIGINT
 from typing import Any
@@ -17,11 +18,13 @@ from spec_kitty_orchestrator.core.commands import Command, OpenAttempt, Resolve,
 from spec_kitty_orchestrator.core.events import Event
 from spec_kitty_orchestrator.core.limits import EXIT_QUOTA
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Result, Role
+from spec_kitty_orchestrator.core.orders import Continue, Drain, Order, Pause, Retry, Skip, Stop, Tell
 from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.core.work_package import Grant, WorkPackage
 from spec_kitty_orchestrator.driver.engine import Orchestrator, RunResult
 from spec_kitty_orchestrator.errors import HostTimeout
 from spec_kitty_orchestrator.ports import AttemptRequest
+from spec_kitty_orchestrator.testing.memory_orders import MemoryOrders
 from spec_kitty_orchestrator.testing.scripted_agents import Play, verdict
 from spec_kitty_orchestrator.testing.scripted_gates import Check
 
@@ -51,9 +54,27 @@ CHECKS = (
 
 GATES = (Gate("lint", ("ruff",)), Gate("tests", ("pytest",)))
 
+ORDERS: st.SearchStrategy[Order] = st.one_of(
+    st.builds(Pause, st.sampled_from(["", "ada"])),
+    st.builds(Pause, st.just(""), st.sampled_from(NAMES)),
+    st.builds(Continue),
+    st.builds(Continue, st.just(""), st.sampled_from(NAMES)),
+    st.builds(Stop, st.sampled_from(NAMES)),
+    st.builds(Retry, st.sampled_from(NAMES), st.sampled_from(["", "use a dict"])),
+    st.builds(Skip, st.sampled_from(NAMES)),
+    st.builds(Tell, st.sampled_from(NAMES), st.just("use tabs"), st.booleans()),
+    st.builds(Drain),
+)
+
 moments = st.integers(1, 160).map(lambda quarter: quarter / 4)
 lanes = st.sampled_from(list(Lane))
 calls = st.sampled_from(["start-implementation", "start-review", "transition"])
+
+
+def let_all_go_on(orders: MemoryOrders) -> None:
+    """End whatever was paused."""
+    for order in (Continue(), Continue("ada"), *(Continue("", wp) for wp in NAMES)):
+        orders.put(order)
 
 
 class Machine(RuleBasedStateMachine):
@@ -121,9 +142,14 @@ class Machine(RuleBasedStateMachine):
 
         return trio.run(bounded, clock=self.clock)
 
-    def _engine(self) -> Orchestrator:
+    def _engine(self, orders: MemoryOrders | None = None) -> Orchestrator:
         """Build an engine that is watched: one command per work package, and no more than the slots."""
-        engine = self.mission.orchestrator(max_per_agent=self.per_agent, poll_interval_s=self.poll_interval_s)
+        if orders is None:
+            orders = MemoryOrders()
+            let_all_go_on(orders)
+        engine = self.mission.orchestrator(
+            max_per_agent=self.per_agent, poll_interval_s=self.poll_interval_s, orders=orders
+        )
         performer = engine._performer
         self.performing.clear()
         at_agents: dict[str, str] = {}
@@ -213,6 +239,31 @@ class Machine(RuleBasedStateMachine):
             assert result.exit_code in ((0, 1, 130) if started else (0, 1, 6, EXIT_QUOTA))
             assert started in ([], [len(self.mission.agents.runs)])
             assert self.mission.agents.running == []
+
+        self._play(act)
+
+    @rule(given=st.lists(st.tuples(moments, ORDERS), min_size=1, max_size=6), ends=st.booleans())
+    def is_steered(self, given: list[tuple[float, Order]], ends: bool) -> None:
+        """People give orders, and in the end let all go on, unless the run is cut off before."""
+        orders, began = MemoryOrders(), 0.0
+
+        async def person() -> None:
+            for moment, order in sorted(given, key=lambda one: one[0]):
+                await anyio.sleep_until(began + moment)
+                orders.put(order)
+            await anyio.sleep_until(began + 100)
+            let_all_go_on(orders)
+
+        async def act() -> None:
+            nonlocal began
+            began = anyio.current_time()
+            with anyio.move_on_after(math.inf if ends else 60):
+                async with anyio.create_task_group() as tg:
+                    tg.start_soon(person)
+                    result = await self._engine(orders).run()
+                    assert result.exit_code in (0, 1, 6, 143, EXIT_QUOTA)
+                    assert self.mission.agents.running == []
+                    tg.cancel_scope.cancel()
 
         self._play(act)
 

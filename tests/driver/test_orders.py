@@ -224,12 +224,12 @@ async def test_an_order_that_was_journaled_before_the_run_was_cut_off_is_only_an
         async with anyio.create_task_group() as tg:
             tg.start_soon(stage.orchestrator(orders=orders).run)
             await anyio.sleep(5)
-            await orders.give(Tell("WP01", "use tabs"))
-    orders.again("order001")
+            given = orders.put(Tell("WP01", "use tabs"))
+    orders.again(given)
     result, _ = await steered(stage, [], orders=orders)
     assert result.exit_code == 0
     assert sum(isinstance(one.event, Told) for one in entries(stage)) == 1
-    assert "before" in orders.answers["order001"].text
+    assert "before" in orders.answers[given].text
 
 
 @pytest.mark.parametrize("line", range(2, 26))

@@ -31,7 +31,7 @@ COMMANDS = {
     "stop": ("orders", "Stop the attempt of one work package, and keep its work."),
     "tell": ("orders", "Say something to whoever works on a work package next."),
     "set": ("orders", "Change limits of a run and of its next starts."),
-    "drain": ("orders", "Start nothing more, let running attempts end, and end the run."),
+    "drain": ("orders", "End a run once its running attempts have ended."),
     "abort": ("operator", "Stop a run and all its agents, and record that it is over."),
     "retry": ("operator", "Put parked or blocked work packages back to work."),
     "skip": ("operator", "Leave a work package out, so that the rest can go on."),

@@ -93,8 +93,9 @@ def set_(
 ) -> None:
     """Change limits of a run and of its next starts.
 
-    NAME is one of max_concurrent, max_per_agent, max_attempts, max_review_cycles, max_cost, max_cost_per_wp,
-    max_tokens, max_duration, budget_hard, on_rate_limit and max_wait; values are written as for its options.
+    NAME is one of max_concurrent, max_per_agent, max_attempts,
+    max_review_cycles, max_cost, max_cost_per_wp, max_tokens, max_duration, budget_hard, on_rate_limit and
+    max_wait; values are written as for its options.
     """
     parts = [one.partition("=") for one in changes]
     for name, assigned, value in parts:
@@ -105,9 +106,9 @@ def set_(
 
 
 def drain(mission: Mission = None, repo_root: Root = None) -> None:
-    """Start nothing more, let running attempts end, and end the run.
+    """End a run once its running attempts have ended.
 
-    `resume` goes on with it.
+    Nothing more is started; `resume` goes on with it.
     """
     _order(orders.Drain(), mission, repo_root)
 

@@ -2,10 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 
 import anyio
 
 from spec_kitty_orchestrator.core.orders import Changed, Given, Order
+
+_NUMBERS = count(1)
+"""No two orders of a process have the same id, whoever keeps them."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +38,12 @@ class MemoryOrders:
     answers: dict[str, Answer] = field(default_factory=dict)
     _all: dict[str, Given] = field(default_factory=dict)
     _left: dict[str, Given] = field(default_factory=dict)
-    _given: int = 0
     _came: anyio.Event = field(default_factory=anyio.Event)
     _answered: anyio.Event = field(default_factory=anyio.Event)
 
     def put(self, order: Order, by: str = "kim") -> str:
         """Give an order and return its id; the run that is active, or the next one, takes it up."""
-        self._given += 1
-        given = Given(order, by, f"order{self._given:03d}")
+        given = Given(order, by, f"order{next(_NUMBERS):03d}")
         self._all[given.id] = given
         self.again(given.id)
         return given.id
