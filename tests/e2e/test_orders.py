@@ -16,7 +16,7 @@ def test_a_run_that_was_paused_steered_killed_and_continued_ends_as_one_that_was
     project: Callable[[MissionSpec], Project], gate: Gate
 ) -> None:
     mission = project(FAN)
-    mission.follow(f"[WP01.implement]\n{gate.step}\n")
+    mission.follow(f'[WP01.implement]\nedits = {{ "src/part1/m01.py" = "one\\n" }}\n{gate.step}\n')
 
     def order(*words: str, code: int = 0) -> str:
         done = mission.run(*words)
