@@ -18,6 +18,7 @@ from spec_kitty_orchestrator.core.model import (
     WaitsFor,
     Workspace,
 )
+from spec_kitty_orchestrator.core.orders import Order
 from spec_kitty_orchestrator.core.policy import Gate, Policy
 from spec_kitty_orchestrator.core.recorder import Recorder
 from spec_kitty_orchestrator.core.run_events import AnyEvent, Entry, Line, RunEnded, RunStarted, Waiting
@@ -181,7 +182,12 @@ class Told:
         self._recorder = Recorder(POLICY)
         self.changes = "--- a/x.py\n+++ b/x.py\n@@ -1 +1 @@\n-old\n+new\n"
         self._active: bool | None = None
+        self.orders: list[Order] = []
         self.look()
+
+    async def give(self, order: Order) -> str:
+        self.orders.append(order)
+        return f"{order.kind} is carried out"
 
     def now(self) -> datetime:
         return at(self.seconds)

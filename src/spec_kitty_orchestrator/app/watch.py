@@ -6,12 +6,19 @@ from datetime import datetime
 
 from spec_kitty_orchestrator.agents.steps import Step
 from spec_kitty_orchestrator.app.logs import AttemptOutput
+from spec_kitty_orchestrator.app.orders import give
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.core.describe import short
 from spec_kitty_orchestrator.core.model import Attempt, Evidence
+from spec_kitty_orchestrator.core.orders import Order
 from spec_kitty_orchestrator.core.recorder import Recorder
 from spec_kitty_orchestrator.core.report import WpReport
-from spec_kitty_orchestrator.errors import InvalidTransition, JournalError, WorkspaceError
+from spec_kitty_orchestrator.errors import (
+    InvalidTransition,
+    JournalError,
+    OrchestratorError,
+    WorkspaceError,
+)
 from spec_kitty_orchestrator.machine.diff import stat_and_changes
 from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
@@ -110,6 +117,17 @@ class MissionWatch:
     def now(self) -> datetime:
         """Return the time, in UTC."""
         return self._clock.now()
+
+    async def give(self, order: Order) -> str:
+        """Give an order to the run; return its answer, or why it was not carried out."""
+        answers: list[str] = []
+        try:
+            taken = await give(self._project.root, self._lock.mission, order, answers.append)
+        except OrchestratorError as error:
+            return str(error)
+        return (
+            answers[0] if taken else "no run is active: the commands of the same names say what can be done"
+        )
 
     def look(self) -> bool:
         """Read what is new in the journal, and whether the run is alive; tell whether anything changed."""

@@ -21,8 +21,8 @@ def watch(
 ) -> None:
     """Watch a run on the whole screen, from any terminal.
 
-    What needs you comes first. It changes nothing, and can be left and begun again at any time; `?` explains
-    its keys.
+    What needs you comes first. It can be left and begun again at any time; `?` explains its keys, some of
+    which steer the run.
     """
     # It is drawn on standard error.
     if (

@@ -65,7 +65,7 @@ def arranged(cells: int, rows: int, mode: Mode) -> Arrangement:
 STYLE = f"""
 Screen {{ background: {GROUND}; color: {COLOURS["text"]}; overflow: hidden; }}
 #keys {{ height: 1; dock: bottom; }}
-#filter {{
+#filter, #note {{
     display: none; height: 1; dock: bottom; border: none; padding: 0 1;
     background: {PANEL}; color: {COLOURS["text"]};
 }}

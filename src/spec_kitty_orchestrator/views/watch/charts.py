@@ -178,6 +178,11 @@ _KEYS = (
     ("z", "show or hide what is done"),
     ("/", "filter by id, title, state, agent; Esc clears it"),
     ("f", "follow the most important one again"),
+    ("p P", "pause this one, or the whole run; again: go on"),
+    ("m", "tell it something: into its next prompt"),
+    ("s x", "stop its attempt; leave it out (asks first)"),
+    ("r", "put it back to work"),
+    ("D", "end the run once its attempts have ended (asks first)"),
     ("q", "leave; the run goes on"),
 )
 _STATUSS = (

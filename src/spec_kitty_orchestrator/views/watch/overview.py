@@ -288,8 +288,13 @@ _KEYS = {
 _BACK = "Esc back|↑↓ scroll|q quit"
 
 
-def keys(mode: Mode, wanted: Wanted, cells: int) -> Line:
-    """Return the keys that matter, as many as fit, behind the filter if there is one."""
+def keys(mode: Mode, wanted: Wanted, cells: int, says: str = "") -> Line:
+    """Return the keys that matter, as many as fit, behind the filter if there is one.
+
+    What an order `says` stands there instead.
+    """
+    if says:
+        return spans.clipped(((f" {clean(says)}", "held b"),), cells)
     line: list[spans.Span] = []
     if wanted.text:
         line.append((cut(f" filter: {clean(wanted.text)} ", cells // 3), "held b"))

@@ -6,7 +6,7 @@ News are looked for each second, which costs a few reads of file sizes; clocks a
 import asyncio
 from typing import ClassVar
 
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 from textual.events import Click, MouseScrollDown, MouseScrollUp, Resize
@@ -16,7 +16,7 @@ from spec_kitty_orchestrator.core.advice import next_commands
 from spec_kitty_orchestrator.core.model import Usage
 from spec_kitty_orchestrator.core.report import Report, WpReport
 from spec_kitty_orchestrator.core.situation import Status
-from spec_kitty_orchestrator.views.watch import details, overview
+from spec_kitty_orchestrator.views.watch import details, overview, steering
 from spec_kitty_orchestrator.views.watch.arrangement import STYLE, Arrangement, Mode, arranged
 from spec_kitty_orchestrator.views.watch.keyboard import KeyboardDriver
 from spec_kitty_orchestrator.views.watch.line_view import WHEEL_ROWS, LineView
@@ -33,7 +33,7 @@ SETTLED_S = 0.04
 """How long a work package is chosen before its log is read: a key that is held down passes over many."""
 
 
-class WatchApp(App[None]):
+class WatchApp(steering.SteeredApp):
     """An interactive view of one mission's run."""
 
     ENABLE_COMMAND_PALETTE = False
@@ -87,6 +87,7 @@ class WatchApp(App[None]):
         yield LineView("news")
         yield LineView("keys", PANEL)
         yield Input(id="filter", placeholder="filter: id, title, state, agent", compact=True)
+        yield steering.note_field()
 
     def on_mount(self) -> None:
         """Show what is known, and look for news from now on."""
@@ -166,7 +167,7 @@ class WatchApp(App[None]):
             self._draw_pane(size, wp)
         if size.news:
             self._view("news").show([(("─" * cells, "edge"),), *overview.news(report, cells - 1, size.news)])
-        self._view("keys").show([overview.keys(self._mode, self._wanted, cells)])
+        self._view("keys").show([overview.keys(self._mode, self._wanted, cells, self._says)])
 
     def _header(self, cells: int, rows: int) -> list[Line]:
         report = self._report
@@ -331,6 +332,7 @@ class WatchApp(App[None]):
 
     def _go(self, mode: Mode) -> None:
         self._mode = mode
+        self.ask_no_more()
         self._arrange()
         self._changed_pane()
 
@@ -360,16 +362,16 @@ class WatchApp(App[None]):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Show what matches."""
+        if event.input.id != "filter":
+            return
         self._wanted = overview.Wanted(event.value, self._wanted.done)
         shown = [one.id for one in self._report.wps if self._wanted.has(one)]
         if self._chosen not in shown:
             self._choose_first()
         self._draw()
 
-    def on_input_submitted(self, _: Input.Submitted) -> None:
-        """Keep the filter."""
-        self._leave_filter()
-
-    def _leave_filter(self) -> None:
-        self.query_one("#filter", Input).display = False
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Keep the filter, or tell the text."""
+        self.tell(event.input)
+        event.input.display = False
         self.set_focus(None)

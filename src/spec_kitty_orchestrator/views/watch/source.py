@@ -6,6 +6,7 @@ from typing import Protocol
 
 from spec_kitty_orchestrator.agents.steps import Step
 from spec_kitty_orchestrator.core.model import Attempt, Evidence
+from spec_kitty_orchestrator.core.orders import Order
 from spec_kitty_orchestrator.core.report import Report
 
 
@@ -54,6 +55,10 @@ class Source(Protocol):
 
     def log(self, attempt: Attempt) -> StepLog:
         """Return the output of an attempt, the same object each time."""
+        ...
+
+    async def give(self, order: Order) -> str:
+        """Give an order to the run; return its answer, or why it was not carried out."""
         ...
 
     async def diff(self, evidence: Evidence) -> str:
