@@ -405,6 +405,19 @@ def test_nothing_is_unpacked_through_a_link(pair: Pair, tmp_path: Path) -> None:
     assert list((tmp_path / "outside").iterdir()) == []
 
 
+def test_what_an_import_left_that_was_cut_off_at_its_end_makes_no_later_one_remove_work(pair: Pair) -> None:
+    pair.handed_over()
+    pair.take()
+    identity = read_journal(pair.b)[-1]["event"]["pack"]
+    left = {"pack": identity, "made": [PLACE]}
+    (pair.b.root / ".kittify" / "orchestrator" / SLUG / "import.json").write_text(json.dumps(left))
+    assert pair.take().returncode == 0
+    assert pair.b.run("export", str(pair.pack)).returncode == 0
+    (pair.b.root / PLACE / "new.py").write_text("written since\n")
+    assert "new.py" in pair.take().stderr
+    assert (pair.b.root / PLACE / "new.py").read_text() == "written since\n"
+
+
 KILLED = """
 import os, sys
 from spec_kitty_orchestrator.machine import child
@@ -423,7 +436,7 @@ cli.main()
 
 def killed(project: Project, *args: str) -> Iterator[int]:
     """Run a command again and again, and kill it before its first call of git, its second one and so on."""
-    for calls in range(0, 200, 7):
+    for calls in range(0, 200, 12):
         done = subprocess.run(
             [sys.executable, "-c", KILLED, str(calls), *args],
             cwd=project.root,

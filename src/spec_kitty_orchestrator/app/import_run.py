@@ -26,6 +26,7 @@ from spec_kitty_orchestrator.core.documents import PATHS
 from spec_kitty_orchestrator.core.run_events import Entry, HandedOver, Imported, Line
 from spec_kitty_orchestrator.errors import JournalError, UsageError, WorkspaceError
 from spec_kitty_orchestrator.machine import pack, transfer
+from spec_kitty_orchestrator.machine.commit_rules import CommitRules
 from spec_kitty_orchestrator.machine.files import (
     make_hidden_folder,
     make_private_folder,
@@ -232,7 +233,8 @@ async def _take_up(arrival: _Arrival, say: Say) -> None:
         )
     new = [one for one in manifest.checkouts if one.path and _is_new(arrival, one, made)]
     make_hidden_folder(arrival.directory)
-    write_record(arrival.directory / MADE, {"made": sorted({*made, *(one.path for one in new)})})
+    paths = sorted({*made, *(one.path for one in new)})
+    write_record(arrival.directory / MADE, {"pack": manifest.pack, "made": paths})
     for place, snapshot in kept.items():
         if (git := await repository.peek(place)) is not None:
             await transfer.take_away(git, snapshot)
@@ -318,9 +320,10 @@ async def _blocked(
 
 
 async def _made_before(arrival: _Arrival) -> Sequence[str]:
-    """Return the worktrees that an import made which was cut off: no run has known them."""
+    """Return the worktrees that an import of this pack made which was cut off: no run has known them."""
     try:
-        made = json.loads(read_record(arrival.directory / MADE))["made"]
+        record = json.loads(read_record(arrival.directory / MADE))
+        made = record["made"] if record["pack"] == arrival.manifest.pack else ()
     except (OSError, ValueError, TypeError, KeyError):
         return ()
     return [one for one in made if isinstance(one, str)] if isinstance(made, list) else ()
@@ -341,7 +344,10 @@ async def _check_out(arrival: _Arrival, one: pack.Checkout) -> None:
     repository, path = arrival.repository, arrival.root / one.path
     if one.path:
         made = one.path in await _made_before(arrival)
-        if made and await repository.peek(path) is not None:
+        if made and (left := await repository.peek(path)) is not None:
+            # Whoever edited something there meanwhile finds it under this ref.
+            ref = ref_name(arrival.manifest.mission, "cut-off", path.name)
+            await transfer.keep(left, CommitRules(), ref)
             await repository.primary.run("worktree", "remove", "--force", str(path))
         await transfer.check_out(repository, arrival.root, one)
     git = await repository.peek(path)
