@@ -147,7 +147,10 @@ def resumed_prompt(prompts: Prompts, wp: WorkPackage, *, mission: str, attempt_i
 
 def _unfinished(wp: WorkPackage) -> str:
     if wp.outcomes[-1:] == (Outcome.CANCELED,):
-        return "A person had your last attempt stopped. Go on with the work."
+        return (
+            "A person had your last attempt stopped; what you had done is still in the workspace, and not "
+            "committed. Go on with the work."
+        )
     return f"Your last attempt ended without a result ({wp.note}). Go on with the work."
 
 
