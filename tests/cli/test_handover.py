@@ -363,6 +363,10 @@ TAMPERED: dict[str, tuple[Change, str]] = {
         "damaged or was changed: the worktree",
     ),
     "a hook": (_file("hooks/post-checkout"), "the file 'hooks/post-checkout'"),
+    "a command that would be started": (
+        _file("logs/WP01/03-implement-scripted/command.json"),
+        "the file 'logs/WP01/03-implement-scripted/command.json'",
+    ),
     "a log with a path for a name": (_file("logs/WP01/../x"), "the file 'logs/WP01/../x'"),
     "a bundle that is none": (_file("repository.bundle"), "no bundle of git's"),
     "nothing but a manifest": (lambda _, files: files.clear(), "is incomplete"),

@@ -19,7 +19,6 @@ from typing import BinaryIO
 
 from anyio import to_thread
 
-from spec_kitty_orchestrator.agents.spec import USAGE_FILE
 from spec_kitty_orchestrator.app.build import VERSION, journal
 from spec_kitty_orchestrator.app.operator import operations
 from spec_kitty_orchestrator.app.project import Project
@@ -32,7 +31,7 @@ from spec_kitty_orchestrator.core.describe import command_line
 from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.core.run import RunState, fold
 from spec_kitty_orchestrator.core.run_events import Entry, HandedOver
-from spec_kitty_orchestrator.errors import RunActive, UsageError
+from spec_kitty_orchestrator.errors import RunActive, UsageError, WorkspaceError
 from spec_kitty_orchestrator.machine import pack, process, tips, transfer
 from spec_kitty_orchestrator.machine.commit_rules import SECRET, SECRET_VALUE
 from spec_kitty_orchestrator.machine.files import PART, read_whole, replacing
@@ -43,12 +42,6 @@ from spec_kitty_orchestrator.machine.orphans import elsewhere
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.repository import Repository
 from spec_kitty_orchestrator.machine.rescue import REFS, ref_name
-
-PACKED = (
-    *("prompt.md", "command.json", "stdout.log", "stderr.log", "stdout.times", "exit", "result.json"),
-    *("review.md", USAGE_FILE),
-)
-"""Of an attempt's directory; the rest says which process of this machine it was, or is its CLI's own."""
 
 MOST_LOG_BYTES = 64 * 1024**2
 """Of one file; a longer log says nothing that its result does not."""
@@ -88,6 +81,8 @@ async def export_run(
             event = Entry(SystemClock().now(), "", HandedOver(id_, file.name))
             manifest = await _gather(project, mission, state, event, folder, whole=whole)
             size = await _put(project, mission, file, manifest, folder, event)
+        except OSError as error:
+            raise WorkspaceError(f"the run cannot be packed: {error.strerror or error}") from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     for one in manifest.left_out:
@@ -215,7 +210,7 @@ def _logs(root: Path, state: RunState, contents: pack.Contents, redactor: Redact
     """Take up what says why a run stands where it does; return what is too long for that."""
     left = []
     for directory in dict.fromkeys(_evidence(state)):
-        for name in PACKED:
+        for name in pack.FILES:
             path, place = directory / name, f"{pack.LOGS}{directory.parent.name}/{directory.name}/{name}"
             try:
                 size = path.lstat().st_size

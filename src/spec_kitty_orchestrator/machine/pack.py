@@ -31,6 +31,9 @@ JOURNAL = "journal.jsonl"
 BUNDLE = "repository.bundle"
 LOGS = "logs/"
 
+FILES = ("prompt.md", "stdout.log", "stderr.log", "stdout.times", "exit", "result.json", "review.md")
+"""Of the directory of an attempt or a gate: none says which process it was, or what is started where."""
+
 MOST_BYTES = 8 * 1024**3
 MOST_MEMBERS = 100_000
 MOST_MANIFEST_BYTES = 32 * 1024**2
@@ -241,7 +244,10 @@ def _strange(manifest: Manifest) -> str:
     if len(sizes) > MOST_MEMBERS or min(sizes) < 0 or sum(sizes) > MOST_BYTES:
         return "it is larger than any run"
     for name in manifest.members:
-        if not _MEMBER.fullmatch(name) or not all(map(is_name, name.split("/"))):
+        parts = name.split("/")
+        if not (_MEMBER.fullmatch(name) and all(map(is_name, parts))) or (
+            parts[0] == "logs" and parts[-1] not in FILES
+        ):
             return f"the file {name!a}"
     for one in manifest.checkouts:
         parts = one.path.split("/")
