@@ -329,8 +329,10 @@ def marked() -> Iterator[tuple[Child, str]]:
 
 def inherited_marker() -> str:
     """Return the marker that this process, or one that it comes from, carries; "" outside of any attempt."""
+    if own := os.environ.get(MARKER):
+        return own
     with suppress(psutil.Error, OSError):
-        for one in (psutil.Process(), *psutil.Process().parents()):
+        for one in psutil.Process().parents():
             with suppress(psutil.Error, OSError):
                 if found := _marker(one.pid):
                     return found
