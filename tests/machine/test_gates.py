@@ -330,6 +330,30 @@ async def test_stop_all_ends_a_running_gate_and_starts_none(tmp_path: Path) -> N
     assert not await orphans(tmp_path)
 
 
+async def test_one_turn_is_stopped_and_the_next_one_runs(tmp_path: Path) -> None:
+    gates = local(tmp_path, shell("tests", LONG), shell("never", "exit 1"))
+    reports: list[GateReport] = []
+
+    async def collect() -> None:
+        reports.append(await run(gates, tmp_path))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(collect)
+        await wait_for(tmp_path / "begun")
+        with anyio.fail_after(LIMIT_S):
+            await gates.stop("WP01", 1, 5)
+    reports.append(await run(local(tmp_path, shell("tests", "exit 0")), tmp_path, turn=2))
+    assert [type(one.event) for one in reports] == [GatesStopped, GatesPassed]
+    assert not await orphans(tmp_path)
+
+
+async def test_a_turn_that_was_stopped_before_it_ran_starts_nothing(tmp_path: Path) -> None:
+    gates = local(tmp_path, shell("tests", LONG))
+    await gates.stop("WP01", 1, 5)
+    assert isinstance((await run(gates, tmp_path)).event, GatesStopped)
+    assert not (tmp_path / "runs").exists()
+
+
 async def in_worktree(lane: Any, line: str, told: Told | None = None) -> tuple[Event, str]:
     """Run a gate as the driver does, after a commit; return what happened and the commit."""
     lane.write("a.py", "a = 2\n")
