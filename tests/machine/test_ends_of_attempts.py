@@ -367,6 +367,22 @@ async def test_stopping_ends_every_attempt_and_starts_no_other(
     assert (await run(agents_of(tmp_path, PythonAgent(COUNT + SAY_OK)), late)).outcome is Outcome.OK
 
 
+async def test_one_attempt_is_stopped_alone_also_before_it_began(
+    tmp_path: Path, attempt_id: str, children: Children
+) -> None:
+    runner = agents_of(tmp_path, PythonAgent(COUNT + BACKGROUND + HOLD))
+    one = await runner.open(request_of(tmp_path, attempt_id))
+    two = await runner.open(request_of(tmp_path, attempt_id + "2", wp_id="WP02"))
+    await runner.stop(two, LIMIT_S)
+    async with running(runner, one) as first:
+        await children.up(2)
+        assert (await run(runner, two)).outcome is Outcome.CANCELED
+        await runner.stop(one, LIMIT_S)
+    await children.gone()
+    assert (first().outcome, first().detail) == (Outcome.CANCELED, "a person stopped it")
+    assert runs(tmp_path) == 1
+
+
 async def test_a_second_stop_shortens_the_grace_of_an_agent_that_does_not_listen(
     tmp_path: Path, attempt_id: str, children: Children
 ) -> None:
