@@ -18,7 +18,19 @@ from spec_kitty_orchestrator.core.commands import Command, OpenAttempt, Resolve,
 from spec_kitty_orchestrator.core.events import Event
 from spec_kitty_orchestrator.core.limits import EXIT_QUOTA
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Result, Role
-from spec_kitty_orchestrator.core.orders import Continue, Drain, Order, Pause, Retry, Skip, Stop, Tell
+from spec_kitty_orchestrator.core.orders import (
+    Approve,
+    Continue,
+    Drain,
+    HandBack,
+    Order,
+    Pause,
+    Retry,
+    Skip,
+    Stop,
+    TakeOver,
+    Tell,
+)
 from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.core.work_package import Grant, WorkPackage
 from spec_kitty_orchestrator.driver.engine import Orchestrator, RunResult
@@ -287,6 +299,32 @@ class Machine(RuleBasedStateMachine):
             return results[0]
 
         self._assert_told(self._play(act))
+
+    @rule(wp=st.sampled_from(NAMES), moment=moments, back_s=st.integers(1, 400), approves=st.booleans())
+    def a_person_takes_one_over_during_a_run(
+        self, wp: str, moment: float, back_s: int, approves: bool
+    ) -> None:
+        orders = MemoryOrders()
+        let_all_go_on(orders)
+
+        async def act() -> None:
+            async def person() -> None:
+                await anyio.sleep(moment)
+                await orders.give(TakeOver(wp, "anna"))
+                await anyio.sleep(back_s)
+                await orders.give(HandBack(wp, "anna", "mine", ("T001",)))
+                known = self.mission.watcher.state
+                head = known.wps[wp].work.head if approves and known is not None else ""
+                if head:
+                    await orders.give(Approve(wp, "bert", head, "fine"))
+
+            async with anyio.create_task_group() as tg:
+                tg.start_soon(person)
+                result = await self._engine(orders).run()
+                tg.cancel_scope.cancel()
+            self._assert_told(result)
+
+        self._play(act)
 
     @rule(call=calls, after_effect=st.booleans())
     def a_reply_will_be_lost(self, call: str, after_effect: bool) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.e2e.projects import FAN, Project
+from tests.e2e.projects import FAN, Gate, Project
 
 from spec_kitty_orchestrator.machine.process import MARKER
 from spec_kitty_orchestrator.testing.missions import MissionSpec
@@ -75,3 +75,40 @@ def test_what_was_rejected_is_done_once_a_person_wrote_it_and_another_approved_i
     assert merged.returncode == 0, merged.stdout + merged.stderr
     assert (Path(mission.root) / "src/part1/m01.py").read_text() == '"""It is for the test."""\n'
     assert os.environ.get(MARKER) is None
+
+
+def test_what_an_agent_works_on_is_taken_over_in_the_middle_of_a_run_and_handed_back_to_it(
+    project: Callable[[MissionSpec], Project], gate: Gate
+) -> None:
+    mission = project(FAN)
+    written = 'edits = { "src/part2/m02.py" = "two = 2\\n" }'
+    mission.follow(f"[WP01.implement]\n{gate.step}\n[WP02.implement]\n{written}\n{gate.step}\n")
+
+    def person(*words: str, code: int = 0) -> str:
+        done = mission.run(*words)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    with mission.start("--max-concurrent", "2") as run:
+        first, second = gate.wait(run), gate.wait(run)
+        told = person("takeover", "WP01", "--as", "anna")
+        assert "WP01 is yours, anna once scripted has been stopped; its work is kept" in told
+        mine = Path(next(line for line in told.splitlines() if line.startswith("worktree: "))[10:])
+        run.hear_of("taken over by anna")
+        while len(mission.journal("WP01", "claimed")) < 2:
+            assert "taken over by anna" in person("status")
+        (mine / "src/part1").mkdir(parents=True, exist_ok=True)
+        (mine / "src/part1/m01.py").write_text("by_hand = True\n")
+        assert "has an attempt that is not over" in person(
+            "approve", "WP02", "--as", "bert", "--note", "x", code=2
+        )
+        assert "WP01 is back in the run" in person("handback", "WP01", "--as", "anna")
+        run.hear_of("handed back by anna")
+        for one in (first, second):
+            one.close()
+        assert run.end() == 0, run.heard
+    assert set(mission.lanes().values()) == {"done"}
+    names = [one.name for one in mission.attempts("WP01")]
+    assert names == ["01-implement-scripted", "02-review-scripted"]
+    assert mission.git("show", f"{mission.approved('WP01')}:src/part1/m01.py") == "by_hand = True"
+    assert mission.strays() == []
