@@ -398,6 +398,25 @@ def test_what_is_no_pack_or_a_part_of_one_is_refused(pair: Pair, tmp_path: Path)
     assert pair.b.run("import").returncode == 2
 
 
+def test_a_manifest_of_a_size_below_nothing_is_not_read_without_a_bound(pair: Pair) -> None:
+    pair.handed_over()
+    header = bytearray(tarfile.TarInfo("manifest.json").tobuf(tarfile.USTAR_FORMAT))
+    header[124:136], header[148:156] = b"\xff" * 12, b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    pair.pack.write_bytes(gzip.compress(bytes(header) + b"{}"))
+    pair.refuses("does not begin with manifest.json")
+
+
+def test_what_git_ignores_here_is_not_written_over(pair: Pair) -> None:
+    pair.handed_over()
+    pair.b.git("worktree", "add", "-q", "-b", LANE, str(pair.b.root / PLACE), FEATURE)
+    (pair.b.root / ".git" / "info" / "exclude").write_text("/.worktrees/\nnew.py\n")
+    (pair.b.root / PLACE / "new.py").write_text("mine\n")
+    pair.refuses(f"uncommitted changes in {pair.b.root / PLACE} are in the way: new.py")
+    (pair.b.root / PLACE / "new.py").write_text("B = 1\n")
+    assert pair.take().returncode == 0
+
+
 def test_nothing_is_unpacked_through_a_link(pair: Pair, tmp_path: Path) -> None:
     pair.handed_over()
     (tmp_path / "outside").mkdir()

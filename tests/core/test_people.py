@@ -35,7 +35,9 @@ from spec_kitty_orchestrator.core.operator_events import (
     HandedBack,
     Retried,
     Skipped,
+    Stopped,
     TakenOver,
+    Told,
 )
 from spec_kitty_orchestrator.core.people import (
     why_not_approved,
@@ -66,10 +68,12 @@ from .builders import (
     again,
     begun,
     drive,
+    exited,
     journal,
     one_agent,
     refused,
     results,
+    verdict_text,
 )
 
 ONE_REJECTION = one_agent(max_review_cycles=1)
@@ -316,3 +320,12 @@ def test_a_crash_before_what_was_at_work_ended_loses_no_order(name: str) -> None
 def test_a_crash_loses_no_order_about_what_the_host_had_already_completed() -> None:
     wp = begun(Lane.DONE, *APPROVING, TakenOver("anna", "order-1"))
     assert (wp.taken, wp.halted) == (None, False)
+
+
+@pytest.mark.parametrize(
+    "order", [Stopped("kim", "order-1"), Told("use tabs", now=True, by="kim", order="order-1")], ids=str
+)
+def test_the_verdict_of_a_review_that_a_person_had_stopped_counts_for_nothing(order: Event) -> None:
+    wp, command = drive([*REVIEW_RUNNING, order, exited("r1", text=verdict_text("r1"))])
+    assert isinstance(command, OpenAttempt)
+    assert (command.role, wp.review.votes, wp.review.verdict) == (Role.REVIEW, (), None)

@@ -5,6 +5,7 @@ The journal says that the run is handed over before the file has its name: no ru
 """
 
 import hashlib
+import os
 import platform
 import secrets
 import shutil
@@ -271,8 +272,15 @@ async def _put(
     try:
         with replacing(file) as out:
             await to_thread.run_sync(pack.write, out, manifest, folder)
-            size = await to_thread.run_sync(out.tell)
+            size = await to_thread.run_sync(_on_disk, out)
             await journal(project, mission).append(event)
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror or error}") from None
     return size
+
+
+def _on_disk(out: BinaryIO) -> int:
+    """Make sure that a full disk refuses now, and return how long the file is."""
+    out.flush()
+    os.fsync(out.fileno())
+    return out.tell()

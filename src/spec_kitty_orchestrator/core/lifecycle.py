@@ -306,6 +306,9 @@ def _workspace_failed(wp: WorkPackage, event: events.Event, _policy: Policy) -> 
 def _judged(wp: WorkPackage, event: events.Event, policy: Policy) -> Next:
     """Take the verdict of a finished review; it waits where the host refused to be told of the review."""
     assert isinstance(event, events.AgentExited)
+    if wp.halted:
+        # A person had it stopped: a verdict that came all the same counts for nothing.
+        event = replace(event, report=replace(event.report, outcome=Outcome.CANCELED), verdict=None)
     refused = event.refused
     if refused is None or refused.lane is Lane.IN_REVIEW:
         wp = replace(reviewed(wp, claimed=True), lane=Lane.IN_REVIEW)

@@ -211,7 +211,7 @@ def _save(packed: BinaryIO, place: Path, member: Member, file: Path) -> None:
 
 def _manifest(packed: BinaryIO, members: Iterator[tuple[str, int]], file: Path) -> Manifest:
     name, size = next(members, ("", 0))
-    if name != MANIFEST or size > MOST_MANIFEST_BYTES:
+    if name != MANIFEST or not 0 <= size <= MOST_MANIFEST_BYTES:
         raise UsageError(f"{file} is no pack of a run: it does not begin with {MANIFEST}")
     try:
         record = json.loads(packed.read(size))

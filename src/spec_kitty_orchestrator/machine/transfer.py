@@ -3,6 +3,7 @@
 What another clone brings is not believed: it is taken up as objects first, and a branch only moves forward.
 """
 
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -187,13 +188,23 @@ async def in_the_way(git: Git, new: str, snapshot: str, kept: str) -> list[str]:
         kept: what is not committed there is no loss where this commit says the same, "" for none.
     """
     changed = {one.path for one in await git.changes()}
-    if changed and kept:
-        changed.difference_update(await _same(git, kept))
-    if not changed:
-        return []
-    found = changed.intersection(await _changed(git, "HEAD", new))
-    put = changed.intersection(await _changed(git, new, snapshot)) if snapshot else set()
+    same = await _same(git, kept) if changed and kept else []
+    changed.difference_update(same)
+    found = changed.intersection(await _changed(git, "HEAD", new)) if changed else set[str]()
+    put = set(await _changed(git, new, snapshot)) if snapshot else set[str]()
+    # What git ignores here is no change, and would be lost all the same.
+    untracked = put.difference(same, await _tracked(git)) if put else put
+    hidden = await to_thread.run_sync(_there, git.path, untracked)
+    put = hidden.union(changed.intersection(put))
     return sorted(found.union([one for one in put if await _differs(git, snapshot, one)]))
+
+
+def _there(root: Path, paths: Collection[str]) -> set[str]:
+    return {one for one in paths if os.path.lexists(root / one)}
+
+
+async def _tracked(git: Git) -> set[str]:
+    return set((await git.run("ls-tree", "-r", "-z", "--name-only", "HEAD")).paths)
 
 
 async def _changed(git: Git, old: str, new: str) -> Sequence[str]:
@@ -209,7 +220,7 @@ async def _same(git: Git, snapshot: str) -> list[str]:
 async def take_away(git: Git, snapshot: str) -> None:
     """Make a worktree as HEAD says where it is as a snapshot says that keeps it. Raises `WorkspaceError`."""
     same = await _same(git, snapshot)
-    known = set((await git.run("ls-tree", "-r", "-z", "--name-only", "HEAD")).paths)
+    known = await _tracked(git)
     for path in same:
         if path not in known:
             await to_thread.run_sync((git.path / path).unlink)
