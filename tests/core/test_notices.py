@@ -7,7 +7,7 @@ from datetime import datetime
 from spec_kitty_orchestrator.core.events import AttemptOpened, Event, Parked, WorkspaceFailed
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Outcome, Role, Usage
 from spec_kitty_orchestrator.core.notices import Notice, Notices, noticed, trial
-from spec_kitty_orchestrator.core.operator_events import Retried
+from spec_kitty_orchestrator.core.operator_events import Retried, TakenOver
 from spec_kitty_orchestrator.core.policy import Budget
 from spec_kitty_orchestrator.core.run_events import (
     AgentBack,
@@ -105,6 +105,11 @@ def test_who_needs_a_person_again_after_a_retry_is_told_again() -> None:
     assert new(lines) == []
     lines += left("WP01", "no room", after(200))
     assert [one.at for one in new(lines)] == [after(200)]
+
+
+def test_who_took_a_work_package_over_is_not_told_of_it() -> None:
+    lines: list[Line] = [START, *left("WP01", "no room"), *told("WP01", TakenOver("anna"), at=after(9))]
+    assert new(lines) == []
 
 
 def test_the_name_of_a_message_is_that_of_its_oldest_part_however_many_joined() -> None:

@@ -130,7 +130,12 @@ class Notices:
         report = self._recorder.report(now, active=active)
         return [
             *([] if active or not report.starts else [self._ended(report)]),
-            *(self._need(one, report) for one in needs(report)),
+            # Who took a work package over knows that it waits for them.
+            *(
+                self._need(one, report)
+                for one in needs(report)
+                if len(one.wps) > 1 or one.wps[0].situation.wp.taken is None
+            ),
             *self._agents(report),
             *self._budget(report),
             *(self._slow(report, samples) if active else ()),
