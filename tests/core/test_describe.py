@@ -167,7 +167,7 @@ LINES: dict[str, Event | RunEvent] = {
         "tests", "no pytest", "/logs/tests"
     ),
     "the gates could not run, a person must look: git is broken": GateBroken("", "git is broken"),
-    "the gates were stopped with the run; they run again at the next start": GatesStopped(),
+    "the gates were stopped, and are to run again": GatesStopped(),
     "the branch moved to aaaaaaaaaa; its gates run there": HeadMoved(HEAD),
     "its worktree is set up: lint 12s, tests 12s": SetUp("worktree", results()),
     "its worktree is set up: it was before": SetUp("worktree"),

@@ -245,7 +245,7 @@ def _of_wp(event: events.Event, wp: WorkPackage | None, took_s: float) -> str:
         case events.GateBroken(who=who, reason=reason):
             return f"{who} could not run, a person must look: {reason}"
         case events.GatesStopped():
-            return "the gates were stopped with the run; they run again at the next start"
+            return "the gates were stopped, and are to run again"
         case events.HeadMoved(head=head):
             return f"the branch moved to {short(head)}; its gates run there"
         case events.Submitted():

@@ -212,7 +212,7 @@ class GateBroken:
 
 @dataclass(frozen=True)
 class GatesStopped:
-    """The gates were stopped with the run, and are to be run again."""
+    """The gates were stopped, with the run or by a person, and are to be run again."""
 
     rescued: Rescue = field(default_factory=Rescue)
     kind: Literal["gates_stopped"] = "gates_stopped"
