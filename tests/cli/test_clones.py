@@ -9,7 +9,7 @@ import pytest
 from tests.machine.conftest import git
 
 from spec_kitty_orchestrator.app.checks import Finding
-from spec_kitty_orchestrator.app.checks.clone import check_clone
+from spec_kitty_orchestrator.app.checks.clone import check_clone, complete
 from spec_kitty_orchestrator.app.repository import bare_fix, find_repo_root
 from spec_kitty_orchestrator.errors import UsageError
 
@@ -95,6 +95,25 @@ def test_the_command_of_the_finding_adds_all_that_a_clone_lacks(
     assert check_clone(root, SLUG) == []
     assert git(root / ".worktrees" / f"{SLUG}-coord", "branch", "--show-current") == STATUS
     assert git(root, "config", "merge.spec-kitty-meta.driver") == "spec-kitty merge-driver-meta %O %A %B"
+
+
+def test_a_job_of_ci_makes_in_its_clone_what_a_fetch_brought(origin: Path) -> None:
+    root = clone(origin)
+    complete(root, SLUG)
+    assert check_clone(root, SLUG, read=False) == []
+    assert git(root / ".worktrees" / f"{SLUG}-coord", "rev-parse", "HEAD") == git(origin, "rev-parse", STATUS)
+    subprocess.run(["rm", "-r", str(root / ".worktrees")], check=True)
+    complete(root, SLUG)
+    complete(root, SLUG)
+    assert check_clone(root, SLUG, read=False) == []
+
+
+def test_a_job_of_ci_fetches_nothing_and_begins_nothing_anew(origin: Path) -> None:
+    root = clone(origin, "--depth", "1")
+    complete(root, SLUG)
+    assert "shallow" in only(root).text
+    assert git(root, "branch", "--format=%(refname:short)") == FEATURE
+    assert not (root / ".worktrees").exists()
 
 
 def test_a_worktree_whose_folder_was_deleted_is_made_again(origin: Path) -> None:

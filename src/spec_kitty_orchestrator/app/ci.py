@@ -11,7 +11,9 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+from anyio import to_thread
 
+from spec_kitty_orchestrator.app.checks.clone import complete
 from spec_kitty_orchestrator.app.forecasts import start_of
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.report import Found
@@ -90,6 +92,11 @@ class Job:
         elif self._section and self.service is Service.GITLAB:
             self._write(gitlab.end(self._section, self._clock.now()))
         self._section = ""
+
+    async def complete(self, mission: str) -> None:
+        """Make in the job's clone what git did not copy of a mission. Raises `WorkspaceError`."""
+        if self.service is not None:
+            await to_thread.run_sync(complete, self._project.root, mission)
 
     async def answer(self, mission: MissionState) -> list[str]:
         """Return what a person must do before a start, in at most four lines; nothing if nobody is needed."""

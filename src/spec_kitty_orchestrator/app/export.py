@@ -88,7 +88,7 @@ async def export_run(
             shutil.rmtree(folder, ignore_errors=True)
     for one in manifest.left_out:
         say(f"not in the pack: {one}")
-    say(f"{mission}: handed over as {file} ({size / 1e6:.1f} MB), pack {id_}")
+    say(f"{mission}: handed over as {file} ({size / 1e3:,.0f} kB), pack {id_}")
     say(f"To go on in another clone: {command_line('import', file.name)}, then")
     say(f"  {command_line('resume', '--mission', mission)}")
     say(f"To go on here after all: {take_back(mission)}")

@@ -253,6 +253,7 @@ async def _opened(
     )
     async with AsyncExitStack() as stack:
         try:
+            await job.complete(work.mission)
             host, state = await stack.enter_async_context(opened)
             for text in await job.answer(state):
                 console.tell(text)

@@ -53,6 +53,15 @@ def check_clone(root: Path, slug: str, *, starts: bool = True, read: bool = True
     return [error(CLONE, text, " && ".join(fix for _, fix in lacking))]
 
 
+def complete(root: Path, slug: str) -> None:
+    """Make in a fresh clone what the host needs of a mission and git did not copy, of what a fetch brought.
+
+    What cannot be made is left to `check_clone`, which names it. Raises `WorkspaceError`: git cannot be run.
+    """
+    _Clone(mission_files(root, slug)).complete()
+    define_drivers(root)
+
+
 def define_drivers(root: Path) -> None:
     """Set the host's merge drivers where git does not know them. Raises `WorkspaceError`."""
     for one in _Clone(mission_files(root, "")).undefined_drivers():
@@ -110,6 +119,17 @@ class _Clone:
             setting = f'{line("git", "-C", files.root, "config")} {key} "{driver}"'
             names = " ".join(drivers)
             yield "the host's merge drivers in git's settings", f"for one in {names}; do {setting}; done"
+
+    def complete(self) -> None:
+        """Make the branch with the mission's status, and its worktree; nothing is fetched or begun anew."""
+        branch, place = self.files.coordination_branch, self.files.coordination_checkout
+        if not _BRANCH.fullmatch(branch):
+            return
+        if not self._has(BRANCHES + branch) and (tracking := on_a_remote(self.files.root, branch)):
+            self._ask("branch", branch, tracking)
+        if self._has(BRANCHES + branch) and not (place / ".git").exists():
+            again = ("--force",) if place in self._worktrees() else ()
+            self._ask("worktree", "add", *again, str(place), branch)
 
     def _history(self, branch: str) -> Iterator[tuple[str, str]]:
         """Yield the history that connects the plan with the branch into which the host merges it."""

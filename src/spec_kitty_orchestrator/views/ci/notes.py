@@ -42,7 +42,10 @@ def notes(report: Report, texts: Texts) -> list[Note]:
     if not report.active and (ended := advice.why_ended(report)):
         following = advice.resume(report)
         message = "\n".join(filter(None, (texts.note(ended), following)))
-        first.append(Note(Severity.ERROR, "the run ended before its work was done", message))
+        # Another job goes on where nobody is needed.
+        resumable = bool(report.starts) and report.starts[-1].exit_code in RESUMABLE
+        severity = Severity.WARNING if resumable else Severity.ERROR
+        first.append(Note(severity, "the run ended before its work was done", message))
     for need in advice.needs(report):
         if told.isdisjoint(one.id for one in need.wps):
             steps = [texts.line(command, 1000) for _, command in need.steps]
