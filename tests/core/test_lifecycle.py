@@ -47,6 +47,7 @@ from spec_kitty_orchestrator.core.events import (
     SetUp,
     Submitted,
     SubtasksTicked,
+    Unblocked,
     WorkspaceFailed,
     WorkspaceResolved,
 )
@@ -65,7 +66,15 @@ from spec_kitty_orchestrator.core.model import (
     Usage,
     Workspace,
 )
-from spec_kitty_orchestrator.core.operator_events import Retried, Skipped
+from spec_kitty_orchestrator.core.operator_events import (
+    ApprovedByPerson,
+    HandedBack,
+    Retried,
+    Skipped,
+    Stopped,
+    TakenOver,
+    Told,
+)
 from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.core.run import RunState, begin
 from spec_kitty_orchestrator.core.transitions import charged, reopen, why_by_hand
@@ -205,6 +214,36 @@ ORDINARY: dict[str, tuple[tuple[Event, ...], Phase, type[Command]]] = {
         Claim,
     ),
     "a person's skip parks": ((*RUNNING, Skipped(Lane.IN_PROGRESS)), Phase.PARKING, Park),
+    "a person's note changes nothing of what goes on": (
+        (*RUNNING, Told("use tabs")),
+        Phase.IMPLEMENTING,
+        RunAgent,
+    ),
+    "a person's stop is for the next attempt once this one has ended": (
+        (*RUNNING, Stopped("kim", "order-1"), exited("i1", Outcome.CANCELED)),
+        Phase.IMPLEMENTING,
+        OpenAttempt,
+    ),
+    "a person takes a parked one over": (
+        (*PARKING, Parked(Lane.IN_PROGRESS), TakenOver("kim")),
+        Phase.CLAIMING,
+        Claim,
+    ),
+    "what a person hands back is claimed, and then committed": (
+        (*PARKING, Parked(Lane.IN_PROGRESS), TakenOver("kim"), Claimed(SPACE, BASE), HandedBack("kim")),
+        Phase.CLAIMING,
+        Claim,
+    ),
+    "a person's approval is recorded": (
+        (*REVIEWING, ApprovedByPerson("kim", HEAD, "I looked")),
+        Phase.RECORDING,
+        Record,
+    ),
+    "the host lets a blocked one go on": (
+        (*PARKING, Parked(Lane.BLOCKED), Retried(), Unblocked(Lane.IN_PROGRESS)),
+        Phase.WAITING,
+        Wait,
+    ),
     "a refusal where none is expected parks": (
         (*IMPLEMENTING, refused(Lane.IN_PROGRESS)),
         Phase.PARKING,

@@ -9,8 +9,10 @@ from pathlib import Path
 import anyio
 import pytest
 
+from spec_kitty_orchestrator.app.runs import archive_journal
 from spec_kitty_orchestrator.core.orders import Changed, Order, Pause, Stop, Tell
 from spec_kitty_orchestrator.machine import orders
+from spec_kitty_orchestrator.machine.logs import JOURNALS
 from spec_kitty_orchestrator.machine.orders import Answer, OrderFolder, give
 
 pytestmark = pytest.mark.asyncio
@@ -105,6 +107,15 @@ async def test_what_a_run_had_taken_when_it_was_killed_is_taken_up_by_the_next_o
     assert not file.exists()
     again = await Listener(tmp_path).port.next()
     assert again == killed
+
+
+async def test_a_fresh_start_repeats_no_order_that_a_run_before_it_had_taken(tmp_path: Path) -> None:
+    directory = tmp_path / JOURNALS / "demo"
+    directory.mkdir(parents=True)
+    taken, new = (written(directory, f"0000000{i}.{end}", "x") for i, end in enumerate(("taken", "order")))
+    (directory / "journal.jsonl").touch()
+    assert archive_journal(tmp_path, "demo") is not None
+    assert (taken.exists(), new.exists()) == (False, True)
 
 
 @pytest.mark.parametrize(

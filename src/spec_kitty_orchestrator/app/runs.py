@@ -25,7 +25,7 @@ from spec_kitty_orchestrator.core.run_events import (
 )
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import InvalidTransition, JournalError, RunActive, UsageError
-from spec_kitty_orchestrator.machine import process
+from spec_kitty_orchestrator.machine import orders, process
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, archives
 from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
 from spec_kitty_orchestrator.machine.logs import JOURNALS, mission_logs
@@ -232,6 +232,7 @@ def archive_journal(root: Path, mission: str) -> Path | None:
         )
     if places := elsewhere(mission_logs(root, mission)):
         raise RunActive(process.out_of_reach(f"an agent of the old run of {mission}", places[0]))
+    orders.forget_taken(root / JOURNALS / mission)
     return put_aside(root / JOURNALS / mission / "journal.jsonl")
 
 

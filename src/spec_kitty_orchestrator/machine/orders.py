@@ -231,6 +231,14 @@ async def give(directory: Path, order: Order, active: Callable[[], bool]) -> Ans
     raise TimeoutError
 
 
+def forget_taken(directory: Path) -> None:
+    """Remove what an earlier run took up and did not answer: the journal that tells of it is put aside."""
+    folder = directory / FOLDER
+    for left in folder.glob("*.taken") if not folder.is_symlink() else ():
+        with suppress(OSError):
+            left.unlink()
+
+
 def put(folder: Path, order_id: str, order: Order) -> None:
     """Put an order in place. Raises `OSError`."""
     make_private_folder(folder)
