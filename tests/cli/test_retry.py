@@ -180,7 +180,7 @@ def test_an_unknown_work_package_is_named(project: Project) -> None:
 
 
 @pytest.mark.parametrize("command", ["retry", "skip"])
-def test_nothing_is_decided_while_a_run_is_active(project: Project, command: str) -> None:
+def test_nothing_is_decided_beside_a_run_that_does_not_take_it_up(project: Project, command: str) -> None:
     project.lanes({"WP02": "blocked"})
     file = journal(project, *parked("blocked"))
     before = file.read_bytes()

@@ -10,6 +10,7 @@ from spec_kitty_orchestrator.core.commands import (
     OpenAttempt,
     Park,
     Submit,
+    Unblock,
 )
 from spec_kitty_orchestrator.core.events import (
     NO_REPLY,
@@ -70,9 +71,11 @@ def test_the_same_note_twice_is_told_once() -> None:
     assert wp.work.feedback.count(ADVICE) == 1
 
 
-def test_a_retry_that_the_host_never_heard_of_leaves_the_work_package_blocked() -> None:
+def test_a_retry_that_the_host_never_heard_of_is_told_to_it_by_the_next_start() -> None:
     wp = taken_up(Lane.BLOCKED, *PARKED, Retried())
-    assert (wp.phase, wp.result) == (Phase.FINISHED, Result.BLOCKED)
+    assert (wp.phase, wp.result) == (Phase.WAITING, None)
+    _, command = step(wp, Scheduled(Lane.BLOCKED, SPACE), ONE_REJECTION)
+    assert isinstance(command, Unblock)
 
 
 def test_what_was_parked_in_review_is_reviewed_again() -> None:

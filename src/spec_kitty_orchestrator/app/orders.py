@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spec_kitty_orchestrator.app.journals import find_journal, journaled
 from spec_kitty_orchestrator.core.orders import LONGEST_NOTE, Order
-from spec_kitty_orchestrator.errors import OrchestratorError, UsageError
+from spec_kitty_orchestrator.errors import OrchestratorError, RunActive, UsageError
 from spec_kitty_orchestrator.machine import orders
 from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.logs import JOURNALS
@@ -42,7 +42,8 @@ async def give(root: Path, mission: str, order: Order, say: Callable[[str], None
 
     Raises:
         UsageError: the run refuses it, or it does not come from a person.
-        OrchestratorError: the run does not answer.
+        RunActive: the run does not take it up.
+        OrchestratorError: it took it up and does not answer.
     """
     refuse_agents()
     if len(getattr(order, "note", "")) > LONGEST_NOTE:
@@ -67,7 +68,7 @@ async def give(root: Path, mission: str, order: Order, say: Callable[[str], None
         text = (
             f"{who} did not take the order up within {limit_s:.0f} s, so it was withdrawn: nothing is changed"
         )
-        raise OrchestratorError(text)
+        raise RunActive(text)
     if answer.refused:
         raise UsageError(answer.text)
     say(answer.text)
