@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from tests.cli.journals import POLICY, SLUG, event, read_journal, start_line, write_journal
+from tests.cli.working import at_work, host_of_one
 
 from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.process import MARKER
@@ -61,3 +62,19 @@ def test_an_order_that_nobody_takes_is_withdrawn(project: Project) -> None:
     assert done.returncode == 3
     assert "so it was withdrawn: nothing is changed" in done.stderr
     assert len(read_journal(project)) == 2
+
+
+def test_what_an_attempt_cost_that_nobody_waited_for_is_known_before_a_person_takes_over(
+    project: Project,
+) -> None:
+    host_of_one(project)
+    with at_work(project, "--impl-agent", "one", "--review-agent", "two") as working:
+        working.run.kill()
+        working.run.wait()
+        working.let_the_agent_end()
+        assert working.agent_is_gone()
+    project.run("takeover", "WP01", "--as", "anna")
+    told = [one["event"] for one in read_journal(project) if "event" in one]
+    kinds = [one["kind"] for one in told]
+    ended = told[kinds.index("taken_over") - 1]
+    assert (ended["kind"], ended["report"]["outcome"]) == ("agent_exited", "ok")

@@ -27,7 +27,6 @@ from spec_kitty_orchestrator.app.repository import MISSIONS, mission_files
 from spec_kitty_orchestrator.app.runs import orphans, pids
 from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.core.advice import take_back
-from spec_kitty_orchestrator.core.commands import RunAgent
 from spec_kitty_orchestrator.core.describe import command_line
 from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.core.run import RunState, fold
@@ -112,16 +111,9 @@ async def _settle(project: Project, mission: str, say: Callable[[str], None]) ->
         return
     say(f"{mission}: looking how the attempts ended that nobody has waited for")
     async with operations(project, mission) as decisions:
-        # What was never started stays so.
-        await decisions.world.agents.stop_all(0.0)
-        for wp in decisions.known.wps.values():
-            attempt = wp.open_attempt
-            if attempt is None:
-                continue
+        for wp in filter(lambda one: one.open_attempt, decisions.known.wps.values()):
             with suppress(UsageError):  # the host has finished it without us
-                operation = await decisions.of(wp.id)
-                event = await operation.world.perform(operation.wp, RunAgent(attempt))
-                await operation.record(event)
+                await (await decisions.of(wp.id)).settle()
 
 
 async def _gather(

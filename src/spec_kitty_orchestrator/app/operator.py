@@ -23,7 +23,7 @@ from spec_kitty_orchestrator.app.runs import (
 from spec_kitty_orchestrator.config import nearest
 from spec_kitty_orchestrator.core.advice import to_go_on
 from spec_kitty_orchestrator.core.causes import by_cause, cause
-from spec_kitty_orchestrator.core.commands import Command, Finish, OpenAttempt, Unblock, Wait
+from spec_kitty_orchestrator.core.commands import Command, Finish, OpenAttempt, RunAgent, Unblock, Wait
 from spec_kitty_orchestrator.core.events import Event, HostRefused
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import Lane, Phase
@@ -63,6 +63,15 @@ class Operation:
         while not isinstance(command, (Wait, Finish, OpenAttempt, *stops)):
             command = await self.record(await self.world.perform(self.wp, command))
         return command
+
+    async def settle(self) -> None:
+        """Record how the open attempt ended if nobody has seen it: what it said is paid for.
+
+        One that was never started stays so.
+        """
+        if (attempt := self.wp.open_attempt) is not None:
+            await self.world.agents.stop_all(0.0)
+            await self.record(await self.world.perform(self.wp, RunAgent(attempt)))
 
     async def next_command(self) -> str:
         """Say which command continues the mission."""

@@ -62,6 +62,7 @@ async def take_over(project: Project, mission: str, wp_id: str, by: str, say: Sa
         operation = await _located(decisions, wp_id, stop=True)
         if why := why_not_taken(operation.wp, decisions.unmet(operation.wp), by):
             raise UsageError(why)
+        await operation.settle()
         command = await operation.record(TakenOver(by))
         await _told_or_not(operation, await operation.go_on(command, ()), say)
         if operation.wp.taken is None or operation.wp.phase is not Phase.FINISHED:
