@@ -112,7 +112,7 @@ def test_a_pause_is_not_paused_twice_and_continue_ends_only_what_it_names() -> N
     found = ordered(Continue(), state)
     assert isinstance(found, Meant)
     assert found.event == Continued("kim", order="o1")
-    assert found.answer == "the run goes on; still WP01 is (`continue WP01`)"
+    assert found.answer == "the run goes on; WP01 is still paused (`continue WP01`)"
     assert isinstance(ordered(Retry("WP01"), state), Meant)
 
 

@@ -93,8 +93,9 @@ async def hand_back(project: Project, mission: str, wp_id: str, by: str, note: s
         await _told_or_not(operation, command, say)
         wp = operation.wp
         if isinstance(command, stops):
-            gates = "its gates and " if isinstance(command, RunGates | PrepareWorkspace) else ""
-            say(f"{wp_id} is back, at {short(wp.work.head)}: {gates}its review follow at the next start")
+            gates = isinstance(command, RunGates | PrepareWorkspace)
+            follow = "its gates and its review follow" if gates else "its review follows"
+            say(f"{wp_id} is back, at {short(wp.work.head)}: {follow} at the next start")
         else:
             say(f"{wp_id}: {wp.note}")
         for left in (*wp.work.left_out, *wp.work.notes):

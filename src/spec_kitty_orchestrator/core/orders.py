@@ -269,15 +269,15 @@ def _continue(state: RunState, given: Given, order: Continue) -> Meant | Refused
     what = order.agent or order.wp or "the run"
     if any(one.of == (order.agent, order.wp) for one in state.pauses):
         others = pauses.without(state.pauses, order.agent, order.wp)
-        still = f"; still {_listed(others)}" if others else ""
+        still = f"; {_listed(others, 'is still paused')}" if others else ""
         return Meant(Continued(given.by, order.agent, order.wp, given.id), f"{what} goes on{still}")
     if not state.pauses:
         return Refused("nothing is paused")
-    return Refused(f"{what} is not paused; {_listed(state.pauses)}")
+    return Refused(f"{what} is not paused; {_listed(state.pauses, 'is')}")
 
 
-def _listed(found: pauses.Pauses) -> str:
-    return ", ".join(f"{one.agent or one.wp or 'the run'} is (`{one.ended_by}`)" for one in found)
+def _listed(found: pauses.Pauses, how: str) -> str:
+    return ", ".join(f"{one.agent or one.wp or 'the run'} {how} (`{one.ended_by}`)" for one in found)
 
 
 def _stop(given: Given, wp: WorkPackage) -> Meant | Refused:
