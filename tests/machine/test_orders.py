@@ -109,6 +109,13 @@ async def test_what_a_run_had_taken_when_it_was_killed_is_taken_up_by_the_next_o
     assert again == killed
 
 
+async def test_a_run_is_not_drained_because_the_one_before_it_was_to_be(tmp_path: Path) -> None:
+    left = written(tmp_path, "00000001.taken", json.dumps({"order": {"kind": "drain"}}))
+    written(tmp_path, "00000002.order", json.dumps(STOP))
+    assert (await Listener(tmp_path).port.next()).id == "00000002"
+    assert not left.exists()
+
+
 async def test_a_fresh_start_repeats_no_order_that_a_run_before_it_had_taken(tmp_path: Path) -> None:
     directory = tmp_path / JOURNALS / "demo"
     directory.mkdir(parents=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from spec_kitty_orchestrator.core.orders import LONGEST_NOTE, Changed, Given, Order
+from spec_kitty_orchestrator.core.orders import LONGEST_NOTE, Changed, Drain, Given, Order
 from spec_kitty_orchestrator.machine.decoder import Decoder, UnknownKindError
 from spec_kitty_orchestrator.machine.files import make_private_folder, open_file, write_record
 from spec_kitty_orchestrator.machine.user import this_user
@@ -139,7 +139,12 @@ class OrderFolder:
                 if parts is None or parts[1] in self._known:
                     continue
                 try:
-                    found.append(self._taken(parts[1], name))
+                    given = self._taken(parts[1], name)
+                    if isinstance(given.order, Drain) and name.endswith(".taken"):
+                        # The run that was to end is over: whoever started this one wants it to go on.
+                        self._answer(given.id, Answer("the run ended before it was drained", refused=True))
+                        continue
+                    found.append(given)
                 except (OSError, ValueError, RecursionError) as error:
                     wrong += self._removed(parts[1], name, error)
         return found, wrong
