@@ -11,6 +11,9 @@ _UNITS_BYTES = {"b": 1} | {
     for power, prefix in enumerate("kmgt", start=1)
     for end, base in (("b", 1000), ("ib", 1024))
 }
+LONGEST_S = 10 * 365 * 24 * 3600.0
+"""A moment that is further away may be one that no date tells."""
+
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*((?:[kmgt]i?)?b)?")
 _LARGEST_BYTES = 2**62
 
@@ -24,7 +27,7 @@ def seconds(value: object) -> float:
     """Read a duration: a number of seconds, or text such as ``90s``, ``15m`` or ``1h30m``.
 
     Raises:
-        ValueError: if it is neither, or not longer than nothing.
+        ValueError: if it is neither, not longer than nothing, or longer than `LONGEST_S`.
     """
     total = math.nan
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -35,7 +38,7 @@ def seconds(value: object) -> float:
             total = float(text)
         elif _DURATION.fullmatch(text):
             total = sum(float(part[:-1]) * _UNITS_S[part[-1]] for part in re.findall(r"[\d.]+[smh]", text))
-    if not (math.isfinite(total) and total > 0):
+    if not 0 < total <= LONGEST_S:
         raise ValueError(
             f"{value!r} is not a duration; write for example 90s, 15m, 2h or a number of seconds"
         )

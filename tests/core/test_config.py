@@ -231,7 +231,7 @@ def test_durations_are_read(value: object, expected: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "soon", "-3", "0", 0, -1, "5 apples", "1d", True, None, "nan", "inf", "m"]
+    "value", ["", "soon", "-3", "0", 0, -1, "5 apples", "1d", True, None, "nan", "inf", "m", "9999999h", 1e12]
 )
 def test_what_is_no_duration_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
