@@ -223,6 +223,8 @@ def test_an_interrupted_run_leaves_them_too(project: Project) -> None:
     found = github_values(outputs.read_text())
     assert (found["exit-code"], found["resumable"]) == ("130", "true")
     assert f"spec-kitty-orchestrator resume --mission {SLUG}" in summary.read_text()
+    # Another job goes on, and nobody is needed.
+    assert [one.name for one in github_commands(told) if "title" in one.properties] == ["warning"]
 
 
 def test_with_events_on_stdout_the_service_is_told_on_stderr(project: Project) -> None:

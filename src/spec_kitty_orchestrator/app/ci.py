@@ -202,7 +202,9 @@ class Job:
             for text in github.annotations(found):
                 self._write(text)
         elif found:
-            self.opens(f"What needs you: {count(len(found), 'note')}", folded=False)
+            needed = any(one.severity is Severity.ERROR for one in found)
+            title = "What needs you" if needed else "What was left open"
+            self.opens(f"{title}: {count(len(found), 'note')}", folded=False)
             for one in found:
                 self._say(str(one))
         red = [one for one in still_open(report) if one.gate and one.tail]
