@@ -352,6 +352,10 @@ TAMPERED: dict[str, tuple[Change, str]] = {
         _manifest(refs={f"refs/heads/x-{SLUG}": "1" * 40}),
         "is no ref of the mission",
     ),
+    "more branches than any run has": (
+        _manifest(refs={f"refs/heads/kitty/mission-{SLUG}-lane-{one}": "1" * 40 for one in range(5001)}),
+        "larger than any run",
+    ),
     "a tag": (_manifest(refs={f"refs/tags/{SLUG}": "1" * 40}), "is no ref of the mission"),
     "a commit that is not there": (_manifest(refs={RESCUED: "1" * 40}), "does not hold all of the commits"),
     "another target": (_manifest(target=LANE), "is no ref of the mission"),

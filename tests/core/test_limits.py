@@ -46,6 +46,7 @@ from spec_kitty_orchestrator.core.run_events import (
     BudgetNearing,
     Ending,
     Failed,
+    SettingsChanged,
     Signaled,
     SpentBefore,
 )
@@ -532,6 +533,9 @@ def test_each_limit_is_near_at_four_fifths_and_told_once() -> None:
     assert limits(state, after(80)).warnings == ()
     assert BudgetNearing("cost", "$8.00 of $10.00 are spent") in told_ones
     assert limits(state, NOON).looks == (after(80), after(100))
+    higher = replace(state.policy, budget=replace(budget, max_cost_usd=9))
+    state, _ = happened(state, NOON, "", SettingsChanged("kim", {"max_cost": "9"}, {}, higher))
+    assert [one.name for one in limits(state, after(0)).warnings] == ["cost", "tokens"]
 
 
 def test_input_and_output_count_and_costs_that_nobody_tells_do_not() -> None:

@@ -1,12 +1,12 @@
 """What an order means in a state of the run, or why it is refused."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from spec_kitty_orchestrator.core.model import Attempt, Lane, Phase, Result, Role
+from spec_kitty_orchestrator.core.model import Attempt, Lane, Phase, Result, Role, WaitsFor
 from spec_kitty_orchestrator.core.operator_events import Retried, Skipped, Stopped, Told
 from spec_kitty_orchestrator.core.orders import (
     Changed,
@@ -26,6 +26,7 @@ from spec_kitty_orchestrator.core.orders import (
 )
 from spec_kitty_orchestrator.core.pauses import Pause as Known
 from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.run import happened
 from spec_kitty_orchestrator.core.run_events import AnyEvent, Continued, Paused, SettingsChanged, Signaled
 from spec_kitty_orchestrator.core.run_state import RunState
 from spec_kitty_orchestrator.core.work_package import Grant, Turn, WorkPackage
@@ -131,3 +132,12 @@ def test_what_was_carried_out_is_not_carried_out_again() -> None:
 
 def test_a_run_that_ends_takes_no_orders() -> None:
     assert ordered(Pause(), replace(STATE, signals=(2,))) == Refused("the run ends: the run was interrupted")
+
+
+def test_who_is_told_something_while_it_waits_waits_no_longer_and_no_shorter_for_it() -> None:
+    turn = Turn(waits="the agent crashed", waits_for=WaitsFor.BACK_OFF, until=NOON + timedelta(minutes=5))
+    wp = replace(WPS["WP01"], phase=Phase.IMPLEMENTING, turn=turn)
+    state, _ = happened(replace(STATE, wps={"WP01": wp}), NOON, "WP01", Told("use tabs"))
+    assert state.wps["WP01"].turn == turn
+    state, _ = happened(state, NOON, "WP01", Told("at once", now=True))
+    assert state.wps["WP01"].turn == Turn()

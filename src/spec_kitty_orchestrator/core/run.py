@@ -29,7 +29,7 @@ from spec_kitty_orchestrator.core.approval import found_at
 from spec_kitty_orchestrator.core.causes import noted
 from spec_kitty_orchestrator.core.lifecycle import agent_needed, agrees, resume, seen, step
 from spec_kitty_orchestrator.core.model import Outcome, Phase, Taken, WaitsFor
-from spec_kitty_orchestrator.core.operator_events import OperatorEvent, TakenOver
+from spec_kitty_orchestrator.core.operator_events import OperatorEvent, TakenOver, Told
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.core.run_state import RunState, has_place
@@ -157,6 +157,8 @@ def _turn(
 ) -> Turn:
     """Return a work package's turn after `event`; the place at an agent is kept from the claim on."""
     turn = wp.turn
+    if isinstance(event, Told) and turn.grant is None and not event.now:
+        return turn
     if isinstance(event, OperatorEvent):
         # What is at work goes on to its end; what waits is looked at anew.
         return Turn() if turn.grant is None else turn
@@ -227,7 +229,8 @@ def _of_run(state: RunState, event: run_events.RunEvent, at: datetime) -> RunSta
         case run_events.Imported():
             return replace(state, wps=without_sessions(state.wps), handed_over=None)
         case run_events.SettingsChanged(policy=policy):
-            return replace(state, policy=policy)
+            # Of a new limit people are warned anew.
+            return replace(state, policy=policy, nearing=frozenset())
         case (
             run_events.AgentSuspended()
             | run_events.AgentBack()

@@ -4,10 +4,12 @@ Whoever reads one believes nothing: a member that is not named, no plain file, l
 than its hash says is refused, and no name of the file's becomes a path by itself.
 """
 
+import errno
 import gzip
 import hashlib
 import json
 import re
+import shutil
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +39,8 @@ FILES = ("prompt.md", "stdout.log", "stderr.log", "stdout.times", "exit", "resul
 MOST_BYTES = 8 * 1024**3
 MOST_MEMBERS = 100_000
 MOST_MANIFEST_BYTES = 32 * 1024**2
+MOST_REFS = 5000
+"""Each is looked at by git; a run has a few for each work package."""
 
 _CHUNK_BYTES = 1024 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,120}", re.ASCII)
@@ -187,6 +191,9 @@ def unpack(file: Path, folder: Path) -> Manifest:
         members = _members(packed)
         manifest = _manifest(packed, members, file)
         left = dict(manifest.members)
+        needed, free = sum(one.size for one in left.values()), shutil.disk_usage(folder).free
+        if needed > free:
+            raise OSError(errno.ENOSPC, f"{file.name} needs {needed} bytes, and {free} are free", str(folder))
         for name, size in members:
             member = left.pop(name, None)
             if member is None or size != member.size:
@@ -241,7 +248,8 @@ def _strange(manifest: Manifest) -> str:
     if JOURNAL not in manifest.members:
         return "it holds no journal"
     sizes = [one.size for one in manifest.members.values()]
-    if len(sizes) > MOST_MEMBERS or min(sizes) < 0 or sum(sizes) > MOST_BYTES:
+    many = len(sizes) > MOST_MEMBERS or max(len(manifest.refs), len(manifest.checkouts)) > MOST_REFS
+    if many or min(sizes) < 0 or sum(sizes) > MOST_BYTES:
         return "it is larger than any run"
     for name in manifest.members:
         parts = name.split("/")
