@@ -1,6 +1,6 @@
 """A mission told by hand, event after event, and what `watch` is given of it: no clock, no files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from spec_kitty_orchestrator.agents.steps import Step, StepKind
@@ -181,13 +181,10 @@ class Told:
         self._taken = 0
         self._recorder = Recorder(POLICY)
         self.changes = "--- a/x.py\n+++ b/x.py\n@@ -1 +1 @@\n-old\n+new\n"
+        self.given: list[Order] = []
+        self.answers: Callable[[Order], Awaitable[str]] = self._taken_up
         self._active: bool | None = None
-        self.orders: list[Order] = []
         self.look()
-
-    async def give(self, order: Order) -> str:
-        self.orders.append(order)
-        return f"{order.kind} is carried out"
 
     def now(self) -> datetime:
         return at(self.seconds)
@@ -211,6 +208,13 @@ class Told:
 
     async def diff(self, evidence: Evidence) -> str:
         return self.changes
+
+    async def give(self, order: Order) -> str:
+        self.given.append(order)
+        return await self.answers(order)
+
+    async def _taken_up(self, order: Order) -> str:
+        return f"{order.kind} is taken up"
 
 
 TITLES = {

@@ -14,7 +14,6 @@ from textual.strip import Strip
 
 from spec_kitty_orchestrator.core import events, report
 from spec_kitty_orchestrator.core.model import AgentReport, Lane, Outcome, Role
-from spec_kitty_orchestrator.core.orders import Pause, Stop, Tell
 from spec_kitty_orchestrator.core.run_events import AnyEvent
 from spec_kitty_orchestrator.core.verdict import Ruling, Verdict
 from spec_kitty_orchestrator.views.watch.line_view import LineView
@@ -332,19 +331,3 @@ async def test_the_colour_of_a_line_is_that_of_what_happened_whatever_its_words_
     event: AnyEvent, expected: str
 ) -> None:
     assert tone(report.Told(at(0), "WP01", event)) == expected
-
-
-async def test_keys_give_orders_and_ask_before_those_that_end_work() -> None:
-    told = Told(csv_import(), 90)
-    async with watching(told) as press:
-        wp = chosen(press.app)
-        assert "pause is carried out" in await press("P")
-        assert "y yes" in await press("s")
-        assert told.orders == [Pause()]
-        await press("escape", "y")
-        assert told.orders == [Pause()]
-        await press("s", "y")
-        assert told.orders == [Pause(), Stop(wp)]
-        await press("m", *"use tabs".replace(" ", "_"), "enter")
-        assert told.orders[-1] == Tell(wp, "use_tabs")
-        assert "tell is carried out" in screen(press.app)

@@ -24,11 +24,22 @@ from spec_kitty_orchestrator.config import nearest
 from spec_kitty_orchestrator.core.advice import to_go_on
 from spec_kitty_orchestrator.core.causes import by_cause, cause
 from spec_kitty_orchestrator.core.commands import Command, Finish, OpenAttempt, RunAgent, Unblock, Wait
+from spec_kitty_orchestrator.core.describe import command_line
 from spec_kitty_orchestrator.core.events import Event, HostRefused
 from spec_kitty_orchestrator.core.lifecycle import step
 from spec_kitty_orchestrator.core.model import Lane, Phase
 from spec_kitty_orchestrator.core.operator_events import Retried, Skipped
-from spec_kitty_orchestrator.core.orders import Given, Order, Refused, meaning
+from spec_kitty_orchestrator.core.orders import (
+    Continue,
+    Given,
+    Order,
+    Pause,
+    Refused,
+    Retry,
+    Skip,
+    Tell,
+    meaning,
+)
 from spec_kitty_orchestrator.core.run import RunState, fold
 from spec_kitty_orchestrator.core.run_events import Entry
 from spec_kitty_orchestrator.core.work_package import WorkPackage
@@ -264,6 +275,46 @@ async def selected(root: Path, mission: str, selection: Selection) -> tuple[str,
     lines = await JsonlJournal(root / JOURNALS / mission, root).read()
     state, _ = claims(lines)
     return selection.among(_Known(mission, {one.id: one.lane for one in state.wps.values()}, state))
+
+
+async def project_of_run(root: Path, environ: Mapping[str, str], mission: str | None) -> tuple[Project, str]:
+    """Return the project with the settings of the run in question, and its mission.
+
+    Raises `UsageError` if no mission is named and no run, or more than one, is unfinished.
+    """
+    recorded = None
+    try:
+        run = await find_unfinished(root, mission)
+        mission, recorded = run.mission, run.started.settings if run.started else {}
+    except UsageError:
+        if mission is None:
+            raise  # else the host may know it, although there is no run
+    return open_project(root, environ, {}, recorded), mission
+
+
+async def without_run(
+    root: Path, environ: Mapping[str, str], mission: str | None, order: Order, say: Callable[[str], None]
+) -> None:
+    """Carry out an order for a mission of which no run is active; `say` gets lines for people.
+
+    Raises `UsageError` if it is refused or needs a run, `RunActive` if a run is active.
+    """
+    match order:
+        case Pause() | Continue() | Tell():
+            await note_order(root, environ, mission, order, say)
+        case Retry(wp=wp, note=note):
+            project, slug = await project_of_run(root, environ, mission)
+            await retry_work_packages(project, slug, Selection((wp,)), note, say)
+        case Skip(wp=wp, note=note):
+            project, slug = await project_of_run(root, environ, mission)
+            await skip_work_package(project, slug, wp, note, say)
+        case _:
+            instead = {
+                "stop": f"`{command_line('pause', getattr(order, 'wp', ''))}` keeps it from beginning",
+                "set": f"`{command_line('resume')}` takes settings as options",
+                "drain": "there is nothing to drain",
+            }
+            raise UsageError(f"no run is active here: {instead[order.kind]}")
 
 
 async def note_order(

@@ -1,8 +1,12 @@
 """What `watch` shows: a mission's journal while it grows, whether its run is alive, and what agents print."""
 
+import asyncio
+import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+
+import anyio
 
 from spec_kitty_orchestrator.agents.steps import Step
 from spec_kitty_orchestrator.app.logs import AttemptOutput
@@ -13,12 +17,7 @@ from spec_kitty_orchestrator.core.model import Attempt, Evidence
 from spec_kitty_orchestrator.core.orders import Order
 from spec_kitty_orchestrator.core.recorder import Recorder
 from spec_kitty_orchestrator.core.report import WpReport
-from spec_kitty_orchestrator.errors import (
-    InvalidTransition,
-    JournalError,
-    OrchestratorError,
-    WorkspaceError,
-)
+from spec_kitty_orchestrator.errors import InvalidTransition, JournalError, OrchestratorError, WorkspaceError
 from spec_kitty_orchestrator.machine.diff import stat_and_changes
 from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
@@ -102,14 +101,14 @@ class MissionWatch:
     """One mission's run, see `views.watch.source.Source`."""
 
     def __init__(self, project: Project, mission: str) -> None:
-        self._project = project
+        self._project, self._mission = project, mission
         self._journal = JsonlJournal(project.directory(mission), project.root)
         self._lock = MissionLock(project.directory(mission), mission)
         self._clock = SystemClock()
         self._recorder = Recorder(project.policy)
         self._begun = 0
         self._asked_at: datetime | None = None
-        self._active = False
+        self._active = self._deciding = False
         self._logs: OrderedDict[str, OutputLog] = OrderedDict()
         self.trouble = ""
         self.report = self._recorder.report(self.now(), active=False)
@@ -118,21 +117,13 @@ class MissionWatch:
         """Return the time, in UTC."""
         return self._clock.now()
 
-    async def give(self, order: Order) -> str:
-        """Give an order to the run; return its answer, or why it was not carried out."""
-        answers: list[str] = []
-        try:
-            taken = await give(self._project.root, self._lock.mission, order, answers.append)
-        except OrchestratorError as error:
-            return str(error)
-        return (
-            answers[0] if taken else "no run is active: the commands of the same names say what can be done"
-        )
-
     def look(self) -> bool:
         """Read what is new in the journal, and whether the run is alive; tell whether anything changed."""
         now, active, changed = self.now(), self._active, False
-        if self._asked_at is None or not 0 <= (now - self._asked_at).total_seconds() < ALIVE_S:
+        # An order without a run holds the lock as a run does.
+        if not self._deciding and (
+            self._asked_at is None or not 0 <= (now - self._asked_at).total_seconds() < ALIVE_S
+        ):
             self._active = self._lock.holder() is not None
             self._asked_at = now
         try:
@@ -171,6 +162,37 @@ class MissionWatch:
         except WorkspaceError as failure:
             return f"{short(evidence.base)}..{short(evidence.head)} cannot be shown: {failure}"
         return self._project.redactor.text(f"{summed}\n{changes}")
+
+    async def give(self, order: Order) -> str:
+        """Give an order to the run, or for its next start, and return the answer.
+
+        Raises:
+            OrchestratorError: it is refused, or nobody answers.
+            OSError: the disk refuses.
+        """
+        said: list[str] = []
+        # In a thread: what is done without a run reads and waits for much, and keys are answered meanwhile.
+        try:
+            await asyncio.to_thread(anyio.run, self._give, order, said.append)
+        except ExceptionGroup as failures:
+            known: Exception | None = failures.subgroup(OrchestratorError)
+            while isinstance(known, ExceptionGroup):
+                known = known.exceptions[0]
+            raise (known or failures) from None
+        return self._project.redactor.text(". ".join(said))
+
+    async def _give(self, order: Order, say: Callable[[str], None]) -> None:
+        root, mission = self._project.root, self._mission
+        if await give(root, mission, order, say):
+            return
+        # What a run needs is loaded only here: the first screen does not wait for it.
+        from spec_kitty_orchestrator.app.operator import without_run
+
+        self._deciding = True
+        try:
+            await without_run(root, os.environ, mission, order, say)
+        finally:
+            self._deciding = False
 
     def tails(self, wps: Sequence[WpReport]) -> dict[str, Sequence[str]]:
         """Return the last lines of what failed, by the id of each work package, of the first of them."""

@@ -12,14 +12,14 @@ import typer
 from spec_kitty_orchestrator.app.abort import abort as end_run
 from spec_kitty_orchestrator.app.operator import (
     Selection,
+    project_of_run,
     retry_work_packages,
     selected,
     skip_work_package,
 )
 from spec_kitty_orchestrator.app.orders import active_mission, give, refuse_agents
-from spec_kitty_orchestrator.app.project import Project, open_project
+from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import find_repo_root
-from spec_kitty_orchestrator.app.runs import find_unfinished
 from spec_kitty_orchestrator.cli.options import RepoRoot, mission_option
 from spec_kitty_orchestrator.core.orders import Order, Retry, Skip
 from spec_kitty_orchestrator.errors import UsageError
@@ -107,18 +107,10 @@ def decide(
     mission: str | None,
 ) -> str:
     """Perform a command with the settings of the run in question, and return its mission as it was named."""
-    root = find_repo_root(repo_root)
-    recorded = None
-    try:
-        run = anyio.run(find_unfinished, root, mission)
-        mission, recorded = run.mission, run.started.settings if run.started else {}
-    except UsageError:
-        if mission is None:
-            raise  # else the host may know it, although there is no run
-    project = open_project(root, os.environ, {}, recorded)
-    tell_asking("spec-kitty", mission, project.redactor)
-    anyio.run(command, project, mission, SteadyConsole(redactor=project.redactor).tell)
-    return mission
+    project, slug = anyio.run(project_of_run, find_repo_root(repo_root), os.environ, mission)
+    tell_asking("spec-kitty", slug, project.redactor)
+    anyio.run(command, project, slug, SteadyConsole(redactor=project.redactor).tell)
+    return slug
 
 
 def abort(

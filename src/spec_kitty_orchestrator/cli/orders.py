@@ -1,7 +1,6 @@
 """The orders to a run that is active: `pause`, `continue`, `stop`, `tell`, `set` and `drain`."""
 
 import os
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 from spec_kitty_orchestrator.app.journals import root_around
 from spec_kitty_orchestrator.app.orders import active_mission, give
 from spec_kitty_orchestrator.core import orders
-from spec_kitty_orchestrator.core.describe import clean, command_line
+from spec_kitty_orchestrator.core.describe import clean
 from spec_kitty_orchestrator.errors import UsageError
 
 LONGEST_ANSWER = 2000
@@ -124,17 +123,9 @@ def _order(order: orders.Order, mission: str | None, repo_root: str | None) -> N
     active = active_mission(root, mission)
     if active is not None and anyio.run(give, root, active, order, _say):
         return
-    if isinstance(order, orders.Pause | orders.Continue | orders.Tell):
-        from spec_kitty_orchestrator.app.operator import note_order
+    from spec_kitty_orchestrator.app.operator import without_run
 
-        anyio.run(partial(note_order, root, os.environ, mission, order, _say))
-        return
-    instead = {
-        "stop": f"`{command_line('pause', getattr(order, 'wp', ''))}` keeps it from beginning",
-        "set": f"`{command_line('resume')}` takes settings as options",
-        "drain": "there is nothing to drain",
-    }
-    raise UsageError(f"no run is active here: {instead[order.kind]}")
+    anyio.run(without_run, root, os.environ, mission, order, _say)
 
 
 def _say(text: str) -> None:

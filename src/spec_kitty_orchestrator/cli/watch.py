@@ -19,10 +19,10 @@ def watch(
     ] = None,
     repo_root: options.RepoRoot = None,
 ) -> None:
-    """Watch a run on the whole screen, from any terminal.
+    """Watch a run on the whole screen, from any terminal, and steer it.
 
-    What needs you comes first. It can be left and begun again at any time; `?` explains its keys, some of
-    which steer the run.
+    What needs you comes first. It can be left and begun again at any time. Small letters only look; capital
+    letters give orders, as `pause`, `stop` and `retry` do. `?` explains its keys.
     """
     # It is drawn on standard error.
     if (

@@ -65,8 +65,13 @@ def arranged(cells: int, rows: int, mode: Mode) -> Arrangement:
 STYLE = f"""
 Screen {{ background: {GROUND}; color: {COLOURS["text"]}; overflow: hidden; }}
 #keys {{ height: 1; dock: bottom; }}
-#filter, #note {{
+#filter {{
     display: none; height: 1; dock: bottom; border: none; padding: 0 1;
+    background: {PANEL}; color: {COLOURS["text"]};
+}}
+#order {{ display: none; height: 1; dock: bottom; background: {PANEL}; }}
+#note {{
+    display: none; width: 1fr; height: 1; border: none; padding: 0;
     background: {PANEL}; color: {COLOURS["text"]};
 }}
 #body {{ height: 1fr; layout: vertical; }}

@@ -173,17 +173,17 @@ _KEYS = (
     ("↑ ↓ j k  PgUp PgDn  Home End", "pick a work package; in a full view, scroll"),
     ("Space b  mouse wheel", "scroll the log"),
     ("Enter  Esc", "the chosen one on the whole screen, and back"),
-    ("l e v d", "its log in words, events, verdicts and gates, changes"),
+    ("l e v d", "its log in words, events, verdicts, changes"),
     ("t g", "timeline and dependencies of the mission"),
-    ("z", "show or hide what is done"),
-    ("/", "filter by id, title, state, agent; Esc clears it"),
+    ("/ z", "only what matches (Esc: all); what is done"),
     ("f", "follow the most important one again"),
-    ("p P", "pause this one, or the whole run; again: go on"),
-    ("m", "tell it something: into its next prompt"),
-    ("s x", "stop its attempt; leave it out (asks first)"),
-    ("r", "put it back to work"),
-    ("D", "end the run once its attempts have ended (asks first)"),
     ("q", "leave; the run goes on"),
+)
+_ORDERS = (
+    ("P D", "pause the run, let it go on; drain it: it ends"),
+    ("S H C", "stop the chosen one, or only pause it; let it go on"),
+    ("T N", "tell it something; N stops it for that"),
+    ("R X", "retry it, with a note; skip it"),
 )
 _STATUSS = (
     ("! needs you", "blocked or parked: a person must act", "needs"),
@@ -198,9 +198,10 @@ _STATUSS = (
 
 def keys_help(cells: int) -> list[Line]:
     """Explain the keys, and the states of work packages."""
-    lines: list[Line] = [()]
-    lines += [((f" {keys:<30}", "text b"), (what, "muted")) for keys, what in _KEYS]
-    lines.append(())
+    lines: list[Line] = []
+    for known in (_KEYS, _ORDERS):
+        lines += [((f" {keys:<30}", "text b"), (what, "muted")) for keys, what in known]
+        lines.append(())
     lines += [((f" {word:<14}", f"{style} b"), (what, "muted")) for word, what, style in _STATUSS]
-    lines += [(), ((" All clocks are in UTC.", "muted"),)]
+    lines.append(((" Capital letters order, S N X D ask first. All clocks are in UTC.", "muted"),))
     return [spans.clipped(line, cells) for line in lines]

@@ -1,6 +1,6 @@
 """The header, the list of work packages, what is new, and what stays when `watch` is left: as lines."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,9 +11,11 @@ from spec_kitty_orchestrator.core.describe import clean, count, duration, note, 
 from spec_kitty_orchestrator.core.levels import Level
 from spec_kitty_orchestrator.core.limits import resting
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Role, Usage
+from spec_kitty_orchestrator.core.pauses import of_run
 from spec_kitty_orchestrator.core.report import AttemptRecord, Report, Span, SpanKind, Told, WpReport
 from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.core.verdict import Ruling
+from spec_kitty_orchestrator.machine.user import this_user
 from spec_kitty_orchestrator.views.watch import spans
 from spec_kitty_orchestrator.views.watch.arrangement import Mode
 from spec_kitty_orchestrator.views.watch.spans import Line, cut, padded
@@ -197,7 +199,7 @@ def header(report: Report, now: datetime, used: Usage, trouble: str, cells: int,
     took = report.took_s + (max(0.0, (now - report.now).total_seconds()) if report.active else 0.0)
     number = {status: len(report.of(status)) for status in Status}
     policy = report.state.policy
-    parts = [(f" {cut(report.mission, max(12, cells // 5))}", "text b"), _going_on(report, took)]
+    parts = [(f" {cut(report.mission, max(12, cells // 5))}", "text b"), *_going_on(report, took)]
     parts.append((f"{number[Status.DONE]}/{len(report.wps)} done", "done"))
     if needy := number[Status.NEEDS_YOU]:
         parts.append((f"! {needy} need{'s' * (needy == 1)} you", "needs b"))
@@ -209,6 +211,7 @@ def header(report: Report, now: datetime, used: Usage, trouble: str, cells: int,
         for agent, rest in resting(report.state, now).items():
             left = duration(max(0.0, (rest.until - now).total_seconds()))
             parts.append((f"‖ {clean(agent)} {left}", "held"))
+    parts += [(f"‖ {clean(one.agent)} paused", "held") for one in report.state.pauses if one.agent]
     if used.cost_usd is not None:
         parts.append((f"${used.cost_usd:.2f}", "text"))
     if in_all := used.tokens:
@@ -219,14 +222,20 @@ def header(report: Report, now: datetime, used: Usage, trouble: str, cells: int,
     return [line, _bar(number, cells)][:rows]
 
 
-def _going_on(report: Report, took_s: float) -> tuple[str, str]:
-    if report.active:
-        return f"running {duration(took_s)}", "implement"
+def _going_on(report: Report, took_s: float) -> Iterator[tuple[str, str]]:
+    """Yield whether the run goes on or how it ended, and that a person has paused it."""
+    pause = of_run(report.state.pauses)
     end = report.starts[-1] if report.starts else None
-    if end is None:
-        return "not run", "muted"
-    style = {None: "needs", 0: "done"}.get(end.exit_code, "muted")
-    return f"{end.outcome}, {duration(took_s)}", style
+    if report.active and pause is None:
+        yield f"running {duration(took_s)}", "implement"
+    elif not report.active and end is not None:
+        style = {None: "needs", 0: "done"}.get(end.exit_code, "muted")
+        yield f"{end.outcome}, {duration(took_s)}", style
+    elif not report.active:
+        yield "not run", "muted"
+    if pause is not None:
+        # All clocks are in UTC here.
+        yield f"‖ {clean(pause.told(this_user()).removesuffix(' UTC'))}", "held b"
 
 
 def _bar(number: Mapping[Status, int], cells: int) -> Line:
@@ -282,23 +291,26 @@ def news(report: Report, cells: int, height: int) -> list[Line]:
 
 
 _KEYS = {
-    Mode.LIST: "↑↓ pick|↵ open|v verdict|d diff|t timeline|/ filter|? help|q quit|e events|g graph|z done",
-    Mode.FULL: "Esc list|↑↓ scroll|l log|e events|v verdict|d diff|? help|q quit",
+    Mode.LIST: (
+        "↑↓ pick|↵ open|v verdict|d diff",
+        "? help|q quit|t timeline|/ filter|e events|g graph|z done",
+    ),
+    Mode.FULL: ("Esc list|l log|e events|v verdict|d diff", "? help|q quit|↑↓ scroll"),
 }
 _BACK = "Esc back|↑↓ scroll|q quit"
 
 
-def keys(mode: Mode, wanted: Wanted, cells: int, says: str = "") -> Line:
+def keys(mode: Mode, wanted: Wanted, orders: str, cells: int) -> Line:
     """Return the keys that matter, as many as fit, behind the filter if there is one.
 
-    What an order `says` stands there instead.
+    Those of `orders` stand among them where there is one to give them to.
     """
-    if says:
-        return spans.clipped(((f" {clean(says)}", "held b"),), cells)
     line: list[spans.Span] = []
     if wanted.text:
         line.append((cut(f" filter: {clean(wanted.text)} ", cells // 3), "held b"))
-    for one in _KEYS.get(mode, _BACK).split("|"):
+    first, last = _KEYS.get(mode, ("", ""))
+    shown = "|".join(filter(None, (first, orders, last))) if first else _BACK
+    for one in shown.split("|"):
         key, _, what = one.partition(" ")
         more = [(f" {key}", "text b"), (f" {what} ", "muted")]
         if spans.width((*line, *more)) > cells:

@@ -6,7 +6,8 @@ News are looked for each second, which costs a few reads of file sizes; clocks a
 import asyncio
 from typing import ClassVar
 
-from textual.app import ComposeResult
+from textual import work
+from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 from textual.events import Click, MouseScrollDown, MouseScrollUp, Resize
@@ -33,7 +34,7 @@ SETTLED_S = 0.04
 """How long a work package is chosen before its log is read: a key that is held down passes over many."""
 
 
-class WatchApp(steering.SteeredApp):
+class WatchApp(App[None]):
     """An interactive view of one mission's run."""
 
     ENABLE_COMMAND_PALETTE = False
@@ -57,6 +58,7 @@ class WatchApp(steering.SteeredApp):
         Binding("z", "done"),
         Binding("slash", "filter"),
         Binding("f", "follow"),
+        *(Binding(key, f"order('{key}')") for key in steering.OF_RUN + steering.OF_WORK_PACKAGE),
         Binding("q", "quit"),
         Binding("ctrl+c", "quit", priority=True),
     ]
@@ -86,8 +88,8 @@ class WatchApp(steering.SteeredApp):
                 yield LineView("pane")
         yield LineView("news")
         yield LineView("keys", PANEL)
+        yield steering.OrderLine(self._source, self.look)
         yield Input(id="filter", placeholder="filter: id, title, state, agent", compact=True)
-        yield steering.note_field()
 
     def on_mount(self) -> None:
         """Show what is known, and look for news from now on."""
@@ -103,6 +105,7 @@ class WatchApp(steering.SteeredApp):
 
     def look(self) -> None:
         """Show what is new; what is not seen costs nothing."""
+        self._orders.fade()
         changed, tick = self._source.look(), self._looks % CLOCK_LOOKS == 0
         self._looks += 1
         if not (changed or tick):
@@ -124,6 +127,10 @@ class WatchApp(steering.SteeredApp):
     @property
     def _plan(self) -> Arrangement:
         return arranged(self.size.width, self.size.height, self._mode)
+
+    @property
+    def _orders(self) -> steering.OrderLine:
+        return self.query_one(steering.OrderLine)
 
     def _open_log(self, wp: WpReport) -> StepLog | None:
         record = overview.open_attempt(wp)
@@ -167,7 +174,8 @@ class WatchApp(steering.SteeredApp):
             self._draw_pane(size, wp)
         if size.news:
             self._view("news").show([(("─" * cells, "edge"),), *overview.news(report, cells - 1, size.news)])
-        self._view("keys").show([overview.keys(self._mode, self._wanted, cells, self._says)])
+        hints = "|".join(steering.hints(report, wp))
+        self._view("keys").show([overview.keys(self._mode, self._wanted, hints, cells)])
 
     def _header(self, cells: int, rows: int) -> list[Line]:
         report = self._report
@@ -219,12 +227,13 @@ class WatchApp(steering.SteeredApp):
             self._chosen = wp
             self._changed_pane()
         else:
-            self.run_worker(self._load(), group="pane", exclusive=True)
+            self._load()
 
     def _changed_pane(self) -> None:
         self._view("pane").scroll_rows(0)
-        self.run_worker(self._load(settle=True), group="pane", exclusive=True)
+        self._load(settle=True)
 
+    @work(group="pane", exclusive=True)
     async def _load(self, *, settle: bool = False) -> None:
         """Read what the pane needs, beside the keys."""
         if settle:
@@ -238,6 +247,7 @@ class WatchApp(steering.SteeredApp):
         if settle and log and wp.id not in next_commands(self._report):
             self._view("pane").scroll_rows(len(self._view("pane").lines))
 
+    @work(group="pane", exclusive=True)
     async def _load_earlier(self) -> None:
         """Read what is before the log that is shown, and keep what is seen where it is."""
         wp, view = self._wp, self._view("pane")
@@ -284,7 +294,7 @@ class WatchApp(steering.SteeredApp):
         wanted = view.top + by
         view.scroll_rows(wanted)
         if by < 0 and wanted <= 1:
-            self.run_worker(self._load_earlier(), group="pane", exclusive=True)
+            self._load_earlier()
 
     def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
         """Scroll what is below the mouse."""
@@ -332,7 +342,6 @@ class WatchApp(steering.SteeredApp):
 
     def _go(self, mode: Mode) -> None:
         self._mode = mode
-        self.ask_no_more()
         self._arrange()
         self._changed_pane()
 
@@ -352,6 +361,21 @@ class WatchApp(steering.SteeredApp):
         self._choose_first()
         self._draw()
 
+    def action_order(self, key: str) -> None:
+        """Give an order; one for a work package only where that is seen."""
+        seen = self._wp is not None and self._mode in (Mode.LIST, Mode.FULL)
+        self._follows &= key in steering.OF_RUN
+        self._orders.begin(key, self._chosen if seen else "")
+
+    def check_action(self, action: str, _: tuple[object, ...]) -> bool:
+        """Let no key do anything that came before the question of an order had the keys."""
+        return action == "quit" or not any(one.asks for one in self.query(steering.OrderLine))
+
+    async def action_quit(self) -> None:
+        """Leave."""
+        if not self._orders.keeps():
+            self.exit()
+
     def action_filter(self) -> None:
         """Ask for the filter."""
         if self._mode is not Mode.LIST:
@@ -362,16 +386,13 @@ class WatchApp(steering.SteeredApp):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Show what matches."""
-        if event.input.id != "filter":
-            return
         self._wanted = overview.Wanted(event.value, self._wanted.done)
         shown = [one.id for one in self._report.wps if self._wanted.has(one)]
         if self._chosen not in shown:
             self._choose_first()
         self._draw()
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Keep the filter, or tell the text."""
-        self.tell(event.input)
-        event.input.display = False
+    def on_input_submitted(self, _: Input.Submitted) -> None:
+        """Keep the filter."""
+        self.query_one("#filter", Input).display = False
         self.set_focus(None)

@@ -57,10 +57,15 @@ class Source(Protocol):
         """Return the output of an attempt, the same object each time."""
         ...
 
-    async def give(self, order: Order) -> str:
-        """Give an order to the run; return its answer, or why it was not carried out."""
-        ...
-
     async def diff(self, evidence: Evidence) -> str:
         """Return what a range of commits changes, or why that cannot be told."""
+        ...
+
+    async def give(self, order: Order) -> str:
+        """Give an order to the run, or for its next start, and return the answer.
+
+        Raises:
+            OrchestratorError: it is refused, or nobody answers.
+            OSError: the disk refuses.
+        """
         ...
