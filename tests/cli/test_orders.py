@@ -59,7 +59,7 @@ def test_an_order_that_nobody_takes_is_withdrawn(project: Project) -> None:
     journal(project)
     with MissionLock(project.root / ".kittify" / "orchestrator" / SLUG, SLUG):
         done = project.run("pause")
-    assert done.returncode == 3
+    assert done.returncode == 4
     assert "so it was withdrawn: nothing is changed" in done.stderr
     assert len(read_journal(project)) == 2
 

@@ -47,7 +47,7 @@ COMMANDS = {
     "inbox": ("inbox", "Show what needs you, in all missions of the repository."),
     "logs": ("logs", "Show what agents and gates said and did, or follow it."),
     "report": ("report", "Tell what a mission's runs were, as a page or for programs."),
-    "watch": ("watch", "Watch a run on the whole screen, from any terminal."),
+    "watch": ("watch", "Watch a run on the whole screen, and steer it."),
     "events": ("events", "Print the events of a mission as JSON lines, or follow them."),
     "doctor": ("doctor", "Say what would go wrong in a run; nothing is changed."),
     "notify": ("notify", "List where people are told of a run, or send a test message."),

@@ -19,7 +19,7 @@ def watch(
     ] = None,
     repo_root: options.RepoRoot = None,
 ) -> None:
-    """Watch a run on the whole screen, from any terminal, and steer it.
+    """Watch a run on the whole screen, and steer it.
 
     What needs you comes first. It can be left and begun again at any time. Small letters only look; capital
     letters give orders, as `pause`, `stop` and `retry` do. `?` explains its keys.
