@@ -1,7 +1,7 @@
 """Prints one table: each figure that must hold, what is wanted of it, and whether it is reached.
 
     python benchmarks/table.py                         # everything; half an hour
-    python benchmarks/table.py --only calls,idle       # also diamond long-agents start look money hops
+    python benchmarks/table.py --only calls,idle       # also diamond long-agents start look orders money hops
     python benchmarks/table.py --only diamond --runs 3 # the middle one of three
     python benchmarks/table.py --quick                 # shows in some minutes that it works, no more
 
@@ -27,6 +27,7 @@ import hops
 import idle
 import look
 import money
+import orders
 import start
 from lab import CACHE, COMMAND, TRANSPORTS, Setup, our_command
 from rows import BenchmarkFailed, Row, layout
@@ -41,6 +42,7 @@ PARTS: Mapping[str, Part] = {
     "idle": idle.measure,
     "start": start.measure,
     "look": look.measure,
+    "orders": orders.measure,
     "money": money.measure,
     "hops": lambda _: hops.measure(),
 }
