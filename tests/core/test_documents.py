@@ -88,5 +88,5 @@ def test_a_document_is_what_json_makes_of_it() -> None:
 
 
 def test_each_kind_has_a_name_of_its_own_that_says_what_it_is() -> None:
-    assert len(KINDS) == 55
+    assert len(KINDS) == 56
     assert all(one.__doc__ for one in KINDS.values())

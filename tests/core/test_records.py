@@ -33,19 +33,6 @@ class Named(Point):
     name: str = ""
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Something with records in it."""
-
-    one: object
-    other: object = ()
-
-
-def test_the_text_of_a_record_does_not_tell_all_of_a_whole_mission() -> None:
-    nested = Pair(Pair((Point(1), Pair(Point(2)))))
-    assert repr(nested) == "Pair(one=Pair(one=(Point(…), Pair(…)), other=()), other=())"
-
-
 def test_a_record_is_a_frozen_dataclass() -> None:
     point = Point(1, names=("a",))
     assert point == Point(1, 0, ("a",)) != Point(2)

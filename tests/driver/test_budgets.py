@@ -82,7 +82,7 @@ async def test_each_limit_is_warned_of_once(stage: Make) -> None:
     assert (await mission.run(budget=budget)).exit_code == 0
     said = [one.text for _, one in mission.watcher.events if isinstance(one, BudgetNearing)]
     assert len(said) == 3
-    assert [sum(word in one for one in said) for word in ("$", "tokens", "minutes")] == [1, 1, 1]
+    assert [sum(word in one for one in said) for word in ("$", "tokens", " over")] == [1, 1, 1]
 
 
 async def test_money_of_earlier_starts_counts_and_their_time_does_not(stage: Make) -> None:

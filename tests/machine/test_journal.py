@@ -36,7 +36,14 @@ from spec_kitty_orchestrator.core.model import (
     Workspace,
 )
 from spec_kitty_orchestrator.core.policy import Policy
-from spec_kitty_orchestrator.core.run_events import Entry, Line, RunEnded, RunEvent, RunStarted
+from spec_kitty_orchestrator.core.run_events import (
+    Entry,
+    Line,
+    RunEnded,
+    RunEvent,
+    RunStarted,
+    SettingsChanged,
+)
 from spec_kitty_orchestrator.errors import JournalError
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 
@@ -69,6 +76,9 @@ JSON = st.recursive(
     max_leaves=5,
 )
 KINDS: tuple[type[Event | RunEvent], ...] = (*Event.__args__, *RunEvent.__args__)
+st.register_type_strategy(
+    SettingsChanged, st.builds(SettingsChanged, settings=st.dictionaries(TEXT, JSON, max_size=3))
+)
 EVENTS: st.SearchStrategy[Event | RunEvent] = st.one_of(*(st.from_type(kind) for kind in KINDS))
 LINES: st.SearchStrategy[Line] = st.one_of(
     st.builds(Entry, event=EVENTS, took_s=st.floats(0, 1e9)),

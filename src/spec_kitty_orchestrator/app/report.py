@@ -38,9 +38,12 @@ class Format(StrEnum):
     SARIF = "sarif"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Found:
-    """A report, and the journal that it was made from."""
+    """A report, and the journal that it was made from.
+
+    It has no text: asyncio makes that of what a main task returns, and a large mission's takes seconds.
+    """
 
     report: Report
     journal: Path

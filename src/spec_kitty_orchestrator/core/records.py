@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Hashable
 from dataclasses import field
 from functools import cache
-from threading import RLock, local
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,10 +48,6 @@ __all__ = ["dataclass", "field", "replace"]
 _TABLES = ("__dataclass_fields__", "__match_args__", "__signature__")
 
 _making = RLock()
-
-DEEPEST_SHOWN = 2
-"""How deep a record's text tells of records within records."""
-_showing = local()
 
 
 def _make(kind: Any) -> None:
@@ -148,18 +144,8 @@ def _hashed(record: Any) -> int:
 
 
 def _shown(record: Any) -> str:
-    # Whole missions are records, and asyncio takes the text of what its main task returns.
-    name, depth = type(record).__qualname__, getattr(_showing, "depth", 0)
-    if depth >= DEEPEST_SHOWN:
-        return f"{name}(…)"
-    _showing.depth = depth + 1
-    try:
-        shown = [
-            f"{one.name}={record.__dict__[one.name]!r}" for one in dataclasses.fields(record) if one.repr
-        ]
-    finally:
-        _showing.depth = depth
-    return f"{name}({', '.join(shown)})"
+    shown = (f"{one.name}={record.__dict__[one.name]!r}" for one in dataclasses.fields(record) if one.repr)
+    return f"{type(record).__qualname__}({', '.join(shown)})"
 
 
 _SHARED = {
