@@ -1,6 +1,5 @@
 """The lines of a journal -> a report, taken one by one, so that a live view need not begin again."""
 
-import dataclasses
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,18 +23,19 @@ from spec_kitty_orchestrator.core.report import (
 from spec_kitty_orchestrator.core.run import RunState, replayed
 from spec_kitty_orchestrator.core.samples import STEPS
 from spec_kitty_orchestrator.core.situation import situations
+from spec_kitty_orchestrator.core.work_package import Grant
 
 
-@dataclasses.dataclass
 class _Track:
     """What is recorded of one work package while its lines come."""
 
-    spans: list[Span] = dataclasses.field(default_factory=list)
-    open: Span | None = None
-    attempts: list[AttemptRecord] = dataclasses.field(default_factory=list)
-    gates: list[GateRecord] = dataclasses.field(default_factory=list)
-    committed: Evidence | None = None
-    why: str = ""
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        self.open: Span | None = None
+        self.attempts: list[AttemptRecord] = []
+        self.gates: list[GateRecord] = []
+        self.committed: Evidence | None = None
+        self.why = ""
 
     @property
     def last_at(self) -> datetime | None:
@@ -107,6 +107,7 @@ class Recorder:
         self._starts: list[StartRecord] = []
         self._rests: list[RestRecord] = []
         self._slots: list[tuple[datetime, int]] = []
+        self._in_slots: set[str] = set()
         self._lines: list[Told] = []
         self._between = False
 
@@ -127,6 +128,8 @@ class Recorder:
                     self._of_run(line, event)
                 else:
                     self._of_wp(line, wp_id, event, before)
+                    has_slot = self.state.wps[wp_id].turn.grant is Grant.SLOT
+                    (self._in_slots.add if has_slot else self._in_slots.discard)(wp_id)
                 if not self._between:
                     self._went_on(line.at)
                 told = Told(line.at, wp_id, event, self.state.wps.get(wp_id), line.took_s, line.seq)
@@ -138,7 +141,7 @@ class Recorder:
 
     def _went_on(self, at: datetime) -> None:
         self._starts[-1:] = [replace(one, last_at=at) for one in self._starts[-1:]]
-        taken = self.state.policy.max_concurrent - self.state.free_slots
+        taken = len(self._in_slots)
         if not self._slots or self._slots[-1][1] != taken:
             self._slots.append((at, taken))
 
@@ -149,6 +152,7 @@ class Recorder:
         self._titles.update(line.mission.titles)
         self._starts.append(StartRecord(line.number, line.at, line.version, line.settings, last_at=line.at))
         self._slots.append((line.at, 0))
+        self._in_slots.clear()
 
     def _ended(self, line: run_events.RunEnded | run_events.RunAborted) -> None:
         if isinstance(line, run_events.RunEnded):

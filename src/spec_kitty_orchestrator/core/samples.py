@@ -4,7 +4,6 @@ A fold of lines, like the state of a run: live and at a replay. Only what says s
 counts: neither one that a start took over half way, nor one that met a limit or was stopped with its run.
 """
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import Enum, auto
@@ -97,16 +96,17 @@ class Samples:
         return Samples(attempts, steps)
 
 
-@dataclasses.dataclass
 class Gathering:
     """Takes the lines of one journal, oldest first."""
 
-    attempts: dict[tuple[Role, str], list[Sample]] = dataclasses.field(default_factory=dict)
-    steps: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    opened: dict[str, tuple[Attempt, datetime]] = dataclasses.field(default_factory=dict)
-    _extra_s: dict[str, float] = dataclasses.field(default_factory=dict)
-    _unseen: dict[str, tuple[tuple[Role, str], int]] = dataclasses.field(default_factory=dict)
-    _last_at: datetime | None = None
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.attempts: dict[tuple[Role, str], list[Sample]] = {}
+        self.steps: dict[str, list[float]] = {}
+        self.opened: dict[str, tuple[Attempt, datetime]] = {}
+        self._extra_s: dict[str, float] = {}
+        self._unseen: dict[str, tuple[tuple[Role, str], int]] = {}
+        self._last_at: datetime | None = None
 
     @property
     def samples(self) -> Samples:

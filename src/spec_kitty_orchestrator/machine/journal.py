@@ -12,7 +12,7 @@ import re
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -56,15 +56,14 @@ class SystemClock:
         return datetime.now(UTC)
 
 
-@dataclass(eq=False)
 class _Waiting:
     """A line on its way to the disk; whoever holds the lock writes for everybody who waits."""
 
-    record: str
-    starts: bool
-    numbers: Mapping[str, Any] = field(default_factory=dict)
-    written: bool = False
-    error: OSError | None = None
+    def __init__(self, record: str, starts: bool) -> None:
+        self.record, self.starts = record, starts
+        self.numbers: Mapping[str, Any] = {}
+        self.written = False
+        self.error: OSError | None = None
 
 
 class JsonlJournal:
