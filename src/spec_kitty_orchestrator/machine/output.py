@@ -24,6 +24,8 @@ MOST_TAIL_BYTES = 8 * 1024 * 1024
 """Read for an end, however many lines of it are wanted."""
 
 _CHUNK_BYTES = 128 * 1024
+_FEW_BYTES = 4 * 1024
+"""The last lines are looked for in four times as much at first, and four times as much again."""
 _HALF = (LONGEST_LINE - len(LEFT_OUT)) // 2
 
 
@@ -133,9 +135,9 @@ def tail_lines(path: Path, count: int, most_bytes: int = MOST_TAIL_BYTES) -> tup
     with suppress(OSError), open_file(path) as file:
         start = size = os.fstat(file.fileno()).st_size
         chunks: list[bytes] = []
-        breaks = 0
+        breaks, length = 0, _FEW_BYTES
         while start > 0 and breaks <= count and size - start < most_bytes:
-            length = min(_CHUNK_BYTES, start)
+            length = min(4 * length, _CHUNK_BYTES, start)
             start -= length
             file.seek(start)
             chunks.append(file.read(length))
@@ -145,7 +147,10 @@ def tail_lines(path: Path, count: int, most_bytes: int = MOST_TAIL_BYTES) -> tup
         until = start + len(whole)
         if start > 0:
             whole = whole[whole.find(b"\n") + 1 :]
-        return _Splitter(until - len(whole)).feed(whole)[-count:], until
+        begun = len(whole)
+        for _ in range(count):
+            begun = whole.rfind(b"\n", 0, max(0, begun - 1)) + 1
+        return _Splitter(until - len(whole) + begun).feed(whole[begun:]), until
     return (), 0
 
 
