@@ -165,15 +165,19 @@ def _compiled(pattern: bytes) -> re.Pattern[bytes]:
 def key_spans(data: bytes, start: int, end: int) -> Iterator[Span]:
     """Yield where the secrets of keys are that begin from `start` up to `end`, in no order."""
     for shape in _SHAPES:
+        begins = [one for one in shape.begins if one in data]
+        if not begins:
+            continue
         runs = tuple(_Measured(data, run.pattern) for run in shape.runs)
         needs = tuple(tuple(_Next(data, one) for one in run.needs) for run in shape.runs)
-        for begin in shape.begins:
+        for begin in begins:
             for place in _places(data, begin, start, end, shape):
                 if shape.anywhere or _may_begin(data, place):
                     span = _span(shape, data, place, runs, needs)
                     if span is not None:
                         yield span
-    yield from _private_keys(data, start, end)
+    if _PEM_BEGINS in data:
+        yield from _private_keys(data, start, end)
 
 
 def _places(data: bytes, word: bytes, start: int, end: int, shape: _Shape | None = None) -> Iterator[int]:
