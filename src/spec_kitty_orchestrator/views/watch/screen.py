@@ -4,6 +4,7 @@ News are looked for each second, which costs a few reads of file sizes; clocks a
 """
 
 import asyncio
+from functools import cached_property
 from typing import ClassVar
 
 from textual import work
@@ -128,7 +129,7 @@ class WatchApp(App[None]):
     def _plan(self) -> Arrangement:
         return arranged(self.size.width, self.size.height, self._mode)
 
-    @property
+    @cached_property
     def _orders(self) -> steering.OrderLine:
         return self.query_one(steering.OrderLine)
 
