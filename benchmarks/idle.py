@@ -117,8 +117,9 @@ def drain(screen: int, output: Path) -> None:
 
 
 def started(lab: Lab) -> list[int]:
-    """Return the processes of the agents that have begun."""
-    return [entry["pid"] for entry in read_agent_log(lab.agent_log) if entry["event"] == "start"]
+    """Return the processes of the agents that have begun; a start without a WP only tells the version."""
+    log = read_agent_log(lab.agent_log)
+    return [entry["pid"] for entry in log if entry["event"] == "start" and entry["wp"]]
 
 
 def wait_for_agents(lab: Lab, root: subprocess.Popen[bytes]) -> list[int]:

@@ -26,7 +26,7 @@ from spec_kitty_orchestrator.machine.user import this_user
 
 FOLDER = "orders"
 
-POLL_S = 0.2
+POLL_S = 0.35
 """Between two looks at the folder's time of change, which cost next to nothing."""
 
 LIST_S = 5.0

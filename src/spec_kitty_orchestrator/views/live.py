@@ -33,7 +33,7 @@ from spec_kitty_orchestrator.views.status_rows import STYLES, told
 SHORTEST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 3.0
 """How often elapsed times are updated when nothing happens: drawing takes milliseconds, over many hours."""
-MOST_PART = 0.004
+MOST_PART = 0.0025
 """Of a core that this may take; a large table is drawn less often."""
 
 SHORTEST_TITLE = 12
