@@ -127,9 +127,10 @@ async def _looked_at(root: Path, file: Path, folder: Path) -> _Arrival:
 
 
 def _packed(lines: Sequence[Line]) -> str:
-    last = lines[-1]
-    handed = isinstance(last, Entry) and isinstance(last.event, HandedOver)
-    return last.event.pack if handed else ""  # type: ignore[union-attr]
+    match lines[-1]:
+        case Entry(event=HandedOver(pack=pack)):
+            return pack
+    return ""
 
 
 _PLACES: Mapping[str, tuple[str, ...]] = {
