@@ -43,8 +43,47 @@ def test_the_package_has_only_the_known_rooms() -> None:
     assert {path.name for path in PACKAGE.iterdir() if path.is_dir()} - {"__pycache__"} == ROOMS
 
 
+def public_names(module: Path) -> ast.Assign | None:
+    for node in ast.parse(module.read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return node
+    return None
+
+
+def length(module: Path) -> int:
+    """Count the lines of a module without its list of public names and the line before that."""
+    names = public_names(module)
+    listed = (names.end_lineno or 0) - names.lineno + 2 if names else 0
+    return len(module.read_text().splitlines()) - listed
+
+
 def test_no_module_is_longer_than_400_lines() -> None:
-    assert {str(module) for module in MODULES if len(module.read_text().splitlines()) > 400} == set()
+    assert {str(module) for module in MODULES if length(module) > 400} == set()
+
+
+def test_each_module_with_public_things_lists_them() -> None:
+    silent = []
+    for module in MODULES:
+        made = [node for node in ast.parse(module.read_text()).body if hasattr(node, "name")]
+        if public_names(module) is None and any(not node.name.startswith("_") for node in made):
+            silent.append(str(module))
+    assert silent == []
+
+
+def test_no_module_uses_what_another_does_not_list() -> None:
+    homes = {".".join(one.relative_to(PACKAGE.parent).with_suffix("").parts): one for one in MODULES}
+    homes = {name.removesuffix(".__init__"): one for name, one in homes.items()}
+    listed = {
+        name: set(ast.literal_eval(names.value)) if (names := public_names(one)) else set()
+        for name, one in homes.items()
+    }
+    private = set()
+    for module in MODULES:
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module in homes:
+                names = {alias.name for alias in node.names if f"{node.module}.{alias.name}" not in homes}
+                private |= {f"{module.name}: {node.module}.{one}" for one in names - listed[node.module]}
+    assert private == set()
 
 
 def test_no_module_has_a_name_that_says_nothing() -> None:

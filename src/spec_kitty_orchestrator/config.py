@@ -29,6 +29,17 @@ from spec_kitty_orchestrator.settings.agent_section import AgentSection
 from spec_kitty_orchestrator.settings.notify_section import NotifySection
 from spec_kitty_orchestrator.settings.values import NONE
 
+__all__ = [
+    "CONFIG_FILE",
+    "TRUST_VARIABLE",
+    "changed",
+    "given_gates",
+    "load",
+    "nearest",
+    "read_text",
+    "record",
+]
+
 CONFIG_FILE = Path(".kittify") / "orchestrator.toml"
 ENVIRONMENT_PREFIX = "SKO_"
 DEVELOPMENT_PREFIX = "SKO_TEST_"

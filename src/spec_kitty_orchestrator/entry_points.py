@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+__all__ = ["distribution", "load", "offers", "why"]
+
 
 def offers(group: str) -> "tuple[EntryPoint, ...]":
     """Return the entry points of a group, by name; none is loaded."""

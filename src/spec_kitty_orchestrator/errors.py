@@ -24,6 +24,26 @@
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+__all__ = [
+    "ConfigError",
+    "HostCrash",
+    "HostError",
+    "HostIncompatible",
+    "HostMissing",
+    "HostNoReply",
+    "HostRefusal",
+    "HostTimeout",
+    "InvalidTransition",
+    "JournalError",
+    "OrchestratorError",
+    "PreflightError",
+    "ProjectIncompatible",
+    "RunActive",
+    "UsageError",
+    "WorkspaceError",
+    "WorkspaceMissing",
+]
+
 
 class OrchestratorError(Exception):
     """What a user must know and can act upon; the message says what, where and what to do."""

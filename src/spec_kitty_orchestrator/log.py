@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import structlog
 
+__all__ = ["LOGGER_NAME", "get_logger"]
+
 LOGGER_NAME = "spec_kitty_orchestrator"
 
 

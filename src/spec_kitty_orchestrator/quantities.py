@@ -3,6 +3,8 @@
 import math
 import re
 
+__all__ = ["dollars", "many", "seconds", "seconds_or_none", "size", "spelled", "spelled_size"]
+
 _UNITS_S = {"s": 1, "m": 60, "h": 3600}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smh])+")
 

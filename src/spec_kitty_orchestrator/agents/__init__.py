@@ -11,6 +11,8 @@ from spec_kitty_orchestrator.errors import UsageError
 if TYPE_CHECKING:
     from spec_kitty_orchestrator.agents.spec import Agent
 
+__all__ = ["BUILT_IN", "find", "names"]
+
 _CLASSES: Final = {
     "claude-code": "claude_code.ClaudeCode",
     "codex": "codex.Codex",

@@ -12,6 +12,8 @@ from spec_kitty_orchestrator.agents.api_status import outcome_of_status
 from spec_kitty_orchestrator.agents.json_lines import Event, events, number, part, text
 from spec_kitty_orchestrator.core.model import Outcome
 
+__all__ = ["outcome_of_message"]
+
 _STATUS = re.compile(r"(\d{3}):?(?: status code \(no body\)| |$)")
 _GOOGLES = re.compile(r"got status: (?:(\d{3})\b|[A-Z_]+\.)[^{]{0,80}")
 _TYPES: Mapping[str, Outcome] = {

@@ -4,6 +4,8 @@ import re
 
 from spec_kitty_orchestrator.core.model import Outcome
 
+__all__ = ["last_match", "outcome_of_status", "told_again", "told_request", "told_reset", "until_reset"]
+
 _OUTCOMES = {
     400: Outcome.INVALID_REQUEST,
     401: Outcome.AUTH,

@@ -21,6 +21,8 @@ from spec_kitty_orchestrator.agents.spec import (
 from spec_kitty_orchestrator.agents.steps import Step, StepKind, Told, ended, told_by
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
+__all__ = ["Augment"]
+
 _DENIED = (
     *("save-file", "str-replace-editor", "apply_patch", "remove-files"),
     *("launch-process", "write-process", "kill-process", "web-fetch"),

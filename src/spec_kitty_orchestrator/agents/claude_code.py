@@ -32,6 +32,8 @@ from spec_kitty_orchestrator.agents.steps import Told, ended, failed, told_by
 from spec_kitty_orchestrator.agents.versions import compare, read_version
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
+__all__ = ["ClaudeCode"]
+
 _IMPLEMENT = ("--permission-mode", "acceptEdits", "--allowedTools", "Bash,Edit,Write,Read,Grep,Glob")
 _REVIEW = ("--setting-sources", "user", "--permission-mode", "dontAsk")
 """Only the user's own settings: hooks in the worktree's `.claude/` are the implementer's, and run unasked."""

@@ -35,6 +35,8 @@ from spec_kitty_orchestrator.agents.steps import (
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
+__all__ = ["Codex"]
+
 _STATUS = re.compile(r"(?:unexpected status|exceeded retry limit, last status:) (\d{3})\b")
 _RETRY = re.compile(r"Reconnecting\.\.\. (?:\d+/\d+|waiting for network) \((.*)\)$", re.DOTALL)
 _WORDS: tuple[tuple[str, Outcome], ...] = (

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from spec_kitty_orchestrator.agents.json_lines import Event, count, part, text
 from spec_kitty_orchestrator.agents.steps import Count, Step, StepKind, Told, called, failed
 
+__all__ = ["blocks", "told_in", "words"]
+
 
 def blocks(content: object) -> list[Event]:
     """Return the blocks of a content, none of one that is a text."""

@@ -22,6 +22,8 @@ from spec_kitty_orchestrator.agents.spec import (
 from spec_kitty_orchestrator.agents.steps import Step, StepKind, Told, called, ended, failed, told_by
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
+__all__ = ["Copilot"]
+
 _IMPLEMENT = ("--allow-tool=write", "--allow-tool=shell")
 _REVIEW = ("--available-tools=view,grep,glob", "--deny-tool=write", "--deny-tool=shell")
 """No shell for a reviewer: `git diff --output=FILE` and `git branch NAME` pass as reading here, unasked."""

@@ -21,6 +21,8 @@ from spec_kitty_orchestrator.agents.spec import (
 from spec_kitty_orchestrator.agents.steps import Part, Step, StepKind, Told, called, ended, failed, told_by
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
+__all__ = ["Cursor"]
+
 _CONNECT = re.compile(r"^(?:Error: )?(?:ConnectError|RetriableError): \[(\w+)\]", re.MULTILINE)
 _STATES: Mapping[str, Outcome] = {
     "resource_exhausted": Outcome.RATE_LIMITED,

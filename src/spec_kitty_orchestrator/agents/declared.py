@@ -39,6 +39,8 @@ from spec_kitty_orchestrator.settings.declaration import (
     placeholders,
 )
 
+__all__ = ["Declared"]
+
 _SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+=-]{0,199}")
 """It goes back into a command, where it must not become an option."""
 

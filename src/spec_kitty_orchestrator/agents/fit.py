@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from spec_kitty_orchestrator.agents.spec import AgentCommand, Login, Permissions
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
+__all__ = ["command_misfits", "misfits", "permission_misfits", "report_misfits"]
+
 _WANTED: Mapping[str, tuple[type, ...]] = {
     "name": (str,),
     "family": (str,),

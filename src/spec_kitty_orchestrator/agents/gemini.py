@@ -29,6 +29,8 @@ from spec_kitty_orchestrator.agents.spec import (
 from spec_kitty_orchestrator.agents.steps import Part, StepKind, Told, called, ended, failed, told_by
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
+__all__ = ["Gemini"]
+
 _OWN_DEFAULTS = system_defaults("gemini-cli", "GeminiCli")
 _IMPLEMENT = ("--approval-mode", "auto_edit", "--allowed-tools", "run_shell_command")
 _REVIEW = ("--approval-mode", "default", "--policy", str(ours("gemini_review.toml")))

@@ -8,6 +8,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from spec_kitty_orchestrator.core.bounds import LONGEST_TEXT, MOST_TOKENS
 from spec_kitty_orchestrator.core.plain_text import MARGIN, plain
 
+__all__ = [
+    "LONGEST_LINE",
+    "LONGEST_SAID",
+    "Event",
+    "Said",
+    "amount",
+    "count",
+    "events",
+    "message",
+    "number",
+    "part",
+    "text",
+]
+
 Event = Mapping[str, object]
 
 LONGEST_LINE = 512 * 1024

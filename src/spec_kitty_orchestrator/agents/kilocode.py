@@ -19,6 +19,8 @@ from spec_kitty_orchestrator.agents.spec import (
 from spec_kitty_orchestrator.agents.steps import Told
 from spec_kitty_orchestrator.core.model import AgentReport, Role
 
+__all__ = ["KiloCode"]
+
 _REVIEW_RULES = {
     **opencode_call.REVIEW_RULES,
     # Other ways to a shell: a process that is left running, an agent of its own, commands in a skill's text.

@@ -22,6 +22,8 @@ from spec_kitty_orchestrator.agents.spec import (
 from spec_kitty_orchestrator.agents.steps import Count, Part, StepKind, Told, called, ended, failed, told_by
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
+__all__ = ["Letta"]
+
 _IMPLEMENT = ("--permission-mode", "acceptEdits", "--allowedTools", "Bash")
 _REVIEW = ("--permission-mode", "plan", "--tools", "Read,Glob,Grep,Bash")
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+__all__ = ["machine_defaults", "ours", "system_defaults"]
+
 _FOLDER = Path(__file__).with_name("settings")
 
 

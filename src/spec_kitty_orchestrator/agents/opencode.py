@@ -18,6 +18,8 @@ from spec_kitty_orchestrator.agents.spec import (
 from spec_kitty_orchestrator.agents.steps import Told
 from spec_kitty_orchestrator.core.model import AgentReport, Role
 
+__all__ = ["OpenCode"]
+
 _USAGE = "opencode run [message..]"
 """How it answers wrong arguments, on stderr."""
 

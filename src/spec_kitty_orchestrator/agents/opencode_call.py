@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from spec_kitty_orchestrator.agents.spec import AgentCommand, AgentSettings, Assignment, Permissions
 from spec_kitty_orchestrator.core.model import Role
 
+__all__ = ["IMPLEMENT_RULES", "PROVIDERS", "REVIEW_RULES", "allowed", "call"]
+
 PROVIDERS = (
     *("ANTHROPIC_*", "OPENAI_*", "AZURE_*", "AWS_*", "GOOGLE_*", "VERTEX_*", "GEMINI_*", "GROQ_*"),
     *("MISTRAL_*", "DEEPSEEK_*", "XAI_*", "OPENROUTER_*", "TOGETHER_*", "FIREWORKS_*", "CEREBRAS_*"),

@@ -33,6 +33,8 @@ from spec_kitty_orchestrator.agents.steps import (
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Usage, total
 
+__all__ = ["read", "steps"]
+
 _ERRORS: Mapping[str, Outcome] = {
     "ContextOverflowError": Outcome.INVALID_REQUEST,
     "ProviderModelNotFoundError": Outcome.INVALID_REQUEST,

@@ -21,6 +21,8 @@ from spec_kitty_orchestrator.agents.spec import (
 from spec_kitty_orchestrator.agents.steps import Count, Step, StepKind, Told, called, ended, failed, told_by
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage, total
 
+__all__ = ["Pi"]
+
 _IMPLEMENT = ("--tools", "read,bash,edit,write,grep,find,ls")
 _READ = "read,grep,find,ls"
 _REVIEW = ("--offline", "--no-extensions", "--no-skills", "--no-prompt-templates")

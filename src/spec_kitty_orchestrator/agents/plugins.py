@@ -9,6 +9,8 @@ from spec_kitty_orchestrator.agents.fit import misfits
 from spec_kitty_orchestrator.agents.spec import Agent
 from spec_kitty_orchestrator.errors import PreflightError
 
+__all__ = ["distributions", "load", "names"]
+
 GROUP = "spec_kitty_orchestrator.agents"
 
 

@@ -29,6 +29,8 @@ from spec_kitty_orchestrator.agents.spec import (
 from spec_kitty_orchestrator.agents.steps import Told, ended, failed, told_by
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
+__all__ = ["Qwen"]
+
 _OWN_DEFAULTS = system_defaults("qwen-code", "QwenCode")
 _IMPLEMENT = ("--approval-mode", "auto-edit", "--allowed-tools", "run_shell_command")
 _EXCLUDED = (

@@ -4,6 +4,8 @@ from spec_kitty_orchestrator.agents.content import blocks
 from spec_kitty_orchestrator.agents.json_lines import Event, message, part, text
 from spec_kitty_orchestrator.agents.tools import HARMLESS
 
+__all__ = ["Refusals", "denials"]
+
 _MOST_NAMES = 8
 _MOST_CALLS, _LONGEST_ID = 1_000, 200
 """Of calls whose names are kept until it is known whether they were refused; more only lose their names."""

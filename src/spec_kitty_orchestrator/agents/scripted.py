@@ -18,6 +18,8 @@ from spec_kitty_orchestrator.agents.spec import (
 from spec_kitty_orchestrator.agents.steps import Step, StepKind, Told, ended, failed_command, told_by
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 
+__all__ = ["Scripted"]
+
 _PROGRAM = Path(__file__).parent.parent / "testing" / "scripted_program.py"
 _TOLD = frozenset(
     {

@@ -10,6 +10,25 @@ from typing import Literal, Protocol, runtime_checkable
 from spec_kitty_orchestrator.core.model import AgentReport, Role
 from spec_kitty_orchestrator.core.records import dataclass, field
 
+__all__ = [
+    "BOTH_ROLES",
+    "OWN_FOLDER",
+    "PROMPT_FILE",
+    "PROMPT_WORD",
+    "USAGE_FILE",
+    "Agent",
+    "AgentCommand",
+    "AgentSettings",
+    "Assignment",
+    "GoesOn",
+    "HasSandbox",
+    "ListsModels",
+    "Login",
+    "Moved",
+    "Permissions",
+    "ShellInReview",
+]
+
 
 @dataclass(frozen=True)
 class AgentSettings:

@@ -15,6 +15,22 @@ from spec_kitty_orchestrator.agents.tools import told_call
 from spec_kitty_orchestrator.core.plain_text import MARGIN, begun, plain
 from spec_kitty_orchestrator.core.records import dataclass, replace
 
+__all__ = [
+    "LONGEST_STEP",
+    "Count",
+    "Part",
+    "Step",
+    "StepKind",
+    "StepReader",
+    "TellsSteps",
+    "Told",
+    "called",
+    "ended",
+    "failed",
+    "failed_command",
+    "told_by",
+]
+
 LONGEST_STEP = 400
 """Characters of a step's text."""
 

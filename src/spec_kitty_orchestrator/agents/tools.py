@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from spec_kitty_orchestrator.agents.json_lines import Event, text
 
+__all__ = ["HARMLESS", "told_call"]
+
 RUNS = frozenset(
     {
         *("bash", "shell", "run_shell_command", "exec_command", "launch-process", "powershell", "zsh"),

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from packaging.version import Version
 
+__all__ = ["compare", "read_version", "spelled_range"]
+
 _VERSION = re.compile(r"(?<![\w.])v?(\d{1,6}(?:\.\d{1,6}){1,3}(?:[-+][0-9A-Za-z.+-]{1,40})?)(?!\w|\.\d)")
 _RELEASE = re.compile(r"\d+(?:\.\d+)*")
 _LONGEST_LINE = 400

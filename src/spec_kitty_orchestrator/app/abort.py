@@ -46,6 +46,8 @@ from spec_kitty_orchestrator.machine.scrub import scrub_unreported
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 from spec_kitty_orchestrator.machine.worktree import Removal
 
+__all__ = ["abort"]
+
 STEPS = ((signal.SIGTERM, 15.0), (signal.SIGTERM, 30.0), (signal.SIGKILL, 5.0))
 """What a run's process gets, each with the seconds for which we then wait.
 

@@ -19,6 +19,8 @@ from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.testing.agent_contract import Checked, check_contract
 from spec_kitty_orchestrator.testing.agent_trial import Trial
 
+__all__ = ["ListedAgent", "list_agents", "try_agent"]
+
 
 @dataclass(frozen=True)
 class ListedAgent:

@@ -24,6 +24,19 @@ from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 from spec_kitty_orchestrator.ports import AgentRunner, Observer
 
+__all__ = [
+    "VERSION",
+    "Say",
+    "build",
+    "build_agents",
+    "build_headroom",
+    "build_host",
+    "build_workspaces",
+    "connect",
+    "hook_rules",
+    "journal",
+]
+
 VERSION = installed_version("spec-kitty-orchestrator")
 Say = Callable[[str], None]
 

@@ -34,6 +34,8 @@ from spec_kitty_orchestrator.views.ci.notes import Note, figures, notes
 from spec_kitty_orchestrator.views.report.markdown import MOST_BYTES, fenced, markdown
 from spec_kitty_orchestrator.views.report.texts import Texts
 
+__all__ = ["Job"]
+
 AGENT = "buildkite-agent"
 AGENT_LIMIT_S = 10.0
 """For one of its calls, which asks a server."""

@@ -27,6 +27,8 @@ from spec_kitty_orchestrator.core.model import MissionState, Workspace
 from spec_kitty_orchestrator.errors import OrchestratorError, PreflightError, UsageError, WorkspaceError
 from spec_kitty_orchestrator.host.client import HostClient
 
+__all__ = ["diagnose"]
+
 
 @dataclass
 class Diagnosis:

@@ -43,6 +43,8 @@ from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.repository import Repository
 from spec_kitty_orchestrator.machine.rescue import REFS, ref_name
 
+__all__ = ["export_run", "settings_digest"]
+
 MOST_LOG_BYTES = 64 * 1024**2
 """Of one file; a longer log says nothing that its result does not."""
 

@@ -27,6 +27,8 @@ from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.logs import JOURNALS
 from spec_kitty_orchestrator.ports import Observer
 
+__all__ = ["Forecaster", "foresee", "known_samples", "start_of"]
+
 ENOUGH = 300
 """Attempts; older journals are not read."""
 

@@ -42,6 +42,8 @@ from spec_kitty_orchestrator.machine.logs import JOURNALS, LOGS, make_logs_root,
 from spec_kitty_orchestrator.machine.repository import Repository
 from spec_kitty_orchestrator.machine.rescue import ref_name
 
+__all__ = ["import_run", "take_back"]
+
 MADE = "import.json"
 """In a mission's folder while an import goes on: the worktrees that it makes, and nobody has worked in."""
 

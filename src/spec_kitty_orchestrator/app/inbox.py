@@ -12,6 +12,8 @@ from spec_kitty_orchestrator.machine.files import read_tail, read_whole
 from spec_kitty_orchestrator.machine.logs import JOURNALS
 from spec_kitty_orchestrator.views.inbox import Inbox, Item, items, ordered
 
+__all__ = ["read_inbox"]
+
 _LONGEST_END = 4096
 """Bytes of the line that closes a run."""
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.machine.logs import JOURNALS
 
+__all__ = ["find_journal", "journaled", "root_around", "run_here"]
+
 _LEADS_ELSEWHERE = frozenset({"GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_CEILING_DIRECTORIES"})
 
 

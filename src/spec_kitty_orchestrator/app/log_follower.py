@@ -19,6 +19,8 @@ from spec_kitty_orchestrator.machine.logs import mission_logs
 from spec_kitty_orchestrator.machine.orphans import find_orphans
 from spec_kitty_orchestrator.machine.output import STDOUT, follow, tail_lines
 
+__all__ = ["LogFollower"]
+
 POLL_S = 1.0
 """Between two looks at whether something was written."""
 ALIVE_S = 2.0

@@ -21,6 +21,8 @@ from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.machine.output import STDOUT, Clock, read_lines, tail_lines
 from spec_kitty_orchestrator.views.log import LogView
 
+__all__ = ["ANY", "FOUND", "LogPages", "Page"]
+
 LONGEST_DIFF = 4_000_000
 FAILED_STEPS = 15
 FAILED_LINES = 15

@@ -43,6 +43,8 @@ from spec_kitty_orchestrator.machine.output import (
 if TYPE_CHECKING:
     from spec_kitty_orchestrator.app.project import Project
 
+__all__ = ["BETWEEN", "TAIL_LINES", "AttemptOutput", "MissionLog", "Part", "choose", "folder", "is_good"]
+
 TAIL_LINES = 200
 """Read for the last steps: most lines of some CLIs are no step."""
 

@@ -52,6 +52,8 @@ from spec_kitty_orchestrator.machine.journal import SystemClock
 from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.runner import LocalAgents
 
+__all__ = ["find_mission", "locked_mission", "open_mission", "read_and_check", "read_mission"]
+
 SANDBOXES_LIMIT_S = 5.0
 """A start waits no longer for agents' own sandboxes; one takes half a second, and a host call as long."""
 

@@ -9,6 +9,8 @@ from spec_kitty_orchestrator.machine.journal import JsonlJournal, archives
 from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.logs import JOURNALS
 
+__all__ = ["MissionEvents", "run_to_come"]
+
 
 def run_to_come(root: Path, mission: str | None) -> str:
     """Return the slug of a mission as `run_here` does, also of one that was never run. Raises as that."""

@@ -23,6 +23,8 @@ from spec_kitty_orchestrator.ports import Observer
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+__all__ = ["Observers"]
+
 GROUP = "spec_kitty_orchestrator.observers"
 
 MOST_QUEUED = 1000

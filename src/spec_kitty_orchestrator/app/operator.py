@@ -53,6 +53,18 @@ from spec_kitty_orchestrator.machine.orphans import stop_orphans
 from spec_kitty_orchestrator.machine.user import this_user
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 
+__all__ = [
+    "Decisions",
+    "Operation",
+    "Selection",
+    "operations",
+    "project_of_run",
+    "retry_work_packages",
+    "selected",
+    "skip_work_package",
+    "without_run",
+]
+
 
 @dataclass
 class Operation:

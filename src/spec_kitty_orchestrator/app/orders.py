@@ -14,6 +14,8 @@ from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.logs import JOURNALS
 from spec_kitty_orchestrator.machine.process import inherited_marker
 
+__all__ = ["active_mission", "give", "refuse_agents"]
+
 
 def active_mission(root: Path, named: str | None) -> str | None:
     """Return the mission whose run is active: the one that was named, or the only one; None if none is.

@@ -36,6 +36,8 @@ from spec_kitty_orchestrator.machine.logs import JOURNALS
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 from spec_kitty_orchestrator.ports import Workspaces
 
+__all__ = ["approve", "approve_in_run", "hand_back", "hand_back_in_run", "take_over", "take_over_in_run"]
+
 LONGEST_NAME = 80
 
 Say = Callable[[str], None]

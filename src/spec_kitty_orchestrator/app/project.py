@@ -28,6 +28,18 @@ from spec_kitty_orchestrator.settings import RunSettings, Settings, as_option
 from spec_kitty_orchestrator.settings.agent_section import AgentSection
 from spec_kitty_orchestrator.settings.notify_section import secrets
 
+__all__ = [
+    "Project",
+    "all_names",
+    "bare_project",
+    "check_prompts",
+    "find_agent",
+    "kept_options",
+    "open_project",
+    "redactor_of",
+    "settings_around",
+]
+
 PROMPTS = Path(".kittify") / "orchestrator" / "prompts"
 _ROLES = ("implement", "rework", "review", "resumed")
 

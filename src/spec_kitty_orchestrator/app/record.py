@@ -20,6 +20,8 @@ from spec_kitty_orchestrator.app.repository import (
 from spec_kitty_orchestrator.machine.files import read_whole
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 
+__all__ = ["commit_record", "own_record"]
+
 
 async def commit_record(files: MissionFiles, workspaces: GitWorkspaces) -> list[str]:
     """Commit it on the branch where the host keeps it, and say so in lines; none if there is nothing.

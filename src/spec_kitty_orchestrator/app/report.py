@@ -18,6 +18,8 @@ from spec_kitty_orchestrator.core.report import Report
 from spec_kitty_orchestrator.machine.files import write_private
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 
+__all__ = ["Format", "Found", "read_report", "reported", "write_as"]
+
 T = TypeVar("T")
 
 PAGE = "report.html"

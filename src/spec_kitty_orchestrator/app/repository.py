@@ -18,6 +18,32 @@ from spec_kitty_orchestrator.machine.files import is_text, read_whole
 from spec_kitty_orchestrator.machine.git import BRANCHES, Git, failure
 from spec_kitty_orchestrator.machine.task_file import TaskFile, read_task_file
 
+__all__ = [
+    "GIT_LIMIT_S",
+    "MISSIONS",
+    "PROJECT",
+    "MissionFiles",
+    "bare_fix",
+    "changed_paths",
+    "checkouts",
+    "committed",
+    "current_branch",
+    "distrusted",
+    "finalize_command",
+    "find_repo_root",
+    "has_branch",
+    "held_elsewhere",
+    "listed",
+    "mission_files",
+    "missions",
+    "on_a_remote",
+    "on_branch",
+    "primary_checkout",
+    "start_folder",
+    "switch_command",
+    "task_files",
+]
+
 GIT_LIMIT_S = 30.0
 MOST_NAMES = 5
 """In a message: a repository can have hundreds of missions."""

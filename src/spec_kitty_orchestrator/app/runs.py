@@ -31,6 +31,28 @@ from spec_kitty_orchestrator.machine.lock import MissionLock, Owner
 from spec_kitty_orchestrator.machine.logs import JOURNALS, mission_logs
 from spec_kitty_orchestrator.machine.orphans import Orphan, elsewhere, find_orphans, lock_keepers
 
+__all__ = [
+    "KnownRun",
+    "active_run",
+    "archive_journal",
+    "begun_here",
+    "claims",
+    "describe_end",
+    "describe_run",
+    "find_unfinished",
+    "known_run",
+    "known_runs",
+    "last_start",
+    "left_alone",
+    "named_run",
+    "only",
+    "orphans",
+    "pids",
+    "put_aside",
+    "refuse_handed_over",
+    "spent_before",
+]
+
 
 @dataclass(frozen=True)
 class KnownRun:

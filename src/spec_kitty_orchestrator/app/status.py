@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from spec_kitty_orchestrator.core.forecast import Forecast
     from spec_kitty_orchestrator.core.model import MissionState
 
+__all__ = ["StatusReader", "ask_host", "forecast", "redactor_around"]
+
 LAST_LINES = (4, 50)
 """Lines in which the last step is looked for: first in a few, which mostly hold all of it."""
 MOST_LAST_BYTES = 256 * 1024

@@ -28,6 +28,17 @@ from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.machine.logs import JOURNALS, LOGS
 from spec_kitty_orchestrator.machine.redaction import ours
 
+__all__ = [
+    "COMMAND",
+    "Named",
+    "keep_out_untrusted",
+    "named_programs",
+    "own_records",
+    "revoke",
+    "trust",
+    "trust_too",
+]
+
 COMMAND = "spec-kitty-orchestrator trust"
 _OF_AGENTS = (
     *("command", "executable", "extra_args", "role_args", "resume_args", "env", "pass_env", "scenario"),

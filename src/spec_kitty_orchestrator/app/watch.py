@@ -24,6 +24,8 @@ from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.output import STDOUT, GrowingOutput, lines_before
 
+__all__ = ["END_BYTES", "MissionWatch", "OutputLog"]
+
 ALIVE_S = 4.0
 """Between two looks at whether the run is alive."""
 END_BYTES = 64 * 1024

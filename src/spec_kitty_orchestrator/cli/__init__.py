@@ -18,6 +18,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from spec_kitty_orchestrator.errors import InvalidTransition, OrchestratorError
 
+__all__ = ["COMMANDS", "PROGRAM", "SECTIONS", "ignore", "main", "own_signals"]
+
 PROGRAM = "spec-kitty-orchestrator"
 BUG = 3
 

@@ -21,6 +21,8 @@ from spec_kitty_orchestrator.core.model import PolicyMetadata
 from spec_kitty_orchestrator.errors import PreflightError
 from spec_kitty_orchestrator.views.console import SteadyConsole, print_json
 
+__all__ = ["check", "overview"]
+
 _TRIAL = "Run it too, on a harmless task in a temporary repository. This can cost money."
 
 agents = typer.Typer(add_completion=False, rich_markup_mode=None)

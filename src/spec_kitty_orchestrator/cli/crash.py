@@ -16,6 +16,8 @@ from spec_kitty_orchestrator.machine.files import make_private_folder, write_pri
 from spec_kitty_orchestrator.machine.logs import LOGS
 from spec_kitty_orchestrator.machine.redaction import ours
 
+__all__ = ["write_report"]
+
 
 def write_report(error: BaseException) -> Path | None:
     """Write a report of `error` below `.kittify/logs/`, or else into the temporary folder.

@@ -19,6 +19,8 @@ from spec_kitty_orchestrator.errors import PreflightError
 from spec_kitty_orchestrator.machine.redaction import ours
 from spec_kitty_orchestrator.views.console import SteadyConsole, print_json, tell_asking
 
+__all__ = ["document", "show"]
+
 _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "bold red"}
 _WIDTH = max(len(level) for level in Level)
 

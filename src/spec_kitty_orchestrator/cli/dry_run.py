@@ -36,6 +36,8 @@ from spec_kitty_orchestrator.errors import OrchestratorError
 from spec_kitty_orchestrator.quantities import spelled_size
 from spec_kitty_orchestrator.views.console import SteadyConsole, tell_asking
 
+__all__ = ["run", "where"]
+
 _Plan = tuple[MissionState, Sequence[PlannedWorkPackage]]
 
 

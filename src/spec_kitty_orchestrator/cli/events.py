@@ -21,6 +21,8 @@ from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.machine.files import discard
 from spec_kitty_orchestrator.views.json_lines import json_line
 
+__all__ = ["events"]
+
 POLL_S = 0.2
 """Between two looks at whether something was written."""
 ALIVE_S = 1.0

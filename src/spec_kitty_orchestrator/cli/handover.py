@@ -19,6 +19,8 @@ from spec_kitty_orchestrator.cli.options import RepoRoot, mission_option
 from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.views.console import SteadyConsole
 
+__all__ = ["export", "import_"]
+
 
 def export(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the pack goes.", show_default=False)],

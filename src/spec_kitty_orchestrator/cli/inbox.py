@@ -17,6 +17,8 @@ from spec_kitty_orchestrator.views.ci import inert_json
 from spec_kitty_orchestrator.views.inbox import rows
 from spec_kitty_orchestrator.views.screen import Row, stdout
 
+__all__ = ["inbox"]
+
 
 def inbox(
     repo_root: Annotated[

@@ -20,6 +20,8 @@ from spec_kitty_orchestrator.quantities import seconds
 from spec_kitty_orchestrator.views.console import SteadyConsole
 from spec_kitty_orchestrator.views.log import LogView
 
+__all__ = ["logs"]
+
 _FOLLOWED = (Page.WORDS, Page.TOOLS, Page.RAW)
 
 

@@ -18,6 +18,8 @@ from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.machine.journal import SystemClock
 from spec_kitty_orchestrator.views.console import SteadyConsole
 
+__all__ = ["notify"]
+
 FAILED = 1
 
 

@@ -25,6 +25,8 @@ from spec_kitty_orchestrator.core.orders import Order, Retry, Skip
 from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.views.console import SteadyConsole, tell_asking
 
+__all__ = ["Mission", "WorkPackageId", "decide"]
+
 WorkPackageId = Annotated[
     str, typer.Argument(metavar="WP", help="Id of the work package, for example WP03.", show_default=False)
 ]

@@ -14,6 +14,20 @@ from pydantic.fields import FieldInfo
 from spec_kitty_orchestrator.settings import REVIEW, flag_of, named_fields, spelled_value, written
 from spec_kitty_orchestrator.settings.values import NONE, Flag
 
+__all__ = [
+    "SETTINGS",
+    "Ci",
+    "Gate",
+    "ImplAgent",
+    "Json",
+    "OnInterrupt",
+    "Output",
+    "RepoRoot",
+    "ReviewAgent",
+    "RunOptions",
+    "mission_option",
+]
+
 
 class Ci(StrEnum):
     """What kind of job a run is a part of."""

@@ -13,6 +13,8 @@ from spec_kitty_orchestrator.core import orders
 from spec_kitty_orchestrator.core.describe import clean
 from spec_kitty_orchestrator.errors import UsageError
 
+__all__ = ["continue_", "drain", "pause", "set_", "stop", "tell"]
+
 LONGEST_ANSWER = 2000
 
 Mission = Annotated[

@@ -28,6 +28,8 @@ from spec_kitty_orchestrator.views.console import SteadyConsole
 from spec_kitty_orchestrator.views.inbox import evidence
 from spec_kitty_orchestrator.views.screen import Row, stdout
 
+__all__ = ["approve", "handback", "takeover"]
+
 Person = Annotated[str, typer.Option("--as", metavar="NAME", help="Who you are; else your user's name.")]
 
 

@@ -27,6 +27,8 @@ from spec_kitty_orchestrator.core.forecast import (
 from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.views.console import SteadyConsole, print_json, tell_asking
 
+__all__ = ["plan"]
+
 USUAL = range(1, 9)
 MOST_SLOTS = 256
 

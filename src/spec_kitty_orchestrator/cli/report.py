@@ -19,6 +19,8 @@ from spec_kitty_orchestrator.machine.files import discard, write_private
 from spec_kitty_orchestrator.views.ci import inert, inert_json, service_around
 from spec_kitty_orchestrator.views.console import SteadyConsole
 
+__all__ = ["report"]
+
 STDOUT = "-"
 
 

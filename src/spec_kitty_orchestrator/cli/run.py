@@ -10,6 +10,8 @@ import typer
 from spec_kitty_orchestrator.cli import options
 from spec_kitty_orchestrator.errors import UsageError
 
+__all__ = ["orchestrate", "resume"]
+
 
 def _runs_a_mission(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of the settings and of `RunOptions`; they reach it as its first argument."""

@@ -48,6 +48,8 @@ from spec_kitty_orchestrator.views.json_lines import MOST_UNREAD_BYTES, JsonLine
 from spec_kitty_orchestrator.views.live import LiveView
 from spec_kitty_orchestrator.views.plain import PlainView
 
+__all__ = ["Work", "run", "stopping_signals", "tell_versions"]
+
 View = LiveView | PlainView | JsonLines
 
 NOT_FINALIZED = 1

@@ -21,6 +21,8 @@ from spec_kitty_orchestrator.views.screen import Row, Screen, stdout
 from spec_kitty_orchestrator.views.status import MissionStatus
 from spec_kitty_orchestrator.views.status_rows import mission_rows, wp_rows
 
+__all__ = ["FORMATS", "JSON", "ONELINE", "TABLE"]
+
 REDRAWN_S = 2.0
 """How often `--watch` looks."""
 

@@ -32,6 +32,8 @@ from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import OrchestratorError, WorkspaceError
 from spec_kitty_orchestrator.views.console import SteadyConsole
 
+__all__ = ["show"]
+
 
 def show(
     result: RunResult,

@@ -14,6 +14,8 @@ from spec_kitty_orchestrator.app.trust import trust as record
 from spec_kitty_orchestrator.cli.options import RepoRoot
 from spec_kitty_orchestrator.views.console import SteadyConsole
 
+__all__ = ["trust"]
+
 
 def trust(
     repo_root: RepoRoot = None,

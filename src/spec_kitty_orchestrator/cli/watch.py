@@ -10,6 +10,8 @@ from spec_kitty_orchestrator.app.runs import active_run
 from spec_kitty_orchestrator.cli import options
 from spec_kitty_orchestrator.errors import UsageError
 
+__all__ = ["watch"]
+
 INSTEAD = "`status` shows the same once, `events -f` goes on telling what happens"
 
 

@@ -13,6 +13,23 @@ from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.core.verdict import Verdict
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 
+__all__ = [
+    "Need",
+    "go_on",
+    "groups",
+    "handback",
+    "merge",
+    "needs",
+    "next_commands",
+    "reason",
+    "resume",
+    "retry",
+    "take_back",
+    "to_go_on",
+    "together",
+    "why_ended",
+]
+
 
 @dataclass(frozen=True)
 class Need:

@@ -13,6 +13,26 @@ from spec_kitty_orchestrator.core.records import dataclass, replace
 from spec_kitty_orchestrator.core.verdict import Ruling
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 
+__all__ = [
+    "MOST_COMMITS",
+    "Approved",
+    "Commit",
+    "Tip",
+    "alone",
+    "approved",
+    "approved_head",
+    "built_on",
+    "by_others",
+    "found_at",
+    "is_planning",
+    "merged_by_host",
+    "objection",
+    "strange",
+    "targets",
+    "unknown",
+    "unsettled",
+]
+
 MOST_COMMITS = 10
 """Of those that were not reviewed, named for people."""
 

@@ -13,6 +13,8 @@ from typing import Final, TypeVar
 from spec_kitty_orchestrator.core.model import AgentReport, Usage
 from spec_kitty_orchestrator.core.plain_text import begun, ended, plain
 
+__all__ = ["LONGEST_DETAIL", "LONGEST_TEXT", "MOST_TOKENS", "fitted", "within_bounds"]
+
 LONGEST_WAIT_S = 7 * 24 * 3600.0
 """The longest limits of vendors are weekly; what says more is a mistake."""
 

@@ -7,6 +7,8 @@ from spec_kitty_orchestrator.core.model import Phase, Result
 from spec_kitty_orchestrator.core.transitions import UNTOLD
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 
+__all__ = ["by_cause", "cause", "likeness", "noted"]
+
 _CHANGES = re.compile(r"\S*[\d/\\]\S*")
 """Words with digits or slashes: numbers, times, ids, versions, paths, addresses."""
 

@@ -15,6 +15,8 @@ from spec_kitty_orchestrator.core.model import Outcome, Role, Usage
 from spec_kitty_orchestrator.core.records import dataclass, field
 from spec_kitty_orchestrator.core.samples import End, Sample, Samples
 
+__all__ = ["Chance", "Dice", "History"]
+
 USUAL_SPREAD = 0.8
 """How far attempts differ, as the deviation of their logarithms: counts as much as one sample."""
 

@@ -4,6 +4,25 @@ from spec_kitty_orchestrator.core.model import Attempt, Lane, Result, Role
 from spec_kitty_orchestrator.core.records import dataclass
 from spec_kitty_orchestrator.core.verdict import Verdict
 
+__all__ = [
+    "Claim",
+    "ClaimReview",
+    "Command",
+    "Commit",
+    "Finish",
+    "OpenAttempt",
+    "Park",
+    "PrepareWorkspace",
+    "Record",
+    "Resolve",
+    "RunAgent",
+    "RunGates",
+    "Submit",
+    "TickSubtasks",
+    "Unblock",
+    "Wait",
+]
+
 
 @dataclass(frozen=True)
 class Resolve:

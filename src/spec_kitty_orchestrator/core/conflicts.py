@@ -14,6 +14,8 @@ from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import ConflictForecast
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 
+__all__ = ["advice", "mend", "moved", "news", "pairs"]
+
 Pair = tuple[str, str]
 
 MOST_ADVICE = 5

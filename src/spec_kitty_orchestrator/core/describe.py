@@ -25,6 +25,27 @@ from spec_kitty_orchestrator.core.plain_text import begun, plain
 from spec_kitty_orchestrator.core.verdict import Ruling, Verdict
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 
+__all__ = [
+    "ENDS",
+    "LONGEST_LINE",
+    "LONGEST_QUOTE",
+    "LONGEST_REASON",
+    "PROGRAM",
+    "clean",
+    "command_line",
+    "count",
+    "counted",
+    "describe",
+    "duration",
+    "in_all",
+    "last_line",
+    "note",
+    "short",
+    "spent",
+    "tokens",
+    "totals",
+]
+
 LONGEST_LINE = 400
 LONGEST_QUOTE = 160
 LONGEST_REASON = 2000

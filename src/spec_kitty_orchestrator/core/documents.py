@@ -12,6 +12,8 @@ from typing import Any, Final, Protocol, runtime_checkable
 from spec_kitty_orchestrator.core.plain_text import plain
 from spec_kitty_orchestrator.core.run_events import AnyEvent, Entry, Line, RunAborted, RunEnded, RunStarted
 
+__all__ = ["ENVELOPE", "KINDS", "PATHS", "SCHEMA", "EventObserver", "to_document"]
+
 SCHEMA = 1
 """In each document; a reader refuses any other."""
 

@@ -22,6 +22,40 @@ from spec_kitty_orchestrator.core.operator_events import OperatorEvent
 from spec_kitty_orchestrator.core.records import dataclass, field
 from spec_kitty_orchestrator.core.verdict import Verdict
 
+__all__ = [
+    "CRASHED",
+    "NO_REPLY",
+    "AgentExited",
+    "Assigned",
+    "AttemptOpened",
+    "BudgetSpent",
+    "Claimed",
+    "CommitRefused",
+    "Committed",
+    "Deferred",
+    "Event",
+    "GateBegun",
+    "GateBroken",
+    "GateFailed",
+    "GatesPassed",
+    "GatesStopped",
+    "HeadMoved",
+    "HostRefused",
+    "LaneSeen",
+    "NothingToReview",
+    "Parked",
+    "Recorded",
+    "Resolving",
+    "ReviewClaimed",
+    "Scheduled",
+    "SetUp",
+    "Submitted",
+    "SubtasksTicked",
+    "Unblocked",
+    "WorkspaceFailed",
+    "WorkspaceResolved",
+]
+
 NO_REPLY, CRASHED = "NO_REPLY", "CRASHED"
 """Codes of a `HostRefused` where the host did not answer, or with a traceback."""
 

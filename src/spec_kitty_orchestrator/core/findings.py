@@ -9,6 +9,8 @@ from spec_kitty_orchestrator.core.report import Report, WpReport
 from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.core.verdict import Finding, Ruling, Verdict
 
+__all__ = ["Open", "Severity", "last_verdict", "red_gates", "still_open"]
+
 
 class Severity(StrEnum):
     """How bad it is, the worst first."""

@@ -14,6 +14,18 @@ from spec_kitty_orchestrator.core.samples import Samples
 from spec_kitty_orchestrator.core.scheduler import WAITS_FOR_SLOT
 from spec_kitty_orchestrator.core.simulate import Known, Simulated, simulate
 
+__all__ = [
+    "MOST_WORK",
+    "NOTHING_KNOWN",
+    "NOTHING_LEFT",
+    "Forecast",
+    "Range",
+    "foreseen",
+    "simulations",
+    "spelled_cost",
+    "spelled_time",
+]
+
 NOTHING_KNOWN = "no attempt has been recorded in this repository yet"
 """Why there is no forecast."""
 

@@ -21,6 +21,8 @@ from spec_kitty_orchestrator.core.transitions import MOST_MOVES, Next, park, rew
 from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource
 from spec_kitty_orchestrator.core.work_package import WorkPackage, bounded, reviewed, worked
 
+__all__ = ["begun", "broken", "failed", "moved", "passed", "set_up", "stopped"]
+
 MOST_STOPPED = 5
 """Stopped turns within one start that are followed by another: a bound, as they are not charged."""
 

@@ -5,6 +5,8 @@ from functools import lru_cache
 
 from spec_kitty_orchestrator.core.model import Lane, MissionState
 
+__all__ = ["behind", "chains", "critical_path", "remaining", "waves"]
+
 
 def remaining(mission: MissionState) -> dict[str, tuple[str, ...]]:
     """Return the work packages that are not settled, each with those of its dependencies that are not."""

@@ -3,6 +3,16 @@
 import re
 from collections.abc import Mapping
 
+__all__ = [
+    "BANNED_FLAGS",
+    "FORBIDDEN_WORDS",
+    "banned_part",
+    "forbidden_word",
+    "is_path",
+    "other_name",
+    "refusal",
+]
+
 BANNED_FLAGS = (
     "--yolo",
     "--full-auto",

@@ -22,6 +22,18 @@ from spec_kitty_orchestrator.core.transitions import (
 from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource
 from spec_kitty_orchestrator.core.work_package import WorkPackage, bounded, reviewed, worked
 
+__all__ = [
+    "claimed",
+    "commit_message",
+    "commit_refused",
+    "committed",
+    "implemented",
+    "read_report",
+    "submit_note",
+    "submitted",
+    "ticked",
+]
+
 UNCHANGED = (
     "Your attempt changed nothing, and your report gives no `no_change_reason`. Change what is missing, or "
     "say there why nothing is: another attempt like this is the last one."

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from spec_kitty_orchestrator.core.plain_text import plain
 from spec_kitty_orchestrator.core.records import dataclass
 
+__all__ = ["Found", "objects", "text_of"]
+
 LONGEST_TEXT = 100_000
 """Characters of a final text that are looked at, from its end: a verdict is the last word."""
 

@@ -5,6 +5,8 @@ from enum import StrEnum
 from spec_kitty_orchestrator.core import events, run_events
 from spec_kitty_orchestrator.core.model import Lane
 
+__all__ = ["Level", "is_open_subtasks", "level_of"]
+
 
 class Level(StrEnum):
     """Who wants to read the line of an event: a person who must act, everybody, or who looks for details."""

@@ -29,6 +29,21 @@ from spec_kitty_orchestrator.core.transitions import NOT_OURS, SETTLED, Next, en
 from spec_kitty_orchestrator.core.work_package import Grant, WorkPackage, bounded, reviewed, unvoted, worked
 from spec_kitty_orchestrator.errors import InvalidTransition
 
+__all__ = [
+    "ANYWHERE",
+    "EDGES",
+    "GOES_ON",
+    "LONGEST_STORY",
+    "agent_needed",
+    "agrees",
+    "begins_something",
+    "pending",
+    "resume",
+    "seen",
+    "step",
+    "told",
+]
+
 LONGEST_STORY = 60
 """Lines of a story that are kept: enough for every bug, and a bound for the journal's replay."""
 

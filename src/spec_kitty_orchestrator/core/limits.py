@@ -19,6 +19,27 @@ from spec_kitty_orchestrator.core.suspension import PROBE_S, Failures, Suspensio
 from spec_kitty_orchestrator.core.transitions import why_another
 from spec_kitty_orchestrator.core.work_package import Grant, WorkPackage
 
+__all__ = [
+    "EXIT_BUDGET",
+    "EXIT_QUOTA",
+    "EXIT_STALLED",
+    "Limits",
+    "Rest",
+    "admission",
+    "announcements",
+    "closing_reason",
+    "is_suspect",
+    "left",
+    "limits",
+    "no_money",
+    "no_place",
+    "nobody_left",
+    "out_of_patience",
+    "over",
+    "resting",
+    "who",
+]
+
 WARN_AT = 0.8
 """The part of a budget at which people are warned."""
 

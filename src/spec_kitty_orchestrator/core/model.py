@@ -6,6 +6,30 @@ from enum import StrEnum
 
 from spec_kitty_orchestrator.core.records import dataclass, field
 
+__all__ = [
+    "PLANNING_LANE",
+    "AgentReport",
+    "Attempt",
+    "Before",
+    "Evidence",
+    "GateProgress",
+    "GateResult",
+    "ImplementReport",
+    "Lane",
+    "MissionState",
+    "Outcome",
+    "Phase",
+    "PolicyMetadata",
+    "Rescue",
+    "Result",
+    "Role",
+    "Taken",
+    "Usage",
+    "WaitsFor",
+    "Workspace",
+    "total",
+]
+
 PLANNING_LANE = "lane-planning"
 """The `lane_id` that the host gives to planning-artifact work packages."""
 

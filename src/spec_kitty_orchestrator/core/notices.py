@@ -23,6 +23,8 @@ from spec_kitty_orchestrator.core.run_events import Occasion
 from spec_kitty_orchestrator.core.samples import Samples
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 
+__all__ = ["Notice", "Notices", "noticed", "trial"]
+
 SHORTEST_REST_S = 300.0
 """A rest for a quota that is shorter is nothing to be told of."""
 

@@ -9,6 +9,17 @@ from typing import Literal
 from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.core.records import dataclass
 
+__all__ = [
+    "ApprovedByPerson",
+    "HandedBack",
+    "OperatorEvent",
+    "Retried",
+    "Skipped",
+    "Stopped",
+    "TakenOver",
+    "Told",
+]
+
 
 @dataclass(frozen=True)
 class Retried:

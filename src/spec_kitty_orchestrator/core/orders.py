@@ -29,6 +29,27 @@ from spec_kitty_orchestrator.core.scheduler import unmet
 from spec_kitty_orchestrator.core.verdict import Ruling
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 
+__all__ = [
+    "LONGEST_NOTE",
+    "Approve",
+    "Changed",
+    "Continue",
+    "Drain",
+    "Given",
+    "HandBack",
+    "Meant",
+    "Order",
+    "Pause",
+    "Refused",
+    "Retry",
+    "Set",
+    "Skip",
+    "Stop",
+    "TakeOver",
+    "Tell",
+    "meaning",
+]
+
 LONGEST_NOTE = 4000
 """Characters of a note: it goes into prompts and onto the host."""
 

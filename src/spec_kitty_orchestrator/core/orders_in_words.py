@@ -12,6 +12,8 @@ from spec_kitty_orchestrator.core.operator_events import (
 )
 from spec_kitty_orchestrator.core.run_events import Continued, Paused, SettingsChanged
 
+__all__ = ["of_order"]
+
 
 def of_order(event: OperatorEvent | Paused | Continued | SettingsChanged) -> str:
     """Say what a person ordered; the text may hold anything, and is still to be cleaned."""

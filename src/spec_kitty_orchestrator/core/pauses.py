@@ -25,6 +25,18 @@ from spec_kitty_orchestrator.core.operator_events import (
 from spec_kitty_orchestrator.core.records import dataclass
 from spec_kitty_orchestrator.core.run_events import AnyEvent, Continued, Paused
 
+__all__ = [
+    "Pause",
+    "Pauses",
+    "among",
+    "begins",
+    "following",
+    "of_agent",
+    "of_run",
+    "of_work_package",
+    "without",
+]
+
 
 @dataclass(frozen=True)
 class Pause:

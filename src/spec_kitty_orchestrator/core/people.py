@@ -13,6 +13,19 @@ from spec_kitty_orchestrator.core.transitions import SETTLED, Next, is_ours, reo
 from spec_kitty_orchestrator.core.verdict import BY_PERSON, Ruling, Verdict
 from spec_kitty_orchestrator.core.work_package import WorkPackage, bounded, reviewed, unvoted, worked
 
+__all__ = [
+    "approved_by_person",
+    "handed_back",
+    "held_by_pause",
+    "reached",
+    "taken_over",
+    "tells_host",
+    "why_not_approved",
+    "why_not_handed_back",
+    "why_not_taken",
+    "why_other_commit",
+]
+
 
 def tells_host(wp: WorkPackage) -> bool:
     """Tell whether the host is to be told that a person has it, or has it no more, whatever its lane."""

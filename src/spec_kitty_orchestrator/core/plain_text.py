@@ -7,6 +7,8 @@ character makes the host unable to read its own mission again; a NUL ends an arg
 
 import re
 
+__all__ = ["MARGIN", "begun", "ended", "plain"]
+
 MARGIN = 20 * 1024
 """Characters that are read beyond those that are kept: whoever redacts, then cuts, must see whole secrets."""
 

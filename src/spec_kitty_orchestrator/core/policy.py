@@ -7,6 +7,8 @@ from enum import StrEnum
 from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.core.records import dataclass, field
 
+__all__ = ["LONGEST_GATE_S", "Budget", "Gate", "OnRateLimit", "Patience", "Policy"]
+
 LONGEST_GATE_S = 900.0
 """Seconds that a gate may take for which nothing else was said."""
 

@@ -14,6 +14,17 @@ from spec_kitty_orchestrator.core.verdict import Verdict, feedback_text
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import ConfigError
 
+__all__ = [
+    "PLACEHOLDERS",
+    "REQUIRED",
+    "Prompts",
+    "checked",
+    "elsewhere",
+    "implement_prompt",
+    "resumed_prompt",
+    "review_prompt",
+]
+
 _ALWAYS = frozenset({"mission", "wp", "attempt", "round", "workspace", "branch", "base"})
 
 PLACEHOLDERS = {

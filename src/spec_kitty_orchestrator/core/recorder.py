@@ -25,6 +25,8 @@ from spec_kitty_orchestrator.core.samples import STEPS
 from spec_kitty_orchestrator.core.situation import situations
 from spec_kitty_orchestrator.core.work_package import Grant
 
+__all__ = ["Recorder", "record"]
+
 
 class _Track:
     """What is recorded of one work package while its lines come."""

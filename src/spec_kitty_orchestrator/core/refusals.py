@@ -25,6 +25,8 @@ from spec_kitty_orchestrator.core.transitions import (
 from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource, Ruling
 from spec_kitty_orchestrator.core.work_package import WorkPackage, bounded, unvoted, worked
 
+__all__ = ["MOST_TRIES", "answer"]
+
 MOST_TRIES = 5
 """Repeats of one host call before a work package is parked: racing allocations pass within one or two.
 

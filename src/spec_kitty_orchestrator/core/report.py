@@ -27,6 +27,22 @@ from spec_kitty_orchestrator.core.situation import Situation, Status
 from spec_kitty_orchestrator.core.verdict import Ruling, Verdict
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 
+__all__ = [
+    "AGENTS_TIME",
+    "AttemptRecord",
+    "GateRecord",
+    "Report",
+    "RestRecord",
+    "Span",
+    "SpanKind",
+    "StartRecord",
+    "Told",
+    "WpReport",
+    "longest_chain",
+    "told_end",
+    "when",
+]
+
 
 class SpanKind(StrEnum):
     """What a work package's time went to."""

@@ -6,6 +6,8 @@ from spec_kitty_orchestrator.core.model import Outcome
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.records import dataclass
 
+__all__ = ["JITTER", "REFUSED", "RETRIES", "UNCHARGED", "Fallback", "GiveUp", "Retry", "next_move"]
+
 RETRIES: dict[Outcome, int] = {
     Outcome.OVERLOADED: 3,
     Outcome.FAILED: 1,

@@ -39,6 +39,22 @@ from spec_kitty_orchestrator.core.transitions import (
 from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource, Ruling, Verdict, feedback_text
 from spec_kitty_orchestrator.core.work_package import WorkPackage, bounded, reviewed, unvoted, worked
 
+__all__ = [
+    "conclude",
+    "cycles",
+    "gated",
+    "head_moved",
+    "nothing_to_review",
+    "ready_to_record",
+    "record",
+    "recorded",
+    "rejected_by_us",
+    "review_claimed",
+    "review_ended",
+    "same_content",
+    "unproven",
+]
+
 LONGEST_QUOTE = 300
 
 NOTHING_TO_REVIEW = "nothing-to-review"

@@ -5,6 +5,8 @@ from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.verdict import Verdict
 from spec_kitty_orchestrator.core.work_package import WorkPackage, bounded
 
+__all__ = ["approvals", "ask_all", "enough", "last_agent", "next_agent", "order", "pass_over", "reviewers"]
+
 
 def pass_over(wp: WorkPackage, role: Role, agent: str) -> WorkPackage:
     """Ask an agent no more in a role; the next of the order has a fresh count of unusable reviews."""

@@ -9,6 +9,35 @@ from spec_kitty_orchestrator.core.model import MissionState, Usage, WaitsFor
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.records import dataclass, field
 
+__all__ = [
+    "AgentBack",
+    "AgentSuspended",
+    "AnyEvent",
+    "BudgetNearing",
+    "ClockJumped",
+    "ConflictForecast",
+    "Continued",
+    "Ending",
+    "Entry",
+    "Failed",
+    "Finalized",
+    "HandedOver",
+    "Imported",
+    "Line",
+    "Notified",
+    "Occasion",
+    "Paused",
+    "ResourcesShort",
+    "RunAborted",
+    "RunEnded",
+    "RunEvent",
+    "RunStarted",
+    "SettingsChanged",
+    "Signaled",
+    "SpentBefore",
+    "Waiting",
+]
+
 
 @dataclass(frozen=True)
 class Waiting:

@@ -12,6 +12,8 @@ from spec_kitty_orchestrator.core.records import dataclass, field, replace
 from spec_kitty_orchestrator.core.suspension import Failures, Suspension
 from spec_kitty_orchestrator.core.work_package import AT_WORK, Grant, WorkPackage
 
+__all__ = ["RunState", "has_place"]
+
 
 @dataclass(frozen=True)
 class RunState:

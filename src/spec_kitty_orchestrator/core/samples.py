@@ -13,6 +13,8 @@ from spec_kitty_orchestrator.core.model import Attempt, Outcome, Role, Usage
 from spec_kitty_orchestrator.core.records import dataclass, field, replace
 from spec_kitty_orchestrator.core.verdict import Ruling
 
+__all__ = ["END", "STEPS", "End", "Gathering", "Sample", "Samples", "gather"]
+
 MOST_KEPT = 200
 """Attempts of one agent in one role that count: its newest."""
 

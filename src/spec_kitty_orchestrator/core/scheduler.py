@@ -36,6 +36,22 @@ from spec_kitty_orchestrator.core.run import RunState, has_place
 from spec_kitty_orchestrator.core.run_events import BudgetNearing, Ending
 from spec_kitty_orchestrator.core.work_package import AT_WORK, NOT_BEGUN, WORKSPACE_LANES, Grant, WorkPackage
 
+__all__ = [
+    "SHORTAGE_PATIENCE_S",
+    "WAITS_FOR_SLOT",
+    "Blocker",
+    "Decision",
+    "Finished",
+    "Idle",
+    "Stalled",
+    "Start",
+    "blockers",
+    "in_words",
+    "needed_first",
+    "plan",
+    "unmet",
+]
+
 WAITS_FOR_SLOT = "waits for a slot"
 
 SHORTAGE_PATIENCE_S = 600.0

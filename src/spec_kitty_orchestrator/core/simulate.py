@@ -25,6 +25,8 @@ from spec_kitty_orchestrator.core.scheduler import Finished, Idle, Stalled, Star
 from spec_kitty_orchestrator.core.verdict import Ruling, Verdict
 from spec_kitty_orchestrator.core.work_package import AT_WORK, Grant, WorkPackage
 
+__all__ = ["Known", "Simulated", "simulate"]
+
 MOST_STEPS = 100_000
 """A bound: no run of 99 work packages comes near it."""
 

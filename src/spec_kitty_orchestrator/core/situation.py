@@ -20,6 +20,8 @@ from spec_kitty_orchestrator.core.scheduler import Blocker, blockers, in_words, 
 from spec_kitty_orchestrator.core.verdict import Ruling
 from spec_kitty_orchestrator.core.work_package import NOT_BEGUN, WorkPackage
 
+__all__ = ["Situation", "Status", "situations"]
+
 
 class Status(StrEnum):
     """Where a work package stands, the most important first.

@@ -15,6 +15,20 @@ from spec_kitty_orchestrator.core.model import Outcome, Role, Usage, WaitsFor, t
 from spec_kitty_orchestrator.core.report import AttemptRecord, Report, Span, SpanKind, WpReport
 from spec_kitty_orchestrator.core.verdict import Ruling
 
+__all__ = [
+    "SHARES",
+    "Share",
+    "Worker",
+    "approved_by",
+    "chain_shares",
+    "chain_told",
+    "mishaps",
+    "steps",
+    "time_spent",
+    "told_cost",
+    "workers",
+]
+
 MATTERS_FROM = 0.02
 """A share of the time below this is not worth a word."""
 

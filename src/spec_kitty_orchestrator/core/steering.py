@@ -26,6 +26,8 @@ from spec_kitty_orchestrator.core.transitions import Next, park, reopen
 from spec_kitty_orchestrator.core.verdict import Feedback, FeedbackSource, feedback_text
 from spec_kitty_orchestrator.core.work_package import WorkPackage, bounded, worked
 
+__all__ = ["cut_off", "retried", "settled", "skipped", "stopped", "to_unblock", "told", "unblocked"]
+
 MAY_BE_BLOCKED = (Lane.PLANNED, Lane.CLAIMED, Lane.IN_PROGRESS, Lane.FOR_REVIEW)
 """Lanes from which the host takes `blocked` on anybody's word; in review it wants a reviewer's."""
 

@@ -14,6 +14,20 @@ from spec_kitty_orchestrator.core.events import AgentExited
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome
 from spec_kitty_orchestrator.core.records import dataclass, replace
 
+__all__ = [
+    "ABOUT_THE_AGENT",
+    "BROKEN_REST_S",
+    "FIRST_REST_S",
+    "LONGEST_REST_S",
+    "PROBE_S",
+    "Failures",
+    "Suspension",
+    "at_a_start",
+    "failed_again",
+    "is_about_the_agent",
+    "suspended_by",
+]
+
 FIRST_REST_S = 60.0
 """How long an agent rests that does not tell when its limit ends; it doubles with every limit in a row."""
 LONGEST_REST_S = 1800.0

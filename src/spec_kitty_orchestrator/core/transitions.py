@@ -13,6 +13,34 @@ from spec_kitty_orchestrator.core.roles import approvals, ask_all, order, pass_o
 from spec_kitty_orchestrator.core.verdict import Feedback
 from spec_kitty_orchestrator.core.work_package import Bounds, Turn, WorkPackage, bounded, unvoted, worked
 
+__all__ = [
+    "MOST_MOVES",
+    "NOT_OURS",
+    "SETTLED",
+    "UNTOLD",
+    "Next",
+    "after_failure",
+    "assigned",
+    "changed_nothing",
+    "charged",
+    "enter",
+    "finish",
+    "implement",
+    "is_fallback",
+    "is_ours",
+    "opened",
+    "park",
+    "reopen",
+    "rework",
+    "session_for",
+    "skip_fallback",
+    "spared",
+    "spent",
+    "why_another",
+    "why_by_hand",
+    "without_sessions",
+]
+
 Next = WorkPackage | tuple[WorkPackage, Wait | Resolve]
 """What an edge makes of a work package; a command comes with it where the state alone does not tell."""
 

@@ -10,6 +10,19 @@ from enum import StrEnum
 from spec_kitty_orchestrator.core.json_text import Found, objects, text_of
 from spec_kitty_orchestrator.core.records import dataclass
 
+__all__ = [
+    "APPROVED",
+    "BY_PERSON",
+    "CHANGES_REQUESTED",
+    "Feedback",
+    "FeedbackSource",
+    "Finding",
+    "Ruling",
+    "Verdict",
+    "feedback_text",
+    "read_verdict",
+]
+
 LONGEST_SUMMARY = 4_000
 LONGEST_MESSAGE = 4_000
 MOST_FINDINGS = 100

@@ -30,6 +30,22 @@ from spec_kitty_orchestrator.core.model import (
 from spec_kitty_orchestrator.core.records import dataclass, field, replace
 from spec_kitty_orchestrator.core.verdict import Feedback, Verdict
 
+__all__ = [
+    "AT_WORK",
+    "NOT_BEGUN",
+    "WORKSPACE_LANES",
+    "Bounds",
+    "Grant",
+    "Review",
+    "Turn",
+    "Work",
+    "WorkPackage",
+    "bounded",
+    "reviewed",
+    "unvoted",
+    "worked",
+]
+
 WORKSPACE_LANES = frozenset({Lane.CLAIMED, Lane.IN_PROGRESS, Lane.FOR_REVIEW, Lane.IN_REVIEW})
 """Lanes in which a work package has its workspace to itself, whoever works on it."""
 

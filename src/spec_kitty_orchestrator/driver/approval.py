@@ -20,6 +20,8 @@ from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import HostNoReply, HostRefusal, WorkspaceError
 from spec_kitty_orchestrator.ports import Host, Workspaces
 
+__all__ = ["landed", "locate", "misdelivered", "strange_base", "unapproved", "unreviewed_below"]
+
 
 async def unapproved(
     host: Host, workspaces: Workspaces, mission: str, wps: Iterable[WorkPackage]

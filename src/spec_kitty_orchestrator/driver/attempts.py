@@ -18,6 +18,8 @@ from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.ports import AgentRunner, AttemptRequest, Restored, Workspaces
 
+__all__ = ["DIFF_LIMIT", "DIFF_LIMIT_WITHOUT_SHELL", "Opener", "changes", "is_untouched"]
+
 DIFF_LIMIT = 60_000
 """Characters of a diff that a review prompt holds; the reviewer reads the rest in the workspace."""
 

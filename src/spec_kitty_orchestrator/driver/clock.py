@@ -6,6 +6,8 @@ import anyio
 
 from spec_kitty_orchestrator.ports import WallClock
 
+__all__ = ["RunClock"]
+
 CLOCK_JUMP_S = 30.0
 """From when on a difference between the machine's clock and ours is a jump, and no drift."""
 

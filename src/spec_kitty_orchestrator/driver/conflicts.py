@@ -11,6 +11,8 @@ from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.ports import Workspaces
 
+__all__ = ["ConflictWatch"]
+
 
 class ConflictWatch:
     """One look at a time; nobody waits for it, and a git that cannot tell is no reason to stop."""

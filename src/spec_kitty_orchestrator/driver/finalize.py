@@ -20,6 +20,8 @@ from spec_kitty_orchestrator.driver.result import RunResult, first_error
 from spec_kitty_orchestrator.errors import HostNoReply, HostRefusal, WorkspaceError
 from spec_kitty_orchestrator.ports import Host, Workspaces
 
+__all__ = ["UNCOMMITTED", "Finalized", "finalize"]
+
 HEARTBEAT_S = 60.0
 """Between two lines while the host merges, which takes seconds for each branch: it tells nothing itself."""
 

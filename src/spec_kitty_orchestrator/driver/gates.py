@@ -24,6 +24,8 @@ from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.ports import Workspaces
 from spec_kitty_orchestrator.ports.gates import Gates
 
+__all__ = ["prepare", "run_gates"]
+
 MOST_NAMED = 10
 """Paths in a reason; who needs more looks at the worktree."""
 LAST_LINES = 10

@@ -10,6 +10,8 @@ from spec_kitty_orchestrator.core.run_state import RunState
 from spec_kitty_orchestrator.errors import ConfigError
 from spec_kitty_orchestrator.ports.orders import Orders
 
+__all__ = ["Decide", "Hearing"]
+
 Decide = Callable[[RunState], Meant | Refused]
 
 

@@ -15,6 +15,8 @@ from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import HostCrash, HostError, HostMissing, HostNoReply, HostRefusal
 from spec_kitty_orchestrator.ports import Host
 
+__all__ = ["PATIENCE_S", "HostCalls", "Mission", "refusal_of"]
+
 PATIENCE_S = (2.0, 5.0, 15.0, 40.0)
 """Waits before the mission is read again: giving up stops agents that somebody pays for."""
 

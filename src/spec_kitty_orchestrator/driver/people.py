@@ -8,6 +8,8 @@ from spec_kitty_orchestrator.core.model import Lane, PolicyMetadata
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.ports import Host, ReviewResult
 
+__all__ = ["claim", "record", "reviewer"]
+
 
 def of_person(policy: PolicyMetadata) -> PolicyMetadata:
     """Return the policy of a person, whom nothing of an agent's confines."""

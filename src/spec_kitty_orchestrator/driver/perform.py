@@ -51,6 +51,8 @@ from spec_kitty_orchestrator.ports import (
 )
 from spec_kitty_orchestrator.ports.gates import Gates
 
+__all__ = ["Performer"]
+
 
 @dataclass(frozen=True)
 class Performer:

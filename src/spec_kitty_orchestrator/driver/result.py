@@ -13,6 +13,8 @@ from spec_kitty_orchestrator.core.suspension import Suspension
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.errors import OrchestratorError
 
+__all__ = ["RunResult", "conclude", "first_error"]
+
 
 @dataclass(frozen=True)
 class RunResult:

@@ -10,6 +10,8 @@ from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.ports import AgentRunner
 from spec_kitty_orchestrator.ports.gates import Gates
 
+__all__ = ["HURRIED_GRACE_S", "STOP_GRACE_S", "Shutdown"]
+
 STOP_GRACE_S = 8.0
 """Between the first signal to an agent and the kill: the slowest CLI cleans up in about two seconds."""
 

@@ -34,6 +34,8 @@ from spec_kitty_orchestrator.machine import planning
 from spec_kitty_orchestrator.machine.child import Reply
 from spec_kitty_orchestrator.ports import ReviewResult
 
+__all__ = ["HostClient"]
+
 OLDEST_CONTRACT = Version("1.3.0")
 """The first contract with `--review-result-json`, which carries our verdicts."""
 CONTRACT_MAJOR = 1

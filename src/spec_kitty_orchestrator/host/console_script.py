@@ -20,6 +20,8 @@ import anyio
 
 from spec_kitty_orchestrator.host.transport import SpawnTransport
 
+__all__ = ["PROBE_ARGV", "ConsoleScript", "resolve"]
+
 PROBE_ARGV = ("orchestrator-api", "contract-version")
 """What the executable is run with: should it not be stopped by the probe, it changes nothing."""
 

@@ -14,6 +14,8 @@ from typing import IO, Any
 
 from spec_kitty_orchestrator.host.warm_process import WarmProcess
 
+__all__ = ["ANSWER_S", "LOST", "Forked", "NotTaken"]
+
 ANSWER_S = 30.0
 """How long the warm host may take to begin a call: it only forks, on a machine that may be very busy."""
 LAST_WORDS_S = 5.0

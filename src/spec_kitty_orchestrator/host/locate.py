@@ -8,6 +8,8 @@ from pathlib import Path
 from spec_kitty_orchestrator.errors import HostMissing
 from spec_kitty_orchestrator.machine.environment import search_path, without_git
 
+__all__ = ["HOST_NAME", "call_env", "cores", "find_host"]
+
 HOST_NAME = "spec-kitty"
 _HOW_TO_INSTALL = "install it with: pipx install spec-kitty-cli, or put its folder on PATH"
 

@@ -11,6 +11,8 @@ import os
 import socket
 import sys
 
+__all__ = ["FAILED"]
+
 TOKEN_VARIABLE = "SPEC_KITTY_ORCHESTRATOR_WARM_TOKEN"  # noqa: S105 - the name of the variable
 FAILED = 129
 """More than 128 tells git that the driver failed, rather than that there are conflicts."""

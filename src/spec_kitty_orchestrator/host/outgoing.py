@@ -8,6 +8,8 @@ from spec_kitty_orchestrator.core.plain_text import plain
 from spec_kitty_orchestrator.errors import HostError
 from spec_kitty_orchestrator.ports import ReviewResult
 
+__all__ = ["NOTE_BYTES", "arguments", "name", "note", "policy", "review"]
+
 NOTE_BYTES = 16 * 1024
 """Longest note or summary, in bytes of UTF-8."""
 NAME_BYTES = 512

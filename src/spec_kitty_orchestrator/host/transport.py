@@ -6,6 +6,8 @@ from typing import Protocol
 
 from spec_kitty_orchestrator.machine.child import Reply, Spawned, conduct
 
+__all__ = ["SpawnTransport", "Transport"]
+
 
 class Transport(Protocol):
     """Makes one call of the host."""

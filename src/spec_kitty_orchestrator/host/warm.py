@@ -21,6 +21,8 @@ from spec_kitty_orchestrator.host.wire import explains
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine.child import Reply, conduct
 
+__all__ = ["WarmTransport"]
+
 CHANGING = frozenset({"timestamp", "correlation_id"})
 """What differs between two equal answers of the host."""
 

@@ -21,6 +21,8 @@ from spec_kitty_orchestrator.machine.child import KILL_S, Reply, run_now
 from spec_kitty_orchestrator.machine.children import start
 from spec_kitty_orchestrator.machine.redaction import ours
 
+__all__ = ["START_LIMIT_S", "WarmProcess"]
+
 START_LIMIT_S = 120.0
 """How long it may take to import the host: some seconds, a minute on a machine that is busy."""
 END_S = 5.0

@@ -16,6 +16,21 @@ from spec_kitty_orchestrator.errors import HostCrash, HostIncompatible, HostRefu
 from spec_kitty_orchestrator.machine.child import Reply
 from spec_kitty_orchestrator.machine.redaction import ours
 
+__all__ = [
+    "INCOMPATIBLE",
+    "SUBTASKS_NOT_FOUND",
+    "TASKS_NOT_FINALIZED",
+    "ContractVersion",
+    "ReadyData",
+    "WorkspaceData",
+    "explains",
+    "read_data",
+    "read_envelope",
+    "read_mission_state",
+    "read_ticks",
+    "read_validation",
+]
+
 TASKS_NOT_FINALIZED = "TASKS_NOT_FINALIZED"
 """Code of the refusal that we make of a mission with work packages that the host has no lane for."""
 SUBTASKS_NOT_FOUND = "SUBTASKS_NOT_FOUND"

@@ -38,6 +38,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
+__all__ = ["TOKEN_VARIABLE"]
+
 TOKEN_VARIABLE = "SPEC_KITTY_ORCHESTRATOR_WARM_TOKEN"  # noqa: S105 - the name of the variable
 LONGEST_REQUEST = 8 * 1024 * 1024
 """Bytes; the kernel itself takes no more than a few MiB of arguments and environment."""

@@ -10,6 +10,8 @@ from spec_kitty_orchestrator.machine.children import started, takes_orphans
 from spec_kitty_orchestrator.machine.process import ENDED, read_stat, started_s
 from spec_kitty_orchestrator.machine.process_id import Child
 
+__all__ = ["keep_reaping", "orphans_since"]
+
 REAP_EVERY_S = 10.0
 """Zombies cost nothing but their numbers."""
 

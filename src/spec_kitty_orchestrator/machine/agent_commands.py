@@ -23,6 +23,8 @@ from spec_kitty_orchestrator.machine.environment import environment, search_path
 from spec_kitty_orchestrator.machine.files import read_whole
 from spec_kitty_orchestrator.machine.sandbox import Sandbox
 
+__all__ = ["ConfiguredAgents", "PromptTooLong", "deliver"]
+
 
 class ConfiguredAgents:
     """Agents by their configured name, for one repository; `version` is ours, for the host's policy.

@@ -27,6 +27,21 @@ from spec_kitty_orchestrator.machine.process import signal_name
 from spec_kitty_orchestrator.machine.redaction import LONGEST_BYTES, REDACTED, Redactor, is_secret_name
 from spec_kitty_orchestrator.machine.scrub import scrub_directory
 
+__all__ = [
+    "CommandRecord",
+    "harvest",
+    "has_result",
+    "is_result",
+    "read_command",
+    "read_report",
+    "read_result",
+    "report_now",
+    "save",
+    "scrub",
+    "write_command",
+    "write_result",
+]
+
 STDERR_TAIL_BYTES = 16 * 1024
 """Enough for an error and its trace; agents read no more of stderr than that."""
 

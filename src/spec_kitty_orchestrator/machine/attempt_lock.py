@@ -8,6 +8,8 @@ from pathlib import Path
 
 from spec_kitty_orchestrator.machine.files import open_file
 
+__all__ = ["holders", "is_locked", "lock"]
+
 
 def lock(directory: Path) -> int:
     """Lock the attempt; the kernel lets go when the last process that inherited the descriptor is gone."""

@@ -25,6 +25,8 @@ from spec_kitty_orchestrator.machine.children import start
 from spec_kitty_orchestrator.machine.patience import delays, is_shortage
 from spec_kitty_orchestrator.machine.redaction import LONGEST_BYTES, ours
 
+__all__ = ["KILL_S", "STDERR_KEPT", "STDOUT_KEPT", "Reply", "Spawned", "conduct", "run", "run_now", "tail"]
+
 STDOUT_KEPT = 32 * 1024 * 1024
 """Bytes of stdout that are kept, from its end, of a call that says nothing else."""
 STDERR_KEPT = 64 * 1024

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
+__all__ = ["start", "started", "take_orphans", "takes_orphans"]
+
 _PR_SET_CHILD_SUBREAPER = 36
 
 _ours: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()

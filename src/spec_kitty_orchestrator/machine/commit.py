@@ -12,6 +12,8 @@ from spec_kitty_orchestrator.machine.nested import problems
 from spec_kitty_orchestrator.machine.staging import stage
 from spec_kitty_orchestrator.ports import CommitRefusal
 
+__all__ = ["commit"]
+
 STAT_CHARS = 4000
 MOST_LEFT_OUT = 100
 

@@ -13,6 +13,25 @@ from spec_kitty_orchestrator.agents import BUILT_IN
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.quantities import spelled_size
 
+__all__ = [
+    "HOST",
+    "MARKERS",
+    "MAX_FILE_BYTES",
+    "MOST_STORED_BYTES",
+    "OF_HOST",
+    "REGENERABLE",
+    "SECRET",
+    "SECRET_VALUE",
+    "TRACE",
+    "TRACES",
+    "UNOWNED",
+    "CommitRules",
+    "ignoring",
+    "is_trace",
+    "kept_by_host",
+    "regenerable",
+]
+
 MAX_FILE_BYTES = 5 * 1000**2
 
 MOST_STORED_BYTES = 64 * 1000**2

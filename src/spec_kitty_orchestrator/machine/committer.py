@@ -17,6 +17,8 @@ from spec_kitty_orchestrator.machine.git import OUR_IDENTITY, Git, failure, in_a
 from spec_kitty_orchestrator.machine.hooks import Hooks
 from spec_kitty_orchestrator.ports import CommitRefusal
 
+__all__ = ["Committer", "identity", "is_true", "why_not_signed"]
+
 SIGN_TIMEOUT_S = 30.0
 """A key that needs a person answers in no time of ours; one on a card or in a cloud takes seconds."""
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from spec_kitty_orchestrator.machine.files import read_whole
 from spec_kitty_orchestrator.machine.git import Git
 
+__all__ = ["Configuration", "Held", "contents"]
+
 _RUNS = re.compile(
     r"filter\..*|merge\..*\.driver|gpg\..*|user\.signingkey|credential\..*|remote\..*\.(uploadpack|vcs)"
     r"|core\.(sshcommand|askpass|gitproxy|alternaterefscommand|attributesfile|excludesfile|filemode|symlinks"

@@ -12,6 +12,8 @@ from spec_kitty_orchestrator.machine.configuration import Configuration
 from spec_kitty_orchestrator.machine.git import BRANCHES, Git
 from spec_kitty_orchestrator.machine.scratch import scratch
 
+__all__ = ["OLDEST_GIT", "conflicts"]
+
 OLDEST_GIT = (2, 39)
 """The first whose `merge-tree` merges many pairs in one process."""
 

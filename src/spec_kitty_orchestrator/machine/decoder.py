@@ -10,6 +10,8 @@ from enum import Enum
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+__all__ = ["Decoder", "UnknownKindError"]
+
 Value = TypeVar("Value")
 Read = Callable[[Any], Any]
 

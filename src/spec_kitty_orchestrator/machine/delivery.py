@@ -19,6 +19,8 @@ from spec_kitty_orchestrator.machine import child, webhook
 from spec_kitty_orchestrator.machine.environment import search_path, without_git
 from spec_kitty_orchestrator.settings.notify_section import LOOPBACK
 
+__all__ = ["post", "program_of", "run"]
+
 POST_S = 10.0
 """For one try, from the name of the machine to the end of the answer."""
 TRIES = 2

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from spec_kitty_orchestrator.machine.git import Git, failure
 from spec_kitty_orchestrator.machine.scratch import scratch
 
+__all__ = ["MOST_NAMED", "stat", "stat_and_changes"]
+
 MOST_READ_BYTES = 16 * 1024 * 1024
 """Of one diff; what stands behind that is named only."""
 

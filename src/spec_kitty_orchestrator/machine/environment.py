@@ -12,6 +12,8 @@ from pathlib import Path
 from spec_kitty_orchestrator.machine.process import MARKER
 from spec_kitty_orchestrator.machine.redaction import is_secret_name
 
+__all__ = ["GIT_REDIRECTS", "absolute_folders", "environment", "keep_out", "search_path", "without_git"]
+
 EVERYBODY = tuple(
     """
     PATH HOME USER LOGNAME SHELL HOSTNAME TZ TMPDIR TMP TEMP CI XDG_* SPEC_KITTY_*

@@ -18,6 +18,25 @@ from typing import BinaryIO
 from spec_kitty_orchestrator.agents.json_lines import LONGEST_LINE
 from spec_kitty_orchestrator.machine.patience import patiently_now
 
+__all__ = [
+    "LEFT_OUT",
+    "PART",
+    "discard",
+    "is_text",
+    "make_hidden_folder",
+    "make_private_folder",
+    "open_descriptor",
+    "open_file",
+    "read_lines",
+    "read_record",
+    "read_tail",
+    "read_whole",
+    "replacing",
+    "without_middle",
+    "write_private",
+    "write_record",
+]
+
 PART = ".part"
 """Ends the name of what a write that was cut off has left."""
 

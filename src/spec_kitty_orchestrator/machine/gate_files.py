@@ -17,6 +17,20 @@ from spec_kitty_orchestrator.core.events import GateBegun
 from spec_kitty_orchestrator.machine import files, logs
 from spec_kitty_orchestrator.machine.redaction import LONGEST_BYTES, Redactor
 
+__all__ = [
+    "BROKEN",
+    "FAILED",
+    "PASSED",
+    "STOPPED",
+    "Ending",
+    "make_directory",
+    "new_seal",
+    "output_tail",
+    "read_ending",
+    "write_command",
+    "write_ending",
+]
+
 TAIL_CHARS = 6_000
 """Of a gate's output for the implementer: enough for the last failures of a test run and its summary."""
 

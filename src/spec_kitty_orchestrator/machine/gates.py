@@ -34,6 +34,8 @@ from spec_kitty_orchestrator.machine.scrub import scrub_directory
 from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S, Grace, Running, stop, stop_running, sweep
 from spec_kitty_orchestrator.ports.gates import GateReport
 
+__all__ = ["LocalGates", "missing_program", "of_shell"]
+
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
 """What a shell exits with when it cannot run a command."""
 

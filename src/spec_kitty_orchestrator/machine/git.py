@@ -19,6 +19,8 @@ from spec_kitty_orchestrator.machine.child import Reply, tail
 from spec_kitty_orchestrator.machine.environment import search_path, without_git
 from spec_kitty_orchestrator.machine.patience import delays
 
+__all__ = ["BRANCHES", "LONG_TIMEOUT_S", "OUR_IDENTITY", "Change", "Git", "failure", "in_a_line", "is_locked"]
+
 GIT_TIMEOUT_S = 300.0
 """For calls that read or move trees: a cold cache and a large repository take minutes, not more."""
 

@@ -13,6 +13,8 @@ from anyio import to_thread
 from spec_kitty_orchestrator.machine.commit_rules import MARKERS, OF_HOST, TRACE, CommitRules, regenerable
 from spec_kitty_orchestrator.machine.git import Git
 
+__all__ = ["changed_excludes", "ignored", "note", "read_excludes", "remembered"]
+
 MOST_REMEMBERED = 500
 """Paths that are compared with those of later; what is beyond them counts as new."""
 

@@ -15,6 +15,8 @@ from spec_kitty_orchestrator.machine.commit_rules import (
 )
 from spec_kitty_orchestrator.machine.git import OUR_IDENTITY, Git
 
+__all__ = ["offenders", "secrets_of", "tips", "tracked_blobs"]
+
 _READ_AT_ONCE_BYTES = 32 * 1000**2
 _RAW = ("-r", "-z", "--raw", "--no-renames", "--no-abbrev")
 _MOST_TIPS = 2000

@@ -27,6 +27,8 @@ from spec_kitty_orchestrator.machine.git import LONG_TIMEOUT_S, Git, failure
 from spec_kitty_orchestrator.machine.stopping import sweep
 from spec_kitty_orchestrator.ports import CommitRefusal
 
+__all__ = ["HookRules", "Hooks"]
+
 NAMES = ("pre-commit", "prepare-commit-msg", "commit-msg", "post-commit")
 
 _REFUSED = 1

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from spec_kitty_orchestrator.ports import OneLine
 
+__all__ = ["JsonlJournal", "SystemClock", "archives"]
+
 SCHEMA = 2
 """Written on each run line; a reader refuses any other."""
 

@@ -12,6 +12,8 @@ from functools import cache, cached_property
 from spec_kitty_orchestrator.core.plain_text import MARGIN
 from spec_kitty_orchestrator.core.records import dataclass
 
+__all__ = ["CONTEXT_BYTES", "LONGEST_KEY_BYTES", "Span", "key_spans"]
+
 Span = tuple[int, int]
 
 CONTEXT_BYTES = 16

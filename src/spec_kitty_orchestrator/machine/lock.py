@@ -30,6 +30,8 @@ from spec_kitty_orchestrator.machine.process_id import Child
 if TYPE_CHECKING:
     from filelock import FileLock
 
+__all__ = ["MissionLock", "Owner"]
+
 _PROBE_GRACE_S = 0.5
 """`holder` takes the lock for an instant to see whether it is free; a starting run outwaits that."""
 

@@ -14,6 +14,18 @@ from spec_kitty_orchestrator.log import LOGGER_NAME
 from spec_kitty_orchestrator.machine.files import make_hidden_folder, make_private_folder
 from spec_kitty_orchestrator.machine.redaction import Redactor
 
+__all__ = [
+    "JOURNALS",
+    "LOGS",
+    "configure_logging",
+    "logs_root",
+    "make_logs_root",
+    "mission_logs",
+    "open_directory",
+    "path_part",
+    "was_started",
+]
+
 LOGS = Path(".kittify") / "logs"
 """Of a checkout: the directories of attempts are in it, by mission and work package."""
 JOURNALS = Path(".kittify") / "orchestrator"

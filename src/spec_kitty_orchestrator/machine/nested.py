@@ -14,6 +14,8 @@ from spec_kitty_orchestrator.machine.commit_rules import regenerable
 from spec_kitty_orchestrator.machine.configuration import Configuration
 from spec_kitty_orchestrator.machine.git import Change, Git
 
+__all__ = ["Link", "declared", "edits_in", "inside_of", "is_held", "links", "links_among", "problems"]
+
 _MOST_NAMED = 5
 _NESTED = (
     "is a git repository of its own, so nothing in it can be part of a commit here. "

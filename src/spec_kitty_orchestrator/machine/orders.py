@@ -24,6 +24,8 @@ from spec_kitty_orchestrator.machine.decoder import Decoder, UnknownKindError
 from spec_kitty_orchestrator.machine.files import make_private_folder, open_file, write_record
 from spec_kitty_orchestrator.machine.user import this_user
 
+__all__ = ["ANSWER_LIMIT_S", "FOLDER", "Answer", "OrderFolder", "forget_taken", "give", "put"]
+
 FOLDER = "orders"
 
 POLL_S = 0.35

@@ -18,6 +18,8 @@ from spec_kitty_orchestrator.machine.process import marked
 from spec_kitty_orchestrator.machine.process_id import Child
 from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S, Grace, stop, sweep
 
+__all__ = ["Orphan", "elsewhere", "find_orphans", "lock_keepers", "stop_orphans"]
+
 _MARKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{7,127}")
 """What we make is longer than what other programs might set by chance."""
 

@@ -14,6 +14,18 @@ from spec_kitty_orchestrator.agents.json_lines import LONGEST_LINE
 from spec_kitty_orchestrator.core.records import dataclass
 from spec_kitty_orchestrator.machine.files import LEFT_OUT, open_descriptor, open_file, without_middle
 
+__all__ = [
+    "STDOUT",
+    "Clock",
+    "GrowingOutput",
+    "OutputLine",
+    "follow",
+    "lines_before",
+    "note_growth",
+    "read_lines",
+    "tail_lines",
+]
+
 STDOUT = "stdout.log"
 TIMES = "stdout.times"
 """Beside it, a line for each time it was seen to have grown: its size, and when it was written, in ms."""

@@ -24,6 +24,19 @@ from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.machine.decoder import Decoder
 from spec_kitty_orchestrator.machine.files import open_file
 
+__all__ = [
+    "BUNDLE",
+    "FILES",
+    "JOURNAL",
+    "LOGS",
+    "Checkout",
+    "Contents",
+    "Manifest",
+    "read_manifest",
+    "unpack",
+    "write",
+]
+
 KIND = "spec-kitty-orchestrator run"
 SCHEMA = 1
 """In each manifest; a reader refuses any other."""

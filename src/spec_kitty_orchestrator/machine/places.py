@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+__all__ = ["KEYS", "PRIVATE_TMP", "Places", "homes", "leads_there"]
+
 PRIVATE_TMP = "/tmp"  # noqa: S108 - inside a sandbox it is another folder
 """The folder for temporary files of whatever is confined."""
 

@@ -24,6 +24,8 @@ from spec_kitty_orchestrator.machine.git import LONG_TIMEOUT_S, Git, failure, in
 from spec_kitty_orchestrator.machine.patience import delays
 from spec_kitty_orchestrator.machine.repository import OURS, Repository
 
+__all__ = ["FORWARD", "deliver", "place"]
+
 _TRIES = 3
 """How often a merge is made anew because somebody else moved the target meanwhile."""
 

@@ -15,6 +15,8 @@ from spec_kitty_orchestrator.machine import child
 from spec_kitty_orchestrator.machine.process import MARKER
 from spec_kitty_orchestrator.machine.stopping import sweep
 
+__all__ = ["Answer", "ask"]
+
 MOST_BYTES = 1_000_000
 """Of stdout; a program that prints more does not answer, it floods."""
 

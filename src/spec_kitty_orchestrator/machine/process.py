@@ -30,6 +30,31 @@ from spec_kitty_orchestrator.machine.patience import is_shortage, patiently, pat
 from spec_kitty_orchestrator.machine.process_id import Child
 from spec_kitty_orchestrator.machine.wrapper import wrapped, wrapped_directory
 
+__all__ = [
+    "ENDED",
+    "MARKER",
+    "TICKS_PER_S",
+    "Alive",
+    "Elsewhere",
+    "Finished",
+    "Lost",
+    "NeverStarted",
+    "find_marked",
+    "inherited_marker",
+    "is_running",
+    "known",
+    "marked",
+    "out_of_reach",
+    "read_end",
+    "read_exit",
+    "read_stat",
+    "signal_name",
+    "spawn",
+    "started_s",
+    "state",
+    "wait",
+]
+
 MARKER = "SPEC_KITTY_ORCHESTRATOR_ATTEMPT"
 """The environment variable that every process of an attempt inherits; its value is the attempt's id."""
 REAP_S = 1.0

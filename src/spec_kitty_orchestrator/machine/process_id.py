@@ -8,6 +8,8 @@ from pathlib import Path
 
 from spec_kitty_orchestrator.core.records import dataclass, field
 
+__all__ = ["Child", "boot"]
+
 
 @cache
 def boot() -> str:

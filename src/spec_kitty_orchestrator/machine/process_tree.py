@@ -15,6 +15,8 @@ import psutil
 from spec_kitty_orchestrator.machine.process import ENDED, TICKS_PER_S, is_running, read_stat, started_s
 from spec_kitty_orchestrator.machine.process_id import Child
 
+__all__ = ["ProcessTree", "Row", "Table", "read_table"]
+
 
 @dataclass(frozen=True)
 class Row:

@@ -11,6 +11,8 @@ from spec_kitty_orchestrator.machine.child import STDOUT_KEPT
 from spec_kitty_orchestrator.machine.git import Change, Git
 from spec_kitty_orchestrator.machine.staging import nul, split
 
+__all__ = ["rewrite_raw", "store_raw"]
+
 
 async def store_raw(git: Git, changes: Sequence[Change]) -> None:
     """Bring these paths of the index to what the worktree holds. Raises `WorkspaceError`."""

@@ -14,6 +14,16 @@ from spec_kitty_orchestrator.core.plain_text import begun, ended, plain
 from spec_kitty_orchestrator.machine.key_shapes import CONTEXT_BYTES, LONGEST_KEY_BYTES, Span, key_spans
 from spec_kitty_orchestrator.machine.spellings import spellings
 
+__all__ = [
+    "LONGEST_BYTES",
+    "REDACTED",
+    "RedactionStream",
+    "Redactor",
+    "is_secret_name",
+    "ours",
+    "secret_values",
+]
+
 REDACTED = "[redacted]"
 MIN_SECRET_CHARS = 8
 """Shorter values are left alone: they would match ordinary words."""

@@ -20,6 +20,8 @@ from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.configuration import Configuration, Held, contents
 from spec_kitty_orchestrator.machine.git import Git, failure
 
+__all__ = ["OURS", "Repository", "Worktree"]
+
 OURS = "spec-kitty-orchestrator"
 """The folder in git's common folder where what stood in place of a worktree's `.git` is kept."""
 

@@ -24,6 +24,26 @@ from spec_kitty_orchestrator.machine.raw_files import rewrite_raw, store_raw
 from spec_kitty_orchestrator.machine.staging import caches_among, stage
 from spec_kitty_orchestrator.machine.unheld import Unheld
 
+__all__ = [
+    "REFS",
+    "Snapshot",
+    "anchor",
+    "changed_unheld",
+    "differences",
+    "heal",
+    "index_copy",
+    "make_clean",
+    "measure",
+    "noted",
+    "own_files",
+    "put_back",
+    "ref_name",
+    "release",
+    "save",
+    "save_unsaved",
+    "uncommitted",
+]
+
 REFS = "refs/spec-kitty-orchestrator"
 
 _UNMERGED = "unmerged"

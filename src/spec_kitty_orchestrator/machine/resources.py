@@ -13,6 +13,8 @@ from anyio import to_thread
 from spec_kitty_orchestrator.machine.logs import logs_root
 from spec_kitty_orchestrator.quantities import spelled_size
 
+__all__ = ["MachineHeadroom", "free_disk_below", "free_memory_here", "free_memory_of_cgroups"]
+
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
 

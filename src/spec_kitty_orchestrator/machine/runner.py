@@ -39,6 +39,8 @@ from spec_kitty_orchestrator.machine.watchdog import RESULT_GRACE_S, Signs, Tabl
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.quantities import spelled
 
+__all__ = ["LocalAgents"]
+
 # These fail every time; a full disk or process table may pass.
 _LASTING_ERRORS = frozenset({errno.E2BIG, errno.ENOENT, errno.EACCES, errno.ENOEXEC})
 

@@ -22,6 +22,8 @@ from spec_kitty_orchestrator.machine.files import make_hidden_folder, make_priva
 from spec_kitty_orchestrator.machine.logs import path_part
 from spec_kitty_orchestrator.machine.places import KEYS, PRIVATE_TMP, Places, homes, leads_there
 
+__all__ = ["Confined", "Mount", "Rules", "Sandbox", "find", "refusal", "wrapper"]
+
 Kind = Literal["read", "write", "empty", "private"]
 Part = Literal["agents", "gates", "hooks"]
 PARTS: tuple[Part, ...] = ("agents", "gates", "hooks")

@@ -16,6 +16,8 @@ from anyio import to_thread
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.git import Git
 
+__all__ = ["scratch"]
+
 
 @asynccontextmanager
 async def scratch(

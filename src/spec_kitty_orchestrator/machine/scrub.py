@@ -14,6 +14,8 @@ from spec_kitty_orchestrator.agents.spec import OWN_FOLDER
 from spec_kitty_orchestrator.machine.files import PART, open_file, replacing
 from spec_kitty_orchestrator.machine.redaction import RedactionStream, Redactor
 
+__all__ = ["scrub_directory", "scrub_file", "scrub_unreported"]
+
 KEPT = frozenset({"prompt.md", "exit", "process.json", "stdout.times"})
 """The prompt is what we wrote, for its owner alone; the others hold numbers."""
 

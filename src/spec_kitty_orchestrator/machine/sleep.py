@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from spec_kitty_orchestrator.machine.children import start
 from spec_kitty_orchestrator.machine.environment import search_path
 
+__all__ = ["kept_awake"]
+
 END_S = 2.0
 """The tools end at once when told; a run must not wait for one that does not."""
 

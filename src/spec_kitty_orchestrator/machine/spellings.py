@@ -10,6 +10,8 @@ import shlex
 from collections.abc import Iterator
 from urllib.parse import quote, quote_plus
 
+__all__ = ["spellings"]
+
 _LEAST_BYTES = 8
 _ESCAPED_IN_URLS = re.compile("%[0-9A-F]{2}")
 

@@ -22,6 +22,8 @@ from spec_kitty_orchestrator.machine.git import Change, Git, failure, in_a_line
 from spec_kitty_orchestrator.machine.history import secrets_of, tracked_blobs
 from spec_kitty_orchestrator.machine.nested import declared, links_among
 
+__all__ = ["caches_among", "nul", "split", "stage"]
+
 NESTED = "a git repository of its own"
 CLOSED = "a folder that cannot be opened"
 

@@ -20,6 +20,8 @@ from spec_kitty_orchestrator.machine.process import find_marked, is_running, wai
 from spec_kitty_orchestrator.machine.process_id import Child
 from spec_kitty_orchestrator.machine.process_tree import ProcessTree, read_table
 
+__all__ = ["STOP_GRACE_S", "Grace", "Running", "stop", "stop_running", "sweep"]
+
 STOP_GRACE_S = 8.0
 """From the first signal of a stop to KILL; the slowest CLI seen needed 2 s to save its session."""
 KILL_WAIT_S = 5.0

@@ -20,6 +20,8 @@ from anyio import to_thread
 from spec_kitty_orchestrator.machine.commit_rules import CommitRules
 from spec_kitty_orchestrator.machine.repository import Repository, Worktree
 
+__all__ = ["Surroundings", "look", "moved"]
+
 MOST_BYTES = 1024 * 1024
 """Of one hook; what stands behind that is told by the length alone."""
 MOST_REFS = 5000

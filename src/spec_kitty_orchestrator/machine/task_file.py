@@ -8,6 +8,8 @@ from pathlib import Path
 
 from spec_kitty_orchestrator.machine.files import open_file
 
+__all__ = ["TaskFile", "front_matter_of", "owned_files", "read_task_file"]
+
 LONGEST_FRONT_MATTER = 64 * 1024
 
 _FRONT_MATTER = re.compile(r"---[^\S\n]*\n(.*?)^---[^\S\n]*$", re.DOTALL | re.MULTILINE)

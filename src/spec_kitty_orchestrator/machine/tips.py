@@ -7,6 +7,8 @@ from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.commit_rules import kept_by_host
 from spec_kitty_orchestrator.machine.git import Git
 
+__all__ = ["beyond", "branches", "fork_point", "read", "undelivered", "unsaved"]
+
 _MOST_BRANCHES = 2000
 _NOT_THE_HOST_S = (":/", ":(top,exclude)kitty-specs", ":(top,exclude).kittify")
 

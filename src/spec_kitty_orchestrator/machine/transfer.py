@@ -24,6 +24,25 @@ from spec_kitty_orchestrator.machine.rescue import REFS, index_copy, ref_name
 from spec_kitty_orchestrator.machine.staging import nul, split, stage
 from spec_kitty_orchestrator.machine.worktree import recreate
 
+__all__ = [
+    "SNAPSHOTS",
+    "check_out",
+    "checkouts",
+    "complete",
+    "in_the_way",
+    "is_of_mission",
+    "keep",
+    "mission_refs",
+    "move",
+    "moves",
+    "needed_by",
+    "put_there",
+    "read_bundle",
+    "strange_refs",
+    "take_away",
+    "write_bundle",
+]
+
 SNAPSHOTS = "handover"
 """The part of the names of refs that hold what was not committed."""
 

@@ -21,6 +21,8 @@ from spec_kitty_orchestrator.machine.files import make_hidden_folder
 from spec_kitty_orchestrator.machine.git import Change, Git
 from spec_kitty_orchestrator.machine.nested import Link, declared, edits_in, inside_of, is_held, links
 
+__all__ = ["Unheld", "find", "move_aside", "read", "unsaved", "write"]
+
 NESTED = "repository"
 SUBMODULE = "submodule"
 FILE = "file"

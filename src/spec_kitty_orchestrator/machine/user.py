@@ -3,6 +3,8 @@
 import os
 import pwd
 
+__all__ = ["this_user"]
+
 
 def this_user() -> str:
     """Name the user of this process."""

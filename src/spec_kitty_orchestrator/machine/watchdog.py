@@ -20,6 +20,8 @@ from spec_kitty_orchestrator.machine.process import find_marked
 from spec_kitty_orchestrator.machine.process_id import Child
 from spec_kitty_orchestrator.machine.process_tree import ProcessTree, Table, read_table
 
+__all__ = ["RESULT_GRACE_S", "Signs", "Stillness", "Tables", "watch"]
+
 FIRST_LOOK_S = 0.25
 """After the start; the next ones come after twice as long each, up to `LOOK_S`."""
 LOOK_S = 10.0

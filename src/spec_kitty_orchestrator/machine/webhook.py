@@ -12,6 +12,8 @@ from http.client import HTTPException
 from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
+__all__ = ["post"]
+
 WAIT_S = 5.0
 """For the connection, and for each part of an answer."""
 MOST_BYTES = 2000

@@ -36,6 +36,8 @@ from spec_kitty_orchestrator.machine.task_file import owned_files
 from spec_kitty_orchestrator.machine.worktree import Removal
 from spec_kitty_orchestrator.ports import CommitRefusal, Restored, WorkspaceState
 
+__all__ = ["GitWorkspaces"]
+
 ANCHORS = "before-review"
 _HOOKS = HookRules()
 ASIDE = Path(".kittify") / "set-aside"

@@ -14,6 +14,8 @@ from spec_kitty_orchestrator.machine.committer import identity
 from spec_kitty_orchestrator.machine.git import LONG_TIMEOUT_S, Git
 from spec_kitty_orchestrator.machine.repository import Repository, Worktree
 
+__all__ = ["Removal", "create", "mark", "merge", "recreate", "remove", "why_kept"]
+
 
 async def mark(git: Git) -> str:
     """Name a worktree so that another one, made at the same place, has another name; "" for the primary."""

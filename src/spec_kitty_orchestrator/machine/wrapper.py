@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+__all__ = ["wrapped", "wrapped_directory"]
+
 _NAME = "spec-kitty-orchestrator-attempt"
 # The wrapper lives through a stop's signals in order to record the status (a trapped signal, unlike an
 # ignored one, has its default effect in the command). While it records, `mv` ignores the signals too. What

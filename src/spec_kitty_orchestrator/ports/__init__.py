@@ -25,6 +25,22 @@ from spec_kitty_orchestrator.core.records import dataclass, field
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import Line
 
+__all__ = [
+    "AgentRunner",
+    "AttemptRequest",
+    "CommitRefusal",
+    "Headroom",
+    "Host",
+    "Journal",
+    "Observer",
+    "OneLine",
+    "Restored",
+    "ReviewResult",
+    "WallClock",
+    "WorkspaceState",
+    "Workspaces",
+]
+
 OneLine = TypeVar("OneLine", bound=Line)
 
 

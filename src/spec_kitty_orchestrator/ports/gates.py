@@ -7,6 +7,8 @@ from spec_kitty_orchestrator.core.events import GateBegun, GateBroken, GateFaile
 from spec_kitty_orchestrator.core.model import GateProgress, Workspace
 from spec_kitty_orchestrator.core.records import dataclass
 
+__all__ = ["GateReport", "Gates"]
+
 
 @dataclass(frozen=True)
 class GateReport:

@@ -5,6 +5,8 @@ from typing import Protocol
 
 from spec_kitty_orchestrator.core.orders import Changed, Given
 
+__all__ = ["Orders"]
+
 
 class Orders(Protocol):
     """Where orders come from, each once: one that nobody has answered comes again at the next start."""

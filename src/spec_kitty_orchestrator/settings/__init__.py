@@ -42,6 +42,21 @@ from spec_kitty_orchestrator.settings.values import (
     list_to_tuple,
 )
 
+__all__ = [
+    "REVIEW",
+    "SECTIONS",
+    "ConfineSettings",
+    "GateSection",
+    "HostSettings",
+    "RunSettings",
+    "Settings",
+    "as_option",
+    "flag_of",
+    "named_fields",
+    "spelled_value",
+    "written",
+]
+
 SHORTEST_HOST_CALL_S = 36.0
 """The host holds back a call for 30 s while its status lock is taken; this must not cut it off."""
 

@@ -30,6 +30,8 @@ from spec_kitty_orchestrator.settings.values import (
     list_to_tuple,
 )
 
+__all__ = ["AgentSection"]
+
 CUSTOM = "custom"
 """What the policy says of modes for which we cannot vouch."""
 _STRUCTURED = ("ok", "error", "session", "cost", "input_tokens", "output_tokens")

@@ -10,6 +10,18 @@ from typing import Literal
 
 from spec_kitty_orchestrator.core.model import Role
 
+__all__ = [
+    "Condition",
+    "Declaration",
+    "OutputFormat",
+    "ValuePath",
+    "filled",
+    "placeholders",
+    "read_conditions",
+    "read_output",
+    "read_path",
+]
+
 PLACEHOLDERS = ("prompt", "prompt_file", "model", "session", "workspace", "attempt")
 """What `{name}` in a word of a command can stand for."""
 

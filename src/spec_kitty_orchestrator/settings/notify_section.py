@@ -10,6 +10,8 @@ from pydantic import AfterValidator, BeforeValidator, model_validator
 from spec_kitty_orchestrator.core.run_events import Occasion
 from spec_kitty_orchestrator.settings.values import Section, Text, Word, expandable, list_to_tuple
 
+__all__ = ["LOOPBACK", "NotifySection", "apart", "check_url", "filled", "names", "secrets"]
+
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")

@@ -10,6 +10,23 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from spec_kitty_orchestrator.quantities import seconds, spelled
 
+__all__ = [
+    "NONE",
+    "Duration",
+    "Environment",
+    "Flag",
+    "PathOrName",
+    "Places",
+    "Section",
+    "Text",
+    "Variables",
+    "Word",
+    "Words",
+    "Written",
+    "expandable",
+    "list_to_tuple",
+]
+
 NONE = "none"
 """What takes a limit or a list back where text is given."""
 

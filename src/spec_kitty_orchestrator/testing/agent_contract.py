@@ -22,6 +22,8 @@ from spec_kitty_orchestrator.agents.spec import (
 from spec_kitty_orchestrator.core.host_rules import BANNED_FLAGS, banned_part, forbidden_word, is_path
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role
 
+__all__ = ["Checked", "assert_contract", "check_contract"]
+
 _EXIT_CODES = (0, None, 1, 143, -15, 255)
 _NOTHING: tuple[tuple[str, ...], ...] = ((), ("",), (" ", "\t", ""))
 _NOISE: tuple[tuple[str, ...], ...] = (

@@ -17,6 +17,8 @@ from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.ports import AgentRunner, AttemptRequest
 from spec_kitty_orchestrator.testing.agent_contract import Checked
 
+__all__ = ["Trial"]
+
 FILE = "hello.txt"
 GIT_LIMIT_S = 60.0
 """For one call of git, in a repository of two files."""

@@ -17,6 +17,8 @@ from spec_kitty_orchestrator.ports import ReviewResult
 from spec_kitty_orchestrator.testing import lane_rules
 from spec_kitty_orchestrator.testing.lane_rules import Transition
 
+__all__ = ["FakeHost"]
+
 Answer = TypeVar("Answer")
 
 

@@ -9,6 +9,8 @@ from spec_kitty_orchestrator.core.approval import Approved, Commit, Tip
 from spec_kitty_orchestrator.core.model import Before, Evidence, Rescue, Workspace
 from spec_kitty_orchestrator.ports import CommitRefusal, Restored, WorkspaceState
 
+__all__ = ["FakeWorkspaces"]
+
 
 @dataclass
 class FakeTree:

@@ -10,6 +10,8 @@ from spec_kitty_orchestrator.core.model import Lane, PolicyMetadata
 from spec_kitty_orchestrator.core.verdict import APPROVED, CHANGES_REQUESTED
 from spec_kitty_orchestrator.ports import ReviewResult
 
+__all__ = ["EDGES", "NEED_POLICY", "Asked", "Transition", "objection", "policy_error", "usage_error"]
+
 EDGES: Mapping[Lane, frozenset[Lane]] = {
     Lane.PLANNED: frozenset({Lane.CLAIMED, Lane.BLOCKED, Lane.CANCELED}),
     Lane.CLAIMED: frozenset({Lane.IN_PROGRESS, Lane.BLOCKED, Lane.CANCELED}),

@@ -11,6 +11,8 @@ from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import Entry, Line, RunStarted
 from spec_kitty_orchestrator.ports import OneLine
 
+__all__ = ["LoopClock", "MemoryJournal", "StoppedClock", "Watcher"]
+
 
 class MemoryJournal:
     """Implements the port `Journal`. `lines` may be cut by a test, as a crash would."""

@@ -8,6 +8,8 @@ import anyio
 
 from spec_kitty_orchestrator.core.orders import Changed, Given, Order
 
+__all__ = ["Answer", "MemoryOrders"]
+
 _NUMBERS = count(1)
 """No two orders of a process have the same id, whoever keeps them."""
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+__all__ = ["MissionSpec", "WorkPackageSpec", "write_plan"]
+
 
 @dataclass(frozen=True)
 class WorkPackageSpec:

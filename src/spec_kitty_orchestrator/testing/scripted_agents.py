@@ -12,6 +12,8 @@ from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Po
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.fake_workspaces import FakeWorkspaces
 
+__all__ = ["Play", "Script", "ScriptedAgents", "always_succeed", "report", "verdict"]
+
 
 @dataclass(frozen=True)
 class Play:

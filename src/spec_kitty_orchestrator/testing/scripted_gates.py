@@ -14,6 +14,8 @@ from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.ports.gates import GateReport
 from spec_kitty_orchestrator.testing.fake_workspaces import FakeWorkspaces
 
+__all__ = ["Check", "Checks", "ScriptedGates", "always_pass"]
+
 
 @dataclass(frozen=True)
 class Check:

@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+__all__ = ["main"]
+
 KEYS: dict[str, tuple[type, ...]] = {
     "edits": (dict, list),
     "delete": (list,),

@@ -19,6 +19,8 @@ from spec_kitty_orchestrator.machine.files import discard
 from spec_kitty_orchestrator.machine.redaction import Redactor, ours
 from spec_kitty_orchestrator.views.ci import inert, inert_json, service_around
 
+__all__ = ["LONGEST_LINE", "READER_PATIENCE_S", "PatientFile", "SteadyConsole", "print_json", "tell_asking"]
+
 LONGEST_LINE = 4000
 """Characters of a line that a person asked for, or has to act on."""
 

@@ -11,6 +11,8 @@ from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.core.verdict import Finding, Verdict
 from spec_kitty_orchestrator.views.screen import Part, Row
 
+__all__ = ["Inbox", "Item", "evidence", "items", "ordered", "rows"]
+
 MOST_FINDINGS = 3
 MOST_TAIL_LINES = 4
 """Of what a reviewer or a gate said; the log has the rest."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from spec_kitty_orchestrator.core.run import RunState
     from spec_kitty_orchestrator.views.console import SteadyConsole
 
+__all__ = ["MOST_UNREAD_BYTES", "JsonLines", "json_line"]
+
 MOST_UNREAD_BYTES = 64 * 1024 * 1024
 """What is kept for a reader that pauses: more than the events of a day."""
 

@@ -30,6 +30,8 @@ from spec_kitty_orchestrator.views.screen import shortened
 from spec_kitty_orchestrator.views.status import MissionStatus
 from spec_kitty_orchestrator.views.status_rows import STYLES, told
 
+__all__ = ["LiveView"]
+
 SHORTEST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 3.0
 """How often elapsed times are updated when nothing happens: drawing takes milliseconds, over many hours."""

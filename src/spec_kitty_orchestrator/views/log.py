@@ -9,6 +9,8 @@ from spec_kitty_orchestrator.core.describe import clean
 from spec_kitty_orchestrator.core.plain_text import plain
 from spec_kitty_orchestrator.views.console import LONGEST_LINE, SteadyConsole
 
+__all__ = ["LogView"]
+
 VERB_WIDTH = max(len(kind) for kind in StepKind)
 _STYLES = {
     StepKind.SAYS: "bold",

@@ -12,6 +12,8 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from spec_kitty_orchestrator.core.notices import Notice
 from spec_kitty_orchestrator.core.plain_text import begun
 
+__all__ = ["as_json", "cloudevent", "ntfy", "posted", "slack"]
+
 SOURCE = "spec-kitty-orchestrator"
 
 MOST_OF_A_BLOCK = 2900

@@ -15,6 +15,8 @@ from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import Entry, Line
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 
+__all__ = ["PlainView"]
+
 HEARTBEAT_S = 60.0
 
 _STYLES = {Level.NEEDS_YOU: "red", Level.DETAIL: "dim"}

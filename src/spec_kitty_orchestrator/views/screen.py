@@ -13,6 +13,8 @@ from spec_kitty_orchestrator.machine.files import discard
 from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.views.ci import inert, service_around
 
+__all__ = ["Part", "Row", "Screen", "shortened", "stdout"]
+
 NARROWEST, WIDEST, WIDTH_OF_FILES = 40, 160, 120
 """Columns; a line that is longer than the widest is hard to read."""
 

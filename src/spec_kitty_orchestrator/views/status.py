@@ -16,6 +16,8 @@ from spec_kitty_orchestrator.core.suspension import Suspension
 from spec_kitty_orchestrator.core.work_package import WorkPackage
 from spec_kitty_orchestrator.machine.lock import Owner
 
+__all__ = ["MissionStatus", "gate_log"]
+
 CUT_OFF, NEVER_RUN = 130, 6
 """What a run that was cut off exits with, and one that cannot go on: nothing runs although work is left."""
 

@@ -32,6 +32,8 @@ from spec_kitty_orchestrator.machine.user import this_user
 from spec_kitty_orchestrator.views.screen import Part, Row, shortened
 from spec_kitty_orchestrator.views.status import MissionStatus, gate_log
 
+__all__ = ["STYLES", "mission_rows", "told", "wp_rows"]
+
 MOST_DONE = 8
 """Work packages that are done are told one by one; more are named in one row."""
 

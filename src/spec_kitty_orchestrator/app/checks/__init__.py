@@ -12,6 +12,8 @@ from functools import partial
 
 from spec_kitty_orchestrator.errors import HostError, OrchestratorError, PreflightError, RunActive, UsageError
 
+__all__ = ["Finding", "Level", "edit", "error", "errors", "line", "noted", "ok", "some", "stop_at", "warning"]
+
 _SHOWN = 3
 
 

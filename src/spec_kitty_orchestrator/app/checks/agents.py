@@ -29,6 +29,19 @@ from spec_kitty_orchestrator.machine.places import PRIVATE_TMP
 from spec_kitty_orchestrator.machine.probe import ask
 from spec_kitty_orchestrator.machine.redaction import ours
 
+__all__ = [
+    "ANSWER_LIMIT_S",
+    "Installed",
+    "check_agent",
+    "check_agents",
+    "check_sandboxes",
+    "find_installed",
+    "missing",
+    "preflight",
+    "selected",
+    "why_refused",
+]
+
 MOST_AT_ONCE = 2
 """CLIs that are asked at once: starting one occupies a core for a second or two."""
 ANSWER_LIMIT_S = 20.0

@@ -20,6 +20,8 @@ from spec_kitty_orchestrator.app.repository import (
 from spec_kitty_orchestrator.machine.files import read_whole
 from spec_kitty_orchestrator.machine.git import BRANCHES, Git
 
+__all__ = ["CLONE", "WORKTREE", "check_clone", "complete", "define_drivers"]
+
 GIT_LIMIT_S = 30.0
 CLONE, WORKTREE = "git.clone", "git.worktree"
 """Findings with which nothing else that the host says of the mission can be believed."""

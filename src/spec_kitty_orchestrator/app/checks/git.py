@@ -14,6 +14,8 @@ from spec_kitty_orchestrator.machine.committer import why_not_signed
 from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.machine.repository import Repository
 
+__all__ = ["check_git", "check_repository", "check_worktree"]
+
 OLDEST_GIT = (2, 31)
 """The first with `rev-parse --path-format`, which distinguishes worktrees from the primary checkout."""
 GIT_LIMIT_S = 60.0

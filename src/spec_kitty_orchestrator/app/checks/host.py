@@ -25,6 +25,8 @@ from spec_kitty_orchestrator.host.locate import HOST_NAME
 from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
 from spec_kitty_orchestrator.ports import Host
 
+__all__ = ["check_policies", "check_project", "fix_of_host"]
+
 NO_MISSION = "no-such-mission-policy-check"
 """The name of no mission; the host gives none without an id at its end."""
 

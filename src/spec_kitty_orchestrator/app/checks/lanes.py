@@ -22,6 +22,8 @@ from spec_kitty_orchestrator.core.model import Lane, MissionState, Workspace
 from spec_kitty_orchestrator.machine.files import read_whole
 from spec_kitty_orchestrator.machine.logs import JOURNALS
 
+__all__ = ["Stuck", "cancel_for_a_reason", "check_lanes", "stuck"]
+
 NOBODY = ("implement-command", "unknown")
 """Holders from whom the host lets anybody take a claim over."""
 

@@ -14,6 +14,8 @@ from spec_kitty_orchestrator.machine.environment import environment
 from spec_kitty_orchestrator.machine.gates import missing_program, of_shell
 from spec_kitty_orchestrator.machine.logs import JOURNALS, LOGS
 
+__all__ = ["check_commands", "check_confinement", "check_machine"]
+
 _CONFINE_FIX = "sudo apt-get install bubblewrap"
 
 

@@ -30,6 +30,16 @@ from spec_kitty_orchestrator.errors import HostError, HostRefusal, RunActive
 from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.ports import Host
 
+__all__ = [
+    "PlannedWorkPackage",
+    "check_lock",
+    "check_mission",
+    "check_start",
+    "cyclic",
+    "place_of_first",
+    "plan_work_packages",
+]
+
 _LANE = re.compile(r"lane-[a-z]{1,3}")
 
 

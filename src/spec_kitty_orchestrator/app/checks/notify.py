@@ -9,6 +9,8 @@ from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.core.describe import command_line
 from spec_kitty_orchestrator.machine.redaction import Redactor
 
+__all__ = ["check_places"]
+
 
 def check_places(project: Project) -> list[Finding]:
     """Check that the places are well-formed, and name secrets as variables."""

@@ -21,6 +21,8 @@ from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.files import read_whole
 from spec_kitty_orchestrator.machine.git import BRANCHES, Git
 
+__all__ = ["ALLOW", "check_target"]
+
 NETWORK_LIMIT_S = 10.0
 ALLOW = "SPEC_KITTY_ALLOW_PROTECTED_BRANCH_COMMITS"
 """The host's variable with which it protects nothing."""

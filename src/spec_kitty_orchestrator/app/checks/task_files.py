@@ -22,6 +22,15 @@ from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.machine.task_file import front_matter_of, read_task_file
 
+__all__ = [
+    "restoring_file",
+    "stops_upgrade",
+    "told_by_the_host",
+    "unreadable_file",
+    "unusable_files",
+    "without_file",
+]
+
 _LONGEST_REASON = 300
 _LONGEST_OBJECTION = 600
 _LINE = re.compile(r"\bline (\d+), column \d+")

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 
+__all__ = ["Service", "inert", "inert_json", "service_around"]
+
 
 class Service(StrEnum):
     """Whose job a run is a part of."""

@@ -4,6 +4,8 @@ from spec_kitty_orchestrator.core.report import Report
 from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.views.ci import inert
 
+__all__ = ["META_DATA", "group", "style"]
+
 META_DATA = "spec-kitty-orchestrator"
 """The key under which later steps find the figures of the run, as JSON."""
 

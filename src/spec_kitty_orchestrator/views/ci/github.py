@@ -10,6 +10,8 @@ from spec_kitty_orchestrator.core.plain_text import begun
 from spec_kitty_orchestrator.views.ci import inert
 from spec_kitty_orchestrator.views.ci.notes import Note
 
+__all__ = ["END", "LARGEST_SUMMARY", "annotation", "annotations", "group", "outputs"]
+
 MOST_OF_A_KIND = 10
 """GitHub shows so many errors, warnings and notices of a step, and 50 of a job."""
 

@@ -7,6 +7,8 @@ from datetime import datetime
 from spec_kitty_orchestrator.core.plain_text import begun
 from spec_kitty_orchestrator.views.ci import inert
 
+__all__ = ["end", "section", "variables"]
+
 _CLEAR = "\r\x1b[0K"
 LONGEST_VALUE = 200
 """GitLab takes files of 5 kB and 20 variables."""

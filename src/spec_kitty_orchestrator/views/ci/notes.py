@@ -11,6 +11,8 @@ from spec_kitty_orchestrator.core.verdict import Ruling
 from spec_kitty_orchestrator.views.report.texts import Texts
 from spec_kitty_orchestrator.views.report.words import EXITS, RESUMABLE, outcome
 
+__all__ = ["Note", "figures", "notes"]
+
 LONGEST_MESSAGE = 1500
 LONGEST_TAIL = 800
 

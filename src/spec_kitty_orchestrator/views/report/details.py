@@ -14,6 +14,8 @@ from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.core.verdict import Verdict
 from spec_kitty_orchestrator.views.report.texts import Texts
 
+__all__ = ["details"]
+
 MOST_ROWS = 60
 MOST_LINES = 200
 FEW_LINES = 40

@@ -15,6 +15,8 @@ from spec_kitty_orchestrator.core import advice, statistics
 from spec_kitty_orchestrator.core.report import AttemptRecord, Report, Span, WpReport
 from spec_kitty_orchestrator.views.report.texts import Texts
 
+__all__ = ["document", "rows", "trace"]
+
 SCHEMA = 1
 
 COLUMNS = (

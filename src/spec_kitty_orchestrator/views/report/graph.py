@@ -6,6 +6,8 @@ from itertools import pairwise
 
 from spec_kitty_orchestrator.core.graph import behind, waves
 
+__all__ = ["LARGE", "SMALL", "draw", "reduced"]
+
 SWEEPS = 8
 WIDEST = 1130
 

@@ -18,6 +18,8 @@ from spec_kitty_orchestrator.core.verdict import Ruling
 from spec_kitty_orchestrator.views.report.texts import Texts
 from spec_kitty_orchestrator.views.report.words import outcome
 
+__all__ = ["junit"]
+
 LONGEST_OUTPUT = 8000
 """Characters of what is told of the attempts of one work package."""
 

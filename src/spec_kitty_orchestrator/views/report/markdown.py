@@ -19,6 +19,8 @@ from spec_kitty_orchestrator.views.report.mermaid import graph, timeline
 from spec_kitty_orchestrator.views.report.texts import Texts
 from spec_kitty_orchestrator.views.report.words import outcome, tokens
 
+__all__ = ["MOST_BYTES", "fenced", "markdown"]
+
 MOST_BYTES = 200_000
 """Pages of many folded parts are still read at once; GitHub takes five times as much."""
 ENDS_BYTES = 400

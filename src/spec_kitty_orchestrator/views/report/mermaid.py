@@ -12,6 +12,8 @@ from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.views.report.graph import reduced
 from spec_kitty_orchestrator.views.report.texts import Texts
 
+__all__ = ["graph", "timeline"]
+
 MOST_EDGES = 450
 MOST_TITLES = 40
 """In a graph of more work packages, their ids alone can be read."""

@@ -29,6 +29,8 @@ from spec_kitty_orchestrator.views.report.texts import Texts
 from spec_kitty_orchestrator.views.report.timeline import FEW, Bar
 from spec_kitty_orchestrator.views.report.words import NOTHING, outcome, tokens
 
+__all__ = ["page"]
+
 _WORTH_A_ROW_S = 0.5
 
 PARTS = (

@@ -12,6 +12,8 @@ from spec_kitty_orchestrator.core.findings import Open, Severity, still_open
 from spec_kitty_orchestrator.core.report import Report
 from spec_kitty_orchestrator.views.report.texts import Texts
 
+__all__ = ["sarif"]
+
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 
 _RULES: Mapping[Severity, str] = {

@@ -12,6 +12,8 @@ from spec_kitty_orchestrator.core.report import Report
 from spec_kitty_orchestrator.core.verdict import Verdict
 from spec_kitty_orchestrator.machine.redaction import Redactor
 
+__all__ = ["Texts"]
+
 LONGEST_PATH = 400
 
 LONGEST_BLOCK = 4000

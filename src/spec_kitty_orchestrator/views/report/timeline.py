@@ -10,6 +10,8 @@ from spec_kitty_orchestrator.core.model import WaitsFor
 from spec_kitty_orchestrator.core.report import Report, Span, SpanKind, WpReport
 from spec_kitty_orchestrator.views.report.texts import Texts
 
+__all__ = ["FEW", "Axis", "Bar", "Slots", "rests", "rows", "slots"]
+
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
 _MOST_TICKS = 9
 _SHORTEST = 1.5

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from spec_kitty_orchestrator.core import describe
 from spec_kitty_orchestrator.core.report import Report
 
+__all__ = ["EXITS", "NOTHING", "RESUMABLE", "outcome", "tokens"]
+
 NOTHING = "–"  # noqa: RUF001 - a dash that stands for nothing
 
 EXITS: Mapping[int, str] = {

@@ -5,6 +5,8 @@ from enum import StrEnum
 
 from spec_kitty_orchestrator.views.watch.spans import COLOURS, EDGE, GROUND, PANEL
 
+__all__ = ["STYLE", "Arrangement", "Mode", "arranged"]
+
 LIST_ONLY_ROWS = 16
 """Below, there is nothing but the list."""
 WIDE_CELLS = 100

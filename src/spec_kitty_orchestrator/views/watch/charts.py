@@ -12,6 +12,8 @@ from spec_kitty_orchestrator.core.report import AGENTS_TIME, Report, Span, SpanK
 from spec_kitty_orchestrator.views.watch import spans
 from spec_kitty_orchestrator.views.watch.spans import Line, padded
 
+__all__ = ["graph", "keys_help", "timeline"]
+
 _MARKS = {
     SpanKind.IMPLEMENT: "█",
     SpanKind.REWORK: "▚",

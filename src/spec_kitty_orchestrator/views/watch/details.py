@@ -29,6 +29,8 @@ from spec_kitty_orchestrator.views.watch.overview import activity, told_line, to
 from spec_kitty_orchestrator.views.watch.source import StepLog
 from spec_kitty_orchestrator.views.watch.spans import Line, labelled
 
+__all__ = ["TABS", "card", "changes", "events", "farewell", "head", "story", "verdicts"]
+
 TABS = ("log", "events", "verdict", "diff")
 
 _QUIET = frozenset({StepKind.THINKS, StepKind.ENDS})

@@ -12,6 +12,8 @@ from typing import Any
 from textual import constants
 from textual.drivers import linux_driver
 
+__all__ = ["KeyboardDriver"]
+
 ESCAPE_DELAY_S = 0.04
 """What belongs to one key comes within this time, also over a slow line; `ESCDELAY` sets another one."""
 SOON_S = 0.01

@@ -15,6 +15,8 @@ from textual.widget import Widget
 
 from spec_kitty_orchestrator.views.watch.spans import CHOSEN, COLOURS, EDGE, GROUND, Line
 
+__all__ = ["WHEEL_ROWS", "LineView"]
+
 WHEEL_ROWS = 3
 MOST_DRAWN = 2000
 """Rows of a view that are kept as they were drawn."""

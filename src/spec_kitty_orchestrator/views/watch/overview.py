@@ -20,6 +20,19 @@ from spec_kitty_orchestrator.views.watch import spans
 from spec_kitty_orchestrator.views.watch.arrangement import Mode
 from spec_kitty_orchestrator.views.watch.spans import Line, cut, padded
 
+__all__ = [
+    "Roster",
+    "Row",
+    "Wanted",
+    "activity",
+    "header",
+    "keys",
+    "news",
+    "open_attempt",
+    "told_line",
+    "tone",
+]
+
 TIME_CELLS = 7
 LEAST_OTHERS = 2
 """Rows that what agents do leaves to work packages that do not run."""

@@ -8,6 +8,8 @@ from spec_kitty_orchestrator.views.watch.arrangement import Mode
 from spec_kitty_orchestrator.views.watch.source import Source
 from spec_kitty_orchestrator.views.watch.spans import Line
 
+__all__ = ["Pane"]
+
 ENOUGH_STEPS = 300
 """Earlier attempts are read as well until there are so many."""
 

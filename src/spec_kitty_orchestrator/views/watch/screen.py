@@ -26,6 +26,8 @@ from spec_kitty_orchestrator.views.watch.pane import Pane
 from spec_kitty_orchestrator.views.watch.source import Source, StepLog
 from spec_kitty_orchestrator.views.watch.spans import PANEL, Line
 
+__all__ = ["CLOCK_LOOKS", "WatchApp"]
+
 LOOK_S = 1.0
 CLOCK_LOOKS = 4
 """Looks after which clocks, and what agents do, are drawn anew; what is new in the journal is at once."""

@@ -9,6 +9,8 @@ from spec_kitty_orchestrator.core.model import Attempt, Evidence
 from spec_kitty_orchestrator.core.orders import Order
 from spec_kitty_orchestrator.core.report import Report
 
+__all__ = ["Source", "StepLog"]
+
 
 class StepLog(Protocol):
     """The output of one attempt in words; of a long one its end, and more when that is asked for."""

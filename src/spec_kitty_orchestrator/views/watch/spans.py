@@ -12,6 +12,26 @@ from rich.cells import cell_len, set_cell_size
 from spec_kitty_orchestrator.core.report import SpanKind
 from spec_kitty_orchestrator.core.situation import Status
 
+__all__ = [
+    "CHOSEN",
+    "COLOURS",
+    "EDGE",
+    "GROUND",
+    "OF_KIND",
+    "OF_STATUS",
+    "PANEL",
+    "Line",
+    "Span",
+    "clipped",
+    "cut",
+    "joined",
+    "labelled",
+    "padded",
+    "text_of",
+    "width",
+    "wrapped",
+]
+
 Span = tuple[str, str]
 """A text and the names of its style: a colour of `COLOURS`, `b` for bold."""
 

@@ -28,6 +28,8 @@ from spec_kitty_orchestrator.views.watch.spans import PANEL, wrapped
 if TYPE_CHECKING:
     from datetime import datetime
 
+__all__ = ["ANSWER_S", "OF_RUN", "OF_WORK_PACKAGE", "OrderLine", "hints"]
+
 OF_RUN = "PD"
 OF_WORK_PACKAGE = "HCSTNRX"
 ANSWER_S = 8.0
