@@ -28,6 +28,9 @@ __all__ = [
     "mission_option",
 ]
 
+PARAGRAPH = "\n\n"
+"""Ends what the help of an option tells of a setting."""
+
 
 class Ci(StrEnum):
     """What kind of job a run is a part of."""
@@ -93,7 +96,7 @@ def _of_setting(name: str) -> inspect.Parameter | None:
     made = typer.Option(
         option,
         metavar=None if kind is bool else value.metavar,
-        help=f"{info.description} [default: {_default(info)}]",
+        help=f"{str(info.description).partition(PARAGRAPH)[0]} [default: {_default(info)}]",
         show_default=False,
         rich_help_panel=flag.heading,
         autocompletion=None if kind is bool else _completion(key, info),

@@ -109,49 +109,81 @@ PathText = Annotated[ValuePath, _read_by(read_path)]
 
 
 class AgentSection(Section):
-    """One agent; what stands after `command` is for agents of one's own only.
-
-    Attributes:
-        max_concurrent: attempts of it at once; None for no limit.
-        timeout: of an attempt in either role, in seconds; None for that of the run.
-        permissions: the only ones with which the host takes an agent.
-        command: the program and its words, with placeholders; None for an agent that is known without it.
-
-    The others are those of `Declaration`.
-    """
+    """One agent; what stands from `command` on is for agents of one's own only."""
 
     executable: PathOrName | None = None
+    """A name on PATH, or a path; a relative one starts at the repository."""
     model: Text | None = None
+    """Passed to the CLI."""
     extra_args: Words = ()
+    """Added to the command line unchanged."""
     env: Environment = Field(default_factory=dict)
+    """Added to the environment of its processes."""
     scenario: PathOrName | None = None
+    """Of `scripted` only: the TOML file that it follows, relative to the repository's root."""
     pass_env: Variables = ()
+    """Your variables that reach this agent, in addition to those of `[run]`."""
     max_concurrent: int | None = Field(default=None, ge=1, le=256)
+    """Its most attempts at once, 1 to 256.
+
+    If `max_per_agent` of `[run]` names it too, the smaller number holds. Read at each start, also by
+    `resume`.
+    """
     timeout: Duration | None = None
+    """Its longest attempt, in either role, instead of `timeout` and `review_timeout` of `[run]`."""
     permissions: Annotated[Literal["least"], BeforeValidator(_least)] = "least"
+    """The only value: for more, an agent needs a flag that the host refuses."""
 
     command: Annotated[OwnWords, AfterValidator(_program)] | None = None
+    """The program (on PATH, or a path relative to the repository) and its words. No shell sees them."""
     prompt: Literal["stdin", "file", "argument"] = "stdin"
+    """How it takes the prompt; an argument is at most 128 KiB."""
     output: Annotated[OutputFormat, _read_by(read_output)] = OutputFormat("text")
+    """Where its answer is: `"text"`, `"json:PATH"`, `"jsonl:PATH"`, `"jsonl:CONDITIONS:PATH"`."""
     roles: Annotated[tuple[RoleName, ...], BeforeValidator(list_to_tuple), AfterValidator(_roles)] = (
         "implement",
         "review",
     )
+    """What it can be used for; using it in another role is an error (exit code 5)."""
     implement_args: OwnWords = ()
+    """Words after `command` when it implements."""
     review_args: OwnWords = ()
+    """Words after `command` when it reviews: those that forbid it to write."""
     resume_args: OwnWords = ()
+    """Further words when it continues a `{session}`; without them, rework is a new session."""
     ok: Annotated[tuple[Condition, ...], _read_by(read_conditions)] = ()
+    """What the last JSON object of its output must meet; the exit code then says nothing.
+
+    Without conditions, the exit code 0 decides.
+    """
     error: PathText = ()
+    """PATH in that object to an error message."""
     session: PathText = ()
+    """PATH to the session's name, in whichever object contains it; needed for `resume_args`."""
     cost: PathText = ()
+    """PATH to the cost of the attempt in US dollars, for budgets; the last value counts."""
     input_tokens: PathText = ()
+    """The same for tokens sent."""
     output_tokens: PathText = ()
+    """The same for tokens received."""
     family: PolicyWord | None = None
+    """Its vendor, for the policy and for independent reviews; its name, if it is not given."""
     approval: PolicyWords = Field(default_factory=dict)
+    """What the host is told about how it asks for permission: a word, or a table by role.
+
+    What is not given is `"custom"`, here and for the next two.
+    """
     sandbox: PolicyWords = Field(default_factory=dict)
+    """The same for what confines it, such as `{ implement = "workspace_write", review = "read_only" }`."""
     network: PolicyWords = Field(default_factory=dict)
+    """The same for its network."""
     traces: Annotated[tuple[Annotated[str, AfterValidator(_trace)], ...], BeforeValidator(list_to_tuple)] = ()
+    """Files and folders that it writes for itself at the top of the worktree."""
     state: Places = ()
+    """What it may write besides where it is confined: its logins and sessions.
+
+    As `["~/.my-bot/", "~/.my-bot.json"]`; with a `!` before it, what it may only read.
+    """
 
     @model_validator(mode="after")
     def _fits(self) -> "AgentSection":

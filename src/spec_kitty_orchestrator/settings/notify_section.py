@@ -58,30 +58,27 @@ def _name(value: str) -> str:
 
 
 class NotifySection(Section):
-    """One place; exactly one of `command`, `url` and `bell` says which.
-
-    Attributes:
-        on: the occasions.
-        name: for people and the journal; None for one after its kind.
-        command: a program and its words, which gets the message as JSON on its stdin.
-        url: where the message is posted; `${NAME}` stands for a variable.
-        format: how.
-        token: sent as `Authorization: Bearer`; names a variable.
-        allow_http: whether a message may go to another machine without TLS.
-        bell: whether the terminal rings.
-    """
+    """One place; exactly one of `command`, `url` and `bell` says which."""
 
     on: Annotated[tuple[Occasion, ...], BeforeValidator(list_to_tuple), AfterValidator(_occasions)] = (
         "needs_person",
         "ended",
     )
+    """The occasions."""
     name: Annotated[str, AfterValidator(_name)] | None = None
+    """What it is called, for people and in the journal; None for one after its kind."""
     command: Annotated[tuple[Word, ...], BeforeValidator(_word_list), AfterValidator(_program)] | None = None
+    """A program and its words, which gets the message as JSON on its standard input."""
     url: Annotated[Text, AfterValidator(_filled_in)] | None = None
+    """Where the message is posted; `${NAME}` is the value of a variable."""
     format: Literal["cloudevents", "slack", "ntfy"] = "cloudevents"
+    """Of a `url`: how the message is written."""
     token: Annotated[Text, AfterValidator(_only_a_variable)] | None = None
+    """Of a `url`: `"${NAME}"`, a variable with a token, which is sent as `Authorization: Bearer`."""
     allow_http: bool = False
+    """Of a `url`: whether a message may go to another machine without TLS."""
     bell: bool = False
+    """Whether the terminal rings."""
 
     @model_validator(mode="after")
     def _one_place(self) -> "NotifySection":

@@ -12,6 +12,7 @@ from spec_kitty_orchestrator.quantities import seconds, spelled
 
 __all__ = [
     "NONE",
+    "Command",
     "Duration",
     "Environment",
     "Flag",
@@ -104,6 +105,20 @@ def _place(value: str) -> str:
     return value
 
 
+def _shell_line(value: object) -> object:
+    """Make an argv of a line for the shell, which only the operator writes; a list is an argv already."""
+    if isinstance(value, str) and value.strip():
+        return ("/bin/sh", "-c", value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _argv(words: tuple[str, ...]) -> tuple[str, ...]:
+    if not words or not words[0].strip() or any("\0" in word for word in words):
+        raise ValueError("must be a line for the shell, or a list of words")
+    expandable(words[0])
+    return words
+
+
 def _variable_name(name: str) -> str:
     if not name or "=" in name:
         raise ValueError(f"{name!r} cannot be the name of a variable")
@@ -122,9 +137,10 @@ Words = Annotated[tuple[Word, ...], BeforeValidator(list_to_tuple)]
 Places = Annotated[tuple[Annotated[str, AfterValidator(_place)], ...], BeforeValidator(list_to_tuple)]
 Environment = dict[Annotated[str, AfterValidator(_variable_name)], Word]
 PathOrName = Annotated[Text, AfterValidator(expandable)]
+Command = Annotated[tuple[str, ...], BeforeValidator(_shell_line), AfterValidator(_argv)]
 
 
 class Section(BaseModel):
     """A table of the file; unknown keys and other types are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
