@@ -27,10 +27,11 @@ import hops
 import idle
 import look
 import money
-import orders
 import start
 from lab import CACHE, COMMAND, TRANSPORTS, Setup, our_command
 from rows import BenchmarkFailed, Row, layout
+
+import orders
 
 Part = Callable[[Setup], list[Row]]
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit, Patience, Policy
     from spec_kitty_orchestrator.core.prompts import Prompts
+    from spec_kitty_orchestrator.core.ranking import Order
     from spec_kitty_orchestrator.core.run import RunState, begin, fold, happened
     from spec_kitty_orchestrator.core.run_events import Entry, Line, RunAborted, RunEnded, RunStarted
     from spec_kitty_orchestrator.core.scheduler import Finished, Idle, Stalled, Start, plan
@@ -74,6 +75,7 @@ __all__ = [
     "OnRateLimit",
     "Orchestrator",
     "OrchestratorError",
+    "Order",
     "Outcome",
     "Patience",
     "Phase",
@@ -122,6 +124,7 @@ _HOMES = {
     """,
     "core.policy": "Budget OnRateLimit Patience Policy",
     "core.prompts": "Prompts",
+    "core.ranking": "Order",
     "core.run": "RunState begin fold happened",
     "core.run_events": "Entry Line RunAborted RunEnded RunStarted",
     "core.scheduler": "Finished Idle Stalled Start plan",

@@ -9,6 +9,7 @@ from spec_kitty_orchestrator.core.lifecycle import pending
 from spec_kitty_orchestrator.core.limits import admission, announcements, limits
 from spec_kitty_orchestrator.core.model import Lane, MissionState, Phase
 from spec_kitty_orchestrator.core.policy import Policy
+from spec_kitty_orchestrator.core.ranking import Order
 from spec_kitty_orchestrator.core.run import RunState, fold, happened, replayed
 from spec_kitty_orchestrator.core.run_events import Ending, Entry, Line, RunEvent, RunStarted, Waiting
 from spec_kitty_orchestrator.core.scheduler import Finished, Idle, Stalled, Start, plan, unmet
@@ -30,7 +31,9 @@ class Loop:
         worlds: Mapping[str, World],
         dice: Random,
         lines: tuple[Line, ...] = (),
+        order: Order | None = None,
     ) -> None:
+        self.order = order
         self.worlds, self.dice, self.lines = worlds, dice, list(lines)
         self.state = fold(lines, policy)
         self.now = lines[-1].at if lines else NOON
@@ -44,7 +47,7 @@ class Loop:
         """Go on to the end; `watch` sees every state."""
         for _ in range(MOST_STEPS):
             watch(self.state)
-            decision = plan(self.state, self.now)
+            decision = plan(self.state, self.now, self.order)
             busy = [one.id for one in self.state.wps.values() if one.turn.grant is not None]
             if busy and (isinstance(decision, Idle) or self.dice.random() < 0.5):
                 self._perform(self.dice.choice(busy))

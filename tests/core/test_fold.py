@@ -6,6 +6,7 @@ from random import Random
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.orders import any_order
 
 from spec_kitty_orchestrator.core.commands import (
     Claim,
@@ -44,7 +45,7 @@ from spec_kitty_orchestrator.core.run_events import (
     Signaled,
     Waiting,
 )
-from spec_kitty_orchestrator.core.scheduler import Finished
+from spec_kitty_orchestrator.core.scheduler import Finished, Order
 from spec_kitty_orchestrator.core.suspension import Suspension
 from spec_kitty_orchestrator.core.work_package import Turn, WorkPackage
 from spec_kitty_orchestrator.errors import InvalidTransition
@@ -320,27 +321,36 @@ def limited_policies() -> st.SearchStrategy[Policy]:
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(answers(), min_size=0, max_size=3), st.integers(), limited_policies(), st.integers(0, 5000))
+@given(
+    st.lists(answers(), min_size=0, max_size=3),
+    st.integers(),
+    limited_policies(),
+    st.integers(0, 5000),
+    any_order(),
+)
 def test_a_crash_is_a_replay_and_the_next_start_goes_on_to_an_end(
-    some: list[Answers], seed: int, policy: Policy, cut: int
+    some: list[Answers], seed: int, policy: Policy, cut: int, order: Order | None
 ) -> None:
     dice = Random(seed)
     around = worlds([GOOD, GOOD, LIMITED, *some], dice)
-    first = Loop(policy, MISSION, around, dice)
+    first = Loop(policy, MISSION, around, dice, order=order)
     end = first.run(assert_bounds)
     assert fold(first.lines, policy) == first.state
     assert set(end.reasons) == {one.id for one in first.state.left}
     assert all(end.reasons.values())
     lines = tuple(first.lines[: 1 + cut % len(first.lines)])
-    second = Loop(policy, MISSION, around, dice, lines)
+    second = Loop(policy, MISSION, around, dice, lines, order)
     second.run(assert_bounds)
     assert fold(second.lines, policy) == second.state
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_a_run_in_which_nothing_goes_wrong_completes_every_work_package(seed: int) -> None:
+@settings(max_examples=40, deadline=None)
+@given(st.integers(), any_order())
+def test_a_run_in_which_nothing_goes_wrong_completes_every_work_package(
+    seed: int, order: Order | None
+) -> None:
     dice = Random(seed)
     policy = replace(POLICY, max_concurrent=dice.randint(1, 4), max_per_agent={"alice": 1})
-    run = Loop(policy, MISSION, worlds([GOOD], dice), dice)
+    run = Loop(policy, MISSION, worlds([GOOD], dice), dice, order=order)
     assert isinstance(run.run(assert_bounds), Finished)
     assert {one.result for one in run.state.wps.values()} == {Result.DONE}

@@ -9,11 +9,13 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.driver.builders import Stage, WitnessedHost, longer
+from tests.orders import any_order
 from trio.testing import MockClock
 
 from spec_kitty_orchestrator.core.limits import EXIT_BUDGET, EXIT_QUOTA, EXIT_STALLED
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Result, Role, Usage
 from spec_kitty_orchestrator.core.policy import Budget, Gate, OnRateLimit, Patience
+from spec_kitty_orchestrator.core.ranking import Order
 from spec_kitty_orchestrator.core.suspension import ABOUT_THE_AGENT
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import HostError, HostRefusal, HostTimeout, WorkspaceError
@@ -127,10 +129,12 @@ BUDGETS = (
 )
 
 
-async def end_of_run(mission: Stage, host: StubbornHost, mode: OnRateLimit, budget: Budget) -> None:
+async def end_of_run(
+    mission: Stage, host: StubbornHost, mode: OnRateLimit, budget: Budget, order: Order | None
+) -> None:
     began = trio.current_time()
     with contextlib.suppress(HostError):
-        result = await mission.run(patience=Patience(mode), budget=budget)
+        result = await mission.run(patience=Patience(mode), budget=budget, order=order)
         assert result.exit_code in (0, 1, 6, EXIT_BUDGET, EXIT_QUOTA)
         assert not result.ended or result.exit_code in (EXIT_BUDGET, EXIT_QUOTA, EXIT_STALLED)
         assert result.ended or result.exit_code not in (EXIT_BUDGET, EXIT_QUOTA)
@@ -157,6 +161,7 @@ async def end_of_run(mission: Stage, host: StubbornHost, mode: OnRateLimit, budg
     mode=st.sampled_from(OnRateLimit),
     quorum=st.booleans(),
     budget=st.sampled_from(BUDGETS),
+    order=any_order(),
 )
 def test_the_run_ends_whatever_constant_answer_the_world_gives(
     script: Callable[[AttemptRequest], Play],
@@ -169,6 +174,7 @@ def test_the_run_ends_whatever_constant_answer_the_world_gives(
     mode: OnRateLimit,
     quorum: bool,
     budget: Budget,
+    order: Order | None,
 ) -> None:
     host = StubbornHost(
         {"WP01": (), "WP02": (), "WP03": ("WP01",)},
@@ -191,7 +197,7 @@ def test_the_run_ends_whatever_constant_answer_the_world_gives(
         mission.workspaces.refusals = ["the hook says no"] * 1000
     if commits == "fails":
         mission.workspaces.errors = [WorkspaceError("git is broken") for _ in range(1000)]
-    trio.run(end_of_run, mission, host, mode, budget, clock=MockClock(autojump_threshold=0))
+    trio.run(end_of_run, mission, host, mode, budget, order, clock=MockClock(autojump_threshold=0))
 
 
 @pytest.mark.parametrize("names", [("ada",), ("ada", "eve")], ids=["alone", "with a fallback"])

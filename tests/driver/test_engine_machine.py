@@ -12,8 +12,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.driver.builders import Power, Stage, longer
+from tests.orders import any_order
 from trio.testing import MockClock
 
+from spec_kitty_orchestrator.core import ranking
 from spec_kitty_orchestrator.core.commands import Command, OpenAttempt, Resolve, RunAgent
 from spec_kitty_orchestrator.core.events import Event
 from spec_kitty_orchestrator.core.limits import EXIT_QUOTA
@@ -107,6 +109,7 @@ class Machine(RuleBasedStateMachine):
         quorum=st.booleans(),
         families=st.sampled_from([{}, {"ada": "a", "eve": "a"}, {"ada": "a", "eve": "b"}]),
         checks=st.lists(st.sampled_from(CHECKS), min_size=1, max_size=7),
+        order=any_order(),
     )
     def begin(
         self,
@@ -122,13 +125,14 @@ class Machine(RuleBasedStateMachine):
         quorum: bool,
         families: dict[str, str],
         checks: list[Check],
+        order: ranking.Order | None,
     ) -> None:
         pairs = [(one, other) for place, one in enumerate(NAMES) for other in NAMES[:place]]
         chosen = [pair for pair, there in zip(pairs, edges, strict=True) if there]
         dependencies = {name: tuple(other for one, other in chosen if one == name) for name in NAMES}
         self.clock = MockClock(autojump_threshold=0)
         self.performing: set[str] = set()
-        self.per_agent, self.poll_interval_s = per_agent, poll_interval_s
+        self.per_agent, self.poll_interval_s, self.order = per_agent, poll_interval_s, order
         self.mission = Stage(
             dependencies,
             lambda r: moods[int(r.id.removeprefix("attempt")) % len(moods)](r),
@@ -160,7 +164,10 @@ class Machine(RuleBasedStateMachine):
             orders = MemoryOrders()
             let_all_go_on(orders)
         engine = self.mission.orchestrator(
-            max_per_agent=self.per_agent, poll_interval_s=self.poll_interval_s, orders=orders
+            max_per_agent=self.per_agent,
+            poll_interval_s=self.poll_interval_s,
+            orders=orders,
+            order=self.order,
         )
         performer = engine._performer
         self.performing.clear()

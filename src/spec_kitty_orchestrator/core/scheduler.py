@@ -1,24 +1,22 @@
 """Which work package goes on next, and why the others wait: recomputed from all that is known, each time.
 
-What was begun comes first, then the longest remaining chain, then the id; one work package per workspace at
-a time, never more than the slots, and no more attempts of an agent than it may run at once.
+What was begun comes first, then the longest remaining chain, then the id, unless a key of the caller's orders
+them; one work package per workspace at a time, never more than the slots, and no more attempts of an agent
+than it may run at once.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from spec_kitty_orchestrator.core import people
 from spec_kitty_orchestrator.core.commands import Claim, OpenAttempt
 from spec_kitty_orchestrator.core.events import Resolving, Scheduled
-from spec_kitty_orchestrator.core.graph import chains
 from spec_kitty_orchestrator.core.lifecycle import GOES_ON, agent_needed, resume
 from spec_kitty_orchestrator.core.limits import (
     EXIT_QUOTA,
     Limits,
     Rest,
     closing_reason,
-    is_suspect,
     limits,
     no_money,
     no_place,
@@ -30,6 +28,7 @@ from spec_kitty_orchestrator.core.limits import (
 from spec_kitty_orchestrator.core.model import Lane, Phase, WaitsFor
 from spec_kitty_orchestrator.core.pauses import of_run
 from spec_kitty_orchestrator.core.policy import OnRateLimit
+from spec_kitty_orchestrator.core.ranking import Order, Ranking
 from spec_kitty_orchestrator.core.records import dataclass, field, replace
 from spec_kitty_orchestrator.core.refusals import MOST_TRIES
 from spec_kitty_orchestrator.core.run import RunState, has_place
@@ -43,6 +42,7 @@ __all__ = [
     "Decision",
     "Finished",
     "Idle",
+    "Order",
     "Stalled",
     "Start",
     "blockers",
@@ -138,19 +138,19 @@ class _Overview:
     """What a plan needs to know of all work packages at once.
 
     Attributes:
-        chains: see `chains`.
+        ranking: who comes first.
         holders: by the key of a workspace, who has it to itself: who works in it, else the first to hold it.
         unknown: who holds a workspace of which nobody knows which it is, "" for nobody.
         limits: how the run stands to them.
     """
 
-    chains: Mapping[str, int]
+    ranking: Ranking
     holders: Mapping[str, str]
     unknown: str
     limits: Limits
 
 
-def _look(state: RunState, now: datetime) -> _Overview:
+def _look(state: RunState, now: datetime, order: Order | None) -> _Overview:
     holders: dict[str, str] = {}
     wps = state.wps.values()
     for wp in sorted(wps, key=lambda one: (one.turn.grant not in AT_WORK, not (one.begun or one.foreign))):
@@ -158,16 +158,25 @@ def _look(state: RunState, now: datetime) -> _Overview:
         if wp.workspace is not None and (at_work or wp.lane in WORKSPACE_LANES):
             holders.setdefault(wp.workspace.key, wp.id)
     return _Overview(
-        chains({wp.id: wp.dependencies for wp in wps}),
+        Ranking(state, order),
         holders,
         next((wp.id for wp in wps if _holds_an_unknown_one(wp)), ""),
         limits(state, now),
     )
 
 
-def plan(state: RunState, now: datetime) -> Decision:
-    """Decide what happens next in a run: who starts, what is waited for, or how it ends."""
-    seen = _look(state, now)
+def plan(state: RunState, now: datetime, order: Order | None = None) -> Decision:
+    """Decide what happens next in a run: who starts, what is waited for, or how it ends.
+
+    Args:
+        state: of the run.
+        now: the time, aware.
+        order: who goes first among those that can go on, see `Order`; None for the default order.
+
+    Raises:
+        UsageError: `order` raised, or gave results that cannot be compared.
+    """
+    seen = _look(state, now, order)
     blocked = {wp.id: _blocker(state, seen, wp, now) for wp in state.left}
     decision = _close(state, seen, blocked) if state.closing else _go_on(state, seen, blocked, now)
     if not isinstance(decision, Idle):
@@ -207,12 +216,14 @@ def _start(
     if taken := next((wp.id for wp in ready if people.tells_host(wp) and wp.taken is not None), ""):
         # No agent works for it: only the host is told.
         return taken, Grant.CLAIM_AHEAD
-    first = min(ready, key=lambda wp: _rank(state, seen, wp))
+    first = min(ready, key=seen.ranking.rank)
     ahead = any(wp.turn.grant is Grant.CLAIM_AHEAD for wp in state.at_work)
     if state.free_slots > 0:
         # The last slot is for who is claimed ahead: it goes on without a stop.
         kept = ahead and state.free_slots == 1 and not first.begun
         return None if kept else (first.id, Grant.SLOT)
+    # Who was claimed ahead before, and waits since a key lets others go first, is enough for the next slot.
+    ahead = ahead or any(wp.begun and wp.untried for wp in ready)
     may = not first.begun and first.lane is Lane.PLANNED and not state.short_of
     return (first.id, Grant.CLAIM_AHEAD) if may and not ahead and _host_is_idle(state) else None
 
@@ -248,19 +259,16 @@ def _wait(
     return Idle(min((*later, *looks), default=None), reasons, quotas, others, seen.limits.warnings)
 
 
-def blockers(state: RunState, now: datetime) -> dict[str, Blocker | None]:
+def blockers(state: RunState, now: datetime, order: Order | None = None) -> dict[str, Blocker | None]:
     """Return what each work package waits for that is not at work and has not left the run.
 
-    None stands for a slot alone: those come first, in the order in which they get one.
+    None stands for a slot alone: those come first, in the order in which they get one. Args and Raises are
+    those of `plan`.
     """
-    seen = _look(state, now)
+    seen = _look(state, now, order)
     found = {wp.id: _blocker(state, seen, wp, now) for wp in state.left}
-    ordered = sorted(state.left, key=lambda wp: (found[wp.id] is not None, _rank(state, seen, wp)))
+    ordered = sorted(state.left, key=lambda wp: (found[wp.id] is not None, seen.ranking.rank(wp)))
     return {wp.id: found[wp.id] for wp in ordered}
-
-
-def _rank(state: RunState, seen: _Overview, wp: WorkPackage) -> tuple[bool, tuple[int, float, int, str]]:
-    return is_suspect(state, wp, agent_needed(wp, state.policy)), _urgency(seen, wp)
 
 
 def _close(state: RunState, seen: _Overview, blocked: Mapping[str, Blocker | None]) -> Decision:
@@ -365,13 +373,6 @@ def _holder(seen: _Overview, wp: WorkPackage) -> str:
     return seen.holders.get(wp.workspace.key, wp.id) if wp.workspace is not None else wp.id
 
 
-def _urgency(seen: _Overview, wp: WorkPackage) -> tuple[int, float, int, str]:
-    """Order by kind, then who waited longest for an agent, then the longest chain, then the id."""
-    kind = 0 if wp.open_attempt is not None else 1 if not wp.untried else 2 if wp.begun else 3
-    queued = wp.turn.queued_at.timestamp() if wp.turn.queued_at is not None else math.inf
-    return kind, queued, -seen.chains[wp.id], wp.id
-
-
 def _host_is_idle(state: RunState) -> bool:
     """Tell whether no work package waits for the host: its calls compete for the same cores."""
     return all(wp.open_attempt is not None or wp.phase is Phase.GATING for wp in state.at_work)
@@ -387,7 +388,7 @@ def _to_resolve(state: RunState, seen: _Overview, now: datetime) -> str:
     wanted = [wp for wp in state.wps.values() if _wants_workspace(wp, now)]
     if not wanted or busy >= state.policy.max_concurrent:
         return ""
-    first = min(wanted, key=lambda wp: (_can_wait(state, wp), _urgency(seen, wp)[2:]))
+    first = min(wanted, key=lambda wp: (_can_wait(state, wp), seen.ranking.place(wp)))
     may_wait = _can_wait(state, first)
     return "" if may_wait and (busy or not _host_is_idle(state)) else first.id
 

@@ -75,6 +75,7 @@ class Orchestrator:
         gates: Gates | None = None,
         setup: Gates | None = None,
         orders: Orders | None = None,
+        order: scheduler.Order | None = None,
     ) -> None:
         """Take the parts; those that are ports are described in `spec_kitty_orchestrator.ports`.
 
@@ -92,6 +93,7 @@ class Orchestrator:
             gates: runs what must pass before a review is paid for; None if there is nothing to run.
             setup: runs what a new worktree needs, as gates; None if there is nothing to run.
             orders: those of people; None if nobody can give any.
+            order: who goes first among those that can go on, see `Order`; None for the default order.
             prompts: the texts for agents.
             version: ours, for the journal.
             settings: those of the run, with which the next start goes on; for the journal.
@@ -101,7 +103,7 @@ class Orchestrator:
         """
         self._actor, self._policy, self._version = actor, policy, version
         self._journal, self._observer, self._headroom = journal, observer, headroom
-        self._settings, self._poll_interval_s = settings or {}, poll_interval_s
+        self._settings, self._poll_interval_s, self._order = settings or {}, poll_interval_s, order
         self._clock, self._workspaces = RunClock(clock), workspaces
         self._mission = Mission(host, mission, workspaces.primary_branch)
         self._state, self._slots = RunState(policy), anyio.CapacityLimiter(policy.max_concurrent)
@@ -144,8 +146,8 @@ class Orchestrator:
             state: what the caller has just read of the mission, which spares a read of the host.
 
         Raises:
-            OrchestratorError: the host, the journal or the machine is broken; the agents are stopped then,
-                and a later start goes on from the journal.
+            OrchestratorError: the host, the journal, the machine or `order` is broken; the agents are stopped
+                then, and a later start goes on from the journal.
         """
         await self._begin(state)
         await self._guarded("", self._hearing.take_signals)
@@ -203,7 +205,7 @@ class Orchestrator:
     async def _decide(self) -> scheduler.Decision | None:
         """Make a plan and begin to carry it out; None if something happened meanwhile, which counts."""
         before = self._state
-        decision = scheduler.plan(before, self._clock.now())
+        decision = scheduler.plan(before, self._clock.now(), self._order)
         if isinstance(decision, scheduler.Start) and decision.is_new(before) and await self._is_short():
             return decision
         async with self._one_event:
