@@ -15,6 +15,7 @@ ROOMS = {
     "agents",
     "app",
     "cli",
+    "cluster",
     "core",
     "driver",
     "host",
