@@ -33,11 +33,11 @@ import anyio
 from rows import Bound, Row, layout
 
 import spec_kitty_orchestrator
-from spec_kitty_orchestrator import Orchestrator, Policy, Prompts
+from spec_kitty_orchestrator import Orchestrator, Parts, Policy, Prompts
 from spec_kitty_orchestrator.cli import main as command
 from spec_kitty_orchestrator.testing.fake_host import FakeHost
 from spec_kitty_orchestrator.testing.fake_workspaces import FakeWorkspaces
-from spec_kitty_orchestrator.testing.memory_journal import MemoryJournal, StoppedClock, Watcher
+from spec_kitty_orchestrator.testing.memory_journal import MemoryJournal, MemoryLock, StoppedClock, Watcher
 from spec_kitty_orchestrator.testing.scripted_agents import Play, ScriptedAgents
 
 PACKAGE = Path(spec_kitty_orchestrator.__file__).parent
@@ -99,10 +99,11 @@ def follow_one_wp() -> tuple[list[str], list[Beat]]:
             beat.inside += [module] if deciding else []
 
     workspaces = FakeWorkspaces()
-    engine = Orchestrator(
+    parts = Parts(
         "demo",
         "benchmark",
         Policy(("ada",), ("rob",)),
+        lock=MemoryLock(),
         host=FakeHost({"WP01": ()}),
         agents=ScriptedAgents(workspaces, lambda _: Play(seconds=0.0)),
         workspaces=workspaces,
@@ -112,6 +113,7 @@ def follow_one_wp() -> tuple[list[str], list[Beat]]:
         prompts=Prompts("${task}${report}", "${task}${feedback}${report}", "${task}${verdict}"),
         version="1.0.0",
     )
+    engine = Orchestrator(parts)
 
     async def run() -> int:
         sys.setprofile(called)

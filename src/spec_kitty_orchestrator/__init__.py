@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from spec_kitty_orchestrator.app.build import build, build_agents, connect
+    from spec_kitty_orchestrator.app.build import build, build_agents, build_parts, connect
     from spec_kitty_orchestrator.app.project import open_project
     from spec_kitty_orchestrator.core.documents import EventObserver, to_document
     from spec_kitty_orchestrator.core.lifecycle import resume, step
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from spec_kitty_orchestrator.core.verdict import Ruling, Verdict, read_verdict
     from spec_kitty_orchestrator.core.work_package import WorkPackage
     from spec_kitty_orchestrator.driver.engine import Orchestrator
+    from spec_kitty_orchestrator.driver.ledger import Ledger
+    from spec_kitty_orchestrator.driver.parts import Parts
     from spec_kitty_orchestrator.driver.result import RunResult
     from spec_kitty_orchestrator.errors import (
         ConfigError,
@@ -69,6 +71,7 @@ __all__ = [
     "InvalidTransition",
     "JournalError",
     "Lane",
+    "Ledger",
     "Line",
     "MissionState",
     "Observer",
@@ -77,6 +80,7 @@ __all__ = [
     "OrchestratorError",
     "Order",
     "Outcome",
+    "Parts",
     "Patience",
     "Phase",
     "Policy",
@@ -103,6 +107,7 @@ __all__ = [
     "begin",
     "build",
     "build_agents",
+    "build_parts",
     "connect",
     "fold",
     "happened",
@@ -115,7 +120,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "app.build": "build build_agents connect",
+    "app.build": "build build_agents build_parts connect",
     "app.project": "open_project",
     "core.documents": "EventObserver to_document",
     "core.lifecycle": "resume step",
@@ -131,6 +136,8 @@ _HOMES = {
     "core.verdict": "Ruling Verdict read_verdict",
     "core.work_package": "WorkPackage",
     "driver.engine": "Orchestrator",
+    "driver.ledger": "Ledger",
+    "driver.parts": "Parts",
     "driver.result": "RunResult",
     "errors": """
         ConfigError HostError HostNoReply HostRefusal InvalidTransition JournalError

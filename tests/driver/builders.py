@@ -22,12 +22,13 @@ from spec_kitty_orchestrator.core.run_events import Entry, RunStarted, SettingsC
 from spec_kitty_orchestrator.core.situation import Status
 from spec_kitty_orchestrator.core.verdict import APPROVED, BY_PERSON, Ruling, read_verdict
 from spec_kitty_orchestrator.driver.engine import Orchestrator
+from spec_kitty_orchestrator.driver.parts import Parts
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.ports import AttemptRequest, OneLine, ReviewResult
 from spec_kitty_orchestrator.testing.fake_host import FakeHost
 from spec_kitty_orchestrator.testing.fake_workspaces import FakeWorkspaces
 from spec_kitty_orchestrator.testing.lane_rules import Transition
-from spec_kitty_orchestrator.testing.memory_journal import LoopClock, MemoryJournal, Watcher
+from spec_kitty_orchestrator.testing.memory_journal import LoopClock, MemoryJournal, MemoryLock, Watcher
 from spec_kitty_orchestrator.testing.scripted_agents import Play, Script, ScriptedAgents, always_succeed
 from spec_kitty_orchestrator.testing.scripted_gates import Checks, ScriptedGates, always_pass
 
@@ -166,6 +167,7 @@ class Stage:
         self.setup.gates = self.policy.setup
         self.journal.appended = 0
         parts: dict[str, Any] = {
+            "lock": MemoryLock(),
             "host": self.host,
             "agents": self.agents,
             "workspaces": self.workspaces,
@@ -184,7 +186,12 @@ class Stage:
             max_concurrent=self.max_concurrent,
             **{name: changes.pop(name) for name in named},
         )
-        return Orchestrator(self.host.mission, "driver", policy, **parts | changes)
+        own = {
+            one: changes.pop(one)
+            for one in ("poll_interval_s", "headroom", "orders", "order")
+            if one in changes
+        }
+        return Orchestrator(Parts(self.host.mission, "driver", policy, **parts | changes), **own)
 
     async def run(self, **changes: Any) -> RunResult:
         """Drive the mission from one start to its end, within a bound."""

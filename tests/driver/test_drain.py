@@ -8,7 +8,8 @@ import pytest
 from tests.driver.builders import Stage
 
 from spec_kitty_orchestrator.core.model import Lane, Role
-from spec_kitty_orchestrator.driver.engine import Orchestrator, RunResult
+from spec_kitty_orchestrator.driver.engine import Orchestrator
+from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.testing.scripted_agents import Play
 
 pytestmark = pytest.mark.anyio

@@ -35,7 +35,8 @@ from spec_kitty_orchestrator.core.orders import (
 )
 from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.core.work_package import Grant, WorkPackage
-from spec_kitty_orchestrator.driver.engine import Orchestrator, RunResult
+from spec_kitty_orchestrator.driver.engine import Orchestrator
+from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import HostTimeout
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.memory_orders import MemoryOrders
@@ -169,7 +170,7 @@ class Machine(RuleBasedStateMachine):
             orders=orders,
             order=self.order,
         )
-        performer = engine._performer
+        performer = engine._parts.performer
         self.performing.clear()
         at_agents: dict[str, str] = {}
 
@@ -195,7 +196,7 @@ class Machine(RuleBasedStateMachine):
                     if not isinstance(command, OpenAttempt):
                         at_agents.pop(wp.id, None)
 
-        engine._performer = Watched()  # type: ignore[assignment]
+        engine._parts.performer = Watched()  # type: ignore[assignment]
         return engine
 
     def _assert_told(self, result: RunResult) -> None:

@@ -9,7 +9,8 @@ from tests.driver.builders import DIAMOND, Stage, scripted
 
 from spec_kitty_orchestrator.core.model import Lane, Outcome, Role
 from spec_kitty_orchestrator.core.run_events import RunEnded
-from spec_kitty_orchestrator.driver.engine import Orchestrator, RunResult
+from spec_kitty_orchestrator.driver.engine import Orchestrator
+from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.driver.shutdown import HURRIED_GRACE_S, STOP_GRACE_S
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.scripted_agents import Play

@@ -24,12 +24,13 @@ from spec_kitty_orchestrator.core.prompts import Prompts
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import Entry, Line
 from spec_kitty_orchestrator.driver.engine import Orchestrator
+from spec_kitty_orchestrator.driver.parts import Parts
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.machine.process import MARKER
 from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 from spec_kitty_orchestrator.testing.fake_host import FakeHost
-from spec_kitty_orchestrator.testing.memory_journal import MemoryJournal, StoppedClock, Watcher
+from spec_kitty_orchestrator.testing.memory_journal import MemoryJournal, MemoryLock, StoppedClock, Watcher
 
 RUN_LIMIT_S = 240.0
 LIMIT_S = 60.0
@@ -129,10 +130,11 @@ class Bench:
         """Drive the mission with hardly a pause between two attempts, and leave no process behind."""
         self.seen = ender = Ender(ends_with)
         texts = resources.files("spec_kitty_orchestrator") / "prompts"
-        ender.orchestrator = Orchestrator(
+        parts = Parts(
             "demo",
             "driver",
             Policy((implementer,), (reviewer,), max_concurrent=1, retry_base_s=0.01),
+            lock=MemoryLock(),
             host=self.host,
             agents=self.agents(),
             workspaces=GitWorkspaces(self.repo, "demo"),
@@ -144,6 +146,7 @@ class Bench:
             ),
             version="0.2.0",
         )
+        ender.orchestrator = Orchestrator(parts)
 
         async def within_bounds(orchestrator: Orchestrator) -> RunResult:
             with anyio.fail_after(RUN_LIMIT_S):

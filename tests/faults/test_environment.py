@@ -17,6 +17,7 @@ from spec_kitty_orchestrator.core.model import Lane, PolicyMetadata, Role, Works
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import Entry, Line
 from spec_kitty_orchestrator.driver.engine import Orchestrator
+from spec_kitty_orchestrator.driver.parts import Parts
 from spec_kitty_orchestrator.driver.result import RunResult
 from spec_kitty_orchestrator.errors import JournalError
 from spec_kitty_orchestrator.machine import journal as journal_module
@@ -24,7 +25,7 @@ from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.fake_host import FakeHost
-from spec_kitty_orchestrator.testing.memory_journal import Watcher
+from spec_kitty_orchestrator.testing.memory_journal import MemoryLock, Watcher
 from spec_kitty_orchestrator.testing.scripted_agents import Play, Script, ScriptedAgents, always_succeed
 
 BOUND_S = 60.0
@@ -105,10 +106,11 @@ class Scene:
 
     async def start(self, watcher: Watcher | None = None) -> RunResult:
         self.agents.restart()
-        engine = Orchestrator(
+        parts = Parts(
             "demo",
             "driver",
             POLICY,
+            lock=MemoryLock(),
             host=self.host,
             agents=self.agents,
             workspaces=GitWorkspaces(self.root, "demo"),
@@ -120,7 +122,7 @@ class Scene:
             new_id=lambda: f"attempt{next(self._ids):06d}",
         )
         with anyio.fail_after(BOUND_S):
-            return await engine.run()
+            return await Orchestrator(parts).run()
 
     async def cut_off_at(self, event: type[Event]) -> None:
         watcher = CutOff(event)

@@ -12,17 +12,19 @@ from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.core.orders import Changed
 from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.driver.engine import Orchestrator
+from spec_kitty_orchestrator.driver.parts import Parts
 from spec_kitty_orchestrator.host.client import HostClient
 from spec_kitty_orchestrator.host.transport import SpawnTransport, Transport
 from spec_kitty_orchestrator.host.warm import WarmTransport
 from spec_kitty_orchestrator.machine.gates import LocalGates
 from spec_kitty_orchestrator.machine.hooks import HookRules
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, SystemClock
+from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.orders import OrderFolder
 from spec_kitty_orchestrator.machine.resources import MachineHeadroom
 from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
-from spec_kitty_orchestrator.ports import AgentRunner, Observer
+from spec_kitty_orchestrator.ports import AgentRunner, Lock, Observer
 
 __all__ = [
     "VERSION",
@@ -31,6 +33,7 @@ __all__ = [
     "build_agents",
     "build_headroom",
     "build_host",
+    "build_parts",
     "build_workspaces",
     "connect",
     "hook_rules",
@@ -142,7 +145,7 @@ def build_workspaces(project: Project, mission: str, say: Say) -> GitWorkspaces:
     return GitWorkspaces(project.root, mission, project.commit_rules, say, hooks, confined=confined)
 
 
-def build(
+def build_parts(
     project: Project,
     mission: str,
     *,
@@ -150,17 +153,22 @@ def build(
     agents: AgentRunner,
     workspaces: GitWorkspaces,
     observer: Observer,
-) -> Orchestrator:
-    """Make the orchestrator of one mission, named as the host spells it; the caller holds its lock."""
+    lock: Lock | None = None,
+) -> Parts:
+    """Make what a driver of one mission needs, named as the host spells it.
+
+    The lock is given by whoever holds it already, None to make it here.
+    """
     run, policy = project.settings.run, project.policy
 
     def runner(commands: Sequence[Gate]) -> LocalGates:
         return LocalGates(project.root, mission, commands, project.redactor, run.pass_env, project.sandbox)
 
-    return Orchestrator(
+    return Parts(
         mission,
         run.actor,
         policy,
+        lock=lock or MissionLock(project.directory(mission), mission),
         host=host,
         agents=agents,
         workspaces=workspaces,
@@ -173,8 +181,15 @@ def build(
         # Needed even without gates: those of an earlier start may have to be stopped.
         gates=runner(policy.gates),
         setup=runner(policy.setup),
-        poll_interval_s=run.poll_interval,
         settings=project.recorded,
+    )
+
+
+def build(project: Project, mission: str, parts: Parts) -> Orchestrator:
+    """Make the orchestrator of one mission from its parts."""
+    return Orchestrator(
+        parts,
+        poll_interval_s=project.settings.run.poll_interval,
         headroom=build_headroom(project),
-        orders=build_orders(project, mission, observer.said),
+        orders=build_orders(project, mission, parts.observer.said),
     )

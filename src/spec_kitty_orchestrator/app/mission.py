@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -52,7 +52,7 @@ from spec_kitty_orchestrator.machine.journal import SystemClock
 from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.runner import LocalAgents
 
-__all__ = ["find_mission", "locked_mission", "open_mission", "read_and_check", "read_mission"]
+__all__ = ["OpenMission", "find_mission", "locked_mission", "open_mission", "read_and_check", "read_mission"]
 
 SANDBOXES_LIMIT_S = 5.0
 """A start waits no longer for agents' own sandboxes; one takes half a second, and a host call as long."""
@@ -64,8 +64,8 @@ async def locked_mission(
     host: HostClient,
     mission: str,
     read: Callable[[], Awaitable[MissionState]] | None = None,
-) -> AsyncIterator[MissionState]:
-    """Read a mission, then hold its lock and yield its state, which no run has changed since it was read.
+) -> AsyncIterator[tuple[MissionState, MissionLock]]:
+    """Read a mission, then hold its lock and yield both; no run has changed its state since it was read.
 
     The lock is taken this late so that a start that is refused leaves nothing behind. If a run was at work
     meanwhile, the host is asked again. Raises `RunActive` if one is now, and what `read` raises.
@@ -75,13 +75,10 @@ async def locked_mission(
         before = _records(project.directory(mission))
     state = await (read() if read else read_mission(project, host, mission))
     lock = MissionLock(project.directory(state.slug), state.slug)
-    await to_thread.run_sync(lock.acquire)
-    try:
+    async with lock:
         if before != _records(lock.directory):
             state = await read_mission(project, host, state.slug)
-        yield state
-    finally:
-        lock.release()
+        yield state, lock
 
 
 def _records(directory: Path) -> tuple[object, ...]:
@@ -93,11 +90,20 @@ def _records(directory: Path) -> tuple[object, ...]:
     return directory, found.st_ino, found.st_size, found.st_mtime_ns
 
 
+@dataclass(frozen=True)
+class OpenMission:
+    """A mission that was checked and locked for a start."""
+
+    host: HostClient
+    state: MissionState
+    lock: MissionLock
+
+
 @asynccontextmanager
 async def open_mission(
     project: Project, mission: str, agents: LocalAgents, say: Say, note_call: Say, *, fresh: bool
-) -> AsyncIterator[tuple[HostClient, MissionState]]:
-    """Check what a run needs, then lock the mission and yield the host and the mission's state.
+) -> AsyncIterator[OpenMission]:
+    """Check what a run needs, then lock the mission and yield it.
 
     `say` gets lines for people, `note_call` the name of each host call; a `fresh` start archives the journal
     of an earlier run.
@@ -123,12 +129,12 @@ async def open_mission(
             assert isinstance(read, MissionState)
             return read
 
-        async with locked_mission(project, host, mission, checked) as state:
+        async with locked_mission(project, host, mission, checked) as (state, lock):
             for text in await _about_earlier_runs(project, state.slug, mission, fresh=fresh):
                 say(f"{state.slug}: {text}")
             for one in await check_lanes(project, state):
                 say(f"warning: {one.text}; a run takes it up after: {one.fix}")
-            yield host, state
+            yield OpenMission(host, state, lock)
 
 
 def _say_warnings(found: Sequence[Finding], say: Say) -> None:

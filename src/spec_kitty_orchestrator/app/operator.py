@@ -174,7 +174,7 @@ class Decisions(_Known):
 async def operations(project: Project, mission: str) -> AsyncIterator[Decisions]:
     """Hold the lock of the mission, of which no run is active. Raises `RunActive` if one is."""
     host = await connect(project)
-    async with locked_mission(project, host, mission) as state:
+    async with locked_mission(project, host, mission) as (state, _):
         lines = journal(project, state.slug)
         refuse_handed_over(await known_run(project.root, state.slug))
         known = fold(await lines.read(), project.policy)
@@ -340,14 +340,11 @@ async def note_order(
     run = await find_unfinished(root, mission)
     project = open_project(root, environ, {}, run.started.settings if run.started else {})
     lock = MissionLock(project.directory(run.mission), run.mission)
-    await to_thread.run_sync(lock.acquire)
-    try:
+    async with lock:
         lines = journal(project, run.mission)
         state, _ = claims(await lines.read())
         decided = meaning(state, Given(order, this_user()))
         if isinstance(decided, Refused) or decided.event is None:
             raise UsageError(f"{decided.answer} (no run of {run.mission} is active)")
         await lines.append(Entry(SystemClock().now(), decided.wp_id, decided.event))
-    finally:
-        lock.release()
     say(f"for the next start of {run.mission}, as no run of it is active: {decided.answer}")

@@ -13,12 +13,12 @@ from typing import TextIO, cast
 import anyio
 from anyio import to_thread
 
-from spec_kitty_orchestrator.app.build import build, build_agents, build_workspaces, journal
+from spec_kitty_orchestrator.app.build import build, build_agents, build_parts, build_workspaces, journal
 from spec_kitty_orchestrator.app.checks import line
 from spec_kitty_orchestrator.app.checks.agents import find_installed
 from spec_kitty_orchestrator.app.ci import Job
 from spec_kitty_orchestrator.app.forecasts import Forecaster
-from spec_kitty_orchestrator.app.mission import open_mission
+from spec_kitty_orchestrator.app.mission import OpenMission, open_mission
 from spec_kitty_orchestrator.app.notifications import BELL, Notifier, places
 from spec_kitty_orchestrator.app.observers import Observers
 from spec_kitty_orchestrator.app.project import Project
@@ -27,7 +27,6 @@ from spec_kitty_orchestrator.app.report import Format, reported
 from spec_kitty_orchestrator.app.repository import mission_files
 from spec_kitty_orchestrator.cli import PROGRAM, ignore, summary
 from spec_kitty_orchestrator.cli.options import Ci, OnInterrupt, Output, RunOptions
-from spec_kitty_orchestrator.core import run_events
 from spec_kitty_orchestrator.core.model import MissionState
 from spec_kitty_orchestrator.core.notices import noticed
 from spec_kitty_orchestrator.driver.approval import landed, unapproved
@@ -163,7 +162,8 @@ async def run(work: Work) -> int:
     job = _job(work, outputs[-1], console, grouped=not isinstance(view, LiveView))
     try:
         async with AsyncExitStack() as stack:
-            host, state = await stack.enter_async_context(_opened(work, view, console, job))
+            opened = await stack.enter_async_context(_opened(work, view, console, job))
+            host, state = opened.host, opened.state
             if work.given.output is Output.JSONL:
                 # What a plug-in prints is no event.
                 stack.enter_context(redirect_stdout(sys.stderr))
@@ -181,21 +181,21 @@ async def run(work: Work) -> int:
             notifier = await _notifier(project, state.slug, forecaster, console)
             observers = Observers(notifier, state.slug, str(project.root), project.redactor)
             stack.push_async_callback(observers.finish)
-            orchestrator = build(
+            parts = build_parts(
                 project,
                 state.slug,
                 host=host,
                 agents=work.agents,
                 workspaces=workspaces,
                 observer=observers,
+                lock=opened.lock,
             )
+            orchestrator = build(project, state.slug, parts)
             await stack.enter_async_context(notifier.telling(orchestrator.note))
             result = await _drive(work, view, forecaster, orchestrator, state)
             work.interrupts_finalizing(state.slug)
             finalized, wrong, merged = await _finalize(work, host, workspaces, result)
-            if finalized.merged or finalized.accepted:
-                event = run_events.Finalized(merged=finalized.merged, accepted=finalized.accepted)
-                await orchestrator.note(event)
+            await orchestrator.finalized(merged=finalized.merged, accepted=finalized.accepted)
             notifier.finalized(finalized.lines, finalized.again)
             get_logger().info("host calls", calls=dict(Counter(work.calls)))
         # It asks git, which may be slow; signals must be handled meanwhile.
@@ -237,9 +237,7 @@ def service_of(wanted: Ci) -> Service | None:
 
 
 @asynccontextmanager
-async def _opened(
-    work: Work, view: View, console: SteadyConsole, job: Job
-) -> AsyncIterator[tuple[HostClient, MissionState]]:
+async def _opened(work: Work, view: View, console: SteadyConsole, job: Job) -> AsyncIterator[OpenMission]:
     """Open the mission; in a job of CI, what a person must do is told before what was checked."""
     if job.service is None:
         work.show(view)
@@ -256,8 +254,8 @@ async def _opened(
     async with AsyncExitStack() as stack:
         try:
             await job.complete(work.mission)
-            host, state = await stack.enter_async_context(opened)
-            for text in await job.answer(state):
+            mission = await stack.enter_async_context(opened)
+            for text in await job.answer(mission.state):
                 console.tell(text)
         except Exception as error:
             job.refused(str(first_error(error)))
@@ -267,7 +265,7 @@ async def _opened(
                 job.opens("Checks before the run")
                 work.show(view)
                 job.closes()
-        yield host, state
+        yield mission
 
 
 def _open_view(project: Project, given: RunOptions) -> tuple[View, SteadyConsole, Sequence[PatientFile]]:

@@ -1,131 +1,73 @@
 """Runs a mission: one coroutine per work package, and one loop that asks the scheduler who goes on.
 
-Whatever happens goes through `_apply`: decided, journaled, told. Nothing else changes the state of a run.
+Whatever happens goes through the ledger: decided, journaled, told. Nothing else changes the state of a run.
 """
 
 import math
-import secrets
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import nullcontext, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 
 import anyio
 import anyio.lowlevel
 
 from spec_kitty_orchestrator import ports
 from spec_kitty_orchestrator.core import conflicts, events, run_events, scheduler
-from spec_kitty_orchestrator.core.bounds import fitted
 from spec_kitty_orchestrator.core.commands import Command, Finish, Wait
 from spec_kitty_orchestrator.core.lifecycle import pending
-from spec_kitty_orchestrator.core.limits import admission, announcements
 from spec_kitty_orchestrator.core.model import MissionState
 from spec_kitty_orchestrator.core.orders import Meant, Refused
-from spec_kitty_orchestrator.core.policy import Policy
-from spec_kitty_orchestrator.core.prompts import Prompts
-from spec_kitty_orchestrator.core.run import RunState, happened, replayed
+from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.work_package import Grant
-from spec_kitty_orchestrator.driver.clock import RunClock
 from spec_kitty_orchestrator.driver.conflicts import ConflictWatch
 from spec_kitty_orchestrator.driver.hearing import Decide, Hearing
-from spec_kitty_orchestrator.driver.mission import Mission
-from spec_kitty_orchestrator.driver.perform import Performer
-from spec_kitty_orchestrator.driver.result import RunResult, conclude, first_error
+from spec_kitty_orchestrator.driver.parts import Parts
+from spec_kitty_orchestrator.driver.result import RunResult, first_error
 from spec_kitty_orchestrator.driver.shutdown import Shutdown
 from spec_kitty_orchestrator.errors import HostError
-from spec_kitty_orchestrator.ports.gates import Gates
 from spec_kitty_orchestrator.ports.orders import Orders
 
-__all__ = ["Orchestrator", "RunResult", "new_attempt_id"]
+__all__ = ["Orchestrator"]
 
 # Between two looks at the mission while only others can free work, at a shortage, and at the clock.
 POLL_INTERVAL_S = 30.0
 RESOURCES_POLL_S = 5.0
 LONGEST_WAIT_S = 60.0
 
-LINES_AT_ONCE = 100
-"""Lines of a journal between two looks at the event loop: about 10 ms."""
-
-
-def new_attempt_id() -> str:
-    """Return an id that an implementer cannot guess, so that its text can hold no verdict for a review."""
-    return secrets.token_hex(8)
-
 
 class Orchestrator:
-    """Drives one mission once. All parts come from outside, so tests and other programs bring their own."""
+    """Drives one mission once. All parts come from outside, so tests and other programs bring their own.
+
+    Args:
+        parts: what every driver needs; their lock is held while `run` goes on.
+        poll_interval_s: seconds between two looks at the mission while only others can free work.
+        headroom: asked before new work starts; None if the machine always has room.
+        orders: those of people; None if nobody can give any.
+        order: who goes first among those that can go on, see `Order`; None for the default order.
+    """
 
     def __init__(
         self,
-        mission: str,
-        actor: str,
-        policy: Policy,
+        parts: Parts,
         *,
-        host: ports.Host,
-        agents: ports.AgentRunner,
-        workspaces: ports.Workspaces,
-        journal: ports.Journal,
-        clock: ports.WallClock,
-        observer: ports.Observer,
-        prompts: Prompts,
-        version: str,
-        settings: Mapping[str, object] | None = None,
-        tick_command: str = "",
-        new_id: Callable[[], str] = new_attempt_id,
         poll_interval_s: float = POLL_INTERVAL_S,
         headroom: ports.Headroom | None = None,
-        gates: Gates | None = None,
-        setup: Gates | None = None,
         orders: Orders | None = None,
         order: scheduler.Order | None = None,
     ) -> None:
-        """Take the parts; those that are ports are described in `spec_kitty_orchestrator.ports`.
-
-        Args:
-            mission: its slug.
-            actor: the name under which the host knows us.
-            policy: what decisions depend on.
-            host: talks to spec-kitty.
-            agents: runs attempts.
-            workspaces: git.
-            journal: the record of the mission's runs.
-            clock: the time of day.
-            observer: is told of every line of the journal.
-            headroom: asked before new work starts; None if the machine always has room.
-            gates: runs what must pass before a review is paid for; None if there is nothing to run.
-            setup: runs what a new worktree needs, as gates; None if there is nothing to run.
-            orders: those of people; None if nobody can give any.
-            order: who goes first among those that can go on, see `Order`; None for the default order.
-            prompts: the texts for agents.
-            version: ours, for the journal.
-            settings: those of the run, with which the next start goes on; for the journal.
-            tick_command: how an implementer calls the host to tick subtasks.
-            new_id: makes attempt ids.
-            poll_interval_s: seconds between two looks at the mission while only others can free work.
-        """
-        self._actor, self._policy, self._version = actor, policy, version
-        self._journal, self._observer, self._headroom = journal, observer, headroom
-        self._settings, self._poll_interval_s, self._order = settings or {}, poll_interval_s, order
-        self._clock, self._workspaces = RunClock(clock), workspaces
-        self._mission = Mission(host, mission, workspaces.primary_branch)
-        self._state, self._slots = RunState(policy), anyio.CapacityLimiter(policy.max_concurrent)
-        self._shutdown = Shutdown(agents, gates, setup, observer.said)
-        self._hearing = Hearing(orders, self._happened, self._settle, lambda: self._settings)
-        parts = (
-            mission,
-            actor,
-            lambda: self._state.policy,
-            host,
-            agents,
-            workspaces,
-            self._mission,
-            self._happened,
-        )
-        others = (prompts, tick_command, new_id, gates, setup)
-        self._performer = Performer(*parts, *others, lambda: self._state.wps)
-        self._conflicts = ConflictWatch(workspaces, lambda: self._state, self._happened)
-        self._one_event = anyio.Lock()
+        self._parts, self._ledger, self._clock = parts, parts.ledger, parts.clock
+        self._headroom, self._poll_interval_s, self._order = headroom, poll_interval_s, order
+        self._slots = anyio.CapacityLimiter(self._state.policy.max_concurrent)
+        self._shutdown = Shutdown(parts.agents, parts.gates, parts.setup, parts.observer.said)
+        self._hearing = Hearing(orders, self._ledger.happened, self._settle, lambda: parts.settings)
+        self._conflicts = ConflictWatch(parts.workspaces, lambda: self._state, self._ledger.happened)
         self._changed = anyio.Event()
         self._failures: list[Exception] = []
         self._poll_due_s, self._polling = math.inf, False
+        self._ledger.follow = self._follow
+
+    @property
+    def _state(self) -> RunState:
+        return self._ledger.state
 
     def drain(self, signum: int) -> None:
         """Start nothing more, let running attempts end, save their work and return from `run`."""
@@ -137,7 +79,12 @@ class Orchestrator:
 
     async def note(self, event: run_events.Notified | run_events.Finalized) -> None:
         """Journal what became of a message or of the mission; also once `run` has returned."""
-        await self._guarded("", self._happened, "", event)
+        await self._guarded("", self._ledger.happened, "", event)
+
+    async def finalized(self, *, merged: bool, accepted: bool) -> None:
+        """Journal that the mission was merged or accepted, if it was either."""
+        if merged or accepted:
+            await self.note(run_events.Finalized(merged=merged, accepted=accepted))
 
     async def run(self, state: MissionState | None = None) -> RunResult:
         """Drive the mission until nothing is left to do.
@@ -146,10 +93,14 @@ class Orchestrator:
             state: what the caller has just read of the mission, which spares a read of the host.
 
         Raises:
+            RunActive: another run of the mission is active.
             OrchestratorError: the host, the journal, the machine or `order` is broken; the agents are stopped
                 then, and a later start goes on from the journal.
         """
-        await self._begin(state)
+        async with self._parts.started(state):
+            return await self._drive_all()
+
+    async def _drive_all(self) -> RunResult:
         await self._guarded("", self._hearing.take_signals)
         async with anyio.create_task_group() as self._tasks:
             for wp_id in self._state.wps:
@@ -162,7 +113,9 @@ class Orchestrator:
             with self._shutdown.bound():
                 end = await self._schedule()
             self._tasks.cancel_scope.cancel()
-        return await self._conclude(end)
+        if self._failures:
+            raise self._failures[0]
+        return await self._parts.conclude(end.reasons)
 
     def _employ(self, wp_id: str) -> None:
         self._tasks.start_soon(self._guarded, wp_id, self._drive, wp_id)
@@ -174,9 +127,9 @@ class Orchestrator:
             async with self._slots if grant is Grant.SLOT else nullcontext():
                 while not isinstance(command, Wait | Finish):
                     began = anyio.current_time()
-                    event = await self._performer.perform(self._state.wps[wp_id], command)
-                    await self._see_lanes()
-                    command = await self._happened(wp_id, event, anyio.current_time() - began)
+                    event = await self._parts.performer.perform(self._state.wps[wp_id], command)
+                    await self._parts.see_lanes()
+                    command = await self._ledger.happened(wp_id, event, anyio.current_time() - began)
 
     async def _turn(self, wp_id: str) -> tuple[Grant, Command]:
         """Wait until the scheduler lets a work package go on; return how, and with what."""
@@ -208,14 +161,14 @@ class Orchestrator:
         decision = scheduler.plan(before, self._clock.now(), self._order)
         if isinstance(decision, scheduler.Start) and decision.is_new(before) and await self._is_short():
             return decision
-        async with self._one_event:
+        async with self._ledger.alone:
             if self._state is not before:
                 return None
             match decision:
                 case scheduler.Start(wp_id=wp_id):
-                    await self._apply(wp_id, decision.event(self._state.wps[wp_id]))
+                    await self._ledger.apply(wp_id, decision.event(self._state.wps[wp_id]))
                 case run_events.Ending():
-                    await self._apply("", decision)
+                    await self._ledger.apply("", decision)
                 case scheduler.Idle() if not self._failures:
                     await self._tell_waits(decision)
         return decision
@@ -223,54 +176,35 @@ class Orchestrator:
     async def _tell_waits(self, idle: scheduler.Idle) -> None:
         """Journal why work packages wait, where that has changed."""
         for warning in idle.warnings:
-            await self._apply("", warning)
+            await self._ledger.apply("", warning)
         told = {one.id: idle.reasons.get(one.id, "") for one in self._state.left}
         news = {one: why for one, why in told.items() if self._state.wps[one].turn.waits != why}
         if news or idle.quotas is not (self._state.waits_for_quotas_since is not None):
             waits_for = {one: idle.waits_for[one] for one in news if news[one]}
-            await self._apply("", run_events.Waiting(news, idle.quotas, waits_for))
-
-    async def _happened(self, wp_id: str, event: run_events.AnyEvent, took_s: float = 0.0) -> Command:
-        """Let an event happen, after those before it; return what its work package does next."""
-        async with self._one_event:
-            return await self._apply(wp_id, event, took_s)
+            await self._ledger.apply("", run_events.Waiting(news, idle.quotas, waits_for))
 
     async def _settle(self, decide: Decide) -> Meant | Refused:
         """Let happen what an order means in the state of this moment."""
-        async with self._one_event:
+        async with self._ledger.alone:
             decided = decide(self._state)
             if isinstance(decided, Meant) and decided.event is not None:
-                await self._apply(decided.wp_id, decided.event)
+                await self._ledger.apply(decided.wp_id, decided.event)
         return decided
 
-    async def _apply(self, wp_id: str, event: run_events.AnyEvent, took_s: float = 0.0) -> Command:
-        """Decide, journal, tell: an event, and those that follow from it."""
-        follows: run_events.AnyEvent | None = event
-        while follows is not None:
-            follows = fitted(follows)
-            before, at = self._state, self._clock.now()
-            after, command = happened(before, at, wp_id, follows)
-            await self._record(after, run_events.Entry(at, wp_id, follows, took_s))
-            if after.suspended != before.suspended:
-                for told in announcements(before, after):
-                    await self._record(after, run_events.Entry(at, "", told))
-            if conflicts.moved(before, after, wp_id):
-                self._tasks.start_soon(self._guarded, "", self._conflicts.look, wp_id)
-            follows, took_s = admission(after, wp_id, command, follows, at), 0.0
-        if self._state.signals or self._state.ending or self._state.failure:
-            self._shutdown.follow(self._state)
+    def _follow(self, before: RunState, wp_id: str, event: run_events.AnyEvent) -> None:
+        """Let a change of the state have its effects."""
+        state, wp = self._state, self._state.wps.get(wp_id)
+        if conflicts.moved(before, state, wp_id):
+            self._tasks.start_soon(self._guarded, "", self._conflicts.look, wp_id)
+        if state.signals or state.ending or state.failure:
+            self._shutdown.follow(state)
         if isinstance(event, run_events.SettingsChanged):
-            self._settings, self._slots.total_tokens = event.settings, event.policy.max_concurrent
-        wp = self._state.wps.get(wp_id)
+            self._parts.settings, self._slots.total_tokens = event.settings, event.policy.max_concurrent
         if wp is not None and wp.halted:
-            self._shutdown.halt(wp_id, pending(wp, self._state.policy))
+            self._shutdown.halt(wp_id, pending(wp, state.policy))
+        if wp_id and wp_id not in before.wps:
+            self._employ(wp_id)
         self._wake()
-        return command
-
-    async def _record(self, state: RunState, line: run_events.Line) -> None:
-        numbered = await self._journal.append(line)
-        self._state = state
-        self._observer.saw(state, numbered)
 
     def _wake(self) -> None:
         changed, self._changed = self._changed, anyio.Event()
@@ -290,7 +224,7 @@ class Orchestrator:
             await changed.wait()
         jumped_s = self._clock.jump_s()
         if jumped_s:
-            await self._happened("", run_events.ClockJumped(jumped_s))
+            await self._ledger.happened("", run_events.ClockJumped(jumped_s))
         if not waited.cancelled_caught:
             return
         if self._poll_due_s <= anyio.current_time():
@@ -308,7 +242,7 @@ class Orchestrator:
         """Ask what the machine is short of, and tell it where that has changed."""
         shortage = await self._headroom.shortage() if self._headroom is not None else ""
         if bool(shortage) != bool(self._state.short_of):
-            await self._happened("", run_events.ResourcesShort(shortage))
+            await self._ledger.happened("", run_events.ResourcesShort(shortage))
         return bool(shortage)
 
     async def _poll(self) -> None:
@@ -322,34 +256,19 @@ class Orchestrator:
     async def _look(self) -> None:
         """Read the mission again and take over what others did; a host that cannot answer is only told."""
         try:
-            await self._mission.refresh()
+            await self._parts.look()
         except HostError as error:
             # Whoever needs the host meets this too; a look is no reason to stop agents that are paid for.
-            self._observer.said(f"the mission could not be read again: {error}")
-        else:
-            await self._see_lanes()
+            self._parts.observer.said(f"the mission could not be read again: {error}")
 
     async def _look_again(self) -> None:
         """Read the mission before the run ends on what was only acknowledged."""
         if self._state.closing:
             return
-        if self._mission.stale:
-            await self._mission.refresh()
-        await self._see_lanes()
-
-    async def _see_lanes(self) -> None:
-        """Take over the lanes last read; whoever is at work settles its own."""
-        for wp_id in self._mission.state.lanes:
-            if self._mission.news(wp_id, self._state.wps.get(wp_id)) is None:
-                continue
-            async with self._one_event:
-                # It may have been taken over, or be at work, meanwhile.
-                known = self._state.wps.get(wp_id)
-                seen = self._mission.news(wp_id, known)
-                if seen is not None:
-                    await self._apply(wp_id, seen)
-                    if known is None:
-                        self._employ(wp_id)
+        if self._parts.lanes.stale:
+            await self._parts.look()
+        else:
+            await self._parts.see_lanes()
 
     async def _guarded(self, wp_id: str, work: Callable[..., Awaitable[object]], *args: object) -> None:
         """Let a failure end the run in order: nothing starts any more, agents are stopped, `run` raises."""
@@ -367,36 +286,5 @@ class Orchestrator:
         noted: list[tuple[str, run_events.AnyEvent]] = [("", failed)]
         if wp_id:
             noted.insert(0, (wp_id, events.Deferred(f"the run ends: {error}")))
-        async with self._one_event:
-            for one, event in noted:
-                at = self._clock.now()
-                self._state, _ = happened(self._state, at, one, event)
-                with suppress(Exception):
-                    await self._record(self._state, run_events.Entry(at, one, event))
-            self._shutdown.follow(self._state)
-        self._wake()
-
-    async def _begin(self, state: MissionState | None) -> None:
-        """Take up what earlier starts left, and open this one in the journal."""
-        lines = await self._journal.read()
-        for place, line in enumerate(lines):
-            self._state = replayed(self._state, line)
-            if place % LINES_AT_ONCE == 0:
-                await anyio.lowlevel.checkpoint()
-        branch = await self._mission.begin(state, self._state.wps)
-        tips = await self._workspaces.branches()
-        begun = (self._actor, self._policy, self._version, self._settings, branch, tips)
-        started = fitted(run_events.RunStarted(self._clock.now(), self._mission.state, *begun))
-        await self._record(replayed(self._state, started), started)
-        for one in self._state.pauses:
-            self._observer.said(one.reason)
-
-    async def _conclude(self, end: scheduler.Finished | scheduler.Stalled) -> RunResult:
-        if self._failures:
-            raise self._failures[0]
-        result = conclude(self._state, self._mission.state, end.reasons, self._clock.now())
-        complete = sum(one.lane.complete for one in result.work_packages)
-        ended = f"; {result.ended}" if result.ended else ""
-        summary = f"{complete} of {len(result.work_packages)} complete{ended}"
-        await self._record(self._state, run_events.RunEnded(self._clock.now(), result.exit_code, summary))
-        return result
+        for one, event in noted:
+            await self._ledger.insist(one, event)

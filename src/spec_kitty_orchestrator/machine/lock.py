@@ -69,7 +69,9 @@ def lock_folder(directory: Path) -> Path:
 
 
 class MissionLock:
-    """The lock of one mission; a context manager that raises `RunActive` when another run holds it.
+    """The lock of one mission: a context manager, also an asynchronous one; whoever holds it may enter again.
+
+    Entering it raises `RunActive` if another run holds it, and `WorkspaceError` if it cannot be made.
 
     Args:
         directory: the mission's folder of our own; created if it is missing.
@@ -84,6 +86,7 @@ class MissionLock:
         self.mission = mission
         self.place = lock_folder(directory)
         self._owner_file = self.place / "owner.json"
+        self._entered = 0
 
     @cached_property
     def _lock(self) -> "FileLock":
@@ -95,7 +98,7 @@ class MissionLock:
         return FileLock(self.place / "lock", thread_local=False, mode=0o600, fallback_to_soft=False)
 
     def acquire(self) -> None:
-        """Take the lock.
+        """Take the lock, also once more.
 
         Raises:
             RunActive: another run holds it; the message names its process, start and machine.
@@ -103,6 +106,9 @@ class MissionLock:
         """
         from filelock import Timeout
 
+        if self._entered:
+            self._entered += 1
+            return
         try:
             make_hidden_folder(self.directory)
             make_private_folder(self.place)
@@ -119,10 +125,12 @@ class MissionLock:
         except OSError as error:
             self._lock.release()
             raise WorkspaceError(f"{self._owner_file} cannot be written: {error}") from error
+        self._entered = 1
 
     def release(self) -> None:
-        """Give the lock back; harmless if it is not held."""
-        if self._lock.is_locked:
+        """Give the lock back, as often as it was taken; harmless if it is not held."""
+        self._entered = max(0, self._entered - 1)
+        if not self._entered and self._lock.is_locked:
             self._owner_file.unlink(missing_ok=True)
             self._lock.release()
 
@@ -131,6 +139,7 @@ class MissionLock:
         self._owner_file.unlink(missing_ok=True)
         Path(self._lock.lock_file).unlink(missing_ok=True)
         self._lock.release()
+        self._entered = 0
         if self.place != self.directory:
             with suppress(OSError):  # a new run may use it
                 self.place.rmdir()
@@ -153,6 +162,22 @@ class MissionLock:
         finally:
             os.close(probe)
         return None
+
+    async def __aenter__(self) -> Self:
+        # Loaded only by a run, as above.
+        from anyio import to_thread
+
+        # It may wait for somebody who only looks.
+        await to_thread.run_sync(self.acquire)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
 
     def __enter__(self) -> Self:
         self.acquire()

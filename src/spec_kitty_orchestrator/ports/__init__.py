@@ -6,6 +6,7 @@ happen in a healthy one comes back as a value.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import TracebackType
 from typing import Protocol, TypeVar
 
 from spec_kitty_orchestrator.core.approval import Approved, Commit, Tip
@@ -32,6 +33,7 @@ __all__ = [
     "Headroom",
     "Host",
     "Journal",
+    "Lock",
     "Observer",
     "OneLine",
     "Restored",
@@ -340,6 +342,26 @@ class Journal(Protocol):
 
     async def read(self) -> Sequence[Line]:
         """Return every whole line, oldest first; a torn last line is dropped. Raises `JournalError`."""
+        ...
+
+
+class Lock(Protocol):
+    """That one driver at a time works on a mission, on whatever machine.
+
+    Whoever holds it may enter it again; it is free when each time was left. A crash frees it.
+    """
+
+    async def __aenter__(self) -> object:
+        """Take the lock. Raises `RunActive` if somebody else holds it."""
+        ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Give it back."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""A journal in memory, clocks, and an observer that remembers."""
+"""A journal and a lock in memory, clocks, and an observer that remembers."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,9 +9,10 @@ import anyio.lowlevel
 
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import Entry, Line, RunStarted
+from spec_kitty_orchestrator.errors import RunActive
 from spec_kitty_orchestrator.ports import OneLine
 
-__all__ = ["LoopClock", "MemoryJournal", "StoppedClock", "Watcher"]
+__all__ = ["LoopClock", "MemoryJournal", "MemoryLock", "StoppedClock", "Watcher"]
 
 
 class MemoryJournal:
@@ -34,6 +35,31 @@ class MemoryJournal:
         """Return every line."""
         await anyio.lowlevel.checkpoint()
         return tuple(self.lines)
+
+
+class MemoryLock:
+    """Implements the port `Lock` among those who share `held`, as runs share a repository.
+
+    Args:
+        held: the missions that somebody works on.
+        mission: the slug.
+    """
+
+    def __init__(self, held: set[str] | None = None, mission: str = "") -> None:
+        self._held, self._mission = set() if held is None else held, mission
+        self._entered = 0
+
+    async def __aenter__(self) -> None:
+        await anyio.lowlevel.checkpoint()
+        if not self._entered and self._mission in self._held:
+            raise RunActive(f"another run of {self._mission} is active")
+        self._held.add(self._mission)
+        self._entered += 1
+
+    async def __aexit__(self, *_: object) -> None:
+        self._entered -= 1
+        if not self._entered:
+            self._held.discard(self._mission)
 
 
 class StoppedClock:
