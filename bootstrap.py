@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     if chore == "demo":
         return run([python, ROOT / "examples" / "demo.py", "--host", install_host(), *arguments])
     if chore == "test":
-        checks = ["lint", "typing", "architecture", "all-tests"]
+        checks = ["lint", "typing", "architecture", "docs", "all-tests"]
         arguments = ["-s", TESTS, "--", *arguments] if arguments else ["-s", *checks]
     return run([python, "-m", "nox", "-f", ROOT / "noxfile.py", *arguments])
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2.9"
-nox.options.sessions = ["lint", "typing", "architecture", "all-tests"]
+nox.options.sessions = ["lint", "typing", "architecture", "docs", "all-tests"]
 nox.options.reuse_venv = "yes"
 # Also where CI is set: the tests run on each Python that is installed, whichever these are.
 nox.options.error_on_missing_interpreters = False
@@ -70,8 +70,19 @@ def architecture(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site of docs/ into build/site, with warnings as errors, and run each example of it."""
+    session.install("--no-compile", ".", *group("docs"))
+    for what in ("doctest", "html"):
+        # Both read the pages only once.
+        pages = ["-d", "build/pages", "docs", "build/site" if what == "html" else "build/examples"]
+        fresh = ["-E"] if what == "doctest" else []
+        session.run("sphinx-build", "-q", "-W", "--keep-going", *fresh, "-b", what, *pages)
+
+
+@nox.session
 def schema(session: nox.Session) -> None:
-    """Write the JSON Schema of the events, and their list in docs/events.md, anew from the models."""
+    """Write the JSON Schema of the events anew from the models."""
     session.install("-e", ".", *group("test"))
     session.run("python", "-m", "tests.event_schema")
 

@@ -1,6 +1,6 @@
-"""The JSON Schema of events and the part of docs/events.md that lists them, both made from the models.
+"""The JSON Schema of events, made from the models; the docs list the kinds of events from it.
 
-`python -m tests.event_schema` writes both anew.
+`python -m tests.event_schema` writes it anew.
 """
 
 import inspect
@@ -19,8 +19,6 @@ from spec_kitty_orchestrator.core.run_events import RunAborted, RunEnded, RunSta
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "src" / "spec_kitty_orchestrator" / "events.schema.json"
-DOCS = ROOT / "docs" / "events.md"
-BEGIN, END = "<!-- kinds: made from the models by `nox -s schema` -->", "<!-- end of kinds -->"
 
 TOOK = {
     "type": "number",
@@ -162,66 +160,5 @@ def _shape(value: object) -> object:
     return type(value)
 
 
-def kinds_of_docs() -> str:
-    """Write the part of the docs that lists kinds, and what they are made of."""
-    defs = schema()["$defs"]
-    lines = [BEGIN, ""]
-    for kind, made in KINDS.items():
-        lines += _section(f"`{kind}`", defs[made.__name__])
-    lines += ["## Parts", ""]
-    parts = defs.keys() - {made.__name__ for made in KINDS.values()}
-    for name in sorted(parts):
-        lines += _section(name, defs[name])
-    return "\n".join([*lines, END])
-
-
-def _section(title: str, one: Schema) -> list[str]:
-    lines = [f"### {title}", "", _cell(one["description"]), ""]
-    if "enum" in one:
-        return [*lines, ", ".join(f"`{value}`" for value in one["enum"]), ""]
-    if one.get("properties", {}).keys() - {"took_s"}:
-        lines += ["| field | type | meaning |", "|---|---|---|"]
-        for name, field in one["properties"].items():
-            if field is TOOK:
-                continue
-            lines.append(f"| `{name}` | {_type(field)} | {_cell(field.get('description', ''))} |")
-        lines.append("")
-    return lines
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-def _type(field: Schema) -> str:
-    if "$ref" in field:
-        name = field["$ref"].rpartition("/")[2]
-        kinds = {made.__name__: kind for kind, made in KINDS.items()}
-        return f"[{name}](#{kinds.get(name, name.lower())})"
-    if "anyOf" in field:
-        return " or ".join(_type(one) for one in field["anyOf"])
-    match field.get("type"):
-        case "array":
-            if "items" in field:
-                return f"list of {_type(field['items'])}"
-            return f"list of {len(field['prefixItems'])}, each {_type(field['prefixItems'][0])}"
-        case "object":
-            of = field.get("additionalProperties")
-            return f"object of {_type(of)}" if isinstance(of, dict) and of else "object"
-        case "string":
-            return "time" if field.get("format") == "date-time" else "text"
-        case None:
-            return "anything"
-        case name:
-            return {"integer": "whole number", "boolean": "true or false"}.get(str(name), str(name))
-
-
-def page() -> str:
-    """Return docs/events.md with its kinds as they are now."""
-    before, _, rest = DOCS.read_text().partition(BEGIN)
-    return f"{before}{kinds_of_docs()}{rest.partition(END)[2]}"
-
-
 if __name__ == "__main__":
     FILE.write_text(text_of_schema())
-    DOCS.write_text(page())
