@@ -1,1 +1,66 @@
-"""Stands in: fakes and builders for tests and for authors of drivers."""
+"""Stands in: fakes of every port for tests of drivers, and suites for parts of one's own.
+
+The fakes are loaded with nothing else. The suites, `…Contract`, are classes for pytest, which is needed for
+them alone: see `spec_kitty_orchestrator.testing.contracts`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from spec_kitty_orchestrator.testing.agent_contract import assert_contract, check_contract
+    from spec_kitty_orchestrator.testing.contracts.agent import AgentContract
+    from spec_kitty_orchestrator.testing.contracts.journal import JournalContract, OpenJournal
+    from spec_kitty_orchestrator.testing.fake_host import FakeHost
+    from spec_kitty_orchestrator.testing.fake_workspaces import FakeWorkspaces
+    from spec_kitty_orchestrator.testing.memory_journal import LoopClock, MemoryJournal, StoppedClock, Watcher
+    from spec_kitty_orchestrator.testing.memory_orders import MemoryOrders
+    from spec_kitty_orchestrator.testing.sample_lines import example_lines
+    from spec_kitty_orchestrator.testing.scripted_agents import Play, ScriptedAgents
+    from spec_kitty_orchestrator.testing.scripted_gates import Check, ScriptedGates
+
+__all__ = [
+    "AgentContract",
+    "Check",
+    "FakeHost",
+    "FakeWorkspaces",
+    "JournalContract",
+    "LoopClock",
+    "MemoryJournal",
+    "MemoryOrders",
+    "OpenJournal",
+    "Play",
+    "ScriptedAgents",
+    "ScriptedGates",
+    "StoppedClock",
+    "Watcher",
+    "assert_contract",
+    "check_contract",
+    "example_lines",
+]
+
+_HOMES = {
+    "agent_contract": "assert_contract check_contract",
+    "contracts.agent": "AgentContract",
+    "contracts.journal": "JournalContract OpenJournal",
+    "fake_host": "FakeHost",
+    "fake_workspaces": "FakeWorkspaces",
+    "memory_journal": "LoopClock MemoryJournal StoppedClock Watcher",
+    "memory_orders": "MemoryOrders",
+    "sample_lines": "example_lines",
+    "scripted_agents": "Play ScriptedAgents",
+    "scripted_gates": "Check ScriptedGates",
+}
+"""The public names of each module, loaded when they are first asked for."""
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _HOMES.items():
+        if name in names.split():
+            value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,6 +1,6 @@
 """Whether an agent keeps the contract of `agents.spec.Agent`, as far as that shows without running it.
 
-For authors of agents: `check_contract(MyBot())` in a test of theirs, or `assert_contract(MyBot())`.
+For authors of agents: `AgentContract` in a test file of theirs, or `assert_contract(MyBot())` in one test.
 """
 
 import json
@@ -64,40 +64,46 @@ def assert_contract(agent: object, settings: AgentSettings | None = None) -> Non
     assert not wrong, "\n".join(wrong)
 
 
-def check_contract(agent: object, settings: AgentSettings | None = None) -> tuple[Checked, ...]:
+def check_contract(
+    agent: object, settings: AgentSettings | None = None, about: str = ""
+) -> tuple[Checked, ...]:
     """Look at an agent without running it.
 
     Args:
         agent: anything.
         settings: what the settings would say of it.
+        about: only what has a name that begins so.
     """
     wrong = misfits(agent)
     if wrong:
         return tuple(Checked("attributes", False, one) for one in wrong)
-    fit: Agent = agent  # type: ignore[assignment]
-    found = [Checked("attributes", True, "it has everything that an agent needs")]
-    found.append(_checked("family", lambda: _host_takes("family", fit.family)))
     with tempfile.TemporaryDirectory() as folder:
-        for role in sorted(fit.roles):
-            task = Assignment(role, Path(folder, "worktree"), "attempt-1", Path(folder, "attempt"))
-            found += _of_role(fit, task, settings or AgentSettings())
-    return (*found, *_of_report(fit))
+        looks = _looks(agent, settings or AgentSettings(), Path(folder))  # type: ignore[arg-type]
+        return tuple(_checked(name, look) for name, look in looks if name.startswith(about))
 
 
-def _of_role(agent: Agent, task: Assignment, settings: AgentSettings) -> Iterator[Checked]:
+def _looks(agent: Agent, settings: AgentSettings, folder: Path) -> Iterator[tuple[str, Callable[[], str]]]:
+    yield "attributes", lambda: "it has everything that an agent needs"
+    yield "family", lambda: _host_takes("family", agent.family)
+    for role in sorted(agent.roles):
+        yield from _of_role(
+            agent, Assignment(role, folder / "worktree", "attempt-1", folder / "attempt"), settings
+        )
+    yield "report.nothing", lambda: _of_nothing(agent)
+    yield "report.noise", lambda: _of_noise(agent)
+    yield "report.events", lambda: _of_events(agent)
+
+
+def _of_role(
+    agent: Agent, task: Assignment, settings: AgentSettings
+) -> Iterator[tuple[str, Callable[[], str]]]:
     role = task.role.value
-    yield _checked(f"command.{role}", lambda: _command(agent, task, settings))
-    yield _checked(f"prompt.{role}", lambda: _prompt(agent.command(task, settings), task.directory))
-    yield _checked(f"extra_args.{role}", lambda: _extra_args(agent, task, settings))
+    yield f"command.{role}", lambda: _command(agent, task, settings)
+    yield f"prompt.{role}", lambda: _prompt(agent.command(task, settings), task.directory)
+    yield f"extra_args.{role}", lambda: _extra_args(agent, task, settings)
     if agent.resumes and task.role is Role.IMPLEMENT:
-        yield _checked("session", lambda: _session(agent, task, settings))
-    yield _checked(f"permissions.{role}", lambda: _permissions(agent, task.role))
-
-
-def _of_report(agent: Agent) -> Iterator[Checked]:
-    yield _checked("report.nothing", lambda: _of_nothing(agent))
-    yield _checked("report.noise", lambda: _of_noise(agent))
-    yield _checked("report.events", lambda: _of_events(agent))
+        yield "session", lambda: _session(agent, task, settings)
+    yield f"permissions.{role}", lambda: _permissions(agent, task.role)
 
 
 class _Broken(Exception):

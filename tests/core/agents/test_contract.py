@@ -6,32 +6,48 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.contract.mutants import broken_promises
 
 from spec_kitty_orchestrator.agents import BUILT_IN, find
 from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.scripted import Scripted
-from spec_kitty_orchestrator.agents.spec import AgentCommand, AgentSettings, Assignment, Permissions
+from spec_kitty_orchestrator.agents.spec import Agent, AgentCommand, AgentSettings, Assignment, Permissions
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
 from spec_kitty_orchestrator.settings.agent_section import AgentSection
-from spec_kitty_orchestrator.testing.agent_contract import assert_contract, check_contract
+from spec_kitty_orchestrator.testing import AgentContract, assert_contract, check_contract
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
-def test_built_in_agents_keep_the_contract(name: str) -> None:
-    assert_contract(find(name))
+class TestBuiltIn(AgentContract):
+    @pytest.fixture(params=BUILT_IN)
+    def agent(self, request: pytest.FixtureRequest) -> Agent:
+        return find(str(request.param))
 
 
-def test_the_ten_lines_of_the_example_and_of_the_documentation_keep_the_contract() -> None:
+def own_agent() -> AgentSection:
+    """Return what the example says of an agent of one's own."""
+    text = (EXAMPLES / "own-agent.toml").read_text()
+    return AgentSection.model_validate(tomllib.loads(text)["agents"]["my-bot"])
+
+
+class TestDeclared(AgentContract):
+    @pytest.fixture
+    def agent(self) -> Agent:
+        own = own_agent().declaration("my-bot")
+        assert own is not None
+        return Declared(own)
+
+    @pytest.fixture
+    def settings(self) -> AgentSettings:
+        return AgentSettings(model=own_agent().model)
+
+
+def test_the_ten_lines_of_the_example_are_those_of_the_documentation() -> None:
     text = (EXAMPLES / "own-agent.toml").read_text()
     assert len(text.splitlines()) == 10
     shown = "".join(f"    {line}\n" for line in text.splitlines())
     assert shown in (EXAMPLES.parent / "docs" / "agents.md").read_text()
-    section = AgentSection.model_validate(tomllib.loads(text)["agents"]["my-bot"])
-    own = section.declaration("my-bot")
-    assert own is not None
-    assert_contract(Declared(own), AgentSettings(model=section.model))
 
 
 def test_an_agent_of_ones_own_with_text_keeps_it_on_the_word_of_its_exit_code() -> None:
@@ -135,10 +151,21 @@ def fickle() -> Scripted:
     ],
 )
 def test_each_broken_promise_is_found_by_its_name(agent: object, name: str, told: str) -> None:
-    wrong = {one.name: one.text for one in reversed(check_contract(agent)) if not one.ok}
+    wrong = {one.name: one.text for one in reversed(check_contract(agent, about=name)) if not one.ok}
     assert told in wrong[name]
-    with pytest.raises(AssertionError, match=name):
-        assert_contract(agent)
+
+
+def test_a_broken_promise_fails_a_test_of_the_suite_that_says_it() -> None:
+    fixtures: dict[str, Callable[[], object]] = {
+        "agent": lambda: words("--yolo"),
+        "settings": AgentSettings,
+    }
+    assert broken_promises(AgentContract, fixtures) == {
+        "test_its_command_depends_on_the_task_alone_and_holds_nothing_that_the_host_bans"
+    }
+    with pytest.raises(AssertionError, match=r"command.review: '--yolo' is what the host bans"):
+        assert_contract(words("--yolo"))
+    assert len(broken_promises(AgentContract, {**fixtures, "agent": object})) == 10
 
 
 def test_a_banned_word_in_the_environment_of_the_settings_is_found_too() -> None:
