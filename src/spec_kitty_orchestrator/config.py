@@ -30,6 +30,7 @@ from spec_kitty_orchestrator.settings.notify_section import NotifySection
 from spec_kitty_orchestrator.settings.values import NONE
 
 __all__ = [
+    "AGENTS",
     "CONFIG_FILE",
     "TRUST_VARIABLE",
     "changed",
@@ -64,6 +65,8 @@ LIVE = (
 
 _OTHERS = (DEVELOPMENT_PREFIX, TRUST_VARIABLE)
 _LISTS: Mapping[str, type[BaseModel]] = {"gates": GateSection, "notify": NotifySection}
+AGENTS = "program_agents"
+"""Recorded besides the keys of `[run]`: what a program gave a run as agents, which is nowhere but there."""
 _GATE = "gate"
 """Besides the keys of `[run]`: lines for the shell that are gates after those of the file."""
 
@@ -106,7 +109,7 @@ def load(
         flags: what was given on the command line, by the variable's name in small letters without `SKO_`:
             `<key>` of `[run]`, `host_<key>` of `[host]`, and `gate`. A value of None means not given.
         known_agents: names that can be configured and chosen besides those of agents that the file declares.
-        recorded: what `record` returned for the run that goes on.
+        recorded: what `record` returned for the run that goes on, with `AGENTS`.
 
     Raises:
         ConfigError: naming every wrong setting, one a line.
@@ -131,7 +134,7 @@ def load(
     for name, value in (recorded or {}).items():
         if name in RunSettings.model_fields:
             put(name, value, f"the run's own {flag_of(name)}")
-        elif name != _GATE:
+        elif name not in (_GATE, AGENTS):
             problems.append(f"the run was started with a setting that this version does not know: {name}")
     for name, value in flags.items():
         if value is not None and name != _GATE:

@@ -294,17 +294,19 @@ async def test_a_worker_never_outlives_its_agent(
     async with running(runner, attempt) as report:
         await workers.up()
         await children.up()
-        tree = runner._running[attempt.directory].signs.tree
+        process = runner._running[attempt.directory]
+        assert isinstance(process, runner_module._Running)
+        tree = process.signs.tree
         while len(tree.members) < 3:
             await anyio.wait_all_tasks_blocked()
         if end == "good":
             children.release()
         elif end == "killed":
-            for one in tree.members - {runner._running[attempt.directory].child}:
-                if psutil.Process(one.pid).ppid() == runner._running[attempt.directory].child.pid:
+            for one in tree.members - {process.child}:
+                if psutil.Process(one.pid).ppid() == process.child.pid:
                     os.kill(one.pid, signal.SIGKILL)
         else:
-            runner._running[attempt.directory].scope.deadline = anyio.current_time()
+            process.scope.deadline = anyio.current_time()
 
     await workers.gone()
     workers.close()

@@ -61,6 +61,7 @@ async def test_opening_writes_the_prompt_and_the_command_and_starts_nothing(
         },
         "stop_signal": "INT",
         "sandbox": [],
+        "function": False,
     }
     assert sorted(path.name for path in directory.iterdir()) == ["command.json", "prompt.md"]
     assert stat.S_IMODE((directory / "command.json").stat().st_mode) == 0o600

@@ -100,6 +100,7 @@ class AgentCommand:
             `PROMPT_WORD` of `argv`, with nothing on standard input.
         stop_signal: the gentler first signal of a stop, where the CLI cleans up better on it.
         default_env: added where neither the agent's settings nor our own environment set the variable.
+        function: whether no process runs, but the function that `argv` names.
     """
 
     argv: tuple[str, ...]
@@ -107,6 +108,7 @@ class AgentCommand:
     stop_signal: Literal["INT", "TERM"] = "TERM"
     default_env: Mapping[str, str] = field(default_factory=dict)
     prompt: Literal["stdin", "file", "argument"] = "stdin"
+    function: bool = False
 
 
 @dataclass(frozen=True)

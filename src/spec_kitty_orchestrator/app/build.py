@@ -7,7 +7,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from spec_kitty_orchestrator.app.project import Project, find_agent
+from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.core.orders import Changed
 from spec_kitty_orchestrator.core.policy import Gate
@@ -98,7 +98,7 @@ def build_agents(project: Project, say: Say = lambda _: None) -> LocalAgents:
         stall_timeout_s=run.stall_timeout,
         say=say,
         # An earlier start may have left an attempt of an agent that this one does not use.
-        others=cache(lambda name: find_agent(project.root, project.settings, name)),
+        others=cache(project.find),
         sandbox=project.sandbox,
     )
 

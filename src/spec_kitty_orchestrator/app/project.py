@@ -9,7 +9,10 @@ from pathlib import Path
 
 from spec_kitty_orchestrator.agents import BUILT_IN, find, names, plugins
 from spec_kitty_orchestrator.agents.declared import Declared
+from spec_kitty_orchestrator.agents.function import FunctionAgent
 from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
+from spec_kitty_orchestrator.app import own_agents
+from spec_kitty_orchestrator.app.own_agents import Away
 from spec_kitty_orchestrator.app.repository import find_repo_root
 from spec_kitty_orchestrator.app.trust import Named, named_programs
 from spec_kitty_orchestrator.config import changed, given_gates, load, read_text, record
@@ -17,7 +20,7 @@ from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.core.orders import Changed
 from spec_kitty_orchestrator.core.policy import Budget, Gate, OnRateLimit, Patience, Policy
 from spec_kitty_orchestrator.core.prompts import Prompts, checked
-from spec_kitty_orchestrator.errors import ConfigError, OrchestratorError, PreflightError
+from spec_kitty_orchestrator.errors import ConfigError, OrchestratorError, PreflightError, UsageError
 from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
 from spec_kitty_orchestrator.machine.commit_rules import TRACES, CommitRules
 from spec_kitty_orchestrator.machine.logs import JOURNALS
@@ -54,6 +57,8 @@ class Project:
         redactor: knows the secrets of our environment and of the settings.
         named: programs that files of the repository name; none may run unless it is trusted.
         recorded: the settings as the journal keeps them, for a start that resumes with them.
+        given: agents of the program that drives the run, by their names.
+        away: the same of the program that began the run, as it recorded them, where they are not given now.
     """
 
     root: Path
@@ -63,6 +68,8 @@ class Project:
     redactor: Redactor
     named: Named
     recorded: Mapping[str, object] = field(default_factory=dict)
+    given: Mapping[str, Agent] = field(default_factory=dict)
+    away: Mapping[str, Away] = field(default_factory=dict)
 
     @cached_property
     def unconfined(self) -> str:
@@ -88,7 +95,7 @@ class Project:
 
     def changed(self, recorded: Mapping[str, object], changes: Mapping[str, str]) -> Changed:
         """Return what becomes of a run's recorded settings with changes. Raises `ConfigError`."""
-        run = changed(recorded, changes, all_names(self.settings))
+        run = changed(recorded, changes, (*all_names(self.settings), *self.given, *self.away))
         return Changed({**recorded, **run.model_dump(mode="json")}, self._policy(run))
 
     def _policy(self, run: RunSettings) -> Policy:
@@ -96,7 +103,8 @@ class Project:
         shells = ("always", "confined") if self.sandbox else ("always",)
         # Also an agent that is not selected now may have written what is reviewed.
         families = {name: section.family or name for name, section in self.settings.agents.items()}
-        families |= {name: agent.family for name, agent in {**BUILT_IN, **agents}.items()}
+        families |= {name: one.family for name, one in self.away.items()}
+        families |= {name: one.family for name, one in {**BUILT_IN, **agents, **self.given}.items()}
         most = dict(run.max_per_agent)
         for name, section in self.settings.agents.items():
             if section.max_concurrent is not None:
@@ -140,6 +148,12 @@ class Project:
         traces = TRACES.union(*(agent.traces for agent, _ in self.agents.values()))
         return CommitRules(traces, run.max_file_size, run.secret_files, run.allow_files, self.redactor)
 
+    def find(self, name: str) -> tuple[Agent, AgentSettings]:
+        """Return an agent that the run may not use now. Raises as `find_agent`, and if it is away."""
+        if name in self.away:
+            raise UsageError(self.away[name].refusal(name))
+        return find_agent(self.root, self.settings, name, self.given)
+
     def directory(self, mission: str) -> Path:
         """Return the folder of our records of a mission."""
         return self.root / JOURNALS / mission
@@ -150,6 +164,7 @@ def open_project(
     environ: Mapping[str, str],
     flags: Mapping[str, object],
     recorded: Mapping[str, object] | None = None,
+    agents: Mapping[str, Agent] | None = None,
 ) -> Project:
     """Read everything that a run needs from the repository around `start`.
 
@@ -158,17 +173,20 @@ def open_project(
         environ: `SKO_*` variables are settings; values of others may be secrets.
         flags: what was given on the command line, named as `config.load` wants it; None for what was not.
         recorded: `Project.recorded` of the run that goes on; None to start with the settings of now.
+        agents: of the calling program, such as a `FunctionAgent`, by names that settings may select.
 
     Raises:
-        UsageError: no repository, or an unknown agent.
+        UsageError: no repository, an unknown agent, or one whose name is taken.
         ConfigError: a setting or a prompt file is wrong.
         PreflightError: an agent of a plug-in cannot be used.
         WorkspaceError: git cannot be run.
     """
     root = find_repo_root(start)
-    settings = load(root, environ, flags, names(), recorded)
+    given = own_agents.given(agents or {})
+    away = own_agents.away(recorded or {}, given)
+    settings = load(root, environ, flags, (*names(), *given, *away), recorded)
     selected = dict.fromkeys((*settings.run.impl_agents, *settings.run.review_agents))
-    agents = {name: find_agent(root, settings, name) for name in selected}
+    found = {name: find_agent(root, settings, name, given) for name in selected if name not in away}
     redactor = redactor_of(environ, settings)
     lines = [(f"gate {one.name}", one.command) for one in settings.gates]
     for which, command in (*lines, *(("[run] setup", one) for one in settings.run.setup)):
@@ -179,9 +197,10 @@ def open_project(
                 "name a variable instead ('… $VAR' in single quotes, expanded by /bin/sh), listed in pass_env"
             )
     prompts = Prompts(**{role: _prompt(root, role) for role in _ROLES})
-    effective = record(settings, given_gates(flags, recorded))
+    effective = {**record(settings, given_gates(flags, recorded)), **own_agents.record(given, away)}
     kept = {name: value for name, value in (recorded or {}).items() if flags.get(name) is None}
-    return Project(root, settings, prompts, agents, redactor, named_programs(root, kept), effective)
+    named = named_programs(root, kept)
+    return Project(root, settings, prompts, found, redactor, named, effective, given, away)
 
 
 def kept_options(project: Project, environ: Mapping[str, str], given: Collection[str]) -> str:
@@ -258,9 +277,14 @@ def redactor_of(environ: Mapping[str, str], settings: Settings) -> Redactor:
 
 
 def find_agent(
-    root: Path, settings: Settings, name: str, *, only_load: bool = False
+    root: Path,
+    settings: Settings,
+    name: str,
+    given: Mapping[str, Agent] | None = None,
+    *,
+    only_load: bool = False,
 ) -> tuple[Agent, AgentSettings]:
-    """Return an agent with its settings; relative paths in them start at `root`.
+    """Return an agent, also one that a program has `given`, with its settings; their paths start at `root`.
 
     Raises:
         UsageError: there is no such agent.
@@ -268,7 +292,8 @@ def find_agent(
     """
     section = settings.agents.get(name, AgentSection())
     declaration = section.declaration(name)
-    agent = find(name) if declaration is None else Declared(declaration)
+    program = (given or {}).get(name)
+    agent = program or (find(name) if declaration is None else Declared(declaration))
     own = AgentSettings(
         executable=section.executable,
         model=section.model,
@@ -276,9 +301,9 @@ def find_agent(
         env=section.env,
         scenario=root / Path(section.scenario).expanduser() if section.scenario else None,
         pass_env=(*settings.run.pass_env, *section.pass_env),
-        timeout_s=section.timeout,
+        timeout_s=agent.timeout_s if isinstance(agent, FunctionAgent) else section.timeout,
     )
-    if declaration is None and name not in BUILT_IN and not only_load:
+    if declaration is None and program is None and name not in BUILT_IN and not only_load:
         alone = ConfiguredAgents(root, {name: (agent, own)}, version="")
         try:
             for role in sorted(agent.roles):

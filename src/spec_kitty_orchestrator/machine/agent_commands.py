@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from spec_kitty_orchestrator.agents.fit import command_misfits, permission_misfits
+from spec_kitty_orchestrator.agents.function import FunctionAgent, address
 from spec_kitty_orchestrator.agents.spec import (
+    OWN_FOLDER,
     PROMPT_FILE,
     PROMPT_WORD,
     Agent,
@@ -17,11 +19,11 @@ from spec_kitty_orchestrator.agents.spec import (
     Permissions,
 )
 from spec_kitty_orchestrator.core.host_rules import BANNED_FLAGS
-from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
+from spec_kitty_orchestrator.core.model import Attempt, PolicyMetadata, Role
 from spec_kitty_orchestrator.errors import OrchestratorError, PreflightError
 from spec_kitty_orchestrator.machine.environment import environment, search_path
 from spec_kitty_orchestrator.machine.files import read_whole
-from spec_kitty_orchestrator.machine.sandbox import Sandbox
+from spec_kitty_orchestrator.machine.sandbox import Confined, Sandbox
 
 __all__ = ["ConfiguredAgents", "PromptTooLong", "deliver"]
 
@@ -58,7 +60,8 @@ class ConfiguredAgents:
         try:
             wrong = permission_misfits(spec.permissions(role))
             if not wrong:
-                return policy_of(spec, settings, role, built, self._version, self.confined)
+                confined = self.confined and not built.function
+                return policy_of(spec, settings, role, built, self._version, confined)
         except Exception as error:
             raise PreflightError(f"{reason}: {error!r}") from error
         raise PreflightError(f"{reason}: {'; '.join(wrong)}")
@@ -100,8 +103,13 @@ class ConfiguredAgents:
         return built
 
     def executable(self, agent: str) -> str | None:
-        """Return the path of the program that the agent would run, None if there is none; reads the disk."""
+        """Return the path of the program that the agent would run, None if there is none; reads the disk.
+
+        Of a function it is its name.
+        """
         spec, _ = self.agent(agent)
+        if isinstance(spec, FunctionAgent):
+            return address(spec.function)
         command = self.command(agent, min(spec.roles), self._root, "executable", self._root)
         return self.locate(command.argv[0], self.environment(agent, command, ""))
 
@@ -125,6 +133,25 @@ class ConfiguredAgents:
     def confined(self) -> bool:
         """Whether the system confines the agents."""
         return self._sandbox is not None
+
+    def confine(self, attempt: Attempt, cwd: Path, command: AgentCommand, env: Mapping[str, str]) -> Confined:
+        """Tell how the process of an attempt is confined; makes the folder into which its CLI may write."""
+        own = Path(attempt.directory) / OWN_FOLDER
+        named = any(str(own) in word for word in command.argv)
+        if named:
+            own.mkdir(mode=0o700, exist_ok=True)
+        if self._sandbox is None:
+            return Confined((), env)
+        return self._sandbox.around(
+            command.argv,
+            env,
+            cwd,
+            "agents",
+            mission=Path(attempt.directory).parents[1].name,
+            writes=attempt.role is Role.IMPLEMENT,
+            agent=self.agent(attempt.agent)[0].name,
+            writable=[own] if named else [],
+        )
 
     def is_chosen(self, name: str) -> bool:
         """Tell whether new attempts may be an agent's."""

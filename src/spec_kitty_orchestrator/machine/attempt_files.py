@@ -32,6 +32,7 @@ __all__ = [
     "harvest",
     "has_result",
     "is_result",
+    "keep",
     "read_command",
     "read_report",
     "read_result",
@@ -55,7 +56,7 @@ MOST_USAGE_BYTES = 1024 * 1024
 class CommandRecord:
     """What runs, where and for which attempt; `argv` and the additions in `env` are without secrets.
 
-    `sandbox` stands before `argv` where the attempt is confined.
+    `sandbox` stands before `argv` where the attempt is confined. Of a `function`, `argv` is the name.
     """
 
     attempt: str
@@ -66,6 +67,7 @@ class CommandRecord:
     env: Mapping[str, str]
     stop_signal: Literal["INT", "TERM"]
     sandbox: tuple[str, ...] = ()
+    function: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,9 @@ def write_command(
         for name, value in command.env.items()
     }
     argv, before = (tuple(map(redactor.text, words)) for words in (command.argv, sandbox))
-    record = CommandRecord(attempt, agent, role, str(cwd), argv, env, command.stop_signal, before)
+    record = CommandRecord(
+        attempt, agent, role, str(cwd), argv, env, command.stop_signal, before, command.function
+    )
     files.write_record(directory / "command.json", asdict(record))
 
 
@@ -153,11 +157,15 @@ def read_report(directory: Path, agent: Agent, exit_code: int | None, redactor: 
         if wrong:
             detail = f"the agent's report cannot be used: {'; '.join(wrong)}"
             return AgentReport(Outcome.CRASHED, detail=redactor.tail(detail, LONGEST_DETAIL))
-        said, detail = redactor.tail(report.text, LONGEST_TEXT), redactor.tail(report.detail, LONGEST_DETAIL)
-        return within_bounds(replace(report, text=said, detail=detail))
+        return _redacted(report, redactor)
     except Exception as error:  # noqa: BLE001 - agents can be plug-ins; their bugs must not end the run
         detail = redactor.head(f"the output could not be read: {error!r}", LONGEST_DETAIL)
         return AgentReport(Outcome.CRASHED, detail=detail)
+
+
+def _redacted(report: AgentReport, redactor: Redactor) -> AgentReport:
+    said, detail = redactor.tail(report.text, LONGEST_TEXT), redactor.tail(report.detail, LONGEST_DETAIL)
+    return within_bounds(replace(report, text=said, detail=detail))
 
 
 def _usage(directory: Path) -> Iterator[str]:
@@ -213,15 +221,21 @@ async def harvest(
             outcome = report.outcome
         detail = f"{reason}; {report.detail}" if report.detail else reason
         report = replace(report, outcome=outcome, detail=detail)
+    return await keep(attempt, replace(report, exit_code=exit_code, leftovers=leftovers), redactor)
+
+
+async def keep(attempt: Attempt, report: AgentReport, redactor: Redactor) -> AgentReport:
+    """Keep the report of an attempt that ended, scrub its files, and return what counts of it."""
     if attempt.role is Role.IMPLEMENT and report.outcome is Outcome.OK and report.refused:
         # It has done nothing, and would do no more the next time.
         report = replace(report, outcome=Outcome.INVALID_REQUEST)
     # What was said before a failure is no answer; the logs keep it.
     said = report.text if report.outcome is Outcome.OK else ""
-    report = replace(report, text=said, exit_code=exit_code, leftovers=leftovers)
+    report = _redacted(replace(report, text=said), _sparing(attempt, redactor))
     await save(attempt, report)
     await scrub(attempt, redactor)
-    get_logger().info("attempt ended", attempt=attempt.id, outcome=report.outcome.value, exit_code=exit_code)
+    outcome, code = report.outcome.value, report.exit_code
+    get_logger().info("attempt ended", attempt=attempt.id, outcome=outcome, exit_code=code)
     return report
 
 

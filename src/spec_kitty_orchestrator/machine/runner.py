@@ -14,11 +14,12 @@ from typing import Literal
 import anyio
 import anyio.to_thread
 
-from spec_kitty_orchestrator.agents.spec import OWN_FOLDER, PROMPT_FILE, Agent, AgentCommand, AgentSettings
+from spec_kitty_orchestrator.agents.function import FunctionAgent
+from spec_kitty_orchestrator.agents.spec import PROMPT_FILE, Agent, AgentSettings
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role
 from spec_kitty_orchestrator.errors import RunActive, WorkspaceError
 from spec_kitty_orchestrator.log import get_logger
-from spec_kitty_orchestrator.machine import attempt_files, files, logs, process
+from spec_kitty_orchestrator.machine import attempt_files, files, function_call, logs, process
 from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents, PromptTooLong, deliver
 from spec_kitty_orchestrator.machine.attempt_files import (
     harvest,
@@ -33,7 +34,7 @@ from spec_kitty_orchestrator.machine.patience import patiently
 from spec_kitty_orchestrator.machine.process_id import Child
 from spec_kitty_orchestrator.machine.process_tree import ProcessTree
 from spec_kitty_orchestrator.machine.redaction import Redactor
-from spec_kitty_orchestrator.machine.sandbox import Confined, Sandbox, refusal
+from spec_kitty_orchestrator.machine.sandbox import Sandbox, refusal
 from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S, Grace, Running, stop, stop_running, sweep
 from spec_kitty_orchestrator.machine.watchdog import RESULT_GRACE_S, Signs, Tables, watch
 from spec_kitty_orchestrator.ports import AttemptRequest
@@ -96,7 +97,7 @@ class LocalAgents(ConfiguredAgents):
         self._stall_timeout_s = stall_timeout_s
         self._say = say
         self._tables = Tables()
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, Running] = {}
         self._turns: dict[str, anyio.Lock] = {}
         self.versions: dict[str, str] = {}
         self._stop_grace_s: float | None = None
@@ -158,7 +159,6 @@ class LocalAgents(ConfiguredAgents):
             PreflightError: the attempt's agent is not configured any more.
             RunActive: it runs where we can neither wait for it nor stop it.
         """
-        self.agent(attempt.agent)
         directory = Path(attempt.directory)
         async with self._turns.setdefault(attempt.directory, anyio.Lock()):
             saved = await anyio.to_thread.run_sync(attempt_files.read_result, directory, attempt.id)
@@ -170,6 +170,9 @@ class LocalAgents(ConfiguredAgents):
                 leftovers = await sweep(attempt.id)
                 gone = f"the files of the attempt in {directory} are gone or belong to another"
                 return AgentReport(Outcome.LOST, detail=gone, leftovers=leftovers)
+            if written.function:
+                return await self._call(attempt, Path(written.cwd))
+            self.agent(attempt.agent)
             match await process.state(directory, attempt.id):
                 case process.NeverStarted():
                     return await self._begin(attempt, Path(written.cwd))
@@ -189,11 +192,32 @@ class LocalAgents(ConfiguredAgents):
                 detail += f"; its lock is held by process {held[0]}, which it may have left"
             return await self._harvest(attempt, None, otherwise=(Outcome.LOST, detail))
 
-    async def _begin(self, attempt: Attempt, cwd: Path) -> AgentReport:
+    def _not_to_begin(self, attempt: Attempt) -> str:
         if self._stop_grace_s is not None or attempt.id in self._unwanted:
-            return AgentReport(Outcome.CANCELED, detail=f"{self._who_stopped(attempt)} before it began")
-        if not self.is_chosen(attempt.agent):
-            return AgentReport(Outcome.CANCELED, detail="it had not begun, and other agents are chosen now")
+            return f"{self._who_stopped(attempt)} before it began"
+        return "" if self.is_chosen(attempt.agent) else "it had not begun, and other agents are chosen now"
+
+    async def _call(self, attempt: Attempt, cwd: Path) -> AgentReport:
+        """Call the function that the agent is, unless it was called before."""
+        if await anyio.to_thread.run_sync(logs.was_started, Path(attempt.directory)):
+            return await function_call.lost(attempt, self._redactor)
+        if why := self._not_to_begin(attempt):
+            return AgentReport(Outcome.CANCELED, detail=why)
+        spec, _ = self.agent(attempt.agent)
+        if not isinstance(spec, FunctionAgent):
+            return AgentReport(Outcome.INVALID_REQUEST, detail=f"{attempt.agent} is no function any more")
+        running = self._running[attempt.directory] = Running()
+        longest_s, who_stopped = self._longest_s(attempt), partial(self._who_stopped, attempt)
+        bounds = function_call.Bounds(running, longest_s, who_stopped, lambda: self._stop_grace_s is not None)
+        try:
+            return await function_call.call(spec, attempt, cwd, bounds, self._redactor, self._say)
+        finally:
+            running.ended.set()
+            del self._running[attempt.directory]
+
+    async def _begin(self, attempt: Attempt, cwd: Path) -> AgentReport:
+        if why := self._not_to_begin(attempt):
+            return AgentReport(Outcome.CANCELED, detail=why)
         directory = Path(attempt.directory)
         command = await anyio.to_thread.run_sync(
             self.command,
@@ -214,7 +238,7 @@ class LocalAgents(ConfiguredAgents):
             command, stdin = await anyio.to_thread.run_sync(
                 deliver, replace(command, argv=(program, *command.argv[1:])), directory
             )
-            confined = await anyio.to_thread.run_sync(self._confined, attempt, cwd, command, env)
+            confined = await anyio.to_thread.run_sync(self.confine, attempt, cwd, command, env)
             command = replace(command, env={**command.env, **confined.added})
             # The settings may have changed since the attempt was opened; the record says what really runs.
             await anyio.to_thread.run_sync(
@@ -244,26 +268,6 @@ class LocalAgents(ConfiguredAgents):
         get_logger().info("attempt started", attempt=attempt.id, agent=attempt.agent, pid=child.pid)
         return await self._attend(attempt, child, cwd, command.stop_signal)
 
-    def _confined(
-        self, attempt: Attempt, cwd: Path, command: AgentCommand, env: Mapping[str, str]
-    ) -> Confined:
-        own = Path(attempt.directory) / OWN_FOLDER
-        named = any(str(own) in word for word in command.argv)
-        if named:
-            own.mkdir(mode=0o700, exist_ok=True)
-        if self._sandbox is None:
-            return Confined((), env)
-        return self._sandbox.around(
-            command.argv,
-            env,
-            cwd,
-            "agents",
-            mission=Path(attempt.directory).parents[1].name,
-            writes=attempt.role is Role.IMPLEMENT,
-            agent=self.agent(attempt.agent)[0].name,
-            writable=[own] if named else [],
-        )
-
     async def _not_spawned(self, attempt: Attempt, program: str, error: OSError) -> AgentReport:
         outcome = Outcome.INVALID_REQUEST if error.errno in _LASTING_ERRORS else Outcome.CRASHED
         report = AgentReport(outcome, detail=f"cannot start {program}: {error.strerror}")
@@ -276,7 +280,7 @@ class LocalAgents(ConfiguredAgents):
         directory = Path(attempt.directory)
         told = partial(has_result, directory, self.agent(attempt.agent)[0])
         signs = Signs(child, attempt.id, directory, cwd, told)
-        running = self._running[attempt.directory] = _Running(child=child, signs=signs)
+        self._running[attempt.directory] = running = _Running(child=child, signs=signs)
         try:
             if self._stop_grace_s is not None or attempt.id in self._unwanted:
                 running.request_stop(STOP_GRACE_S if self._stop_grace_s is None else self._stop_grace_s)

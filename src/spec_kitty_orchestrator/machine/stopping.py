@@ -6,7 +6,7 @@ processes that we started are ever signalled: known by pid and creation time, or
 
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
@@ -20,7 +20,7 @@ from spec_kitty_orchestrator.machine.process import find_marked, is_running, wai
 from spec_kitty_orchestrator.machine.process_id import Child
 from spec_kitty_orchestrator.machine.process_tree import ProcessTree, read_table
 
-__all__ = ["STOP_GRACE_S", "Grace", "Running", "stop", "stop_running", "sweep"]
+__all__ = ["KILL_WAIT_S", "STOP_GRACE_S", "Grace", "Running", "stop", "stop_running", "sweep"]
 
 STOP_GRACE_S = 8.0
 """From the first signal of a stop to KILL; the slowest CLI seen needed 2 s to save its session."""
@@ -47,18 +47,18 @@ class Grace:
         if self._scope is not None:
             self._scope.deadline = min(self._scope.deadline, self._ends)
 
-    async def outlasts(self, child: Child, share: float) -> bool:
-        """Wait for the child's end during this share of what is left; tell whether it came."""
+    async def outlasts(self, end: Awaitable[object], share: float) -> bool:
+        """Wait for an end during this share of what is left; tell whether it came."""
         now = anyio.current_time()
         with anyio.CancelScope(deadline=now + max(0.0, self._ends - now) * share) as self._scope:
-            await wait(child)
+            await end
             return True
         return False
 
 
 @dataclass
 class Running:
-    """A process that somebody waits for in `scope`; `grace` is set once it has to stop."""
+    """A process, or a function, that somebody waits for in `scope`; `grace` is set once it has to stop."""
 
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     ended: anyio.Event = field(default_factory=anyio.Event)
@@ -108,7 +108,7 @@ async def stop(
     ladder = [(signal.SIGINT, 0.5), (signal.SIGTERM, 1.0)] if first == "INT" else [(signal.SIGTERM, 1.0)]
     for gentle, share in ladder:
         await anyio.to_thread.run_sync(_signal_group, child, gentle)
-        if await grace.outlasts(child, share):
+        if await grace.outlasts(wait(child), share):
             break
     else:
         await _kill(child, tree)

@@ -16,6 +16,7 @@ import anyio
 import anyio.to_thread
 
 from spec_kitty_orchestrator.agents.declared import Declared
+from spec_kitty_orchestrator.agents.function import FunctionAgent, address
 from spec_kitty_orchestrator.agents.spec import Agent, HasSandbox, ListsModels, Login, Moved
 from spec_kitty_orchestrator.agents.versions import compare, read_version, spelled_range
 from spec_kitty_orchestrator.app.checks import Finding, Level, edit, error, line, ok, warning
@@ -23,7 +24,7 @@ from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.core import host_rules
 from spec_kitty_orchestrator.core.model import PolicyMetadata, Role
-from spec_kitty_orchestrator.errors import ConfigError
+from spec_kitty_orchestrator.errors import ConfigError, UsageError
 from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
 from spec_kitty_orchestrator.machine.places import PRIVATE_TMP
 from spec_kitty_orchestrator.machine.probe import ask
@@ -69,7 +70,10 @@ def preflight(project: Project, runner: ConfiguredAgents) -> list[Finding]:
 
 def check_agents(project: Project, runner: ConfiguredAgents) -> list[Finding]:
     """Check the flags, policies, families and costs of the agents that a run may use."""
-    found: list[Finding] = []
+    found = [
+        error("agent.away", project.away[name].refusal(name), about=name, kind=UsageError)
+        for name in dict.fromkeys(one for _, one in selected(project) if one in project.away)
+    ]
     for name in project.agents:
         roles = [role for role, one in selected(project) if one == name]
         found += check_agent(name, runner, project.root, roles)
@@ -94,11 +98,11 @@ def _uncounted(project: Project) -> Iterator[str]:
 
 def _dependent(project: Project) -> Iterator[str]:
     """Name each implementer without enough independent reviewers."""
-    run = project.settings.run
+    run, families = project.settings.run, project.policy.families
     needed = run.needed_approvals if run.require_independent_review else 1
     for name in run.impl_agents:
-        family = project.agents[name][0].family
-        others = [one for one in run.review_agents if project.agents[one][0].family != family]
+        family = families[name]
+        others = [one for one in run.review_agents if families[one] != family]
         if len(others) < needed:
             short = f"only {len(others)} of the reviewers" if others else "no reviewer"
             yield (
@@ -217,6 +221,10 @@ async def find_installed(
 
 async def _look(runner: ConfiguredAgents, name: str, *, thorough: bool) -> Installed:
     agent, settings = runner.agent(name)
+    if isinstance(agent, FunctionAgent):
+        here = address(agent.function)
+        told = ok("agent.version", f"agent {name}: the function {here} of this program", about=name)
+        return Installed(here, here, (told,), login="yes", login_by="none is needed")
     program, env = _called(runner, name)
     path = await anyio.to_thread.run_sync(runner.locate, program, env)
     if path is None:

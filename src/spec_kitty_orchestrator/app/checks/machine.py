@@ -5,6 +5,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
+from spec_kitty_orchestrator.agents.function import FunctionAgent
 from spec_kitty_orchestrator.app.build import build_headroom
 from spec_kitty_orchestrator.app.checks import Finding, edit, error, line, ok, warning
 from spec_kitty_orchestrator.app.project import Project
@@ -32,11 +33,16 @@ async def check_commands(project: Project) -> list[Finding]:
 def check_confinement(project: Project) -> Finding:
     """Check that the system confines agents as the settings want; not for the event loop."""
     run = project.settings.run
+    functions = ", ".join(n for n, (one, _) in project.agents.items() if isinstance(one, FunctionAgent))
+    if functions and run.confine == "require":
+        text = f"functions of a program cannot be confined ({functions}), and confine is require"
+        return error("machine.confined", text)
     if not project.unconfined:
         if run.subtasks == "agent":
             text = "[run] subtasks is agent, but a confined agent cannot tick; use report, or confine = off"
             return error("machine.confined", text, edit(project.root / CONFIG_FILE), kind=ConfigError)
-        return ok("machine.confined", "agents, gates and commit hooks are confined by the kernel")
+        but = f", but not the functions {functions}" if functions else ""
+        return ok("machine.confined", f"agents, gates and commit hooks are confined by the kernel{but}")
     text = f"agents are not confined: {project.unconfined}"
     # Where it is installed and does not work, no command is right for every system: docs/security.md.
     fix = _CONFINE_FIX if "not installed" in project.unconfined else ""
