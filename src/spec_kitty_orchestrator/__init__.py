@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from spec_kitty_orchestrator.agents.function import Done, FunctionAgent, Review
     from spec_kitty_orchestrator.app.build import build, build_agents, build_parts, connect
     from spec_kitty_orchestrator.app.project import open_project
     from spec_kitty_orchestrator.core.documents import EventObserver, to_document
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         PolicyMetadata,
         Result,
         Role,
+        Usage,
         Workspace,
     )
     from spec_kitty_orchestrator.core.policy import Budget, OnRateLimit, Patience, Policy
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from spec_kitty_orchestrator.core.run import RunState, begin, fold, happened
     from spec_kitty_orchestrator.core.run_events import Entry, Line, RunAborted, RunEnded, RunStarted
     from spec_kitty_orchestrator.core.scheduler import Finished, Idle, Stalled, Start, plan
-    from spec_kitty_orchestrator.core.verdict import Ruling, Verdict, read_verdict
+    from spec_kitty_orchestrator.core.verdict import Finding, Ruling, Verdict, read_verdict
     from spec_kitty_orchestrator.core.work_package import WorkPackage
     from spec_kitty_orchestrator.driver.engine import Orchestrator
     from spec_kitty_orchestrator.driver.ledger import Ledger
@@ -61,9 +63,12 @@ __all__ = [
     "Attempt",
     "Budget",
     "ConfigError",
+    "Done",
     "Entry",
     "EventObserver",
+    "Finding",
     "Finished",
+    "FunctionAgent",
     "HostError",
     "HostNoReply",
     "HostRefusal",
@@ -88,6 +93,7 @@ __all__ = [
     "PreflightError",
     "Prompts",
     "Result",
+    "Review",
     "Role",
     "Ruling",
     "RunAborted",
@@ -98,6 +104,7 @@ __all__ = [
     "RunState",
     "Stalled",
     "Start",
+    "Usage",
     "UsageError",
     "Verdict",
     "WorkPackage",
@@ -120,12 +127,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "agents.function": "Done FunctionAgent Review",
     "app.build": "build build_agents build_parts connect",
     "app.project": "open_project",
     "core.documents": "EventObserver to_document",
     "core.lifecycle": "resume step",
     "core.model": """
-        AgentReport Attempt Lane MissionState Outcome Phase PolicyMetadata Result Role Workspace
+        AgentReport Attempt Lane MissionState Outcome Phase PolicyMetadata Result Role Usage Workspace
     """,
     "core.policy": "Budget OnRateLimit Patience Policy",
     "core.prompts": "Prompts",
@@ -133,7 +141,7 @@ _HOMES = {
     "core.run": "RunState begin fold happened",
     "core.run_events": "Entry Line RunAborted RunEnded RunStarted",
     "core.scheduler": "Finished Idle Stalled Start plan",
-    "core.verdict": "Ruling Verdict read_verdict",
+    "core.verdict": "Finding Ruling Verdict read_verdict",
     "core.work_package": "WorkPackage",
     "driver.engine": "Orchestrator",
     "driver.ledger": "Ledger",

@@ -1,6 +1,7 @@
 """What doctor and a run say where nothing is confined."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
@@ -16,6 +17,7 @@ class Here:
 
     unconfined: str
     settings: Settings
+    agents: Mapping[str, tuple[object, object]] = field(default_factory=dict)
 
 
 @pytest.mark.parametrize(
