@@ -33,3 +33,18 @@ html_copy_source = False
 html_show_sphinx = False
 
 doctest_test_doctest_blocks = ""
+
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 88
+napoleon_use_ivar = True
+# What stands in backticks in a docstring is a link where it is a public name, and code where it is not.
+default_role = "py:obj"
+nitpick_ignore_regex = [
+    ("py:obj", ".*"),
+    # Pages of others; a build needs no network.
+    ("py:.*", r"(anyio|collections|contextlib|datetime|enum|pathlib|types|typing)\..*"),
+    # Parts that come ready made: what may be used of them stands at their ports.
+    ("py:class", r"spec_kitty_orchestrator\.(agents|app|driver|host|machine|settings)\..*"),
+]

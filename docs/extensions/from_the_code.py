@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 import command_pages
 import event_pages
+import reference_pages
 import setting_pages
 from sphinx.application import Sphinx
 
@@ -18,6 +19,7 @@ WRITERS: dict[str, Callable[[str], Iterable[str]]] = {
     "settings": setting_pages.lines,
     "commands": command_pages.lines,
     "events": event_pages.lines,
+    "reference": reference_pages.lines,
 }
 
 
@@ -28,5 +30,6 @@ def _fill(_app: Sphinx, _docname: str, source: list[str]) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect this to Sphinx."""
     app.connect("source-read", _fill)
+    reference_pages.connect(app)
     app.add_object_type("setting", "setting", "%s (setting)", setting_pages.parse, objname="setting")
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -84,7 +84,7 @@ class Rest:
 
     @property
     def waits_for(self) -> WaitsFor:
-        """The kind of it: a quota, an agent that must show that it works, or a person."""
+        """Its kind, which is a quota, an agent that must show that it works, or a person."""
         if self.paused:
             return WaitsFor.PAUSE
         return WaitsFor.AGENT if self.broken or self.probing else WaitsFor.QUOTA

@@ -362,7 +362,7 @@ class MissionState:
 
     @property
     def held_by_canceled(self) -> tuple[str, ...]:
-        """The work packages that canceled dependencies alone may keep: only the host says whether they do."""
+        """The work packages that canceled dependencies alone may keep; only the host says whether they do."""
         found = []
         for wp, needed in self.dependencies.items():
             lanes = {self.lanes.get(one) for one in needed} - {Lane.APPROVED, Lane.DONE}

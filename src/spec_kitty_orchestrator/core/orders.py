@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 LONGEST_NOTE = 4000
-"""Characters of a note: it goes into prompts and onto the host."""
+"""Characters of a note, which goes into prompts and onto the host."""
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class Pause:
 
     @property
     def of(self) -> tuple[str, str]:
-        """What it is of: an agent or a work package, ("", "") for the run."""
+        """That of which it is, an agent or a work package, ("", "") for the run."""
         return self.agent, self.wp
 
     @property

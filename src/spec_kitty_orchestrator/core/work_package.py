@@ -304,7 +304,7 @@ class WorkPackage:
 
     @cached_property
     def untried(self) -> bool:
-        """Whether an agent is yet to begin with it: also if it was only claimed so far."""
+        """Whether an agent is yet to begin with it, also if it was only claimed so far."""
         return not self.begun or (self.phase is Phase.IMPLEMENTING and not self.attempts)
 
     @cached_property

@@ -69,7 +69,7 @@ class Ledger:
             took_s: seconds that the command took which led to it, for the record.
 
         Returns:
-            What the work package does next: `Wait` or `Finish` if it gives back its turn.
+            What the work package does next, `Wait` or `Finish` if it gives back its turn.
 
         Raises:
             InvalidTransition: the event fits no edge of the work package's phase.
