@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import structlog  # noqa: F401 - a run loads it with its log file, before anything else happens
+from blockbuster import blockbuster_ctx
 from filelock import FileLock
 from tests.quick_host import serving
 
@@ -85,6 +86,13 @@ def quick_host(
     """The host as a program that starts in a moment."""
     with serving(real_host, tmp_path_factory.mktemp("host"), host_env) as program:
         yield program
+
+
+@pytest.fixture
+def never_blocks() -> Iterator[None]:
+    """Fail the test if our code blocks its event loop."""
+    with blockbuster_ctx("spec_kitty_orchestrator"):
+        yield
 
 
 @pytest.fixture

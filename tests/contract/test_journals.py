@@ -6,7 +6,7 @@ from pathlib import Path
 
 import anyio.lowlevel
 import pytest
-from tests.contract.mutants import broken_promises
+from tests.contract.mutants import is_kept
 
 from spec_kitty_orchestrator.core.run_events import Entry, Line, RunStarted
 from spec_kitty_orchestrator.machine.journal import JsonlJournal
@@ -117,10 +117,11 @@ def test_a_journal_that_breaks_a_promise_is_found(mutant: type[MemoryJournal], p
         journal = mutant()
         return lambda: journal
 
-    assert promise in broken_promises(JournalContract, {"open_journal": fixture})
+    assert not is_kept(JournalContract, promise, {"open_journal": fixture})
 
 
 def test_a_journal_that_is_only_in_the_process_that_wrote_it_is_found() -> None:
-    broken = broken_promises(JournalContract, {"open_journal": lambda: MemoryJournal})
-    assert "test_what_append_returned_for_is_there_for_whoever_opens_the_journal_next" in broken
-    assert "test_a_new_journal_is_empty" not in broken
+    fixtures = {"open_journal": lambda: MemoryJournal}
+    kept = "test_what_append_returned_for_is_there_for_whoever_opens_the_journal_next"
+    assert not is_kept(JournalContract, kept, fixtures)
+    assert is_kept(JournalContract, "test_a_new_journal_is_empty", fixtures)

@@ -1,4 +1,4 @@
 from tests.e2e.conftest import project
-from tests.machine.conftest import attempt_id, children, lane, never_blocks
+from tests.machine.conftest import attempt_id, children, lane
 
-__all__ = ["attempt_id", "children", "lane", "never_blocks", "project"]
+__all__ = ["attempt_id", "children", "lane", "project"]

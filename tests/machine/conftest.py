@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import anyio
 import pytest
-from blockbuster import blockbuster_ctx
 from tests.machine.attempts import HOLD, Children
 
 from spec_kitty_orchestrator.core.model import Before, Evidence, Workspace
@@ -103,13 +102,6 @@ def children(monkeypatch: pytest.MonkeyPatch) -> Iterator[Children]:
     monkeypatch.setenv("HELD", HOLD)
     yield children
     children.close()
-
-
-@pytest.fixture
-def never_blocks() -> Iterator[None]:
-    """Fail the test if our code blocks its event loop."""
-    with blockbuster_ctx("spec_kitty_orchestrator"):
-        yield
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import stat
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,6 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
-from blockbuster import blockbuster_ctx
 from tests.machine.conftest import git
 
 from spec_kitty_orchestrator.core.commands import RunGates
@@ -42,13 +40,7 @@ LIMIT_S = 20
 HEAD = "a" * 40
 BRANCH = "kitty/m-lane-a"
 
-pytestmark = pytest.mark.asyncio
-
-
-@pytest.fixture(autouse=True)
-def never_blocks() -> Iterator[None]:
-    with blockbuster_ctx("spec_kitty_orchestrator"):
-        yield
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("never_blocks")]
 
 
 def shell(name: str, line: str, timeout_s: float = 60) -> Gate:

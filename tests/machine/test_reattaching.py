@@ -122,24 +122,6 @@ async def test_an_attempt_whose_wrapper_was_killed_is_lost_unless_it_left_a_resu
     assert runs(tmp_path) == 1
 
 
-async def test_who_is_cancelled_leaves_the_agent_running_and_a_second_call_re_attaches(
-    tmp_path: Path, attempt_id: str, children: Children
-) -> None:
-    runner = agents_of(tmp_path, PythonAgent(COUNT + HOLD + SAY_OK))
-    attempt = await runner.open(request_of(tmp_path, attempt_id))
-    with anyio.fail_after(LIMIT_S):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(runner.run, attempt)
-            await children.up()
-            tasks.cancel_scope.cancel()
-
-    async with running(runner, attempt) as report:
-        children.release()
-
-    assert report().outcome is Outcome.OK
-    assert runs(tmp_path) == 1
-
-
 async def test_an_attempt_without_its_files_is_lost_and_what_runs_of_it_is_ended(
     tmp_path: Path, attempt_id: str, children: Children
 ) -> None:

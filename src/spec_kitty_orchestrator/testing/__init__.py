@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from spec_kitty_orchestrator.testing.agent_contract import assert_contract, check_contract
     from spec_kitty_orchestrator.testing.contracts.agent import AgentContract
     from spec_kitty_orchestrator.testing.contracts.journal import JournalContract, OpenJournal
+    from spec_kitty_orchestrator.testing.contracts.runner import RunnerContract, RunnerStage
     from spec_kitty_orchestrator.testing.fake_host import FakeHost
     from spec_kitty_orchestrator.testing.fake_workspaces import FakeWorkspaces
+    from spec_kitty_orchestrator.testing.held_agent import HeldAgent, ProgramStage
     from spec_kitty_orchestrator.testing.memory_journal import LoopClock, MemoryJournal, StoppedClock, Watcher
     from spec_kitty_orchestrator.testing.memory_orders import MemoryOrders
     from spec_kitty_orchestrator.testing.sample_lines import example_lines
@@ -24,12 +26,16 @@ __all__ = [
     "Check",
     "FakeHost",
     "FakeWorkspaces",
+    "HeldAgent",
     "JournalContract",
     "LoopClock",
     "MemoryJournal",
     "MemoryOrders",
     "OpenJournal",
     "Play",
+    "ProgramStage",
+    "RunnerContract",
+    "RunnerStage",
     "ScriptedAgents",
     "ScriptedGates",
     "StoppedClock",
@@ -43,8 +49,10 @@ _HOMES = {
     "agent_contract": "assert_contract check_contract",
     "contracts.agent": "AgentContract",
     "contracts.journal": "JournalContract OpenJournal",
+    "contracts.runner": "RunnerContract RunnerStage",
     "fake_host": "FakeHost",
     "fake_workspaces": "FakeWorkspaces",
+    "held_agent": "HeldAgent ProgramStage",
     "memory_journal": "LoopClock MemoryJournal StoppedClock Watcher",
     "memory_orders": "MemoryOrders",
     "sample_lines": "example_lines",

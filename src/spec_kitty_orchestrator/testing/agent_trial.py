@@ -1,7 +1,6 @@
 """An agent tried out on a harmless task, in a repository that nobody needs: it can cost money."""
 
 import json
-import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -16,15 +15,17 @@ from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.ports import AgentRunner, AttemptRequest
 from spec_kitty_orchestrator.testing.agent_contract import Checked
+from spec_kitty_orchestrator.testing.small_repository import (
+    GIT_LIMIT_S,
+    QUIET,
+    add_worktree,
+    make_repository,
+)
 
 __all__ = ["Trial"]
 
 FILE = "hello.txt"
-GIT_LIMIT_S = 60.0
-"""For one call of git, in a repository of two files."""
 _BRANCH = "trial"
-# Neither a key to sign with nor a hook of the user's belongs in a repository that nobody needs.
-_SETTINGS = ("-c", "commit.gpgsign=false", "-c", f"core.hooksPath={os.devnull}")
 
 _IMPLEMENT = """\
 This is a trial of how you are called; the project is empty.
@@ -86,13 +87,8 @@ class Trial:
         return tuple(found)
 
     async def _prepare(self) -> None:
-        await self._git("init", "-q", "-b", "main", at=self._root)
-        await self._git("config", "user.name", "trial", at=self._root)
-        await self._git("config", "user.email", "trial@localhost", at=self._root)
-        await anyio.Path(self._root, "README.md").write_text("# A trial\n")
-        await self._git("add", "README.md", at=self._root)
-        await self._git("commit", "-q", "-m", "begin", at=self._root)
-        await self._git("worktree", "add", "-q", "-b", _BRANCH, str(self._worktree), at=self._root)
+        await make_repository(self._root)
+        await add_worktree(self._root, self._worktree, _BRANCH)
 
     async def _implement(self) -> list[Checked]:
         word = _word()
@@ -182,8 +178,8 @@ class Trial:
         )
         return attempt, await self._runner.run(attempt)
 
-    async def _git(self, *args: str, at: Path | None = None) -> str:
-        reply = await Git(at or self._worktree).run(*_SETTINGS, *args, timeout_s=GIT_LIMIT_S)
+    async def _git(self, *args: str) -> str:
+        reply = await Git(self._worktree).run(*QUIET, *args, timeout_s=GIT_LIMIT_S)
         return reply.text.strip()
 
 

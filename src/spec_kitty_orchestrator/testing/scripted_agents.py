@@ -21,6 +21,7 @@ class Play:
 
     Attributes:
         seconds: how long it runs, on the event loop's clock.
+        until: ends it when it is set, in place of `seconds`.
         outcome: how it ends.
         text: its final message; None for a fitting report or an approval.
         edits: paths that it changes in its workspace; None for one of its own when it implements.
@@ -38,6 +39,7 @@ class Play:
     usage: Usage = field(default_factory=Usage)
     then: Callable[[], None] | None = None
     detail: str = ""
+    until: anyio.Event | None = None
 
 
 def verdict(request: AttemptRequest, ruling: str, *findings: str, **changes: object) -> str:
@@ -130,26 +132,22 @@ class ScriptedAgents:
         if attempt.id not in self._started:
             self._start(attempt)
         request, play, started = self._started[attempt.id]
-        with anyio.move_on_after(max(0.0, started + play.seconds - anyio.current_time())):
-            await self._stopped(stop)
-            await self._go_on_for_a_while()
+        stopped = await self._is_stopped(play, started, stop)
+        if attempt.id not in self._reports:
             self.running.remove(attempt.id)
-            self._reports[attempt.id] = AgentReport(Outcome.CANCELED, session=request.session or request.id)
-            return self._reports[attempt.id]
-        self.running.remove(attempt.id)
-        self._reports[attempt.id] = self._end(request, play)
+            canceled = AgentReport(Outcome.CANCELED, session=request.session or request.id)
+            self._reports[attempt.id] = canceled if stopped else self._end(request, play)
         return self._reports[attempt.id]
 
-    async def _stopped(self, stop: anyio.Event) -> None:
-        """Wait until this attempt or every one is to stop."""
-        async with anyio.create_task_group() as tasks:
-
-            async def either(event: anyio.Event) -> None:
-                await event.wait()
-                tasks.cancel_scope.cancel()
-
-            tasks.start_soon(either, stop)
-            tasks.start_soon(either, self._stop)
+    async def _is_stopped(self, play: Play, started: float, stop: anyio.Event) -> bool:
+        """Wait for the end of a process, and tell whether it was stopped."""
+        ends = math.inf if play.until else started + play.seconds
+        with anyio.move_on_after(max(0.0, ends - anyio.current_time())):
+            await _first(stop, self._stop, *((play.until,) if play.until else ()))
+            if not (play.until and play.until.is_set()):
+                await self._go_on_for_a_while()
+                return True
+        return False
 
     async def stop(self, attempt: Attempt, grace_s: float) -> None:
         """Stop one attempt, also one that is still to be run."""
@@ -226,3 +224,15 @@ def by_wp(plays: Mapping[tuple[str, Role], list[Play]]) -> Script:
         return entries[min(counts[key], len(entries) - 1)]
 
     return script
+
+
+async def _first(*events: anyio.Event) -> None:
+    """Wait until one of these is set."""
+    async with anyio.create_task_group() as tasks:
+
+        async def one(event: anyio.Event) -> None:
+            await event.wait()
+            tasks.cancel_scope.cancel()
+
+        for event in events:
+            tasks.start_soon(one, event)
