@@ -175,6 +175,14 @@ def test_who_waited_for_a_slot_when_the_power_failed_waits_for_none() -> None:
     assert told(of(player))["WP02"] == ("waiting", "was not begun when the run stopped")
 
 
+def test_nobody_is_told_a_place_in_a_queue_that_only_the_driving_program_knows() -> None:
+    player = until(Player({"WP01": (), "WP02": ()}, policy=ONE_SLOT), Phase.REVIEWING)
+    started = player.lines[0]
+    assert isinstance(started, run_events.RunStarted)
+    player.lines[0] = replace(started, own_order=True)
+    assert told(of(player, active=True))["WP02"] == ("waiting", "waits for a slot")
+
+
 def test_nobody_waits_for_a_slot_while_a_run_ends() -> None:
     player = until(Player({"WP01": (), "WP02": ()}, policy=ONE_SLOT), Phase.REVIEWING)
     player.happen("", run_events.Ending(7, "the budget is used up: $1.00 of $1.00"))

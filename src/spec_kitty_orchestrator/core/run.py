@@ -94,6 +94,7 @@ def begin(state: RunState, start: run_events.RunStarted) -> RunState:
     fresh = RunState(
         start.policy, wps, *kept, began_at=at, now=at, idle_since=at, pauses=paused, orders=state.orders
     )
+    fresh = replace(fresh, own_order=start.own_order)
     complete = all(lane.complete for lane in mission.lanes.values())
     return replace(fresh, finalized=state.finalized) if complete else fresh
 

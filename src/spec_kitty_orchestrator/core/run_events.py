@@ -324,6 +324,7 @@ class RunStarted:
         settings: the effective `[run]` table, which the next start goes on with.
         branch: checked out in the primary checkout then, "" if none was.
         tips: the mission's branches then, each with its commit; None if they were not read.
+        own_order: whether the program that drives it orders its work packages by a key of its own.
         number: counts the starts of a journal from 1; the journal gives it, and `seq`, as for every line.
     """
 
@@ -335,6 +336,7 @@ class RunStarted:
     settings: Mapping[str, object] = field(default_factory=dict)
     branch: str = ""
     tips: Mapping[str, str] | None = None
+    own_order: bool = False
     number: int = field(default=0, compare=False)
     seq: int = field(default=0, compare=False)
     line: Literal["run"] = "run"

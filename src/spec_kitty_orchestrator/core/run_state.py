@@ -27,6 +27,7 @@ class RunState:
         causes: why work packages were left to a person, each once, in the order in which they came up.
         spent_before: what earlier runs used whose journals were put aside.
         cost_before: by work package, what it cost in them, in US dollars.
+        own_order: whether work packages go on in an order of the caller's, which nobody else knows.
         began_at: when this start began, None before the first.
         now: when the last event happened.
         idle_since: since when nothing is at work, None while something is.
@@ -54,6 +55,7 @@ class RunState:
     causes: tuple[str, ...] = ()
     spent_before: Usage = field(default_factory=Usage)
     cost_before: Mapping[str, float] = field(default_factory=dict)
+    own_order: bool = False
     began_at: datetime | None = None
     now: datetime | None = None
     idle_since: datetime | None = None

@@ -218,7 +218,8 @@ def _waits(
     if wp.id not in places:
         return wp.turn.waits or wp.note
     place = places.index(wp.id)
-    told = f"waits for a slot, {'next' if place == 0 else f'{place + 1} of {len(places)} in the queue'}"
+    turn = f", {'next' if place == 0 else f'{place + 1} of {len(places)} in the queue'}"
+    told = f"waits for a slot{'' if state.own_order else turn}"
     attempt = wp.open_attempt
     return f"{told}, to go on with attempt {attempt.number} by {attempt.agent}" if attempt else told
 

@@ -97,7 +97,7 @@ class Orchestrator:
             OrchestratorError: the host, the journal, the machine or `order` is broken; the agents are stopped
                 then, and a later start goes on from the journal.
         """
-        async with self._parts.started(state):
+        async with self._parts.started(state, own_order=self._order is not None):
             return await self._drive_all()
 
     async def _drive_all(self) -> RunResult:

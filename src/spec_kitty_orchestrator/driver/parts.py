@@ -98,11 +98,15 @@ class Parts:
         )
 
     @asynccontextmanager
-    async def started(self, state: MissionState | None = None) -> AsyncIterator[None]:
+    async def started(
+        self, state: MissionState | None = None, *, own_order: bool = False
+    ) -> AsyncIterator[None]:
         """Hold the lock, take up what earlier starts left, and open this one in the journal.
 
         Args:
             state: what the caller has just read of the mission, which spares a read of the host.
+            own_order: whether work packages go on in another order than the default one, so that `status`
+                tells nobody a place in the queue.
 
         Raises:
             RunActive: another run holds the lock, or these parts were used before.
@@ -116,7 +120,7 @@ class Parts:
             await self.ledger.replay()
             branch = await self.lanes.begin(state, self.ledger.state.wps)
             tips = await self.workspaces.branches()
-            begun = (self._actor, self._policy, self._version, self.settings, branch, tips)
+            begun = (self._actor, self._policy, self._version, self.settings, branch, tips, own_order)
             await self.ledger.begin(RunStarted(self.clock.now(), self.lanes.state, *begun))
             for one in self.ledger.state.pauses:
                 self.observer.said(one.reason)
