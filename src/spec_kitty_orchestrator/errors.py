@@ -165,4 +165,4 @@ class InvalidTransition(OrchestratorError):
     def __init__(self, wp_id: str, message: str, story: Sequence[str]) -> None:
         super().__init__(f"{wp_id}: {message}")
         self.wp_id = wp_id
-        self.story = tuple(story)
+        self.story: tuple[str, ...] = tuple(story)

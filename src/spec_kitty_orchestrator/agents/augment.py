@@ -76,7 +76,7 @@ class Augment:
     roles = BOTH_ROLES
     versions: tuple[str, ...] = ("0.36.0",)
     install = "npm install -g @augmentcode/auggie"
-    login = Login(
+    login: Login = Login(
         variables=("AUGMENT_SESSION_AUTH", "AUGMENT_API_TOKEN"),
         files=("~/.augment/session.json",),
         how="run `auggie login`, or set AUGMENT_SESSION_AUTH to what `auggie token print` shows",

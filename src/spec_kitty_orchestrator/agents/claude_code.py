@@ -89,7 +89,7 @@ class ClaudeCode:
     roles = BOTH_ROLES
     versions: tuple[str, ...] = ("2.1.197", "2.1.332")
     install = "npm install -g @anthropic-ai/claude-code"
-    login = Login(
+    login: Login = Login(
         variables=(
             *("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"),
             *("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY"),

@@ -111,7 +111,7 @@ class Codex:
     roles = BOTH_ROLES
     versions: tuple[str, ...] = ("0.169.0", "0.171.0")
     install = "npm install -g @openai/codex"
-    login = Login(
+    login: Login = Login(
         variables=("CODEX_API_KEY",),
         files=("$CODEX_HOME/auth.json", "~/.codex/auth.json"),
         command=("login", "status"),

@@ -63,7 +63,7 @@ class Copilot:
     roles = BOTH_ROLES
     versions: tuple[str, ...] = ("1.0.102",)
     install = "npm install -g @github/copilot"
-    login = Login(
+    login: Login = Login(
         variables=("COPILOT_GITHUB_TOKEN", "GH_TOKEN", "GITHUB_TOKEN", "COPILOT_PROVIDER_BASE_URL"),
         how="run `copilot login`, or set COPILOT_GITHUB_TOKEN",
     )

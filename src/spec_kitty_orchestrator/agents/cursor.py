@@ -60,7 +60,7 @@ class Cursor:
     roles = BOTH_ROLES
     versions: tuple[str, ...] = ()
     install = "curl https://cursor.com/install -fsS | bash"
-    login = Login(
+    login: Login = Login(
         variables=("CURSOR_API_KEY", "CURSOR_AUTH_TOKEN"),
         files=(
             *("$CURSOR_CONFIG_DIR/auth.json", "$XDG_CONFIG_HOME/cursor/auth.json"),

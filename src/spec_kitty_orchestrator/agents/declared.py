@@ -54,20 +54,20 @@ class Declared:
     environment: tuple[str, ...] = ()
     versions: tuple[str, ...] = ()
     install = ""
-    login = Login(how="do so as its own documentation says")
+    login: Login = Login(how="do so as its own documentation says")
     shell_in_review: ShellInReview = "never"
     caps_cost = False
 
     def __init__(self, declaration: Declaration) -> None:
         self._own = declaration
-        self.name = declaration.name
-        self.family = declaration.family
-        self.executable = declaration.command[0]
-        self.roles = declaration.roles
-        self.traces = declaration.traces
-        self.state = declaration.state
-        self.resumes = bool(declaration.resume_args)
-        self.reports_cost = bool(declaration.cost)
+        self.name: str = declaration.name
+        self.family: str = declaration.family
+        self.executable: str = declaration.command[0]
+        self.roles: frozenset[Role] = declaration.roles
+        self.traces: tuple[str, ...] = declaration.traces
+        self.state: tuple[str, ...] = declaration.state
+        self.resumes: bool = bool(declaration.resume_args)
+        self.reports_cost: bool = bool(declaration.cost)
 
     def command(self, task: Assignment, settings: AgentSettings) -> AgentCommand:
         """Fill in the words; a prompt that no word names becomes the last one, unless it is on stdin."""

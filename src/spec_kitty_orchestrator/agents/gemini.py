@@ -107,7 +107,7 @@ class Gemini:
     roles = BOTH_ROLES
     versions: tuple[str, ...] = ("0.61.0",)
     install = "npm install -g @google/gemini-cli"
-    login = Login(
+    login: Login = Login(
         variables=(
             *("GEMINI_API_KEY", "GOOGLE_API_KEY"),
             *("GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_GENAI_USE_GCA", "GEMINI_CLI_USE_COMPUTE_ADC"),

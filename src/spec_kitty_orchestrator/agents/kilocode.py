@@ -49,7 +49,7 @@ class KiloCode:
     roles = BOTH_ROLES
     versions: tuple[str, ...] = ("7.7.7",)
     install = "npm install -g @kilocode/cli"
-    login = Login(
+    login: Login = Login(
         variables=("KILO_API_KEY", "KILO_AUTH_CONTENT", "KILO_CONFIG", "KILO_CONFIG_CONTENT"),
         files=("$XDG_DATA_HOME/kilo/auth.json", "~/.local/share/kilo/auth.json"),
         how="run `kilocode auth login`, or name a provider and its key in ~/.config/kilo/kilo.json",

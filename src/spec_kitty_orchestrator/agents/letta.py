@@ -62,7 +62,7 @@ class Letta:
     roles = BOTH_ROLES
     versions: tuple[str, ...] = ("0.25.9",)
     install = "npm install -g @letta-ai/letta-code"
-    login = Login(
+    login: Login = Login(
         variables=("LETTA_API_KEY", "LETTA_LOCAL_BACKEND_EXPERIMENTAL"),
         how="set LETTA_API_KEY, or run `letta connect` with `--backend local` and set "
         "LETTA_LOCAL_BACKEND_EXPERIMENTAL=1",

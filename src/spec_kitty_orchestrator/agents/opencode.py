@@ -34,7 +34,7 @@ class OpenCode:
     roles = BOTH_ROLES
     versions: tuple[str, ...] = ("1.18.33",)
     install = "npm install -g opencode-ai"
-    login = Login(
+    login: Login = Login(
         variables=("OPENCODE_CONFIG", "OPENCODE_CONFIG_CONTENT"),
         files=("$XDG_DATA_HOME/opencode/auth.json", "~/.local/share/opencode/auth.json"),
         how="run `opencode auth login`, or name a provider and its key in ~/.config/opencode/opencode.json",

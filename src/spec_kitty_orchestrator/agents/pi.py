@@ -64,7 +64,7 @@ class Pi:
     versions: tuple[str, ...] = ("0.73.1", "1.6.0")
     install = "npm install -g @earendil-works/pi-coding-agent"
     earlier = "npm uninstall -g @mariozechner/pi-coding-agent"
-    login = Login(
+    login: Login = Login(
         variables=("ANTHROPIC_API_KEY", "ANTHROPIC_OAUTH_TOKEN", "OPENAI_API_KEY", "GEMINI_API_KEY"),
         files=(
             *("$PI_CODING_AGENT_DIR/auth.json", "~/.pi/agent/auth.json"),

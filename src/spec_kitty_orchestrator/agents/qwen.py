@@ -104,7 +104,7 @@ class Qwen:
     roles = BOTH_ROLES
     versions: tuple[str, ...] = ("0.24.4",)
     install = "npm install -g @qwen-code/qwen-code"
-    login = Login(
+    login: Login = Login(
         variables=("OPENAI_API_KEY", "DASHSCOPE_API_KEY", "BAILIAN_CODING_PLAN_API_KEY"),
         files=("$QWEN_HOME/oauth_creds.json", "~/.qwen/oauth_creds.json"),
         how="run `qwen` once and choose a provider, or set OPENAI_API_KEY, OPENAI_BASE_URL and OPENAI_MODEL",

@@ -40,12 +40,12 @@ class Scripted:
 
     name = "scripted"
     family = "scripted"
-    executable = sys.executable
+    executable: str = sys.executable
     environment: tuple[str, ...] = ()
     roles = BOTH_ROLES
     versions: tuple[str, ...] = ()
     install = ""
-    login = Login()
+    login: Login = Login()
     shell_in_review: ShellInReview = "always"
     traces: tuple[str, ...] = ()
     state: tuple[str, ...] = ()

@@ -124,7 +124,7 @@ class MissionLog:
     """
 
     def __init__(self, lines: Iterable[Line]) -> None:
-        self.state = RunState(Policy((), ()))
+        self.state: RunState = RunState(Policy((), ()))
         self.parts: dict[str, list[Part]] = {}
         self._bases: dict[str, str] = {}
         for line in lines:
@@ -192,7 +192,7 @@ class AttemptOutput:
     def __init__(self, project: "Project", attempt: Attempt) -> None:
         self._project = project
         self._attempt = attempt
-        self.directory = folder(project, attempt.directory) or logs_root(project.root) / "nowhere"
+        self.directory: Path = folder(project, attempt.directory) or logs_root(project.root) / "nowhere"
 
     @cached_property
     def _clock(self) -> Clock:

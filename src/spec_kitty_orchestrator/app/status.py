@@ -46,13 +46,13 @@ class StatusReader:
 
     def __init__(self, root: Path, mission: str, environ: Mapping[str, str]) -> None:
         """Look at the mission with this slug, or with this id at the end of it."""
-        self.mission = find_journal(root, mission) or mission
+        self.mission: str = find_journal(root, mission) or mission
         self._root = root
         self._directory = root / JOURNALS / self.mission
         self._journal = JsonlJournal(self._directory, root)
         self._recorder = Recorder()
         self._begun = 0
-        self.redactor = redactor_around(root, environ)
+        self.redactor: Redactor = redactor_around(root, environ)
 
     @property
     def was_run(self) -> bool:

@@ -16,7 +16,7 @@ from spec_kitty_orchestrator.core.describe import short
 from spec_kitty_orchestrator.core.model import Attempt, Evidence
 from spec_kitty_orchestrator.core.orders import Order
 from spec_kitty_orchestrator.core.recorder import Recorder
-from spec_kitty_orchestrator.core.report import WpReport
+from spec_kitty_orchestrator.core.report import Report, WpReport
 from spec_kitty_orchestrator.errors import InvalidTransition, JournalError, OrchestratorError, WorkspaceError
 from spec_kitty_orchestrator.machine.diff import stat_and_changes
 from spec_kitty_orchestrator.machine.git import Git
@@ -112,8 +112,8 @@ class MissionWatch:
         self._asked_at: datetime | None = None
         self._active = self._deciding = False
         self._logs: OrderedDict[str, OutputLog] = OrderedDict()
-        self.trouble = ""
-        self.report = self._recorder.report(self.now(), active=False)
+        self.trouble: str = ""
+        self.report: Report = self._recorder.report(self.now(), active=False)
 
     def now(self) -> datetime:
         """Return the time, in UTC."""

@@ -129,7 +129,7 @@ class _Commands(_AsGiven, TyperGroup):
                 formatter.write_dl([(f"{name:<11}", COMMANDS[name][1]) for name in names.split()])
 
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name=PROGRAM,
     cls=_Commands,
     help="Runs whole spec-kitty missions: agents implement and review, the host keeps the lanes.",

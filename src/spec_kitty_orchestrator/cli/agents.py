@@ -25,7 +25,7 @@ __all__ = ["check", "overview"]
 
 _TRIAL = "Run it too, on a harmless task in a temporary repository. This can cost money."
 
-agents = typer.Typer(add_completion=False, rich_markup_mode=None)
+agents: typer.Typer = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @agents.callback(invoke_without_command=True)

@@ -122,7 +122,9 @@ def _completion(key: str, info: FieldInfo) -> Callable[[str], list[str]]:
     return matching
 
 
-SETTINGS = {name: made for name in named_fields() if (made := _of_setting(name))}
+_MADE = ((name, _of_setting(name)) for name in named_fields())
+
+SETTINGS = {name: made for name, made in _MADE if made is not None}
 """The options of all settings, and `--gate`."""
 
 ImplAgent = SETTINGS["impl_agents"].annotation

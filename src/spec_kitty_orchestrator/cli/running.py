@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
-from typing import TextIO, cast
+from typing import TYPE_CHECKING, TextIO, cast
 
 import anyio
 from anyio import to_thread
@@ -47,6 +47,9 @@ from spec_kitty_orchestrator.views.json_lines import MOST_UNREAD_BYTES, JsonLine
 from spec_kitty_orchestrator.views.live import LiveView
 from spec_kitty_orchestrator.views.plain import PlainView
 
+if TYPE_CHECKING:
+    from spec_kitty_orchestrator.machine.runner import LocalAgents
+
 __all__ = ["Work", "run", "stopping_signals", "tell_versions"]
 
 View = LiveView | PlainView | JsonLines
@@ -74,7 +77,7 @@ class Work:
         self.fresh = fresh
         self._unsaid: list[str] = []
         self.say: Callable[[str], None] = self._unsaid.append
-        self.agents = build_agents(project, lambda message: self.say(message))
+        self.agents: LocalAgents = build_agents(project, lambda message: self.say(message))
         self.interrupt: Callable[[signal.Signals], None] = self._leave
         self._exit_code: int | None = None
         self._scope: anyio.CancelScope | None = None

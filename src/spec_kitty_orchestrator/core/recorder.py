@@ -102,8 +102,8 @@ class Recorder:
 
     def __init__(self, policy: Policy | None = None) -> None:
         """Begin with nothing; `policy` is used until the first start, where there is one."""
-        self.state = RunState(policy or Policy(("",), ("",)))
-        self.mission = ""
+        self.state: RunState = RunState(policy or Policy(("",), ("",)))
+        self.mission: str = ""
         self._titles: dict[str, str] = {}
         self._tracks: dict[str, _Track] = {}
         self._starts: list[StartRecord] = []

@@ -92,8 +92,8 @@ class Mission:
         self._asked = self._answered = 0
         self._noted: dict[str, Lane] = {}
         self._began_on = ""
-        self.state = MissionState(slug, {}, {})
-        self.stale = True
+        self.state: MissionState = MissionState(slug, {}, {})
+        self.stale: bool = True
 
     async def begin(self, state: MissionState | None, known: Collection[str]) -> str:
         """Start from a state that was just read, or read it; return the branch that is checked out.

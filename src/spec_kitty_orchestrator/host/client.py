@@ -105,7 +105,7 @@ class HostClient:
         """
         environment = dict(os.environ if env is None else env)
         self.repo_root = repo_root
-        self.executable = find_host(executable, environment)
+        self.executable: str = find_host(executable, environment)
         self._env = call_env(environment, self.executable)
         self._transport = transport or SpawnTransport()
         self._call_limit_s = call_limit_s

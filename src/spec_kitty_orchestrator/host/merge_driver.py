@@ -49,9 +49,13 @@ def ask(address: str, argv: list[str]) -> int | None:
     return FAILED
 
 
-if __name__ == "__main__":
+def _main() -> None:
     host, address, *argv = sys.argv[1:]
     status = ask(address, argv)
     if status is None:
         os.execv(host, [host, *argv])  # noqa: S606 - no shell is wanted
     sys.exit(status)
+
+
+if __name__ == "__main__":
+    _main()

@@ -52,8 +52,8 @@ class WarmProcess:
             OSError: it cannot be started.
         """
         self._folder = _make_folder()
-        self.address = str(self._folder / "socket")
-        self.token = secrets.token_hex(16)
+        self.address: str = str(self._folder / "socket")
+        self.token: str = secrets.token_hex(16)
         settings = {
             "socket": self.address,
             "executable": executable,
@@ -76,8 +76,8 @@ class WarmProcess:
         except OSError:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
-        self.pid = self._process.pid
-        self.env = dict(script.env)
+        self.pid: int = self._process.pid
+        self.env: dict[str, str] = dict(script.env)
         if merge_drivers:
             shim = [sys.executable, "-IS", merge_driver.__file__, executable, self.address]
             overrides = _driver_overrides(shim, cwd, self.env)

@@ -137,7 +137,8 @@ class Call:
         self.connection = connection
         self.data = b""
         self.descriptors: list[int] = []
-        self.pid, self.bound = 0, False
+        self.pid: int = 0
+        self.bound: bool = False
 
     def tell(self, **words: object) -> None:
         """Send a line; who has left need not hear it."""

@@ -86,13 +86,13 @@ class JsonlJournal:
     ) -> None:
         self._root = root
         self._clean = clean
-        self.path = directory / name
+        self.path: Path = directory / name
         self._decoder = Decoder(dict.fromkeys(PATHS, self._absolute))
         self._waiting: list[_Waiting] = []
         self._mended = False
         self._descriptor = -1
         self._seq = self._number = 0
-        self.begun = 0
+        self.begun: int = 0
         self._seen: tuple[int, ...] = ()
         self._offset = self._count = 0
 

@@ -84,7 +84,7 @@ class MissionLock:
     def __init__(self, directory: Path, mission: str) -> None:
         self.directory = directory
         self.mission = mission
-        self.place = lock_folder(directory)
+        self.place: Path = lock_folder(directory)
         self._owner_file = self.place / "owner.json"
         self._entered = 0
 

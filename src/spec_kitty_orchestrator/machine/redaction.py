@@ -129,7 +129,7 @@ class RedactionStream:
 
     def __init__(self, redactor: Redactor) -> None:
         """Begin with nothing; `Redactor.stream` is the way to one."""
-        self.found = False
+        self.found: bool = False
         self._redactor = redactor
         self._data = b""
         self._start = 0

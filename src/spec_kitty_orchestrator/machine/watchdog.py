@@ -66,7 +66,7 @@ class Stillness:
     def __init__(self, limit_s: float) -> None:
         """Take the time after which it is too long, in seconds; 0 for never."""
         self.limit_s = limit_s
-        self.still_s = 0.0
+        self.still_s: float = 0.0
         self._warned = False
 
     def moved(self) -> None:
@@ -100,7 +100,7 @@ class Signs:
         has_result: Callable[[], bool] = lambda: False,
     ) -> None:
         """Nothing is looked at yet; `has_result` reads the output."""
-        self.tree = ProcessTree(child)
+        self.tree: ProcessTree = ProcessTree(child)
         self._marker = marker
         self._directory = directory
         self._logs = (directory / STDOUT, directory / "stderr.log")
@@ -111,7 +111,7 @@ class Signs:
         self._has_result = has_result
         self._read: tuple[int, int] | None = None
         self._seen: tuple[int, int] | None = None
-        self.told = False
+        self.told: bool = False
 
     def cheap(self, table: Table, elapsed_s: float) -> bool:
         """Tell whether output was written, a process joined, or processor time was used."""

@@ -71,12 +71,16 @@ class FakeHost:
             legacy: leave out the lane fields, as for a mission without lanes.json.
         """
         self.mission = mission
-        self.dependencies = {wp: tuple(needed) for wp, needed in dependencies.items()}
-        self.subtasks = {wp: tuple((subtasks or {}).get(wp, ())) for wp in dependencies}
-        self.lane_ids = {wp: f"lane-{number}" for number, wp in enumerate(dependencies, 1)}
+        self.dependencies: dict[str, tuple[str, ...]] = {
+            wp: tuple(needed) for wp, needed in dependencies.items()
+        }
+        self.subtasks: dict[str, tuple[str, ...]] = {
+            wp: tuple((subtasks or {}).get(wp, ())) for wp in dependencies
+        }
+        self.lane_ids: dict[str, str] = {wp: f"lane-{number}" for number, wp in enumerate(dependencies, 1)}
         self.lane_ids.update(lane_ids or {})
         self.legacy = legacy
-        self.lanes = dict.fromkeys(dependencies, Lane.PLANNED)
+        self.lanes: dict[str, Lane] = dict.fromkeys(dependencies, Lane.PLANNED)
         self.events: list[Transition] = []
         self.calls: list[str] = []
         self.ticked: set[str] = set()
@@ -87,8 +91,8 @@ class FakeHost:
         self.latency_s = latency_s
         self.contract = "1.5.0"
         self.finalized = True
-        self.accepted_by = ""
-        self.merged = False
+        self.accepted_by: str = ""
+        self.merged: bool = False
         self.canceled_for_a_reason: set[str] = set()
         self._holders: dict[str, str] = {}
         self._faults: dict[str, deque[_Fault]] = defaultdict(deque)

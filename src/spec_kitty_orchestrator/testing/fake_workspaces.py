@@ -40,7 +40,7 @@ class FakeWorkspaces:
     """
 
     def __init__(self) -> None:
-        self.subtasks = ("T001", "T002", "T003")
+        self.subtasks: tuple[str, ...] = ("T001", "T002", "T003")
         self.trees: dict[str, FakeTree] = {}
         self.refusals: list[str] = []
         self.errors: list[Exception] = []

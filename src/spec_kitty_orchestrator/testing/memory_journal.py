@@ -65,7 +65,7 @@ class MemoryLock:
 class StoppedClock:
     """Implements the port `WallClock` with one moment."""
 
-    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    moment: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 
     def now(self) -> datetime:
         """Return the moment."""
@@ -76,7 +76,7 @@ class LoopClock:
     """Implements the port `WallClock` with a time of day that passes as the event loop's does."""
 
     def __init__(self) -> None:
-        self.midnight = datetime(2026, 1, 1, tzinfo=UTC)
+        self.midnight: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 
     def now(self) -> datetime:
         """Return so long after midnight as the event loop's clock says."""

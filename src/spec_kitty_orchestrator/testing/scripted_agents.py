@@ -87,11 +87,11 @@ class ScriptedAgents:
         self.requests: list[AttemptRequest] = []
         self.runs: dict[str, int] = {}
         self.running: list[str] = []
-        self.most_at_once = 0
+        self.most_at_once: int = 0
         self.collisions: list[tuple[str, str]] = []
         self.stopped: list[str] = []
         self.graces: list[float] = []
-        self.stubborn_s = 0.0
+        self.stubborn_s: float = 0.0
         self._asked: dict[str, AttemptRequest] = {}
         self._started: dict[str, tuple[AttemptRequest, Play, float]] = {}
         self._reports: dict[str, AgentReport] = {}

@@ -59,7 +59,7 @@ class ScriptedGates:
         self, workspaces: FakeWorkspaces, gates: Sequence[Gate], script: Checks = always_pass
     ) -> None:
         self.workspaces = workspaces
-        self.gates = tuple(gates)
+        self.gates: tuple[Gate, ...] = tuple(gates)
         self.script = script
         self.runs: Counter[tuple[str, str, int]] = Counter()
         self.green: set[tuple[str, str, str]] = set()

@@ -42,10 +42,20 @@ FAILURES = ("fail", "rate_limited", "overloaded", "auth", "invalid_request", "bu
 OUTCOMES = ("ok", "crash", "no_result", "garbage", "hang", *FAILURES)
 UNUSABLE = ("prose", "wrong_sha", "wrong_attempt", "contradiction", "invalid_json", "quoted")
 VERDICTS = ("approved", "changes_requested", *UNUSABLE)
-WORDS = {"outcome": OUTCOMES, "verdict": VERDICTS, "subtasks": ("all", "none"), "report": ("no_change",)}
+WORDS: dict[str, tuple[str, ...]] = {
+    "outcome": OUTCOMES,
+    "verdict": VERDICTS,
+    "subtasks": ("all", "none"),
+    "report": ("no_change",),
+}
 """What the keys that take a word may say."""
 
-FINDING = {"severity": "major", "file": "", "line": 0, "message": "The scenario requests a change."}
+FINDING: dict[str, object] = {
+    "severity": "major",
+    "file": "",
+    "line": 0,
+    "message": "The scenario requests a change.",
+}
 FLOOD_LINE = 65_536
 ORPHAN_LIFE_S = 600
 
@@ -57,6 +67,8 @@ class ScenarioError(Exception):
 class Task:
     """What the prompt asks for; `round` counts the attempts of this role for this work package from 1."""
 
+    markdown: str
+
     def __init__(self, prompt: str) -> None:
         before, _, rest = prompt.partition("\n<work-package>\n")
         self.markdown, _, after = rest.partition("\n</work-package>")
@@ -65,11 +77,11 @@ class Task:
         if not self.markdown and told:
             # Who goes on with a session is told where the text is, not told it again.
             self.markdown = Path(told).read_text(encoding="utf-8", errors="replace")
-        self.wp = _said(lines, "Work package")
-        self.attempt = _said(lines, "Attempt")
-        self.head = _said(lines, "Head")
+        self.wp: str = _said(lines, "Work package")
+        self.attempt: str = _said(lines, "Attempt")
+        self.head: str = _said(lines, "Head")
         told = _said(lines, "Round")
-        self.round = int(told) if told.isascii() and told.isdigit() else 1
+        self.round: int = int(told) if told.isascii() and told.isdigit() else 1
         if not self.wp:
             raise ScenarioError("the prompt has no line 'Work package: <id>'")
 

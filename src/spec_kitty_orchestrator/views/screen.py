@@ -56,7 +56,7 @@ class Screen:
     def __init__(self, file: TextIO, redactor: Redactor, environ: Mapping[str, str]) -> None:
         self._file = file
         self._redactor = redactor
-        self.is_terminal = file.isatty()
+        self.is_terminal: bool = file.isatty()
         plain = environ.get("NO_COLOR") or environ.get("TERM") == "dumb"
         self._styled = self.is_terminal and not plain
         self._in_ci = service_around(environ) is not None

@@ -45,9 +45,9 @@ class Finding:
     kind: type[OrchestratorError] = PreflightError
 
 
-ok = partial(Finding, Level.OK)
-warning = partial(Finding, Level.WARNING)
-error = partial(Finding, Level.ERROR)
+ok: partial[Finding] = partial(Finding, Level.OK)
+warning: partial[Finding] = partial(Finding, Level.WARNING)
+error: partial[Finding] = partial(Finding, Level.ERROR)
 
 
 def errors(found: Iterable[Finding]) -> list[OrchestratorError]:

@@ -42,7 +42,7 @@ class Axis:
             end = max(end, one.at)
             self._pieces.append((one.at, end, passed))
             passed += (end - one.at).total_seconds()
-        self.seconds = passed or 1.0
+        self.seconds: float = passed or 1.0
 
     def place(self, at: datetime) -> float:
         """Return where a moment is, from 0 to 100."""

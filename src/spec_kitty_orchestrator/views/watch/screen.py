@@ -40,8 +40,8 @@ SETTLED_S = 0.04
 class WatchApp(App[None]):
     """An interactive view of one mission's run."""
 
-    ENABLE_COMMAND_PALETTE = False
-    AUTO_FOCUS = None
+    ENABLE_COMMAND_PALETTE: ClassVar[bool] = False
+    AUTO_FOCUS: ClassVar[str | None] = None
     CSS = STYLE
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)"),

@@ -102,10 +102,11 @@ def hints(report: Report, wp: WpReport | None) -> Iterator[str]:
         yield "T tell"
 
 
-class OrderLine(Horizontal, can_focus=False):
+class OrderLine(Horizontal):
     """The line at the bottom that an order is given with; hidden while there is nothing to say."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "drop")]
+    can_focus: bool = False
 
     def __init__(self, source: Source, answered: Callable[[], None]) -> None:
         super().__init__(id="order")
