@@ -40,8 +40,8 @@ class Ledger:
 
     def __init__(self, policy: Policy, journal: Journal, clock: WallClock, observer: Observer) -> None:
         self._journal, self._clock, self._observer = journal, clock, observer
-        self.state = RunState(policy)
-        self.alone = anyio.Lock()
+        self.state: RunState = RunState(policy)
+        self.alone: anyio.Lock = anyio.Lock()
         self.follow: Follow = lambda _before, _wp_id, _event: None
 
     async def replay(self) -> None:

@@ -53,6 +53,17 @@ class Parts:
         lanes: the mission as the host last told it.
     """
 
+    agents: ports.AgentRunner
+    workspaces: ports.Workspaces
+    observer: ports.Observer
+    gates: Gates | None
+    setup: Gates | None
+    settings: Mapping[str, object]
+    clock: RunClock
+    ledger: Ledger
+    lanes: Mission
+    performer: Performer
+
     def __init__(
         self,
         mission: str,

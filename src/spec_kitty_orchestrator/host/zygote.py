@@ -123,9 +123,7 @@ def _stamp(path: str) -> object:
 
 def _distributions(folder: str) -> object:
     try:
-        return sorted(
-            name for name in os.listdir(folder) if name.endswith((".dist-info", ".egg-info", ".pth"))
-        )
+        return sorted(one for one in os.listdir(folder) if one.endswith((".dist-info", ".egg-info", ".pth")))
     except OSError:
         return None
 

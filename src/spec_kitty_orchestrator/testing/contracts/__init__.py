@@ -20,10 +20,10 @@ from pkgutil import iter_modules
 
 try:
     import pytest
-except ImportError as missing:
+except ImportError as _missing:
     raise ImportError(
         "the suites of spec_kitty_orchestrator.testing need pytest: install it beside your tests"
-    ) from missing
+    ) from _missing
 
 __all__ = ["LIMIT_S", "Contract"]
 
