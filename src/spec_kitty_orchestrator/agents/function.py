@@ -5,6 +5,7 @@ Nothing confines it, and nobody but itself can end it: it is asked to, by cancel
 
 import copy
 import json
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -156,7 +157,11 @@ def address(thing: object) -> str:
     while isinstance(thing, partial):
         thing = thing.func
     named = thing if hasattr(thing, "__qualname__") else type(thing)
-    return f"{named.__module__}:{named.__qualname__}"
+    module = named.__module__
+    if module == "__main__":
+        # A person who finds it in a journal should know which program that was.
+        module = Path(getattr(sys.modules[module], "__file__", None) or module).name
+    return f"{module}:{named.__qualname__}"
 
 
 def report_of(answer: object, attempt: Attempt) -> AgentReport:
