@@ -26,7 +26,7 @@ def _command(context: Any, name: str, line: str) -> Iterator[str]:
     yield from ("", f"### `{name}`", "", f":::{{program}} {PROGRAM} {name}", ":::", "")
     if name in COMMANDS:
         yield from (
-            "```text",
+            "```none",
             f"{PROGRAM} {name} {' '.join(command.collect_usage_pieces(context))}",
             "```",
             "",

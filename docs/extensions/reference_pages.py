@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from enum import Enum
 from functools import cache
 from importlib import import_module
+from itertools import chain
 
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util import logging
 from sphinx.util.typing import stringify_annotation
 
-import spec_kitty_orchestrator
+import spec_kitty_orchestrator.testing
 
 __all__ = ["connect", "lines"]
 
@@ -29,36 +31,66 @@ ALIASES = (
 
 
 def lines(wanted: str) -> Iterator[str]:
-    """Yield the Markdown of names of modules: `ports core.events` of all, `core.limits: Rest` of some.
+    """Yield the Markdown of names of modules.
 
-    Of a module whose names the package itself offers, all are those.
+    `ports core.events` are all names that a package itself offers of each, or where it offers none, those
+    of its `__all__`. `core.model: *` are all others, and `core.limits: Rest` some of them.
     """
     modules, _, names = wanted.partition(":")
-    for module in modules.split():
+    for module in chain.from_iterable(map(_expanded, modules.split())):
         found = import_module(f"{PACKAGE}.{module}")
-        offered = spec_kitty_orchestrator._HOMES.get(module, "").split()
+        _, offered = _offered(found)
+        others = [name for name in found.__all__ if name not in offered]
+        if names.split() not in ([], ["*"]):
+            others = [name for name in others if name in names.split()]
         yield from ("", "```{eval-rst}")
-        for name in names.split() or offered or found.__all__:
+        for name in others if names else offered or others:
             yield from _entry(found, name)
         yield "```"
 
 
+def _expanded(module: str) -> list[str]:
+    """Return the modules of `testing.*`, which are those whose names the package offers."""
+    if not module.startswith("testing.") or not module.endswith(".*"):
+        return [module]
+    inner = module.removeprefix("testing.").removesuffix("*")
+    homes = spec_kitty_orchestrator.testing._HOMES
+    return [f"testing.{one}" for one in homes if one.startswith(inner) and "." not in one.removeprefix(inner)]
+
+
 def _entry(module: types.ModuleType, name: str) -> Iterator[str]:
     made = getattr(module, name)
-    place = PACKAGE if name in _offered(module) else module.__name__
+    place = f"{_place(module, name)}.{name}"
     if inspect.isclass(made):
-        yield from (f".. autoclass:: {place}.{name}", "   :members:")
+        yield from (f".. autoclass:: {place}", "   :members:")
         if issubclass(made, Enum):
             yield "   :undoc-members:"
     elif inspect.isroutine(made):
-        yield f".. autofunction:: {place}.{name}"
+        yield f".. autofunction:: {place}"
+    elif isinstance(made, types.UnionType) and not _is_described(module, name):
+        yield from (f".. py:data:: {place}", "", "   One of", "")
+        yield from (f"   - :py:class:`~{one.__module__}.{one.__qualname__}`" for one in typing.get_args(made))
     else:
-        yield from (f".. autodata:: {place}.{name}", "   :no-value:")
+        yield from (f".. autodata:: {place}", "   :no-value:")
     yield ""
 
 
-def _offered(module: types.ModuleType) -> list[str]:
-    return spec_kitty_orchestrator._HOMES.get(module.__name__.removeprefix(f"{PACKAGE}."), "").split()
+def _is_described(module: types.ModuleType, name: str) -> bool:
+    return ("", name) in ModuleAnalyzer.for_module(module.__name__).find_attr_docs()
+
+
+def _place(module: types.ModuleType, name: str) -> str:
+    package, names = _offered(module)
+    return package if name in names else module.__name__
+
+
+def _offered(module: types.ModuleType) -> tuple[str, list[str]]:
+    """Return the package from which names of a module are imported, and which these are."""
+    for package in (spec_kitty_orchestrator.testing, spec_kitty_orchestrator):
+        inner = module.__name__.removeprefix(f"{package.__name__}.")
+        if inner in package._HOMES:
+            return package.__name__, package._HOMES[inner].split()
+    return "", []
 
 
 @cache
@@ -67,16 +99,16 @@ def _spelled() -> dict[str, str]:
     made = {}
     for module, names in ALIASES:
         found = import_module(f"{PACKAGE}.{module}")
-        place = {name: PACKAGE if name in _offered(found) else found.__name__ for name in names.split()}
-        made |= {
-            stringify_annotation(getattr(found, name), "smart"): f"~{place[name]}.{name}" for name in place
-        }
+        for name in names.split():
+            spelled = stringify_annotation(getattr(found, name), "smart")
+            made[spelled] = f"~{_place(found, name)}.{name}"
     return made
 
 
 def _shorten(*given: typing.Any) -> tuple[str, str] | None:
     _app, _what, _name, _made, _options, signature, returned = given
-    for long, alias in _spelled().items():
+    # What a dataclass makes anew for each object is no Python, and what follows it would be read as none.
+    for long, alias in {**_spelled(), "<factory>": "..."}.items():
         signature = signature and signature.replace(long, alias)
         returned = returned and returned.replace(long, alias)
     return signature, returned
@@ -84,9 +116,10 @@ def _shorten(*given: typing.Any) -> tuple[str, str] | None:
 
 def _complete(_app: Sphinx, env: BuildEnvironment) -> None:
     described = env.domains["py"].objects
-    for name in spec_kitty_orchestrator.__all__:
-        if not name.startswith("__") and f"{PACKAGE}.{name}" not in described:
-            logging.getLogger(__name__).warning(f"the reference lacks {PACKAGE}.{name}")
+    for package in (spec_kitty_orchestrator, spec_kitty_orchestrator.testing):
+        for name in package.__all__:
+            if not name.startswith("__") and f"{package.__name__}.{name}" not in described:
+                logging.getLogger(__name__).warning(f"the reference lacks {package.__name__}.{name}")
 
 
 def connect(app: Sphinx) -> None:

@@ -1,9 +1,12 @@
-"""Every block of Python in a page is an example, and is run: those of a page in order, in one namespace.
+"""Every example in a page is tried: commands are read by the program, and Python is run.
+
+The blocks of Python of a page are run in order, in one namespace.
 
 A block with `>>>` shows its results. What another prints stands in a block `testoutput` right after it.
 Blocks that are included from a file are not run here: tests run the file.
 """
 
+import read_commands
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
@@ -30,4 +33,5 @@ class MakeExamplesTests(SphinxTransform):
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect this to Sphinx."""
     app.add_transform(MakeExamplesTests)
+    read_commands.connect(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

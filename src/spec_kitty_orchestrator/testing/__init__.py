@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from spec_kitty_orchestrator.testing.fake_host import FakeHost
     from spec_kitty_orchestrator.testing.fake_workspaces import FakeWorkspaces
     from spec_kitty_orchestrator.testing.held_agent import HeldAgent, ProgramStage
-    from spec_kitty_orchestrator.testing.memory_journal import LoopClock, MemoryJournal, StoppedClock, Watcher
+    from spec_kitty_orchestrator.testing.memory_journal import (
+        LoopClock,
+        MemoryJournal,
+        MemoryLock,
+        StoppedClock,
+        Watcher,
+    )
     from spec_kitty_orchestrator.testing.memory_orders import MemoryOrders
     from spec_kitty_orchestrator.testing.sample_lines import example_lines
     from spec_kitty_orchestrator.testing.scripted_agents import Play, ScriptedAgents
@@ -30,6 +36,7 @@ __all__ = [
     "JournalContract",
     "LoopClock",
     "MemoryJournal",
+    "MemoryLock",
     "MemoryOrders",
     "OpenJournal",
     "Play",
@@ -53,7 +60,7 @@ _HOMES = {
     "fake_host": "FakeHost",
     "fake_workspaces": "FakeWorkspaces",
     "held_agent": "HeldAgent ProgramStage",
-    "memory_journal": "LoopClock MemoryJournal StoppedClock Watcher",
+    "memory_journal": "LoopClock MemoryJournal MemoryLock StoppedClock Watcher",
     "memory_orders": "MemoryOrders",
     "sample_lines": "example_lines",
     "scripted_agents": "Play ScriptedAgents",

@@ -9,7 +9,7 @@ from spec_kitty_orchestrator.core.approval import Approved, Commit, Tip
 from spec_kitty_orchestrator.core.model import Before, Evidence, Rescue, Workspace
 from spec_kitty_orchestrator.ports import CommitRefusal, Restored, WorkspaceState
 
-__all__ = ["FakeWorkspaces"]
+__all__ = ["FakeTree", "FakeWorkspaces"]
 
 
 @dataclass
