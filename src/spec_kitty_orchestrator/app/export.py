@@ -146,7 +146,8 @@ async def _gather(
     refs = await transfer.mission_refs(repository.primary, mission, branches)
     refs, hidden = await _without_secrets(project, repository, refs)
     bundle = folder / pack.BUNDLE
-    if await transfer.write_bundle(repository.primary, refs, bundle, whole=whole):
+    held = () if whole else await transfer.on_remotes(repository.primary)
+    if await transfer.write_bundle(repository.primary, refs, bundle, held):
         await to_thread.run_sync(contents.seal, pack.BUNDLE)
     assert isinstance(event.event, HandedOver)
     return pack.Manifest(

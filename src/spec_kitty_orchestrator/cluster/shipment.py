@@ -27,17 +27,21 @@ class Shipment:
         project: names the repository on every machine.
         place: names the workspace there, the same for each attempt in it.
         sent: what it holds.
+        branch: that is checked out in it, "" when detached.
         identity: name and e-mail address for commits that the agent makes.
         excludes: patterns of what is ignored, besides those in the workspace itself.
         shallow: the commits at which the history ends, in a shallow clone.
+        withheld: what of the workspace is not sent, each with the reason, for people.
     """
 
     project: str
     place: str
     sent: Snapshot
-    identity: tuple[str, str] = ("", "")
+    branch: str = ""
+    identity: tuple[str, ...] = ("", "")
     excludes: str = ""
     shallow: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,10 @@ class Applied:
     Attributes:
         kept: "" if it is in the workspace, else the ref under which it is.
         why: in that case the reason, for people.
+        found: a ref with what was in files that were overwritten and were neither what was sent nor what came
+            back, as after a crash; "" if there were none.
     """
 
     kept: str = ""
     why: str = ""
+    found: str = ""

@@ -1,19 +1,35 @@
-"""The coordinator's side: what a workspace holds is sent to a machine, and what comes back is applied.
+"""The coordinator's side: what a workspace holds is sent to a machine, and what comes back is applied."""
 
-What comes back was made by an agent on another machine. It is taken up as objects that git has checked, is
-compared with what was sent, and moves the branch only forward; what does not fit stays under a ref.
-"""
-
-from collections.abc import Sequence
+import hashlib
+import os
+import re
+import shutil
+import socket
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+from anyio import to_thread
+
+from spec_kitty_orchestrator.cluster import applying
 from spec_kitty_orchestrator.cluster.shipment import Applied, Shipment, Snapshot
-from spec_kitty_orchestrator.machine.commit_rules import CommitRules
+from spec_kitty_orchestrator.cluster.snapshots import is_sha, take
+from spec_kitty_orchestrator.errors import WorkspaceError, WorkspaceMissing
+from spec_kitty_orchestrator.machine.commit_rules import OF_HOST, SECRET, SECRET_VALUE, CommitRules
+from spec_kitty_orchestrator.machine.configuration import Configuration
+from spec_kitty_orchestrator.machine.files import read_whole
+from spec_kitty_orchestrator.machine.git import LONG_TIMEOUT_S, Change, Git, failure, in_a_line
+from spec_kitty_orchestrator.machine.hidden import read_excludes
+from spec_kitty_orchestrator.machine.repository import Repository, Worktree
+from spec_kitty_orchestrator.machine.rescue import ref_name
 
-__all__ = ["MOST_BUNDLE_BYTES", "Shipping"]
+__all__ = ["Shipping"]
 
-MOST_BUNDLE_BYTES = 2 * 1024**3
-"""Of what comes back; more is not fetched."""
+_MISSING = re.compile(rb"unable to read|missing|could not fetch|promisor|bad object|unable to find")
+_URL_USER = re.compile(r"(?<=://)[^/@]*@")
+_PARTIAL = re.compile(r"extensions\.partialclone|remote\..*\.promisor")
+_CHUNK_BYTES = 1024 * 1024
 
 
 class Shipping:
@@ -29,13 +45,28 @@ class Shipping:
         self._root = root
         self._mission = mission
         self._rules = rules if rules is not None else CommitRules()
+        self._opened: Repository | None = None
 
     async def snapshot(self, workspace: Path) -> Shipment:
         """Read what a worktree holds; nothing in it is changed. Raises `WorkspaceError`."""
-        raise NotImplementedError
+        repository, there = await self._there(workspace)
+        withheld = list[str]()
+        sent, left = await take(there.git, self._rules, self._is_withheld(workspace, withheld))
+        return Shipment(
+            await self._project(repository, there.configured),
+            _named(workspace),
+            sent,
+            await there.git.branch(),
+            tuple(there.configured.get(f"user.{part}") for part in ("name", "email")),
+            await self._excludes(repository, there.git),
+            await to_thread.run_sync(_shallow, repository.common),
+            (*withheld, *left),
+        )
 
     async def bundle(self, attempt: str, shipment: Shipment, have: Sequence[str], file: Path) -> bool:
-        """Write a bundle of what a machine lacks of a shipment; False, and no file, if it lacks nothing.
+        """Write what a machine lacks of a shipment into a file; False, and no file, if it lacks nothing.
+
+        The file holds one of git's packs with its index, so that the machine need not make one.
 
         Args:
             attempt: a ref of its own keeps what is sent until `forget`.
@@ -46,7 +77,25 @@ class Shipping:
         Raises:
             WorkspaceError: objects are missing here, as in a partial clone, or git is broken.
         """
-        raise NotImplementedError
+        repository = await self._repository()
+        git = repository.primary
+        await git.run("update-ref", self._ref(attempt, "sent"), shipment.sent.commit)
+        asked = [one for one in have if is_sha(one)]
+        known = await replace(git, foreign=True).shas(*asked) if asked else ()
+        wanted = (shipment.sent.commit, *(f"^{one}" for one in dict.fromkeys(filter(None, known))))
+        # A name of its own, so that what a call that was cut off has left is not in the way.
+        part = file.with_name(f"{file.name}.{os.getpid()}")
+        words = ("pack-objects", "--quiet", "--revs", "--non-empty", "--delta-base-offset", str(part))
+        stdin = "".join(f"{one}\n" for one in wanted).encode()
+        reply = await git.ask(*words, stdin=stdin, timeout_s=LONG_TIMEOUT_S)
+        if reply.rc != 0:
+            if _MISSING.search(reply.stderr) and _is_partial(repository.configured):
+                raise WorkspaceError(
+                    f"{self._root} is a partial clone and lacks what a machine needs: {in_a_line(reply)}; "
+                    "fetch all of it: `git fetch --refetch --no-filter`"
+                )
+            raise failure(self._root, words, reply)
+        return await to_thread.run_sync(_join, part, reply.text, file)
 
     async def apply(
         self, attempt: str, workspace: Path, shipment: Shipment, back: Snapshot, file: Path | None
@@ -65,8 +114,118 @@ class Shipping:
         Raises:
             WorkspaceError: what came back is damaged or no work of an agent's, or git is broken.
         """
-        raise NotImplementedError
+        repository, there = await self._there(workspace)
+        if back == shipment.sent:
+            return Applied()
+        await applying.take_up(repository.primary, back, file)
+        quiet = (*there.git.settings, *there.configured.without_filters(own=False))
+        git = replace(there.git, settings=quiet)
+        refs = ref_name(self._mission, "cluster", attempt)
+        withheld = self._is_withheld(workspace)
+
+        async def look(also: Collection[str]) -> tuple[Snapshot, str]:
+            def is_left_out(change: Change) -> bool:
+                return change.path not in also and withheld(change)
+
+            now, _ = await take(there.git, self._rules, is_left_out, (shipment.sent,))
+            return now, await there.git.branch()
+
+        return await applying.apply(applying.Arrival(repository.primary, git, shipment, back, refs, look))
 
     async def forget(self, attempt: str) -> None:
         """Remove the ref that kept what was sent; what `apply` has kept stays. Raises `WorkspaceError`."""
-        raise NotImplementedError
+        await (await self._repository()).primary.run("update-ref", "-d", self._ref(attempt, "sent"))
+
+    def _is_withheld(self, workspace: Path, told: list[str] | None = None) -> Callable[[Change], bool]:
+        def is_withheld(change: Change) -> bool:
+            reason = "" if change.nested else _secret(workspace / change.path, change.path, self._rules)
+            if reason and told is not None:
+                told.append(f"{change.path}: {reason}")
+            return bool(reason)
+
+        return is_withheld
+
+    def _ref(self, attempt: str, name: str) -> str:
+        return ref_name(self._mission, "cluster", attempt, name)
+
+    async def _repository(self) -> Repository:
+        if self._opened is None:
+            self._opened = await Repository.open(self._root)
+        return self._opened
+
+    async def _there(self, workspace: Path) -> tuple[Repository, Worktree]:
+        repository = await self._repository()
+        found = await repository.worktree(workspace)
+        if found is None:
+            raise WorkspaceMissing(f"{workspace} is not a git worktree; see `git worktree list`")
+        return repository, found
+
+    async def _project(self, repository: Repository, configured: Configuration) -> str:
+        """Name the project: clones of one repository, for one person, share it on a machine."""
+        origin = configured.get("remote.origin.url") or f"{socket.gethostname()}:{repository.common}"
+        who = (configured.get(f"user.{part}") for part in ("name", "email"))
+        name = f"{_plain(self._root.resolve().name)}-{_digest(_URL_USER.sub('', origin), *who)}"
+        kind = await repository.primary.run("rev-parse", "--show-object-format")
+        return f"{name}.sha256" if kind.text == "sha256" else name
+
+    async def _excludes(self, repository: Repository, git: Git) -> str:
+        named = await git.ask("config", "--type=path", "--get", "core.excludesFile")
+        home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+        path = git.path / named.text if named.rc == 0 and named.text else home / "git" / "ignore"
+        return await to_thread.run_sync(_patterns, path, repository.common)
+
+
+def _patterns(person: Path, common: Path) -> str:
+    lines = list[str]()
+    with suppress(OSError):
+        lines += os.fsdecode(read_whole(person, links=True)).splitlines()
+    return "".join(f"{line}\n" for line in (*lines, *read_excludes(common)))
+
+
+def _shallow(common: Path) -> tuple[str, ...]:
+    with suppress(OSError):
+        return tuple((common / "shallow").read_text(encoding="ascii").split())
+    return ()
+
+
+def _secret(path: Path, name: str, rules: CommitRules) -> str:
+    """Say why a new file must not leave this machine, "" if it may."""
+    named = rules.by_name(name)
+    try:
+        data = os.fsencode(path.readlink()) if path.is_symlink() else read_whole(path)
+    except OSError:
+        return named if named == SECRET else ""
+    reason = rules.by_content(name, data, "" if named in OF_HOST else named)
+    return reason if reason in (SECRET, SECRET_VALUE) else ""
+
+
+def _named(workspace: Path) -> str:
+    return f"{_plain(workspace.name)}-{_digest(socket.gethostname(), str(workspace.absolute()))}"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:60] or "unnamed"
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def _is_partial(configured: Configuration) -> bool:
+    return any(_PARTIAL.fullmatch(one.key) for one in configured.all)
+
+
+def _join(part: Path, names: str, file: Path) -> bool:
+    """Put a pack and its index into one file: the pack, the index, and the size of the pack in 8 bytes."""
+    file.unlink(missing_ok=True)
+    if not names:
+        return False
+    pack, index = (part.with_name(f"{part.name}-{names}.{end}") for end in ("pack", "idx"))
+    pack.chmod(0o600)
+    size = pack.stat().st_size
+    with pack.open("ab") as out, index.open("rb") as source:
+        shutil.copyfileobj(source, out, _CHUNK_BYTES)
+        out.write(size.to_bytes(8, "big"))
+    index.unlink()
+    pack.replace(file)
+    return True

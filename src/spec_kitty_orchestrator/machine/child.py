@@ -11,11 +11,11 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, BinaryIO, Protocol
 
 import anyio
 from anyio import to_thread
@@ -118,7 +118,7 @@ async def run(
     cwd: Path,
     env: Mapping[str, str],
     limit_s: float,
-    stdin: bytes = b"",
+    stdin: bytes | BinaryIO = b"",
     most: int | None = None,
 ) -> Reply:
     """Run a command to its end; canceled, it is stopped before this returns.
@@ -128,7 +128,7 @@ async def run(
         cwd: the folder in which it runs.
         env: its whole environment.
         limit_s: seconds after which it is stopped.
-        stdin: what it can read.
+        stdin: what it can read; of an open file, what is still to be read of it.
         most: bytes of stdout that are kept, and after which it is stopped; None for no such bound.
 
     Raises:
@@ -171,15 +171,29 @@ async def _stop_when_canceled(watch: "_Watch") -> None:
         watch.stop.set()
 
 
+@contextmanager
+def _source(stdin: bytes | BinaryIO) -> Iterator[IO[bytes]]:
+    """Give a file from which a child reads."""
+    if not isinstance(stdin, bytes):
+        yield stdin
+    elif not stdin:
+        with open(os.devnull, "rb") as nothing:  # noqa: PTH123
+            yield nothing
+    else:
+        with tempfile.TemporaryFile() as file:
+            file.write(stdin)
+            file.seek(0)
+            yield file
+
+
 class Spawned:
     """A child of ours; implements `Process`."""
 
-    def __init__(self, argv: Sequence[str], cwd: Path, env: Mapping[str, str], stdin: bytes = b"") -> None:
+    def __init__(
+        self, argv: Sequence[str], cwd: Path, env: Mapping[str, str], stdin: bytes | BinaryIO = b""
+    ) -> None:
         """Start it. Raises `OSError`."""
-        with tempfile.TemporaryFile() if stdin else open(os.devnull, "rb") as source:  # noqa: PTH123
-            if stdin:
-                source.write(stdin)
-                source.seek(0)
+        with _source(stdin) as source:
             try:
                 # A session of its own: Ctrl-C at our terminal does not cut it off, and nobody is asked there.
                 self._process = start(

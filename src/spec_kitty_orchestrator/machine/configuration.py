@@ -82,6 +82,13 @@ class Configuration:
         """Return the value that wins, "" if there is none."""
         return next((one.value for one in reversed(self.all) if one.key == key), "")
 
+    def without_filters(self, *, own: bool) -> tuple[tuple[str, str], ...]:
+        """Return settings with which no filter runs, or none of the repository's `own`."""
+        keys = (one.key for one in self.all if one.own or not own)
+        drivers = dict.fromkeys(key.rpartition(".")[0] for key in keys if key.startswith("filter."))
+        settings = [(f"{one}.{key}", "") for one in drivers for key in ("clean", "smudge", "process")]
+        return (*settings, *((f"{one}.required", "false") for one in drivers))
+
     def trusted(self, before: "Configuration") -> dict[str, str]:
         """Return what a person has set now, and what the repository had set `before`, by key."""
         # The repository's own win over a person's.

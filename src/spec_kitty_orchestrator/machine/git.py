@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import anyio
 
@@ -82,7 +83,7 @@ class Git:
     async def ask(
         self,
         *args: str,
-        stdin: bytes = b"",
+        stdin: bytes | BinaryIO = b"",
         timeout_s: float = GIT_TIMEOUT_S,
         limit: int | None = None,
     ) -> Reply:
@@ -90,7 +91,7 @@ class Git:
 
         Args:
             args: git's arguments.
-            stdin: what git reads.
+            stdin: what git reads; of an open file, what is still to be read of it.
             timeout_s: after which git is stopped.
             limit: bytes of stdout after which git is stopped.
 

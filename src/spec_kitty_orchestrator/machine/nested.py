@@ -110,7 +110,7 @@ async def _edited(inside: Git, path: str) -> list[str]:
 
 async def edits_in(inside: Git) -> list[str]:
     """Name what a repository holds beside its commit, without what a tool can make again."""
-    inside = replace(inside, settings=await _without_filters(inside))
+    inside = replace(inside, settings=(await Configuration.read(inside)).without_filters(own=True))
     shown = await inside.run(
         "status",
         "--porcelain=v1",
@@ -129,14 +129,6 @@ async def is_held(inside: Git, commit: str) -> bool:
     """Tell whether a remote of a repository has a commit, as far as it was fetched."""
     held = await inside.ask("for-each-ref", "--count=1", f"--contains={commit}", "refs/remotes")
     return held.rc == 0 and bool(held.text)
-
-
-async def _without_filters(inside: Git) -> tuple[tuple[str, str], ...]:
-    """Return settings that keep git from running programs that the repository itself names."""
-    own = (one.key for one in (await Configuration.read(inside)).all if one.own)
-    drivers = dict.fromkeys(key.rpartition(".")[0] for key in own if key.startswith("filter."))
-    settings = [(f"{one}.{key}", "") for one in drivers for key in ("clean", "smudge", "process")]
-    return (*settings, *((f"{one}.required", "false") for one in drivers))
 
 
 async def _unknown(path: str, commit: str, inside: Git | None, is_declared: bool) -> str:

@@ -2,16 +2,18 @@
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from anyio import to_thread
 
-from spec_kitty_orchestrator.machine.child import STDOUT_KEPT
+from spec_kitty_orchestrator.machine.commit_rules import MOST_STORED_BYTES
 from spec_kitty_orchestrator.machine.git import Change, Git
 from spec_kitty_orchestrator.machine.staging import nul, split
 
-__all__ = ["rewrite_raw", "store_raw"]
+__all__ = ["blobs", "rewrite_raw", "store_raw"]
+
+_AT_ONCE_BYTES = 16 * 1024**2
 
 
 async def store_raw(git: Git, changes: Sequence[Change]) -> None:
@@ -75,12 +77,39 @@ async def rewrite_raw(git: Git, commit: str, tree: str) -> None:
     fields = (
         await git.run("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", commit, tree)
     ).paths
-    for head, path in zip(fields[::2], fields[1::2], strict=True):
-        _, mode, _, name, _ = head.split(" ")
-        if mode.startswith("100"):
-            data = await git.run("cat-file", "blob", name)
-            if len(data.stdout) < STDOUT_KEPT:
-                await to_thread.run_sync(_write_if_other, git.path / path, data.stdout)
+    heads = {path: head.split(" ") for head, path in zip(fields[::2], fields[1::2], strict=True)}
+    files = {path: head[3] for path, head in heads.items() if head[1].startswith("100")}
+    async for path, data in blobs(git, files):
+        await to_thread.run_sync(_write_if_other, git.path / path, data)
+
+
+async def blobs(git: Git, names: Mapping[str, str]) -> AsyncIterator[tuple[str, bytes]]:
+    """Yield what the files hold of which these are the objects, by path; larger ones than are stored are not.
+
+    Raises `WorkspaceError`.
+    """
+    listed = await git.run("cat-file", "--batch-check=%(objectsize)", stdin=_lines(names.values()))
+    sizes = dict(zip(names, map(_number, listed.text.split("\n")), strict=True)) if names else {}
+    waiting = [path for path, size in sizes.items() if 0 <= size <= MOST_STORED_BYTES]
+    while waiting:
+        some, held = [waiting.pop()], 0
+        while waiting and (held := held + sizes[some[-1]]) < _AT_ONCE_BYTES:
+            some.append(waiting.pop())
+        read = await git.run("cat-file", "--batch=", stdin=_lines(names[path] for path in some))
+        at = 0
+        for path in some:
+            # An empty line comes before each, and a newline after it.
+            at += 1
+            yield path, read.stdout[at : at + sizes[path]]
+            at += sizes[path] + 1
+
+
+def _lines(names: Iterable[str]) -> bytes:
+    return "".join(f"{one}\n" for one in names).encode()
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else -1
 
 
 def _write_if_other(path: Path, data: bytes) -> None:

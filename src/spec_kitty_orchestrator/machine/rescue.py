@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from anyio import to_thread
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine import unheld
 from spec_kitty_orchestrator.machine.commit_rules import CommitRules, is_trace
-from spec_kitty_orchestrator.machine.git import OUR_IDENTITY, Git, failure
+from spec_kitty_orchestrator.machine.git import OUR_IDENTITY, Change, Git, failure
 from spec_kitty_orchestrator.machine.nested import Link, links, links_among
 from spec_kitty_orchestrator.machine.raw_files import rewrite_raw, store_raw
 from spec_kitty_orchestrator.machine.staging import caches_among, stage
@@ -92,10 +92,13 @@ def _component(name: str) -> str:
     return (safe.removesuffix(".lock") or "unnamed")[:100]
 
 
-async def measure(git: Git, rules: CommitRules, base: str = "") -> Snapshot:
+async def measure(
+    git: Git, rules: CommitRules, base: str = "", left_out: Callable[[Change], bool] | None = None
+) -> Snapshot:
     """Write index and worktree as trees; neither is changed.
 
     Files that the work since `base` has to do with are compared by content, whatever git remembers of them.
+    What is new and `left_out`, as a worker thread is told, is in neither tree.
     """
     async with index_copy(git) as copy:
         index = await copy.ask("write-tree")
@@ -105,6 +108,8 @@ async def measure(git: Git, rules: CommitRules, base: str = "") -> Snapshot:
         changes = [change for change in await copy.changes() if change.code[1] != " "]
         caches = await caches_among(copy, changes)
         changes = [change for change in changes if change.path not in caches]
+        if left_out is not None:
+            changes = await to_thread.run_sync(_without, changes, left_out)
         apart = await unheld.find(copy, changes, submodules, rules)
         without = {one.path for one in apart}
         await store_raw(copy, [change for change in changes if change.path not in without])
@@ -115,6 +120,10 @@ async def measure(git: Git, rules: CommitRules, base: str = "") -> Snapshot:
         worktree,
         await unheld.write(git, apart),
     )
+
+
+def _without(changes: Sequence[Change], left_out: Callable[[Change], bool]) -> list[Change]:
+    return [change for change in changes if not (change.untracked and left_out(change))]
 
 
 async def _forget_what_was_seen(git: Git, base: str) -> None:

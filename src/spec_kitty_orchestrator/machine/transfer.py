@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from anyio import to_thread
 
@@ -36,6 +37,7 @@ __all__ = [
     "move",
     "moves",
     "needed_by",
+    "on_remotes",
     "put_there",
     "read_bundle",
     "strange_refs",
@@ -117,15 +119,18 @@ async def keep(git: Git, rules: CommitRules, ref: str, only: str = "") -> tuple[
     return True, tuple(left)
 
 
-async def write_bundle(primary: Git, refs: Mapping[str, str], file: Path, *, whole: bool) -> bool:
-    """Bundle refs, unless `whole` without what remotes are known to have; False if nothing is left.
+async def on_remotes(primary: Git) -> tuple[str, ...]:
+    """Return the commits that remotes are known to have."""
+    listed = await primary.run("for-each-ref", "--format=%(objectname)", "refs/remotes")
+    return tuple(sorted(set(listed.text.split())))
+
+
+async def write_bundle(primary: Git, refs: Mapping[str, str], file: Path, known: Collection[str]) -> bool:
+    """Bundle refs without what is `known` there; False, and no file, if nothing is left.
 
     Raises `WorkspaceError`.
     """
-    known: list[str] = []
-    if not whole:
-        listed = await primary.run("for-each-ref", "--format=^%(objectname)", "refs/remotes")
-        known = sorted(set(listed.text.split()))
+    known = [f"^{one}" for one in known]
     wanted = _lines((*refs.values(), *known))
     if (await primary.run("rev-list", "--count", "--stdin", stdin=wanted)).text == "0":
         return False
@@ -153,11 +158,20 @@ def needed_by(bundle: Path) -> tuple[str, ...]:
 
 async def read_bundle(primary: Git, bundle: Path, tips: Collection[str]) -> None:
     """Take up the objects of a bundle; no ref is changed. Raises `UsageError` if `tips` are not whole."""
-    words = ("-c", "transfer.fsckObjects=true", "bundle", "unbundle", str(bundle))
-    reply = await primary.ask(*words, timeout_s=LONG_TIMEOUT_S)
+    with await to_thread.run_sync(open_file, bundle) as file:
+        await to_thread.run_sync(_pass_header, file)
+        # `bundle unbundle` would not look into the objects.
+        reply = await primary.ask(
+            *("index-pack", "--stdin", "--fix-thin", "--strict"), stdin=file, timeout_s=LONG_TIMEOUT_S
+        )
     if reply.rc != 0:
         raise UsageError(f"git refuses the pack's part of the repository: {reply.complaint}")
     await complete(primary, tips)
+
+
+def _pass_header(file: BinaryIO) -> None:
+    header = file.read(_HEADER_BYTES)
+    os.lseek(file.fileno(), header.find(b"\n\n") + 2, os.SEEK_SET)
 
 
 async def complete(primary: Git, tips: Collection[str]) -> None:
