@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from spec_kitty_orchestrator.testing.agent_contract import assert_contract, check_contract
     from spec_kitty_orchestrator.testing.contracts.agent import AgentContract
+    from spec_kitty_orchestrator.testing.contracts.host import HostContract, HostStage, OpenMission
     from spec_kitty_orchestrator.testing.contracts.journal import JournalContract, OpenJournal
     from spec_kitty_orchestrator.testing.contracts.runner import RunnerContract, RunnerStage
     from spec_kitty_orchestrator.testing.fake_host import FakeHost
@@ -33,12 +34,15 @@ __all__ = [
     "FakeHost",
     "FakeWorkspaces",
     "HeldAgent",
+    "HostContract",
+    "HostStage",
     "JournalContract",
     "LoopClock",
     "MemoryJournal",
     "MemoryLock",
     "MemoryOrders",
     "OpenJournal",
+    "OpenMission",
     "Play",
     "ProgramStage",
     "RunnerContract",
@@ -55,6 +59,7 @@ __all__ = [
 _HOMES = {
     "agent_contract": "assert_contract check_contract",
     "contracts.agent": "AgentContract",
+    "contracts.host": "HostContract HostStage OpenMission",
     "contracts.journal": "JournalContract OpenJournal",
     "contracts.runner": "RunnerContract RunnerStage",
     "fake_host": "FakeHost",
