@@ -248,6 +248,7 @@ async def test_a_machine_that_dies_at_any_line_carries_each_order_out_once(line:
         with suppress(Power, ExceptionGroup):
             await stage.orchestrator(orders=orders).run()
         stage.journal.dies_at = None
+        orders.restart()
         done.append(await stage.run(orders=orders))
 
     done: list[RunResult] = []

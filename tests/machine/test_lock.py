@@ -89,26 +89,6 @@ def test_two_locks_in_one_process_exclude_each_other(tmp_path: Path) -> None:
     assert MissionLock(tmp_path, "034-x").holder() is None
 
 
-def test_whoever_holds_a_lock_may_take_it_again_and_gives_it_back_as_often(tmp_path: Path) -> None:
-    lock = MissionLock(tmp_path, "034-x")
-    with lock:
-        with lock:
-            pass
-        with pytest.raises(RunActive):
-            MissionLock(tmp_path, "034-x").acquire()
-    with MissionLock(tmp_path, "034-x"):
-        pass
-
-
-@pytest.mark.asyncio
-async def test_a_lock_can_be_awaited(tmp_path: Path) -> None:
-    async with MissionLock(tmp_path, "034-x"):
-        with pytest.raises(RunActive):
-            async with MissionLock(tmp_path, "034-x"):
-                pass
-    assert MissionLock(tmp_path, "034-x").holder() is None
-
-
 def test_a_lock_may_be_released_in_another_thread(tmp_path: Path) -> None:
     lock = MissionLock(tmp_path, "034-x")
     lock.acquire()

@@ -63,14 +63,6 @@ async def test_an_order_is_answered_and_leaves_nothing(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / orders.FOLDER).stat().st_mode) == 0o700
 
 
-async def test_several_orders_are_taken_in_the_order_in_which_they_were_given(tmp_path: Path) -> None:
-    run = Listener(tmp_path)
-    for number in range(3):
-        order = {"kind": "stop", "wp": f"WP0{number}"}
-        written(tmp_path, f"0000000{number}.order", json.dumps({"order": order}))
-    assert [await run.take() for _ in range(3)] == [Stop(f"WP0{number}") for number in range(3)]
-
-
 async def test_what_nobody_takes_is_withdrawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(orders, "ANSWER_LIMIT_S", 0.05)
     assert await give(tmp_path, Pause(), lambda: True) is None
@@ -99,14 +91,6 @@ async def test_an_order_that_was_taken_is_not_withdrawn(
         tasks.start_soon(person)
         await run.port.next()
     assert late == [True]
-
-
-async def test_what_a_run_had_taken_when_it_was_killed_is_taken_up_by_the_next_one(tmp_path: Path) -> None:
-    file = written(tmp_path, "00000001.order", json.dumps(STOP))
-    killed = await Listener(tmp_path).port.next()
-    assert not file.exists()
-    again = await Listener(tmp_path).port.next()
-    assert again == killed
 
 
 async def test_a_run_is_not_drained_because_the_one_before_it_was_to_be(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from threading import get_ident
 from typing import BinaryIO
 
 from spec_kitty_orchestrator.agents.json_lines import LONGEST_LINE
@@ -90,7 +91,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     It has mode 0600, and is there whole or not at all, also after a power failure. Raises `OSError`.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
+    # Two threads of a program can put the same file in place.
+    part = path.with_name(f".{path.name}.{os.getpid()}-{get_ident()}{PART}")
     part.unlink(missing_ok=True)
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:

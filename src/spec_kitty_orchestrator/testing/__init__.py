@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from spec_kitty_orchestrator.testing.contracts.agent import AgentContract
     from spec_kitty_orchestrator.testing.contracts.host import HostContract, HostStage, OpenMission
     from spec_kitty_orchestrator.testing.contracts.journal import JournalContract, OpenJournal
+    from spec_kitty_orchestrator.testing.contracts.lock import LockContract, OpenLock
+    from spec_kitty_orchestrator.testing.contracts.orders import OrdersContract, OrdersStage
     from spec_kitty_orchestrator.testing.contracts.runner import RunnerContract, RunnerStage
     from spec_kitty_orchestrator.testing.fake_host import FakeHost
     from spec_kitty_orchestrator.testing.fake_workspaces import FakeWorkspaces
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
         Watcher,
     )
     from spec_kitty_orchestrator.testing.memory_orders import MemoryOrders
-    from spec_kitty_orchestrator.testing.sample_lines import example_lines
+    from spec_kitty_orchestrator.testing.sample_lines import example_lines, example_orders
     from spec_kitty_orchestrator.testing.scripted_agents import Play, ScriptedAgents
     from spec_kitty_orchestrator.testing.scripted_gates import Check, ScriptedGates
 
@@ -37,12 +39,16 @@ __all__ = [
     "HostContract",
     "HostStage",
     "JournalContract",
+    "LockContract",
     "LoopClock",
     "MemoryJournal",
     "MemoryLock",
     "MemoryOrders",
     "OpenJournal",
+    "OpenLock",
     "OpenMission",
+    "OrdersContract",
+    "OrdersStage",
     "Play",
     "ProgramStage",
     "RunnerContract",
@@ -54,6 +60,7 @@ __all__ = [
     "assert_contract",
     "check_contract",
     "example_lines",
+    "example_orders",
 ]
 
 _HOMES = {
@@ -61,13 +68,15 @@ _HOMES = {
     "contracts.agent": "AgentContract",
     "contracts.host": "HostContract HostStage OpenMission",
     "contracts.journal": "JournalContract OpenJournal",
+    "contracts.lock": "LockContract OpenLock",
+    "contracts.orders": "OrdersContract OrdersStage",
     "contracts.runner": "RunnerContract RunnerStage",
     "fake_host": "FakeHost",
     "fake_workspaces": "FakeWorkspaces",
     "held_agent": "HeldAgent ProgramStage",
     "memory_journal": "LoopClock MemoryJournal MemoryLock StoppedClock Watcher",
     "memory_orders": "MemoryOrders",
-    "sample_lines": "example_lines",
+    "sample_lines": "example_lines example_orders",
     "scripted_agents": "Play ScriptedAgents",
     "scripted_gates": "Check ScriptedGates",
 }

@@ -55,6 +55,11 @@ class MemoryOrders:
         self._left[order_id] = self._all[order_id]
         self._came.set()
 
+    def restart(self) -> None:
+        """Leave every order that was not answered, as the next start of the command finds them."""
+        self._left = {name: one for name, one in self._all.items() if name not in self.answers}
+        self._came.set()
+
     async def give(self, order: Order, by: str = "kim") -> Answer:
         """Give an order and wait for its answer."""
         order_id = self.put(order, by)
@@ -68,11 +73,10 @@ class MemoryOrders:
         while not self._left:
             self._came = anyio.Event()
             await self._came.wait()
-        return next(iter(self._left.values()))
+        return self._left.pop(next(iter(self._left)))
 
     async def answer(self, order_id: str, text: str, *, refused: bool = False) -> None:
         """Keep the answer."""
-        del self._left[order_id]
         self.answers[order_id] = Answer(text, refused)
         self._answered.set()
 

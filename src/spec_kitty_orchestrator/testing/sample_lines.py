@@ -1,4 +1,4 @@
-"""One line of a journal for each kind that there is, with every field filled."""
+"""One line of a journal, and one order, of each kind that there is, with every field filled."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -8,9 +8,10 @@ from types import NoneType, UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from spec_kitty_orchestrator.core.documents import KINDS, PATHS
+from spec_kitty_orchestrator.core.orders import Order
 from spec_kitty_orchestrator.core.run_events import Entry, Line
 
-__all__ = ["example_lines"]
+__all__ = ["example_lines", "example_orders"]
 
 _MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 _PLAIN: Final[Mapping[Any, object]] = {
@@ -29,6 +30,11 @@ def example_lines() -> tuple[Line, ...]:
     made = [_example(kind) for kind in KINDS.values()]
     lines = Line.__args__
     return tuple(one if isinstance(one, lines) else Entry(_MOMENT, "WP01", one, took_s=1.5) for one in made)
+
+
+def example_orders() -> tuple[Order, ...]:
+    """Return an order of each kind."""
+    return tuple(_example(kind) for kind in Order.__args__)
 
 
 def _example(kind: Any) -> Any:
