@@ -1,5 +1,6 @@
 """Our runners keep what every runner promises, and the suite finds those that do not."""
 
+from collections import defaultdict
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -9,6 +10,7 @@ import anyio.lowlevel
 import pytest
 from tests.contract.mutants import is_kept
 
+from spec_kitty_orchestrator.agents.function import FunctionAgent
 from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, PolicyMetadata, Role, Workspace
 from spec_kitty_orchestrator.machine.runner import LocalAgents
@@ -34,6 +36,64 @@ class TestLocalAgents(RunnerContract):
             return LocalAgents(repository, agents, timeouts=dict.fromkeys(Role, 60.0), version="1")
 
         return await ProgramStage(tmp_path, make).open()
+
+
+class FunctionStage:
+    """Functions of this process, which end with it; each attempt is known by its worktree."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._requests: dict[Path, AttemptRequest] = {}
+        self._called: list[str] = []
+        self._begun: dict[str, anyio.Event] = defaultdict(anyio.Event)
+        self._released: dict[str, anyio.Event] = defaultdict(anyio.Event)
+        self.runner = self._made()
+
+    def _made(self) -> LocalAgents:
+        agents = {"mine": (FunctionAgent(self._work).named("mine"), AgentSettings())}
+        return LocalAgents(self._root, agents, timeouts=dict.fromkeys(Role, 60.0), version="1")
+
+    async def _work(self, prompt: str, workspace: Path, role: Role) -> str:
+        attempt_id = self._requests[workspace].id
+        self._called.append(attempt_id)
+        await anyio.Path(workspace, "made").touch()
+        self._begun[attempt_id].set()
+        await self._released[attempt_id].wait()
+        return prompt
+
+    async def request(self, role: Role = Role.IMPLEMENT) -> AttemptRequest:
+        number = len(self._requests) + 1
+        place = self._root / f"lane-{number}"
+        await anyio.Path(place).mkdir()
+        workspace = Workspace(str(place), "", f"lane-{number}")
+        self._requests[place] = AttemptRequest(
+            f"id-{number}", "demo", f"WP{number:02}", 1, role, "mine", workspace, f"do {number}"
+        )
+        return self._requests[place]
+
+    async def begun(self, attempt_id: str) -> None:
+        await self._begun[attempt_id].wait()
+
+    async def release(self, attempt_id: str) -> None:
+        self._released[attempt_id].set()
+
+    async def runs(self, attempt_id: str) -> int:
+        return self._called.count(attempt_id)
+
+    async def worked(self, request: AttemptRequest) -> bool:
+        return await anyio.Path(request.workspace.path, "made").exists()
+
+    async def crash(self) -> None:
+        self.runner = self._made()
+
+
+@pytest.mark.usefixtures("never_blocks")
+class TestFunctions(RunnerContract):
+    outlives = False
+
+    @pytest.fixture
+    async def stage(self, tmp_path: Path) -> RunnerStage:
+        return FunctionStage(tmp_path)
 
 
 class ScriptedStage:

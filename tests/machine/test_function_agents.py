@@ -90,17 +90,6 @@ async def test_it_gets_the_prompt_the_worktree_and_the_role_and_what_it_says_is_
     assert (kept["stdout.log"], kept["stderr.log"], kept["exit"]) == ("It is\ndone.\n", "", "0\n")
 
 
-async def test_two_calls_at_once_are_one_call(tmp_path: Path, attempt_id: str) -> None:
-    function = Calls(waits=True)
-    runner = runner_of(tmp_path, function)
-    attempt = await runner.open(request_of(tmp_path, attempt_id))
-    async with running(runner, attempt) as one, running(runner, attempt) as other:
-        await function.called.wait()
-        function.go_on.set()
-    assert one() == other()
-    assert len(function.given) == 1
-
-
 async def test_a_review_is_bound_to_the_attempt_and_the_commit_that_it_was_given(
     tmp_path: Path, attempt_id: str
 ) -> None:
@@ -202,26 +191,6 @@ async def test_at_its_limit_of_time_it_is_cancelled(tmp_path: Path, attempt_id: 
     report = await run(runner, await runner.open(request_of(tmp_path, attempt_id)))
     assert (report.outcome, report.detail) == (Outcome.TIMEOUT, "no result within 0.01s")
     assert (function.cancelled, function.ended.is_set()) == (1, True)
-
-
-async def test_one_attempt_is_stopped_alone_also_before_it_began(tmp_path: Path, attempt_id: str) -> None:
-    function = Calls(waits=True)
-    runner = runner_of(tmp_path, function)
-    attempts = [
-        await runner.open(request_of(tmp_path, f"{attempt_id}{n}", wp_id=f"WP{n}", number=n))
-        for n in (1, 2, 3)
-    ]
-    async with running(runner, attempts[0]) as first, running(runner, attempts[1]) as second:
-        while len(function.given) < 2:
-            await anyio.wait_all_tasks_blocked()
-        for one in (attempts[0], attempts[2]):
-            await runner.stop(one, 5.0)
-        assert not function.go_on.is_set()
-        function.go_on.set()
-    unwanted = await run(runner, attempts[2])
-    assert (first().outcome, first().detail) == (Outcome.CANCELED, "a person stopped it")
-    assert second().outcome is Outcome.OK
-    assert (unwanted.outcome, len(function.given)) == (Outcome.CANCELED, 2)
 
 
 async def test_stopping_ends_every_attempt_and_begins_no_other(tmp_path: Path, attempt_id: str) -> None:
