@@ -1,3 +1,4 @@
+import ast
 import inspect
 import re
 import subprocess
@@ -6,6 +7,7 @@ import tomllib
 import zipfile
 from importlib import import_module, metadata
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hatchling.builders.wheel import WheelBuilder
@@ -60,11 +62,41 @@ def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
     assert {*spec_kitty_orchestrator.__all__} <= {*dir(spec_kitty_orchestrator)}
 
 
+def public_modules() -> list[ModuleType]:
+    """Return the modules that the docstring of the package tells to be public, beside itself."""
+    table = (spec_kitty_orchestrator.__doc__ or "").split("=\n")[1]
+    named = [name for line in table.splitlines() for name in re.findall(r"`([a-z_.]+)`", line)]
+    return [import_module(f"spec_kitty_orchestrator.{name}") for name in named]
+
+
+def described(module: ModuleType) -> set[str]:
+    """Return the constants and aliases of a module that are followed by a text."""
+    body = ast.parse(inspect.getsource(module)).body
+    texts = {
+        place
+        for place, node in enumerate(body)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    made = [(place, node) for place, node in enumerate(body) if isinstance(node, ast.Assign | ast.AnnAssign)]
+    found: set[str] = set()
+    for place, node in made:
+        targets = [node.target] if isinstance(node, ast.AnnAssign) else node.targets
+        if place + 1 in texts:
+            found |= {one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name)}
+    return found
+
+
 def test_every_public_thing_is_documented() -> None:
-    public = (getattr(spec_kitty_orchestrator, name) for name in spec_kitty_orchestrator.__all__)
-    made = (thing for thing in public if inspect.isclass(thing) or inspect.isfunction(thing))
-    undocumented = [thing for thing in made if not (thing.__doc__ or "").strip()]
-    assert undocumented == []
+    silent = []
+    for offering in (spec_kitty_orchestrator, *public_modules()):
+        lazy = getattr(offering, "_HOMES", {})
+        homes = {name: f"{offering.__name__}.{home}" for home in lazy for name in lazy[home].split()}
+        for name in {*offering.__all__} - {"__version__"}:
+            home, thing = import_module(homes.get(name, offering.__name__)), getattr(offering, name)
+            made = inspect.isclass(thing) or inspect.isroutine(thing)
+            if not (thing.__doc__ if made else name in described(home)):
+                silent.append(f"{home.__name__}.{name}")
+    assert silent == []
 
 
 def test_the_command_is_installed_under_its_name() -> None:

@@ -60,7 +60,7 @@ OWN_FOLDER = "own"
 """The folder of an attempt's directory into which its CLI may write, there if its command names it."""
 
 USAGE_FILE = f"{OWN_FOLDER}/usage.json"
-"""A file of an attempt's directory: what a CLI wrote into it is read as the last line of its output."""
+"""The file of an attempt's directory whose content is read as the last line of its CLI's output."""
 
 PROMPT_WORD = "{prompt}"
 """Stands in an argv for the text of the prompt, where a CLI takes it in no other way."""
@@ -138,7 +138,10 @@ class Permissions:
 
 
 BOTH_ROLES = frozenset(Role)
+"""The roles of an agent that both implements and reviews.
+"""
 ShellInReview = Literal["always", "confined", "never"]
+"""When a reviewer may use a shell; `confined` is where the system confines it."""
 
 
 @runtime_checkable

@@ -103,8 +103,8 @@ class TellsSteps(Protocol):
     def steps(self, line: str) -> Iterable[Told]:
         """Return what one line of its standard output tells; nothing of a line without a meaning for people.
 
-        It is pure: what is longer than a line is told in `Part`s. A step that ends the attempt has the tokens
-        of the whole attempt. Texts may be as long as they like and hold anything.
+        It is pure: what is longer than a line is told in several `Part`. A step that ends the attempt has the
+        tokens of the whole attempt. Texts may be as long as they like and hold anything.
         """
         ...
 

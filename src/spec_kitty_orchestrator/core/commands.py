@@ -198,3 +198,4 @@ Command = (
     | Unblock
     | Finish
 )
+"""Any command; after `Wait` and `Finish` the work package gives back its turn."""

@@ -424,3 +424,4 @@ Event = (
     | WorkspaceFailed
     | OperatorEvent
 )
+"""Anything that happens to a work package."""

@@ -109,3 +109,4 @@ class ApprovedByPerson:
 
 
 OperatorEvent = Retried | Skipped | Stopped | Told | TakenOver | HandedBack | ApprovedByPerson
+"""Anything that a person makes happen to a work package."""

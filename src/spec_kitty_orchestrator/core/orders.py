@@ -156,6 +156,7 @@ class Approve:
 
 
 Order = Pause | Continue | Stop | Retry | Skip | Tell | Set | Drain | TakeOver | HandBack | Approve
+"""Any order of a person; the key by which a program orders work packages is `core.ranking.Order`."""
 
 
 @dataclass(frozen=True)

@@ -292,8 +292,11 @@ RunEvent = (
     | Continued
     | SettingsChanged
 )
+"""Anything that happens to a run as a whole.
+"""
 
 AnyEvent = Event | RunEvent
+"""Anything that happens, to a work package or to a run."""
 
 
 @dataclass(frozen=True)
@@ -370,3 +373,4 @@ class RunAborted:
 
 
 Line = RunStarted | Entry | RunEnded | RunAborted
+"""Any line of a journal."""

@@ -112,6 +112,7 @@ class Stalled:
 
 
 Decision = Start | Idle | Finished | Stalled | Ending
+"""What `plan` answers; `Ending` is an event of the run, to be let happen."""
 
 
 @dataclass(frozen=True)

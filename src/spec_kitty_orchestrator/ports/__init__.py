@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 OneLine = TypeVar("OneLine", bound=Line)
+"""Any one kind of line of a journal."""
 
 
 @dataclass(frozen=True)
