@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from spec_kitty_orchestrator.testing.agent_contract import assert_contract, check_contract
     from spec_kitty_orchestrator.testing.contracts.agent import AgentContract
+    from spec_kitty_orchestrator.testing.contracts.gates import GatesContract, GateStage
     from spec_kitty_orchestrator.testing.contracts.host import HostContract, HostStage, OpenMission
     from spec_kitty_orchestrator.testing.contracts.journal import JournalContract, OpenJournal
     from spec_kitty_orchestrator.testing.contracts.lock import LockContract, OpenLock
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from spec_kitty_orchestrator.testing.fake_host import FakeHost
     from spec_kitty_orchestrator.testing.fake_workspaces import FakeWorkspaces
     from spec_kitty_orchestrator.testing.held_agent import HeldAgent, ProgramStage
+    from spec_kitty_orchestrator.testing.held_gate import ProgramGateStage
     from spec_kitty_orchestrator.testing.memory_journal import (
         LoopClock,
         MemoryJournal,
@@ -35,6 +37,8 @@ __all__ = [
     "Check",
     "FakeHost",
     "FakeWorkspaces",
+    "GateStage",
+    "GatesContract",
     "HeldAgent",
     "HostContract",
     "HostStage",
@@ -50,6 +54,7 @@ __all__ = [
     "OrdersContract",
     "OrdersStage",
     "Play",
+    "ProgramGateStage",
     "ProgramStage",
     "RunnerContract",
     "RunnerStage",
@@ -66,6 +71,7 @@ __all__ = [
 _HOMES = {
     "agent_contract": "assert_contract check_contract",
     "contracts.agent": "AgentContract",
+    "contracts.gates": "GateStage GatesContract",
     "contracts.host": "HostContract HostStage OpenMission",
     "contracts.journal": "JournalContract OpenJournal",
     "contracts.lock": "LockContract OpenLock",
@@ -74,6 +80,7 @@ _HOMES = {
     "fake_host": "FakeHost",
     "fake_workspaces": "FakeWorkspaces",
     "held_agent": "HeldAgent ProgramStage",
+    "held_gate": "ProgramGateStage",
     "memory_journal": "LoopClock MemoryJournal MemoryLock StoppedClock Watcher",
     "memory_orders": "MemoryOrders",
     "sample_lines": "example_lines example_orders",

@@ -153,8 +153,10 @@ def _prompt(built: AgentCommand, directory: Path) -> str:
 
 def _extra_args(agent: Agent, task: Assignment, settings: AgentSettings) -> str:
     extra = ("--one-more", "word of a person")
-    argv = agent.command(task, replace(settings, extra_args=extra)).argv
-    if not all(word in argv for word in extra):
+    built = agent.command(task, replace(settings, extra_args=extra))
+    if built.function:
+        return "a function takes no arguments"
+    if not all(word in built.argv for word in extra):
         raise _Broken("extra_args of the settings do not reach the argv: add them as they are")
     return "extra_args of the settings reach the argv"
 

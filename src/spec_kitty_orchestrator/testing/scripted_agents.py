@@ -12,7 +12,7 @@ from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Po
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.testing.fake_workspaces import FakeWorkspaces
 
-__all__ = ["Play", "Script", "ScriptedAgents", "always_succeed", "report", "verdict"]
+__all__ = ["Play", "Script", "ScriptedAgents", "always_succeed", "first_of", "report", "verdict"]
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class ScriptedAgents:
         """Wait for the end of a process, and tell whether it was stopped."""
         ends = math.inf if play.until else started + play.seconds
         with anyio.move_on_after(max(0.0, ends - anyio.current_time())):
-            await _first(stop, self._stop, *((play.until,) if play.until else ()))
+            await first_of(stop, self._stop, *((play.until,) if play.until else ()))
             if not (play.until and play.until.is_set()):
                 await self._go_on_for_a_while()
                 return True
@@ -226,7 +226,7 @@ def by_wp(plays: Mapping[tuple[str, Role], list[Play]]) -> Script:
     return script
 
 
-async def _first(*events: anyio.Event) -> None:
+async def first_of(*events: anyio.Event) -> None:
     """Wait until one of these is set."""
     async with anyio.create_task_group() as tasks:
 

@@ -1,5 +1,6 @@
 """Gates in memory that follow a script; as real ones they outlive a canceled `run`, and run once a turn."""
 
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from spec_kitty_orchestrator.core.model import GateProgress, GateResult, Workspa
 from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.ports.gates import GateReport
 from spec_kitty_orchestrator.testing.fake_workspaces import FakeWorkspaces
+from spec_kitty_orchestrator.testing.scripted_agents import first_of
 
 __all__ = ["Check", "Checks", "ScriptedGates", "always_pass"]
 
@@ -27,6 +29,7 @@ class Check:
         says: the end of the output of a gate that fails, or why one is broken.
         leaves: paths that it leaves in the workspace.
         commits: whether it commits them, which no gate may.
+        until: ends it when it is set, in place of `seconds`.
     """
 
     ends: Literal["passed", "failed", "broken"] = "passed"
@@ -34,6 +37,7 @@ class Check:
     says: str = "1 failed, 12 passed"
     leaves: tuple[str, ...] = ()
     commits: bool = False
+    until: anyio.Event | None = None
 
 
 Checks = Callable[[str, str, int], Check]
@@ -100,15 +104,17 @@ class ScriptedGates:
         if (self._stop.is_set() or stop.is_set()) and key not in self._started:
             return GateReport(GatesStopped(), tree)
         if key not in self._started:
+            if self.gates:
+                await begun(GateBegun(self.gates[0].name, head, f"/logs/{wp_id}", turn=turn, tree=tree))
             self.runs[key] += 1
             self.running.append(wp_id)
             self._started[key] = (anyio.current_time(), self.script(*key), tree)
-            if self.gates:
-                await begun(GateBegun(self.gates[0].name, head, f"/logs/{wp_id}", turn=turn, tree=tree))
         began, check, tree = self._started[key]
-        with anyio.move_on_after(max(0.0, began + check.seconds - anyio.current_time())):
-            await self._stopped(stop)
-            return self._report(key, GateReport(GatesStopped(), tree))
+        ends = math.inf if check.until else began + check.seconds
+        with anyio.move_on_after(max(0.0, ends - anyio.current_time())):
+            await first_of(stop, self._stop, *((check.until,) if check.until else ()))
+            if not (check.until and check.until.is_set()):
+                return self._report(key, GateReport(GatesStopped(), tree))
         for path in check.leaves:
             self.workspaces.edit(workspace, path)
         if check.commits:
@@ -134,17 +140,6 @@ class ScriptedGates:
         if check.ends == "failed":
             return GateFailed(results[0], check.says)
         return GateBroken(results[0].name, check.says, results[0].log)
-
-    async def _stopped(self, stop: anyio.Event) -> None:
-        """Wait until this turn or every one is to stop."""
-        async with anyio.create_task_group() as tasks:
-
-            async def either(event: anyio.Event) -> None:
-                await event.wait()
-                tasks.cancel_scope.cancel()
-
-            tasks.start_soon(either, stop)
-            tasks.start_soon(either, self._stop)
 
     async def stop(self, wp_id: str, turn: int, grace_s: float) -> None:
         """Stop one turn, also one that is still to be run."""

@@ -10,6 +10,7 @@ from tests.contract.mutants import is_kept
 
 from spec_kitty_orchestrator.agents import BUILT_IN, find
 from spec_kitty_orchestrator.agents.declared import Declared
+from spec_kitty_orchestrator.agents.function import FunctionAgent
 from spec_kitty_orchestrator.agents.scripted import Scripted
 from spec_kitty_orchestrator.agents.spec import Agent, AgentCommand, AgentSettings, Assignment, Permissions
 from spec_kitty_orchestrator.core.model import AgentReport, Outcome, Role, Usage
@@ -41,6 +42,15 @@ class TestDeclared(AgentContract):
     @pytest.fixture
     def settings(self) -> AgentSettings:
         return AgentSettings(model=own_agent().model)
+
+
+class TestFunctionAgent(AgentContract):
+    @pytest.fixture
+    def agent(self) -> Agent:
+        async def function(prompt: str, workspace: Path, role: Role) -> str:
+            raise AssertionError
+
+        return FunctionAgent(function).named("mine")
 
 
 def test_the_ten_lines_of_the_example_are_those_of_the_documentation() -> None:

@@ -19,7 +19,7 @@ GRACE_S = 2.0
 
 
 class RunnerStage(Protocol):
-    """What a runner is tried on, given by its author; `testing.held_agent` has one for runners of programs.
+    """What a runner is tried on, given by its author; `ProgramStage` is one for runners that start programs.
 
     Its agent changes something in its workspace when it begins, works until it is released, and ends with its
     prompt as its last words and the outcome `ok`.
