@@ -87,7 +87,7 @@ def test_a_function_and_a_command_line_bring_a_work_package_to_done_together(
     assert attempts(mission) == [f"01-implement-{implementer}", f"02-review-{reviewer}"]
     lines = read_journal(mission)
     assert lines[0]["settings"]["program_agents"] == {
-        "mine": {"is": "the function function_program.py:mine", "family": "acme"}
+        "mine": {"function": "function_program.py:mine", "family": "acme"}
     }
     assert lines[0]["policy"]["families"]["mine"] == "acme"
     exits = [one["event"] for one in lines if one.get("event", {}).get("kind") == "agent_exited"]
@@ -111,6 +111,13 @@ def test_a_function_that_a_kill_cut_off_is_lost_and_another_attempt_follows(
     assert attempts(mission) == ["01-implement-mine", "02-implement-mine", "03-review-mine"]
     lost = mission.root / ".kittify/logs" / SLUG / "WP01/01-implement-mine/result.json"
     assert json.loads(lost.read_text())["report"]["outcome"] == "lost"
+
+
+def test_a_person_can_take_the_work_of_a_function_over_without_its_program(mission: Project) -> None:
+    with program(mission, "mine", "mine") as running:
+        running.killed()
+    assert mission.run("takeover", "WP01").returncode == 0
+    assert mission.run("handback", "WP01").returncode == 0
 
 
 def test_the_command_goes_on_with_a_run_of_functions_if_it_names_other_agents(mission: Project) -> None:
@@ -199,7 +206,9 @@ def test_a_run_that_must_be_confined_takes_no_function(project: Project) -> None
 
 
 def test_a_record_of_agents_that_nobody_wrote_so_is_passed_over(project: Project) -> None:
-    told = {"program_agents": {"mine": 3, "codex": {"is": "x", "family": "y"}, "own": {"is": "a\x1b[2Jb"}}}
+    told = {"program_agents": {"mine": 3, "codex": {"function": "x"}, "own": {"object": "a\x1b[2Jb"}}}
     opened = open_project(project.root, {}, {"impl_agents": "codex"}, told)
     assert [(name, one.address) for name, one in opened.away.items()] == [("own", "ab")]
+    with pytest.raises(PreflightError, match="own is an object of ab of the program that began this run"):
+        build_agents(opened).policy("own", Role.REVIEW)
     assert open_project(project.root, os.environ, {}, {"program_agents": 3}).away == {}

@@ -20,7 +20,7 @@ from spec_kitty_orchestrator.core.model import Lane
 from spec_kitty_orchestrator.core.orders import Changed
 from spec_kitty_orchestrator.core.policy import Budget, Gate, OnRateLimit, Patience, Policy
 from spec_kitty_orchestrator.core.prompts import Prompts, checked
-from spec_kitty_orchestrator.errors import ConfigError, OrchestratorError, PreflightError, UsageError
+from spec_kitty_orchestrator.errors import ConfigError, OrchestratorError, PreflightError
 from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
 from spec_kitty_orchestrator.machine.commit_rules import TRACES, CommitRules
 from spec_kitty_orchestrator.machine.logs import JOURNALS
@@ -151,7 +151,7 @@ class Project:
     def find(self, name: str) -> tuple[Agent, AgentSettings]:
         """Return an agent that the run may not use now. Raises as `find_agent`, and if it is away."""
         if name in self.away:
-            raise UsageError(self.away[name].refusal(name))
+            return self.away[name].stand_in(), AgentSettings()
         return find_agent(self.root, self.settings, name, self.given)
 
     def directory(self, mission: str) -> Path:

@@ -71,7 +71,7 @@ def preflight(project: Project, runner: ConfiguredAgents) -> list[Finding]:
 def check_agents(project: Project, runner: ConfiguredAgents) -> list[Finding]:
     """Check the flags, policies, families and costs of the agents that a run may use."""
     found = [
-        error("agent.away", project.away[name].refusal(name), about=name, kind=UsageError)
+        error("agent.away", project.away[name].refusal, about=name, kind=UsageError)
         for name in dict.fromkeys(one for _, one in selected(project) if one in project.away)
     ]
     for name in project.agents:
