@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from tests.machine.attempts import LIMIT_S, request_of, run, running, texts
 
@@ -134,6 +135,7 @@ QUOTA = AgentReport(Outcome.RATE_LIMITED, detail="used up", retry_after_s=60.0)
     ("role", "answer", "outcome", "detail"),
     [
         (Role.IMPLEMENT, QUOTA, Outcome.RATE_LIMITED, "used up"),
+        (Role.REVIEW, AgentReport(Outcome.LOST), Outcome.CRASHED, "it returned a report of lost, which only"),
         (Role.IMPLEMENT, " \n", Outcome.FAILED, "it returned an empty text"),
         (
             Role.IMPLEMENT,
@@ -171,6 +173,18 @@ async def test_a_function_that_is_not_async_is_told_so(tmp_path: Path, attempt_i
         Outcome.INVALID_REQUEST,
         "the function is not async",
     )
+
+
+async def test_on_another_event_loop_no_function_is_called(tmp_path: Path, attempt_id: str) -> None:
+    function = Calls()
+
+    async def call() -> AgentReport:
+        runner = runner_of(tmp_path, function)
+        return await run(runner, await runner.open(request_of(tmp_path, attempt_id)))
+
+    report = await anyio.to_thread.run_sync(partial(anyio.run, call, backend="trio"))
+    assert (report.outcome, function.given) == (Outcome.INVALID_REQUEST, [])
+    assert "asyncio only" in report.detail
 
 
 @pytest.mark.parametrize("says", ["Key: hunter22-secret.", ValueError("no hunter22-secret")])

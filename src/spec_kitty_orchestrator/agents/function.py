@@ -175,6 +175,9 @@ def report_of(answer: object, attempt: Attempt) -> AgentReport:
             report = AgentReport(Outcome.OK, plain(answer))
         case str():
             report = AgentReport(Outcome.FAILED, detail="it returned an empty text")
+        case AgentReport(outcome=Outcome.CANCELED | Outcome.LOST):
+            said = f"it returned a report of {answer.outcome}, which only the run can tell"
+            report = AgentReport(Outcome.CRASHED, detail=said)
         case AgentReport():
             report = answer
         case Done() if attempt.role is Role.IMPLEMENT:

@@ -68,6 +68,11 @@ async def call(
     Raises:
         WorkspaceError: the worktree is missing, or another run has begun the attempt.
     """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        detail = "functions are called on the event loop of asyncio only, and this run has another one"
+        return AgentReport(Outcome.INVALID_REQUEST, detail=detail)
     running = bounds.running
     prompt = await anyio.to_thread.run_sync(_begin, Path(attempt.directory), workspace)
     get_logger().info("function called", attempt=attempt.id, agent=attempt.agent)
