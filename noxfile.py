@@ -151,7 +151,7 @@ def faults(session: nox.Session) -> None:
     """Kill the command, then its warm host, in real missions: `-- --kills 50 --topology lanes coord`."""
     session.install(".", *group("test"))
     env = with_host(session)
-    session.run("python", "tests/faults/kill_the_command.py", *session.posargs, env=env)
+    session.run("python", "-m", "tests.faults.kill_the_command", *session.posargs, env=env)
     session.run("python", "-m", "tests.faults.kill_the_warm_host", *session.posargs, env=env)
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from spec_kitty_orchestrator.agents.function import Done, Function, FunctionAgent, Review
     from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
     from spec_kitty_orchestrator.app.build import build, build_agents, build_parts, connect
+    from spec_kitty_orchestrator.app.library import Run, open_parts, open_run
     from spec_kitty_orchestrator.app.project import open_project
     from spec_kitty_orchestrator.core.describe import describe
     from spec_kitty_orchestrator.core.documents import EventObserver, to_document
@@ -143,6 +144,7 @@ __all__ = [
     "Review",
     "Role",
     "Ruling",
+    "Run",
     "RunAborted",
     "RunActive",
     "RunEnded",
@@ -168,7 +170,9 @@ __all__ = [
     "describe",
     "fold",
     "happened",
+    "open_parts",
     "open_project",
+    "open_run",
     "pending",
     "plan",
     "read_verdict",
@@ -182,6 +186,7 @@ _HOMES = {
     "agents.function": "Done Function FunctionAgent Review",
     "agents.spec": "Agent AgentSettings",
     "app.build": "build build_agents build_parts connect",
+    "app.library": "Run open_parts open_run",
     "app.project": "open_project",
     "core.describe": "describe",
     "core.documents": "EventObserver to_document",

@@ -1,6 +1,7 @@
 """Kills the installed command at random instants of real missions, resumes it, and looks for what was lost.
 
-`nox -s faults -- --kills 50` runs it. Each mission is a diamond of four work packages on the real host, in
+`nox -s faults -- --kills 50` runs it; with `--cancel` a program's task that runs the mission is canceled
+instead, and the command goes on at last. Each mission is a diamond of four work packages on the real host, in
 which one review requests changes. Agents write a line to a file outside of every worktree each time they
 run, so a run that was paid for twice shows.
 """
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+from tests.faults import cancel_a_run
 
 from spec_kitty_orchestrator.machine.orphans import find_orphans, stop_orphans
 from spec_kitty_orchestrator.machine.process import MARKER
@@ -45,6 +47,8 @@ EARLIEST_S, LATEST_S = 1.0, 25.0
 """Between these, after its start, a run of the command is killed."""
 LAST_LIMIT_S = 900.0
 """Longest wait for a run that nothing cuts off, in seconds."""
+CANCEL_LIMIT_S = 60.0
+"""Longest time from the cancelation of a run to the end of its program; to be killed is a violation."""
 MOST_STARTS = 400
 """Starts of one mission after which it is given up."""
 
@@ -68,6 +72,7 @@ class Mission:
     slug: str
     told: Path
     env: dict[str, str]
+    cancel: bool = False
     kills: int = 0
     starts: int = 0
     lost: int = 0
@@ -101,9 +106,13 @@ class Mission:
     def start(self, limit_s: float) -> tuple[int | None, str]:
         """Run the command for at most `limit_s` seconds; None for its exit code if it was killed then."""
         self.starts += 1
+        argv = self.argv()
+        if self.cancel and limit_s < LAST_LIMIT_S:
+            argv = [sys.executable, cancel_a_run.__file__, self.slug, str(self.root), str(limit_s)]
+            limit_s += CANCEL_LIMIT_S
         with tempfile.TemporaryFile() as output:
             process = subprocess.Popen(
-                self.argv(),
+                argv,
                 cwd=self.root,
                 env=self.env,
                 stdin=subprocess.DEVNULL,
@@ -112,7 +121,10 @@ class Mission:
             )
             try:
                 code: int | None = process.wait(limit_s)
+                code = None if code == cancel_a_run.CANCELED else code
             except subprocess.TimeoutExpired:
+                if self.cancel:
+                    self.violations.append("a canceled run did not end")
                 process.send_signal(signal.SIGKILL)
                 process.wait()
                 code = None
@@ -279,6 +291,7 @@ def options(words: str, kills: int, topology: str) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--topology", nargs="+", choices=TOPOLOGIES, default=[topology])
     parser.add_argument("--confine", choices=("require", "auto", "off"), default="auto")
+    parser.add_argument("--cancel", action="store_true", help="cancel a program's task instead")
     parser.add_argument("--keep", action="store_true", help="keep the folder of a mission that was violated")
     asked = parser.parse_args()
     host = shutil.which(os.environ.get("SKO_TEST_HOST", "spec-kitty"))
@@ -314,6 +327,7 @@ def main() -> int:
 def rounds(folder: Path, topology: str, asked: argparse.Namespace, dice: random.Random) -> list[Mission]:
     """Kill until enough is killed on one topology; return the missions."""
     first = prepare(folder, topology, asked.host, asked.confine)
+    first.cancel = asked.cancel
     played: list[Mission] = []
     while (left := asked.kills - sum(one.kills for one in played)) > 0:
         mission = again(first, folder)
@@ -332,7 +346,7 @@ def again(first: Mission, folder: Path) -> Mission:
     """Bring the mission back to how it was prepared."""
     restore_mission(folder / "snapshot", first.root)
     first.told.write_text("", encoding="utf-8")
-    return Mission(first.root, first.slug, first.told, first.env)
+    return Mission(first.root, first.slug, first.told, first.env, first.cancel)
 
 
 def table(played: Sequence[Mission]) -> int:

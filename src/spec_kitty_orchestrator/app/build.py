@@ -11,6 +11,7 @@ from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.core.orders import Changed
 from spec_kitty_orchestrator.core.policy import Gate
+from spec_kitty_orchestrator.core.scheduler import Order
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.parts import Parts
 from spec_kitty_orchestrator.host.client import HostClient
@@ -185,11 +186,12 @@ def build_parts(
     )
 
 
-def build(project: Project, mission: str, parts: Parts) -> Orchestrator:
-    """Make the orchestrator of one mission from its parts."""
+def build(project: Project, mission: str, parts: Parts, order: Order | None = None) -> Orchestrator:
+    """Make the orchestrator of one mission from its parts; `order` says who goes first."""
     return Orchestrator(
         parts,
         poll_interval_s=project.settings.run.poll_interval,
         headroom=build_headroom(project),
         orders=build_orders(project, mission, parts.observer.said),
+        order=order,
     )

@@ -28,7 +28,7 @@ from spec_kitty_orchestrator.ports import Observer, WallClock
 from spec_kitty_orchestrator.settings.notify_section import NotifySection, check_url, filled, names
 from spec_kitty_orchestrator.views.messages import as_json, cloudevent, posted
 
-__all__ = ["BELL", "FINISH_S", "Notifier", "Place", "places"]
+__all__ = ["BELL", "FINISH_S", "Notifier", "Place", "Ring", "places"]
 
 TOGETHER_S = 2.0
 """What happens within this time is told together, as where one cause stops several work packages."""

@@ -5,42 +5,33 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, redirect_stdout, suppress
-from functools import partial
+from contextlib import AsyncExitStack, asynccontextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
 import anyio
 from anyio import to_thread
 
-from spec_kitty_orchestrator.app.build import build, build_agents, build_parts, build_workspaces, journal
+from spec_kitty_orchestrator.app.build import build, build_agents
 from spec_kitty_orchestrator.app.checks import line
 from spec_kitty_orchestrator.app.checks.agents import find_installed
 from spec_kitty_orchestrator.app.ci import Job
 from spec_kitty_orchestrator.app.forecasts import Forecaster
 from spec_kitty_orchestrator.app.mission import OpenMission, open_mission
-from spec_kitty_orchestrator.app.notifications import BELL, Notifier, places
-from spec_kitty_orchestrator.app.observers import Observers
 from spec_kitty_orchestrator.app.project import Project
-from spec_kitty_orchestrator.app.record import commit_record
 from spec_kitty_orchestrator.app.report import Format, reported
-from spec_kitty_orchestrator.app.repository import mission_files
+from spec_kitty_orchestrator.app.start import open_start
 from spec_kitty_orchestrator.cli import PROGRAM, ignore, summary
 from spec_kitty_orchestrator.cli.options import Ci, OnInterrupt, Output, RunOptions
 from spec_kitty_orchestrator.core.model import MissionState
-from spec_kitty_orchestrator.core.notices import noticed
-from spec_kitty_orchestrator.driver.approval import landed, unapproved
 from spec_kitty_orchestrator.driver.engine import Orchestrator
-from spec_kitty_orchestrator.driver.finalize import Finalized, finalize
 from spec_kitty_orchestrator.driver.result import RunResult, first_error
-from spec_kitty_orchestrator.errors import UsageError, WorkspaceError
-from spec_kitty_orchestrator.host.client import HostClient
+from spec_kitty_orchestrator.errors import UsageError
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine.adopted import keep_reaping
 from spec_kitty_orchestrator.machine.children import take_orphans
 from spec_kitty_orchestrator.machine.logs import configure_logging
 from spec_kitty_orchestrator.machine.sleep import kept_awake
-from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 from spec_kitty_orchestrator.views.ci import Service, service_around
 from spec_kitty_orchestrator.views.console import PatientFile, SteadyConsole
 from spec_kitty_orchestrator.views.json_lines import MOST_UNREAD_BYTES, JsonLines
@@ -166,7 +157,7 @@ async def run(work: Work) -> int:
     try:
         async with AsyncExitStack() as stack:
             opened = await stack.enter_async_context(_opened(work, view, console, job))
-            host, state = opened.host, opened.state
+            state = opened.state
             if work.given.output is Output.JSONL:
                 # What a plug-in prints is no event.
                 stack.enter_context(redirect_stdout(sys.stderr))
@@ -179,35 +170,24 @@ async def run(work: Work) -> int:
                 stack.enter_context(kept_awake())
             job.opens(f"The run of {state.slug}", folded=False)
             view.began(state)
-            workspaces = build_workspaces(project, state.slug, view.said)
             forecaster = Forecaster(project.root, view)
-            notifier = await _notifier(project, state.slug, forecaster, console)
-            observers = Observers(notifier, state.slug, str(project.root), project.redactor)
-            stack.push_async_callback(observers.finish)
-            parts = build_parts(
-                project,
-                state.slug,
-                host=host,
-                agents=work.agents,
-                workspaces=workspaces,
-                observer=observers,
-                lock=opened.lock,
+            ring = console.bell if console.is_terminal and not console.is_dumb_terminal else None
+            starting = open_start(
+                project, opened, work.agents, forecaster, ring=ring, samples=lambda: forecaster.samples
             )
-            orchestrator = build(project, state.slug, parts)
-            await stack.enter_async_context(notifier.telling(orchestrator.note))
+            start = await stack.enter_async_context(starting)
+            orchestrator = build(project, state.slug, start.parts)
             result = await _drive(work, view, forecaster, orchestrator, state)
             work.interrupts_finalizing(state.slug)
-            finalized, wrong, merged = await _finalize(work, host, workspaces, result)
-            await orchestrator.finalized(merged=finalized.merged, accepted=finalized.accepted)
-            notifier.finalized(finalized.lines, finalized.again)
+            end = await start.finalize(result, work.say, merge=work.given.merge, accept=work.given.accept)
             get_logger().info("host calls", calls=dict(Counter(work.calls)))
         # It asks git, which may be slow; signals must be handled meanwhile.
-        told = (result, project, finalized, wrong, console, merged, page.path)
+        told = (result, project, end.finalized, end.wrong, console, end.merged, page.path)
         await to_thread.run_sync(summary.show, *told)
     finally:
         job.ends()
         await work.finish_output(*outputs)
-    return result.exit_code if finalized.done else NOT_FINALIZED
+    return result.exit_code if end.finalized.done else NOT_FINALIZED
 
 
 def files_of(given: RunOptions) -> dict[Format, Path]:
@@ -293,56 +273,6 @@ def _open_view(project: Project, given: RunOptions) -> tuple[View, SteadyConsole
     live = terminal and wanted is not Output.PLAIN
     shown: View = LiveView(console) if live else PlainView(console, verbose=given.verbose)
     return shown, console, (output,)
-
-
-async def _finalize(
-    work: Work, host: HostClient, workspaces: GitWorkspaces, result: RunResult
-) -> tuple[Finalized, Sequence[str], bool]:
-    """Merge and accept as asked; return what came of it, what is not as approved, and if it is merged."""
-    slug, wps = result.state.slug, result.work_packages
-    files = mission_files(work.project.root, slug)
-    finalized = await finalize(
-        host,
-        workspaces,
-        result,
-        work.project.settings.run.actor,
-        files.unsaved,
-        partial(commit_record, files, workspaces),
-        work.say,
-        merge=work.given.merge,
-        accept=work.given.accept,
-        coordinated=files.coordinated,
-        target=f"refs/heads/{files.target_branch}" if files.target_branch else "HEAD",
-        coordination=files.coordination,
-    )
-    if finalized.merged:
-        await _clear(workspaces, result)
-    elif all(one.lane.complete for one in wps):
-        wrong = await unapproved(host, workspaces, slug, wps)
-        return finalized, wrong, await landed(workspaces, wps)
-    return finalized, (), finalized.merged
-
-
-async def _clear(workspaces: GitWorkspaces, result: RunResult) -> None:
-    """Remove the worktree of planning artifacts after a merge, as the host does with those of its lanes."""
-    for wp in result.work_packages:
-        if wp.workspace is not None and wp.workspace.planning and wp.workspace.target:
-            with suppress(WorkspaceError):
-                await workspaces.remove(wp.id, wp.workspace)
-
-
-async def _notifier(
-    project: Project, mission: str, forecaster: Forecaster, console: SteadyConsole
-) -> Notifier:
-    """Make what tells people of the run, and say of which places it cannot."""
-    terminal = console.is_terminal and not console.is_dumb_terminal
-    found = places(project, mission, os.environ, console.bell if terminal else None)
-    for one in found:
-        if one.problem and one.where != BELL:
-            forecaster.said(f"warning: {one.name} is told nothing of this run: {one.problem}")
-    lines = await journal(project, mission).read() if found else ()
-    notices = await to_thread.run_sync(noticed, lines)
-    return Notifier(forecaster, found, notices, lambda: forecaster.samples)
 
 
 async def _drive(

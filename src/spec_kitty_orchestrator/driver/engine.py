@@ -77,15 +77,6 @@ class Orchestrator:
         """Start nothing more, stop the agents and return from `run`; a second call hurries the stop."""
         self._hearing.signal(signum)
 
-    async def note(self, event: run_events.Notified | run_events.Finalized) -> None:
-        """Journal what became of a message or of the mission; also once `run` has returned."""
-        await self._guarded("", self._ledger.happened, "", event)
-
-    async def finalized(self, *, merged: bool, accepted: bool) -> None:
-        """Journal that the mission was merged or accepted, if it was either."""
-        if merged or accepted:
-            await self.note(run_events.Finalized(merged=merged, accepted=accepted))
-
     async def run(self, state: MissionState | None = None) -> RunResult:
         """Drive the mission until nothing is left to do.
 
