@@ -1,13 +1,17 @@
 """The suites in a test file of an author's, with whatever plugin is there, and the fakes without pytest."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from spec_kitty_orchestrator import testing
 
 pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).parents[2]
 
 FILE = """
 import anyio
@@ -55,6 +59,23 @@ def test_a_suite_runs_in_a_test_file_that_configures_nothing(
     found.stdout.fnmatch_lines(["*TestWrong::test_lines_are_read_in_the_order_in_which_they_were_appended*"])
     found.stdout.fnmatch_lines(["*give the class a fixture open_journal that returns such a function"])
     found.stdout.fnmatch_lines(["E *At index 0 diff: *"])
+
+
+ONE_OF_EACH = (
+    *("a_new_journal_is_empty", "no_output_is_no_result", "opening_an_attempt_starts_nothing"),
+    *("told_of_before_it_begins", "keeps_nobody_who_depends_on_it", "free_when_it_was_left", "comes_once"),
+)
+
+
+def test_the_examples_of_the_documentation_are_a_test_file(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    page = (ROOT / "docs" / "testing.md").read_text()
+    pytester.makepyfile("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)))
+    found = pytester.runpytest_inprocess("-p", "anyio", "-k", " or ".join(ONE_OF_EACH))
+    # The journal is tried on trio too.
+    assert {**found.parseoutcomes(), "deselected": 0} == {"passed": len(ONE_OF_EACH) + 1, "deselected": 0}
 
 
 WITHOUT = """

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Watcher,
     )
     from spec_kitty_orchestrator.testing.memory_orders import MemoryOrders
+    from spec_kitty_orchestrator.testing.mission_files import MissionSpec, WorkPackageSpec
     from spec_kitty_orchestrator.testing.sample_lines import example_lines, example_orders
     from spec_kitty_orchestrator.testing.scripted_agents import Play, ScriptedAgents
     from spec_kitty_orchestrator.testing.scripted_gates import Check, ScriptedGates
@@ -48,6 +49,7 @@ __all__ = [
     "MemoryJournal",
     "MemoryLock",
     "MemoryOrders",
+    "MissionSpec",
     "OpenJournal",
     "OpenLock",
     "OpenMission",
@@ -62,6 +64,7 @@ __all__ = [
     "ScriptedGates",
     "StoppedClock",
     "Watcher",
+    "WorkPackageSpec",
     "assert_contract",
     "check_contract",
     "example_lines",
@@ -83,6 +86,7 @@ _HOMES = {
     "held_gate": "ProgramGateStage",
     "memory_journal": "LoopClock MemoryJournal MemoryLock StoppedClock Watcher",
     "memory_orders": "MemoryOrders",
+    "mission_files": "MissionSpec WorkPackageSpec",
     "sample_lines": "example_lines example_orders",
     "scripted_agents": "Play ScriptedAgents",
     "scripted_gates": "Check ScriptedGates",
