@@ -353,6 +353,7 @@ async def test_an_agent_that_is_not_there_is_named(tmp_path: Path) -> None:
     [
         (lambda: FunctionAgent(3), "3 cannot be called"),  # type: ignore[arg-type]
         (lambda: FunctionAgent(Calls(), roles=()), "it needs a role"),
+        (lambda: FunctionAgent(Calls(), roles={"reviewer"}), "'reviewer' is not a valid Role"),  # type: ignore[arg-type]
         (lambda: FunctionAgent(Calls(), timeout_s=0), "timeout_s must be more than 0, not 0"),
     ],
 )

@@ -99,33 +99,36 @@ class FunctionAgent:
         UsageError: it is not callable, or can be used for nothing.
     """
 
-    executable = "function"
+    executable: str = "function"
     environment: tuple[str, ...] = ()
     versions: tuple[str, ...] = ()
-    install = ""
-    login = Login()
+    install: str = ""
+    login: Login = Login()
     traces: tuple[str, ...] = ()
     state: tuple[str, ...] = ()
-    resumes = False
-    caps_cost = False
+    resumes: bool = False
+    caps_cost: bool = False
 
     def __init__(
         self,
         function: Function,
         *,
         family: str = "",
-        roles: Iterable[Role] = BOTH_ROLES,
+        roles: Role | Iterable[Role] = BOTH_ROLES,
         timeout_s: float | None = None,
         shell_in_review: ShellInReview = "never",
         reports_cost: bool = False,
     ) -> None:
-        self.function = function
-        self.name = ""
-        self.family = family
-        self.roles = frozenset(map(Role, roles))
-        self.timeout_s = timeout_s
+        self.function: Function = function
+        self.name: str = ""
+        self.family: str = family
+        try:
+            self.roles: frozenset[Role] = frozenset(map(Role, (roles,) if isinstance(roles, str) else roles))
+        except ValueError as error:
+            raise UsageError(f"FunctionAgent: {error}") from error
+        self.timeout_s: float | None = timeout_s
         self.shell_in_review: ShellInReview = shell_in_review
-        self.reports_cost = reports_cost
+        self.reports_cost: bool = reports_cost
         wrong = "" if callable(function) else f"{function!r} cannot be called"
         wrong = wrong or ("" if self.roles else "it needs a role")
         if timeout_s is not None and not timeout_s > 0:
