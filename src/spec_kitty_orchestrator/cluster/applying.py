@@ -18,7 +18,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from spec_kitty_orchestrator.cluster.shipment import Applied, Shipment, Snapshot
-from spec_kitty_orchestrator.cluster.snapshots import differing, is_sha
+from spec_kitty_orchestrator.cluster.snapshots import Content, differing, is_sha
 from spec_kitty_orchestrator.core.describe import clean, short
 from spec_kitty_orchestrator.errors import UsageError, WorkspaceError
 from spec_kitty_orchestrator.machine.commit_rules import MOST_STORED_BYTES, kept_by_host
@@ -53,7 +53,7 @@ class Arrival:
         shipment: what was sent.
         back: what is there now, which was taken up.
         refs: the start of the names of the refs about it.
-        look: reads what is in the workspace, of what is not sent these paths, and the branch.
+        look: reads what is in the workspace, and of what would not be sent these paths.
     """
 
     primary: Git
@@ -61,7 +61,7 @@ class Arrival:
     shipment: Shipment
     back: Snapshot
     refs: str
-    look: Callable[[Collection[str]], Awaitable[tuple[Snapshot, str]]]
+    look: Callable[[Collection[str]], Awaitable[Content]]
 
     @property
     def kept(self) -> str:
@@ -116,11 +116,12 @@ async def _apply(arrival: Arrival) -> Applied:
     why = await _strange(arrival, changed)
     if why or changed is None:
         return Applied(arrival.kept, why)
-    now, branch = await arrival.look(changed)
+    content = await arrival.look(changed)
+    now = content.snapshot
     here = await differing(primary, sent.commit, now.commit)
     if here is None:
         return Applied(arrival.kept, "the workspace holds more paths than can be compared")
-    why = _moved(arrival, now, branch) or _edited(here, changed, begun=begun)
+    why = _moved(arrival, now, content.branch) or _edited(here, changed, begun=begun)
     if not why and not begun:
         why = await to_thread.run_sync(_in_the_way, arrival.git.path, changed, here)
     if why:
@@ -136,8 +137,8 @@ async def _apply(arrival: Arrival) -> Applied:
     await primary.run("update-ref", arrival.begun, back.commit)
     await _write(arrival, lacking)
     await _move(arrival, now.head)
-    for ref in (arrival.begun, arrival.kept):
-        await primary.run("update-ref", "-d", ref)
+    refs = "".join(f"delete {one}\n" for one in (arrival.begun, arrival.kept))
+    await primary.run("update-ref", "--stdin", stdin=refs.encode())
     return Applied(found=found)
 
 
@@ -285,7 +286,8 @@ def _put(root: Path, path: str, mode: str, data: bytes) -> None:
     for parent in reversed(_folders(root, place)):
         _make_folder(parent)
     if place.is_dir() and not place.is_symlink():
-        place.rmdir()
+        for folder, _, _ in os.walk(place, topdown=False):
+            Path(folder).rmdir()
     place.unlink(missing_ok=True)
     if mode == _LINK:
         place.symlink_to(os.fsdecode(data))

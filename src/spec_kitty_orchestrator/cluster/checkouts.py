@@ -194,13 +194,14 @@ class Checkouts:
             await to_thread.run_sync(_link, bare, folder, sent.head)
         earlier = await bare.git.sha(ref)
         known = (sent, *([Snapshot(await git.head(), earlier)] if earlier else ()))
-        back, left = await take(git, _RULES, known=known)
+        found = await take(git, _RULES, known=known)
+        back = found.snapshot
         await to_thread.run_sync(lambda: file.unlink(missing_ok=True))
         if back != sent:
             async with bare.alone():
                 await bare.git.run("update-ref", ref, back.commit)
                 await write_bundle(bare.git, {ref: back.commit}, file, (sent.commit,))
-        return Packed(back, left)
+        return Packed(back, found.left)
 
     async def drop(self, attempt: str, project: str) -> None:
         """Give the folder of an attempt free for the next one; repeating it is harmless."""

@@ -14,12 +14,12 @@ from anyio import to_thread
 
 from spec_kitty_orchestrator.cluster import applying
 from spec_kitty_orchestrator.cluster.shipment import Applied, Shipment, Snapshot
-from spec_kitty_orchestrator.cluster.snapshots import is_sha, take
+from spec_kitty_orchestrator.cluster.snapshots import Content, is_sha, take
 from spec_kitty_orchestrator.errors import WorkspaceError, WorkspaceMissing
 from spec_kitty_orchestrator.machine.commit_rules import OF_HOST, SECRET, SECRET_VALUE, CommitRules
 from spec_kitty_orchestrator.machine.configuration import Configuration
 from spec_kitty_orchestrator.machine.files import read_whole
-from spec_kitty_orchestrator.machine.git import LONG_TIMEOUT_S, Change, Git, failure, in_a_line
+from spec_kitty_orchestrator.machine.git import LONG_TIMEOUT_S, Change, failure, in_a_line
 from spec_kitty_orchestrator.machine.hidden import read_excludes
 from spec_kitty_orchestrator.machine.repository import Repository, Worktree
 from spec_kitty_orchestrator.machine.rescue import ref_name
@@ -29,6 +29,7 @@ __all__ = ["Shipping"]
 _MISSING = re.compile(rb"unable to read|missing|could not fetch|promisor|bad object|unable to find")
 _URL_USER = re.compile(r"(?<=://)[^/@]*@")
 _PARTIAL = re.compile(r"extensions\.partialclone|remote\..*\.promisor")
+_SHA256_LENGTH = 64
 _CHUNK_BYTES = 1024 * 1024
 
 
@@ -51,16 +52,16 @@ class Shipping:
         """Read what a worktree holds; nothing in it is changed. Raises `WorkspaceError`."""
         repository, there = await self._there(workspace)
         withheld = list[str]()
-        sent, left = await take(there.git, self._rules, self._is_withheld(workspace, withheld))
+        found = await take(there.git, self._rules, self._is_withheld(workspace, withheld))
         return Shipment(
-            await self._project(repository, there.configured),
+            self._project(repository, there.configured, found.snapshot.head),
             _named(workspace),
-            sent,
-            await there.git.branch(),
+            found.snapshot,
+            found.branch,
             tuple(there.configured.get(f"user.{part}") for part in ("name", "email")),
-            await self._excludes(repository, there.git),
+            await to_thread.run_sync(_excludes, workspace, there.configured, repository.common),
             await to_thread.run_sync(_shallow, repository.common),
-            (*withheld, *left),
+            (*withheld, *found.left),
         )
 
     async def bundle(self, attempt: str, shipment: Shipment, have: Sequence[str], file: Path) -> bool:
@@ -123,12 +124,11 @@ class Shipping:
         refs = ref_name(self._mission, "cluster", attempt)
         withheld = self._is_withheld(workspace)
 
-        async def look(also: Collection[str]) -> tuple[Snapshot, str]:
+        async def look(also: Collection[str]) -> Content:
             def is_left_out(change: Change) -> bool:
                 return change.path not in also and withheld(change)
 
-            now, _ = await take(there.git, self._rules, is_left_out, (shipment.sent,))
-            return now, await there.git.branch()
+            return await take(there.git, self._rules, is_left_out, (shipment.sent,))
 
         return await applying.apply(applying.Arrival(repository.primary, git, shipment, back, refs, look))
 
@@ -160,22 +160,18 @@ class Shipping:
             raise WorkspaceMissing(f"{workspace} is not a git worktree; see `git worktree list`")
         return repository, found
 
-    async def _project(self, repository: Repository, configured: Configuration) -> str:
+    def _project(self, repository: Repository, configured: Configuration, head: str) -> str:
         """Name the project: clones of one repository, for one person, share it on a machine."""
         origin = configured.get("remote.origin.url") or f"{socket.gethostname()}:{repository.common}"
         who = (configured.get(f"user.{part}") for part in ("name", "email"))
         name = f"{_plain(self._root.resolve().name)}-{_digest(_URL_USER.sub('', origin), *who)}"
-        kind = await repository.primary.run("rev-parse", "--show-object-format")
-        return f"{name}.sha256" if kind.text == "sha256" else name
-
-    async def _excludes(self, repository: Repository, git: Git) -> str:
-        named = await git.ask("config", "--type=path", "--get", "core.excludesFile")
-        home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-        path = git.path / named.text if named.rc == 0 and named.text else home / "git" / "ignore"
-        return await to_thread.run_sync(_patterns, path, repository.common)
+        return f"{name}.sha256" if len(head) == _SHA256_LENGTH else name
 
 
-def _patterns(person: Path, common: Path) -> str:
+def _excludes(workspace: Path, configured: Configuration, common: Path) -> str:
+    named = configured.get("core.excludesfile")
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    person = workspace / Path(named).expanduser() if named else home / "git" / "ignore"
     lines = list[str]()
     with suppress(OSError):
         lines += os.fsdecode(read_whole(person, links=True)).splitlines()

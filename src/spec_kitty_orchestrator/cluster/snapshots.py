@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from spec_kitty_orchestrator.cluster.shipment import Snapshot
 from spec_kitty_orchestrator.machine import rescue, unheld
 from spec_kitty_orchestrator.machine.commit_rules import CommitRules
 from spec_kitty_orchestrator.machine.git import OUR_IDENTITY, Change, Git, failure
 
-__all__ = ["differing", "is_sha", "take"]
+__all__ = ["Content", "differing", "is_sha", "take"]
 
 MOST_LISTED_BYTES = 64 * 1024**2
 """Of the paths in which two commits differ: trees can be made that hold more paths than any disk."""
@@ -23,12 +24,27 @@ def is_sha(text: str) -> bool:
     return _SHA.fullmatch(text) is not None
 
 
+@dataclass(frozen=True)
+class Content:
+    """What is in a worktree.
+
+    Attributes:
+        snapshot: all that git can hold of it.
+        branch: that is checked out, "" when detached.
+        left: what git cannot hold, each with the reason, for people.
+    """
+
+    snapshot: Snapshot
+    branch: str
+    left: tuple[str, ...]
+
+
 async def take(
     git: Git,
     rules: CommitRules,
     left_out: Callable[[Change], bool] | None = None,
     known: Sequence[Snapshot] = (),
-) -> tuple[Snapshot, tuple[str, ...]]:
+) -> Content:
     """Read a worktree; nothing in it is changed.
 
     Args:
@@ -37,26 +53,20 @@ async def take(
         left_out: see `rescue.measure`.
         known: the first of these that is what there is is returned.
 
-    Returns:
-        What there is; and what of it git cannot hold, each with the reason.
-
     Raises:
         WorkspaceError: git or the disk is broken.
     """
     found = await rescue.measure(git, rules, left_out=left_out)
     apart = (await unheld.read(git, found.unheld)).values()
     left = tuple(f"{one.path}: {_WHY.get(one.kind, 'too large, or not readable')}" for one in apart)
-    for one in known:
-        if one.head == found.head and await _tree(git, one.commit) == found.worktree:
-            return one, left
-    if await _tree(git, found.head) == found.worktree:
-        return Snapshot(found.head, found.head), left
+    likely = [*(one for one in known if one.head == found.head), Snapshot(found.head, found.head)]
+    trees = await git.run("rev-parse", *(f"{one.commit}^{{tree}}" for one in likely))
+    for one, tree in zip(likely, trees.text.split("\n"), strict=True):
+        if tree == found.worktree:
+            return Content(one, found.branch, left)
     words = ("commit-tree", found.worktree, "-p", found.head, "-m", SUBJECT)
-    return Snapshot(found.head, (await git.run(*OUR_IDENTITY, *words)).text), left
-
-
-async def _tree(git: Git, commit: str) -> str:
-    return (await git.run("rev-parse", f"{commit}^{{tree}}")).text
+    snapshot = Snapshot(found.head, (await git.run(*OUR_IDENTITY, *words)).text)
+    return Content(snapshot, found.branch, left)
 
 
 _WHY = {"repository": "a repository of its own", "submodule": "a submodule"}
