@@ -12,7 +12,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2.9"
-nox.options.sessions = ["lint", "typing", "architecture", "docs", "all-tests"]
+nox.options.sessions = ["lint", "typing", "typed-api", "architecture", "docs", "all-tests"]
 nox.options.reuse_venv = "yes"
 # Also where CI is set: the tests run on each Python that is installed, whichever these are.
 nox.options.error_on_missing_interpreters = False
@@ -60,6 +60,18 @@ def typing(session: nox.Session) -> None:
     needed = PROJECT["project"]["dependencies"]
     session.install("--no-compile", *needed, *group("typing", "test", "chores"))
     session.run("mypy")
+
+
+@nox.session(name="typed-api")
+def typed_api(session: nox.Session) -> None:
+    """Check with mypy and pyright that what others import is typed, in an environment as theirs."""
+    # Apart from `typing`: pyright only finds a package that is installed, and mypy must not find it twice.
+    session.install("--no-compile", ".", *group("typed-api"))
+    program = Path("tests", "typed_api.py").resolve()
+    with tempfile.TemporaryDirectory() as elsewhere, session.chdir(elsewhere):
+        session.run("mypy", "--strict", str(program))
+        session.run("pyright", "--verifytypes", "spec_kitty_orchestrator", "--ignoreexternal")
+        session.run("pyright", str(program))
 
 
 @nox.session

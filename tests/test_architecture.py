@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,46 @@ def test_no_module_uses_what_another_does_not_list() -> None:
                 asked = {alias.name for alias in node.names if f"{node.module}.{alias.name}" not in homes}
                 private |= {f"{module.name}: {node.module}.{one}" for one in asked - listed[node.module]}
     assert private == set()
+
+
+def assigned(nodes: Iterable[ast.AST]) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """Yield each target with its value; parts of a tuple have their own where they can be told apart."""
+    for node in nodes:
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            assert isinstance(node, ast.Assign)
+            if not isinstance(target, ast.Tuple):
+                yield target, node.value
+            elif isinstance(node.value, ast.Tuple):
+                yield from zip(target.elts, node.value.elts, strict=True)
+            else:
+                yield from ((one, node.value) for one in target.elts)
+
+
+def untyped(cls: ast.ClassDef) -> Iterator[str]:
+    """Yield the public attributes of a class without a type that are more than a constant or argument."""
+    begin = [node for node in cls.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
+    inner = [node for one in begin for node in ast.walk(one)]
+    typed = {
+        ast.unparse(node.target).removeprefix("self.")
+        for node in (*cls.body, *inner)
+        if isinstance(node, ast.AnnAssign)
+    }
+    of_self = ((one, value) for one, value in assigned(inner) if ast.unparse(one).startswith("self."))
+    for target, value in (*assigned(cls.body), *of_self):
+        name = ast.unparse(target).removeprefix("self.")
+        plain = isinstance(value, ast.Constant | ast.Name | ast.UnaryOp | ast.JoinedStr | ast.Lambda)
+        if name.isidentifier() and not name.startswith("_") and name not in typed and not plain:
+            yield name
+
+
+def test_public_attributes_say_their_type_where_type_checkers_could_differ() -> None:
+    silent = []
+    for module in MODULES:
+        for node in ast.parse(module.read_text()).body:
+            is_enum = isinstance(node, ast.ClassDef) and "Enum" in "".join(map(ast.unparse, node.bases))
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and not is_enum:
+                silent += [f"{module.name}: {node.name}.{name}" for name in untyped(node)]
+    assert silent == []
 
 
 def test_no_module_has_a_name_that_says_nothing() -> None:

@@ -99,6 +99,21 @@ def test_every_public_thing_is_documented() -> None:
     assert silent == []
 
 
+def test_the_typed_program_names_public_things_alone_and_all_that_the_package_calls_its_own() -> None:
+    tree = ast.parse((ROOT / "tests" / "typed_api.py").read_text())
+    public = {module.__name__ for module in public_modules()}
+    named: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("spec_kitty_orchestrator"):
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                assert node.module in {"spec_kitty_orchestrator", *public} or whole in public, whole
+                named.add(alias.name)
+    offered = {*spec_kitty_orchestrator.__all__}
+    errors = {one for one in offered if one in import_module("spec_kitty_orchestrator.errors").__all__}
+    assert offered - errors - {"__version__"} - named == set()
+
+
 def test_the_command_is_installed_under_its_name() -> None:
     (command,) = metadata.entry_points(group="console_scripts", name=NAME)
     assert callable(command.load())

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from spec_kitty_orchestrator.agents.function import Done, Function, FunctionAgent, Review
     from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
-    from spec_kitty_orchestrator.app.build import build, build_agents, build_parts, connect
+    from spec_kitty_orchestrator.app.build import build, build_agents, build_parts, build_workspaces, connect
     from spec_kitty_orchestrator.app.library import Run, open_parts, open_run
     from spec_kitty_orchestrator.app.project import open_project
     from spec_kitty_orchestrator.core.describe import describe
@@ -166,6 +166,7 @@ __all__ = [
     "build",
     "build_agents",
     "build_parts",
+    "build_workspaces",
     "connect",
     "describe",
     "fold",
@@ -185,7 +186,7 @@ __all__ = [
 _HOMES = {
     "agents.function": "Done Function FunctionAgent Review",
     "agents.spec": "Agent AgentSettings",
-    "app.build": "build build_agents build_parts connect",
+    "app.build": "build build_agents build_parts build_workspaces connect",
     "app.library": "Run open_parts open_run",
     "app.project": "open_project",
     "core.describe": "describe",

@@ -48,7 +48,7 @@ class _Told:
 
     def __init__(self, observer: Observer | None, say: Say | None) -> None:
         self._observer, self._say = observer, say
-        self.news = anyio.Event()
+        self.news: anyio.Event = anyio.Event()
 
     def saw(self, state: RunState, line: Line) -> None:
         if self._observer is not None:
@@ -78,7 +78,8 @@ class Run:
 
     def __init__(self, start: Start, orchestrator: Orchestrator, told: _Told, earlier: int) -> None:
         self._start, self._orchestrator, self._told = start, orchestrator, told
-        self.mission, self.root = start.mission.state.slug, start.project.root
+        self.mission: str = start.mission.state.slug
+        self.root: Path = start.project.root
         self.earlier = earlier
         self._ended = anyio.Event()
         self._result: RunResult | None = None

@@ -65,8 +65,8 @@ class BareRepository:
         if not _NAME.fullmatch(project):
             raise WorkspaceError(f"{clean(project)!r} is no name of a project")
         self.project = project
-        self.path = folder / f"{project}.git"
-        self.git = Git(self.path, self.path, alone=True)
+        self.path: Path = folder / f"{project}.git"
+        self.git: Git = Git(self.path, self.path, alone=True)
         self._sha256 = project.endswith(".sha256")
 
     @asynccontextmanager

@@ -361,6 +361,7 @@ class Lock(Protocol):
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
+        /,
     ) -> None:
         """Give it back."""
         ...

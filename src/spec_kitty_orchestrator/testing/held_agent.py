@@ -55,12 +55,12 @@ class HeldAgent:
 
     name = "held"
     family = "held"
-    executable = sys.executable
+    executable: str = sys.executable
     environment: tuple[str, ...] = ()
     roles = BOTH_ROLES
     versions: tuple[str, ...] = ()
     install = ""
-    login = Login()
+    login: Login = Login()
     shell_in_review: ShellInReview = "always"
     traces: tuple[str, ...] = ()
     resumes = False
@@ -120,8 +120,8 @@ class ProgramStage:
     """
 
     def __init__(self, root: Path, make: Callable[[Path, HeldAgent], Awaitable[AgentRunner]]) -> None:
-        self.repository = root / "repository"
-        self.agent = HeldAgent(root / "held")
+        self.repository: Path = root / "repository"
+        self.agent: HeldAgent = HeldAgent(root / "held")
         self._root, self._make = root, make
         self._runner: AgentRunner | None = None
         self._numbers = count(1)

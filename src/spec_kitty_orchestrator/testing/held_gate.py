@@ -25,8 +25,8 @@ class ProgramGateStage:
     """
 
     def __init__(self, root: Path, make: Callable[[Path, Gate], Awaitable[Gates]]) -> None:
-        self.repository = root / "repository"
-        self.workspace = Workspace(str(root / "lane"), "", "lane-1", "lane-1", "main")
+        self.repository: Path = root / "repository"
+        self.workspace: Workspace = Workspace(str(root / "lane"), "", "lane-1", "lane-1", "main")
         self._held, self._make = root / "held", make
         held = shlex.quote(str(self._held))
         line = (

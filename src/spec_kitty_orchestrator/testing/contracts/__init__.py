@@ -37,7 +37,7 @@ LIMIT_S = 30.0
 class Contract:
     """What all suites have in common: they run on asyncio, by anyio's plugin."""
 
-    pytestmark = pytest.mark.anyio
+    pytestmark: pytest.MarkDecorator = pytest.mark.anyio
 
     @pytest.fixture
     def anyio_backend(self) -> str:

@@ -70,7 +70,7 @@ class HostContract(Contract):
         story_limit_s: bounds each test, in seconds; a real host takes seconds for a call.
     """
 
-    story_limit_s = 900.0
+    story_limit_s: float = 900.0
 
     @pytest.fixture
     def open_mission(self) -> OpenMission:
