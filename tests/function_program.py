@@ -6,25 +6,11 @@ calls there before it implements, and goes on when it is answered.
 
 import argparse
 import asyncio
-import os
 import re
 import sys
 from pathlib import Path
 
-from spec_kitty_orchestrator import (
-    Done,
-    FunctionAgent,
-    Review,
-    Role,
-    Usage,
-    build,
-    build_agents,
-    build_parts,
-    open_project,
-)
-from spec_kitty_orchestrator.app.build import build_workspaces
-from spec_kitty_orchestrator.app.mission import open_mission
-from spec_kitty_orchestrator.testing import Watcher
+from spec_kitty_orchestrator import Done, FunctionAgent, Review, Role, Usage, open_run
 
 parser = argparse.ArgumentParser()
 parser.add_argument("mission")
@@ -50,22 +36,9 @@ async def mine(prompt: str, workspace: Path, role: Role) -> Done | Review:
 
 async def main() -> int:
     settings = {"impl_agents": chosen.implementer, "review_agents": chosen.reviewer}
-    mine_ = FunctionAgent(mine, family="acme", reports_cost=True)
-    project = open_project(None, os.environ, settings, agents={"mine": mine_})
-    agents = build_agents(project, print)
-    opening = open_mission(project, chosen.mission, agents, print, lambda _: None, fresh=False)
-    async with opening as opened:
-        slug = opened.state.slug
-        parts = build_parts(
-            project,
-            slug,
-            host=opened.host,
-            agents=agents,
-            workspaces=build_workspaces(project, slug, print),
-            observer=Watcher(),
-            lock=opened.lock,
-        )
-        return (await build(project, slug, parts).run(opened.state)).exit_code
+    agents = {"mine": FunctionAgent(mine, family="acme", reports_cost=True)}
+    async with open_run(chosen.mission, settings=settings, agents=agents) as run:
+        return (await run.result()).exit_code
 
 
 sys.exit(asyncio.run(main()))
