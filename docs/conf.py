@@ -23,7 +23,7 @@ exclude_patterns = ["extensions"]
 highlight_language = "text"
 nitpicky = True
 
-myst_enable_extensions = ["colon_fence", "fieldlist"]
+myst_enable_extensions = ["colon_fence"]
 # As GitHub names the anchors of headings, so that a link works in both.
 myst_heading_anchors = 4
 

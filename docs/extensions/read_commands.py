@@ -1,13 +1,20 @@
-"""Every command line of ours in a page is read by the program itself, without being run."""
+"""Every command line and every settings file in a page is read by the program itself, without being run."""
 
 import shlex
+import tomllib
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
+from spec_kitty_orchestrator.agents import names
 from spec_kitty_orchestrator.cli import PROGRAM, command_line
+from spec_kitty_orchestrator.config import CONFIG_FILE, load
+from spec_kitty_orchestrator.errors import ConfigError
+from spec_kitty_orchestrator.settings import Settings
 
 __all__ = ["connect"]
 
@@ -22,10 +29,27 @@ def connect(app: Sphinx) -> None:
 
 def _read(_app: Sphinx, tree: nodes.document) -> None:
     for block in tree.findall(nodes.literal_block):
+        if block.get("language") == "toml" and (wrong := _refusal(block.astext())):
+            log.warning(wrong, location=block)
         if block.get("language") in ("text", "sh", "console", "default") and "source" not in block:
             for words in _commands(block.astext()):
                 if wrong := _objection(words):
                     log.warning("%s %s: %s", PROGRAM, shlex.join(words), wrong, location=block)
+
+
+def _refusal(text: str) -> str:
+    """Say what the program has against a settings file, "" if it takes it, or if it is another file."""
+    if not tomllib.loads(text).keys() <= Settings.model_fields.keys():
+        return ""
+    with TemporaryDirectory() as folder:
+        file = Path(folder, CONFIG_FILE)
+        file.parent.mkdir()
+        file.write_text(text, encoding="utf-8")
+        try:
+            load(Path(folder), {}, {}, names())
+        except ConfigError as error:
+            return str(error)
+    return ""
 
 
 def _commands(text: str) -> Iterator[list[str]]:

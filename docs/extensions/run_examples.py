@@ -1,4 +1,4 @@
-"""Every example in a page is tried: commands are read by the program, and Python is run.
+"""Every example in a page is tried: commands and settings are read by the program, Python is run.
 
 The blocks of Python of a page are run in order, in one namespace.
 

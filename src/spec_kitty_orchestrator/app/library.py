@@ -88,7 +88,7 @@ class Run:
 
     @property
     def state(self) -> RunState:
-        """The state of the run as it is now: the fold of all events so far."""
+        """The state of the run as it is now, the fold of all events so far."""
         return self._start.parts.ledger.state
 
     @property
