@@ -201,6 +201,24 @@ async def test_a_submodule_travels_as_the_name_of_its_commit(home: Home) -> None
     assert git(trip.there, "status", "--porcelain") == "?? new"
 
 
+async def test_what_a_sparse_checkout_leaves_out_is_left_out_on_the_machine_too(home: Home) -> None:
+    git(home.path, "sparse-checkout", "set", "--no-cone", "/*", "!/folder-1/a.py", "!/2.py")
+    put("1.py", "not committed\n")(home.path)
+    trip = await Trip.out(home)
+    assert tree(trip.there) == tree(home.path)
+    assert "2.py" not in tree(home.path)
+    assert git(trip.there, "status", "--porcelain") == git(home.path, "status", "--porcelain") == " M 1.py"
+    commit(trip.there)
+    put("3.py", "more\n")(trip.there)
+    assert await trip.back() == Applied()
+    assert git(home.path, "status", "--porcelain") == " M 3.py"
+    assert tree(trip.there) == tree(home.path)
+    assert git(home.path, "ls-tree", "--name-only", "HEAD", "2.py") == "2.py"
+    trip = await Trip.out(home)
+    assert git(trip.there, "status", "--porcelain") == " M 3.py"
+    assert tree(trip.there) == tree(home.path)
+
+
 async def test_line_ends_and_encodings_are_those_that_git_makes(home: Home) -> None:
     put(".gitattributes", "*.dos text eol=crlf\n*.u text working-tree-encoding=UTF-16\n")(home.path)
     put("old.dos", "a\n")(home.path)

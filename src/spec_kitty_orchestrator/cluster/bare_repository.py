@@ -119,6 +119,7 @@ class BareRepository:
         lines = ["[core]", f"\trepositoryformatversion = {int(self._sha256)}", "\tbare = true"]
         lines += ["[gc]", "\tauto = 0", "[maintenance]", "\tauto = false"]
         lines += ["[extensions]", "\tobjectFormat = sha256"] if self._sha256 else []
+        lines[3:3] = ["\tsparseCheckout = true"] if shipment.sparse else []
         who = [
             (part, value) for part, value in zip(("name", "email"), shipment.identity, strict=True) if value
         ]

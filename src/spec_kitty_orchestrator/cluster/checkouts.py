@@ -146,21 +146,22 @@ class Checkouts:
             folder = replace(folder, attempt=attempt, ready=False, free=False)
             await to_thread.run_sync(folder.write)
         try:
-            await self._fill(bare, folder, shipment.sent)
+            await self._fill(bare, folder, shipment)
         except (OSError, WorkspaceError) as error:
             # An agent can leave a folder in any state; in an empty one nothing is in the way.
             self._say(f"{folder.path} is made anew: {error}")
             await to_thread.run_sync(_clear, bare, folder)
-            await self._fill(bare, folder, shipment.sent)
+            await self._fill(bare, folder, shipment)
         await to_thread.run_sync(replace(folder, ready=True).write)
         return folder.path
 
-    async def _fill(self, bare: BareRepository, folder: _Folder, sent: Snapshot) -> None:
+    async def _fill(self, bare: BareRepository, folder: _Folder, shipment: Shipment) -> None:
         """Make a folder what was sent, from whatever is in it. Raises `OSError` and `WorkspaceError`."""
+        sent = shipment.sent
         new = not await to_thread.run_sync(folder.index.exists)
         if new:
             await to_thread.run_sync(_clear, bare, folder)
-        await to_thread.run_sync(_link, bare, folder, sent.head)
+        await to_thread.run_sync(_link, bare, folder, shipment)
         git = _git(bare, folder)
         all_ = replace(git, index=folder.index)
         await all_.run("read-tree", "--reset", "-u", sent.commit, timeout_s=LONG_TIMEOUT_S)
@@ -191,7 +192,7 @@ class Checkouts:
         git, ref = _git(bare, folder), bare.ref(attempt, "back")
         if not await git.sha("HEAD"):
             # An agent that has left all commits, as `git checkout --orphan` does.
-            await to_thread.run_sync(_link, bare, folder, sent.head)
+            await to_thread.run_sync(_link, bare, folder, shipment)
         earlier = await bare.git.sha(ref)
         known = (sent, *([Snapshot(await git.head(), earlier)] if earlier else ()))
         found = await take(git, _RULES, known=known)
@@ -278,7 +279,7 @@ def _make_writable(place: Path) -> None:
             Path(folder).chmod(0o700)
 
 
-def _link(bare: BareRepository, folder: _Folder, head: str) -> None:
+def _link(bare: BareRepository, folder: _Folder, shipment: Shipment) -> None:
     """Make a folder a worktree whose HEAD is detached, as git does, and forget what was under way in it."""
     admin = _admin(bare, folder)
     make_private_folder(admin)
@@ -292,6 +293,13 @@ def _link(bare: BareRepository, folder: _Folder, head: str) -> None:
     if link.is_dir() and not link.is_symlink():
         shutil.rmtree(link)
     link.unlink(missing_ok=True)
-    for file, text in ((admin / "HEAD", head), (admin / "commondir", "../.."), (admin / "gitdir", str(link))):
+    if shipment.sparse:
+        (admin / "info").mkdir()
+        (admin / "info" / "sparse-checkout").write_bytes(os.fsencode(shipment.sparse))
+    for file, text in (
+        (admin / "HEAD", shipment.sent.head),
+        (admin / "commondir", "../.."),
+        (admin / "gitdir", str(link)),
+    ):
         file.write_text(f"{text}\n")
     link.write_text(f"gitdir: {admin}\n")

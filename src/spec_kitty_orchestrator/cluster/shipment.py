@@ -31,6 +31,7 @@ class Shipment:
         identity: name and e-mail address for commits that the agent makes.
         excludes: patterns of what is ignored, besides those in the workspace itself.
         shallow: the commits at which the history ends, in a shallow clone.
+        sparse: patterns of the files that are checked out, "" for all.
         withheld: what of the workspace is not sent, each with the reason, for people.
     """
 
@@ -41,6 +42,7 @@ class Shipment:
     identity: tuple[str, ...] = ("", "")
     excludes: str = ""
     shallow: tuple[str, ...] = ()
+    sparse: str = ""
     withheld: tuple[str, ...] = ()
 
 

@@ -17,6 +17,7 @@ from spec_kitty_orchestrator.cluster.shipment import Applied, Shipment, Snapshot
 from spec_kitty_orchestrator.cluster.snapshots import Content, is_sha, take
 from spec_kitty_orchestrator.errors import WorkspaceError, WorkspaceMissing
 from spec_kitty_orchestrator.machine.commit_rules import OF_HOST, SECRET, SECRET_VALUE, CommitRules
+from spec_kitty_orchestrator.machine.committer import is_true
 from spec_kitty_orchestrator.machine.configuration import Configuration
 from spec_kitty_orchestrator.machine.files import read_whole
 from spec_kitty_orchestrator.machine.git import LONG_TIMEOUT_S, Change, failure, in_a_line
@@ -61,6 +62,7 @@ class Shipping:
             tuple(there.configured.get(f"user.{part}") for part in ("name", "email")),
             await to_thread.run_sync(_excludes, workspace, there.configured, repository.common),
             await to_thread.run_sync(_shallow, repository.common),
+            await to_thread.run_sync(_sparse, there),
             (*withheld, *found.left),
         )
 
@@ -132,6 +134,17 @@ class Shipping:
 
         return await applying.apply(applying.Arrival(repository.primary, git, shipment, back, refs, look))
 
+    async def keep(self, attempt: str, back: Snapshot, file: Path | None) -> str:
+        """Keep what came back under a ref, without a look at the workspace; return its name.
+
+        Raises:
+            WorkspaceError: what came back is damaged, or git is broken.
+        """
+        primary, ref = (await self._repository()).primary, self._ref(attempt, "back")
+        await applying.take_up(primary, back, file)
+        await primary.run("update-ref", ref, back.commit)
+        return ref
+
     async def forget(self, attempt: str) -> None:
         """Remove the ref that kept what was sent; what `apply` has kept stays. Raises `WorkspaceError`."""
         await (await self._repository()).primary.run("update-ref", "-d", self._ref(attempt, "sent"))
@@ -182,6 +195,13 @@ def _shallow(common: Path) -> tuple[str, ...]:
     with suppress(OSError):
         return tuple((common / "shallow").read_text(encoding="ascii").split())
     return ()
+
+
+def _sparse(there: Worktree) -> str:
+    if is_true(there.configured.get("core.sparsecheckout")) and there.git.git_dir is not None:
+        with suppress(OSError):
+            return os.fsdecode(read_whole(there.git.git_dir / "info" / "sparse-checkout"))
+    return ""
 
 
 def _secret(path: Path, name: str, rules: CommitRules) -> str:
