@@ -23,8 +23,8 @@ Everything else may change in any version.
 Each name is loaded when it is first asked for, so that importing this costs nothing.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False
+"""True for type checkers; `typing` itself would take longer than all else that is imported here."""
 
 if TYPE_CHECKING:
     from spec_kitty_orchestrator.agents.function import Done, Function, FunctionAgent, Review
@@ -226,6 +226,8 @@ def __getattr__(name: str) -> object:
         return version("spec-kitty-orchestrator")
     for module, names in _HOMES.items():
         if name in names.split():
+            from importlib import import_module
+
             value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
             return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
