@@ -1,7 +1,6 @@
 """What doctor and a run say where nothing is confined."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
@@ -17,7 +16,7 @@ class Here:
 
     unconfined: str
     settings: Settings
-    agents: Mapping[str, tuple[object, object]] = field(default_factory=dict)
+    functions: tuple[str, ...] = ()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tests.cli.working import LIMIT_S, SLUG, attempts, configure, environment, h
 
 from spec_kitty_orchestrator.agents.function import FunctionAgent
 from spec_kitty_orchestrator.agents.scripted import Scripted
-from spec_kitty_orchestrator.app.build import build_agents
+from spec_kitty_orchestrator.app.build import build_agents, build_workspaces
 from spec_kitty_orchestrator.app.checks.agents import check_agents, find_installed
 from spec_kitty_orchestrator.app.checks.machine import check_confinement
 from spec_kitty_orchestrator.app.project import open_project
@@ -203,6 +203,18 @@ def test_a_run_that_must_be_confined_takes_no_function(project: Project) -> None
     settings = {**BOTH, "confine": "require"}
     found = check_confinement(open_project(project.root, {}, settings, agents={"mine": FunctionAgent(fine)}))
     assert found.text == "functions of a program cannot be confined (mine), and confine is require"
+
+
+@pytest.mark.parametrize(("reviewer", "held"), [("codex", True), ("mine", False)])
+def test_a_review_is_compared_as_one_that_nothing_confines_where_a_function_may_review(
+    project: Project, reviewer: str, held: bool
+) -> None:
+    settings = {"impl_agents": "codex", "review_agents": reviewer}
+    opened = open_project(project.root, {}, settings, agents={"mine": FunctionAgent(fine)})
+    opened.__dict__["unconfined"] = ""
+    assert build_workspaces(opened, SLUG, print)._confined is held
+    kernel = "agents, gates and commit hooks are confined by the kernel"
+    assert check_confinement(opened).text == (kernel if held else f"{kernel}, but not the functions mine")
 
 
 def test_a_record_of_agents_that_nobody_wrote_so_is_passed_over(project: Project) -> None:

@@ -142,7 +142,9 @@ def journal(project: Project, mission: str) -> JsonlJournal:
 
 def build_workspaces(project: Project, mission: str, say: Say) -> GitWorkspaces:
     """Make the part that reads and changes worktrees; `say` is told what had to be mended."""
-    hooks, confined = hook_rules(project, mission), project.sandbox is not None
+    # A function that reviews could write anywhere, whatever holds the others.
+    confined = project.sandbox is not None and not project.functions
+    hooks = hook_rules(project, mission)
     return GitWorkspaces(project.root, mission, project.commit_rules, say, hooks, confined=confined)
 
 

@@ -81,6 +81,11 @@ class Project:
         """Where agents, gates and commit hooks run, None where nothing is confined."""
         return None if self.unconfined else self._sandbox
 
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """The names of agents that are functions of this program, which nothing can confine."""
+        return tuple(name for name, (one, _) in self.agents.items() if isinstance(one, FunctionAgent))
+
     @cached_property
     def _sandbox(self) -> Sandbox:
         rules = Rules(**self.settings.confine.model_dump())

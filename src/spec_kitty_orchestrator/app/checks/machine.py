@@ -5,7 +5,6 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from spec_kitty_orchestrator.agents.function import FunctionAgent
 from spec_kitty_orchestrator.app.build import build_headroom
 from spec_kitty_orchestrator.app.checks import Finding, edit, error, line, ok, warning
 from spec_kitty_orchestrator.app.project import Project
@@ -33,7 +32,7 @@ async def check_commands(project: Project) -> list[Finding]:
 def check_confinement(project: Project) -> Finding:
     """Check that the system confines agents as the settings want; not for the event loop."""
     run = project.settings.run
-    functions = ", ".join(n for n, (one, _) in project.agents.items() if isinstance(one, FunctionAgent))
+    functions = ", ".join(project.functions)
     if functions and run.confine == "require":
         text = f"functions of a program cannot be confined ({functions}), and confine is require"
         return error("machine.confined", text)
