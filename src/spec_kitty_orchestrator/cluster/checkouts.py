@@ -44,6 +44,7 @@ MOST_BASES = 40
 _MOST_OF_ONE_PLACE = 100
 _PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,120}", re.ASCII)
 _CLAIM = ".json"
+_SPARE = "-spare"
 
 _RULES = CommitRules(max_bytes=0)
 """What comes back is as much as git can hold: what may be committed of it is said at home."""
@@ -145,6 +146,8 @@ class Checkouts:
             await bare.take_up(attempt, shipment.sent, file)
             folder = replace(folder, attempt=attempt, ready=False, free=False)
             await to_thread.run_sync(folder.write)
+            if not await to_thread.run_sync(folder.index.exists):
+                await to_thread.run_sync(_take_spare, bare, folder)
         try:
             await self._fill(bare, folder, shipment)
         except (OSError, WorkspaceError) as error:
@@ -171,6 +174,24 @@ class Checkouts:
         if sent.commit != sent.head:
             await git.run("read-tree", "--reset", sent.head)
             await rewrite_raw(git, sent.head, sent.commit)
+
+    async def prepare(self, shipment: Shipment) -> None:
+        """Make a worktree in advance, so that the next workspace of a project is there soon; one at a time.
+
+        Raises `WorkspaceError`.
+        """
+        bare = BareRepository(self._repositories, shipment.project)
+        spare = _Folder(self._worktrees / shipment.project / _SPARE)
+        async with bare.alone():
+            if spare.claim.exists() or not await bare.git.sha(shipment.sent.head):
+                return
+            # Without a record nobody takes it before it is whole.
+            await to_thread.run_sync(_clear, bare, spare)
+        await self._fill(
+            bare, spare, replace(shipment, sent=Snapshot(shipment.sent.head, shipment.sent.head))
+        )
+        async with bare.alone():
+            await to_thread.run_sync(spare.write)
 
     async def pack(self, attempt: str, shipment: Shipment, file: Path) -> Packed:
         """Read what an attempt has made of its workspace; nothing there is changed.
@@ -233,7 +254,7 @@ class Checkouts:
         return [one.attempt for one in folders if one not in gone and not one.free]
 
     def _all(self, project: str) -> Iterator[_Folder]:
-        for claim in sorted((self._worktrees / project).glob(f"*{_CLAIM}")):
+        for claim in sorted((self._worktrees / project).glob(f"[!-]*{_CLAIM}")):
             yield _Folder.read(claim)
 
     def _of(self, project: str, attempt: str) -> _Folder | None:
@@ -271,6 +292,17 @@ def _clear(bare: BareRepository, folder: _Folder) -> None:
             _make_writable(place)
             shutil.rmtree(place)
     folder.index.unlink(missing_ok=True)
+
+
+def _take_spare(bare: BareRepository, folder: _Folder) -> None:
+    """Let a folder be the worktree that was made in advance, if there is one. Raises `OSError`."""
+    spare = _Folder(folder.path.with_name(_SPARE))
+    if spare.claim.exists():
+        spare.claim.unlink()
+        _clear(bare, folder)
+        _admin(bare, spare).rename(_admin(bare, folder))
+        spare.path.rename(folder.path)
+        spare.index.rename(folder.index)
 
 
 def _make_writable(place: Path) -> None:

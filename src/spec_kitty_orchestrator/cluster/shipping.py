@@ -16,11 +16,12 @@ from spec_kitty_orchestrator.cluster import applying
 from spec_kitty_orchestrator.cluster.shipment import Applied, Shipment, Snapshot
 from spec_kitty_orchestrator.cluster.snapshots import Content, is_sha, take
 from spec_kitty_orchestrator.errors import WorkspaceError, WorkspaceMissing
+from spec_kitty_orchestrator.machine.child import Reply
 from spec_kitty_orchestrator.machine.commit_rules import OF_HOST, SECRET, SECRET_VALUE, CommitRules
 from spec_kitty_orchestrator.machine.committer import is_true
 from spec_kitty_orchestrator.machine.configuration import Configuration
 from spec_kitty_orchestrator.machine.files import read_whole
-from spec_kitty_orchestrator.machine.git import LONG_TIMEOUT_S, Change, failure, in_a_line
+from spec_kitty_orchestrator.machine.git import LONG_TIMEOUT_S, Change, Git, failure, in_a_line
 from spec_kitty_orchestrator.machine.hidden import read_excludes
 from spec_kitty_orchestrator.machine.repository import Repository, Worktree
 from spec_kitty_orchestrator.machine.rescue import ref_name
@@ -84,21 +85,46 @@ class Shipping:
         git = repository.primary
         await git.run("update-ref", self._ref(attempt, "sent"), shipment.sent.commit)
         asked = [one for one in have if is_sha(one)]
-        known = await replace(git, foreign=True).shas(*asked) if asked else ()
-        wanted = (shipment.sent.commit, *(f"^{one}" for one in dict.fromkeys(filter(None, known))))
+        found = await replace(git, foreign=True).shas(*asked) if asked else ()
+        known = list(dict.fromkeys(filter(None, found)))
         # A name of its own, so that what a call that was cut off has left is not in the way.
         part = file.with_name(f"{file.name}.{os.getpid()}")
-        words = ("pack-objects", "--quiet", "--revs", "--non-empty", "--delta-base-offset", str(part))
-        stdin = "".join(f"{one}\n" for one in wanted).encode()
-        reply = await git.ask(*words, stdin=stdin, timeout_s=LONG_TIMEOUT_S)
-        if reply.rc != 0:
-            if _MISSING.search(reply.stderr) and _is_partial(repository.configured):
-                raise WorkspaceError(
-                    f"{self._root} is a partial clone and lacks what a machine needs: {in_a_line(reply)}; "
-                    "fetch all of it: `git fetch --refetch --no-filter`"
-                )
-            raise failure(self._root, words, reply)
+        stdin = b"".join(b"%s\n" % one.encode() for one in await self._lacking(shipment.sent.commit, known))
+        words = (
+            "pack-objects",
+            "--quiet",
+            "--non-empty",
+            "--delta-base-offset",
+            *(() if known else ("--revs",)),
+            str(part),
+        )
+        reply = await self._read(git, words, stdin)
         return await to_thread.run_sync(_join, part, reply.text, file)
+
+    async def _lacking(self, commit: str, known: Collection[str]) -> list[str]:
+        """Return the objects of a commit that are not in what is known; the commit alone if nothing is."""
+        if not known:
+            return [commit]
+        # What was sent last is seldom an ancestor: without the word git would not look into its tree.
+        words = ("rev-list", "--objects-edge-aggressive", commit, *(f"^{one}" for one in known))
+        git = (await self._repository()).primary
+        lines = (await self._read(git, words)).stdout.split(b"\n")
+        return [
+            os.fsdecode(line[:_SHA256_LENGTH].partition(b" ")[0])
+            for line in lines
+            if line[:1] not in (b"", b"-")
+        ]
+
+    async def _read(self, git: Git, words: Sequence[str], stdin: bytes = b"") -> Reply:
+        reply = await git.ask(*words, stdin=stdin, timeout_s=LONG_TIMEOUT_S)
+        if reply.rc == 0:
+            return reply
+        if _MISSING.search(reply.stderr) and _is_partial((await self._repository()).configured):
+            raise WorkspaceError(
+                f"{self._root} is a partial clone and lacks what a machine needs: {in_a_line(reply)}; "
+                "fetch all of it: `git fetch --refetch --no-filter`"
+            )
+        raise failure(self._root, words, reply)
 
     async def apply(
         self, attempt: str, workspace: Path, shipment: Shipment, back: Snapshot, file: Path | None
