@@ -105,7 +105,7 @@ def load(
 
     Args:
         repo_root: the primary checkout; the file is `.kittify/orchestrator.toml` in it and may be absent.
-        environ: `SKO_<KEY>` for keys of `[run]`, `SKO_HOST_<KEY>` for those of `[host]`.
+        environ: `SKO_<KEY>` for keys of `[run]`, `SKO_HOST_<KEY>` for those of `[host]`, and so on.
         flags: what was given on the command line, by the variable's name in small letters without `SKO_`:
             `<key>` of `[run]`, `host_<key>` of `[host]`, and `gate`. A value of None means not given.
         known_agents: names that can be configured and chosen besides those of agents that the file declares.

@@ -60,6 +60,7 @@ def test_every_setting_of_a_run_is_an_option_that_is_shown_whole_on_80_columns(c
             "Review",
             "Budget",
             "Waiting",
+            "Cluster",
             "Host",
             "Output",
         )

@@ -49,7 +49,11 @@ _CANNOT_RUN = (126, 127)
 
 
 class Declared:
-    """An agent of one's own, as a module for a CLI would be."""
+    """An agent of one's own, as a module for a CLI would be.
+
+    Attributes:
+        declaration: what it was made of.
+    """
 
     environment: tuple[str, ...] = ()
     versions: tuple[str, ...] = ()
@@ -59,7 +63,7 @@ class Declared:
     caps_cost = False
 
     def __init__(self, declaration: Declaration) -> None:
-        self._own = declaration
+        self.declaration: Declaration = declaration
         self.name: str = declaration.name
         self.family: str = declaration.family
         self.executable: str = declaration.command[0]
@@ -71,7 +75,7 @@ class Declared:
 
     def command(self, task: Assignment, settings: AgentSettings) -> AgentCommand:
         """Fill in the words; a prompt that no word names becomes the last one, unless it is on stdin."""
-        own = self._own
+        own = self.declaration
         words = (*own.command[1:], *own.role_args.get(task.role, ()))
         if task.session:
             words += own.resume_args
@@ -97,30 +101,30 @@ class Declared:
 
     def permissions(self, role: Role) -> Permissions:
         """Tell what is declared of the role."""
-        own = self._own
+        own = self.declaration
         return Permissions(own.approval[role], own.sandbox[role], own.network[role])
 
     def report(self, stdout: Iterable[str], stderr_tail: str, exit_code: int | None) -> AgentReport:
         """Read the outcome; see above for what counts as a positive one."""
-        if self._own.output.kind == "text":
+        if self.declaration.output.kind == "text":
             return _of_text(_end(stdout), stderr_tail, exit_code)
         return self._of_objects(stdout, stderr_tail, exit_code)
 
     def steps(self, line: str) -> Iterator[Told]:
         """Tell of one line of its output: plain text, or the texts and errors of its objects."""
-        if self._own.output.kind == "text":
+        if self.declaration.output.kind == "text":
             return iter((Step(StepKind.SAYS, line),))
         return told_by(line, self._told)
 
     def _told(self, event: Event) -> Iterator[Told]:
-        own = self._own
+        own = self.declaration
         if own.output.kind == "json" or _meets(event, own.output.where):
             yield Step(StepKind.SAYS, _text(event, own.output.path))
         if error := _text(event, own.error):
             yield failed(error)
 
     def _of_objects(self, stdout: Iterable[str], stderr_tail: str, exit_code: int | None) -> AgentReport:
-        own = self._own
+        own = self.declaration
         last: Event = {}
         final = session = ""
         told: dict[ValuePath, object] = {}
@@ -155,7 +159,7 @@ class Declared:
 
     def _answers(self, event: Event) -> bool:
         """Tell whether what an object says is the answer even if it says nothing."""
-        own = self._own
+        own = self.declaration
         named = bool(own.output.where) or _at(event, own.output.path) is not None
         return own.output.kind == "json" or (bool(own.ok) and named and _meets(event, own.ok))
 
@@ -164,9 +168,9 @@ class Declared:
         if not last:
             return f"no JSON object on its output; {ended}"
         if not final.strip():
-            return f"no text at {'.'.join(self._own.output.path)} of its output; {ended}"
-        if self._own.ok and not said:
-            wanted = ",".join(f"{'.'.join(one.path)}={one.value}" for one in self._own.ok)
+            return f"no text at {'.'.join(self.declaration.output.path)} of its output; {ended}"
+        if self.declaration.ok and not said:
+            wanted = ",".join(f"{'.'.join(one.path)}={one.value}" for one in self.declaration.ok)
             return f"the last object of its output does not say {wanted}; {ended}"
         return ended
 

@@ -1,7 +1,7 @@
 """The composition root: which part implements which port."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -88,9 +88,22 @@ async def connect(project: Project) -> HostClient:
 
 
 def build_agents(project: Project, say: Say = lambda _: None) -> LocalAgents:
-    """Make the runner of the agents on this machine; `say` gets a line about an agent without activity."""
-    run = project.settings.run
-    return LocalAgents(
+    """Make the runner of the agents, on this machine or on a cluster; `say` gets lines about agents."""
+    run, cluster = project.settings.run, project.settings.cluster
+    make: Callable[..., LocalAgents] = LocalAgents
+    if run.executor:
+        # Only who wants a cluster waits for what it loads.
+        from spec_kitty_orchestrator.app.cluster import reach
+        from spec_kitty_orchestrator.cluster.agents import ClusterAgents
+
+        make = partial(
+            ClusterAgents,
+            transport=partial(reach, project),
+            rules=project.commit_rules,
+            clone=cluster.clone,
+            lost_after_s=cluster.lost_after,
+        )
+    return make(
         project.root,
         project.agents,
         timeouts={Role.IMPLEMENT: run.timeout, Role.REVIEW: run.review_timeout},

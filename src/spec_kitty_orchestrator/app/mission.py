@@ -1,7 +1,7 @@
 """One mission of the repository: read from the host, and locked before it is changed."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from spec_kitty_orchestrator.app.build import Say, build_host, journal
+from spec_kitty_orchestrator.app.build import VERSION, Say, build_host, journal
 from spec_kitty_orchestrator.app.checks import Finding, Level, error, errors, line, stop_at
 from spec_kitty_orchestrator.app.checks.agents import check_sandboxes, preflight
 from spec_kitty_orchestrator.app.checks.clone import check_clone
@@ -20,6 +20,7 @@ from spec_kitty_orchestrator.app.checks.lanes import check_lanes
 from spec_kitty_orchestrator.app.checks.machine import check_commands
 from spec_kitty_orchestrator.app.checks.mission import check_start
 from spec_kitty_orchestrator.app.checks.task_files import told_by_the_host, unreadable_file
+from spec_kitty_orchestrator.app.cluster import check_cluster, check_executor, check_left
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.repository import (
     MISSIONS,
@@ -42,6 +43,7 @@ from spec_kitty_orchestrator.app.runs import (
     refuse_handed_over,
     spent_before,
 )
+from spec_kitty_orchestrator.cluster.agents import ClusterAgents
 from spec_kitty_orchestrator.config import nearest
 from spec_kitty_orchestrator.core.describe import command_line, describe
 from spec_kitty_orchestrator.core.model import MissionState, Usage
@@ -111,7 +113,7 @@ async def open_mission(
     Raises:
         OrchestratorError: everything that prevents the run, as one error.
     """
-    found = [*await check_commands(project), *preflight(project, agents)]
+    found = [*await check_commands(project), *check_executor(project), *preflight(project, agents)]
     problems = errors(found)
     try:
         host = build_host(project, say, note_call)
@@ -129,7 +131,15 @@ async def open_mission(
             assert isinstance(read, MissionState)
             return read
 
-        async with locked_mission(project, host, mission, checked) as (state, lock):
+        async with AsyncExitStack() as stack:
+            state, lock = await stack.enter_async_context(locked_mission(project, host, mission, checked))
+            stop_at(errors(await to_thread.run_sync(check_left, project, state.slug)))
+            # Only now: workers of this machine belong to whoever holds the lock.
+            await stack.enter_async_context(agents.serving(state.slug))
+            if isinstance(agents, ClusterAgents):
+                offered = await check_cluster(project, agents, VERSION)
+                _say_warnings(offered, say)
+                stop_at(errors(offered))
             for text in await _about_earlier_runs(project, state.slug, mission, fresh=fresh):
                 say(f"{state.slug}: {text}")
             for one in await check_lanes(project, state):

@@ -45,7 +45,7 @@ _OF_AGENTS = (
     "state",
 )
 """What decides which program runs, with which words and rights; a model or a limit does not."""
-_OF_RUN = ("pass_env", "confine", "setup")
+_OF_RUN = ("pass_env", "confine", "setup", "executor")
 _HARMLESS = (("confine", "auto"), ("confine", "require"))
 _ELSEWHERE = f"name another folder with XDG_CONFIG_HOME, or set {TRUST_VARIABLE}=1 for one start"
 _TOOLS = ("git", "gpg", "ssh", "ssh-keygen", "bwrap", "systemd-inhibit", "caffeinate")
@@ -158,7 +158,7 @@ def _of_settings(root: Path) -> Iterator[str]:
         for key in keys.get(name, _OF_AGENTS):
             if isinstance(table, Mapping) and key in table and (key, table[key]) not in _HARMLESS:
                 yield f"[{name}] {key} = {_written(table[key])}"
-    for key in ("gates", "confine"):
+    for key in ("gates", "confine", "cluster"):
         if file.get(key):
             yield f"[{key}] {_written(file[key])}"
     places = file.get("notify")

@@ -55,6 +55,7 @@ COMMANDS = {
     "notify": ("notify", "List where people are told of a run, or send a test message."),
     "trust": ("trust", "Trust the programs that the repository's own files name."),
     "agents": ("agents", "List the available agents, or check one."),
+    "worker": ("worker", "Run agents here for missions that are driven elsewhere."),
 }
 """The module of each command, and what it does in one line: the first of its docstring."""
 
@@ -64,7 +65,7 @@ SECTIONS = {
     "Steer a run": "pause continue stop tell set drain",
     "Decide": "inbox retry skip takeover handback approve",
     "Look": "status watch logs report events",
-    "Set up": "doctor agents trust notify",
+    "Set up": "doctor agents trust notify worker",
 }
 """Headings of the list of all commands, with those below each."""
 

@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +52,11 @@ class ConfiguredAgents:
         self._others = others
         self._version = version
         self._extra_path = tuple(extra_path)
+
+    @asynccontextmanager
+    async def serving(self, mission: str) -> AsyncIterator[None]:  # noqa: ARG002 - for runners elsewhere
+        """Be ready to run attempts of a mission while the context lasts; here that needs nothing."""
+        yield
 
     def policy(self, agent: str, role: Role) -> PolicyMetadata:
         """Tell what the argv for a role really allows. Raises `PreflightError` for an unknown agent."""

@@ -12,7 +12,15 @@ from pathlib import Path
 from spec_kitty_orchestrator.machine.process import MARKER
 from spec_kitty_orchestrator.machine.redaction import is_secret_name
 
-__all__ = ["GIT_REDIRECTS", "absolute_folders", "environment", "keep_out", "search_path", "without_git"]
+__all__ = [
+    "GIT_REDIRECTS",
+    "absolute_folders",
+    "environment",
+    "keep_out",
+    "named",
+    "search_path",
+    "without_git",
+]
 
 EVERYBODY = tuple(
     """
@@ -114,6 +122,12 @@ def environment(
         inherited["PATH"] = os.pathsep.join(parts)
     # What one agent has replaced, the next one would take for what the commits hold.
     return {**inherited, "GIT_NO_REPLACE_OBJECTS": "1", **additions, MARKER: marker}
+
+
+def named(env: Mapping[str, str], patterns: Sequence[str]) -> dict[str, str]:
+    """Return the variables that names, or prefixes before `*`, stand for, without our settings and git's."""
+    kept = {name: value for name, value in without_git(env).items() if not name.startswith("SKO_")}
+    return {name: kept[name] for name in sorted(_matching(kept, patterns))}
 
 
 def _matching(names: Iterable[str], patterns: Sequence[str]) -> set[str]:

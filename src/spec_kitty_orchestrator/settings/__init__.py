@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from spec_kitty_orchestrator.core.policy import LONGEST_GATE_S
 from spec_kitty_orchestrator.settings.agent_section import AgentSection
+from spec_kitty_orchestrator.settings.cluster_section import ClusterSettings
 from spec_kitty_orchestrator.settings.notify_section import NotifySection, apart
 from spec_kitty_orchestrator.settings.run_section import HOST, REVIEW, RunSettings
 from spec_kitty_orchestrator.settings.values import (
@@ -127,17 +128,22 @@ class Settings(Section):
     run: RunSettings = Field(default_factory=RunSettings)
     host: HostSettings = Field(default_factory=HostSettings)
     agents: dict[str, AgentSection] = Field(default_factory=dict)
+    cluster: ClusterSettings = Field(default_factory=ClusterSettings)
     confine: ConfineSettings = Field(default_factory=ConfineSettings)
     gates: Annotated[tuple[GateSection, ...], BeforeValidator(list_to_tuple), AfterValidator(_apart)] = ()
     notify: Annotated[tuple[NotifySection, ...], BeforeValidator(list_to_tuple), AfterValidator(apart)] = ()
 
 
-SECTIONS: Mapping[str, type[BaseModel]] = {"run": RunSettings, "host": HostSettings}
+SECTIONS: Mapping[str, type[BaseModel]] = {
+    "run": RunSettings,
+    "host": HostSettings,
+    "cluster": ClusterSettings,
+}
 """Those whose keys are also variables, and flags where their field says so."""
 
 
 def named_fields() -> Mapping[str, tuple[str, str, FieldInfo]]:
-    """Return the section, the key and the field of what `SECTIONS` hold: `<key>` of `[run]`, `host_<key>`."""
+    """Return section, key and field of what `SECTIONS` hold: `<key>` of `[run]`, else `<section>_<key>`."""
     return {
         key if section == "run" else f"{section}_{key}": (section, key, field)
         for section, model in SECTIONS.items()

@@ -16,6 +16,7 @@ from spec_kitty_orchestrator.quantities import (
     spelled,
     spelled_size,
 )
+from spec_kitty_orchestrator.settings.cluster_section import CLUSTER, Executor
 from spec_kitty_orchestrator.settings.values import (
     NONE,
     Command,
@@ -272,6 +273,13 @@ class RunSettings(Section):
     """How often to look whether others moved a work package, while only that could free work.
 
     Others are people and other actors. At other times nothing is polled.
+    """
+
+    executor: Annotated[Executor, CLUSTER] = ""
+    """Run agents on a Dask cluster: dask://HOST:8786, tls://HOST:8786, or local:N for N workers here.
+
+    `none` for this machine without a cluster. It needs the extra `dask`; docs/cluster.md tells how workers
+    are started.
     """
 
     actor: Annotated[Text, HOST] = "spec-kitty-orchestrator"

@@ -1,0 +1,163 @@
+"""A run on a cluster: how it is reached, and whether it can do what the run needs."""
+
+import ipaddress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import sniffio
+
+from spec_kitty_orchestrator.app.checks import Finding, edit, error, errors, ok, stop_at, warning
+from spec_kitty_orchestrator.app.project import Project
+from spec_kitty_orchestrator.cluster.agents import ClusterAgents
+from spec_kitty_orchestrator.cluster.records import PLACED, Placed, read
+from spec_kitty_orchestrator.cluster.transport import Silent, Transport, Unreachable
+from spec_kitty_orchestrator.config import CONFIG_FILE
+from spec_kitty_orchestrator.errors import PreflightError, UsageError
+from spec_kitty_orchestrator.machine.logs import JOURNALS, mission_logs, path_part
+
+__all__ = ["EXTRA", "check_cluster", "check_executor", "check_left", "reach", "tls_files", "unsafe"]
+
+EXTRA = "pip install 'spec-kitty-orchestrator[dask]'"
+LOOK_LIMIT_S = 10.0
+
+
+def unsafe(address: str) -> str:
+    """Say why an address is open to more than this machine, "" if it is not."""
+    if address.startswith("local:"):
+        return ""
+    parts = urlsplit(address)
+    if parts.scheme == "tls":
+        return ""
+    host = parts.hostname or ""
+    try:
+        inside = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        inside = host == "localhost"
+    if inside:
+        return ""
+    return (
+        f"{address} is neither TLS nor this machine alone: whoever reaches it runs programs as the user of "
+        "each worker; use tls://, or --insecure-cluster where a network of its own protects it"
+    )
+
+
+def tls_files(address: str, files: Mapping[str, str], root: Path) -> tuple[str, str, str] | None:
+    """Return the files that TLS needs as absolute paths, None for an address without TLS.
+
+    Args:
+        address: of the scheduler.
+        files: by the names `tls_ca`, `tls_cert` and `tls_key`; "" for what was not given.
+        root: where relative paths start.
+
+    Raises:
+        UsageError: one is missing, or too many are there.
+    """
+    given = {name: str(root / Path(path).expanduser()) for name, path in files.items() if path}
+    if not address.startswith("tls://"):
+        if given and not address.startswith("local:"):
+            raise UsageError(
+                f"{', '.join(given)}: only for an address that begins with tls://, not {address}"
+            )
+        return None
+    for name in ("tls_ca", "tls_cert", "tls_key"):
+        option = f"--{name.replace('_', '-')}"
+        if name not in given:
+            raise UsageError(f"{address} needs --tls-ca, --tls-cert and --tls-key; {option} is missing")
+        if not Path(given[name]).is_file():
+            raise UsageError(f"{option}: there is no file {given[name]}")
+    return given["tls_ca"], given["tls_cert"], given["tls_key"]
+
+
+def check_executor(project: Project) -> list[Finding]:
+    """Check what can be seen of the cluster's settings before anything is started."""
+    executor = project.settings.run.executor
+    if not executor:
+        return []
+    if find_spec("distributed") is None:
+        text = f"--executor {executor} needs `distributed`, which is not installed"
+        return [error("cluster.installed", text, EXTRA)]
+    if (reason := unsafe(executor)) and not project.settings.cluster.insecure:
+        return [error("cluster.secure", reason)]
+    try:
+        _files(project)
+    except UsageError as failure:
+        return [error("cluster.tls", str(failure), kind=UsageError)]
+    return []
+
+
+def check_left(project: Project, mission: str) -> list[Finding]:
+    """Check that a start without a cluster has no attempts on one; reads the disk."""
+    if project.settings.run.executor:
+        return []
+    found = []
+    for path in sorted(mission_logs(project.root, mission).glob(f"*/*/{PLACED}")):
+        placed = read(Placed, path)
+        if placed is not None and not (placed.done or placed.lost):
+            text = f"{path.parent.parent.name}: its attempt is on {placed.machine}, a machine of a cluster"
+            found.append(error("cluster.left", f"{text}: give the --executor again that it was started with"))
+    return found
+
+
+def _files(project: Project) -> tuple[str, str, str] | None:
+    files = project.settings.cluster.model_dump(include={"tls_ca", "tls_cert", "tls_key"})
+    return tls_files(project.settings.run.executor, files, project.root)
+
+
+@asynccontextmanager
+async def reach(project: Project, mission: str) -> AsyncIterator[Transport]:
+    """Be connected with the cluster of the settings. Raises `PreflightError`, and `UsageError` on trio."""
+    if sniffio.current_async_library() != "asyncio":
+        raise UsageError("a cluster needs asyncio: run with `anyio.run(…, backend='asyncio')`")
+    stop_at(errors(check_executor(project)))
+    from spec_kitty_orchestrator.cluster.dask import DaskTransport, security
+
+    executor, most = project.settings.run.executor, project.settings.run.max_concurrent
+    try:
+        if executor.startswith("local:"):
+            from spec_kitty_orchestrator.cluster.local import local_cluster
+
+            count = int(executor.removeprefix("local:"))
+            offers = dict.fromkeys(project.agents, -(-most // count))
+            folder = project.root / JOURNALS / ".cluster" / path_part(mission)
+            async with local_cluster(count, offers, folder) as transport:
+                yield transport
+        else:
+            files = _files(project)
+            async with DaskTransport(executor, security(*files) if files else None).connected() as transport:
+                yield transport
+    except Unreachable as failure:
+        raise PreflightError(f"the cluster cannot be used: {failure}") from failure
+
+
+async def check_cluster(project: Project, agents: ClusterAgents, version: str) -> list[Finding]:
+    """Check that workers are there for each agent of the run, with this version; it is connected."""
+    fix = edit(project.root / CONFIG_FILE)
+    seats = await agents.transport.workers()
+    offered: dict[str, float] = {}
+    found: list[Finding] = []
+    for seat in seats:
+        try:
+            told = await agents.transport.call(seat.address, "look", LOOK_LIMIT_S, offsets={})
+        except Silent as failure:
+            fix_it = "start it with `spec-kitty-orchestrator worker`"
+            text = f"worker {seat.name} cannot run agents: {failure}; {fix_it}"
+            found.append(warning("cluster.worker", text))
+            continue
+        if told.get("version") != version:
+            theirs = told.get("version")
+            text = f"worker {told.get('machine')} has version {theirs} of this program, we have {version}"
+            found.append(error("cluster.version", text, "pip install --upgrade spec-kitty-orchestrator"))
+        for agent, most in seat.resources.items():
+            offered[agent] = offered.get(agent, 0) + most
+    for agent in project.agents:
+        if agent not in offered:
+            known = ", ".join(f"{name}={most:g}" for name, most in sorted(offered.items())) or "nothing"
+            text = f"no worker of {project.settings.run.executor} offers {agent}; they offer {known}"
+            found.append(error("cluster.agent", text, fix, agent))
+    if not found:
+        slots = ", ".join(f"{agent}={offered[agent]:g}" for agent in project.agents)
+        found.append(ok("cluster", f"{len(seats)} workers offer {slots}"))
+    return found

@@ -1,0 +1,384 @@
+"""The agents of a cluster: attempts are opened and recorded here, and run on the machines of workers.
+
+An attempt gets a slot, then a machine, for ever: `placed.json` is on our disk before that machine is told to
+begin. From then on only that machine is asked, whatever the scheduler does with the task that holds the slot.
+"""
+
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+from anyio import to_thread
+
+from spec_kitty_orchestrator.agents.declared import Declared
+from spec_kitty_orchestrator.cluster.attempt_folder import PIECE_BYTES
+from spec_kitty_orchestrator.cluster.fetching import fetch
+from spec_kitty_orchestrator.cluster.records import (
+    PLACED,
+    WANTED,
+    Confinement,
+    Placed,
+    Wanted,
+    WorkOrder,
+    read,
+    spelled,
+    write,
+)
+from spec_kitty_orchestrator.cluster.rounds import LostMachine, Rounds
+from spec_kitty_orchestrator.cluster.shipping import Shipping
+from spec_kitty_orchestrator.cluster.transport import Transport
+from spec_kitty_orchestrator.core.bounds import within_bounds
+from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome
+from spec_kitty_orchestrator.core.records import replace
+from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.log import get_logger
+from spec_kitty_orchestrator.machine import attempt_files, logs
+from spec_kitty_orchestrator.machine.commit_rules import CommitRules
+from spec_kitty_orchestrator.machine.environment import named
+from spec_kitty_orchestrator.machine.files import read_whole
+from spec_kitty_orchestrator.machine.runner import LocalAgents
+from spec_kitty_orchestrator.ports import AttemptRequest
+from spec_kitty_orchestrator.quantities import spelled as spelled_time
+
+__all__ = ["ClusterAgents"]
+
+WAIT_TOLD_S = 3.0
+"""A slot that is free is had sooner; who waits for longer is told why."""
+DROP_LIMIT_S = 10.0
+STOP_LIMIT_S = 15.0
+"""Beyond the grace of the agents: for a machine that has to answer that they are gone."""
+
+_SENT = "sent.bundle"
+
+
+class ClusterAgents(LocalAgents):
+    """The `AgentRunner` of a cluster; attempts of earlier starts without one are this machine's.
+
+    `serving` must be entered before attempts run. `transport` leads to the cluster for
+    a mission, `rules` say what is not
+    sent there, `clone` is where machines
+    may get the repository from ("" for from us alone), a machine that is silent for `lost_after_s` is lost.
+    What else there is is as for `LocalAgents`.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        transport: Callable[[str], AbstractAsyncContextManager[Transport]],
+        clone: str = "",
+        lost_after_s: float = 120.0,
+        rules: CommitRules | None = None,
+        **named: Any,
+    ) -> None:
+        super().__init__(*arguments, **named)
+        self._open_transport = transport
+        self._clone = clone
+        self._lost_after_s = lost_after_s
+        self._rules = rules
+        self._missions: dict[str, Shipping] = {}
+        self._stops: dict[str, anyio.Event] = {}
+        self._graces: dict[str, float] = {}
+        self._transport: Transport | None = None
+        self._rounds: Rounds | None = None
+
+    @asynccontextmanager
+    async def serving(self, mission: str) -> AsyncIterator[None]:
+        """Be connected with the cluster while the context lasts."""
+        async with self._open_transport(mission) as transport:
+            self._transport = transport
+            self._rounds = Rounds(transport, lost_after_s=self._lost_after_s)
+            async with anyio.create_task_group() as tasks:
+                await self._rounds.once()
+                tasks.start_soon(self._rounds.keep_asking)
+                yield
+                tasks.cancel_scope.cancel()
+
+    @property
+    def rounds(self) -> Rounds:
+        """What is known of the cluster."""
+        assert self._rounds is not None, "serving() is not entered"
+        return self._rounds
+
+    @property
+    def transport(self) -> Transport:
+        """The way to the cluster."""
+        assert self._transport is not None, "serving() is not entered"
+        return self._transport
+
+    async def open(self, request: AttemptRequest) -> Attempt:
+        """Write what the attempt is into a directory of its own; it goes on with a session where that is.
+
+        Raises:
+            WorkspaceError: the disk refuses.
+            PreflightError: the agent is not configured.
+        """
+        machine = ""
+        if request.session:
+            machine = await to_thread.run_sync(self._machine_of, request)
+            if machine not in self.rounds.machines:
+                if machine:
+                    self._say(
+                        f"{request.wp_id}: begins a new session: {machine}, which has the earlier, is away"
+                    )
+                request, machine = replace(request, session=""), ""
+        attempt = await super().open(request)
+        wanted = Wanted(
+            replace(request, prompt="", session=attempt.session), machine if attempt.session else ""
+        )
+        try:
+            await to_thread.run_sync(write, Path(attempt.directory) / WANTED, wanted)
+        except OSError as error:
+            raise WorkspaceError(f"cannot prepare an attempt of {request.wp_id}: {error}") from error
+        return attempt
+
+    def _machine_of(self, request: AttemptRequest) -> str:
+        """Return the machine on which this agent has had this session, "" if it was none."""
+        home = logs.mission_logs(self._root, request.mission) / logs.path_part(request.wp_id)
+        for directory in sorted(home.glob("*"), reverse=True):
+            placed, wanted = read(Placed, directory / PLACED), read(Wanted, directory / WANTED)
+            if placed is None or wanted is None or wanted.request.agent != request.agent:
+                continue
+            report = attempt_files.read_result(directory, wanted.request.id)
+            if report is not None and report.session == request.session:
+                return placed.machine
+        return ""
+
+    async def run(self, attempt: Attempt) -> AgentReport:
+        """Place the attempt, or find it where it was placed, or take what it left; wait for its end.
+
+        Cancelling leaves it running: the next call finds it again.
+
+        Raises:
+            WorkspaceError: the worktree is missing, or the disk refuses.
+            PreflightError: the attempt's agent is not configured any more.
+        """
+        directory = Path(attempt.directory)
+        wanted = await to_thread.run_sync(read, Wanted, directory / WANTED)
+        placed = await to_thread.run_sync(read, Placed, directory / PLACED)
+        if wanted is None or (placed is None and await to_thread.run_sync(logs.was_started, directory)):
+            return await super().run(attempt)
+        self.agent(attempt.agent)
+        async with self._turns.setdefault(attempt.directory, anyio.Lock()):
+            saved = await to_thread.run_sync(attempt_files.read_result, directory, attempt.id)
+            if saved is None:
+                report = await self._whole(attempt, wanted, placed)
+            else:
+                await attempt_files.scrub(attempt, self._redactor)
+                report = saved
+            await self._forget(attempt)
+            return report
+
+    async def _whole(self, attempt: Attempt, wanted: Wanted, placed: Placed | None) -> AgentReport:
+        stop = self._stops.setdefault(attempt.id, anyio.Event())
+        if self._is_stopped(attempt):
+            stop.set()
+        follow = partial(self.rounds.following, attempt.id, attempt.agent, Path(attempt.directory))
+        machine = placed.machine if placed else ""
+        try:
+            with follow(machine, wanted.machine):
+                while placed is None:
+                    machine = await self._slot(attempt, stop)
+                    if not machine:
+                        return AgentReport(
+                            Outcome.CANCELED, detail=f"{self._who_stopped(attempt)} before it began"
+                        )
+                    try:
+                        placed = await self._place(attempt, wanted, machine)
+                    except LostMachine:
+                        self.rounds.refuse(attempt.id)
+                self.rounds.settle(attempt.id, placed.machine)
+                try:
+                    return await self._finish(attempt, wanted, placed, stop)
+                except LostMachine:
+                    for_s = spelled_time(self._lost_after_s)
+                    detail = f"{placed.machine} has not answered for {for_s}: what it did there is not here"
+                    report = AgentReport(Outcome.LOST, detail=detail)
+                    await attempt_files.save(attempt, report)
+                    lost = replace(placed, lost=True)
+                    await to_thread.run_sync(write, Path(attempt.directory) / PLACED, lost)
+                    return report
+        finally:
+            del self._stops[attempt.id]
+
+    async def _slot(self, attempt: Attempt, stop: anyio.Event) -> str:
+        """Wait for a slot; return its machine, "" if the attempt was stopped meanwhile."""
+        async with _beside(self._say_why, attempt), anyio.create_task_group() as tasks:
+            tasks.start_soon(_cancel_when, stop, tasks.cancel_scope)
+            machine = await self.rounds.slot(attempt.id)
+            tasks.cancel_scope.cancel()
+        return "" if stop.is_set() else machine
+
+    async def _say_why(self, attempt: Attempt) -> None:
+        await anyio.sleep(WAIT_TOLD_S)
+        wp = Path(attempt.directory).parent.name
+        self._say(f"{wp}: waits for a worker with a free slot for {attempt.agent}")
+
+    async def _place(self, attempt: Attempt, wanted: Wanted, machine: str) -> Placed:
+        """Write down that the attempt is on this machine, with what is sent there. Raises `LostMachine`."""
+        directory, workspace = Path(attempt.directory), wanted.request.workspace.path
+        shipping = self._of(wanted.request.mission)
+        shipment = await shipping.snapshot(Path(workspace))
+        for withheld in shipment.withheld:
+            self._say(f"{wanted.request.wp_id}: is not sent to {machine}: {withheld}")
+        told = await self.rounds.ask(machine, "have", project=shipment.project, clone=self._clone)
+        await shipping.bundle(attempt.id, shipment, told["commits"], directory / _SENT)
+        placed = Placed(machine, wanted.request.mission, workspace, shipment)
+        # An attempt that may have begun never begins anywhere else, also not on this machine.
+        await to_thread.run_sync(partial((directory / "stdout.log").touch, mode=0o600))
+        await to_thread.run_sync(write, directory / PLACED, placed)
+        return placed
+
+    async def _finish(
+        self, attempt: Attempt, wanted: Wanted, placed: Placed, stop: anyio.Event
+    ) -> AgentReport:
+        async with _beside(self._stop_there, attempt, placed, stop):
+            return await self._end(attempt, wanted, placed)
+
+    async def _stop_there(self, attempt: Attempt, placed: Placed, stop: anyio.Event) -> None:
+        await stop.wait()
+        with suppress(LostMachine):
+            await self._stop_at(attempt, placed.machine)
+
+    async def _stop_at(self, attempt: Attempt, machine: str) -> None:
+        graces = (self._stop_grace_s, self._graces.get(attempt.id))
+        grace_s = min((one for one in graces if one is not None), default=0.0)
+        told = await self.rounds.ask(machine, "stop", attempts=[attempt.id], grace_s=grace_s)
+        self.rounds.saw(attempt.id, told["states"][attempt.id])
+        self.rounds.hurry()
+
+    async def _end(self, attempt: Attempt, wanted: Wanted, placed: Placed) -> AgentReport:
+        directory = Path(attempt.directory)
+        while (state := await self.rounds.end(attempt.id)) == "absent":
+            # It has not begun there, and can begin nowhere else.
+            if self._is_stopped(attempt):
+                await self._stop_at(attempt, placed.machine)
+                continue
+            if (directory / _SENT).exists():
+                await self._send(attempt, placed.machine, directory / _SENT)
+            order = await to_thread.run_sync(self._order, attempt, wanted, placed)
+            told = await self.rounds.ask(placed.machine, "begin", order=spelled(order))
+            self.rounds.saw(attempt.id, told["state"])
+        (directory / _SENT).unlink(missing_ok=True)
+        if state == "ended":
+            return await self._fetch(attempt, placed)
+        if self._is_stopped(attempt):
+            report = AgentReport(Outcome.CANCELED, detail=f"{self._who_stopped(attempt)} before it began")
+        else:
+            report = AgentReport(Outcome.LOST, detail=f"{placed.machine} was told to forget it")
+        await attempt_files.save(attempt, report)
+        return report
+
+    async def _send(self, attempt: Attempt, machine: str, path: Path) -> None:
+        offset, size = 0, (await anyio.Path(path).stat()).st_size
+        while offset < size:
+            data = await to_thread.run_sync(_piece, path, offset)
+            await self.rounds.ask(machine, "put", attempt_id=attempt.id, offset=offset, data=data)
+            offset += len(data)
+
+    def _order(self, attempt: Attempt, wanted: Wanted, placed: Placed) -> WorkOrder:
+        agent, settings = self.agent(attempt.agent)
+        prompt = read_whole(Path(attempt.directory) / "prompt.md").decode("utf-8", "replace")
+        scenario = settings.scenario.read_text(encoding="utf-8") if settings.scenario else ""
+        confinement = None
+        if self._sandbox is not None:
+            confinement = Confinement(self._sandbox.rules, self._sandbox.states)
+        return WorkOrder(
+            replace(wanted.request, prompt=prompt),
+            placed.shipment,
+            replace(settings, scenario=None),
+            agent.declaration if isinstance(agent, Declared) else None,
+            scenario,
+            self._timeouts,
+            self._stall_timeout_s,
+            confinement,
+            named(os.environ, settings.pass_env),
+        )
+
+    async def _fetch(self, attempt: Attempt, placed: Placed) -> AgentReport:
+        """Take over what an attempt that has ended left on its machine, and make its report ours."""
+        fetched = await fetch(attempt, placed, self.rounds, self._of(placed.mission), self._say)
+        report = self._own(attempt, fetched)
+        await attempt_files.save(attempt, report)
+        await attempt_files.scrub(attempt, self._redactor)
+        get_logger().info(
+            "attempt ended", attempt=attempt.id, machine=placed.machine, outcome=report.outcome.value
+        )
+        return report
+
+    def _own(self, attempt: Attempt, report: AgentReport) -> AgentReport:
+        """Return a machine's report without what we know to be secret, and with words that count here."""
+        redactor = self._redactor.sparing(attempt.id, attempt.head)
+        if report.outcome is Outcome.CANCELED and not self._is_stopped(attempt):
+            report = replace(report, outcome=Outcome.LOST, detail="its worker was stopped")
+        text, detail = redactor.text(report.text), redactor.text(report.detail)
+        return within_bounds(replace(report, text=text, detail=detail))
+
+    async def _forget(self, attempt: Attempt) -> None:
+        """Let the machine forget an attempt whose result is here, and give its slot back."""
+        directory = Path(attempt.directory)
+        with anyio.move_on_after(DROP_LIMIT_S), suppress(LostMachine, WorkspaceError, OSError):
+            await self.transport.release(attempt.id)
+            placed = await to_thread.run_sync(read, Placed, directory / PLACED)
+            if placed is not None and not (placed.done or placed.lost):
+                await self.rounds.ask(placed.machine, "drop", attempt_id=attempt.id)
+                await to_thread.run_sync(write, directory / PLACED, replace(placed, done=True))
+                await self._of(placed.mission).forget(attempt.id)
+
+    def _of(self, mission: str) -> Shipping:
+        if mission not in self._missions:
+            self._missions[mission] = Shipping(self._root, mission, self._rules)
+        return self._missions[mission]
+
+    def _is_stopped(self, attempt: Attempt) -> bool:
+        return self._stop_grace_s is not None or attempt.id in self._unwanted
+
+    async def stop(self, attempt: Attempt, grace_s: float) -> None:
+        """Stop one attempt and return when it is gone; one that is still to be run is not begun."""
+        self._graces[attempt.id] = min(grace_s, self._graces.get(attempt.id, grace_s))
+        await super().stop(attempt, grace_s)
+        if event := self._stops.get(attempt.id):
+            event.set()
+            await self._gone([attempt.directory], grace_s)
+
+    async def stop_all(self, grace_s: float) -> None:
+        """Stop every attempt, here and there, and return when all are gone; none begins any more."""
+        await super().stop_all(grace_s)
+        for event in self._stops.values():
+            event.set()
+        await self._gone(list(self._turns), grace_s)
+
+    async def _gone(self, directories: list[str], grace_s: float) -> None:
+        with anyio.move_on_after(grace_s + STOP_LIMIT_S):
+            for directory in directories:
+                async with self._turns.setdefault(directory, anyio.Lock()):
+                    pass
+
+
+@asynccontextmanager
+async def _beside(call: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> AsyncIterator[None]:
+    """Let a call go on beside the body, which is canceled at its end; errors of the body stay as they are."""
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call, *arguments)
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - raised again as itself, not in a group
+            failure = error
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
+def _piece(path: Path, offset: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(PIECE_BYTES)

@@ -1,0 +1,118 @@
+"""The files of one attempt on a machine, and pieces of them; none of this is for the event loop."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from spec_kitty_orchestrator.agents.spec import USAGE_FILE
+from spec_kitty_orchestrator.cluster.records import ATTEMPT, ORDER, Delivery, WorkOrder, read
+from spec_kitty_orchestrator.cluster.shipment import Packed
+from spec_kitty_orchestrator.core.model import AgentReport, Attempt
+from spec_kitty_orchestrator.core.records import replace
+from spec_kitty_orchestrator.machine.files import open_file
+from spec_kitty_orchestrator.ports import AttemptRequest
+
+__all__ = [
+    "BACK",
+    "DELIVERY",
+    "KEPT",
+    "LOGS",
+    "MOST_LOG_BYTES",
+    "PIECE_BYTES",
+    "SENT",
+    "STOP",
+    "begun",
+    "delivery_of",
+    "digest_of",
+    "empty",
+    "growth",
+    "here",
+    "piece",
+    "put",
+]
+
+LOGS = ("stdout.log", "stderr.log")
+"""The files of an attempt that are fetched while it runs."""
+MOST_LOG_BYTES = 256 * 1024
+"""Of each log in one answer: who asks sets the pace, so a flood of output costs nobody memory."""
+PIECE_BYTES = 4 * 1024 * 1024
+"""Of a bundle or a file in one message."""
+KEPT = (*LOGS, "exit", USAGE_FILE, "review.md")
+"""The files of an attempt that are handed back."""
+SENT = "in.bundle"
+BACK = "out.bundle"
+DELIVERY = "delivery.json"
+STOP = "stop"
+"""A file that says that nothing begins here, or is to go on."""
+
+
+def here(request: AttemptRequest, tree: Path) -> AttemptRequest:
+    """Return what is asked for with the paths of this machine."""
+    there = request.workspace
+    prompt = request.prompt.replace(there.path, str(tree))
+    return replace(request, workspace=replace(there, path=str(tree)), prompt=prompt)
+
+
+def begun(folder: Path) -> tuple[Attempt | None, WorkOrder | None]:
+    """Return the attempt that has begun here, and what was ordered; each None if there is none."""
+    return read(Attempt, folder / ATTEMPT), read(WorkOrder, folder / ORDER)
+
+
+def growth(directory: Path, offsets: Mapping[str, int]) -> dict[str, bytes]:
+    """Return what the logs hold beyond these offsets, as much of each as one answer takes."""
+    found = ((name, piece(directory / name, offsets.get(name, 0), MOST_LOG_BYTES)) for name in LOGS)
+    return {name: data for name, data in found if data}
+
+
+def piece(path: Path, offset: int, limit: int) -> bytes:
+    """Return a part of a file, b"" if there is none."""
+    with suppress(OSError), open_file(path) as file:
+        file.seek(offset)
+        return file.read(limit)
+    return b""
+
+
+def put(path: Path, offset: int, data: bytes) -> None:
+    """Write a part of a file, which ends with it. Raises `OSError`."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.seek(offset)
+        file.write(data)
+        file.truncate()
+
+
+def delivery_of(folder: Path, directory: Path, report: AgentReport, packed: Packed) -> Delivery:
+    """Sum up what is handed back of an attempt with this folder and this directory of logs."""
+    listed = {}
+    for name in KEPT:
+        if (found := digest_of(directory / name)) is not None:
+            listed[name] = found
+    bundle = folder / BACK
+    return Delivery(report, packed, bundle.stat().st_size if bundle.exists() else 0, listed)
+
+
+def digest_of(path: Path) -> tuple[int, str] | None:
+    """Return the size and the SHA-256 of a file, None if there is none. Not for the event loop."""
+    digest, size = hashlib.sha256(), 0
+    try:
+        with open_file(path) as file:
+            while piece := file.read(1024 * 1024):
+                digest.update(piece)
+                size += len(piece)
+    except OSError:
+        return None
+    return size, digest.hexdigest()
+
+
+def empty(folder: Path) -> None:
+    """Remove all but what says that nothing begins here."""
+    for entry in folder.iterdir():
+        if entry.name in (STOP, "lock"):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)

@@ -1,0 +1,200 @@
+"""The cluster as `distributed` gives it: one client, bounded calls, and tasks that hold slots."""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+import anyio
+import cloudpickle  # type: ignore[import-untyped]
+from distributed import Client, Future, Security
+
+from spec_kitty_orchestrator.cluster import hold
+from spec_kitty_orchestrator.cluster.transport import Seat, Silent, Unreachable
+from spec_kitty_orchestrator.log import LOGGER_NAME, get_logger
+
+__all__ = ["HANDLER", "DaskTransport", "quiet", "security"]
+
+HANDLER = "spec-kitty-orchestrator"
+"""The name under which workers know our `AttemptHost`."""
+
+CONNECT_LIMIT_S = 10.0
+SCHEDULER_LIMIT_S = 10.0
+"""For what the scheduler answers itself."""
+CLOSE_LIMIT_S = 5.0
+
+Answer = TypeVar("Answer")
+
+
+def security(ca: str, certificate: str, key: str) -> Security | None:
+    """Return what TLS needs, None without it; each is a path, or the text of a PEM file."""
+    if not ca:
+        return None
+    mine = {
+        f"tls_{role}_{kind}": value
+        for role in ("client", "worker", "scheduler")
+        for kind, value in (("cert", certificate), ("key", key))
+    }
+    return Security(tls_ca_file=ca, require_encryption=True, **mine)
+
+
+def quiet() -> None:
+    """Let `distributed` write nothing to the terminal: its warnings go to our log."""
+    for name in ("distributed", "distributed.client", "distributed.gc", "bokeh"):
+        logger = logging.getLogger(name)
+        for handler in list(logger.handlers):
+            logger.removeHandler(handler)
+    logger = logging.getLogger("distributed")
+    logger.propagate = False
+    logger.addHandler(_ToOurLog(logging.WARNING))
+
+
+class _ToOurLog(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        ours = logging.getLogger(LOGGER_NAME)
+        if ours.handlers:
+            get_logger().info("distributed", level=record.levelname, said=record.getMessage()[:2000])
+
+
+class DaskTransport:
+    """The `Transport` over a client of `distributed`; a client that gave up is replaced.
+
+    Args:
+        address: of the scheduler.
+        tls: None for plain connections.
+    """
+
+    def __init__(self, address: str, tls: Security | None) -> None:
+        self._address = address
+        self._tls = tls
+        self._client: Client | None = None
+        self._futures: dict[str, Future[Any]] = {}
+        self._tries: dict[str, int] = {}
+        self._connecting = anyio.Lock()
+        cloudpickle.register_pickle_by_value(hold)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Connect, and let go at the end. Raises `Unreachable`."""
+        try:
+            await self._connect()
+            yield
+        finally:
+            await self._close()
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator["DaskTransport"]:
+        """Be connected while the context lasts. Raises `Unreachable`."""
+        async with self.open():
+            yield self
+
+    async def _connect(self) -> Client:
+        quiet()
+        client = Client(
+            self._address,
+            asynchronous=True,
+            security=self._tls,
+            timeout=CONNECT_LIMIT_S,
+            set_as_default=False,
+            name="spec-kitty-orchestrator",
+        )
+        try:
+            with anyio.fail_after(CONNECT_LIMIT_S + 1):
+                await client
+        except Exception as error:
+            with anyio.move_on_after(CLOSE_LIMIT_S, shield=True), suppress(Exception):
+                await client.close()
+            raise Unreachable(_told(self._address, error)) from error
+        self._client = client
+        return client
+
+    async def _close(self) -> None:
+        client, self._client = self._client, None
+        self._futures.clear()
+        if client is not None:
+            with anyio.move_on_after(CLOSE_LIMIT_S, shield=True), suppress(Exception):
+                await client.close()
+
+    async def _connected(self) -> Client:
+        """Return a client that is connected now. Raises `Unreachable`."""
+        async with self._connecting:
+            if self._client is None or self._client.status != "running":
+                # One that lost its scheduler hangs for half a minute in whatever is asked, then is of no use.
+                await self._close()
+                return await self._connect()
+            return self._client
+
+    async def _bounded(self, call: Awaitable[Answer], limit_s: float) -> Answer:
+        try:
+            with anyio.fail_after(limit_s):
+                return await call
+        except Exception as error:  # `distributed` raises whatever the other side raised
+            raise Unreachable(_told(self._address, error)) from error
+
+    async def workers(self) -> Sequence[Seat]:
+        """Ask the scheduler who is there. Raises `Unreachable`."""
+        client = await self._connected()
+        scheduler: Any = client.scheduler
+        told = await self._bounded(scheduler.identity(n_workers=-1), SCHEDULER_LIMIT_S)
+        return [
+            Seat(address, str(one.get("name", "")), dict(one.get("resources") or {}))
+            for address, one in told["workers"].items()
+        ]
+
+    async def call(self, address: str, method: str, limit_s: float, **arguments: Any) -> Mapping[str, Any]:
+        """Ask the `AttemptHost` of a worker. Raises `Silent`, or `Unreachable`."""
+        client = await self._connected()
+        message = {"op": HANDLER, "method": method, "arguments": arguments}
+        try:
+            with anyio.fail_after(limit_s):
+                scheduler: Any = client.scheduler
+                told = await scheduler.broadcast(msg=message, workers=[address])
+            found = told[address]
+        except Exception as error:  # `distributed` raises whatever the other side raised
+            raise Silent(_told(address, error)) from error
+        if not isinstance(found, dict):
+            raise Silent(f"{address}: it answered {found!r:.200}")
+        return found
+
+    async def hold(self, attempt_id: str, agent: str, address: str = "") -> None:
+        """See to it that a task holds, or waits for, a slot. Raises `Unreachable`."""
+        client = await self._connected()
+        future = self._futures.get(attempt_id)
+        if future is not None and future.client is client and future.status == "pending":
+            return
+        if future is not None:
+            await self.release(attempt_id)
+            # A key whose task has ended is not computed again.
+            self._tries[attempt_id] = self._tries.get(attempt_id, 0) + 1
+        key = self._key(attempt_id)
+        future = client.submit(
+            hold.hold,
+            attempt_id,
+            key=key,
+            pure=False,
+            resources={agent: 1},
+            workers=[address] if address else None,
+            priority=0,
+        )
+        self._futures[attempt_id] = future
+        with suppress(Unreachable):
+            # So the slot stays ours when we die; that it is there already is as good.
+            await self._bounded(client.publish_dataset(future, name=key), SCHEDULER_LIMIT_S)
+
+    async def release(self, attempt_id: str) -> None:
+        """Let the task of an attempt go."""
+        future = self._futures.pop(attempt_id, None)
+        with suppress(Unreachable):
+            client = await self._connected()
+            await self._bounded(client.unpublish_dataset(self._key(attempt_id)), SCHEDULER_LIMIT_S)
+            if future is not None and future.client is client:
+                await self._bounded(client.cancel([future], force=True), SCHEDULER_LIMIT_S)
+
+    def _key(self, attempt_id: str) -> str:
+        tries = self._tries.get(attempt_id, 0)
+        return f"{HANDLER}-{attempt_id}" + (f"-{tries}" if tries else "")
+
+
+def _told(where: str, error: Exception) -> str:
+    said = str(error).splitlines()
+    return f"{where}: {said[0] if said else type(error).__name__}"[:300]

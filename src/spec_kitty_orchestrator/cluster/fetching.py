@@ -1,0 +1,85 @@
+"""Takes what an attempt left on its machine: its files, compared by their sums, and its work."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from anyio import to_thread
+
+from spec_kitty_orchestrator.cluster.applying import MOST_BUNDLE_BYTES
+from spec_kitty_orchestrator.cluster.attempt_folder import KEPT, digest_of
+from spec_kitty_orchestrator.cluster.records import Delivery, Placed, understood
+from spec_kitty_orchestrator.cluster.rounds import Rounds
+from spec_kitty_orchestrator.cluster.shipping import Shipping
+from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome
+from spec_kitty_orchestrator.core.records import replace
+from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.machine.files import replacing
+
+__all__ = ["fetch"]
+
+_BACK = "back.bundle"
+
+
+async def fetch(
+    attempt: Attempt, placed: Placed, rounds: Rounds, shipping: Shipping, say: Callable[[str], None]
+) -> AgentReport:
+    """Bring files and work here; may be repeated until the machine is told to forget them.
+
+    Returns:
+        The machine's report, which fails where the work could not be brought into the workspace.
+
+    Raises:
+        LostMachine: it is silent for too long.
+        WorkspaceError: what it sends is damaged, or git or the disk is broken here.
+    """
+    directory = Path(attempt.directory)
+    wp = directory.parent.name
+    told = await rounds.ask(placed.machine, "pack", attempt_id=attempt.id)
+    try:
+        delivery = understood(Delivery, told["delivery"])
+    except (KeyError, ValueError) as error:
+        raise WorkspaceError(f"{placed.machine} answers what cannot be read: {error}") from error
+    for name in KEPT:
+        expected = delivery.files.get(name)
+        # A log that was fetched while it grew is taken anew if its machine has taken secrets out of it.
+        if expected and await to_thread.run_sync(digest_of, directory / name) != expected:
+            await _get(rounds, attempt, placed.machine, name, expected[0], directory / name)
+    for left in delivery.packed.left:
+        say(f"{wp}: stays on {placed.machine}, as git cannot carry it: {left}")
+    report = delivery.report
+    if delivery.size > MOST_BUNDLE_BYTES:
+        detail = (
+            f"its work is too large to be fetched ({delivery.size:,} bytes); it stays on {placed.machine}"
+        )
+        return replace(report, outcome=Outcome.FAILED, detail=detail)
+    bundle = directory / _BACK
+    if delivery.size > 0:
+        await _get(rounds, attempt, placed.machine, "", delivery.size, bundle)
+    applied = await shipping.apply(
+        attempt.id,
+        Path(placed.workspace),
+        placed.shipment,
+        delivery.packed.back,
+        bundle if delivery.size > 0 else None,
+    )
+    bundle.unlink(missing_ok=True)
+    if applied.found:
+        say(f"{wp}: files that its work replaced are kept: `git show {applied.found}`")
+    if applied.kept:
+        detail = f"its work is not in the workspace but in {applied.kept}: {applied.why}"
+        return replace(report, outcome=Outcome.FAILED, detail=detail)
+    return report
+
+
+async def _get(rounds: Rounds, attempt: Attempt, machine: str, name: str, size: int, path: Path) -> None:
+    """Put a file of that machine in the place of ours."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    with replacing(path) as file:
+        offset = 0
+        while offset < size:
+            told = await rounds.ask(machine, "get", attempt_id=attempt.id, name=name, offset=offset)
+            data = bytes(told["data"])[: size - offset]
+            if not data:
+                raise WorkspaceError(f"{name or 'the work'} of attempt {attempt.id} is gone from {machine}")
+            await to_thread.run_sync(file.write, data)
+            offset += len(data)

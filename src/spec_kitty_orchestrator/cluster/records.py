@@ -1,0 +1,174 @@
+"""What the two sides of an attempt on a cluster write down and send: plain data, as JSON.
+
+`placed.json` is the coordinator's: once it is written, the attempt exists on that machine and on no other.
+`attempt.json` is the machine's: once it is written, the attempt has begun there, and never begins again.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from spec_kitty_orchestrator.agents.spec import AgentSettings
+from spec_kitty_orchestrator.cluster.shipment import Packed, Shipment
+from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Role
+from spec_kitty_orchestrator.core.records import dataclass, field, replace
+from spec_kitty_orchestrator.machine import files
+from spec_kitty_orchestrator.machine.sandbox import Rules
+from spec_kitty_orchestrator.ports import AttemptRequest
+from spec_kitty_orchestrator.settings.declaration import Declaration
+
+__all__ = [
+    "ATTEMPT",
+    "ORDER",
+    "PLACED",
+    "WANTED",
+    "Confinement",
+    "Delivery",
+    "Placed",
+    "Wanted",
+    "WorkOrder",
+    "read",
+    "spelled",
+    "understood",
+    "write",
+]
+
+WANTED, PLACED, ORDER, ATTEMPT = "wanted.json", "placed.json", "order.json", "attempt.json"
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """How the kernel confines an attempt, the same on each machine.
+
+    Attributes:
+        rules: the project's.
+        states: where each known agent keeps its logins and sessions.
+    """
+
+    rules: Rules
+    states: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An attempt that was opened here, so that it can be placed, also by a later start.
+
+    Attributes:
+        request: without its prompt, which has a file of its own.
+        machine: where it has to be, as that has the session with which it goes on; "" for anywhere.
+    """
+
+    request: AttemptRequest
+    machine: str = ""
+
+
+@dataclass(frozen=True)
+class WorkOrder:
+    """All that a machine must know to run an attempt.
+
+    Attributes:
+        request: as at home; its workspace and the paths in its prompt are the coordinator's.
+        shipment: the workspace.
+        settings: of the agent.
+        declared: the agent, where the settings declare it; else the machine knows it by its name.
+        scenario: for the scripted agent, the text of its scenario.
+        timeouts: the longest attempts, in seconds, by role.
+        stall_timeout_s: how long nothing may move, 0 for ever.
+        confinement: None where agents are not confined.
+        env: variables of ours that a person lets through, with their values.
+    """
+
+    request: AttemptRequest
+    shipment: Shipment
+    settings: AgentSettings
+    declared: Declaration | None
+    scenario: str
+    timeouts: Mapping[Role, float]
+    stall_timeout_s: float
+    confinement: Confinement | None
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def without_values(self) -> "WorkOrder":
+        """The same without what may be secret: all that is needed once the attempt has begun."""
+        return replace(self, env={}, settings=replace(self.settings, env={}))
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where an attempt is, for ever, and what was sent there.
+
+    Attributes:
+        workspace: absolute path of the worktree here.
+        done: whether its result is here and the machine was told to forget it.
+        lost: whether the machine was given up, so that what it may hold was never seen.
+    """
+
+    machine: str
+    mission: str
+    workspace: str
+    shipment: Shipment
+    done: bool = False
+    lost: bool = False
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What a machine hands back of an attempt that has ended.
+
+    Attributes:
+        packed: what is in the workspace there.
+        size: of the bundle, in bytes; 0 if it has nothing that we lack.
+        files: those of the attempt's directory, by name, each with its size and its SHA-256.
+    """
+
+    report: AgentReport
+    packed: Packed
+    size: int
+    files: Mapping[str, tuple[int, str]]
+
+
+Record = TypeVar("Record", Wanted, Placed, WorkOrder, Attempt, Delivery)
+
+
+_adapters: dict[type, TypeAdapter[Any]] = {}
+
+
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    if kind not in _adapters:
+        _adapters[kind] = TypeAdapter(kind)
+    return _adapters[kind]
+
+
+def spelled(record: Record) -> bytes:
+    """Write a record as it is sent."""
+    return _adapter(type(record)).dump_json(record)
+
+
+def understood(kind: type[Record], data: bytes) -> Record:
+    """Read a record that was sent. Raises `ValueError`."""
+    found: Record = _adapter(kind).validate_json(data)
+    return found
+
+
+def write(path: Path, record: Record) -> None:
+    """Put a record on the disk, whole and durably. Raises `OSError`."""
+    with files.replacing(path) as file:
+        file.write(spelled(record))
+    # The name, too, must outlive a power failure: what begins elsewhere rests on it.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read(kind: type[Record], path: Path) -> Record | None:
+    """Return what a file holds, None if there is no such record."""
+    try:
+        return understood(kind, files.read_whole(path))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,291 @@
+"""The coordinator's rounds: one question to each worker answers for all attempts.
+
+They find who got a slot, fetch what logs have grown by, see ends, and count how long a machine has been
+silent: only rounds count that the scheduler answered, so neither its absence nor our own sleep lose anybody.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+from anyio import to_thread
+
+from spec_kitty_orchestrator.cluster.attempt_folder import LOGS
+from spec_kitty_orchestrator.cluster.transport import Seat, Silent, Transport, Unreachable
+from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.log import get_logger
+
+__all__ = ["LostMachine", "Rounds"]
+
+EVERY_S = 0.5
+LOOK_LIMIT_S = 5.0
+"""For one worker's answer in a round; one that dies must not hold up the others."""
+CALL_LIMIT_S = 60.0
+"""For any other call; all may be repeated, so one that takes longer is asked again."""
+LONGEST_STEP_S = 2 * LOOK_LIMIT_S
+"""What one round can add to a machine's silence."""
+
+
+class LostMachine(Exception):
+    """A machine has been silent for too long."""
+
+
+@dataclass
+class _Followed:
+    """An attempt that somebody waits for.
+
+    Attributes:
+        machine: where it is, "" while it waits for a slot.
+        only: where it has to get its slot, "" for anywhere.
+        offered: a machine that holds a slot for it.
+        state: as its machine told it last, "" before that.
+        rest: whether its logs held more than one answer can.
+    """
+
+    agent: str
+    directory: Path
+    machine: str = ""
+    only: str = ""
+    offered: str = ""
+    state: str = ""
+    rest: bool = False
+    news: anyio.Event = field(default_factory=anyio.Event)
+
+    def tell(self) -> None:
+        self.news.set()
+        self.news = anyio.Event()
+
+
+class Rounds:
+    """Asks the workers of a cluster again and again.
+
+    Args:
+        transport: to the cluster.
+        lost_after_s: a machine that is silent for so long is lost.
+        clock: tells the time of rounds, in seconds.
+
+    Attributes:
+        machines: where each machine that answered in the last round is now.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        lost_after_s: float,
+        clock: Callable[[], float] = anyio.current_time,
+    ) -> None:
+        self._transport = transport
+        self._lost_after_s = lost_after_s
+        self._clock = clock
+        self._followed: dict[str, _Followed] = {}
+        self._silent_s: dict[str, float] = {}
+        self._awaited: dict[str, int] = {}
+        self._asked_at: float | None = None
+        self._bell = anyio.Event()
+        self._round = anyio.Event()
+        self.machines: dict[str, Seat] = {}
+        self.away = False
+
+    async def keep_asking(self) -> None:
+        """Make rounds for ever."""
+        while True:
+            rest = await self.once()
+            done, self._round = self._round, anyio.Event()
+            done.set()
+            if not rest:
+                with anyio.move_on_after(EVERY_S):
+                    await self._bell.wait()
+            self._bell = anyio.Event()
+
+    def hurry(self) -> None:
+        """Let the next round begin at once."""
+        self._bell.set()
+
+    async def once(self) -> bool:
+        """Make one round; tell whether there is more to fetch at once."""
+        begun = self._clock()
+        try:
+            seats = await self._transport.workers()
+        except Unreachable:
+            # Nobody's absence counts.
+            self._asked_at = None
+            self.away = True
+            return False
+        self.away = False
+        replies: dict[str, tuple[Seat, Mapping[str, Any]]] = {}
+        async with anyio.create_task_group() as tasks:
+            for seat in seats:
+                tasks.start_soon(self._look, seat, replies)
+        step_s = 0.0 if self._asked_at is None else min(begun - self._asked_at, LONGEST_STEP_S)
+        self._asked_at = begun
+        self.machines = {machine: seat for machine, (seat, _) in replies.items()}
+        self._count_silence(step_s)
+        for machine, (seat, reply) in replies.items():
+            await self._take(machine, seat, reply)
+        await self._keep_slots(replies)
+        for one in list(self._followed.values()):
+            if one.machine in self.machines or self._is_lost(one.machine):
+                one.tell()
+        return any(one.rest for one in self._followed.values())
+
+    async def _look(self, seat: Seat, replies: dict[str, tuple[Seat, Mapping[str, Any]]]) -> None:
+        places = {name: one.address for name, one in self.machines.items()}
+        offsets = {
+            name: await to_thread.run_sync(_sizes, one.directory)
+            for name, one in list(self._followed.items())
+            if one.machine and places.get(one.machine, seat.address) == seat.address
+        }
+        try:
+            reply = await self._transport.call(seat.address, "look", LOOK_LIMIT_S, offsets=offsets)
+            replies[str(reply["machine"])] = seat, {**reply, "offsets": offsets}
+        except (Silent, Unreachable, KeyError) as error:
+            get_logger().info("no answer of a worker", address=seat.address, error=str(error))
+
+    def _count_silence(self, step_s: float) -> None:
+        wanted = {one.machine for one in self._followed.values() if one.machine} | self._awaited.keys()
+        for machine in wanted:
+            silent_s = 0.0 if machine in self.machines else self._silent_s.get(machine, 0.0) + step_s
+            self._silent_s[machine] = silent_s
+
+    def _is_lost(self, machine: str) -> bool:
+        return bool(machine) and self._silent_s.get(machine, 0.0) >= self._lost_after_s
+
+    async def _take(self, machine: str, seat: Seat, reply: Mapping[str, Any]) -> None:
+        for name in reply["waiting"]:
+            one = self._followed.get(name)
+            if one is None:
+                # Another coordinator's, or one of ours that nobody waits for just now.
+                continue
+            here = not one.machine and not reply["leaving"] and one.only in ("", machine)
+            if here and one.offered in ("", machine):
+                one.offered = machine
+                one.tell()
+            elif one.machine != machine:
+                await self._try(seat, "dismiss", attempt_id=name)
+        for name, seen in reply["attempts"].items():
+            one = self._followed.get(name)
+            if one is None:
+                continue
+            if one.machine != machine:
+                # Its machine has another address now, and the scheduler moved the task meanwhile.
+                if seen["held"]:
+                    await self._try(seat, "dismiss", attempt_id=name)
+                continue
+            offsets = reply["offsets"][name]
+            for log in LOGS:
+                if data := seen["logs"].get(log):
+                    await to_thread.run_sync(_append, one.directory / log, offsets[log], data)
+            one.rest = bool(seen["more"])
+            # What it wrote is fetched before its end is told.
+            if not one.rest:
+                one.state = str(seen["state"])
+
+    async def _keep_slots(self, replies: Mapping[str, tuple[Seat, Mapping[str, Any]]]) -> None:
+        for name, one in list(self._followed.items()):
+            seat, reply = replies.get(one.machine, (None, {}))
+            with suppress(Unreachable):
+                if not one.machine:
+                    only = self.machines.get(one.only)
+                    if not one.offered and (only is not None or not one.only):
+                        await self._transport.hold(name, one.agent, only.address if only else "")
+                elif (
+                    seat is not None
+                    and one.state == "running"
+                    and not reply["attempts"].get(name, {}).get("held", True)
+                ):
+                    await self._transport.hold(name, one.agent, seat.address)
+
+    async def _try(self, seat: Seat, method: str, **arguments: Any) -> None:
+        with suppress(Silent, Unreachable):
+            await self._transport.call(seat.address, method, LOOK_LIMIT_S, **arguments)
+
+    @contextmanager
+    def following(
+        self, attempt_id: str, agent: str, directory: Path, machine: str = "", only: str = ""
+    ) -> Iterator[None]:
+        """Look after an attempt while the context lasts."""
+        self._followed[attempt_id] = _Followed(agent, directory, machine, only)
+        self.hurry()
+        try:
+            yield
+        finally:
+            del self._followed[attempt_id]
+
+    async def slot(self, attempt_id: str) -> str:
+        """Wait until a machine holds a slot for a followed attempt; return the machine."""
+        one = self._followed[attempt_id]
+        while not one.offered:
+            await one.news.wait()
+        return one.offered
+
+    def refuse(self, attempt_id: str) -> None:
+        """Wait for another slot: the one that was offered is of no use."""
+        self._followed[attempt_id].offered = ""
+
+    def settle(self, attempt_id: str, machine: str) -> None:
+        """Note that an attempt is on this machine from now on."""
+        one = self._followed[attempt_id]
+        one.machine, one.state = machine, ""
+        self._silent_s.setdefault(machine, 0.0)
+
+    def saw(self, attempt_id: str, state: str) -> None:
+        """Note what a machine answered between the rounds."""
+        self._followed[attempt_id].state = state
+
+    async def end(self, attempt_id: str) -> str:
+        """Wait until an attempt does not run on its machine; return its state. Raises `LostMachine`."""
+        one = self._followed[attempt_id]
+        while one.state in ("", "running"):
+            if self._is_lost(one.machine):
+                raise LostMachine(one.machine)
+            await one.news.wait()
+        return one.state
+
+    async def ask(self, machine: str, method: str, **arguments: Any) -> Mapping[str, Any]:
+        """Ask a machine until it answers, over its restarts.
+
+        Raises:
+            LostMachine: it is silent for too long.
+            WorkspaceError: it says why it cannot.
+        """
+        self._awaited[machine] = self._awaited.get(machine, 0) + 1
+        try:
+            while not self._is_lost(machine):
+                if seat := self.machines.get(machine):
+                    try:
+                        reply = await self._transport.call(seat.address, method, CALL_LIMIT_S, **arguments)
+                    except (Silent, Unreachable) as error:
+                        get_logger().info(
+                            "to be asked again", machine=machine, method=method, error=str(error)
+                        )
+                    else:
+                        if "error" in reply:
+                            raise WorkspaceError(str(reply["error"]))
+                        return reply
+                await self._round.wait()
+            raise LostMachine(machine)
+        finally:
+            self._awaited[machine] -= 1
+            if not self._awaited[machine]:
+                del self._awaited[machine]
+
+
+def _sizes(directory: Path) -> dict[str, int]:
+    found = {}
+    for name in LOGS:
+        try:
+            found[name] = (directory / name).stat().st_size
+        except OSError:
+            found[name] = 0
+    return found
+
+
+def _append(path: Path, offset: int, data: bytes) -> None:
+    with path.open("ab") as file:
+        # Only what follows: whoever else has written to it is mended at the attempt's end.
+        if file.tell() == offset:
+            file.write(data)

@@ -1,0 +1,53 @@
+"""What the coordinator needs of a cluster: who is there, a call to one of them, and a task to hold a slot."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from spec_kitty_orchestrator.core.records import dataclass
+
+__all__ = ["Seat", "Silent", "Transport", "Unreachable"]
+
+
+class Unreachable(Exception):
+    """The scheduler does not answer, which says nothing of the machines."""
+
+
+class Silent(Exception):
+    """One worker did not answer in time, or is gone."""
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A worker as the scheduler knows it now; after a restart the same machine has another address.
+
+    Attributes:
+        resources: how many slots it offers, by the name of the agent.
+    """
+
+    address: str
+    name: str
+    resources: Mapping[str, float]
+
+
+class Transport(Protocol):
+    """A cluster as one coordinator sees it; no call takes for ever."""
+
+    async def workers(self) -> Sequence[Seat]:
+        """Ask the scheduler who is there. Raises `Unreachable`."""
+        ...
+
+    async def call(self, address: str, method: str, limit_s: float, **arguments: Any) -> Mapping[str, Any]:
+        """Ask the `AttemptHost` of a worker. Raises `Silent`, or `Unreachable`."""
+        ...
+
+    async def hold(self, attempt_id: str, agent: str, address: str = "") -> None:
+        """See to it that a task holds, or waits for, a slot of the agent; at one address, or anywhere.
+
+        To be repeated: a task that is gone, as after a restart of the scheduler, is made anew. Raises
+        `Unreachable`.
+        """
+        ...
+
+    async def release(self, attempt_id: str) -> None:
+        """Let the task of an attempt go."""
+        ...

@@ -1,0 +1,71 @@
+"""A scheduler and workers as processes of this machine, each with a HOME and a disk of its own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+LIMIT_S = 40
+"""Bounds each wait of a test; a worker imports for two seconds, and more where others work."""
+
+
+class Lab:
+    """The processes of a cluster, by their names; `address` is that of the scheduler."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.address = f"tcp://127.0.0.1:{self.port}"
+
+    def scheduler(self) -> None:
+        """Start the scheduler, at the same address each time, and wait until it takes connections."""
+        module = "distributed.cli.dask_scheduler"
+        argv = ["-m", module, "--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard", "--no-show"]
+        self._start("scheduler", argv, b"Scheduler at")
+
+    def worker(self, name: str, offers: str = "bot=2", *more: str) -> None:
+        """Start a worker with a state folder of its own, and wait until the scheduler knows it."""
+        state = self.root / name / "state"
+        argv = ["-m", "spec_kitty_orchestrator", "worker", self.address, "--resources", offers]
+        self._start(name, [*argv, "--state-folder", str(state), *more], b"worker of")
+
+    def _start(self, name: str, words: Sequence[str], ready: bytes) -> None:
+        home = self.root / name
+        home.mkdir(exist_ok=True)
+        process = subprocess.Popen(
+            [sys.executable, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=home,
+            env={**os.environ, "HOME": str(home), "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )
+        self.processes[name] = process
+        assert process.stdout is not None
+        said = b""
+        while ready not in said:
+            line = process.stdout.readline()
+            assert line, f"{name} has ended: {said.decode()}"
+            said += line
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Signal a process, and wait for its end."""
+        process = self.processes.pop(name)
+        process.send_signal(number)
+        process.communicate(timeout=LIMIT_S)
+
+    def close(self) -> None:
+        """End all that is left."""
+        for process in self.processes.values():
+            process.kill()
+        for process in self.processes.values():
+            with suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=LIMIT_S)

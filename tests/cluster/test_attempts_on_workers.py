@@ -1,0 +1,290 @@
+"""Attempts through a real scheduler on real workers that share no folder with us, whoever is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import anyio
+import anyio.lowlevel
+import pytest
+from anyio import to_thread
+from tests.cluster.lab import LIMIT_S, Lab
+from tests.machine.attempts import Children
+
+from spec_kitty_orchestrator.agents.declared import Declared
+from spec_kitty_orchestrator.agents.spec import AgentSettings
+from spec_kitty_orchestrator.cluster.agents import ClusterAgents
+from spec_kitty_orchestrator.cluster.records import spelled, understood
+from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role, Workspace
+from spec_kitty_orchestrator.machine.process import find_marked
+from spec_kitty_orchestrator.ports import AttemptRequest
+from spec_kitty_orchestrator.settings.agent_section import AgentSection
+
+pytest.importorskip("distributed")
+pytestmark = [pytest.mark.asyncio]
+
+BOT = """
+import os, socket, sys
+place, port, prompt = sys.argv[1:]
+open(place + "/runs", "a").write(os.environ["HOME"] + "\\n")
+open("made.txt", "w").write("made")
+open("kept.txt", "w").write("changed")
+os.remove("gone.txt")
+print("begun", flush=True)
+if int(port):
+    line = socket.create_connection(("127.0.0.1", int(port)))
+    line.sendall(b"+")
+    line.recv(1)
+print("the answer to", prompt)
+"""
+
+
+CHANGED = {"M kept.txt", "M other.txt", "D gone.txt", "?? made.txt"}
+
+
+def git(path: Path, *words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=path, check=True, capture_output=True, text=True, timeout=30)
+    return done.stdout.strip()
+
+
+class Project:
+    """A repository with one worktree, and what is asked of the bot in it."""
+
+    def __init__(self, root: Path, address: str, port: str = "0") -> None:
+        self.root, self.address, self.port = root / "project", address, port
+        self.worktree = root / "worktree"
+        self.runs_file = root / "runs"
+        if not self.root.exists():
+            self.root.mkdir()
+            git(self.root, "init", "--quiet")
+            for name, value in (("email", "somebody@example.org"), ("name", "Somebody")):
+                git(self.root, "config", f"user.{name}", value)
+            for name in ("kept.txt", "gone.txt", "other.txt"):
+                (self.root / name).write_text(name)
+            git(self.root, "add", ".")
+            git(self.root, "commit", "--quiet", "--message", "first")
+            git(self.root, "worktree", "add", "--quiet", "-b", "lane", str(self.worktree))
+            (self.worktree / "other.txt").write_text("not committed")
+
+    def agents(self, lost_after_s: float = 60.0, **settings: object) -> ClusterAgents:
+        from spec_kitty_orchestrator.cluster.dask import DaskTransport
+
+        command = (sys.executable, "-c", BOT, str(self.runs_file.parent), self.port, "{prompt}")
+        declared = AgentSection(command=command, prompt="argument").declaration("bot")
+        assert declared is not None
+        return ClusterAgents(
+            self.root,
+            {"bot": (Declared(declared), AgentSettings(**settings))},  # type: ignore[arg-type]
+            timeouts={Role.IMPLEMENT: 60.0, Role.REVIEW: 60.0},
+            version="0",
+            transport=lambda _: DaskTransport(self.address, None).connected(),
+            lost_after_s=lost_after_s,
+        )
+
+    def request(self) -> AttemptRequest:
+        workspace = Workspace(str(self.worktree), str(self.root / "WP01.md"))
+        head = git(self.worktree, "rev-parse", "HEAD")
+        name = uuid4().hex
+        return AttemptRequest(
+            name, "034-demo", "WP01", 1, Role.IMPLEMENT, "bot", workspace, "the prompt", head
+        )
+
+    @property
+    def runs(self) -> list[str]:
+        return self.runs_file.read_text().splitlines()
+
+    def changes(self) -> set[str]:
+        told = git(self.worktree, "status", "--porcelain").splitlines()
+        return {line.strip() for line in told}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    lab = Lab(tmp_path_factory.mktemp("lab"))
+    try:
+        lab.scheduler()
+        lab.worker("a")
+        lab.worker("b")
+        yield lab
+    finally:
+        lab.close()
+
+
+@pytest.fixture
+def children() -> Iterator[Children]:
+    made = Children()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def project(tmp_path: Path, lab: Lab, children: Children) -> Project:
+    return Project(tmp_path, lab.address, children.port)
+
+
+async def opened(agents: ClusterAgents, project: Project) -> Attempt:
+    with anyio.fail_after(LIMIT_S):
+        return await agents.open(project.request())
+
+
+@asynccontextmanager
+async def running(agents: ClusterAgents, attempt: Attempt) -> AsyncIterator[Callable[[], AgentReport]]:
+    """Be connected, and run an attempt beside the body; afterwards the callable gives its report."""
+    reports: list[AgentReport] = []
+
+    async def collect() -> None:
+        reports.append(await agents.run(attempt))
+
+    with anyio.fail_after(LIMIT_S):
+        async with agents.serving("034-demo"), anyio.create_task_group() as tasks:
+            tasks.start_soon(collect)
+            yield lambda: reports[0]
+
+
+def is_whole(project: Project, attempt: Attempt, report: AgentReport) -> None:
+    """Check that it ran once, that its work and its log are here, and that nothing of it is left."""
+    assert (report.outcome, report.text) == (Outcome.OK, "begun\nthe answer to the prompt")
+    assert len(project.runs) == 1
+    assert project.changes() == CHANGED
+    assert (Path(attempt.directory) / "stdout.log").read_text() == "begun\nthe answer to the prompt\n"
+    assert find_marked(attempt.id) == []
+
+
+async def drive(root: str, address: str, port: str) -> None:
+    """Be the coordinator that a test kills."""
+    project = Project(Path(root), address, port)
+    agents = project.agents()
+    async with agents.serving("034-demo"):
+        attempt = await agents.open(project.request())
+        (project.root.parent / "attempt.json").write_bytes(spelled(attempt))
+        await agents.run(attempt)
+
+
+DRIVER = """
+import importlib.util, sys, anyio
+spec = importlib.util.spec_from_file_location("driven", sys.argv[1])
+module = sys.modules["driven"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+anyio.run(module.drive, *sys.argv[2:])
+"""
+
+
+async def killed(project: Project, children: Children) -> Attempt:
+    """Return an attempt whose coordinator got SIGKILL after its agent had begun."""
+    argv = [sys.executable, "-c", DRIVER, __file__, str(project.root.parent), project.address, project.port]
+    path = [*sys.path, str(Path(__file__).parents[2])]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+    async with await anyio.open_process(argv, stderr=None, env=env) as driver:
+        await children.up()
+        driver.kill()
+    return understood(Attempt, (project.root.parent / "attempt.json").read_bytes())
+
+
+def machine_of(project: Project) -> str:
+    """Name the worker on which the bot was started."""
+    return Path(project.runs[-1]).name
+
+
+async def test_an_attempt_runs_on_a_worker_and_its_work_and_its_log_come_back(
+    project: Project, children: Children, lab: Lab
+) -> None:
+    agents = project.agents()
+    attempt = await opened(agents, project)
+    async with running(agents, attempt) as report:
+        await children.up()
+        log = Path(attempt.directory) / "stdout.log"
+        while not log.exists() or log.read_text() != "begun\n":
+            await anyio.lowlevel.checkpoint()
+        children.release()
+    is_whole(project, attempt, report())
+    assert Path(project.runs[0]).parent == lab.root, "it has the home of a worker"
+
+
+async def test_an_attempt_is_found_again_when_its_workers_process_was_killed(
+    project: Project, children: Children, lab: Lab
+) -> None:
+    agents = project.agents()
+    attempt = await opened(agents, project)
+    async with running(agents, attempt) as report:
+        await children.up()
+        name = machine_of(project)
+        await to_thread.run_sync(lab.kill, name)
+        await to_thread.run_sync(lab.worker, name)
+        children.release()
+    is_whole(project, attempt, report())
+
+
+async def test_the_next_coordinator_finds_the_attempt_that_runs(project: Project, children: Children) -> None:
+    attempt = await killed(project, children)
+    async with running(project.agents(), attempt) as report:
+        children.release()
+    is_whole(project, attempt, report())
+
+
+async def test_the_next_coordinator_takes_what_ended_meanwhile(project: Project, children: Children) -> None:
+    attempt = await killed(project, children)
+    children.release()
+    await children.gone()
+    async with running(project.agents(), attempt) as report:
+        pass
+    is_whole(project, attempt, report())
+
+
+async def test_an_attempt_outlives_the_scheduler(project: Project, children: Children, lab: Lab) -> None:
+    agents = project.agents()
+    attempt = await opened(agents, project)
+    async with running(agents, attempt) as report:
+        await children.up()
+        await to_thread.run_sync(lab.kill, "scheduler")
+        await to_thread.run_sync(lab.scheduler)
+        children.release()
+    is_whole(project, attempt, report())
+
+
+async def test_a_stopped_attempt_is_gone_from_its_worker_and_its_work_is_here(
+    project: Project, children: Children
+) -> None:
+    agents = project.agents()
+    attempt = await opened(agents, project)
+    async with running(agents, attempt) as report:
+        await children.up()
+        await agents.stop_all(5.0)
+        await children.gone()
+    assert report().outcome is Outcome.CANCELED
+    assert project.changes() == CHANGED
+    assert find_marked(attempt.id) == []
+
+
+async def test_a_worker_that_leaves_hands_the_work_back_first(
+    project: Project, children: Children, lab: Lab
+) -> None:
+    agents = project.agents()
+    attempt = await opened(agents, project)
+    async with running(agents, attempt) as report:
+        await children.up()
+        name = machine_of(project)
+        await to_thread.run_sync(lab.kill, name, signal.SIGTERM)
+    await to_thread.run_sync(lab.worker, name)
+    assert (report().outcome, report().detail) == (Outcome.LOST, "its worker was stopped")
+    assert project.changes() == CHANGED
+    assert len(project.runs) == 1
+
+
+async def test_an_attempt_whose_machine_does_not_come_back_is_lost(
+    project: Project, children: Children, lab: Lab
+) -> None:
+    agents = project.agents(lost_after_s=1.0)
+    attempt = await opened(agents, project)
+    async with running(agents, attempt) as report:
+        await children.up()
+        name = machine_of(project)
+        await to_thread.run_sync(lab.kill, name)
+    await to_thread.run_sync(lab.worker, name)
+    assert report().outcome is Outcome.LOST
+    assert len(project.runs) == 1
+    children.release()

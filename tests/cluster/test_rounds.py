@@ -1,0 +1,211 @@
+"""Rounds on a cluster that is made up: who has a slot, what a log has grown by, and who is lost."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from spec_kitty_orchestrator.cluster.rounds import LostMachine, Rounds
+from spec_kitty_orchestrator.cluster.transport import Seat, Silent, Unreachable
+
+pytestmark = pytest.mark.asyncio
+
+LOST_AFTER_S = 20.0
+
+
+@dataclass
+class Machine:
+    """What one worker answers to `look`."""
+
+    waiting: list[str] = field(default_factory=list)
+    attempts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    leaving: bool = False
+
+
+@dataclass
+class Cluster:
+    """A transport with machines by their addresses; `calls` and `holds` are what was asked of it."""
+
+    machines: dict[str, Machine]
+    reachable: bool = True
+    silent: set[str] = field(default_factory=set)
+    calls: list[tuple[str, str, Mapping[str, Any]]] = field(default_factory=list)
+    holds: list[tuple[str, str, str]] = field(default_factory=list)
+    now: float = 0.0
+
+    async def workers(self) -> Sequence[Seat]:
+        if not self.reachable:
+            raise Unreachable("away")
+        return [Seat(address, "", {"bot": 1}) for address in self.machines]
+
+    async def call(self, address: str, method: str, limit_s: float, **arguments: Any) -> Mapping[str, Any]:
+        self.calls.append((address, method, arguments))
+        if address in self.silent:
+            raise Silent("no answer")
+        machine = self.machines[address]
+        if method != "look":
+            return {"done": method}
+        seen = {
+            name: {
+                "state": "absent",
+                "held": False,
+                "logs": {},
+                "more": False,
+                **machine.attempts.get(name, {}),
+            }
+            for name in arguments["offsets"]
+        }
+        waiting = [name for name in machine.waiting if name not in seen]
+        return {
+            "machine": f"machine-{address}",
+            "waiting": waiting,
+            "leaving": machine.leaving,
+            "attempts": seen,
+        }
+
+    async def hold(self, attempt_id: str, agent: str, address: str = "") -> None:
+        self.holds.append((attempt_id, agent, address))
+
+    async def release(self, attempt_id: str) -> None:
+        raise AssertionError("rounds let nobody go")
+
+
+def rounds_of(cluster: Cluster) -> Rounds:
+    return Rounds(cluster, lost_after_s=LOST_AFTER_S, clock=lambda: cluster.now)
+
+
+async def make(rounds: Rounds, cluster: Cluster, count: int, apart_s: float = 2.0) -> None:
+    for _ in range(count):
+        cluster.now += apart_s
+        await rounds.once()
+
+
+async def lost(rounds: Rounds, attempt_id: str) -> bool:
+    with anyio.move_on_after(0):
+        try:
+            await rounds.end(attempt_id)
+        except LostMachine:
+            return True
+    return False
+
+
+async def test_an_attempt_gets_the_machine_on_which_its_task_waits(tmp_path: Path) -> None:
+    cluster = Cluster({"a": Machine(), "b": Machine()})
+    rounds = rounds_of(cluster)
+    with rounds.following("one", "bot", tmp_path):
+        await make(rounds, cluster, 1)
+        assert cluster.holds == [("one", "bot", "")]
+        cluster.machines["b"].waiting.append("one")
+        await make(rounds, cluster, 1)
+        assert await rounds.slot("one") == "machine-b"
+
+
+async def test_a_slot_on_a_machine_that_is_about_to_leave_is_given_back(tmp_path: Path) -> None:
+    cluster = Cluster({"a": Machine(waiting=["one"], leaving=True)})
+    rounds = rounds_of(cluster)
+    with rounds.following("one", "bot", tmp_path):
+        await make(rounds, cluster, 1)
+    assert ("a", "dismiss", {"attempt_id": "one"}) in cluster.calls
+
+
+async def test_a_task_that_the_scheduler_moved_away_from_the_attempts_machine_is_dismissed(
+    tmp_path: Path,
+) -> None:
+    running = {"one": {"state": "running", "held": False}}
+    cluster = Cluster({"a": Machine(attempts=running), "b": Machine(waiting=["one"])})
+    rounds = rounds_of(cluster)
+    await make(rounds, cluster, 1)
+    with rounds.following("one", "bot", tmp_path, machine="machine-a"):
+        await make(rounds, cluster, 1)
+    assert ("b", "dismiss", {"attempt_id": "one"}) in cluster.calls
+    assert cluster.holds == [("one", "bot", "a")], "the slot is held where the attempt runs"
+
+
+async def test_a_task_of_another_coordinator_is_left_alone() -> None:
+    cluster = Cluster({"a": Machine(waiting=["theirs"])})
+    rounds = rounds_of(cluster)
+    await make(rounds, cluster, 2)
+    assert {method for _, method, _ in cluster.calls} == {"look"}
+
+
+async def test_an_attempt_that_has_to_be_on_one_machine_asks_for_a_slot_there_alone(tmp_path: Path) -> None:
+    cluster = Cluster({"a": Machine(waiting=["one"]), "b": Machine()})
+    rounds = rounds_of(cluster)
+    await make(rounds, cluster, 1)
+    with rounds.following("one", "bot", tmp_path, only="machine-b"):
+        await make(rounds, cluster, 1)
+        assert cluster.holds == [("one", "bot", "b")]
+        assert ("a", "dismiss", {"attempt_id": "one"}) in cluster.calls
+
+
+async def test_a_log_grows_by_what_follows_its_own_end_and_an_end_is_told_after_the_last_of_it(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "stdout.log"
+    log.write_bytes(b"old ")
+    seen = {"state": "ended", "held": True, "logs": {"stdout.log": b"new "}, "more": True}
+    cluster = Cluster({"a": Machine(attempts={"one": seen})})
+    rounds = rounds_of(cluster)
+    await make(rounds, cluster, 1)
+    with rounds.following("one", "bot", tmp_path, machine="machine-a"):
+        assert await rounds.once(), "there is more to fetch"
+        with anyio.move_on_after(0):
+            await rounds.end("one")
+            pytest.fail("the end was told before the whole log was here")
+        seen |= {"logs": {"stdout.log": b"last"}, "more": False}
+        assert not await rounds.once()
+        assert await rounds.end("one") == "ended"
+    assert log.read_bytes() == b"old new last"
+    offsets = [told["offsets"]["one"]["stdout.log"] for _, _, told in cluster.calls if told["offsets"]]
+    assert offsets == [4, 8]
+
+
+async def test_a_machine_that_is_silent_for_long_enough_is_lost(tmp_path: Path) -> None:
+    cluster = Cluster({"a": Machine(attempts={"one": {"state": "running", "held": True}})})
+    rounds = rounds_of(cluster)
+    with rounds.following("one", "bot", tmp_path, machine="machine-a"):
+        await make(rounds, cluster, 1)
+        cluster.silent.add("a")
+        await make(rounds, cluster, 9)
+        assert not await lost(rounds, "one")
+        await make(rounds, cluster, 1)
+        assert await lost(rounds, "one")
+        with pytest.raises(LostMachine):
+            await rounds.ask("machine-a", "pack", attempt_id="one")
+
+
+async def test_a_machine_that_answers_again_in_time_is_not_lost(tmp_path: Path) -> None:
+    cluster = Cluster({"a": Machine(attempts={"one": {"state": "running", "held": True}})})
+    rounds = rounds_of(cluster)
+    with rounds.following("one", "bot", tmp_path, machine="machine-a"):
+        for _ in range(3):
+            cluster.silent.clear()
+            await make(rounds, cluster, 1)
+            cluster.silent.add("a")
+            await make(rounds, cluster, 9)
+        assert not await lost(rounds, "one")
+
+
+async def test_while_the_scheduler_is_away_nobody_is_lost(tmp_path: Path) -> None:
+    cluster = Cluster({"a": Machine(attempts={"one": {"state": "running", "held": True}})})
+    rounds = rounds_of(cluster)
+    with rounds.following("one", "bot", tmp_path, machine="machine-a"):
+        await make(rounds, cluster, 1)
+        cluster.reachable = False
+        await make(rounds, cluster, 100)
+        cluster.reachable, cluster.silent = True, {"a"}
+        await make(rounds, cluster, 9)
+        assert not await lost(rounds, "one")
+
+
+async def test_our_own_sleep_counts_as_one_round(tmp_path: Path) -> None:
+    cluster = Cluster({"a": Machine(attempts={"one": {"state": "running", "held": True}})})
+    rounds = rounds_of(cluster)
+    with rounds.following("one", "bot", tmp_path, machine="machine-a"):
+        await make(rounds, cluster, 1)
+        cluster.silent.add("a")
+        await make(rounds, cluster, 1, apart_s=3600.0)
+        assert not await lost(rounds, "one")
