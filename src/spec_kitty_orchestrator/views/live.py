@@ -4,15 +4,16 @@ Drawing costs CPU time that agents need: events only mark the table as stale, an
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic, thread_time
 
 import anyio
-from rich.console import Console
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
-from rich.table import Table
+from rich.segment import Segment
 from rich.text import Text
 
 from spec_kitty_orchestrator.core.describe import clean, describe, duration, spent
@@ -20,7 +21,7 @@ from spec_kitty_orchestrator.core.forecast import Forecast
 from spec_kitty_orchestrator.core.levels import Level, level_of
 from spec_kitty_orchestrator.core.model import MissionState, total
 from spec_kitty_orchestrator.core.recorder import Recorder
-from spec_kitty_orchestrator.core.records import replace
+from spec_kitty_orchestrator.core.records import dataclass, replace
 from spec_kitty_orchestrator.core.report import Report, WpReport
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import Entry, Line
@@ -30,7 +31,7 @@ from spec_kitty_orchestrator.views.screen import shortened
 from spec_kitty_orchestrator.views.status import MissionStatus
 from spec_kitty_orchestrator.views.status_rows import STYLES, told
 
-__all__ = ["LiveView"]
+__all__ = ["Cell", "LiveTable", "LiveView"]
 
 SHORTEST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 3.0
@@ -41,6 +42,42 @@ MOST_PART = 0.0025
 SHORTEST_TITLE = 12
 _FIXED_COLUMNS = 14
 """Of the glyph, the id, and what lies between."""
+
+
+Cell = tuple[str, str]
+"""A text without line breaks, and its style."""
+
+_GAP = "  "
+
+
+@dataclass(frozen=True)
+class LiveTable:
+    """Rows of glyph, id, title, what is done and cost, in lines as wide as the terminal.
+
+    It is laid out here, since a table of `rich` measures each cell anew and takes ten times as long.
+    """
+
+    title: Text
+    rows: Sequence[tuple[Cell, Cell, Cell, Cell, Cell]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Lay it out; what is done takes the room that the others leave."""
+        yield self.title
+        widths = [
+            max(map(cell_len, column))
+            for column in zip(*([text for text, _ in row] for row in self.rows), strict=True)
+        ]
+        if not widths:
+            return
+        widths[3] = max(options.max_width - sum(widths) + widths[3] - 4 * len(_GAP), 1)
+        for row in self.rows:
+            for place, ((text, style), width) in enumerate(zip(row, widths, strict=True)):
+                long = cell_len(text) > width
+                fitted = set_cell_size(text, width - 1) + "…" if long else set_cell_size(text, width)
+                if place == 4 and not long:
+                    fitted = " " * (width - cell_len(text)) + text
+                yield Segment(fitted, console.get_style(style) if style else None)
+                yield Segment(_GAP if place < 4 else "\n")
 
 
 class LiveView:
@@ -110,7 +147,7 @@ class LiveView:
                 with anyio.move_on_after(pause_s - SHORTEST_PAUSE_S):
                     await self._stale.wait()
 
-    def table(self) -> Table:
+    def table(self) -> LiveTable:
         """Build the table as it stands."""
         now = self._now()
         if self._report is None:
@@ -132,27 +169,18 @@ class LiveView:
         ]
         taken = max(needed, default=0) + max(map(len, costs), default=0) + _FIXED_COLUMNS
         room = max(min(max(map(len, titles), default=0), self._console.width - taken), SHORTEST_TITLE)
-        table = Table(
-            box=None,
-            title=self._title(wps),
-            title_justify="left",
-            expand=True,
-            show_header=False,
-            pad_edge=False,
-        )
-        for options in ({}, {}, {}, {"ratio": 1, "overflow": "ellipsis"}, {"justify": "right"}):
-            table.add_column(no_wrap=True, **options)
+        rows: list[tuple[Cell, Cell, Cell, Cell, Cell]] = []
         for one, title, words, cost in zip(shown, titles, does, costs, strict=True):
             status = one.situation.status
             style = STYLES[status]
-            glyph, name = Text(status.glyph, style=style), Text(one.id, style="bold")
             shade = style if status is Status.NEEDS_YOU else ""
-            table.add_row(glyph, name, Text(shortened(title, room)), Text(words, style=shade), cost)
+            named = ((status.glyph, style), (one.id, "bold"), (shortened(title, room), ""))
+            rows.append((*named, (words, shade), (cost, "")))
         if rest := wps[len(shown) :]:
             counts = Counter(one.situation.status for one in rest)
             words = ", ".join(f"{counts[one]} {one}" for one in Status if counts[one])
-            table.add_row("", Text(f"+{len(rest)}", style="bold"), "", words)
-        return table
+            rows.append((("", ""), (f"+{len(rest)}", "bold"), ("", ""), (words, ""), ("", "")))
+        return LiveTable(self._title(wps), rows)
 
     def _title(self, wps: tuple[WpReport, ...]) -> Text:
         complete = sum(one.situation.wp.lane.complete for one in wps)
@@ -163,4 +191,4 @@ class LiveView:
             left = found.left(self._clock() - since)
         used = spent(total(one.usage for one in wps))
         words = f"{self._mission}: {complete} of {len(wps)} approved or done, {passed}"
-        return Text(", ".join(filter(None, (words, used, left))))
+        return Text(", ".join(filter(None, (words, used, left))), style="table.title")
