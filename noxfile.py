@@ -66,7 +66,7 @@ def typing(session: nox.Session) -> None:
 def typed_api(session: nox.Session) -> None:
     """Check with mypy and pyright that what others import is typed, in an environment as theirs."""
     # Apart from `typing`: pyright only finds a package that is installed, and mypy must not find it twice.
-    session.install("--no-compile", ".", *group("typed-api"))
+    session.install("--no-compile", ".[dask]", *group("typed-api"))
     program = Path("tests", "typed_api.py").resolve()
     with tempfile.TemporaryDirectory() as elsewhere, session.chdir(elsewhere):
         session.run("mypy", "--strict", str(program))

@@ -88,7 +88,7 @@ class Rounds:
         self._bell = anyio.Event()
         self._round = anyio.Event()
         self.machines: dict[str, Seat] = {}
-        self.away = False
+        self.away: bool = False
 
     async def keep_asking(self) -> None:
         """Make rounds for ever."""
