@@ -295,7 +295,7 @@ def take_steps(path: Path, steps: list[tuple[str, str, str]]) -> None:
 
 
 @given(before=STEPS, work=STEPS, more=STEPS)
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_comes_back_is_what_was_there(
     tmp_path_factory: pytest.TempPathFactory,
     before: list[tuple[str, str, str]],

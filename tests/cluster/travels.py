@@ -1,7 +1,9 @@
 """A coordinator's repository with the worktree of one lane, and machines to which it travels."""
 
 import os
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +36,9 @@ def tree(path: Path) -> dict[str, tuple[str, bytes]]:
     return found
 
 
+_PATTERN: list[Path] = []
+
+
 @dataclass
 class Home:
     """The coordinator's side."""
@@ -46,7 +51,20 @@ class Home:
 
     @classmethod
     def make(cls, folder: Path) -> "Home":
+        """Make it; the first one is the pattern of all others."""
         root, path = folder / "home" / "project", folder / "home" / "lane-a"
+        if not _PATTERN:
+            _PATTERN.append(cls._make(Path(tempfile.mkdtemp()) / "home"))
+        shutil.copytree(_PATTERN[0], folder / "home", symlinks=True)
+        (path / ".git").write_text(f"gitdir: {root}/.git/worktrees/lane-a\n")
+        (root / ".git/worktrees/lane-a/gitdir").write_text(f"{path}/.git\n")
+        # Git remembers when files were made, and these are new.
+        git(path, "update-index", "-q", "--refresh")
+        return cls(root, path, Shipping(root, MISSION))
+
+    @staticmethod
+    def _make(home: Path) -> Path:
+        root, path = home / "project", home / "lane-a"
         root.mkdir(parents=True)
         git(root, "init", "-q", "-b", "main")
         git(root, "config", "user.name", "A Person")
@@ -59,7 +77,7 @@ class Home:
         git(root, "add", "-A")
         git(root, "commit", "-q", "-m", "start")
         git(root, "worktree", "add", "-q", "-b", BRANCH, str(path))
-        return cls(root, path, Shipping(root, MISSION))
+        return home
 
     def machine(self, name: str = "one") -> Checkouts:
         folder = self.root.parent.parent / f"machine-{name}"

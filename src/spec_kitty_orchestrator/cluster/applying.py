@@ -113,8 +113,9 @@ async def _apply(arrival: Arrival) -> Applied:
     await primary.run("update-ref", arrival.kept, back.commit)
     begun = await primary.sha(arrival.begun) == back.commit
     changed = await differing(primary, sent.commit, back.commit)
-    why = await _strange(arrival, changed)
-    if why or changed is None:
+    uncommitted = await differing(primary, back.head, back.commit) if back.head != back.commit else {}
+    why = await _strange(arrival, changed, uncommitted)
+    if why or changed is None or uncommitted is None:
         return Applied(arrival.kept, why)
     content = await arrival.look(changed)
     now = content.snapshot
@@ -135,17 +136,17 @@ async def _apply(arrival: Arrival) -> Applied:
         found = f"{arrival.refs}/found"
         await primary.run("update-ref", found, now.commit)
     await primary.run("update-ref", arrival.begun, back.commit)
-    await _write(arrival, lacking)
+    await _write(arrival, lacking, uncommitted)
     await _move(arrival, now.head)
     refs = "".join(f"delete {one}\n" for one in (arrival.begun, arrival.kept))
     await primary.run("update-ref", "--stdin", stdin=refs.encode())
     return Applied(found=found)
 
 
-async def _strange(arrival: Arrival, changed: Changes | None) -> str:
+async def _strange(arrival: Arrival, changed: Changes | None, uncommitted: Changes | None) -> str:
     """Say why this is no work of an agent's on what was sent, "" if it is."""
     primary, sent, back = arrival.primary, arrival.shipment.sent, arrival.back
-    if changed is None:
+    if changed is None or uncommitted is None:
         return "it holds more paths than a workspace can have"
     if back.commit != back.head:
         line = await primary.run("rev-list", "--parents", "--max-count=1", back.commit)
@@ -156,14 +157,13 @@ async def _strange(arrival: Arrival, changed: Changes | None) -> str:
     for path in changed:
         if any(part.casefold() in ("", ".", "..", ".git") for part in path.split("/")):
             return f"{path!r} is no path in a workspace"
-    uncommitted = await differing(primary, back.head, back.commit)
     names = {
         path: new[7:] for path, (_, new) in changed.items() if not new.startswith((_NOTHING, _REPOSITORY))
     }
     sizes = await _sizes(primary, names)
     if sum(sizes.values()) > MOST_WRITTEN_BYTES:
         return "its files are larger than all that is taken"
-    for path in uncommitted or {}:
+    for path in uncommitted:
         if sizes.get(path, 0) > MOST_STORED_BYTES:
             return f"{path} is larger than all that is taken"
         if path in changed and changed[path][1].startswith(_REPOSITORY):
@@ -225,8 +225,8 @@ def _files(root: Path, folder: Path) -> Iterable[str]:
             yield str((Path(place) / name).relative_to(root))
 
 
-async def _write(arrival: Arrival, lacking: Mapping[str, str]) -> None:
-    """Make files what they are to be: "mode name" by path."""
+async def _write(arrival: Arrival, lacking: Mapping[str, str], uncommitted: Collection[str]) -> None:
+    """Make files what they are to be, "mode name" by path; of which some are not committed."""
     git, back = arrival.git, arrival.back
     gone = [path for path, new in lacking.items() if new.startswith(_NOTHING)]
     await to_thread.run_sync(_remove, git.path, sorted(gone, reverse=True))
@@ -234,7 +234,6 @@ async def _write(arrival: Arrival, lacking: Mapping[str, str]) -> None:
     for path in (path for path, new in there.items() if new.startswith(_REPOSITORY)):
         await to_thread.run_sync(_make_folder, git.path / path)
     files = {path: new for path, new in there.items() if not new.startswith(_REPOSITORY)}
-    uncommitted = await differing(git, back.head, back.commit) or {} if back.head != back.commit else {}
     # Byte for byte, as on the machine; of what is committed git knows the right line ends and encodings.
     raw = {path: new for path, new in files.items() if path in uncommitted}
     async for path, data in blobs(git, {path: new[7:] for path, new in raw.items()}):

@@ -211,11 +211,11 @@ class Checkouts:
         if folder is None or not await to_thread.run_sync(folder.path.is_dir):
             raise WorkspaceMissing(f"there is no worktree of {attempt} on this machine any more")
         git, ref = _git(bare, folder), bare.ref(attempt, "back")
-        if not await git.sha("HEAD"):
+        head, earlier = await git.shas("HEAD", ref)
+        if not head:
             # An agent that has left all commits, as `git checkout --orphan` does.
             await to_thread.run_sync(_link, bare, folder, shipment)
-        earlier = await bare.git.sha(ref)
-        known = (sent, *([Snapshot(await git.head(), earlier)] if earlier else ()))
+        known = (sent, Snapshot(head, earlier)) if head and earlier else (sent,)
         found = await take(git, _RULES, known=known)
         back = found.snapshot
         await to_thread.run_sync(lambda: file.unlink(missing_ok=True))

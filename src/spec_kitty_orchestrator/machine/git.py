@@ -171,6 +171,8 @@ class Git:
         sha, _, name = reply.text.partition("\n")
         if reply.rc == 0 and name.startswith(BRANCHES):
             return sha, name.removeprefix(BRANCHES)
+        if reply.rc == 0 and name == "HEAD":
+            return sha, ""
         return await self.head(), await self.branch()
 
     async def head(self) -> str:
