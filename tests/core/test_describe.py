@@ -268,6 +268,11 @@ def test_a_commit_of_an_attempt_that_changed_nothing_is_none() -> None:
     assert describe(Committed(Evidence(BASE, HEAD)), again) == "nothing changed, so nothing to commit"
 
 
+def test_an_attempt_on_a_cluster_is_told_with_its_machine() -> None:
+    event = AgentExited("one", AgentReport(Outcome.OK, machine="box-1\x1b[2J"))
+    assert describe(event, took_s=5.0) == "an agent finished on box-1 after 5.0s"
+
+
 def test_an_attempt_that_nobody_knows_is_told_without_a_name() -> None:
     assert describe(ended(Outcome.CRASHED)) == "an agent crashed"
 

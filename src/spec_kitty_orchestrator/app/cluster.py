@@ -12,7 +12,8 @@ import sniffio
 from spec_kitty_orchestrator.app.checks import Finding, edit, error, errors, ok, stop_at, warning
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.cluster.agents import ClusterAgents
-from spec_kitty_orchestrator.cluster.records import PLACED, Placed, read
+from spec_kitty_orchestrator.cluster.placement import PLACED
+from spec_kitty_orchestrator.cluster.records import Placed, read
 from spec_kitty_orchestrator.cluster.transport import Silent, Transport, Unreachable
 from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.errors import PreflightError, UsageError

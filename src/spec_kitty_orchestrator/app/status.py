@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from spec_kitty_orchestrator.agents import BUILT_IN
 from spec_kitty_orchestrator.agents.steps import Step, StepReader
 from spec_kitty_orchestrator.app.journals import find_journal
+from spec_kitty_orchestrator.cluster.placement import place_of
 from spec_kitty_orchestrator.core.causes import by_cause
 from spec_kitty_orchestrator.core.limits import resting
 from spec_kitty_orchestrator.core.recorder import Recorder
@@ -94,13 +95,18 @@ class StatusReader:
         running = report.of(Status.RUNNING) if owner is not None else []
         steps = {one.id: step for one in running if (step := self._last_step(one.situation.wp)) is not None}
         causes = by_cause(state.causes, state.wps.values())
-        return MissionStatus(report, owner, told is not None, resting(state, now), causes, steps)
+        places = {one.id: place_of(own) for one in running if (own := self._folder(one.situation.wp))}
+        return MissionStatus(report, owner, told is not None, resting(state, now), causes, steps, places)
+
+    def _folder(self, wp: WorkPackage) -> Path | None:
+        """Return the directory of the attempt that is open."""
+        # A journal can come with a clone and name any folder.
+        place = Path(wp.open_attempt.directory) if wp.open_attempt is not None else Path()
+        return place if ".." not in place.parts and place.is_relative_to(logs_root(self._root)) else None
 
     def _last_step(self, wp: WorkPackage) -> Step | None:
-        attempt = wp.open_attempt
-        # A journal can come with a clone and name any folder.
-        place = Path(attempt.directory) if attempt is not None else Path()
-        if attempt is None or ".." in place.parts or not place.is_relative_to(logs_root(self._root)):
+        attempt, place = wp.open_attempt, self._folder(wp)
+        if attempt is None or place is None:
             return None
         places = (wp.workspace.path if wp.workspace is not None else "", str(self._root))
         agent = BUILT_IN.get(attempt.agent) or _declared(self._root, attempt.agent)

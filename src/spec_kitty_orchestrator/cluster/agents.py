@@ -17,9 +17,8 @@ from anyio import to_thread
 from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.cluster.attempt_folder import PIECE_BYTES
 from spec_kitty_orchestrator.cluster.fetching import fetch
+from spec_kitty_orchestrator.cluster.placement import PLACED, WANTED
 from spec_kitty_orchestrator.cluster.records import (
-    PLACED,
-    WANTED,
     Confinement,
     Placed,
     Wanted,
@@ -196,7 +195,7 @@ class ClusterAgents(LocalAgents):
                 except LostMachine:
                     for_s = spelled_time(self._lost_after_s)
                     detail = f"{placed.machine} has not answered for {for_s}: what it did there is not here"
-                    report = AgentReport(Outcome.LOST, detail=detail)
+                    report = AgentReport(Outcome.LOST, detail=detail, machine=placed.machine)
                     await attempt_files.save(attempt, report)
                     lost = replace(placed, lost=True)
                     await to_thread.run_sync(write, Path(attempt.directory) / PLACED, lost)
@@ -268,7 +267,8 @@ class ClusterAgents(LocalAgents):
         if self._is_stopped(attempt):
             report = AgentReport(Outcome.CANCELED, detail=f"{self._who_stopped(attempt)} before it began")
         else:
-            report = AgentReport(Outcome.LOST, detail=f"{placed.machine} was told to forget it")
+            gone = f"{placed.machine} was told to forget it"
+            report = AgentReport(Outcome.LOST, detail=gone, machine=placed.machine)
         await attempt_files.save(attempt, report)
         return report
 
@@ -301,7 +301,7 @@ class ClusterAgents(LocalAgents):
     async def _fetch(self, attempt: Attempt, placed: Placed) -> AgentReport:
         """Take over what an attempt that has ended left on its machine, and make its report ours."""
         fetched = await fetch(attempt, placed, self.rounds, self._of(placed.mission), self._say)
-        report = self._own(attempt, fetched)
+        report = replace(self._own(attempt, fetched), machine=placed.machine)
         await attempt_files.save(attempt, report)
         await attempt_files.scrub(attempt, self._redactor)
         get_logger().info(

@@ -23,8 +23,6 @@ from spec_kitty_orchestrator.settings.declaration import Declaration
 __all__ = [
     "ATTEMPT",
     "ORDER",
-    "PLACED",
-    "WANTED",
     "Confinement",
     "Delivery",
     "Placed",
@@ -36,7 +34,7 @@ __all__ = [
     "write",
 ]
 
-WANTED, PLACED, ORDER, ATTEMPT = "wanted.json", "placed.json", "order.json", "attempt.json"
+ORDER, ATTEMPT = "order.json", "attempt.json"
 
 
 @dataclass(frozen=True)

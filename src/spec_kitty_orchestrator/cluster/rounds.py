@@ -15,12 +15,15 @@ from anyio import to_thread
 
 from spec_kitty_orchestrator.cluster.attempt_folder import LOGS
 from spec_kitty_orchestrator.cluster.transport import Seat, Silent, Transport, Unreachable
+from spec_kitty_orchestrator.core.plain_text import plain
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.log import get_logger
 
 __all__ = ["LostMachine", "Rounds"]
 
 EVERY_S = 0.5
+LONGEST_NAME = 200
+"""Of a machine, which names itself."""
 LOOK_LIMIT_S = 5.0
 """For one worker's answer in a round; one that dies must not hold up the others."""
 CALL_LIMIT_S = 60.0
@@ -141,7 +144,8 @@ class Rounds:
         }
         try:
             reply = await self._transport.call(seat.address, "look", LOOK_LIMIT_S, offsets=offsets)
-            replies[str(reply["machine"])] = seat, {**reply, "offsets": offsets}
+            machine = plain(str(reply["machine"]))[:LONGEST_NAME]
+            replies[machine] = seat, {**reply, "offsets": offsets}
         except (Silent, Unreachable, KeyError) as error:
             get_logger().info("no answer of a worker", address=seat.address, error=str(error))
 

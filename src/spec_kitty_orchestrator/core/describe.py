@@ -314,8 +314,11 @@ def _opened(attempt: Attempt, wp: WorkPackage | None) -> str:
 def _exited(event: events.AgentExited, attempt: Attempt | None, took_s: float) -> str:
     report = event.report
     agent = attempt.agent if attempt is not None else "an agent"
+    where = f" on {clean(report.machine, LONGEST_QUOTE)}" if report.machine else ""
     after = f" after {duration(took_s)}" if took_s else ""
-    used = f"{after}{_used(report.usage)}" + (f" (attempt {attempt.number})" if attempt is not None else "")
+    used = f"{where}{after}{_used(report.usage)}" + (
+        f" (attempt {attempt.number})" if attempt is not None else ""
+    )
     if event.tampered:
         return f"{agent}'s review does not count: {', '.join(event.tampered)}"
     if report.outcome is Outcome.OK and event.verdict is not None:

@@ -215,6 +215,7 @@ class AgentReport:
         usage_is_cumulative: whether `usage` counts from the beginning of the session on.
         by_exit_code: whether `ok` rests on the exit code alone, which says nothing of a stopped process.
         refused: whether the CLI's own rules refused every call that would have changed or run something.
+        machine: of a cluster, on which it ran; "" for the one that the run is on.
     """
 
     outcome: Outcome
@@ -228,6 +229,7 @@ class AgentReport:
     usage_is_cumulative: bool = False
     by_exit_code: bool = False
     refused: bool = False
+    machine: str = ""
 
 
 @dataclass(frozen=True)

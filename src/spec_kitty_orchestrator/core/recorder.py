@@ -259,6 +259,7 @@ class Recorder:
                     usage=wp.used[-1] if wp.used else event.report.usage,
                     detail=event.report.detail,
                     exit_code=event.report.exit_code,
+                    machine=event.report.machine,
                     verdict=event.verdict,
                     tampered=event.tampered,
                 )

@@ -104,6 +104,7 @@ class AttemptRecord:
         usage: what it used; of a session that went on, this attempt's part.
         detail: the CLI's own words on a failure.
         exit_code: of the process, None if unknown.
+        machine: of a cluster, on which it ran; "" for the one that the run is on, and while it runs.
         verdict: a review's, as it was read.
         tampered: what a review changed, which makes it void.
     """
@@ -119,6 +120,7 @@ class AttemptRecord:
     usage: Usage = field(default_factory=Usage)
     detail: str = ""
     exit_code: int | None = None
+    machine: str = ""
     verdict: Verdict | None = None
     tampered: tuple[str, ...] = ()
 

@@ -33,6 +33,7 @@ class MissionStatus:
         resting: agents that rest, and why.
         causes: for each cause that left work packages to a person, `c1` and so on, their ids.
         steps: by work package, what its agent, which is at work, did last.
+        places: by work package, where its agent is at work, where that is on a cluster.
     """
 
     report: Report
@@ -41,6 +42,7 @@ class MissionStatus:
     resting: Mapping[str, Suspension] = field(default_factory=dict)
     causes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     steps: Mapping[str, Step] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def start(self) -> StartRecord | None:

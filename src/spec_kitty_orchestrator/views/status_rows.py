@@ -205,10 +205,11 @@ def _working(found: MissionStatus, wp: WorkPackage) -> str:
     attempt, place = wp.open_attempt, found.round_of(wp)
     if attempt is None or place is None:
         return ""
+    where = f", {told}" if (told := found.places.get(wp.id)) else ""
     if attempt.role is Role.REVIEW:
-        return f"{attempt.agent} reviews, round {place[0]} of {place[1]}"
+        return f"{attempt.agent} reviews, round {place[0]} of {place[1]}{where}"
     does = "reworks" if wp.work.feedback else "implements"
-    return f"{attempt.agent} {does}, attempt {place[0]} of {place[1]}"
+    return f"{attempt.agent} {does}, attempt {place[0]} of {place[1]}{where}"
 
 
 def _causes(found: MissionStatus) -> Iterator[Row]:
@@ -270,7 +271,8 @@ def _attempt(found: MissionStatus, one: AttemptRecord) -> Iterator[Row]:
     took = duration((found.report.now - one.began_at).total_seconds() if open_ else one.took_s)
     kind = "rework" if one.rework else one.attempt.role
     style = "red" if one.bad else "cyan" if open_ else "green"
-    used = ", ".join(filter(None, (one.attempt.agent, took, spent(one.usage))))
+    where = f"on {one.machine}" if one.machine else ""
+    used = ", ".join(filter(None, (one.attempt.agent, where, took, spent(one.usage))))
     yield Row()
     head: list[Part] = [(f"{one.attempt.number:>2} ", "bold"), (f"{kind}  ", style)]
     yield Row(head, f"{used}: {one.came_to(active=found.report.active)}", indent=3)

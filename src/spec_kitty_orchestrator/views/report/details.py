@@ -127,7 +127,7 @@ def _attempt(one: AttemptRecord, texts: Texts, *, brief: bool, active: bool) -> 
         one.began_at,
         str(one.attempt.number),
         role,
-        one.attempt.agent,
+        f"{one.attempt.agent} on {one.machine}" if one.machine else one.attempt.agent,
         duration(one.took_s) if one.outcome is not None else "runs" if active else "cut off",
         one.came_to(active=active),
         bool(one.bad),

@@ -185,6 +185,7 @@ def _attempt(one: AttemptRecord, texts: Texts) -> Mapping[str, Any]:
         "bad": one.bad or None,
         "detail": texts.line(one.detail),
         "exit_code": one.exit_code,
+        "machine": texts.line(one.machine) or None,
         "used": asdict(one.usage),
         "verdict": verdict,
         "tampered": [texts.line(each) for each in one.tampered],
