@@ -18,6 +18,7 @@ from anyio import to_thread
 
 from spec_kitty_orchestrator import agents
 from spec_kitty_orchestrator.agents.declared import Declared
+from spec_kitty_orchestrator.agents.spec import AgentCommand
 from spec_kitty_orchestrator.cluster.attempt_folder import (
     BACK,
     DELIVERY,
@@ -62,6 +63,19 @@ GO_S = 600.0
 """A slot that nobody uses is given back after so long."""
 LOOK_S = 5.0
 """How often a slot is looked at whose attempt another process of this machine attends."""
+
+
+class _Agents(LocalAgents):
+    """Agents of this machine that get variables of the coordinator's, which no record holds."""
+
+    def __init__(self, passed: Mapping[str, str], *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._passed = passed
+
+    def environment(self, agent: str, command: AgentCommand, marker: str) -> Mapping[str, str]:
+        """Build the whole environment in which a command of the agent runs."""
+        passed = {name: value for name, value in self._passed.items() if name not in command.env}
+        return {**super().environment(agent, command, marker), **passed}
 
 
 @dataclass
@@ -240,17 +254,18 @@ class AttemptHost:
     def _runner(self, order: WorkOrder, folder: Path) -> LocalAgents:
         name = order.request.agent
         agent = agents.find(name) if order.declared is None else Declared(order.declared)
-        settings = replace(order.settings, env={**order.env, **order.settings.env})
+        settings = order.settings
         if order.scenario:
             scenario = folder / "scenario.toml"
             write_private(scenario, order.scenario)
             settings = replace(settings, scenario=scenario)
-        return LocalAgents(
+        return _Agents(
+            order.env,
             folder,
             {name: (agent, settings)},
             timeouts=order.timeouts,
             version=self._version,
-            redactor=Redactor(secret_values(os.environ, settings.env)),
+            redactor=Redactor(secret_values(os.environ, settings.env, order.env)),
             stall_timeout_s=order.stall_timeout_s,
             sandbox=self._sandbox(order, folder),
         )

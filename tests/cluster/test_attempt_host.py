@@ -1,0 +1,186 @@
+"""A machine's side: what is asked twice, too late or at the same time begins an attempt at most once."""
+
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+import pytest_asyncio
+from tests.cluster.test_attempts_on_workers import git
+from tests.machine.attempts import LIMIT_S, Children
+
+from spec_kitty_orchestrator.agents.spec import AgentSettings
+from spec_kitty_orchestrator.cluster.attempt_host import AttemptHost
+from spec_kitty_orchestrator.cluster.machine_folder import MachineFolder
+from spec_kitty_orchestrator.cluster.records import WorkOrder, spelled
+from spec_kitty_orchestrator.cluster.shipping import Shipping
+from spec_kitty_orchestrator.core.model import Role, Workspace
+from spec_kitty_orchestrator.ports import AttemptRequest
+from spec_kitty_orchestrator.settings.agent_section import AgentSection
+
+pytestmark = [pytest.mark.asyncio]
+
+BOT = """
+import os, socket, sys
+open(sys.argv[1], "a").write(os.environ.get("LET_THROUGH", "nothing") + "\\n")
+line = socket.create_connection(("127.0.0.1", int(sys.argv[2])))
+line.sendall(b"+")
+line.recv(1)
+print("done")
+"""
+
+
+class Machine:
+    """A host on a state folder, the order of one attempt, and the file in which each run leaves a line."""
+
+    def __init__(self, root: Path, order: WorkOrder) -> None:
+        self.root, self.order = root, order
+        self.folder = MachineFolder.open(root / "state")
+        self.host = AttemptHost(self.folder, version="0")
+
+    @property
+    def runs(self) -> list[str]:
+        return (self.root / "runs").read_text().splitlines() if (self.root / "runs").exists() else []
+
+    async def ask(self, method: str, **arguments: Any) -> Mapping[str, Any]:
+        with anyio.fail_after(LIMIT_S):
+            return await self.host.handle(method, arguments)
+
+    async def hold(self, go_s: float = LIMIT_S) -> str:
+        with anyio.fail_after(LIMIT_S):
+            return await self.host.hold("one", go_s)
+
+    async def begin(self) -> str:
+        told = await self.ask("begin", order=spelled(self.order))
+        return str(told.get("state", told))
+
+    async def state(self) -> str:
+        told = await self.ask("look", offsets={"one": {}})
+        return str(told["attempts"]["one"]["state"])
+
+
+@pytest.fixture
+def children() -> Iterator[Children]:
+    with closing(Children()) as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def machine(tmp_path: Path, children: Children) -> AsyncIterator[Machine]:
+    project, worktree = tmp_path / "project", tmp_path / "worktree"
+    project.mkdir()
+    git(project, "init", "--quiet")
+    (project / "a").write_text("a")
+    git(project, "add", ".")
+    git(project, "-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "--quiet", "-m", "first")
+    git(project, "worktree", "add", "--quiet", "-b", "lane", str(worktree))
+    shipping = Shipping(project, "m")
+    shipment = await shipping.snapshot(worktree)
+    command = (sys.executable, "-c", BOT, str(tmp_path / "runs"), children.port)
+    declared = AgentSection(command=command).declaration("bot")
+    workspace = Workspace(str(worktree), "")
+    request = AttemptRequest("one", "m", "WP01", 1, Role.IMPLEMENT, "bot", workspace, "the prompt")
+    order = WorkOrder(
+        request,
+        shipment,
+        AgentSettings(pass_env=("LET_THROUGH",)),
+        declared,
+        "",
+        {Role.IMPLEMENT: 60.0, Role.REVIEW: 60.0},
+        0.0,
+        None,
+        {"LET_THROUGH": "a value of the coordinator's"},
+    )
+    machine = Machine(tmp_path, order)
+    assert await shipping.bundle("one", shipment, (), tmp_path / "bundle")
+    data = (tmp_path / "bundle").read_bytes()
+    with closing(machine.folder):
+        await machine.ask("put", attempt_id="one", offset=0, data=data)
+        yield machine
+        children.release()
+        await machine.ask("drop", attempt_id="one")
+        await machine.host.close()
+
+
+async def test_an_attempt_that_several_ask_for_at_once_begins_once(
+    machine: Machine, children: Children
+) -> None:
+    async with anyio.create_task_group() as tasks:
+        for _ in range(12):
+            tasks.start_soon(machine.begin)
+        await children.up()
+    assert await machine.begin() == "running"
+    assert len(machine.runs) == 1
+
+
+async def test_an_attempt_that_was_stopped_before_it_began_never_begins(machine: Machine) -> None:
+    await machine.ask("stop", attempts=["one"], grace_s=1.0)
+    assert await machine.begin() == "refused"
+    assert machine.runs == []
+
+
+async def test_a_begin_that_comes_after_all_was_taken_over_begins_nothing(
+    machine: Machine, children: Children
+) -> None:
+    await machine.begin()
+    await children.up()
+    await machine.ask("stop", attempts=["one"], grace_s=5.0)
+    await machine.ask("pack", attempt_id="one")
+    await machine.ask("drop", attempt_id="one")
+    assert await machine.begin() == "refused"
+    assert len(machine.runs) == 1
+
+
+async def test_the_next_process_of_a_machine_attends_what_the_last_one_began(
+    machine: Machine, children: Children
+) -> None:
+    await machine.begin()
+    await children.up()
+    await machine.host.close()
+    machine.host = AttemptHost(machine.folder, version="0")
+    await machine.host.adopt()
+    assert await machine.begin() == "running"
+    children.release()
+    assert await machine.hold() == "ended"
+    assert len(machine.runs) == 1
+
+
+async def test_what_is_let_through_reaches_the_agent_and_no_file_of_the_machine(
+    machine: Machine, children: Children
+) -> None:
+    await machine.begin()
+    await children.up()
+    assert machine.runs == ["a value of the coordinator's"]
+    kept = [one for one in machine.folder.path.rglob("*") if one.is_file()]
+    assert not [one for one in kept if b"a value of the coordinator" in one.read_bytes()]
+
+
+async def test_a_machine_that_is_about_to_leave_begins_nothing(machine: Machine) -> None:
+    machine.host.leaving = True
+    assert "about to end" in await machine.begin()
+    assert await machine.state() == "absent"
+
+
+async def test_a_slot_is_given_back_when_nobody_wants_it(machine: Machine) -> None:
+    assert await machine.hold(0.0) == "nobody came"
+    async with anyio.create_task_group() as tasks:
+        said: list[str] = []
+
+        async def hold() -> None:
+            said.append(await machine.hold())
+
+        tasks.start_soon(hold)
+        while "one" not in (await machine.ask("look", offsets={}))["waiting"]:
+            await anyio.lowlevel.checkpoint()
+        await machine.ask("dismiss", attempt_id="one")
+    assert said == ["dismissed"]
+
+
+@pytest.mark.parametrize("name", ["../one", "", "a/b", "one\0"])
+async def test_an_id_that_is_no_id_names_no_file(machine: Machine, name: str) -> None:
+    told = await machine.ask("drop", attempt_id=name)
+    assert "is not the id of an attempt" in told["error"]

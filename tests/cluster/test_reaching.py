@@ -1,0 +1,84 @@
+"""Which addresses a run and a worker take, and which files TLS needs."""
+
+from pathlib import Path
+
+import pytest
+
+from spec_kitty_orchestrator.app.cluster import tls_files, unsafe
+from spec_kitty_orchestrator.app.worker import Wanted, work
+from spec_kitty_orchestrator.errors import PreflightError, UsageError
+from spec_kitty_orchestrator.settings.cluster_section import ClusterSettings
+from spec_kitty_orchestrator.settings.run_section import RunSettings
+
+NO_FILES = {"tls_ca": "", "tls_cert": "", "tls_key": ""}
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["tls://scheduler:8786", "tcp://127.0.0.1:8786", "tcp://[::1]:8786", "tcp://localhost:1", "local:4"],
+)
+def test_an_address_with_tls_or_of_this_machine_is_safe(address: str) -> None:
+    assert unsafe(address) == ""
+
+
+@pytest.mark.parametrize(
+    "address", ["tcp://scheduler:8786", "tcp://10.0.0.1:8786", "tcp://127.0.0.1.example.org:1"]
+)
+def test_any_other_address_is_refused_with_what_to_do(address: str) -> None:
+    assert "use tls://, or --insecure-cluster" in unsafe(address)
+
+
+def test_tls_needs_all_of_its_files(tmp_path: Path) -> None:
+    (tmp_path / "ca").touch()
+    with pytest.raises(UsageError, match="--tls-cert is missing"):
+        tls_files("tls://a:1", {**NO_FILES, "tls_ca": "ca"}, tmp_path)
+    with pytest.raises(UsageError, match=r"--tls-cert: there is no file .*/gone"):
+        tls_files("tls://a:1", {"tls_ca": "ca", "tls_cert": "gone", "tls_key": "ca"}, tmp_path)
+    found = tls_files("tls://a:1", dict.fromkeys(NO_FILES, "ca"), tmp_path)
+    assert found == (str(tmp_path / "ca"),) * 3
+
+
+def test_files_of_tls_for_an_address_without_it_are_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="only for an address that begins with tls://"):
+        tls_files("tcp://a:1", {**NO_FILES, "tls_key": "k"}, tmp_path)
+    assert tls_files("tcp://a:1", NO_FILES, tmp_path) is None
+
+
+def test_an_executor_is_an_address_or_a_number_of_workers_of_this_machine() -> None:
+    assert RunSettings(executor="dask://scheduler:8786").executor == "tcp://scheduler:8786"
+    assert [RunSettings(executor=one).executor for one in ("tls://a:1", "local:2", "none")] == [
+        "tls://a:1",
+        "local:2",
+        "",
+    ]
+    for wrong in ("scheduler:8786", "local:0", "local:", "http://a:1", "tcp://a", "tls://a:1 b"):
+        with pytest.raises(ValueError, match="is none: write dask://HOST:8786"):
+            RunSettings(executor=wrong)
+    with pytest.raises(ValueError, match="is not an address"):
+        ClusterSettings(clone="--upload-pack=x")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"address": "tcp://10.0.0.1:8786"}, "neither TLS nor this machine"),
+        ({"address": "scheduler"}, "is no address of a scheduler"),
+        ({"resources": "codex"}, "is not AGENT=N"),
+        ({"resources": "codex=0"}, "is not AGENT=N"),
+    ],
+)
+async def test_a_worker_that_cannot_start_says_why(changes: dict[str, str], said: str) -> None:
+    pytest.importorskip("distributed")
+    given: dict[str, object] = {"address": "tcp://127.0.0.1:1", "resources": "bot=1", **changes}
+    rest = {
+        "slots": 4,
+        "folder": None,
+        "bind": None,
+        "name": None,
+        "tls": NO_FILES,
+        "insecure": False,
+        "once": True,
+    }
+    with pytest.raises((PreflightError, UsageError), match=said):
+        await work(Wanted(**given, **rest), print)  # type: ignore[arg-type]
