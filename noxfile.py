@@ -89,7 +89,7 @@ def docs(session: nox.Session) -> None:
         # Both read the pages only once.
         pages = ["-d", "build/pages", "docs", "build/site" if what == "html" else "build/examples"]
         fresh = ["-E"] if what == "doctest" else []
-        session.run("sphinx-build", "-q", "-W", "--keep-going", *fresh, "-b", what, *pages)
+        session.run("sphinx-build", "-q", "-W", "--keep-going", "-j", "auto", *fresh, "-b", what, *pages)
 
 
 @nox.session
