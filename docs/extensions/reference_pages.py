@@ -67,16 +67,14 @@ def _entry(module: types.ModuleType, name: str) -> Iterator[str]:
             yield "   :undoc-members:"
     elif inspect.isroutine(made):
         yield f".. autofunction:: {place}"
-    elif isinstance(made, types.UnionType) and not _is_described(module, name):
-        yield from (f".. py:data:: {place}", "", "   One of", "")
-        yield from (f"   - :py:class:`~{one.__module__}.{one.__qualname__}`" for one in typing.get_args(made))
     else:
-        yield from (f".. autodata:: {place}", "   :no-value:")
+        # The analyzer finds what stands below an assignment only where that is.
+        about = ModuleAnalyzer.for_module(module.__name__).find_attr_docs().get(("", name), [])
+        yield from (f".. py:data:: {place}", "", *(f"   {line}" for line in about), "")
+        if isinstance(made, types.UnionType):
+            links = (f":py:class:`~{one.__module__}.{one.__qualname__}`" for one in typing.get_args(made))
+            yield f"   One of {', '.join(links)}."
     yield ""
-
-
-def _is_described(module: types.ModuleType, name: str) -> bool:
-    return ("", name) in ModuleAnalyzer.for_module(module.__name__).find_attr_docs()
 
 
 def _place(module: types.ModuleType, name: str) -> str:

@@ -71,7 +71,7 @@ def _option(name: str, field: FieldInfo) -> str:
 
 def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
-    if value is None or value in ((), {}):
+    if value is None or value in ((), {}, ""):
         return "none"
     for one in field.metadata:
         if isinstance(one, Written) and one.metavar in UNITS:
