@@ -129,8 +129,13 @@ async def test_several_attempts_begin_at_once(home: Home) -> None:
     assert all(tree(place) == tree(home.path) for place in places)
 
 
-async def test_a_worktree_made_in_advance_is_taken_by_the_next_workspace(home: Home) -> None:
+async def test_a_worktree_made_in_advance_is_taken_by_the_next_workspace(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trip = await Trip.out(home)
+    await trip.machine.prepare(trip.shipment)
+    assert not trip.there.with_name("-spare").exists()
+    monkeypatch.setattr(checkouts, "SMALL_INDEX_BYTES", 0)
     await trip.machine.prepare(trip.shipment)
     await trip.machine.prepare(trip.shipment)
     spare = trip.there.with_name("-spare")

@@ -36,6 +36,7 @@ from spec_kitty_orchestrator.cluster.attempt_folder import (
     put,
 )
 from spec_kitty_orchestrator.cluster.checkouts import Checkouts
+from spec_kitty_orchestrator.cluster.chores import Chores
 from spec_kitty_orchestrator.cluster.machine_folder import MachineFolder
 from spec_kitty_orchestrator.cluster.records import (
     ATTEMPT,
@@ -113,12 +114,13 @@ class AttemptHost:
         self._version = version
         self._hidden = tuple(map(str, hidden))
         make_private_folder(folder.path / "attempts")
-        self._checkouts = Checkouts(folder.path)
+        self._checkouts = Checkouts(folder.path, lambda told: get_logger().warning(told))
         self.machine: str = folder.name
         self.leaving = False
         self._running: dict[str, _Running] = {}
         self._turns: dict[str, asyncio.Lock] = {}
         self._slots: dict[str, _Slot] = {}
+        self._chores = Chores(self._checkouts)
 
     async def adopt(self) -> None:
         """Attend the attempts that an earlier process of this machine has begun and that have no result."""
@@ -237,6 +239,7 @@ class AttemptHost:
                     raise WorkspaceError("the worker is about to end")
                 attempt, runner = await self._prepare(wanted, folder)
                 self._attend(attempt, runner)
+                self._chores.prepare(wanted.shipment)
         return {"state": await self._state(name)}
 
     async def _prepare(self, order: WorkOrder, folder: Path) -> tuple[Attempt, LocalAgents]:
@@ -366,20 +369,20 @@ class AttemptHost:
                 await self._checkouts.drop(attempt_id, order.shipment.project)
             await to_thread.run_sync(empty, folder)
         self._tell(attempt_id)
+        self._chores.tidy(idle=not self._running)
         return {}
 
     async def unclaimed(self) -> list[str]:
         """Name the attempts that have begun here and that no coordinator has taken over yet."""
-        return await to_thread.run_sync(
-            lambda: [one.parent.name for one in (self._folder / "attempts").glob(f"*/{ATTEMPT}")]
-        )
+        found = (self._folder / "attempts").glob(f"*/{ATTEMPT}")
+        return [one.parent.name for one in await to_thread.run_sync(list, found)]
 
     async def close(self) -> None:
         """Attend nothing any more; attempts go on."""
         tasks = [one.task for one in self._running.values()]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, self._chores.close(), return_exceptions=True)
 
     def _place(self, attempt_id: str) -> Path:
         if not attempt_id.replace("-", "").isalnum():

@@ -41,6 +41,9 @@ UNDROPPED_S = 30 * 24 * 3600.0
 MOST_BASES = 40
 """Refs of attempts that are over that are kept: what is sent next builds on them."""
 
+SMALL_INDEX_BYTES = 200_000
+"""Git's index of some 2000 files, which are checked out in no time."""
+
 _MOST_OF_ONE_PLACE = 100
 _PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,120}", re.ASCII)
 _CLAIM = ".json"
@@ -176,14 +179,14 @@ class Checkouts:
             await rewrite_raw(git, sent.head, sent.commit)
 
     async def prepare(self, shipment: Shipment) -> None:
-        """Make a worktree in advance, so that the next workspace of a project is there soon; one at a time.
+        """Make a worktree in advance, so that the next workspace of a large project is there soon.
 
-        Raises `WorkspaceError`.
+        One at a time. Raises `WorkspaceError`.
         """
         bare = BareRepository(self._repositories, shipment.project)
         spare = _Folder(self._worktrees / shipment.project / _SPARE)
         async with bare.alone():
-            if spare.claim.exists() or not await bare.git.sha(shipment.sent.head):
+            if spare.claim.exists() or not await to_thread.run_sync(self._is_large, shipment.project):
                 return
             # Without a record nobody takes it before it is whole.
             await to_thread.run_sync(_clear, bare, spare)
@@ -252,6 +255,10 @@ class Checkouts:
             _clear(bare, one)
             one.claim.unlink()
         return [one.attempt for one in folders if one not in gone and not one.free]
+
+    def _is_large(self, project: str) -> bool:
+        indexes = (self._worktrees / project).glob("*.index")
+        return any(one.stat().st_size > SMALL_INDEX_BYTES for one in indexes)
 
     def _all(self, project: str) -> Iterator[_Folder]:
         for claim in sorted((self._worktrees / project).glob(f"[!-]*{_CLAIM}")):
