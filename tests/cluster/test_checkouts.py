@@ -170,6 +170,33 @@ async def test_what_is_old_goes_and_what_is_in_use_stays(home: Home, monkeypatch
     assert tree(again.there) == tree(home.path)
 
 
+async def test_a_project_that_nobody_has_used_for_long_goes(home: Home) -> None:
+    trip = await Trip.out(home)
+    bare = trip.machine._repositories / f"{trip.shipment.project}.git"
+    os.utime(bare / "used", (1, 1))
+    await trip.machine.tidy()
+    assert trip.there.exists()
+    await trip.done()
+    os.utime(trip.there.with_suffix(".json"), (1, 1))
+    await trip.machine.tidy()
+    assert not bare.exists()
+    assert not trip.there.parent.exists()
+    assert tree((await Trip.out(home)).there) == tree(home.path)
+
+
+async def test_settings_that_an_agent_made_run_nothing_when_its_work_is_read(
+    home: Home, tmp_path: Path
+) -> None:
+    trip = await Trip.out(home)
+    ran = tmp_path / "ran"
+    (trip.there / ".gitattributes").write_text("* filter=f\n")
+    git(trip.there, "config", "filter.f.clean", f"touch {ran}; cat")
+    git(trip.there, "config", "core.fsmonitor", f"touch {ran}")
+    (trip.there / "1.py").write_text("changed\n")
+    assert await trip.back() == Applied()
+    assert not ran.exists()
+
+
 async def test_only_its_owner_can_enter_what_a_machine_keeps(home: Home) -> None:
     trip = await Trip.out(home)
     for path in (trip.there, *list(trip.there.parents)[:2], trip.machine._repositories):

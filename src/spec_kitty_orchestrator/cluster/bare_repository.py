@@ -36,6 +36,7 @@ MOST_TIPS = 100
 MOST_PACKS = 20
 """Beyond this number of packs git looks slowly."""
 
+_USED = "used"
 _LOOK_S = 0.02
 _ORIGIN = f"{REFS}/origin"
 _ATTEMPTS = f"{REFS}/attempts"
@@ -70,10 +71,13 @@ class BareRepository:
         self._sha256 = project.endswith(".sha256")
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
-        """Keep others, processes too, from changing refs, worktrees and packs. Raises `WorkspaceError`."""
+    async def alone(self, what: str = "") -> AsyncIterator[None]:
+        """Keep others, processes too, from what is done here: of refs, worktrees and packs, or `what`.
+
+        Raises `WorkspaceError`.
+        """
         # A fetch would stumble over a worktree that another is making at that moment.
-        lock = await to_thread.run_sync(self._open_lock)
+        lock = await to_thread.run_sync(self._open_lock, what)
         try:
             end = anyio.current_time() + LOCK_S
             while not _taken(lock):
@@ -84,10 +88,10 @@ class BareRepository:
         finally:
             os.close(lock)
 
-    def _open_lock(self) -> int:
+    def _open_lock(self, what: str) -> int:
         make_private_folder(self.path.parent)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        return os.open(self.path.with_suffix(".lock"), flags, 0o600)
+        return os.open(self.path.with_name(f"{self.project}{what}.lock"), flags, 0o600)
 
     async def make(self, clone: str = "") -> str:
         """Make it if it is not there; say why it could not be filled from `clone`, "" if it was.
@@ -131,6 +135,7 @@ class BareRepository:
             (self.path / strange).unlink(missing_ok=True)
         shallow = self.path / "shallow"
         known = shallow.read_text(encoding="ascii").split() if shallow.exists() else []
+        (self.path / _USED).touch()
         if lacking := [one for one in shipment.shallow if one not in known]:
             _put(shallow, "".join(f"{one}\n" for one in (*known, *lacking)))
 
@@ -171,6 +176,11 @@ class BareRepository:
         stdin = "".join(f"delete {name}\n" for name in gone).encode()
         if gone:
             await self.git.run("update-ref", "--stdin", stdin=stdin)
+
+    def used_s(self) -> float:
+        """Return when it was last settled, in seconds since the epoch. Raises `OSError`."""
+        mark = self.path / _USED
+        return (mark if mark.exists() else self.path).stat().st_mtime
 
     async def repack(self) -> None:
         """Make one pack of many; for when no attempt is here. Raises `WorkspaceError`."""

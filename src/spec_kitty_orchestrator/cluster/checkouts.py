@@ -185,6 +185,10 @@ class Checkouts:
         """
         bare = BareRepository(self._repositories, shipment.project)
         spare = _Folder(self._worktrees / shipment.project / _SPARE)
+        async with bare.alone(_SPARE):
+            await self._make_spare(bare, spare, shipment)
+
+    async def _make_spare(self, bare: BareRepository, spare: _Folder, shipment: Shipment) -> None:
         async with bare.alone():
             if spare.claim.exists() or not await to_thread.run_sync(self._is_large, shipment.project):
                 return
@@ -213,6 +217,9 @@ class Checkouts:
         folder = await to_thread.run_sync(self._of, shipment.project, attempt)
         if folder is None or not await to_thread.run_sync(folder.path.is_dir):
             raise WorkspaceMissing(f"there is no worktree of {attempt} on this machine any more")
+        async with bare.alone():
+            # Not with settings that an agent has made.
+            await bare.settle(shipment)
         git, ref = _git(bare, folder), bare.ref(attempt, "back")
         head, earlier = await git.shas("HEAD", ref)
         if not head:
@@ -242,7 +249,7 @@ class Checkouts:
             async with bare.alone():
                 busy = await to_thread.run_sync(self._remove_old, bare)
                 await bare.forget(busy, kept=MOST_BASES, older_than=time.time() - UNDROPPED_S)
-                if not busy:
+                if not busy and not await to_thread.run_sync(self._remove_unused, bare):
                     await bare.repack()
 
     def _remove_old(self, bare: BareRepository) -> list[str]:
@@ -255,6 +262,15 @@ class Checkouts:
             _clear(bare, one)
             one.claim.unlink()
         return [one.attempt for one in folders if one not in gone and not one.free]
+
+    def _remove_unused(self, bare: BareRepository) -> bool:
+        """Remove a project that nobody has used for long, and say so. Raises `OSError`."""
+        if bare.used_s() > time.time() - UNDROPPED_S or any(self._all(bare.project)):
+            return False
+        for place in (self._worktrees / bare.project, bare.path):
+            _make_writable(place)
+            shutil.rmtree(place, ignore_errors=True)
+        return True
 
     def _is_large(self, project: str) -> bool:
         indexes = (self._worktrees / project).glob("*.index")
