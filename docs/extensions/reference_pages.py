@@ -104,7 +104,9 @@ def _spelled() -> dict[str, str]:
 
 
 def _shorten(*given: typing.Any) -> tuple[str, str] | None:
-    _app, _what, _name, _made, _options, signature, returned = given
+    _app, _what, _name, made, _options, signature, returned = given
+    if inspect.isclass(made) and (typing.Protocol in made.__mro__ or issubclass(made, Enum)):
+        return "", ""  # nobody makes one by calling it
     # What a dataclass makes anew for each object is no Python, and what follows it would be read as none.
     for long, alias in {**_spelled(), "<factory>": "..."}.items():
         signature = signature and signature.replace(long, alias)
