@@ -59,6 +59,7 @@ class Project:
         self.root, self.address, self.port = root / "project", address, port
         self.worktree = root / "worktree"
         self.runs_file = root / "runs"
+        self.said: list[str] = []
         if not self.root.exists():
             self.root.mkdir()
             git(self.root, "init", "--quiet")
@@ -84,6 +85,7 @@ class Project:
             version="0",
             transport=lambda _: DaskTransport(self.address, None).connected(),
             lost_after_s=lost_after_s,
+            say=self.said.append,
         )
 
     def request(self) -> AttemptRequest:
@@ -275,7 +277,7 @@ async def test_a_worker_that_leaves_hands_the_work_back_first(
     assert len(project.runs) == 1
 
 
-async def test_an_attempt_whose_machine_does_not_come_back_is_lost(
+async def test_an_attempt_of_a_silent_machine_is_lost_and_its_work_is_kept_when_that_is_back(
     project: Project, children: Children, lab: Lab
 ) -> None:
     agents = project.agents(lost_after_s=1.0)
@@ -284,7 +286,17 @@ async def test_an_attempt_whose_machine_does_not_come_back_is_lost(
         await children.up()
         name = machine_of(project)
         await to_thread.run_sync(lab.kill, name)
-    await to_thread.run_sync(lab.worker, name)
     assert report().outcome is Outcome.LOST
+    assert project.changes() == {"M other.txt"}, "nothing came back"
+
+    await to_thread.run_sync(lab.worker, name)
+    agents = project.agents()
+    with anyio.fail_after(LIMIT_S):
+        async with agents.serving("034-demo"):
+            while not (found := [one for one in project.said if "is back" in one]):
+                await anyio.lowlevel.checkpoint()
+            await children.gone()
+    ref = found[0].partition("git show ")[2].strip("`")
+    assert git(project.root, "show", f"{ref}:made.txt") == "made"
+    assert project.changes() == {"M other.txt"}
     assert len(project.runs) == 1
-    children.release()

@@ -14,7 +14,7 @@ def test_an_attempt_of_this_machine_has_no_place_worth_telling(tmp_path: Path) -
 def test_an_attempt_waits_for_a_worker_until_it_is_placed(tmp_path: Path) -> None:
     (tmp_path / WANTED).write_text("{}")
     assert place_of(tmp_path) == "waits for a free slot of a worker"
-    write(tmp_path / PLACED, Placed("box-1a2b", "m", "/w", Shipment("p", "w", Snapshot("a", "a"))))
+    write(tmp_path / PLACED, Placed("one", "box-1a2b", "m", "/w", Shipment("p", "w", Snapshot("a", "a"))))
     assert place_of(tmp_path) == "on box-1a2b"
 
 

@@ -80,7 +80,7 @@ async def work(wanted: Wanted, say: Callable[[str], None]) -> int:
 
     folder = MachineFolder.open(wanted.folder)
     _alone(folder.path)
-    host = AttemptHost(folder, version=VERSION, hidden=[Path(one) for one in files or ()])
+    host = AttemptHost(folder, version=VERSION, hidden=[Path(one) for one in files or ()], say=say)
     bind = wanted.bind or ("127.0.0.1" if not unsafe(address.replace("tls://", "tcp://")) else None)
     code = 0
     async with anyio.create_task_group() as tasks:

@@ -17,6 +17,7 @@ from anyio import to_thread
 from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.cluster.attempt_folder import PIECE_BYTES
 from spec_kitty_orchestrator.cluster.fetching import fetch
+from spec_kitty_orchestrator.cluster.leftovers import forget_there, keep_clearing
 from spec_kitty_orchestrator.cluster.placement import PLACED, WANTED
 from spec_kitty_orchestrator.cluster.records import (
     Confinement,
@@ -93,6 +94,8 @@ class ClusterAgents(LocalAgents):
             async with anyio.create_task_group() as tasks:
                 await self._rounds.once()
                 tasks.start_soon(self._rounds.keep_asking)
+                home = logs.mission_logs(self._root, mission)
+                tasks.start_soon(keep_clearing, home, self._rounds, self._of(mission), self._say)
                 yield
                 tasks.cancel_scope.cancel()
 
@@ -225,7 +228,7 @@ class ClusterAgents(LocalAgents):
             self._say(f"{wanted.request.wp_id}: is not sent to {machine}: {withheld}")
         told = await self.rounds.ask(machine, "have", project=shipment.project, clone=self._clone)
         await shipping.bundle(attempt.id, shipment, told["commits"], directory / _SENT)
-        placed = Placed(machine, wanted.request.mission, workspace, shipment)
+        placed = Placed(attempt.id, machine, wanted.request.mission, workspace, shipment)
         # An attempt that may have begun never begins anywhere else, also not on this machine.
         await to_thread.run_sync(partial((directory / "stdout.log").touch, mode=0o600))
         await to_thread.run_sync(write, directory / PLACED, placed)
@@ -324,9 +327,7 @@ class ClusterAgents(LocalAgents):
             await self.transport.release(attempt.id)
             placed = await to_thread.run_sync(read, Placed, directory / PLACED)
             if placed is not None and not (placed.done or placed.lost):
-                await self.rounds.ask(placed.machine, "drop", attempt_id=attempt.id)
-                await to_thread.run_sync(write, directory / PLACED, replace(placed, done=True))
-                await self._of(placed.mission).forget(attempt.id)
+                await forget_there(directory, placed, self.rounds, self._of(placed.mission))
 
     def _of(self, mission: str) -> Shipping:
         if mission not in self._missions:

@@ -16,9 +16,6 @@ from typing import Any
 import anyio
 from anyio import to_thread
 
-from spec_kitty_orchestrator import agents
-from spec_kitty_orchestrator.agents.declared import Declared
-from spec_kitty_orchestrator.agents.spec import AgentCommand
 from spec_kitty_orchestrator.cluster.attempt_folder import (
     BACK,
     DELIVERY,
@@ -37,6 +34,7 @@ from spec_kitty_orchestrator.cluster.attempt_folder import (
 )
 from spec_kitty_orchestrator.cluster.checkouts import Checkouts
 from spec_kitty_orchestrator.cluster.chores import Chores
+from spec_kitty_orchestrator.cluster.machine_agents import Shared, runner_of
 from spec_kitty_orchestrator.cluster.machine_folder import MachineFolder
 from spec_kitty_orchestrator.cluster.records import (
     ATTEMPT,
@@ -49,14 +47,11 @@ from spec_kitty_orchestrator.cluster.records import (
     write,
 )
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome
-from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.errors import OrchestratorError, WorkspaceError
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine import attempt_files, process
-from spec_kitty_orchestrator.machine.files import make_private_folder, write_private
-from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
+from spec_kitty_orchestrator.machine.files import make_private_folder
 from spec_kitty_orchestrator.machine.runner import LocalAgents
-from spec_kitty_orchestrator.machine.sandbox import Sandbox, find
 
 __all__ = ["AttemptHost"]
 
@@ -64,19 +59,6 @@ GO_S = 600.0
 """A slot that nobody uses is given back after so long."""
 LOOK_S = 5.0
 """How often a slot is looked at whose attempt another process of this machine attends."""
-
-
-class _Agents(LocalAgents):
-    """Agents of this machine that get variables of the coordinator's, which no record holds."""
-
-    def __init__(self, passed: Mapping[str, str], *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._passed = passed
-
-    def environment(self, agent: str, command: AgentCommand, marker: str) -> Mapping[str, str]:
-        """Build the whole environment in which a command of the agent runs."""
-        passed = {name: value for name, value in self._passed.items() if name not in command.env}
-        return {**super().environment(agent, command, marker), **passed}
 
 
 @dataclass
@@ -103,18 +85,26 @@ class AttemptHost:
         folder: on a disk of this machine.
         version: of this package.
         hidden: what no confined agent sees, besides what a project hides: the keys of the cluster.
+        say: is told of what people should know.
 
     Attributes:
         machine: names it, also after a restart.
         leaving: whether it takes no more.
     """
 
-    def __init__(self, folder: MachineFolder, *, version: str, hidden: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        folder: MachineFolder,
+        *,
+        version: str,
+        hidden: Sequence[Path] = (),
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._folder = folder.path
         self._version = version
-        self._hidden = tuple(map(str, hidden))
+        self._shared = Shared(folder.path, version, tuple(map(str, hidden)))
         make_private_folder(folder.path / "attempts")
-        self._checkouts = Checkouts(folder.path, lambda told: get_logger().warning(told))
+        self._checkouts = Checkouts(folder.path, say)
         self.machine: str = folder.name
         self.leaving = False
         self._running: dict[str, _Running] = {}
@@ -131,7 +121,7 @@ class AttemptHost:
                 if attempt is None or order is None or name in self._running:
                     continue
                 if await self._state(name) == "running":
-                    self._attend(attempt, self._runner(order, self._place(name)))
+                    self._attend(attempt, runner_of(order, self._place(name), self._shared))
 
     async def handle(self, method: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Answer a coordinator; what goes wrong here is an answer, too: `error` says it in words."""
@@ -249,39 +239,10 @@ class AttemptHost:
         )
         await to_thread.run_sync(write, folder / ORDER, order.without_values)
         bundle.unlink(missing_ok=True)
-        runner = self._runner(order, folder)
+        runner = runner_of(order, folder, self._shared)
         attempt = await runner.open(here(order.request, tree))
         await to_thread.run_sync(write, folder / ATTEMPT, attempt)
         return attempt, runner
-
-    def _runner(self, order: WorkOrder, folder: Path) -> LocalAgents:
-        name = order.request.agent
-        agent = agents.find(name) if order.declared is None else Declared(order.declared)
-        settings = order.settings
-        if order.scenario:
-            scenario = folder / "scenario.toml"
-            write_private(scenario, order.scenario)
-            settings = replace(settings, scenario=scenario)
-        return _Agents(
-            order.env,
-            folder,
-            {name: (agent, settings)},
-            timeouts=order.timeouts,
-            version=self._version,
-            redactor=Redactor(secret_values(os.environ, settings.env, order.env)),
-            stall_timeout_s=order.stall_timeout_s,
-            sandbox=self._sandbox(order, folder),
-        )
-
-    def _sandbox(self, order: WorkOrder, folder: Path) -> Sandbox | None:
-        if order.confinement is None:
-            return None
-        rules = order.confinement.rules
-        rules = replace(rules, hidden=(*rules.hidden, *self._hidden))
-        sandbox = Sandbox(find(), folder, self._folder / "sandbox", rules, order.confinement.states)
-        if sandbox.failure:
-            raise WorkspaceError(f"agents are to be confined, and here they cannot be: {sandbox.failure}")
-        return sandbox
 
     def _attend(self, attempt: Attempt, runner: LocalAgents) -> None:
         async def attend() -> None:

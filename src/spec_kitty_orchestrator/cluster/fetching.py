@@ -15,7 +15,7 @@ from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.files import replacing
 
-__all__ = ["fetch"]
+__all__ = ["fetch", "fetch_work"]
 
 _BACK = "back.bundle"
 
@@ -34,16 +34,12 @@ async def fetch(
     """
     directory = Path(attempt.directory)
     wp = directory.parent.name
-    told = await rounds.ask(placed.machine, "pack", attempt_id=attempt.id)
-    try:
-        delivery = understood(Delivery, told["delivery"])
-    except (KeyError, ValueError) as error:
-        raise WorkspaceError(f"{placed.machine} answers what cannot be read: {error}") from error
+    delivery = await _delivery(attempt.id, placed.machine, rounds)
     for name in KEPT:
         expected = delivery.files.get(name)
         # A log that was fetched while it grew is taken anew if its machine has taken secrets out of it.
         if expected and await to_thread.run_sync(digest_of, directory / name) != expected:
-            await _get(rounds, attempt, placed.machine, name, expected[0], directory / name)
+            await _get(rounds, attempt.id, placed.machine, name, expected[0], directory / name)
     for left in delivery.packed.left:
         say(f"{wp}: stays on {placed.machine}, as git cannot carry it: {left}")
     report = delivery.report
@@ -52,17 +48,16 @@ async def fetch(
             f"its work is too large to be fetched ({delivery.size:,} bytes); it stays on {placed.machine}"
         )
         return replace(report, outcome=Outcome.FAILED, detail=detail)
-    bundle = directory / _BACK
-    if delivery.size > 0:
-        await _get(rounds, attempt, placed.machine, "", delivery.size, bundle)
+    bundle = await _bundle(attempt.id, placed.machine, directory, delivery, rounds)
     applied = await shipping.apply(
         attempt.id,
         Path(placed.workspace),
         placed.shipment,
         delivery.packed.back,
-        bundle if delivery.size > 0 else None,
+        bundle,
     )
-    bundle.unlink(missing_ok=True)
+    if bundle is not None:
+        bundle.unlink(missing_ok=True)
     if applied.found:
         say(f"{wp}: files that its work replaced are kept: `git show {applied.found}`")
     if applied.kept:
@@ -71,15 +66,45 @@ async def fetch(
     return report
 
 
-async def _get(rounds: Rounds, attempt: Attempt, machine: str, name: str, size: int, path: Path) -> None:
+async def fetch_work(
+    attempt_id: str, machine: str, directory: Path, rounds: Rounds
+) -> tuple[Delivery, Path | None]:
+    """Bring the work alone here, as a file that the caller removes; None if it is what was sent.
+
+    Raises `LostMachine`, and `WorkspaceError` also for work that is too large.
+    """
+    delivery = await _delivery(attempt_id, machine, rounds)
+    if delivery.size > MOST_BUNDLE_BYTES:
+        raise WorkspaceError(f"the work of attempt {attempt_id} on {machine} is too large to be fetched")
+    return delivery, await _bundle(attempt_id, machine, directory, delivery, rounds)
+
+
+async def _delivery(attempt_id: str, machine: str, rounds: Rounds) -> Delivery:
+    told = await rounds.ask(machine, "pack", attempt_id=attempt_id)
+    try:
+        return understood(Delivery, told["delivery"])
+    except (KeyError, ValueError) as error:
+        raise WorkspaceError(f"{machine} answers what cannot be read: {error}") from error
+
+
+async def _bundle(
+    attempt_id: str, machine: str, directory: Path, delivery: Delivery, rounds: Rounds
+) -> Path | None:
+    if delivery.size <= 0:
+        return None
+    await _get(rounds, attempt_id, machine, "", delivery.size, directory / _BACK)
+    return directory / _BACK
+
+
+async def _get(rounds: Rounds, attempt_id: str, machine: str, name: str, size: int, path: Path) -> None:
     """Put a file of that machine in the place of ours."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
     with replacing(path) as file:
         offset = 0
         while offset < size:
-            told = await rounds.ask(machine, "get", attempt_id=attempt.id, name=name, offset=offset)
+            told = await rounds.ask(machine, "get", attempt_id=attempt_id, name=name, offset=offset)
             data = bytes(told["data"])[: size - offset]
             if not data:
-                raise WorkspaceError(f"{name or 'the work'} of attempt {attempt.id} is gone from {machine}")
+                raise WorkspaceError(f"{name or 'the work'} of attempt {attempt_id} is gone from {machine}")
             await to_thread.run_sync(file.write, data)
             offset += len(data)

@@ -105,6 +105,7 @@ class Placed:
         lost: whether the machine was given up, so that what it may hold was never seen.
     """
 
+    attempt: str
     machine: str
     mission: str
     workspace: str

@@ -1,0 +1,71 @@
+"""What earlier starts left on machines: forgotten there where all of it is here, else fetched and kept.
+
+A machine that was given up may come back, with an agent that still costs money and with work that nobody has
+seen. That work is kept under a ref and never put into the workspace, where another attempt has gone on.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+
+from spec_kitty_orchestrator.cluster.fetching import fetch_work
+from spec_kitty_orchestrator.cluster.placement import PLACED
+from spec_kitty_orchestrator.cluster.records import Placed, read, write
+from spec_kitty_orchestrator.cluster.rounds import LostMachine, Rounds
+from spec_kitty_orchestrator.cluster.shipping import Shipping
+from spec_kitty_orchestrator.core.records import replace
+from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.log import get_logger
+from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S
+
+__all__ = ["forget_there", "keep_clearing"]
+
+LOOK_S = 5.0
+"""Between two looks for machines that came back."""
+
+
+async def keep_clearing(home: Path, rounds: Rounds, shipping: Shipping, say: Callable[[str], None]) -> None:
+    """Clear what attempts below the logs of a mission have left, whenever their machine is there."""
+    while True:
+        for path in await to_thread.run_sync(lambda: sorted(home.glob(f"*/*/{PLACED}"))):
+            placed = await to_thread.run_sync(read, Placed, path)
+            ended = await anyio.Path(path.parent / "result.json").exists()
+            if placed is None or placed.done or not ended or placed.machine not in rounds.machines:
+                continue
+            with suppress(LostMachine, OSError):
+                try:
+                    if placed.lost:
+                        await _keep(path.parent, placed, rounds, shipping, say)
+                    await forget_there(path.parent, placed, rounds, shipping)
+                except WorkspaceError as error:
+                    get_logger().warning("left on a machine", directory=str(path.parent), error=str(error))
+        await anyio.sleep(LOOK_S)
+
+
+async def _keep(
+    directory: Path, placed: Placed, rounds: Rounds, shipping: Shipping, say: Callable[[str], None]
+) -> None:
+    wp, machine = directory.parent.name, placed.machine
+    ids = {"attempts": [placed.attempt], "grace_s": STOP_GRACE_S}
+    told = await rounds.ask(machine, "stop", **ids)
+    if told["states"][placed.attempt] != "ended":
+        return
+    delivery, bundle = await fetch_work(placed.attempt, machine, directory, rounds)
+    if delivery.packed.back != placed.shipment.sent:
+        ref = await shipping.keep(placed.attempt, delivery.packed.back, bundle)
+        say(f"{wp}: {machine} is back; what its lost attempt did is kept: `git show {ref}`")
+    if bundle is not None:
+        bundle.unlink(missing_ok=True)
+
+
+async def forget_there(directory: Path, placed: Placed, rounds: Rounds, shipping: Shipping) -> None:
+    """Let the machine forget an attempt of which all is here.
+
+    Raises `LostMachine`, `WorkspaceError` and `OSError`.
+    """
+    await rounds.ask(placed.machine, "drop", attempt_id=placed.attempt)
+    await to_thread.run_sync(write, directory / PLACED, replace(placed, done=True))
+    await shipping.forget(placed.attempt)
