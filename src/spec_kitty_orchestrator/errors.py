@@ -17,7 +17,8 @@
     ├── PreflightError               5  an agent is missing, the policy or the mission is not acceptable
     ├── JournalError                 3  the record of the run cannot be read or written
     ├── WorkspaceError               3  git, a worktree or the disk is broken
-    │   └── WorkspaceMissing         3  a worktree is no longer there
+    │   ├── WorkspaceMissing         3  a worktree is no longer there
+    │   └── WorkRefused              3  what came back from another machine is not believed
     └── InvalidTransition            3  a bug: an event that fits no edge of the lifecycle
 """
 
@@ -40,6 +41,7 @@ __all__ = [
     "ProjectIncompatible",
     "RunActive",
     "UsageError",
+    "WorkRefused",
     "WorkspaceError",
     "WorkspaceMissing",
 ]
@@ -152,6 +154,10 @@ class WorkspaceError(OrchestratorError):
 
 class WorkspaceMissing(WorkspaceError):
     """A worktree is no longer there, and what was not committed went with it."""
+
+
+class WorkRefused(WorkspaceError):
+    """What came back from another machine is damaged, or is nothing that an agent's work can be."""
 
 
 class InvalidTransition(OrchestratorError):

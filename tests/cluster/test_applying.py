@@ -10,7 +10,7 @@ from tests.cluster.travels import BRANCH, Home, Trip, git, tree
 
 from spec_kitty_orchestrator.cluster import applying
 from spec_kitty_orchestrator.cluster.shipment import Applied, Packed, Snapshot
-from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.errors import WorkRefused, WorkspaceError
 from spec_kitty_orchestrator.machine.child import Reply
 from spec_kitty_orchestrator.machine.git import Git
 
@@ -177,7 +177,7 @@ async def test_a_path_out_of_the_workspace_is_not_taken_up(home: Home) -> None:
     for case, parts in FORGED.items():
         entries, nested = (one.replace(b"BLOB", blob) for one in parts)
         forged(home, trip, entries, nested=nested)
-        with pytest.raises(WorkspaceError, match="what came back from the machine is not taken up: "):
+        with pytest.raises(WorkRefused, match="what came back from the machine is not taken up: "):
             await trip.apply()
         assert (tree(home.root.parent), git(home.root, "for-each-ref")) == before, case
 
@@ -199,7 +199,7 @@ async def test_a_machine_that_names_no_work_of_an_agents_changes_nothing(home: H
     blob = git(home.root, "rev-parse", "HEAD:1.py")
     for name, lie in LIES.items():
         trip.packed = replace(packed, back=lie(packed.back, blob))
-        with suppress(WorkspaceError):
+        with suppress(WorkRefused):
             assert (await trip.apply()).kept, name
         assert (tree(home.path), git(home.path, "rev-parse", "HEAD")) == before, name
 
@@ -214,7 +214,7 @@ async def test_a_damaged_bundle_changes_nothing(home: Home) -> None:
         file.unlink()
         if damaged is not None:
             file.write_bytes(damaged)
-        with pytest.raises(WorkspaceError, match="what came back from the machine is not taken up"):
+        with pytest.raises(WorkRefused, match="what came back from the machine is not taken up"):
             await trip.apply()
         assert tree(home.path) == before
         file.write_bytes(data)
@@ -228,7 +228,7 @@ async def test_more_than_all_that_is_taken_is_not_taken(home: Home, monkeypatch:
     monkeypatch.setattr(applying, "MOST_WRITTEN_BYTES", 10)
     assert (await trip.apply()).why == "its files are larger than all that is taken"
     monkeypatch.setattr(applying, "MOST_BUNDLE_BYTES", 10)
-    with pytest.raises(WorkspaceError, match="what came back is larger than"):
+    with pytest.raises(WorkRefused, match="what came back is larger than"):
         await trip.apply()
     monkeypatch.undo()
     assert await trip.apply() == Applied()

@@ -20,7 +20,7 @@ from anyio import to_thread
 from spec_kitty_orchestrator.cluster.shipment import Applied, Shipment, Snapshot
 from spec_kitty_orchestrator.cluster.snapshots import Content, differing, is_sha
 from spec_kitty_orchestrator.core.describe import clean, short
-from spec_kitty_orchestrator.errors import UsageError, WorkspaceError
+from spec_kitty_orchestrator.errors import UsageError, WorkRefused, WorkspaceError
 from spec_kitty_orchestrator.machine.commit_rules import MOST_STORED_BYTES, kept_by_host
 from spec_kitty_orchestrator.machine.git import LONG_TIMEOUT_S, Git
 from spec_kitty_orchestrator.machine.raw_files import blobs
@@ -75,21 +75,30 @@ class Arrival:
 
 
 async def take_up(primary: Git, back: Snapshot, file: Path | None) -> None:
-    """Take up the objects that came back. Raises `WorkspaceError` if they are damaged or not all here."""
+    """Take up the objects that came back.
+
+    Raises:
+        WorkRefused: they are damaged, not all here, or none that git would make.
+        WorkspaceError: git or the disk is broken here.
+    """
     if not (is_sha(back.head) and is_sha(back.commit)):
-        raise WorkspaceError("what came back from the machine names no commits")
+        raise WorkRefused("what came back from the machine names no commits")
     try:
         size = 0 if file is None else (await to_thread.run_sync(file.stat)).st_size
         if size > MOST_BUNDLE_BYTES:
-            raise WorkspaceError(f"what came back is larger than {MOST_BUNDLE_BYTES // 1024**3} GiB")
+            raise WorkRefused(f"what came back is larger than {MOST_BUNDLE_BYTES // 1024**3} GiB")
         if file is None:
             await complete(primary, {back.commit, back.head})
         else:
             await read_bundle(primary, file, {back.commit, back.head})
     except UsageError as error:
-        raise WorkspaceError(f"what came back from the machine is not taken up: {error}") from error
+        broken = "No space left" in str(error)
+        kind = WorkspaceError if broken else WorkRefused
+        raise kind(f"what came back from the machine is not taken up: {error}") from error
     except OSError as error:
         raise WorkspaceError(f"{file} cannot be read: {error.strerror or error}") from error
+    if await primary.shas(back.head, back.commit) != (back.head, back.commit):
+        raise WorkRefused("what came back from the machine names no commits")
 
 
 async def apply(arrival: Arrival) -> Applied:

@@ -12,7 +12,7 @@ from spec_kitty_orchestrator.cluster.rounds import Rounds
 from spec_kitty_orchestrator.cluster.shipping import Shipping
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome
 from spec_kitty_orchestrator.core.records import replace
-from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.errors import WorkRefused, WorkspaceError
 from spec_kitty_orchestrator.machine.files import replacing
 
 __all__ = ["fetch", "fetch_work"]
@@ -49,13 +49,14 @@ async def fetch(
         )
         return replace(report, outcome=Outcome.FAILED, detail=detail)
     bundle = await _bundle(attempt.id, placed.machine, directory, delivery, rounds)
-    applied = await shipping.apply(
-        attempt.id,
-        Path(placed.workspace),
-        placed.shipment,
-        delivery.packed.back,
-        bundle,
-    )
+    try:
+        applied = await shipping.apply(
+            attempt.id, Path(placed.workspace), placed.shipment, delivery.packed.back, bundle
+        )
+    except WorkRefused as error:
+        # An agent may have made it so: that is its failure, and no reason to stop the run.
+        kept = f"; it is kept as {bundle}" if bundle is not None else ""
+        return replace(report, outcome=Outcome.FAILED, detail=f"{error}{kept}")
     if bundle is not None:
         bundle.unlink(missing_ok=True)
     if applied.found:

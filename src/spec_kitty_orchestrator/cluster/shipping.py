@@ -141,7 +141,8 @@ class Shipping:
             file: the bundle of what is new, None if there is none.
 
         Raises:
-            WorkspaceError: what came back is damaged or no work of an agent's, or git is broken.
+            WorkRefused: what came back is damaged, or nothing that an agent's work can be.
+            WorkspaceError: git or the disk is broken.
         """
         repository, there = await self._there(workspace)
         if back == shipment.sent:
@@ -164,7 +165,8 @@ class Shipping:
         """Keep what came back under a ref, without a look at the workspace; return its name.
 
         Raises:
-            WorkspaceError: what came back is damaged, or git is broken.
+            WorkRefused: what came back is damaged.
+            WorkspaceError: git or the disk is broken.
         """
         primary, ref = (await self._repository()).primary, self._ref(attempt, "back")
         await applying.take_up(primary, back, file)
