@@ -1,13 +1,12 @@
 """A run on a cluster: how it is reached, and whether it can do what the run needs."""
 
+import asyncio
 import ipaddress
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
-
-import sniffio
 
 from spec_kitty_orchestrator.app.checks import Finding, edit, error, errors, ok, stop_at, warning
 from spec_kitty_orchestrator.app.project import Project
@@ -110,8 +109,10 @@ def _files(project: Project) -> tuple[str, str, str] | None:
 @asynccontextmanager
 async def reach(project: Project, mission: str) -> AsyncIterator[Transport]:
     """Be connected with the cluster of the settings. Raises `PreflightError`, and `UsageError` on trio."""
-    if sniffio.current_async_library() != "asyncio":
-        raise UsageError("a cluster needs asyncio: run with `anyio.run(…, backend='asyncio')`")
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise UsageError("a cluster needs asyncio: run with `anyio.run(…, backend='asyncio')`") from None
     stop_at(errors(check_executor(project)))
     from spec_kitty_orchestrator.cluster.dask import DaskTransport, security
 
