@@ -105,18 +105,6 @@ class Project:
         return {line.strip() for line in told}
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    lab = Lab(tmp_path_factory.mktemp("lab"))
-    try:
-        lab.scheduler()
-        lab.worker("a")
-        lab.worker("b")
-        yield lab
-    finally:
-        lab.close()
-
-
 @pytest.fixture
 def children() -> Iterator[Children]:
     made = Children()

@@ -177,8 +177,16 @@ def build_parts(
     """
     run, policy = project.settings.run, project.policy
 
-    def runner(commands: Sequence[Gate]) -> LocalGates:
-        return LocalGates(project.root, mission, commands, project.redactor, run.pass_env, project.sandbox)
+    def runner(commands: Sequence[Gate], make: Callable[..., LocalGates] = LocalGates) -> LocalGates:
+        return make(project.root, mission, commands, project.redactor, run.pass_env, project.sandbox)
+
+    checked: Callable[..., LocalGates] = LocalGates
+    if run.executor and not policy.setup:
+        from spec_kitty_orchestrator.cluster.agents import ClusterAgents
+        from spec_kitty_orchestrator.cluster.gates import ClusterGates
+
+        assert isinstance(agents, ClusterAgents)
+        checked = partial(ClusterGates, agents)
 
     return Parts(
         mission,
@@ -195,7 +203,7 @@ def build_parts(
         version=VERSION,
         tick_command=host.executable,
         # Needed even without gates: those of an earlier start may have to be stopped.
-        gates=runner(policy.gates),
+        gates=runner(policy.gates, checked),
         setup=runner(policy.setup),
         settings=project.recorded,
     )

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from spec_kitty_orchestrator.app.checks import Finding, edit, error, errors, ok, stop_at, warning
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.cluster.agents import ClusterAgents
-from spec_kitty_orchestrator.cluster.placement import PLACED
-from spec_kitty_orchestrator.cluster.records import Placed, read
+from spec_kitty_orchestrator.cluster.placement import PLACED, WANTED
+from spec_kitty_orchestrator.cluster.records import Placed, Wanted, read
 from spec_kitty_orchestrator.cluster.transport import Silent, Transport, Unreachable
 from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.errors import PreflightError, UsageError
@@ -85,6 +85,9 @@ def check_executor(project: Project) -> list[Finding]:
         _files(project)
     except UsageError as failure:
         return [error("cluster.tls", str(failure), kind=UsageError)]
+    if project.policy.setup:
+        text = "[run] setup prepares the worktrees of this machine alone, so gates run here, too"
+        return [warning("cluster.setup", text)]
     return []
 
 
@@ -94,9 +97,14 @@ def check_left(project: Project, mission: str) -> list[Finding]:
         return []
     found = []
     for path in sorted(mission_logs(project.root, mission).glob(f"*/*/{PLACED}")):
-        placed = read(Placed, path)
+        placed, wanted = read(Placed, path), read(Wanted, path.with_name(WANTED))
+        gate = wanted is not None and wanted.gate is not None
+        if gate and path.with_name("result.json").exists():
+            # It is over, and left nothing there that is wanted.
+            continue
         if placed is not None and not (placed.done or placed.lost):
-            text = f"{path.parent.parent.name}: its attempt is on {placed.machine}, a machine of a cluster"
+            what = "gate" if gate else "attempt"
+            text = f"{path.parent.parent.name}: its {what} is on {placed.machine}, a machine of a cluster"
             found.append(error("cluster.left", f"{text}: give the --executor again that it was started with"))
     return found
 

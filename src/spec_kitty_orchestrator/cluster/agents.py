@@ -15,6 +15,7 @@ import anyio
 from anyio import to_thread
 
 from spec_kitty_orchestrator.agents.declared import Declared
+from spec_kitty_orchestrator.agents.spec import AgentSettings
 from spec_kitty_orchestrator.cluster.attempt_folder import PIECE_BYTES
 from spec_kitty_orchestrator.cluster.fetching import fetch
 from spec_kitty_orchestrator.cluster.leftovers import forget_there, keep_clearing
@@ -44,7 +45,7 @@ from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.quantities import spelled as spelled_time
 
-__all__ = ["ClusterAgents"]
+__all__ = ["ClusterAgents", "beside"]
 
 WAIT_TOLD_S = 3.0
 """A slot that is free is had sooner; who waits for longer is told why."""
@@ -58,11 +59,9 @@ _SENT = "sent.bundle"
 class ClusterAgents(LocalAgents):
     """The `AgentRunner` of a cluster; attempts of earlier starts without one are this machine's.
 
-    `serving` must be entered before attempts run. `transport` leads to the cluster for
-    a mission, `rules` say what is not
-    sent there, `clone` is where machines
-    may get the repository from ("" for from us alone), a machine that is silent for `lost_after_s` is lost.
-    What else there is is as for `LocalAgents`.
+    `serving` must be entered before attempts run. `transport` leads to the cluster for a mission, `rules` say
+    what is not sent there, `clone` is where machines may get the repository from ("" for from us alone), a
+    machine that is silent for `lost_after_s` is lost. What else there is is as for `LocalAgents`.
     """
 
     def __init__(
@@ -110,6 +109,11 @@ class ClusterAgents(LocalAgents):
         """The way to the cluster."""
         assert self._transport is not None, "serving() is not entered"
         return self._transport
+
+    @property
+    def first(self) -> str:
+        """One of the agents of the run."""
+        return next(iter(self._agents))
 
     async def open(self, request: AttemptRequest) -> Attempt:
         """Write what the attempt is into a directory of its own; it goes on with a session where that is.
@@ -171,7 +175,9 @@ class ClusterAgents(LocalAgents):
             else:
                 await attempt_files.scrub(attempt, self._redactor)
                 report = saved
-            await self._forget(attempt)
+            # The gates that follow one need its workspace.
+            if wanted.gate is None:
+                await self.drop(attempt)
             return report
 
     async def _whole(self, attempt: Attempt, wanted: Wanted, placed: Placed | None) -> AgentReport:
@@ -208,7 +214,7 @@ class ClusterAgents(LocalAgents):
 
     async def _slot(self, attempt: Attempt, stop: anyio.Event) -> str:
         """Wait for a slot; return its machine, "" if the attempt was stopped meanwhile."""
-        async with _beside(self._say_why, attempt), anyio.create_task_group() as tasks:
+        async with beside(self._say_why, attempt), anyio.create_task_group() as tasks:
             tasks.start_soon(_cancel_when, stop, tasks.cancel_scope)
             machine = await self.rounds.slot(attempt.id)
             tasks.cancel_scope.cancel()
@@ -237,7 +243,7 @@ class ClusterAgents(LocalAgents):
     async def _finish(
         self, attempt: Attempt, wanted: Wanted, placed: Placed, stop: anyio.Event
     ) -> AgentReport:
-        async with _beside(self._stop_there, attempt, placed, stop):
+        async with beside(self._stop_there, attempt, placed, stop):
             return await self._end(attempt, wanted, placed)
 
     async def _stop_there(self, attempt: Attempt, placed: Placed, stop: anyio.Event) -> None:
@@ -266,7 +272,7 @@ class ClusterAgents(LocalAgents):
             self.rounds.saw(attempt.id, told["state"])
         (directory / _SENT).unlink(missing_ok=True)
         if state == "ended":
-            return await self._fetch(attempt, placed)
+            return await self._fetch(attempt, wanted, placed)
         if self._is_stopped(attempt):
             report = AgentReport(Outcome.CANCELED, detail=f"{self._who_stopped(attempt)} before it began")
         else:
@@ -283,12 +289,17 @@ class ClusterAgents(LocalAgents):
             offset += len(data)
 
     def _order(self, attempt: Attempt, wanted: Wanted, placed: Placed) -> WorkOrder:
-        agent, settings = self.agent(attempt.agent)
-        prompt = read_whole(Path(attempt.directory) / "prompt.md").decode("utf-8", "replace")
-        scenario = settings.scenario.read_text(encoding="utf-8") if settings.scenario else ""
         confinement = None
         if self._sandbox is not None:
             confinement = Confinement(self._sandbox.rules, self._sandbox.states)
+        if wanted.gate is not None:
+            order = WorkOrder(
+                wanted.request, placed.shipment, AgentSettings(), None, "", {}, 0.0, confinement
+            )
+            return replace(order, gate=wanted.gate, env=named(os.environ, wanted.gate.passed))
+        agent, settings = self.agent(attempt.agent)
+        prompt = read_whole(Path(attempt.directory) / "prompt.md").decode("utf-8", "replace")
+        scenario = settings.scenario.read_text(encoding="utf-8") if settings.scenario else ""
         return WorkOrder(
             replace(wanted.request, prompt=prompt),
             placed.shipment,
@@ -301,9 +312,10 @@ class ClusterAgents(LocalAgents):
             named(os.environ, settings.pass_env),
         )
 
-    async def _fetch(self, attempt: Attempt, placed: Placed) -> AgentReport:
+    async def _fetch(self, attempt: Attempt, wanted: Wanted, placed: Placed) -> AgentReport:
         """Take over what an attempt that has ended left on its machine, and make its report ours."""
-        fetched = await fetch(attempt, placed, self.rounds, self._of(placed.mission), self._say)
+        shipping = self._of(placed.mission) if wanted.gate is None else None
+        fetched = await fetch(attempt, placed, self.rounds, shipping, self._say)
         report = replace(self._own(attempt, fetched), machine=placed.machine)
         await attempt_files.save(attempt, report)
         await attempt_files.scrub(attempt, self._redactor)
@@ -320,7 +332,7 @@ class ClusterAgents(LocalAgents):
         text, detail = redactor.text(report.text), redactor.text(report.detail)
         return within_bounds(replace(report, text=text, detail=detail))
 
-    async def _forget(self, attempt: Attempt) -> None:
+    async def drop(self, attempt: Attempt) -> None:
         """Let the machine forget an attempt whose result is here, and give its slot back."""
         directory = Path(attempt.directory)
         with anyio.move_on_after(DROP_LIMIT_S), suppress(LostMachine, WorkspaceError, OSError):
@@ -360,7 +372,7 @@ class ClusterAgents(LocalAgents):
 
 
 @asynccontextmanager
-async def _beside(call: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> AsyncIterator[None]:
+async def beside(call: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> AsyncIterator[None]:
     """Let a call go on beside the body, which is canceled at its end; errors of the body stay as they are."""
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:

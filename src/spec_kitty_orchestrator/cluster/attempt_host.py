@@ -34,7 +34,7 @@ from spec_kitty_orchestrator.cluster.attempt_folder import (
 )
 from spec_kitty_orchestrator.cluster.checkouts import Checkouts
 from spec_kitty_orchestrator.cluster.chores import Chores
-from spec_kitty_orchestrator.cluster.machine_agents import Shared, runner_of
+from spec_kitty_orchestrator.cluster.machine_agents import Runner, Shared, runner_of
 from spec_kitty_orchestrator.cluster.machine_folder import MachineFolder
 from spec_kitty_orchestrator.cluster.records import (
     ATTEMPT,
@@ -66,7 +66,7 @@ class _Running:
     """An attempt that this process attends."""
 
     attempt: Attempt
-    runner: LocalAgents
+    runner: Runner
     task: "asyncio.Task[None]"
 
 
@@ -232,10 +232,10 @@ class AttemptHost:
                 self._chores.prepare(wanted.shipment)
         return {"state": await self._state(name)}
 
-    async def _prepare(self, order: WorkOrder, folder: Path) -> tuple[Attempt, LocalAgents]:
+    async def _prepare(self, order: WorkOrder, folder: Path) -> tuple[Attempt, Runner]:
         bundle = folder / SENT
         tree = await self._checkouts.check_out(
-            order.request.id, order.shipment, bundle if bundle.exists() else None
+            order.holder, order.shipment, bundle if bundle.exists() else None
         )
         await to_thread.run_sync(write, folder / ORDER, order.without_values)
         bundle.unlink(missing_ok=True)
@@ -244,7 +244,7 @@ class AttemptHost:
         await to_thread.run_sync(write, folder / ATTEMPT, attempt)
         return attempt, runner
 
-    def _attend(self, attempt: Attempt, runner: LocalAgents) -> None:
+    def _attend(self, attempt: Attempt, runner: Runner) -> None:
         async def attend() -> None:
             directory = Path(attempt.directory)
             try:
@@ -253,7 +253,8 @@ class AttemptHost:
                 report = AgentReport(Outcome.CRASHED, detail=str(error))
             else:
                 saved = await to_thread.run_sync(attempt_files.read_result, directory, attempt.id)
-                if saved is not None:
+                # A gate has no such record of its own: what is there its program has written.
+                if saved is not None and isinstance(runner, LocalAgents):
                     return
             await attempt_files.save(attempt, report)
 
@@ -300,7 +301,7 @@ class AttemptHost:
                     attempt_files.read_result, Path(attempt.directory), attempt_id
                 )
                 assert report is not None
-                packed = await self._checkouts.pack(attempt_id, order.shipment, folder / BACK)
+                packed = await self._checkouts.pack(order.holder, order.shipment, folder / BACK)
                 found = (folder, Path(attempt.directory), report, packed)
                 delivery = await to_thread.run_sync(delivery_of, *found)
                 await to_thread.run_sync(write, folder / DELIVERY, delivery)
@@ -327,7 +328,7 @@ class AttemptHost:
             (folder / STOP).touch(mode=0o600)
             order = await to_thread.run_sync(read, WorkOrder, folder / ORDER)
             if order is not None:
-                await self._checkouts.drop(attempt_id, order.shipment.project)
+                await self._checkouts.drop(order.holder, order.shipment.project)
             await to_thread.run_sync(empty, folder)
         self._tell(attempt_id)
         self._chores.tidy(idle=not self._running)

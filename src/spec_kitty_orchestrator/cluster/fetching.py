@@ -21,9 +21,11 @@ _BACK = "back.bundle"
 
 
 async def fetch(
-    attempt: Attempt, placed: Placed, rounds: Rounds, shipping: Shipping, say: Callable[[str], None]
+    attempt: Attempt, placed: Placed, rounds: Rounds, shipping: Shipping | None, say: Callable[[str], None]
 ) -> AgentReport:
     """Bring files and work here; may be repeated until the machine is told to forget them.
+
+    `shipping` is None where only files are wanted, as of a gate, which is to leave no trace.
 
     Returns:
         The machine's report, which fails where the work could not be brought into the workspace.
@@ -40,9 +42,14 @@ async def fetch(
         # A log that was fetched while it grew is taken anew if its machine has taken secrets out of it.
         if expected and await to_thread.run_sync(digest_of, directory / name) != expected:
             await _get(rounds, attempt.id, placed.machine, name, expected[0], directory / name)
+    report = delivery.report
+    if shipping is None:
+        if delivery.packed.back.head != placed.shipment.sent.head and report.outcome is not Outcome.CANCELED:
+            moved = f"it moved the branch to {delivery.packed.back.head}, so it is no check of a commit"
+            report = replace(report, outcome=Outcome.INVALID_REQUEST, detail=moved)
+        return report
     for left in delivery.packed.left:
         say(f"{wp}: stays on {placed.machine}, as git cannot carry it: {left}")
-    report = delivery.report
     if delivery.size > MOST_BUNDLE_BYTES:
         detail = (
             f"its work is too large to be fetched ({delivery.size:,} bytes); it stays on {placed.machine}"

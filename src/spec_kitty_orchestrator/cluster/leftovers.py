@@ -12,8 +12,8 @@ import anyio
 from anyio import to_thread
 
 from spec_kitty_orchestrator.cluster.fetching import fetch_work
-from spec_kitty_orchestrator.cluster.placement import PLACED
-from spec_kitty_orchestrator.cluster.records import Placed, read, write
+from spec_kitty_orchestrator.cluster.placement import PLACED, WANTED
+from spec_kitty_orchestrator.cluster.records import Placed, Wanted, read, write
 from spec_kitty_orchestrator.cluster.rounds import LostMachine, Rounds
 from spec_kitty_orchestrator.cluster.shipping import Shipping
 from spec_kitty_orchestrator.core.records import replace
@@ -37,7 +37,9 @@ async def keep_clearing(home: Path, rounds: Rounds, shipping: Shipping, say: Cal
                 continue
             with suppress(LostMachine, OSError):
                 try:
-                    if placed.lost:
+                    wanted = await to_thread.run_sync(read, Wanted, path.with_name(WANTED))
+                    # What a gate leaves in its checkout is no work.
+                    if placed.lost and (wanted is None or wanted.gate is None):
                         await _keep(path.parent, placed, rounds, shipping, say)
                     await forget_there(path.parent, placed, rounds, shipping)
                 except WorkspaceError as error:

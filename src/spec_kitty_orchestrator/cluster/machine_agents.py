@@ -1,23 +1,26 @@
-"""Makes the runner of one work order on a machine: its agent, its confinement, its variables."""
+"""Makes the runner of one work order on a machine: its agent or gate, its confinement, its variables."""
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from spec_kitty_orchestrator import agents
 from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.spec import AgentCommand
+from spec_kitty_orchestrator.cluster.machine_gate import MachineGate
 from spec_kitty_orchestrator.cluster.records import WorkOrder
+from spec_kitty_orchestrator.core.model import AgentReport, Attempt
 from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.files import write_private
 from spec_kitty_orchestrator.machine.redaction import Redactor, secret_values
 from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.machine.sandbox import Sandbox, find
+from spec_kitty_orchestrator.ports import AttemptRequest
 
-__all__ = ["Shared", "runner_of"]
+__all__ = ["Runner", "Shared", "runner_of"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,22 @@ class Shared:
     hidden: tuple[str, ...] = ()
 
 
+class Runner(Protocol):
+    """What an `AttemptHost` needs of `LocalAgents`."""
+
+    async def open(self, request: AttemptRequest) -> Attempt:
+        """Write into a directory what is to run; nothing is spawned."""
+        ...
+
+    async def run(self, attempt: Attempt) -> AgentReport:
+        """Spawn it, or find it again, and wait for its end."""
+        ...
+
+    async def stop(self, attempt: Attempt, grace_s: float) -> None:
+        """Stop it and return when it is gone."""
+        ...
+
+
 class _Agents(LocalAgents):
     """Agents of this machine that get variables of the coordinator's, which no record holds."""
 
@@ -48,7 +67,7 @@ class _Agents(LocalAgents):
         return {**super().environment(agent, command, marker), **passed}
 
 
-def runner_of(order: WorkOrder, folder: Path, shared: Shared) -> LocalAgents:
+def runner_of(order: WorkOrder, folder: Path, shared: Shared) -> Runner:
     """Make what runs an attempt in its folder of this machine; a script for rehearsals is written there.
 
     Raises:
@@ -56,6 +75,10 @@ def runner_of(order: WorkOrder, folder: Path, shared: Shared) -> LocalAgents:
         PreflightError: its agent is a plug-in that is not here.
         OSError: the disk refuses.
     """
+    redactor = Redactor(secret_values(os.environ, order.settings.env, order.env))
+    sandbox = _sandbox(order, folder, shared)
+    if order.gate is not None:
+        return MachineGate(order, order.gate, folder, redactor, sandbox)
     name, settings = order.request.agent, order.settings
     agent = agents.find(name) if order.declared is None else Declared(order.declared)
     if order.scenario:
@@ -68,9 +91,9 @@ def runner_of(order: WorkOrder, folder: Path, shared: Shared) -> LocalAgents:
         {name: (agent, settings)},
         timeouts=order.timeouts,
         version=shared.version,
-        redactor=Redactor(secret_values(os.environ, settings.env, order.env)),
+        redactor=redactor,
         stall_timeout_s=order.stall_timeout_s,
-        sandbox=_sandbox(order, folder, shared),
+        sandbox=sandbox,
     )
 
 

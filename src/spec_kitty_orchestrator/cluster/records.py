@@ -13,7 +13,9 @@ from pydantic import TypeAdapter
 
 from spec_kitty_orchestrator.agents.spec import AgentSettings
 from spec_kitty_orchestrator.cluster.shipment import Packed, Shipment
-from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Role
+from spec_kitty_orchestrator.core.events import GateBegun
+from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Role, Workspace
+from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.core.records import dataclass, field, replace
 from spec_kitty_orchestrator.machine import files
 from spec_kitty_orchestrator.machine.sandbox import Rules
@@ -23,8 +25,10 @@ from spec_kitty_orchestrator.settings.declaration import Declaration
 __all__ = [
     "ATTEMPT",
     "ORDER",
+    "BegunGate",
     "Confinement",
     "Delivery",
+    "GateOrder",
     "Placed",
     "Wanted",
     "WorkOrder",
@@ -51,16 +55,40 @@ class Confinement:
 
 
 @dataclass(frozen=True)
+class GateOrder:
+    """A gate that is to run on a machine, which does so as with an attempt.
+
+    Attributes:
+        checkout: names the workspace there, the same for each gate of a turn: each sees what the others left.
+        passed: names of our variables that reach it.
+    """
+
+    gate: Gate
+    checkout: str
+    passed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BegunGate:
+    """A gate that a machine runs, so that it is found again; the paths are the machine's."""
+
+    begun: GateBegun
+    workspace: Workspace
+
+
+@dataclass(frozen=True)
 class Wanted:
     """An attempt that was opened here, so that it can be placed, also by a later start.
 
     Attributes:
         request: without its prompt, which has a file of its own.
         machine: where it has to be, as that has the session with which it goes on; "" for anywhere.
+        gate: that runs instead of an agent.
     """
 
     request: AttemptRequest
     machine: str = ""
+    gate: GateOrder | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +105,7 @@ class WorkOrder:
         stall_timeout_s: how long nothing may move, 0 for ever.
         confinement: None where agents are not confined.
         env: variables of ours that a person lets through, with their values.
+        gate: that runs instead of an agent.
     """
 
     request: AttemptRequest
@@ -88,6 +117,12 @@ class WorkOrder:
     stall_timeout_s: float
     confinement: Confinement | None
     env: Mapping[str, str] = field(default_factory=dict)
+    gate: GateOrder | None = None
+
+    @property
+    def holder(self) -> str:
+        """Who has the workspace on the machine."""
+        return self.gate.checkout if self.gate is not None else self.request.id
 
     @property
     def without_values(self) -> "WorkOrder":
@@ -130,7 +165,7 @@ class Delivery:
     files: Mapping[str, tuple[int, str]]
 
 
-Record = TypeVar("Record", Wanted, Placed, WorkOrder, Attempt, Delivery)
+Record = TypeVar("Record", Wanted, Placed, WorkOrder, Attempt, Delivery, BegunGate)
 
 
 _adapters: dict[type, TypeAdapter[Any]] = {}

@@ -230,6 +230,14 @@ class Rounds:
         """Wait for another slot: the one that was offered is of no use."""
         self._followed[attempt_id].offered = ""
 
+    async def widen(self, attempt_id: str) -> None:
+        """Let an attempt that still waits for a slot of one machine have it anywhere."""
+        one = self._followed.get(attempt_id)
+        if one is not None and one.only and not one.machine and not one.offered:
+            one.only = ""
+            await self._transport.release(attempt_id)
+            self.hurry()
+
     def settle(self, attempt_id: str, machine: str) -> None:
         """Note that an attempt is on this machine from now on."""
         one = self._followed[attempt_id]

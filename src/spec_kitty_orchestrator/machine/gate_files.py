@@ -106,7 +106,7 @@ def read_ending(gate: GateBegun) -> Ending | None:
 
 def write_ending(directory: Path, ending: Ending, word: str) -> Ending:
     """Record how the gate ended, if the disk allows that, and return it with the time that it took."""
-    ending = replace(ending, seconds=_seconds(directory))
+    ending = replace(ending, seconds=ending.seconds or _seconds(directory))
     with suppress(OSError):
         files.write_record(directory / "result.json", {**asdict(ending), "word": word})
     return ending

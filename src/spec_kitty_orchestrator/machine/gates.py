@@ -52,6 +52,7 @@ class LocalGates:
         redactor: finds the secrets that are taken out of what they say.
         passed: variables that reach them besides the usual ones, as those of agents.
         sandbox: in which they run, None for none.
+        env: variables that they get besides, which no record holds.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class LocalGates:
         redactor: Redactor | None = None,
         passed: Sequence[str] = (),
         sandbox: Sandbox | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self._root = repo_root
         self._mission = mission
@@ -69,6 +71,7 @@ class LocalGates:
         self._redactor = redactor or Redactor()
         self._passed = tuple(passed)
         self._sandbox = sandbox
+        self._env = dict(env or {})
         self._running: dict[str, Running] = {}
         self._stop_grace_s: float | None = None
         self._unwanted: set[tuple[str, int]] = set()
@@ -81,20 +84,27 @@ class LocalGates:
             tree = tree or (gate.tree if ours else "")
             if await anyio.to_thread.run_sync(gate_files.read_ending, gate) is not None:
                 continue
-            state = await process.state(Path(gate.log), gate.marker)
             if ours and any((gate.name, gate.command) == (one.name, one.command) for one in self._gates):
-                running = running or isinstance(state, process.Alive)
+                running = running or await self._is_running(gate)
                 continue
             get_logger().warning("gate stopped: nobody wants it any more", directory=gate.log)
-            if isinstance(state, process.Alive):
-                await stop(state.child, gate.marker, Grace(STOP_GRACE_S))
-            elif isinstance(state, process.Elsewhere):
-                raise RunActive(process.out_of_reach(f"gate {gate.name} of {wp_id}", Path(gate.log)))
-            else:
-                await sweep(gate.marker)
+            await self._abandon(wp_id, gate)
             await self._record(gate, Ending(STOPPED, "it was no longer wanted"), "")
             stopped += 1
         return GateProgress(tree, running, stopped)
+
+    async def _is_running(self, gate: GateBegun) -> bool:
+        return isinstance(await process.state(Path(gate.log), gate.marker), process.Alive)
+
+    async def _abandon(self, wp_id: str, gate: GateBegun) -> None:
+        """Stop a gate whose end nobody waits for. Raises `RunActive`."""
+        state = await process.state(Path(gate.log), gate.marker)
+        if isinstance(state, process.Alive):
+            await stop(state.child, gate.marker, Grace(STOP_GRACE_S))
+        elif isinstance(state, process.Elsewhere):
+            raise RunActive(process.out_of_reach(f"gate {gate.name} of {wp_id}", Path(gate.log)))
+        else:
+            await sweep(gate.marker)
 
     async def run(
         self,
@@ -201,7 +211,7 @@ class LocalGates:
         return await anyio.to_thread.run_sync(gate_files.write_ending, directory, ending, word)
 
     async def _begin(self, gate: Gate, record: GateBegun, cwd: Path) -> Ending:
-        env = environment({}, record.marker, passed=self._passed)
+        env = environment(self._env, record.marker, passed=self._passed)
         directory, confined = Path(record.log), Confined((), env)
         try:
             if self._sandbox is not None:
