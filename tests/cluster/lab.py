@@ -8,9 +8,17 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
+from typing import IO
 
 LIMIT_S = 40
 """Bounds each wait of a test; a worker imports for two seconds, and more where others work."""
+
+
+def _drain(output: IO[bytes]) -> None:
+    with output:
+        while output.read(65536):
+            pass
 
 
 class Lab:
@@ -55,12 +63,14 @@ class Lab:
             line = process.stdout.readline()
             assert line, f"{name} has ended: {said.decode()}"
             said += line
+        # What it says later must not fill the pipe, where it would wait for a reader.
+        Thread(target=_drain, args=(process.stdout,), daemon=True).start()
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Signal a process, and wait for its end."""
         process = self.processes.pop(name)
         process.send_signal(number)
-        process.communicate(timeout=LIMIT_S)
+        process.wait(LIMIT_S)
 
     def close(self) -> None:
         """End all that is left."""
@@ -68,4 +78,4 @@ class Lab:
             process.kill()
         for process in self.processes.values():
             with suppress(subprocess.TimeoutExpired):
-                process.communicate(timeout=LIMIT_S)
+                process.wait(LIMIT_S)

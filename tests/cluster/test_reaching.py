@@ -1,10 +1,12 @@
 """Which addresses a run and a worker take, and which files TLS needs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from spec_kitty_orchestrator.app.cluster import tls_files, unsafe
+from spec_kitty_orchestrator.app.project import bare_project
 from spec_kitty_orchestrator.app.worker import Wanted, work
 from spec_kitty_orchestrator.errors import PreflightError, UsageError
 from spec_kitty_orchestrator.settings.cluster_section import ClusterSettings
@@ -42,6 +44,13 @@ def test_files_of_tls_for_an_address_without_it_are_a_mistake(tmp_path: Path) ->
     with pytest.raises(UsageError, match="only for an address that begins with tls://"):
         tls_files("tcp://a:1", {**NO_FILES, "tls_key": "k"}, tmp_path)
     assert tls_files("tcp://a:1", NO_FILES, tmp_path) is None
+
+
+def test_what_is_confined_sees_no_key_of_the_cluster(tmp_path: Path) -> None:
+    project = bare_project(tmp_path, {})
+    cluster = ClusterSettings(tls_ca="/ca", tls_cert="/mine", tls_key="keys/mine")
+    project = replace(project, settings=project.settings.model_copy(update={"cluster": cluster}))
+    assert project._sandbox.rules.hidden == ("/mine", str(tmp_path / "keys/mine"))
 
 
 def test_an_executor_is_an_address_or_a_number_of_workers_of_this_machine() -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -88,7 +88,10 @@ class Project:
 
     @cached_property
     def _sandbox(self) -> Sandbox:
+        cluster = self.settings.cluster
+        keys = (self.root / Path(one).expanduser() for one in (cluster.tls_cert, cluster.tls_key) if one)
         rules = Rules(**self.settings.confine.model_dump())
+        rules = replace(rules, hidden=(*rules.hidden, *map(str, keys)))
         known = {**BUILT_IN, **{agent.name: agent for agent, _ in self.agents.values()}}
         states = {name: agent.state for name, agent in known.items()}
         return Sandbox(find_bubblewrap(), self.root, self.root / JOURNALS / ".sandbox", rules, states)

@@ -90,13 +90,13 @@ class ClusterAgents(LocalAgents):
         async with self._open_transport(mission) as transport:
             self._transport = transport
             self._rounds = Rounds(transport, lost_after_s=self._lost_after_s)
-            async with anyio.create_task_group() as tasks:
-                await self._rounds.once()
-                tasks.start_soon(self._rounds.keep_asking)
-                home = logs.mission_logs(self._root, mission)
-                tasks.start_soon(keep_clearing, home, self._rounds, self._of(mission), self._say)
+            await self._rounds.once()
+            async with beside(self._rounds.keep_asking), beside(self._clear, mission):
                 yield
-                tasks.cancel_scope.cancel()
+
+    async def _clear(self, mission: str) -> None:
+        home = logs.mission_logs(self._root, mission)
+        await keep_clearing(home, self.rounds, self._of(mission), self._say)
 
     @property
     def rounds(self) -> Rounds:
