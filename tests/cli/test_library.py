@@ -1,7 +1,9 @@
 """A run as an object of a program: followed, steered, left, canceled, and quiet in the meantime."""
 
+import asyncio
 import logging
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,10 @@ from spec_kitty_orchestrator import (
     Finished,
     FunctionAgent,
     JournalError,
+    OrchestratorError,
     Review,
     Role,
+    Run,
     RunActive,
     RunEnded,
     RunStarted,
@@ -31,6 +35,7 @@ from spec_kitty_orchestrator import (
 from spec_kitty_orchestrator.core.commands import Finish, Wait
 from spec_kitty_orchestrator.core.events import AgentExited
 from spec_kitty_orchestrator.core.run_events import Paused, Signaled
+from spec_kitty_orchestrator.machine.lock import MissionLock
 
 Project = Any  # the class lives in conftest, which tests cannot import
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
@@ -132,6 +137,7 @@ async def test_orders_of_the_command_line_are_methods(opened: Callable[..., Any]
             assert (await run.result()).exit_code == 0
             with pytest.raises(UsageError, match="ended"):
                 await run.pause()
+            assert "ended" in await run.drain()
             events = [line.event async for line in run.events() if isinstance(line, Entry)]
             assert sum(isinstance(one, Paused) for one in events) == 1
 
@@ -153,8 +159,9 @@ async def test_leaving_the_block_early_stops_the_run_in_order(
             assert (await again.result()).exit_code == 0
 
 
+@pytest.mark.parametrize("raised", [ZeroDivisionError, SystemExit, KeyboardInterrupt])
 async def test_what_is_raised_in_the_block_comes_out_as_it_is_after_an_orderly_stop(
-    opened: Callable[..., Any], worker: Worker
+    opened: Callable[..., Any], worker: Worker, raised: type[BaseException]
 ) -> None:
     runs = []
 
@@ -162,12 +169,12 @@ async def test_what_is_raised_in_the_block_comes_out_as_it_is_after_an_orderly_s
         async with opened() as run:
             runs.append(run)
             await worker.at_work.wait()
-            raise ZeroDivisionError
+            raise raised
 
     with anyio.fail_after(LIMIT_S):
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(raised):
             await fails()
-        assert not runs[0].active
+        assert (await runs[0].result()).exit_code == 128 + signal.SIGTERM
 
 
 async def test_a_canceled_run_leaves_what_a_crash_leaves_and_goes_on_at_the_next_start(
@@ -193,6 +200,99 @@ async def test_a_canceled_run_leaves_what_a_crash_leaves_and_goes_on_at_the_next
     assert (len(starts), len(ends)) == (2, 1)
     assert [one.report.outcome for one in exits] == ["lost", "ok", "ok"]
     assert lane_of(project) == "done"
+
+
+async def test_whoever_waits_for_a_run_that_is_canceled_is_told_so(
+    opened: Callable[..., Any], worker: Worker
+) -> None:
+    told: list[str] = []
+
+    async def waits(run: Run) -> None:
+        with pytest.raises(OrchestratorError, match="was canceled") as raised:
+            await run.result()
+        told.append(str(raised.value))
+
+    with anyio.fail_after(LIMIT_S):
+        async with anyio.create_task_group() as tasks:
+            with anyio.CancelScope() as scope:
+                async with opened() as run:
+                    tasks.start_soon(waits, run)
+                    await worker.at_work.wait()
+                    scope.cancel()
+                    await anyio.sleep_forever()
+    assert len(told) == 1
+
+
+async def test_a_task_that_is_canceled_while_it_takes_the_lock_leaves_it_free(
+    opened: Callable[..., Any], worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canceled = threading.Event()
+    take, loop = MissionLock.acquire, asyncio.get_running_loop()
+
+    async def runs() -> None:
+        async with opened():
+            pass
+
+    def cancel() -> None:
+        task.cancel()
+        canceled.set()
+
+    def taken_late(lock: MissionLock) -> None:
+        loop.call_soon_threadsafe(cancel)
+        assert canceled.wait(LIMIT_S)
+        take(lock)
+
+    with anyio.fail_after(LIMIT_S):
+        with monkeypatch.context() as patched:
+            patched.setattr(MissionLock, "acquire", taken_late)
+            task = asyncio.create_task(runs())
+            await asyncio.wait({task})
+        assert task.cancelled()
+        worker.go_on.set()
+        async with opened() as run:
+            assert (await run.result()).exit_code == 0
+
+
+async def test_a_fresh_start_tells_its_own_events_apart_also_from_a_damaged_journal(
+    opened: Callable[..., Any], worker: Worker, root: Path
+) -> None:
+    worker.go_on.set()
+    with anyio.fail_after(LIMIT_S):
+        async with opened() as run:
+            await run.result()
+            *_, last = [line.seq async for line in run.events()]
+        journal = root / ".kittify/orchestrator" / SLUG / "journal.jsonl"
+        first, *others = journal.read_bytes().splitlines(keepends=True)
+        journal.write_bytes(b"".join((first, b"damaged\n", *others)))
+        for more in ({"fresh": True}, {}):
+            async with opened(**more) as run:
+                await run.result()
+                assert run.earlier == last
+                own = [line async for line in run.events(run.earlier)]
+                assert [line.seq async for line in run.events()][-len(own) :] == [one.seq for one in own]
+            assert (own[0].seq, type(own[0]), type(own[-1])) == (last + 1, RunStarted, RunEnded)
+            last = own[-1].seq
+
+
+async def test_a_run_is_finalized_only_under_its_lock(opened: Callable[..., Any], worker: Worker) -> None:
+    with anyio.fail_after(LIMIT_S):
+        async with opened() as run:
+            await worker.at_work.wait()
+            with pytest.raises(UsageError, match="goes on"):
+                await run.finalize(merge=True)
+            worker.go_on.set()
+            await run.result()
+        with pytest.raises(UsageError, match="left"):
+            await run.finalize(merge=True)
+
+
+async def test_signals_are_refused_where_python_tells_of_none(opened: Callable[..., Any]) -> None:
+    async def runs() -> None:
+        async with opened(signals=True):
+            pass
+
+    with pytest.raises(UsageError, match="main thread"):
+        await anyio.to_thread.run_sync(asyncio.run, runs())
 
 
 async def test_the_second_of_two_runs_in_one_process_is_refused(

@@ -41,6 +41,23 @@ async def test_one_orchestrator_drives_once() -> None:
         await engine.run()
 
 
+async def test_of_two_that_drive_the_same_parts_at_once_one_is_refused() -> None:
+    stage, refused = Stage(), list[RunActive]()
+    engine = stage.orchestrator()
+
+    async def drive() -> None:
+        try:
+            assert (await engine.run()).exit_code == 0
+        except RunActive as active:
+            refused.append(active)
+
+    with anyio.fail_after(100_000):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(drive)
+            tasks.start_soon(drive)
+    assert len(refused) == 1
+
+
 async def test_a_driver_that_was_cut_off_leaves_the_lock_to_the_next() -> None:
     stage, held = Stage(), set[str]()
     async with at_work(stage.orchestrator(lock=MemoryLock(held))):

@@ -7,17 +7,19 @@ one's own.
 
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 from anyio import to_thread
 
 from spec_kitty_orchestrator.agents.spec import Agent
 from spec_kitty_orchestrator.app import people
-from spec_kitty_orchestrator.app.build import build, build_agents
+from spec_kitty_orchestrator.app.build import build, build_agents, journal
 from spec_kitty_orchestrator.app.mission import open_mission
 from spec_kitty_orchestrator.app.mission_events import MissionEvents
 from spec_kitty_orchestrator.app.orders import give
@@ -34,13 +36,14 @@ from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.finalize import Finalized
 from spec_kitty_orchestrator.driver.parts import Parts
 from spec_kitty_orchestrator.driver.result import RunResult, first_error
-from spec_kitty_orchestrator.errors import ConfigError, UsageError
+from spec_kitty_orchestrator.errors import ConfigError, OrchestratorError, RunActive, UsageError
 from spec_kitty_orchestrator.ports import Observer
 from spec_kitty_orchestrator.settings import named_fields
 
 __all__ = ["Run", "open_parts", "open_run"]
 
 Say = Callable[[str], None]
+Value = TypeVar("Value")
 
 
 class _Told:
@@ -82,8 +85,11 @@ class Run:
         self.root: Path = start.project.root
         self.earlier = earlier
         self._ended = anyio.Event()
+        self._left = False
         self._result: RunResult | None = None
-        self._error: Exception | None = None
+        self._error: Exception = OrchestratorError(
+            f"the run of {self.mission} was canceled before its end; a later start goes on"
+        )
         self._told_error = False
 
     @property
@@ -120,24 +126,25 @@ class Run:
         """Wait for the end of the run and return what it came to.
 
         Raises:
-            OrchestratorError: the host, the journal or the machine is broken; a later start goes on.
+            OrchestratorError: the host, the journal or the machine is broken, or the run was canceled; a
+                later start goes on.
         """
         await self._ended.wait()
-        if self._error is not None:
+        if self._result is None:
             self._told_error = True
             raise self._error
-        assert self._result is not None
         return self._result
 
     async def finalize(self, *, merge: bool = False, accept: bool = False) -> Finalized:
         """Merge and accept the mission, if all of it is approved or done and as it was approved.
 
         Raises:
-            UsageError: the run goes on.
+            UsageError: the run goes on, or its block was left, and so its lock.
             HostError: the host cannot; repeating it is harmless.
         """
-        if self.active:
-            raise UsageError("the run goes on: await its result first")
+        if self.active or self._left:
+            why = "its block was left" if self._left else "it goes on"
+            raise UsageError(f"the run of {self.mission} is finalized after its end, in its block: {why}")
         told = await self._start.finalize(await self.result(), self._told.said, merge=merge, accept=accept)
         return told.finalized
 
@@ -146,17 +153,22 @@ class Run:
         self._orchestrator.interrupt(signal.SIGTERM)
 
     async def drain(self) -> str:
-        """Start nothing more, and end the run when running attempts have ended.
+        """Start nothing more, and end the run when running attempts have ended; harmless if it has ended.
 
-        All orders return and raise the same.
+        All orders return the same, and others raise also if the run has ended.
 
         Returns:
             The answer of the run, one sentence for people.
 
         Raises:
-            UsageError: the run refuses the order, or has ended.
+            UsageError: the run refuses the order.
         """
-        return await self._order(orders.Drain())
+        try:
+            return await self._order(orders.Drain())
+        except OrchestratorError:
+            if self.active:
+                raise
+            return f"the run of {self.mission} has ended"
 
     async def pause(self, *, agent: str = "", wp: str = "") -> str:
         """Let nothing new begin: of an agent, of a work package, or else of the whole run."""
@@ -204,7 +216,14 @@ class Run:
 
     async def _by_person(self, order: Callable[[Say], Awaitable[bool]]) -> str:
         answers: list[str] = []
-        if not self.active or not await order(answers.append):
+        given = False
+        try:
+            given = self.active and await order(answers.append)
+        except RunActive:
+            # Not taken up: the run has its lock until the block is left.
+            if self.active:
+                raise
+        if not given:
             raise UsageError(f"the run of {self.mission} has ended, so it takes no orders")
         return answers[-1]
 
@@ -254,38 +273,22 @@ async def open_run(
         say: gets lines for people, about what was found and mended.
         resume: whether the settings of the run that goes on count, as with the command `resume`.
         fresh: whether the journal of an earlier run is put aside.
-        signals: whether SIGINT and SIGTERM stop the run, a second one faster; else nothing is installed.
+        signals: whether SIGINT and SIGTERM stop the run, a second one faster; in the main thread alone. Else
+            nothing is installed.
 
     Raises:
         RunActive: another run of the mission is active, by whatever program.
         ConfigError: a setting is wrong.
-        UsageError: there is no such mission, repository or agent, or nothing to resume.
+        UsageError: there is no such mission, repository or agent, nothing to resume, or no signal to hear.
         PreflightError: an agent cannot be used.
         HostError: the host is missing, or cannot be used.
     """
+    if signals and threading.current_thread() is not threading.main_thread():
+        raise UsageError("signals=True is for the main thread: Python tells no other one of signals")
     told = _Told(observer, say)
     given = (mission, repo, settings or {}, agents or {}, told)
-    failure: Exception | None = None
-    async with _opened(*given, resume=resume, fresh=fresh) as start:
-        before = await to_thread.run_sync(MissionEvents(start.project.root, start.mission.state.slug, 0).news)
-        orchestrator = build(start.project, start.mission.state.slug, start.parts, order)
-        run = Run(start, orchestrator, told, before[-1].seq if before else 0)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(run._drive)
-            if signals:
-                tasks.start_soon(run._listen)
-            try:
-                yield run
-            except Exception as error:  # noqa: BLE001 - it is raised as it is, in no group
-                failure = error
-            if run.active:
-                run.interrupt()
-            await run._ended.wait()
-            tasks.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
-        if not run._told_error:
-            await run.result()
+    async with _apart(_driven(_opened(*given, resume=resume, fresh=fresh), told, order, signals)) as run:
+        yield run
 
 
 @asynccontextmanager
@@ -306,9 +309,68 @@ async def open_parts(
     means (`Parts.ledger`), performs commands (`Parts.performer`), and ends with `Parts.conclude`.
     """
     given = (mission, repo, settings or {}, agents or {}, _Told(observer, say))
-    async with AsyncExitStack() as stack:
-        start = await stack.enter_async_context(_opened(*given, resume=resume, fresh=fresh))
-        await stack.enter_async_context(start.parts.started(start.mission.state))
+    async with _apart(_begun(_opened(*given, resume=resume, fresh=fresh))) as parts:
+        yield parts
+
+
+@asynccontextmanager
+async def _apart(manager: AbstractAsyncContextManager[Value]) -> AsyncIterator[Value]:
+    """Enter and leave it in a task of its own: no cancellation, however often it comes, cuts that off.
+
+    `asyncio.Task.cancel` would go past a shield, and leave a thread behind that takes the lock.
+    """
+    ready, left = anyio.Event(), anyio.Event()
+    entered: list[Value] = []
+    raised: list[BaseException] = []
+
+    async def keep() -> None:
+        try:
+            async with manager as value:
+                entered.append(value)
+                ready.set()
+                await left.wait()
+        except Exception as error:  # noqa: BLE001 - it is raised as it is, in no group
+            raised.append(error)
+        ready.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(keep)
+        await ready.wait()
+        try:
+            if entered:
+                yield entered[0]
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - as above
+            raised.insert(0, error)
+        left.set()
+    if raised:
+        raise raised[0]
+
+
+@asynccontextmanager
+async def _driven(
+    opening: AbstractAsyncContextManager[Start], told: _Told, order: Order | None, signals: bool
+) -> AsyncIterator[Run]:
+    async with opening as start:
+        slug = start.mission.state.slug
+        earlier = await to_thread.run_sync(journal(start.project, slug).last)
+        run = Run(start, build(start.project, slug, start.parts, order), told, earlier)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run._drive)
+            if signals:
+                tasks.start_soon(run._listen)
+            yield run
+            run._left = True
+            if run.active:
+                run.interrupt()
+            await run._ended.wait()
+            tasks.cancel_scope.cancel()
+        if not run._told_error:
+            await run.result()
+
+
+@asynccontextmanager
+async def _begun(opening: AbstractAsyncContextManager[Start]) -> AsyncIterator[Parts]:
+    async with opening as start, start.parts.started(start.mission.state):
         yield start.parts
 
 
@@ -334,7 +396,5 @@ async def _opened(
     project = await to_thread.run_sync(partial(open_project, root, os.environ, settings, recorded, agents))
     runner = build_agents(project, told.said)
     opening = open_mission(project, mission, runner, told.said, lambda _: None, fresh=fresh)
-    async with AsyncExitStack() as stack:
-        opened = await stack.enter_async_context(opening)
-        start = await stack.enter_async_context(open_start(project, opened, runner, told))
+    async with opening as opened, open_start(project, opened, runner, told) as start:
         yield start

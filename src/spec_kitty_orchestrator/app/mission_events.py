@@ -1,10 +1,12 @@
 """The events of a mission from its journals, each once and in order, also when a run starts over."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from spec_kitty_orchestrator.app.journals import find_journal, run_here
 from spec_kitty_orchestrator.core.run_events import Entry, Line, RunStarted
+from spec_kitty_orchestrator.errors import JournalError
 from spec_kitty_orchestrator.machine.journal import JsonlJournal, archives
 from spec_kitty_orchestrator.machine.lock import MissionLock
 from spec_kitty_orchestrator.machine.logs import JOURNALS
@@ -69,10 +71,12 @@ class MissionEvents:
         if lines and lines[0].seq <= last + 1:
             return
         for file in archives(self._directory):
-            for line in JsonlJournal(self._directory, self._root, name=file.name).look():
-                if line.seq > last:
-                    last = line.seq
-                    yield line
+            # Damage may be why it was put aside.
+            with suppress(JournalError):
+                for line in JsonlJournal(self._directory, self._root, name=file.name).look():
+                    if line.seq > last:
+                        last = line.seq
+                        yield line
 
     def work_packages(self) -> Sequence[str]:
         """Return the ids that the journal names; before there is one, those of the task files. It blocks."""

@@ -124,9 +124,10 @@ class Parts:
             JournalError: the journal is damaged, or cannot be written.
             HostError: the mission cannot be read.
         """
-        if self._used:
-            raise RunActive(f"these parts of {self.lanes.state.slug} drive it, or drove it: make others")
         async with self._lock:
+            # In here: whoever holds the lock may enter it again.
+            if self._used:
+                raise RunActive(f"these parts of {self.lanes.state.slug} drive it, or drove it: make others")
             self._used = True
             await self.ledger.replay()
             branch = await self.lanes.begin(state, self.ledger.state.wps)

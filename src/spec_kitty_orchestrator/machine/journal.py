@@ -217,6 +217,10 @@ class JsonlJournal:
                 os.close(handle)
         self._mended = True
 
+    def last(self) -> int:
+        """Return the number of the last line of the mission's journals, 0 if there is none. It blocks."""
+        return max(map(_last_seq, (self.path, *archives(self.path.parent))))
+
     def look(self) -> list[Line]:
         """Return the whole lines that were added since the last look: at the first all of them. It blocks.
 
