@@ -22,10 +22,16 @@ def _drain(output: IO[bytes]) -> None:
 
 
 class Lab:
-    """The processes of a cluster, by their names; `address` is that of the scheduler."""
+    """The processes of a cluster, by their names; `address` is that of the scheduler.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: where each has its home.
+        around: the beginning of a command line that each worker runs in.
+    """
+
+    def __init__(self, root: Path, around: Sequence[str] = ()) -> None:
         self.root = root
+        self._around = around
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -35,20 +41,31 @@ class Lab:
     def scheduler(self) -> None:
         """Start the scheduler, at the same address each time, and wait until it takes connections."""
         module = "distributed.cli.dask_scheduler"
-        argv = ["-m", module, "--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard", "--no-show"]
+        argv = [
+            sys.executable,
+            "-m",
+            module,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--no-dashboard",
+            "--no-show",
+        ]
         self._start("scheduler", argv, b"Scheduler at")
 
     def worker(self, name: str, offers: str = "bot=2", *more: str) -> None:
         """Start a worker with a state folder of its own, and wait until the scheduler knows it."""
         state = self.root / name / "state"
-        argv = ["-m", "spec_kitty_orchestrator", "worker", self.address, "--resources", offers]
+        argv = [*self._around, sys.executable, "-m", "spec_kitty_orchestrator", "worker", self.address]
+        argv += ["--resources", offers]
         self._start(name, [*argv, "--state-folder", str(state), *more], b"worker of")
 
-    def _start(self, name: str, words: Sequence[str], ready: bytes) -> None:
+    def _start(self, name: str, argv: Sequence[str], ready: bytes) -> None:
         home = self.root / name
         home.mkdir(exist_ok=True)
         process = subprocess.Popen(
-            [sys.executable, *words],
+            argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -82,8 +82,9 @@ async def machine(tmp_path: Path, children: Children) -> AsyncIterator[Machine]:
     shipment = await shipping.snapshot(worktree)
     command = (sys.executable, "-c", BOT, str(tmp_path / "runs"), children.port)
     declared = AgentSection(command=command).declaration("bot")
-    workspace = Workspace(str(worktree), "")
-    request = AttemptRequest("one", "m", "WP01", 1, Role.IMPLEMENT, "bot", workspace, "the prompt")
+    workspace = Workspace(str(worktree), str(project / "WP01.md"))
+    prompt = f"the prompt of {workspace.prompt_path} in {worktree}"
+    request = AttemptRequest("one", "m", "WP01", 1, Role.IMPLEMENT, "bot", workspace, prompt)
     order = WorkOrder(
         request,
         shipment,
@@ -94,6 +95,7 @@ async def machine(tmp_path: Path, children: Children) -> AsyncIterator[Machine]:
         0.0,
         None,
         {"LET_THROUGH": "a value of the coordinator's"},
+        task="what is to be done",
     )
     machine = Machine(tmp_path, order)
     assert await shipping.bundle("one", shipment, (), tmp_path / "bundle")
@@ -104,6 +106,17 @@ async def machine(tmp_path: Path, children: Children) -> AsyncIterator[Machine]:
         children.release()
         await machine.ask("drop", attempt_id="one")
         await machine.host.close()
+
+
+async def test_a_prompt_leads_to_the_text_of_the_work_package_and_to_the_workspace_as_they_are_here(
+    machine: Machine, children: Children
+) -> None:
+    await machine.begin()
+    await children.up()
+    (prompt,) = machine.folder.path.glob("attempts/one/**/prompt.md")
+    words = (await anyio.Path(prompt).read_text()).split()
+    assert await anyio.Path(words[-3]).read_text() == "what is to be done"
+    assert await anyio.Path(words[-1], "a").read_text() == "a"
 
 
 async def test_an_attempt_that_several_ask_for_at_once_begins_once(

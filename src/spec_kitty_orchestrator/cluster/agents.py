@@ -16,7 +16,7 @@ from anyio import to_thread
 
 from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.spec import AgentSettings
-from spec_kitty_orchestrator.cluster.attempt_folder import PIECE_BYTES
+from spec_kitty_orchestrator.cluster.attempt_folder import PIECE_BYTES, task_of
 from spec_kitty_orchestrator.cluster.fetching import fetch
 from spec_kitty_orchestrator.cluster.leftovers import forget_there, keep_clearing
 from spec_kitty_orchestrator.cluster.placement import PLACED, WANTED
@@ -310,6 +310,7 @@ class ClusterAgents(LocalAgents):
             self._stall_timeout_s,
             confinement,
             named(os.environ, settings.pass_env),
+            task=task_of(wanted.request, prompt),
         )
 
     async def _fetch(self, attempt: Attempt, wanted: Wanted, placed: Placed) -> AgentReport:

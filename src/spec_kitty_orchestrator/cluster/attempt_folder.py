@@ -12,7 +12,7 @@ from spec_kitty_orchestrator.cluster.records import ATTEMPT, ORDER, Delivery, Wo
 from spec_kitty_orchestrator.cluster.shipment import Packed
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt
 from spec_kitty_orchestrator.core.records import replace
-from spec_kitty_orchestrator.machine.files import open_file
+from spec_kitty_orchestrator.machine.files import open_file, write_private
 from spec_kitty_orchestrator.ports import AttemptRequest
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "here",
     "piece",
     "put",
+    "task_of",
 ]
 
 LOGS = ("stdout.log", "stderr.log")
@@ -45,15 +46,28 @@ KEPT = (*LOGS, "exit", USAGE_FILE, "review.md")
 SENT = "in.bundle"
 BACK = "out.bundle"
 DELIVERY = "delivery.json"
+TASK = "task.md"
 STOP = "stop"
 """A file that says that nothing begins here, or is to go on."""
 
 
-def here(request: AttemptRequest, tree: Path) -> AttemptRequest:
-    """Return what is asked for with the paths of this machine."""
-    there = request.workspace
-    prompt = request.prompt.replace(there.path, str(tree))
+def here(order: WorkOrder, tree: Path, folder: Path) -> AttemptRequest:
+    """Return what is ordered with the paths of this machine. Raises `OSError`."""
+    request, there = order.request, order.request.workspace
+    prompt = request.prompt
+    if order.task:
+        write_private(folder / TASK, order.task)
+        prompt = prompt.replace(there.prompt_path, str(folder / TASK))
+    prompt = prompt.replace(there.path, str(tree))
     return replace(request, workspace=replace(there, path=str(tree)), prompt=prompt)
+
+
+def task_of(request: AttemptRequest, prompt: str) -> str:
+    """Return the text of the work package where a prompt names its file, which only we have; else ""."""
+    path = request.workspace.prompt_path
+    with suppress(OSError):
+        return Path(path).read_text(encoding="utf-8", errors="replace") if path and path in prompt else ""
+    return ""
 
 
 def begun(folder: Path) -> tuple[Attempt | None, WorkOrder | None]:

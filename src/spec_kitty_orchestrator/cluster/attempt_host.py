@@ -240,7 +240,7 @@ class AttemptHost:
         await to_thread.run_sync(write, folder / ORDER, order.without_values)
         bundle.unlink(missing_ok=True)
         runner = runner_of(order, folder, self._shared)
-        attempt = await runner.open(here(order.request, tree))
+        attempt = await runner.open(await to_thread.run_sync(here, order, tree, folder))
         await to_thread.run_sync(write, folder / ATTEMPT, attempt)
         return attempt, runner
 

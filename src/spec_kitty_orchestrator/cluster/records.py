@@ -84,6 +84,7 @@ class Wanted:
         request: without its prompt, which has a file of its own.
         machine: where it has to be, as that has the session with which it goes on; "" for anywhere.
         gate: that runs instead of an agent.
+        task: the text of the work package where the prompt only tells its file, which is not there.
     """
 
     request: AttemptRequest
@@ -106,6 +107,7 @@ class WorkOrder:
         confinement: None where agents are not confined.
         env: variables of ours that a person lets through, with their values.
         gate: that runs instead of an agent.
+        task: the text of the work package where the prompt only tells its file, which is not there.
     """
 
     request: AttemptRequest
@@ -118,6 +120,7 @@ class WorkOrder:
     confinement: Confinement | None
     env: Mapping[str, str] = field(default_factory=dict)
     gate: GateOrder | None = None
+    task: str = ""
 
     @property
     def holder(self) -> str:
