@@ -188,7 +188,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure what must hold, in one table (`-- --help`), or run another script of benchmarks/."""
-    session.install(".")
+    session.install(".[dask]")
     named = session.posargs and session.posargs[0].endswith(".py")
     script, *options = session.posargs if named else ["table.py", *session.posargs]
     session.run("python", f"benchmarks/{script}", *options, env=with_host(session))

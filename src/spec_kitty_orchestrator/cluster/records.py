@@ -84,7 +84,6 @@ class Wanted:
         request: without its prompt, which has a file of its own.
         machine: where it has to be, as that has the session with which it goes on; "" for anywhere.
         gate: that runs instead of an agent.
-        task: the text of the work package where the prompt only tells its file, which is not there.
     """
 
     request: AttemptRequest
