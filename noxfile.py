@@ -167,6 +167,14 @@ def faults(session: nox.Session) -> None:
     session.run("python", "-m", "tests.faults.kill_the_warm_host", *session.posargs, env=env)
 
 
+@nox.session(name="cluster-faults")
+def cluster_faults(session: nox.Session) -> None:
+    """Kill the command, a worker and the scheduler in real missions on a cluster: `-- --kills 20`."""
+    session.install(".", *group("test"))
+    env = with_host(session)
+    session.run("python", "-m", "tests.faults.kill_the_cluster", *session.posargs, env=env)
+
+
 @nox.session(python=["3.11", "3.13"])
 def minimums(session: nox.Session) -> None:
     """Test with the oldest dependencies that pyproject.toml allows, on the oldest and the newest Python."""

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -284,8 +284,13 @@ def wp_lanes(mission: Mission) -> dict[str, str]:
     return found
 
 
-def options(words: str, kills: int, topology: str) -> argparse.Namespace:
-    """Read the command line."""
+def options(
+    words: str,
+    kills: int,
+    topology: str,
+    add: Callable[[argparse.ArgumentParser], None] = lambda _: None,
+) -> argparse.Namespace:
+    """Read the command line; `add` adds options to it."""
     parser = argparse.ArgumentParser(description=words)
     parser.add_argument("--kills", type=int, default=kills, help="on each topology")
     parser.add_argument("--seed", type=int, default=1)
@@ -293,6 +298,7 @@ def options(words: str, kills: int, topology: str) -> argparse.Namespace:
     parser.add_argument("--confine", choices=("require", "auto", "off"), default="auto")
     parser.add_argument("--cancel", action="store_true", help="cancel a program's task instead")
     parser.add_argument("--keep", action="store_true", help="keep the folder of a mission that was violated")
+    add(parser)
     asked = parser.parse_args()
     host = shutil.which(os.environ.get("SKO_TEST_HOST", "spec-kitty"))
     if host is None:
