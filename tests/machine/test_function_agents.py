@@ -277,6 +277,29 @@ async def test_one_that_does_not_end_at_its_limit_keeps_its_worktree_until_it_do
     assert (report.outcome, function.ended.is_set()) == (Outcome.TIMEOUT, True)
 
 
+async def test_the_next_run_waits_for_one_that_ignored_the_end_of_its_run_and_works_there(
+    tmp_path: Path, attempt_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("KILL_WAIT_S", "LOOK_S"):
+        monkeypatch.setattr(function_call, name, 0.01)
+    deaf, function, said = Calls(waits=True, deaf=True), Calls(), list[str]()
+    runner = runner_of(tmp_path, deaf)
+    attempt = await runner.open(request_of(tmp_path, attempt_id))
+    async with running(runner, attempt):
+        await deaf.called.wait()
+        await runner.stop_all(0.01)
+
+    def say(line: str) -> None:
+        said.append(line)
+        assert not function.given
+        asyncio.get_running_loop().call_soon(deaf.go_on.set)
+
+    following = runner_of(tmp_path, function, say=say)
+    report = await run(following, await following.open(request_of(tmp_path, f"{attempt_id}2")))
+    assert (report.outcome, deaf.ended.is_set(), len(function.given)) == (Outcome.OK, True, 1)
+    assert [f"still works in {tmp_path}" in line for line in said] == [True]
+
+
 async def test_who_leaves_a_run_ends_its_function_and_the_attempt_is_lost_and_never_called_again(
     tmp_path: Path, attempt_id: str
 ) -> None:

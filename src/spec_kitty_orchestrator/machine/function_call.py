@@ -26,13 +26,13 @@ from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.stopping import KILL_WAIT_S, STOP_GRACE_S, Grace, Running
 from spec_kitty_orchestrator.quantities import spelled
 
-__all__ = ["Bounds", "call", "lost"]
+__all__ = ["Bounds", "call", "lost", "until_left"]
 
 LOOK_S = 1.0
 """How often we look whether the run ends, while we wait for a function that does not."""
 
-# The event loop keeps no task alive.
-_tasks: set["asyncio.Task[object]"] = set()
+# The event loop keeps no task alive. Each has its worktree.
+_tasks: dict["asyncio.Task[object]", Path] = {}
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ async def call(
     get_logger().info("function called", attempt=attempt.id, agent=attempt.agent)
     running.scope.deadline = anyio.current_time() + bounds.longest_s
     task = asyncio.ensure_future(_answer(agent.function, prompt, workspace, attempt.role))
-    _tasks.add(task)
+    _tasks[task] = workspace
     task.add_done_callback(_forget)
     otherwise: tuple[Outcome, str] | None = None
     try:
@@ -102,6 +102,18 @@ async def call(
         if not task.done() and otherwise is None:
             await _cancel(task, Grace(STOP_GRACE_S))
     return report
+
+
+async def until_left(workspace: Path, enough: Callable[[], object], say: Callable[[str], None]) -> None:
+    """Wait until no function works in a worktree that ignored the end of its run, or until it is `enough`."""
+    told = False
+    while not enough() and any(
+        place == workspace and not task.get_loop().is_closed() for task, place in list(_tasks.items())
+    ):
+        if not told:
+            say(f"a function of an earlier run does not end, and still works in {workspace}: waiting for it")
+        told = True
+        await anyio.sleep(LOOK_S)
 
 
 async def lost(attempt: Attempt, redactor: Redactor) -> AgentReport:
@@ -143,7 +155,7 @@ async def _answer(function: Function, prompt: str, workspace: Path, role: Role) 
 
 
 def _forget(task: "asyncio.Task[object]") -> None:
-    _tasks.discard(task)
+    _tasks.pop(task, None)
     if not task.cancelled():
         task.exception()  # of one that nobody waits for any more, asyncio would complain
 

@@ -201,6 +201,7 @@ class LocalAgents(ConfiguredAgents):
         """Call the function that the agent is, unless it was called before."""
         if await anyio.to_thread.run_sync(logs.was_started, Path(attempt.directory)):
             return await function_call.lost(attempt, self._redactor)
+        await function_call.until_left(cwd, partial(self._not_to_begin, attempt), self._say)
         if why := self._not_to_begin(attempt):
             return AgentReport(Outcome.CANCELED, detail=why)
         spec, _ = self.agent(attempt.agent)
@@ -216,19 +217,12 @@ class LocalAgents(ConfiguredAgents):
             del self._running[attempt.directory]
 
     async def _begin(self, attempt: Attempt, cwd: Path) -> AgentReport:
+        await function_call.until_left(cwd, partial(self._not_to_begin, attempt), self._say)
         if why := self._not_to_begin(attempt):
             return AgentReport(Outcome.CANCELED, detail=why)
         directory = Path(attempt.directory)
-        command = await anyio.to_thread.run_sync(
-            self.command,
-            attempt.agent,
-            attempt.role,
-            cwd,
-            attempt.id,
-            directory,
-            attempt.session,
-            attempt.max_cost_usd,
-        )
+        named = (attempt.agent, attempt.role, cwd, attempt.id, directory, attempt.session)
+        command = await anyio.to_thread.run_sync(self.command, *named, attempt.max_cost_usd)
         env = self.environment(attempt.agent, command, attempt.id)
         program = await anyio.to_thread.run_sync(self.locate, command.argv[0], env)
         if program is None:
