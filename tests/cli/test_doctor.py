@@ -812,6 +812,8 @@ def test_a_gate_whose_program_is_missing_fails_a_run_and_is_not_run(project: Pro
     found = {one.about: one.level for one in examine(project) if one.id == "gate.program"}
     assert found == {"a": "error", "b": "warning", "c": "ok", "d": "ok", "e": "warning"}
     assert not list(project.root.rglob("ran"))
+    project.configure('[run]\nexecutor = "local:2"\n' + SPAWN + gates)
+    assert not [one for one in examine(project) if one.id == "gate.program"], "workers need them"
 
 
 def test_no_secret_is_shown(project: Project) -> None:
