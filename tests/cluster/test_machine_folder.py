@@ -24,6 +24,14 @@ def test_a_machine_is_found_again_under_its_name(tmp_path: Path) -> None:
     assert first.path.parent == tmp_path / "state"
 
 
+def test_a_folder_that_is_named_from_where_we_are_is_the_same_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with closing(MachineFolder.open(Path("state"))) as folder:
+        assert folder.path.parent == tmp_path / "state"
+
+
 def test_several_processes_of_a_machine_share_its_folder(tmp_path: Path) -> None:
     with closing(MachineFolder.open(tmp_path)) as one, closing(MachineFolder.open(tmp_path)) as other:
         assert (one.path, one.name) == (other.path, other.name)

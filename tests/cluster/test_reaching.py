@@ -1,14 +1,16 @@
 """Which addresses a run and a worker take, and which files TLS needs."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.cluster.keys import Keys
 
 from spec_kitty_orchestrator.app.cluster import tls_files, unsafe
 from spec_kitty_orchestrator.app.project import bare_project
 from spec_kitty_orchestrator.app.worker import Wanted, work
-from spec_kitty_orchestrator.errors import PreflightError, UsageError
+from spec_kitty_orchestrator.errors import PreflightError, UsageError, WorkspaceError
 from spec_kitty_orchestrator.settings.cluster_section import ClusterSettings
 from spec_kitty_orchestrator.settings.run_section import RunSettings
 
@@ -36,8 +38,17 @@ def test_tls_needs_all_of_its_files(tmp_path: Path) -> None:
         tls_files("tls://a:1", {**NO_FILES, "tls_ca": "ca"}, tmp_path)
     with pytest.raises(UsageError, match=r"--tls-cert: there is no file .*/gone"):
         tls_files("tls://a:1", {"tls_ca": "ca", "tls_cert": "gone", "tls_key": "ca"}, tmp_path)
-    found = tls_files("tls://a:1", dict.fromkeys(NO_FILES, "ca"), tmp_path)
-    assert found == (str(tmp_path / "ca"),) * 3
+
+
+def test_tls_takes_files_that_go_together_only(tmp_path: Path, keys: Keys) -> None:
+    ca, certificate, key = (str(path.relative_to(keys.folder)) for path in keys.mine)
+    files = {"tls_ca": ca, "tls_cert": certificate, "tls_key": key}
+    assert tls_files("tls://a:1", files, keys.folder) == tuple(map(str, keys.mine))
+    with pytest.raises(UsageError, match="are no pair of a certificate and its key"):
+        tls_files("tls://a:1", {**files, "tls_key": str(keys.others[2])}, keys.folder)
+    (tmp_path / "empty").touch()
+    with pytest.raises(UsageError, match=r"--tls-ca: .*/empty holds no certificate of an authority"):
+        tls_files("tls://a:1", {**files, "tls_ca": str(tmp_path / "empty")}, keys.folder)
 
 
 def test_files_of_tls_for_an_address_without_it_are_a_mistake(tmp_path: Path) -> None:
@@ -91,3 +102,20 @@ async def test_a_worker_that_cannot_start_says_why(changes: dict[str, str], said
     }
     with pytest.raises((PreflightError, UsageError), match=said):
         await work(Wanted(**given, **rest), print)  # type: ignore[arg-type]
+
+
+@pytest.mark.asyncio
+async def test_a_worker_says_which_agents_it_offers_without_having_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed")
+    said: list[str] = []
+    (tmp_path / "git").symlink_to(str(shutil.which("git")))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    wanted = Wanted("tcp://127.0.0.1:1", "codex=1", 4, tmp_path / "state", None, None, NO_FILES, False, True)
+    assert await work(wanted, said.append) == 1
+    assert said[0].startswith("warning: agent codex is not installed: codex is not on PATH")
+    assert "nothing listens at port 1 of 127.0.0.1" in said[1]
+    (tmp_path / "git").unlink()
+    with pytest.raises(WorkspaceError, match="git is not installed"):
+        await work(wanted, said.append)

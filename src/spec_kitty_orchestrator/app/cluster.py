@@ -2,19 +2,19 @@
 
 import asyncio
 import ipaddress
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from spec_kitty_orchestrator.app.checks import Finding, edit, error, errors, ok, stop_at, warning
+from spec_kitty_orchestrator.app.checks import Finding, error, errors, ok, stop_at, warning
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.cluster.agents import ClusterAgents
 from spec_kitty_orchestrator.cluster.placement import PLACED, WANTED
 from spec_kitty_orchestrator.cluster.records import Placed, Wanted, read
 from spec_kitty_orchestrator.cluster.transport import Silent, Transport, Unreachable
-from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.errors import PreflightError, UsageError
 from spec_kitty_orchestrator.machine.logs import JOURNALS, mission_logs, path_part
 
@@ -68,7 +68,25 @@ def tls_files(address: str, files: Mapping[str, str], root: Path) -> tuple[str, 
             raise UsageError(f"{address} needs --tls-ca, --tls-cert and --tls-key; {option} is missing")
         if not Path(given[name]).is_file():
             raise UsageError(f"{option}: there is no file {given[name]}")
+    _fit(given["tls_ca"], given["tls_cert"], given["tls_key"])
     return given["tls_ca"], given["tls_cert"], given["tls_key"]
+
+
+def _fit(ca: str, certificate: str, key: str) -> None:
+    """Check that TLS can use the files. Raises `UsageError`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(ca)
+    except (ssl.SSLError, OSError) as failure:
+        raise UsageError(f"--tls-ca: {ca} holds no certificate of an authority: {failure}") from failure
+    try:
+        # Not asked for: nobody could answer on a worker.
+        context.load_cert_chain(certificate, key, password="")
+    except (ssl.SSLError, OSError) as failure:
+        raise UsageError(
+            f"--tls-cert {certificate} and --tls-key {key} are no pair of a certificate and its key, "
+            f"which has no password: {failure}"
+        ) from failure
 
 
 def check_executor(project: Project) -> list[Finding]:
@@ -144,7 +162,6 @@ async def reach(project: Project, mission: str) -> AsyncIterator[Transport]:
 
 async def check_cluster(project: Project, agents: ClusterAgents, version: str) -> list[Finding]:
     """Check that workers are there for each agent of the run, with this version; it is connected."""
-    fix = edit(project.root / CONFIG_FILE)
     seats = await agents.transport.workers()
     offered: dict[str, float] = {}
     found: list[Finding] = []
@@ -152,20 +169,25 @@ async def check_cluster(project: Project, agents: ClusterAgents, version: str) -
         try:
             told = await agents.transport.call(seat.address, "look", LOOK_LIMIT_S, offsets={})
         except Silent as failure:
-            fix_it = "start it with `spec-kitty-orchestrator worker`"
-            text = f"worker {seat.name} cannot run agents: {failure}; {fix_it}"
-            found.append(warning("cluster.worker", text))
+            text = f"worker {seat.name} cannot run agents ({failure})"
+            found.append(warning("cluster.worker", f"{text}: start it with `spec-kitty-orchestrator worker`"))
             continue
         if told.get("version") != version:
             theirs = told.get("version")
             text = f"worker {told.get('machine')} has version {theirs} of this program, we have {version}"
-            found.append(error("cluster.version", text, "pip install --upgrade spec-kitty-orchestrator"))
+            fix = f"there: pip install 'spec-kitty-orchestrator[dask]=={version}'"
+            found.append(error("cluster.version", text, fix))
         for agent, most in seat.resources.items():
             offered[agent] = offered.get(agent, 0) + most
     for agent in project.agents:
         if agent not in offered:
-            known = ", ".join(f"{name}={most:g}" for name, most in sorted(offered.items())) or "nothing"
-            text = f"no worker of {project.settings.run.executor} offers {agent}; they offer {known}"
+            offers = ", ".join(f"{name}={most:g}" for name, most in sorted(offered.items()))
+            known = f"its workers offer {offers}" if seats else "it has no worker"
+            executor = project.settings.run.executor
+            text = f"no worker of {executor} offers {agent}; {known}"
+            fix = (
+                f"on a machine with {agent}: spec-kitty-orchestrator worker {executor} --resources {agent}=2"
+            )
             found.append(error("cluster.agent", text, fix, agent))
     if not found:
         slots = ", ".join(f"{agent}={offered[agent]:g}" for agent in project.agents)

@@ -15,11 +15,13 @@ from spec_kitty_orchestrator.agents import BUILT_IN
 from spec_kitty_orchestrator.agents.scripted import Scripted
 from spec_kitty_orchestrator.agents.spec import AgentSettings
 from spec_kitty_orchestrator.app.build import VERSION
+from spec_kitty_orchestrator.app.checks.agents import missing
 from spec_kitty_orchestrator.app.cluster import EXTRA, tls_files, unsafe
 from spec_kitty_orchestrator.cluster.attempt_host import AttemptHost
 from spec_kitty_orchestrator.cluster.machine_folder import MachineFolder
 from spec_kitty_orchestrator.errors import PreflightError, UsageError
 from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
+from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S
 
 __all__ = ["Wanted", "work"]
@@ -28,6 +30,7 @@ HAND_BACK_S = 60.0
 """How long a worker that leaves waits for coordinators to take what its agents did."""
 LOOK_S = 0.2
 
+_CLIS = tuple(name for name, agent in BUILT_IN.items() if not isinstance(agent, Scripted))
 _OFFER = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*=\s*(\d{1,3})\s*")
 
 
@@ -63,7 +66,7 @@ async def work(wanted: Wanted, say: Callable[[str], None]) -> int:
     Raises:
         UsageError: an option is wrong.
         PreflightError: `distributed` is missing, no agent is there, or the cluster would be open to others.
-        WorkspaceError: the state folder cannot be used.
+        WorkspaceError: the state folder cannot be used, or git is not there.
     """
     if find_spec("distributed") is None:
         raise PreflightError(f"a worker needs `distributed`, which is not installed: {EXTRA}")
@@ -73,7 +76,13 @@ async def work(wanted: Wanted, say: Callable[[str], None]) -> int:
     if (reason := unsafe(address)) and not wanted.insecure:
         raise PreflightError(reason)
     files = tls_files(address, wanted.tls, Path.cwd())
-    offered = _offered(wanted)
+    runner = _built_in()
+    offered = _offered(wanted, runner)
+    await Git(Path.cwd()).run("--version")
+    for name in set(offered).intersection(_CLIS):
+        if runner.executable(name) is None:
+            # Not refused: a run may say that its program is somewhere else.
+            say(f"warning: {missing(name, runner).text}")
 
     from spec_kitty_orchestrator.cluster.dask import security
     from spec_kitty_orchestrator.cluster.worker import CameAndWent, keep_working
@@ -106,7 +115,13 @@ async def work(wanted: Wanted, say: Callable[[str], None]) -> int:
     return code
 
 
-def _offered(wanted: Wanted) -> dict[str, int]:
+def _built_in() -> ConfiguredAgents:
+    return ConfiguredAgents(
+        Path.cwd(), {name: (BUILT_IN[name], AgentSettings()) for name in _CLIS}, version=VERSION
+    )
+
+
+def _offered(wanted: Wanted, runner: ConfiguredAgents) -> dict[str, int]:
     """Return how many attempts of each agent run here at once."""
     if wanted.resources is not None:
         offered = {}
@@ -116,11 +131,7 @@ def _offered(wanted: Wanted) -> dict[str, int]:
                 raise UsageError(f"--resources: {part!r} is not AGENT=N, as in claude-code=2,codex=1")
             offered[found[1]] = int(found[2])
         return offered
-    known = {
-        name: (agent, AgentSettings()) for name, agent in BUILT_IN.items() if not isinstance(agent, Scripted)
-    }
-    runner = ConfiguredAgents(Path.cwd(), known, version=VERSION)
-    installed = [name for name in known if runner.executable(name) is not None]
+    installed = [name for name in _CLIS if runner.executable(name) is not None]
     if not installed:
         raise PreflightError(
             "no agent is installed here: install one, or name those of your own with --resources"

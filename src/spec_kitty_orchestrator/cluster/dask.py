@@ -7,9 +7,11 @@ from typing import Any, TypeVar
 
 import anyio
 import cloudpickle  # type: ignore[import-untyped]
+from anyio import to_thread
 from distributed import Client, Future, Security
 
 from spec_kitty_orchestrator.cluster import hold
+from spec_kitty_orchestrator.cluster.obstacles import obstacle
 from spec_kitty_orchestrator.cluster.transport import Seat, Silent, Unreachable
 from spec_kitty_orchestrator.log import LOGGER_NAME, get_logger
 
@@ -104,7 +106,10 @@ class DaskTransport:
         except Exception as error:
             with anyio.move_on_after(CLOSE_LIMIT_S, shield=True), suppress(Exception):
                 await client.close()
-            raise Unreachable(_told(self._address, error)) from error
+            reason = await to_thread.run_sync(obstacle, self._address, self._tls)
+            raise Unreachable(
+                f"{self._address}: {reason}" if reason else _told(self._address, error)
+            ) from error
         self._client = client
         return client
 

@@ -43,7 +43,12 @@ async def local_cluster(
         paths = await to_thread.run_sync(_keys, Path(keys))
         tls = security(*map(str, paths))
         scheduler = Scheduler(
-            protocol="tls://", host="127.0.0.1", port=0, dashboard=False, dashboard_address=None, security=tls
+            protocol="tls://",
+            host="127.0.0.1",
+            port=0,
+            dashboard=False,
+            dashboard_address="127.0.0.1:0",
+            security=tls,
         )
         try:
             await scheduler

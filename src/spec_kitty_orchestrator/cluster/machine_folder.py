@@ -47,7 +47,8 @@ class MachineFolder:
         Raises:
             WorkspaceError: it cannot be made, or belongs to somebody else.
         """
-        root = root if root is not None else _usual()
+        # Absolute, as git and agents are run in other folders.
+        root = root.expanduser().absolute() if root is not None else _usual()
         host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).strip(".-")[:60] or "machine"
         try:
             for number in range(1, _MOST_OF_ONE_NAME):

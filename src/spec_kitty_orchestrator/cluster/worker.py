@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
+from anyio import to_thread
 from distributed import Security, Worker
 
 from spec_kitty_orchestrator.cluster.attempt_host import AttemptHost
 from spec_kitty_orchestrator.cluster.dask import HANDLER, quiet
+from spec_kitty_orchestrator.cluster.obstacles import obstacle
 
 __all__ = ["CameAndWent", "attached", "keep_working"]
 
@@ -55,15 +57,19 @@ async def keep_working(
     quiet()
     told = ""
     while True:
-        try:
-            async with _worker(host, address, resources, tls, bind, name) as worker:
-                slots = ", ".join(f"{agent}={most}" for agent, most in resources.items())
-                say(f"worker of {address} as {worker.address}, with {slots}")
-                told = ""
-                await worker.finished()
-            reason = f"the scheduler at {address} is gone"
-        except (OSError, TimeoutError) as error:
-            reason = f"the scheduler at {address} cannot be reached: {error}"
+        # Asked first: a worker of `distributed` tries for long, and then does not say why.
+        why = await to_thread.run_sync(obstacle, address, tls)
+        reason = f"the scheduler at {address} cannot be reached: {why}"
+        if not why:
+            try:
+                async with _worker(host, address, resources, tls, bind, name) as worker:
+                    slots = ", ".join(f"{agent}={most}" for agent, most in resources.items())
+                    say(f"worker of {address} as {worker.address}, with {slots}")
+                    told = ""
+                    await worker.finished()
+                reason = f"the scheduler at {address} is gone"
+            except (OSError, RuntimeError) as error:  # the latter where it could not start
+                reason += str(error)
         if once:
             raise CameAndWent(reason)
         if reason != told:
