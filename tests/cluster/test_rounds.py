@@ -177,6 +177,18 @@ async def test_a_machine_that_is_silent_for_long_enough_is_lost(tmp_path: Path) 
             await rounds.ask("machine-a", "pack", attempt_id="one")
 
 
+async def test_a_machine_that_is_back_after_it_was_lost_is_asked_again(tmp_path: Path) -> None:
+    cluster = Cluster({"a": Machine()}, silent={"a"})
+    rounds = rounds_of(cluster)
+    with rounds.following("one", "bot", tmp_path, machine="machine-a"):
+        await make(rounds, cluster, 12)
+        assert await lost(rounds, "one")
+    cluster.silent.clear()
+    await make(rounds, cluster, 1)
+    with anyio.fail_after(5):
+        assert await rounds.ask("machine-a", "have") == {"done": "have"}
+
+
 async def test_a_machine_that_answers_again_in_time_is_not_lost(tmp_path: Path) -> None:
     cluster = Cluster({"a": Machine(attempts={"one": {"state": "running", "held": True}})})
     rounds = rounds_of(cluster)

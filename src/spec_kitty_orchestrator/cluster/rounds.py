@@ -151,9 +151,10 @@ class Rounds:
 
     def _count_silence(self, step_s: float) -> None:
         wanted = {one.machine for one in self._followed.values() if one.machine} | self._awaited.keys()
-        for machine in wanted:
-            silent_s = 0.0 if machine in self.machines else self._silent_s.get(machine, 0.0) + step_s
-            self._silent_s[machine] = silent_s
+        # Also one that nobody follows any more: lost, and back again, it has slots for others.
+        self._silent_s.update(dict.fromkeys(self.machines, 0.0))
+        for machine in wanted - self.machines.keys():
+            self._silent_s[machine] = self._silent_s.get(machine, 0.0) + step_s
 
     def _is_lost(self, machine: str) -> bool:
         return bool(machine) and self._silent_s.get(machine, 0.0) >= self._lost_after_s
