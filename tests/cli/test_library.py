@@ -142,6 +142,29 @@ async def test_orders_of_the_command_line_are_methods(opened: Callable[..., Any]
             assert sum(isinstance(one, Paused) for one in events) == 1
 
 
+async def test_a_run_with_nothing_to_do_is_over_at_once_and_takes_no_orders(
+    opened: Callable[..., Any], project: Project
+) -> None:
+    host_of_one(project, lane="done")
+    with anyio.fail_after(LIMIT_S):
+        async with opened() as run:
+            assert run.state.wps["WP01"].lane.complete
+            with pytest.raises(UsageError, match="ended"):
+                await run.pause()
+            assert (await run.result()).exit_code == 0
+
+
+async def test_a_journal_that_is_damaged_is_told_before_the_block_is_entered(
+    opened: Callable[..., Any], root: Path
+) -> None:
+    journal = root / ".kittify/orchestrator" / SLUG / "journal.jsonl"
+    journal.parent.mkdir(parents=True)
+    journal.write_text("nonsense\n{}\n")
+    with anyio.fail_after(LIMIT_S), pytest.raises(JournalError, match="line 1 is damaged"):
+        async with opened():
+            pytest.fail("it was entered")
+
+
 async def test_leaving_the_block_early_stops_the_run_in_order(
     opened: Callable[..., Any], worker: Worker, root: Path
 ) -> None:
@@ -156,6 +179,7 @@ async def test_leaving_the_block_early_stops_the_run_in_order(
         worker.go_on.set()
         async with opened(resume=True) as again:
             assert again.earlier == lines[-1].seq
+            assert again.state.wps["WP01"].begun
             assert (await again.result()).exit_code == 0
 
 

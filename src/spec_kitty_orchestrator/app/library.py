@@ -30,7 +30,7 @@ from spec_kitty_orchestrator.app.start import Start, open_start
 from spec_kitty_orchestrator.config import nearest
 from spec_kitty_orchestrator.core import orders
 from spec_kitty_orchestrator.core.run import RunState
-from spec_kitty_orchestrator.core.run_events import Line
+from spec_kitty_orchestrator.core.run_events import Line, RunStarted
 from spec_kitty_orchestrator.core.scheduler import Order
 from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.finalize import Finalized
@@ -52,10 +52,13 @@ class _Told:
     def __init__(self, observer: Observer | None, say: Say | None) -> None:
         self._observer, self._say = observer, say
         self.news: anyio.Event = anyio.Event()
+        self.begun: anyio.Event = anyio.Event()
 
     def saw(self, state: RunState, line: Line) -> None:
         if self._observer is not None:
             self._observer.saw(state, line)
+        if isinstance(line, RunStarted):
+            self.begun.set()
         self.wake()
 
     def said(self, message: str) -> None:
@@ -234,6 +237,7 @@ class Run:
             self._error = first_error(error)
         finally:
             self._ended.set()
+            self._told.begun.set()
             self._told.wake()
 
     async def _listen(self) -> None:
@@ -257,6 +261,8 @@ async def open_run(
     signals: bool = False,
 ) -> AsyncIterator[Run]:
     """Check and lock a mission, and drive it in the background while the block goes on.
+
+    The block is entered when the run has begun: what earlier starts left is in `Run.state` then.
 
     Leaving the block before the run has ended, also by an exception, stops the agents and saves their work,
     as SIGTERM does. Canceling it leaves what a crash leaves: agents go on, and the next start, by a program
@@ -358,7 +364,10 @@ async def _driven(
             tasks.start_soon(run._drive)
             if signals:
                 tasks.start_soon(run._listen)
-            yield run
+            # From then on its state is that of all events so far, and a failure before that is no run.
+            await told.begun.wait()
+            if run._result is not None or run.active:
+                yield run
             run._left = True
             if run.active:
                 run.interrupt()
