@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import anyio
 from anyio import to_thread
@@ -26,7 +25,7 @@ from spec_kitty_orchestrator.app.orders import give
 from spec_kitty_orchestrator.app.project import open_project
 from spec_kitty_orchestrator.app.repository import find_repo_root
 from spec_kitty_orchestrator.app.runs import find_unfinished
-from spec_kitty_orchestrator.app.start import Start, open_start
+from spec_kitty_orchestrator.app.start import Start, apart, open_start
 from spec_kitty_orchestrator.config import nearest
 from spec_kitty_orchestrator.core import orders
 from spec_kitty_orchestrator.core.run import RunState
@@ -43,7 +42,6 @@ from spec_kitty_orchestrator.settings import named_fields
 __all__ = ["Run", "open_parts", "open_run"]
 
 Say = Callable[[str], None]
-Value = TypeVar("Value")
 
 
 class _Told:
@@ -293,7 +291,7 @@ async def open_run(
         raise UsageError("signals=True is for the main thread: Python tells no other one of signals")
     told = _Told(observer, say)
     given = (mission, repo, settings or {}, agents or {}, told)
-    async with _apart(_driven(_opened(*given, resume=resume, fresh=fresh), told, order, signals)) as run:
+    async with apart(_driven(_opened(*given, resume=resume, fresh=fresh), told, order, signals)) as run:
         yield run
 
 
@@ -315,41 +313,8 @@ async def open_parts(
     means (`Parts.ledger`), performs commands (`Parts.performer`), and ends with `Parts.conclude`.
     """
     given = (mission, repo, settings or {}, agents or {}, _Told(observer, say))
-    async with _apart(_begun(_opened(*given, resume=resume, fresh=fresh))) as parts:
+    async with apart(_begun(_opened(*given, resume=resume, fresh=fresh))) as parts:
         yield parts
-
-
-@asynccontextmanager
-async def _apart(manager: AbstractAsyncContextManager[Value]) -> AsyncIterator[Value]:
-    """Enter and leave it in a task of its own: no cancellation, however often it comes, cuts that off.
-
-    `asyncio.Task.cancel` would go past a shield, and leave a thread behind that takes the lock.
-    """
-    ready, left = anyio.Event(), anyio.Event()
-    entered: list[Value] = []
-    raised: list[BaseException] = []
-
-    async def keep() -> None:
-        try:
-            async with manager as value:
-                entered.append(value)
-                ready.set()
-                await left.wait()
-        except Exception as error:  # noqa: BLE001 - it is raised as it is, in no group
-            raised.append(error)
-        ready.set()
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(keep)
-        await ready.wait()
-        try:
-            if entered:
-                yield entered[0]
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - as above
-            raised.insert(0, error)
-        left.set()
-    if raised:
-        raise raised[0]
 
 
 @asynccontextmanager

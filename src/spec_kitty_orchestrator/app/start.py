@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
+import anyio
 from anyio import to_thread
 
 from spec_kitty_orchestrator.app.build import build_parts, build_workspaces, journal
@@ -27,7 +29,10 @@ from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.workspaces import GitWorkspaces
 from spec_kitty_orchestrator.ports import AgentRunner, Observer
 
-__all__ = ["AtTheEnd", "Start", "open_start"]
+__all__ = ["AtTheEnd", "Start", "apart", "open_start"]
+
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -146,3 +151,36 @@ async def open_start(
             yield Start(project, mission, workspaces, parts, notifier)
     finally:
         await observers.finish()
+
+
+@asynccontextmanager
+async def apart(manager: AbstractAsyncContextManager[Value]) -> AsyncIterator[Value]:
+    """Enter and leave it in a task of its own: no cancellation, however often it comes, cuts that off.
+
+    `asyncio.Task.cancel` would go past a shield, and leave a thread behind that takes the lock.
+    """
+    ready, left = anyio.Event(), anyio.Event()
+    entered: list[Value] = []
+    raised: list[BaseException] = []
+
+    async def keep() -> None:
+        try:
+            async with manager as value:
+                entered.append(value)
+                ready.set()
+                await left.wait()
+        except Exception as error:  # noqa: BLE001 - it is raised as it is, in no group
+            raised.append(error)
+        ready.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(keep)
+        await ready.wait()
+        try:
+            if entered:
+                yield entered[0]
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - as above
+            raised.insert(0, error)
+        left.set()
+    if raised:
+        raise raised[0]
