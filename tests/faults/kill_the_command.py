@@ -265,7 +265,8 @@ def play(mission: Mission, number: int, kills: int, dice: random.Random) -> None
             )
             continue
         if "Traceback" in said:
-            mission.violations.append("a traceback was shown")
+            shown = said[max(0, said.index("Traceback") - 500) :][:3000]
+            mission.violations.append(f"a traceback was shown: {shown}")
         if code == 0:
             return
         mission.violations.append(f"start {mission.starts} ended with exit code {code}: {said[-1500:]}")
