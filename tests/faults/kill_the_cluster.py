@@ -36,6 +36,7 @@ from tests.faults.kill_the_command import (
     table,
 )
 
+from spec_kitty_orchestrator.errors import PreflightError
 from spec_kitty_orchestrator.machine.orphans import stop_orphans
 from spec_kitty_orchestrator.machine.process import find_marked
 
@@ -73,7 +74,11 @@ class Clustered(Mission):
             )
             code = self._wait(process, limit_s)
             output.seek(0)
-            return code, output.read().decode("utf-8", "replace")
+            said = output.read().decode("utf-8", "replace")
+        if code == PreflightError.exit_code and "the cluster cannot be used" in said:
+            # It began while the scheduler was away: whoever starts it tries again.
+            return self.start(limit_s)
+        return code, said
 
     def _wait(self, process: "subprocess.Popen[bytes]", limit_s: float) -> int:
         moment_s, until = limit_s, time.monotonic() + LAST_LIMIT_S
