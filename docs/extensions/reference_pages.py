@@ -1,6 +1,7 @@
 """The reference: what modules offer, each under the name by which it is imported, from their docstrings."""
 
 import inspect
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ ALIASES = (
     ("core.operator_events", "OperatorEvent"),
     ("core.commands", "Command"),
     ("core.scheduler", "Decision"),
+    ("core.ranking", "Order"),
+    ("agents.function", "Function"),
 )
 """Names of unions that are too long for a signature, each after those that it is a part of."""
 
@@ -71,6 +74,9 @@ def _entry(module: types.ModuleType, name: str) -> Iterator[str]:
         # The analyzer finds what stands below an assignment only where that is.
         about = ModuleAnalyzer.for_module(module.__name__).find_attr_docs().get(("", name), [])
         yield from (f".. py:data:: {place}", "", *(f"   {line}" for line in about), "")
+        if typing.get_origin(made) and not isinstance(made, types.UnionType):
+            spelled = re.sub(r"[\w.]+\.(?=\w)", "", stringify_annotation(made))
+            yield f"   It is short for ``{spelled}``."
         if isinstance(made, types.UnionType):
             links = (f":py:class:`~{one.__module__}.{one.__qualname__}`" for one in typing.get_args(made))
             yield f"   One of {', '.join(links)}."

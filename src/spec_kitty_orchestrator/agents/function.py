@@ -67,7 +67,7 @@ class Review:
 
 
 Function = Callable[[str, Path, Role], Awaitable[str | Done | Review | AgentReport]]
-"""Takes the prompt, the worktree and the role; an exception is a failed attempt.
+"""Takes the prompt, the worktree (absolute) and the role; an exception is a failed attempt.
 
 A text is what a model says last: it must end with the JSON object that the prompt asks for. `Done` and
 `Review` say the same without one, and an `AgentReport` says all, for example that a quota is used up.

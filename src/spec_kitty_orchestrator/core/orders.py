@@ -156,7 +156,7 @@ class Approve:
 
 
 Order = Pause | Continue | Stop | Retry | Skip | Tell | Set | Drain | TakeOver | HandBack | Approve
-"""Any order of a person; the key by which a program orders work packages is `core.ranking.Order`."""
+"""Any order of a person; the key that orders work packages is `spec_kitty_orchestrator.Order`."""
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,7 @@ class Pause:
 
 
 Pauses = tuple[Pause, ...]
+"""All that are in force, oldest first."""
 
 
 def following(pauses: Pauses, wp_id: str, event: AnyEvent, at: datetime) -> Pauses:

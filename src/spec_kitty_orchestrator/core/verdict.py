@@ -28,12 +28,24 @@ LONGEST_MESSAGE = 4_000
 MOST_FINDINGS = 100
 
 APPROVED = "approved"
+"""The word of a verdict by which a reviewer approves."""
 CHANGES_REQUESTED = "changes_requested"
+"""The word of a verdict by which a reviewer sends work back."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a reviewer wants changed; `file` and `line` are "" and 0 when it named none."""
+    """One thing that a reviewer wants changed.
+
+    Attributes:
+        severity: a word of the reviewer's own, such as "major", or "". Reports and CI files show it, and rank
+            by it: "critical", "blocker", "high", "major" and "error" are errors; "medium", "minor", "low" and
+            "warning" are warnings; "nit", "info", "style" and "suggestion" are notes. An unknown word is an
+            error if the verdict asks for changes, else a note. It decides nothing.
+        message: what has to change.
+        file: its path in the worktree, "" if none was named.
+        line: counted from 1, 0 if none was named.
+    """
 
     severity: str
     message: str

@@ -83,7 +83,7 @@ class Performer:
     new_id: Callable[[], str]
     gates: Gates | None = None
     setup: Gates | None = None
-    wps: Callable[[], Mapping[str, WorkPackage]] = dict
+    wps: Callable[[], Mapping[str, WorkPackage]] = field(default_factory=lambda: dict)
     places: dict[str, Workspace] = field(default_factory=dict)
     calls: HostCalls = field(default_factory=HostCalls)
 

@@ -20,9 +20,12 @@ __all__ = ["RunResult", "conclude", "first_error"]
 class RunResult:
     """What a run came to.
 
+    The total of tokens and US dollars is `RunState.spent`.
+
     Attributes:
         exit_code: see the table of exit codes in the documentation.
-        work_packages: in the mission's order, each in its last state.
+        work_packages: in the mission's order, each in its last state; `usage` is what all its attempts used,
+            and `used` what each of them did.
         reasons: for each work package that is not approved or done, why.
         state: the host's lanes at the end; after an interruption, the last ones that we know.
         interrupted: the first signal that came, None if none did.

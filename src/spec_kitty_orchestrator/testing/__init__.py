@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from spec_kitty_orchestrator.testing.memory_orders import MemoryOrders
     from spec_kitty_orchestrator.testing.mission_files import MissionSpec, WorkPackageSpec
+    from spec_kitty_orchestrator.testing.missions import MissionError, chain, demo, diamond, make_mission
     from spec_kitty_orchestrator.testing.sample_lines import example_lines, example_orders
     from spec_kitty_orchestrator.testing.scripted_agents import Play, ScriptedAgents
     from spec_kitty_orchestrator.testing.scripted_gates import Check, ScriptedGates
@@ -49,6 +50,7 @@ __all__ = [
     "MemoryJournal",
     "MemoryLock",
     "MemoryOrders",
+    "MissionError",
     "MissionSpec",
     "OpenJournal",
     "OpenLock",
@@ -66,9 +68,13 @@ __all__ = [
     "Watcher",
     "WorkPackageSpec",
     "assert_contract",
+    "chain",
     "check_contract",
+    "demo",
+    "diamond",
     "example_lines",
     "example_orders",
+    "make_mission",
 ]
 
 _HOMES = {
@@ -87,6 +93,7 @@ _HOMES = {
     "memory_journal": "LoopClock MemoryJournal MemoryLock StoppedClock Watcher",
     "memory_orders": "MemoryOrders",
     "mission_files": "MissionSpec WorkPackageSpec",
+    "missions": "MissionError chain demo diamond make_mission",
     "sample_lines": "example_lines example_orders",
     "scripted_agents": "Play ScriptedAgents",
     "scripted_gates": "Check ScriptedGates",
