@@ -48,9 +48,16 @@ class Parts:
         setup: runs what a new worktree needs, as gates; None if there is nothing to run.
 
     Attributes:
+        agents: as given; `agents.stop_all` stops what is at work.
+        workspaces: as given.
+        observer: as given; `observer.said` tells people something.
+        gates: as given.
+        setup: as given.
+        settings: as given, {} for None.
+        clock: the time of day for `plan`, `clock.now()`.
         ledger: the state of the run, and whatever happens.
-        performer: performs the commands of work packages.
-        lanes: the mission as the host last told it.
+        lanes: the mission as the host last told it, `lanes.state`.
+        performer: performs the commands of work packages; `performer.host` is the host.
     """
 
     agents: ports.AgentRunner

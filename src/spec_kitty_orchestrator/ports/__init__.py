@@ -338,7 +338,14 @@ class Journal(Protocol):
     """The append-only record of a mission's runs; a line is on disk before `append` returns."""
 
     async def append(self, line: OneLine) -> OneLine:
-        """Add one line durably; return it with its numbers. Raises `JournalError` when the disk refuses."""
+        """Add one line durably, and return it with its numbers.
+
+        The journal numbers: whatever `seq` the line has is replaced by the next one, and so is the `number`
+        of a `RunStarted`. Both ascend over all starts.
+
+        Raises:
+            JournalError: it is not stored. It takes one sentence for people: what failed, and what to do.
+        """
         ...
 
     async def read(self) -> Sequence[Line]:
