@@ -286,6 +286,8 @@ async def open_run(
         UsageError: there is no such mission, repository or agent, nothing to resume, or no signal to hear.
         PreflightError: an agent cannot be used.
         HostError: the host is missing, or cannot be used.
+        JournalError: the journal of earlier starts is damaged, or cannot be written.
+        WorkspaceError: git or the disk is broken.
     """
     if signals and threading.current_thread() is not threading.main_thread():
         raise UsageError("signals=True is for the main thread: Python tells no other one of signals")
