@@ -385,3 +385,5 @@ async def test_a_driver_of_ones_own_takes_the_mission_to_its_end(
                     command = await ledger.happened(wp_id, event)
             assert (await parts.conclude(decision.reasons)).exit_code == 0
     assert lane_of(project) == "done"
+    with pytest.raises(JournalError, match="lock given back"):
+        await ledger.happened("", Signaled(15))

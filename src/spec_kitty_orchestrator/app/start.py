@@ -147,8 +147,11 @@ async def open_start(
         async def keep(event: Notified) -> None:
             await parts.ledger.happened("", event)
 
-        async with notifier.telling(keep):
-            yield Start(project, mission, workspaces, parts, notifier)
+        try:
+            async with notifier.telling(keep):
+                yield Start(project, mission, workspaces, parts, notifier)
+        finally:
+            parts.ledger.close()
     finally:
         await observers.finish()
 

@@ -12,6 +12,7 @@ from spec_kitty_orchestrator.core.limits import admission, announcements
 from spec_kitty_orchestrator.core.policy import Policy
 from spec_kitty_orchestrator.core.run import RunState, happened, replayed
 from spec_kitty_orchestrator.core.run_events import AnyEvent, Entry, Line, RunEnded, RunStarted
+from spec_kitty_orchestrator.errors import JournalError
 from spec_kitty_orchestrator.ports import Journal, Observer, WallClock
 
 __all__ = ["Follow", "Ledger"]
@@ -41,6 +42,7 @@ class Ledger:
     def __init__(self, policy: Policy, journal: Journal, clock: WallClock, observer: Observer) -> None:
         self._journal, self._clock, self._observer = journal, clock, observer
         self.state: RunState = RunState(policy)
+        self._closed = False
         self.alone: anyio.Lock = anyio.Lock()
         self.follow: Follow = lambda _before, _wp_id, _event: None
 
@@ -73,7 +75,7 @@ class Ledger:
 
         Raises:
             InvalidTransition: the event fits no edge of the work package's phase.
-            JournalError: it could not be recorded, so it did not happen.
+            JournalError: it could not be recorded, so it did not happen; or the ledger is closed.
         """
         async with self.alone:
             return await self.apply(wp_id, event, took_s)
@@ -105,7 +107,13 @@ class Ledger:
                 await self._record(self.state, Entry(at, wp_id, event))
             self.follow(before, wp_id, event)
 
+    def close(self) -> None:
+        """Let nothing happen any more: whoever closes it is about to give the mission's lock back."""
+        self._closed = True
+
     async def _record(self, state: RunState, line: Line) -> None:
+        if self._closed:
+            raise JournalError("this start is over and its lock given back, so nothing of it is journaled")
         numbered = await self._journal.append(line)
         self.state = state
         self._observer.saw(state, numbered)
