@@ -52,8 +52,8 @@ def main(argv: list[str]) -> int:
     if chore == "demo":
         return run([python, ROOT / "examples" / "demo.py", "--host", install_host(), *arguments])
     if chore == "test":
-        checks = ["lint", "typing", "architecture", "docs", "all-tests"]
-        arguments = ["-s", TESTS, "--", *arguments] if arguments else ["-s", *checks]
+        # Without arguments: the sessions that noxfile.py runs by default.
+        arguments = ["-s", TESTS, "--", *arguments] if arguments else []
     return run([python, "-m", "nox", "-f", ROOT / "noxfile.py", *arguments])
 
 
