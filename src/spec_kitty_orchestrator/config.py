@@ -137,7 +137,9 @@ def load(
         elif name not in (_GATE, AGENTS):
             problems.append(f"the run was started with a setting that this version does not know: {name}")
     for name, value in flags.items():
-        if value is not None and name != _GATE:
+        if name != _GATE and name not in named:
+            problems.append(f"there is no setting {name!r}{nearest(name, named)}")
+        elif value is not None and name != _GATE:
             put(name, value, flag_of(name))
     source = _Source(file, text, labels)
     try:

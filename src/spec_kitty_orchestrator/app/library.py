@@ -26,7 +26,6 @@ from spec_kitty_orchestrator.app.project import open_project
 from spec_kitty_orchestrator.app.repository import find_repo_root
 from spec_kitty_orchestrator.app.runs import find_unfinished
 from spec_kitty_orchestrator.app.start import Start, apart, open_start
-from spec_kitty_orchestrator.config import nearest
 from spec_kitty_orchestrator.core import orders
 from spec_kitty_orchestrator.core.run import RunState
 from spec_kitty_orchestrator.core.run_events import Line, RunStarted
@@ -35,9 +34,8 @@ from spec_kitty_orchestrator.driver.engine import Orchestrator
 from spec_kitty_orchestrator.driver.finalize import Finalized
 from spec_kitty_orchestrator.driver.parts import Parts
 from spec_kitty_orchestrator.driver.result import RunResult, first_error
-from spec_kitty_orchestrator.errors import ConfigError, OrchestratorError, RunActive, UsageError
+from spec_kitty_orchestrator.errors import OrchestratorError, RunActive, UsageError
 from spec_kitty_orchestrator.ports import Observer
-from spec_kitty_orchestrator.settings import named_fields
 
 __all__ = ["Run", "open_parts", "open_run"]
 
@@ -361,9 +359,6 @@ async def _opened(
     resume: bool,
     fresh: bool,
 ) -> AsyncIterator[Start]:
-    known = {*named_fields(), "gate"}
-    if unknown := next((one for one in settings if one not in known), None):
-        raise ConfigError(f"settings: there is no setting {unknown!r}{nearest(unknown, known)}")
     recorded = None
     root = await to_thread.run_sync(find_repo_root, Path(repo))
     if resume:
