@@ -18,6 +18,7 @@ from tests.machine.attempts import Children
 
 from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.spec import AgentSettings
+from spec_kitty_orchestrator.cluster import rounds
 from spec_kitty_orchestrator.cluster.agents import ClusterAgents
 from spec_kitty_orchestrator.cluster.records import spelled, understood
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role, Workspace
@@ -178,6 +179,18 @@ async def killed(project: Project, children: Children) -> Attempt:
 def machine_of(project: Project) -> str:
     """Name the worker on which the bot was started."""
     return Path(project.runs[-1]).name
+
+
+async def test_workers_tell_of_slots_and_ends_so_no_attempt_waits_for_a_round(
+    tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "EVERY_S", 10 * LIMIT_S)
+    project = Project(tmp_path, lab.address)
+    agents = project.agents()
+    attempt = await opened(agents, project)
+    async with running(agents, attempt) as report:
+        pass
+    is_whole(project, attempt, report())
 
 
 async def test_an_attempt_runs_on_a_worker_and_its_work_and_its_log_come_back(

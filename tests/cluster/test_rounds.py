@@ -1,6 +1,6 @@
 """Rounds on a cluster that is made up: who has a slot, what a log has grown by, and who is lost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
+from spec_kitty_orchestrator.cluster.agents import beside
 from spec_kitty_orchestrator.cluster.rounds import LostMachine, Rounds
 from spec_kitty_orchestrator.cluster.transport import Seat, Silent, Unreachable
 
@@ -35,6 +36,7 @@ class Cluster:
     calls: list[tuple[str, str, Mapping[str, Any]]] = field(default_factory=list)
     holds: list[tuple[str, str, str]] = field(default_factory=list)
     now: float = 0.0
+    ring: Callable[[str], None] = lambda _: None
 
     async def workers(self) -> Sequence[Seat]:
         if not self.reachable:
@@ -69,6 +71,9 @@ class Cluster:
     async def hold(self, attempt_id: str, agent: str, address: str = "") -> None:
         self.holds.append((attempt_id, agent, address))
 
+    def listen(self, rung: Callable[[str], None]) -> None:
+        self.ring = rung
+
     async def release(self, attempt_id: str) -> None:
         raise AssertionError("rounds let nobody go")
 
@@ -101,6 +106,20 @@ async def test_an_attempt_gets_the_machine_on_which_its_task_waits(tmp_path: Pat
         cluster.machines["b"].waiting.append("one")
         await make(rounds, cluster, 1)
         assert await rounds.slot("one") == "machine-b"
+
+
+@pytest.mark.parametrize("rung", ["one", "another coordinator's"])
+async def test_what_a_worker_tells_of_our_attempts_is_looked_at_at_once(tmp_path: Path, rung: str) -> None:
+    cluster = Cluster({"a": Machine()})
+    rounds = rounds_of(cluster)
+    with rounds.following("one", "bot", tmp_path):
+        async with beside(rounds.keep_asking):
+            await anyio.wait_all_tasks_blocked()
+            cluster.machines["a"].waiting.append("one")
+            looks = len(cluster.calls)
+            cluster.ring(rung)
+            await anyio.wait_all_tasks_blocked()
+            assert (len(cluster.calls) > looks) == (rung == "one")
 
 
 async def test_a_slot_on_a_machine_that_is_about_to_leave_is_given_back(tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ class ClusterAgents(LocalAgents):
         if self._is_stopped(attempt):
             stop.set()
         follow = partial(self.rounds.following, attempt.id, attempt.agent, Path(attempt.directory))
-        machine = placed.machine if placed else ""
+        machine, known = (placed.machine, "") if placed else ("", "absent")
         try:
             with follow(machine, wanted.machine):
                 while placed is None:
@@ -198,7 +198,7 @@ class ClusterAgents(LocalAgents):
                         placed = await self._place(attempt, wanted, machine)
                     except LostMachine:
                         self.rounds.refuse(attempt.id)
-                self.rounds.settle(attempt.id, placed.machine)
+                self.rounds.settle(attempt.id, placed.machine, known)
                 try:
                     return await self._finish(attempt, wanted, placed, stop)
                 except LostMachine:

@@ -90,6 +90,7 @@ class AttemptHost:
     Attributes:
         machine: names it, also after a restart.
         leaving: whether it takes no more.
+        ring: is told which attempt has got a slot here, or has ended.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class AttemptHost:
         self._checkouts = Checkouts(folder.path, say)
         self.machine: str = folder.name
         self.leaving = False
+        self.ring: Callable[[str], None] = lambda _: None
         self._running: dict[str, _Running] = {}
         self._turns: dict[str, asyncio.Lock] = {}
         self._slots: dict[str, _Slot] = {}
@@ -145,6 +147,7 @@ class AttemptHost:
     async def hold(self, attempt_id: str, go_s: float = GO_S) -> str:
         """Hold a slot for an attempt until it has ended here, or nobody wants it here; return why."""
         slot = self._slots.setdefault(attempt_id, _Slot())
+        self.ring(attempt_id)
         try:
             with anyio.move_on_after(go_s) as waiting:
                 while not slot.dismissed:
@@ -261,6 +264,7 @@ class AttemptHost:
         def gone(_: object) -> None:
             self._running.pop(attempt.id, None)
             self._tell(attempt.id)
+            self.ring(attempt.id)
 
         task = asyncio.create_task(attend())
         self._running[attempt.id] = _Running(attempt, runner, task)

@@ -1,7 +1,7 @@
 """The cluster as `distributed` gives it: one client, bounded calls, and tasks that hold slots."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from spec_kitty_orchestrator.log import LOGGER_NAME, get_logger
 __all__ = ["HANDLER", "DaskTransport", "quiet", "security"]
 
 HANDLER = "spec-kitty-orchestrator"
-"""The name under which workers know our `AttemptHost`."""
+"""The name under which workers know our `AttemptHost`, and of the topic on which they tell of attempts."""
 
 CONNECT_LIMIT_S = 10.0
 SCHEDULER_LIMIT_S = 10.0
@@ -73,6 +73,7 @@ class DaskTransport:
         self._futures: dict[str, Future[Any]] = {}
         self._tries: dict[str, int] = {}
         self._connecting = anyio.Lock()
+        self._rung: Callable[[str], None] = lambda _: None
         cloudpickle.register_pickle_by_value(hold)
 
     @asynccontextmanager
@@ -110,6 +111,7 @@ class DaskTransport:
             raise Unreachable(
                 f"{self._address}: {reason}" if reason else _told(self._address, error)
             ) from error
+        client.subscribe_topic(HANDLER, lambda event: self._rung(event[1]))
         self._client = client
         return client
 
@@ -185,6 +187,10 @@ class DaskTransport:
         with suppress(Unreachable):
             # So the slot stays ours when we die; that it is there already is as good.
             await self._bounded(client.publish_dataset(future, name=key), SCHEDULER_LIMIT_S)
+
+    def listen(self, rung: Callable[[str], None]) -> None:
+        """Have this called with the id of an attempt that has a slot, or has ended."""
+        self._rung = rung
 
     async def release(self, attempt_id: str) -> None:
         """Let the task of an attempt go."""

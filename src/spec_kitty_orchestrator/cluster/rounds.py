@@ -92,6 +92,7 @@ class Rounds:
         self._round = anyio.Event()
         self.machines: dict[str, Seat] = {}
         self.away: bool = False
+        transport.listen(self._heard)
 
     async def keep_asking(self) -> None:
         """Make rounds for ever."""
@@ -103,6 +104,10 @@ class Rounds:
                 with anyio.move_on_after(EVERY_S):
                     await self._bell.wait()
             self._bell = anyio.Event()
+
+    def _heard(self, attempt_id: str) -> None:
+        if attempt_id in self._followed:
+            self.hurry()
 
     def hurry(self) -> None:
         """Let the next round begin at once."""
@@ -239,10 +244,10 @@ class Rounds:
             await self._transport.release(attempt_id)
             self.hurry()
 
-    def settle(self, attempt_id: str, machine: str) -> None:
-        """Note that an attempt is on this machine from now on."""
+    def settle(self, attempt_id: str, machine: str, state: str = "") -> None:
+        """Note that an attempt is on this machine from now on, and how it is there if that is known."""
         one = self._followed[attempt_id]
-        one.machine, one.state = machine, ""
+        one.machine, one.state = machine, state
         self._silent_s.setdefault(machine, 0.0)
 
     def saw(self, attempt_id: str, state: str) -> None:

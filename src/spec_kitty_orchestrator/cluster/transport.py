@@ -1,6 +1,6 @@
 """What the coordinator needs of a cluster: who is there, a call to one of them, and a task to hold a slot."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from spec_kitty_orchestrator.core.records import dataclass
@@ -45,6 +45,13 @@ class Transport(Protocol):
 
         To be repeated: a task that is gone, as after a restart of the scheduler, is made anew. Raises
         `Unreachable`.
+        """
+        ...
+
+    def listen(self, rung: Callable[[str], None]) -> None:
+        """Have this called with the id of an attempt when its worker says that it has a slot, or has ended.
+
+        Only a hint: what was said while the scheduler was away is not heard.
         """
         ...
 

@@ -4,6 +4,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import anyio
@@ -35,6 +36,7 @@ def attached(host: AttemptHost, worker: Worker) -> None:
         return await host.handle(method, arguments or {})
 
     worker.handlers[HANDLER] = handle
+    host.ring = partial(worker.log_event, HANDLER)
     # Not the host itself: what has a `close` is closed with the worker, and agents outlive that.
     worker.extensions[HANDLER] = host.hold
 
