@@ -25,6 +25,9 @@ SCHEDULER_LIMIT_S = 10.0
 """For what the scheduler answers itself."""
 CLOSE_LIMIT_S = 5.0
 
+_LOUD = ("distributed", "tornado", "bokeh")
+"""Loggers that have handlers as soon as `distributed` is imported; those below them can have their own."""
+
 Answer = TypeVar("Answer")
 
 
@@ -41,21 +44,23 @@ def security(ca: str, certificate: str, key: str) -> Security | None:
 
 
 def quiet() -> None:
-    """Let `distributed` write nothing to the terminal: its warnings go to our log."""
-    for name in ("distributed", "distributed.client", "distributed.gc", "bokeh"):
+    """Let `distributed` and what it rests on write nothing to the terminal: warnings go to our log."""
+    for name in list(logging.Logger.manager.loggerDict):
+        if name.partition(".")[0] in _LOUD:
+            logger = logging.getLogger(name)
+            # Without any handler up to the root, Python itself would write to the terminal.
+            logger.handlers, logger.propagate = [], True
+    for name in _LOUD:
         logger = logging.getLogger(name)
-        for handler in list(logger.handlers):
-            logger.removeHandler(handler)
-    logger = logging.getLogger("distributed")
-    logger.propagate = False
-    logger.addHandler(_ToOurLog(logging.WARNING))
+        logger.handlers, logger.propagate = [_ToOurLog(logging.WARNING)], False
 
 
 class _ToOurLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         ours = logging.getLogger(LOGGER_NAME)
         if ours.handlers:
-            get_logger().info("distributed", level=record.levelname, said=record.getMessage()[:2000])
+            said = record.getMessage() or str(record.exc_info and record.exc_info[1])
+            get_logger().info(record.name, level=record.levelname, said=said[:2000])
 
 
 class DaskTransport:
@@ -104,9 +109,10 @@ class DaskTransport:
         try:
             with anyio.fail_after(CONNECT_LIMIT_S + 1):
                 await client
-        except Exception as error:
-            with anyio.move_on_after(CLOSE_LIMIT_S, shield=True), suppress(Exception):
-                await client.close()
+        except BaseException as error:
+            await _end(client)
+            if not isinstance(error, Exception):
+                raise
             reason = await to_thread.run_sync(obstacle, self._address, self._tls)
             raise Unreachable(
                 f"{self._address}: {reason}" if reason else _told(self._address, error)
@@ -119,8 +125,7 @@ class DaskTransport:
         client, self._client = self._client, None
         self._futures.clear()
         if client is not None:
-            with anyio.move_on_after(CLOSE_LIMIT_S, shield=True), suppress(Exception):
-                await client.close()
+            await _end(client)
 
     async def _connected(self) -> Client:
         """Return a client that is connected now. Raises `Unreachable`."""
@@ -204,6 +209,14 @@ class DaskTransport:
     def _key(self, attempt_id: str) -> str:
         tries = self._tries.get(attempt_id, 0)
         return f"{HANDLER}-{attempt_id}" + (f"-{tries}" if tries else "")
+
+
+async def _end(client: Client) -> None:
+    """Close a client, also in a task that is canceled."""
+    with anyio.move_on_after(CLOSE_LIMIT_S, shield=True), suppress(Exception):
+        await client.close()
+    # Else it closes itself when it is collected, where nothing can be awaited, and that is told on the terminal.
+    client.status = "closed"
 
 
 def _told(where: str, error: Exception) -> str:
