@@ -29,6 +29,7 @@ LEAST = f"{SPAWN}[run]\nmin_free_"
 SCENARIO = '[agents.scripted]\nscenario = "none.toml"\n'
 UNSIGNED = ("config commit.gpgsign true", "config gpg.program false")
 MEMORY, DISK = "ps aux | sort -rnk 4 | head", "du -sh -- ROOT/.kittify/logs ROOT/.worktrees"
+ELSEWHERE = f'{SPAWN}[run]\nexecutor = "tcp://127.0.0.1:1"\n'
 OURS, AT_MISSION = "spec-kitty-orchestrator", f"--mission {SLUG}"
 Project = Any  # the class lives in conftest, which tests cannot import
 
@@ -816,6 +817,15 @@ def test_a_gate_whose_program_is_missing_fails_a_run_and_is_not_run(project: Pro
     assert not [one for one in examine(project) if one.id == "gate.program"], "workers need them"
 
 
+def test_agents_of_other_machines_are_not_looked_for_here(project: Project) -> None:
+    project.configure(SPAWN)
+    assert "agent.installed" in wrong(project, agents="codex")
+    project.configure(ELSEWHERE)
+    assert "agent.installed" not in wrong(project, agents="codex")
+    project.configure(f'{SPAWN}[run]\nexecutor = "local:2"\n')
+    assert "agent.installed" in wrong(project, agents="codex"), "its workers are on this machine"
+
+
 def test_no_secret_is_shown(project: Project) -> None:
     project.env["OPENAI_API_KEY"] = "sk-verysecret0123456789"
     project.answer("contract-version", "", 1, "bad key sk-verysecret0123456789")
@@ -834,11 +844,15 @@ def test_no_secret_is_shown(project: Project) -> None:
         (no_base_of_lanes, "mission.target", 5),
         (no_planning_commit, "git.clone", 5),
         (merge_under_way, "git.operation", 5),
+        (configured(ELSEWHERE), "cluster", 5),
+        (configured(f'{ELSEWHERE}[agents.scripted]\nexecutable = "bin/a"\n'), "cluster.executable", 5),
     ],
 )
 def test_a_start_stops_at_what_doctor_finds_with_the_same_words_and_changes_nothing(
     project: Project, spoil: Spoil, identity: str, code: int, option: tuple[str, ...]
 ) -> None:
+    if identity.startswith("cluster"):
+        pytest.importorskip("distributed")
     spoil(project)
     found = wrong(project)[identity]
     done = project.orchestrate(*option)

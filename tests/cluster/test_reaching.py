@@ -1,18 +1,32 @@
 """Which addresses a run and a worker take, and which files TLS needs."""
 
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.cluster.keys import Keys
+from tests.cluster.lab import Lab
 
-from spec_kitty_orchestrator.app.cluster import tls_files, unsafe
+from spec_kitty_orchestrator.agents.spec import AgentSettings
+from spec_kitty_orchestrator.app.build import VERSION
+from spec_kitty_orchestrator.app.checks import Level
+from spec_kitty_orchestrator.app.cluster import (
+    check_cluster,
+    look_at_cluster,
+    tls_files,
+    unsafe,
+    with_whole_paths,
+)
 from spec_kitty_orchestrator.app.project import bare_project
 from spec_kitty_orchestrator.app.worker import Wanted, work
+from spec_kitty_orchestrator.cluster.transport import Seat, Silent
 from spec_kitty_orchestrator.errors import PreflightError, UsageError, WorkspaceError
 from spec_kitty_orchestrator.settings.cluster_section import ClusterSettings
 from spec_kitty_orchestrator.settings.run_section import RunSettings
+from spec_kitty_orchestrator.testing import HeldAgent
 
 NO_FILES = {"tls_ca": "", "tls_cert": "", "tls_key": ""}
 
@@ -76,6 +90,49 @@ def test_an_executor_is_an_address_or_a_number_of_workers_of_this_machine() -> N
             RunSettings(executor=wrong)
     with pytest.raises(ValueError, match="is not an address"):
         ClusterSettings(clone="--upload-pack=x")
+
+
+@pytest.mark.asyncio
+async def test_what_the_workers_offer_is_told_as_a_start_would_find_it(tmp_path: Path, lab: Lab) -> None:
+    project = bare_project(tmp_path, {})
+    run = project.settings.run.model_copy(update={"executor": lab.address})
+    project = replace(project, settings=project.settings.model_copy(update={"run": run}))
+    bots = {name: (HeldAgent(tmp_path), AgentSettings()) for name in ("bot", "other")}
+    (found,) = await look_at_cluster(replace(project, agents={"bot": bots["bot"]}), VERSION)
+    assert (found.level, found.text) == (Level.OK, f"{lab.address}: 2 workers with bot=4")
+    (found,) = await look_at_cluster(replace(project, agents=bots), VERSION)
+    assert (found.level, found.about) == (Level.ERROR, "other")
+    assert found.text == f"no worker of {lab.address} offers other; its workers offer bot=4"
+    found = (await look_at_cluster(replace(project, agents={"bot": bots["bot"]}), "9.9"))[0]
+    assert (found.level, found.id) == (Level.ERROR, "cluster.version")
+    assert f"has version {VERSION} of this program, we have 9.9" in found.text
+
+
+class PlainDask:
+    """A cluster with one worker that was started with `dask worker`."""
+
+    async def workers(self) -> Sequence[Seat]:
+        return [Seat("tcp://a:1", "a", {"bot": 2})]
+
+    async def call(self, address: str, method: str, limit_s: float, **arguments: Any) -> Mapping[str, Any]:
+        raise Silent(f"{address}: it answered None")
+
+
+@pytest.mark.asyncio
+async def test_a_worker_of_dask_alone_is_named_and_does_not_count(tmp_path: Path) -> None:
+    project = replace(bare_project(tmp_path, {}), agents={"bot": (HeldAgent(tmp_path), AgentSettings())})
+    named, lacking = await check_cluster(project, PlainDask(), VERSION)  # type: ignore[arg-type]
+    assert (named.level, lacking.level) == (Level.WARNING, Level.ERROR)
+    assert "worker a cannot run agents" in named.text
+    assert "start it with `spec-kitty-orchestrator worker`" in named.text
+
+
+def test_workers_of_this_machine_find_a_program_of_the_repository(tmp_path: Path) -> None:
+    bots = {
+        name: (HeldAgent(tmp_path), AgentSettings(executable=name)) for name in ("bin/a", "~/a", "a", "/a")
+    }
+    found = with_whole_paths(replace(bare_project(tmp_path, {}), agents=bots))
+    assert [settings.executable for _, settings in found.values()] == [f"{tmp_path}/bin/a", "~/a", "a", "/a"]
 
 
 @pytest.mark.asyncio

@@ -91,11 +91,13 @@ def build_agents(project: Project, say: Say = lambda _: None) -> LocalAgents:
     """Make the runner of the agents, on this machine or on a cluster; `say` gets lines about agents."""
     run, cluster = project.settings.run, project.settings.cluster
     make: Callable[..., LocalAgents] = LocalAgents
+    agents = project.agents
     if run.executor:
         # Only who wants a cluster waits for what it loads.
-        from spec_kitty_orchestrator.app.cluster import reach
+        from spec_kitty_orchestrator.app.cluster import reach, with_whole_paths
         from spec_kitty_orchestrator.cluster.agents import ClusterAgents
 
+        agents = with_whole_paths(project)
         make = partial(
             ClusterAgents,
             transport=partial(reach, project),
@@ -105,7 +107,7 @@ def build_agents(project: Project, say: Say = lambda _: None) -> LocalAgents:
         )
     return make(
         project.root,
-        project.agents,
+        agents,
         timeouts={Role.IMPLEMENT: run.timeout, Role.REVIEW: run.review_timeout},
         version=VERSION,
         redactor=project.redactor,

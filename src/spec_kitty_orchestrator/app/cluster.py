@@ -2,23 +2,40 @@
 
 import asyncio
 import ipaddress
+import os
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from spec_kitty_orchestrator.app.checks import Finding, error, errors, ok, stop_at, warning
+import anyio
+
+from spec_kitty_orchestrator.agents.function import FunctionAgent
+from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
+from spec_kitty_orchestrator.app.checks import Finding, edit, error, errors, ok, stop_at, warning
 from spec_kitty_orchestrator.app.project import Project
-from spec_kitty_orchestrator.cluster.agents import ClusterAgents
 from spec_kitty_orchestrator.cluster.placement import PLACED, WANTED
 from spec_kitty_orchestrator.cluster.records import Placed, Wanted, read
-from spec_kitty_orchestrator.cluster.transport import Silent, Transport, Unreachable
+from spec_kitty_orchestrator.cluster.transport import Seat, Silent, Transport, Unreachable
+from spec_kitty_orchestrator.config import CONFIG_FILE
+from spec_kitty_orchestrator.core.describe import count
 from spec_kitty_orchestrator.errors import PreflightError, UsageError
 from spec_kitty_orchestrator.machine.logs import JOURNALS, mission_logs, path_part
 
-__all__ = ["EXTRA", "check_cluster", "check_executor", "check_left", "reach", "tls_files", "unsafe"]
+__all__ = [
+    "EXTRA",
+    "check_cluster",
+    "check_executor",
+    "check_left",
+    "look_at_cluster",
+    "reach",
+    "tls_files",
+    "unsafe",
+    "with_whole_paths",
+]
 
 EXTRA = "pip install 'spec-kitty-orchestrator[dask]'"
 LOOK_LIMIT_S = 10.0
@@ -94,6 +111,10 @@ def check_executor(project: Project) -> list[Finding]:
     executor = project.settings.run.executor
     if not executor:
         return []
+    return [*_reachable(project, executor), *_there(project)]
+
+
+def _reachable(project: Project, executor: str) -> list[Finding]:
     if find_spec("distributed") is None:
         text = f"--executor {executor} needs `distributed`, which is not installed"
         return [error("cluster.installed", text, EXTRA)]
@@ -107,6 +128,39 @@ def check_executor(project: Project) -> list[Finding]:
         text = "[run] setup prepares the worktrees of this machine alone, so gates run here, too"
         return [warning("cluster.setup", text)]
     return []
+
+
+def _there(project: Project) -> list[Finding]:
+    """Name the agents that no worker can have."""
+    found = []
+    for name, (agent, settings) in project.agents.items():
+        if isinstance(agent, FunctionAgent):
+            text = f"agent {name} is a function of this program, which no worker has"
+            found.append(error("cluster.function", text, about=name))
+            continue
+        program = _of_the_repository(agent, settings)
+        if program and project.settings.run.elsewhere:
+            text = (
+                f"agent {name}: {program} is a path in this repository, and no worker has that; "
+                "write a name that is on PATH there, or a path that begins with / or ~"
+            )
+            found.append(error("cluster.executable", text, edit(project.root / CONFIG_FILE), name))
+    return found
+
+
+def _of_the_repository(agent: Agent, settings: AgentSettings) -> str:
+    """Return the relative path that an agent's program is named by, "" if it is a name or a whole path."""
+    program = settings.executable or agent.executable
+    return program if os.sep in program and not program.startswith((os.sep, "~")) else ""
+
+
+def with_whole_paths(project: Project) -> Mapping[str, tuple[Agent, AgentSettings]]:
+    """Return the agents of the run as workers of this machine find them, in whatever folder they are."""
+    return {
+        name: (agent, replace(settings, executable=str(project.root / program)) if program else settings)
+        for name, (agent, settings) in project.agents.items()
+        for program in (_of_the_repository(agent, settings),)
+    }
 
 
 def check_left(project: Project, mission: str) -> list[Finding]:
@@ -160,18 +214,34 @@ async def reach(project: Project, mission: str) -> AsyncIterator[Transport]:
         raise PreflightError(f"the cluster cannot be used: {failure}") from failure
 
 
-async def check_cluster(project: Project, agents: ClusterAgents, version: str) -> list[Finding]:
-    """Check that workers are there for each agent of the run, with this version; it is connected."""
-    seats = await agents.transport.workers()
+async def look_at_cluster(project: Project, version: str) -> list[Finding]:
+    """Check what the workers of other machines offer, within seconds; nothing if that cannot be asked."""
+    if not project.settings.run.elsewhere or errors(check_executor(project)):
+        return []
+    try:
+        async with reach(project, "") as transport:
+            return await check_cluster(project, transport, version)
+    except PreflightError as failure:
+        return [error("cluster", str(failure))]
+
+
+async def check_cluster(project: Project, transport: Transport, version: str) -> list[Finding]:
+    """Check that workers are there for each agent of the run, with this version. Raises `Unreachable`."""
+    seats = await transport.workers()
+    executor = project.settings.run.executor
     offered: dict[str, float] = {}
+    answered = 0
     found: list[Finding] = []
-    for seat in seats:
+
+    async def look(seat: Seat) -> None:
+        nonlocal answered
         try:
-            told = await agents.transport.call(seat.address, "look", LOOK_LIMIT_S, offsets={})
-        except Silent as failure:
+            told = await transport.call(seat.address, "look", LOOK_LIMIT_S, offsets={})
+        except (Silent, Unreachable) as failure:
             text = f"worker {seat.name} cannot run agents ({failure})"
             found.append(warning("cluster.worker", f"{text}: start it with `spec-kitty-orchestrator worker`"))
-            continue
+            return
+        answered += 1
         if told.get("version") != version:
             theirs = told.get("version")
             text = f"worker {told.get('machine')} has version {theirs} of this program, we have {version}"
@@ -179,17 +249,20 @@ async def check_cluster(project: Project, agents: ClusterAgents, version: str) -
             found.append(error("cluster.version", text, fix))
         for agent, most in seat.resources.items():
             offered[agent] = offered.get(agent, 0) + most
+
+    async with anyio.create_task_group() as tasks:
+        for seat in seats:
+            tasks.start_soon(look, seat)
     for agent in project.agents:
         if agent not in offered:
             offers = ", ".join(f"{name}={most:g}" for name, most in sorted(offered.items()))
             known = f"its workers offer {offers}" if seats else "it has no worker"
-            executor = project.settings.run.executor
             text = f"no worker of {executor} offers {agent}; {known}"
             fix = (
                 f"on a machine with {agent}: spec-kitty-orchestrator worker {executor} --resources {agent}=2"
             )
             found.append(error("cluster.agent", text, fix, agent))
-    if not found:
+    if not errors(found):
         slots = ", ".join(f"{agent}={offered[agent]:g}" for agent in project.agents)
-        found.append(ok("cluster", f"{len(seats)} workers offer {slots}"))
+        found.append(ok("cluster", f"{executor}: {count(answered, 'worker')} with {slots}"))
     return found

@@ -18,6 +18,7 @@ from spec_kitty_orchestrator.app.checks.machine import check_machine
 from spec_kitty_orchestrator.app.checks.mission import check_mission, place_of_first
 from spec_kitty_orchestrator.app.checks.notify import check_places
 from spec_kitty_orchestrator.app.checks.task_files import told_by_the_host
+from spec_kitty_orchestrator.app.cluster import check_executor, look_at_cluster
 from spec_kitty_orchestrator.app.mission import find_mission
 from spec_kitty_orchestrator.app.project import Project, bare_project, check_prompts, open_project
 from spec_kitty_orchestrator.app.repository import distrusted, find_repo_root
@@ -58,8 +59,8 @@ async def diagnose(
     found.project = project = _open(found.findings, root, environ, flags)
     # Whether it works is asked once, and not on the event loop.
     await to_thread.run_sync(lambda: project.unconfined)
-    found.findings += check_places(project)
-    checks = [check_repository(project.root), check_machine(project)]
+    found.findings += [*check_places(project), *check_executor(project)]
+    checks = [check_repository(project.root), check_machine(project), look_at_cluster(project, VERSION)]
     if project.named.trusted:
         checks = [_agents(project), _host(found, project), *checks]
     else:
@@ -123,7 +124,8 @@ async def _agents(project: Project) -> list[Finding]:
     if not project.agents:
         return []
     runner = build_agents(project)
-    installed = await find_installed(runner, project.agents)
+    here = () if project.settings.run.elsewhere else project.agents
+    installed = await find_installed(runner, here)
     return [*check_agents(project, runner), *(one for cli in installed.values() for one in cli.findings)]
 
 

@@ -137,7 +137,7 @@ async def open_mission(
             # Only now: workers of this machine belong to whoever holds the lock.
             await stack.enter_async_context(agents.serving(state.slug))
             if isinstance(agents, ClusterAgents):
-                offered = await check_cluster(project, agents, VERSION)
+                offered = await check_cluster(project, agents.transport, VERSION)
                 _say_warnings(offered, say)
                 stop_at(errors(offered))
             for text in await _about_earlier_runs(project, state.slug, mission, fresh=fresh):
@@ -181,7 +181,8 @@ async def read_and_check(
         for what, question in questions.items():
             tasks.start_soon(ask, what, question)
         found += await check_git(project.root)
-        found += await check_sandboxes(agents, project.agents, sandboxes_limit_s)
+        if not project.settings.run.elsewhere:
+            found += await check_sandboxes(agents, project.agents, sandboxes_limit_s)
     # What a host says of a mission adds nothing if it cannot be used.
     for what in questions:
         if isinstance(failure := answers[what], HostError):

@@ -30,6 +30,11 @@ def doctor(
     impl_agent: options.ImplAgent = None,
     review_agent: options.ReviewAgent = None,
     gate: options.Gate = None,
+    executor: options.Executor = None,
+    tls_ca: options.TlsCa = None,
+    tls_cert: options.TlsCert = None,
+    tls_key: options.TlsKey = None,
+    insecure_cluster: options.Insecure = None,
     repo_root: options.RepoRoot = None,
     as_json: options.Json = False,
 ) -> None:
@@ -40,7 +45,16 @@ def doctor(
     began = monotonic()
     if mission is not None and not as_json:
         tell_asking("spec-kitty and the agents' CLIs", mission)
-    flags = {"impl_agents": impl_agent, "review_agents": review_agent, "gate": gate or None}
+    flags = {
+        "impl_agents": impl_agent,
+        "review_agents": review_agent,
+        "gate": gate or None,
+        "executor": executor,
+        "cluster_tls_ca": tls_ca,
+        "cluster_tls_cert": tls_cert,
+        "cluster_tls_key": tls_key,
+        "cluster_insecure": insecure_cluster,
+    }
     found = anyio.run(diagnose, start_folder(repo_root), os.environ, flags, mission)
     levels = Counter(one.level for one in found.findings)
     code = PreflightError.exit_code if levels[Level.ERROR] else 0

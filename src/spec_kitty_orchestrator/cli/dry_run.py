@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import anyio
+from anyio import to_thread
 
-from spec_kitty_orchestrator.app.build import build_host
+from spec_kitty_orchestrator.app.build import VERSION, build_host
 from spec_kitty_orchestrator.app.checks import Finding, Level, errors, stop_at
 from spec_kitty_orchestrator.app.checks.agents import (
     ANSWER_LIMIT_S,
@@ -24,6 +25,7 @@ from spec_kitty_orchestrator.app.checks.mission import (
     place_of_first,
     plan_work_packages,
 )
+from spec_kitty_orchestrator.app.cluster import check_executor, check_left, look_at_cluster
 from spec_kitty_orchestrator.app.forecasts import foresee, known_samples, start_of
 from spec_kitty_orchestrator.app.mission import read_and_check
 from spec_kitty_orchestrator.cli.running import Work
@@ -45,13 +47,16 @@ async def run(work: Work) -> int:
     """Show what a run would do, or everything that would stop it; return the exit code."""
     project = work.project
     tell_asking("spec-kitty and the agents' CLIs", work.mission, project.redactor)
-    found = [*await check_commands(project), *preflight(project, work.agents)]
+    found = [*await check_commands(project), *check_executor(project), *preflight(project, work.agents)]
     problems = errors(found)
     installed: dict[str, Installed] = {}
+    cluster: list[Finding] = []
     plans: list[_Plan] = []
 
     async def look() -> None:
-        installed.update(await find_installed(work.agents, project.agents, thorough=False))
+        cluster.extend(await look_at_cluster(project, VERSION))
+        if not project.settings.run.elsewhere:
+            installed.update(await find_installed(work.agents, project.agents, thorough=False))
 
     # A CLI that is slow to say its version is asked beside the host.
     async with anyio.create_task_group() as tasks:
@@ -61,13 +66,16 @@ async def run(work: Work) -> int:
         except OrchestratorError as error:
             problems.append(error)
             tasks.cancel_scope.cancel()
+    found += cluster
+    problems += errors(cluster)
     for state, planned in plans:
         warnings = [one.text for one in found if one.level is Level.WARNING]
         warnings += [text for one in installed.values() for text in one.untested]
         console = SteadyConsole(redactor=project.redactor)
         begins = await start_of(project, state, project.policy)
         ahead = await foresee(begins, await known_samples(project.root), where(planned))
-        for line in _lines(work, state, planned, warnings, ahead):
+        offers = [one.text for one in cluster if one.level is Level.OK]
+        for line in _lines(work, state, planned, warnings, ahead, offers):
             console.tell(line)
     stop_at(problems)
     return 0
@@ -91,7 +99,8 @@ async def _plan(work: Work, found: list[Finding], problems: list[OrchestratorErr
         problems += errors(more)
         if isinstance(state, OrchestratorError):
             raise state
-        problems += errors([check_lock(project, state.slug)])
+        left = await to_thread.run_sync(check_left, project, state.slug)
+        problems += errors([check_lock(project, state.slug), *left])
         return state, await plan_work_packages(project, host, state, known[0])
 
 
@@ -106,12 +115,14 @@ def _lines(
     planned: Sequence[PlannedWorkPackage],
     warnings: Sequence[str],
     ahead: Forecast | None,
+    offers: Sequence[str],
 ) -> Iterator[str]:
     """Write the whole plan; the last line says that nothing was changed."""
     run = work.project.settings.run
     yield f"Mission {state.slug}: {count(len(planned), 'work package')}, at most {run.max_concurrent} at once"
     for agent, most in work.project.policy.max_per_agent.items():
         yield f"  at most {count(most, 'attempt')} of {agent} at once"
+    yield from (f"  {one}" for one in offers)
     floors = {"memory": run.min_free_memory, "disk": run.min_free_disk}
     kept = [f"{spelled_size(floor)} of {what}" for what, floor in floors.items() if floor]
     if kept:
@@ -166,7 +177,8 @@ def _agent(work: Work, name: str, role: Role, workspace: Path) -> Iterator[str]:
     command = work.agents.command(name, role, workspace, "<attempt>", Path("<attempt>"))
     policy = work.agents.policy(name, role)
     refused = list(why_refused(policy))
-    yield f"  {role}: {name}{'' if work.agents.executable(name) else '  NOT INSTALLED'}"
+    here = work.project.settings.run.elsewhere or work.agents.executable(name)
+    yield f"  {role}: {name}{'' if here else '  NOT INSTALLED'}"
     yield f"    {shlex.join(command.argv)}{' < prompt.md' if command.prompt == 'stdin' else ''}"
     yield (
         f"    policy: {policy.agent_family}, approval {policy.approval_mode}, sandbox {policy.sandbox_mode}, "

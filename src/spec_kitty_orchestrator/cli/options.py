@@ -17,14 +17,19 @@ from spec_kitty_orchestrator.settings.values import NONE, Flag
 __all__ = [
     "SETTINGS",
     "Ci",
+    "Executor",
     "Gate",
     "ImplAgent",
+    "Insecure",
     "Json",
     "OnInterrupt",
     "Output",
     "RepoRoot",
     "ReviewAgent",
     "RunOptions",
+    "TlsCa",
+    "TlsCert",
+    "TlsKey",
     "mission_option",
 ]
 
@@ -129,6 +134,10 @@ SETTINGS = {name: made for name, made in _MADE if made is not None}
 
 ImplAgent = SETTINGS["impl_agents"].annotation
 ReviewAgent = SETTINGS["review_agents"].annotation
+Executor = SETTINGS["executor"].annotation
+TlsCa, TlsCert, TlsKey, Insecure = (
+    SETTINGS[f"cluster_{one}"].annotation for one in ("tls_ca", "tls_cert", "tls_key", "insecure")
+)
 Gate = Annotated[
     list[str] | None,
     typer.Option(

@@ -292,7 +292,7 @@ async def _drive(
 
 async def tell_versions(work: Work) -> None:
     """Log the version of each agent's CLI, and warn of untested ones; the run does not wait for this."""
-    if work.project.settings.run.executor:
+    if work.project.settings.run.elsewhere:
         return
     try:
         installed = await find_installed(work.agents, work.project.agents, thorough=False)

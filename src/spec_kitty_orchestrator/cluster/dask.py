@@ -84,6 +84,9 @@ class DaskTransport:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Connect, and let go at the end. Raises `Unreachable`."""
+        # Asked first: a client of `distributed` tries for long, and then does not say why.
+        if reason := await _why_not(self._address, self._tls):
+            raise Unreachable(f"{self._address}: {reason}")
         try:
             await self._connect()
             yield
@@ -113,7 +116,7 @@ class DaskTransport:
             await _end(client)
             if not isinstance(error, Exception):
                 raise
-            reason = await to_thread.run_sync(obstacle, self._address, self._tls)
+            reason = await _why_not(self._address, self._tls)
             raise Unreachable(
                 f"{self._address}: {reason}" if reason else _told(self._address, error)
             ) from error
@@ -217,6 +220,10 @@ async def _end(client: Client) -> None:
         await client.close()
     # Else it closes itself when it is collected, where nothing can be awaited, and that is told on the terminal.
     client.status = "closed"
+
+
+async def _why_not(address: str, tls: Security | None) -> str:
+    return await to_thread.run_sync(obstacle, address, tls, abandon_on_cancel=True)
 
 
 def _told(where: str, error: Exception) -> str:

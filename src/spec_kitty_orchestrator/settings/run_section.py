@@ -311,6 +311,11 @@ class RunSettings(Section):
         return quorum
 
     @property
+    def elsewhere(self) -> bool:
+        """Tell whether agents run on other machines, so that nothing depends on what is installed here."""
+        return bool(self.executor) and not self.executor.startswith("local:")
+
+    @property
     def needed_approvals(self) -> int:
         """Return the quorum as a number."""
         return len(self.review_agents) if self.review_quorum == "all" else self.review_quorum

@@ -64,8 +64,8 @@ def selected(project: Project) -> list[tuple[Role, str]]:
 
 def preflight(project: Project, runner: ConfiguredAgents) -> list[Finding]:
     """Check the selected agents before a run: nothing is asked of the host, and no CLI is started."""
-    # On a cluster it is the workers that need them.
-    here = () if project.settings.run.executor else project.agents
+    # On other machines it is the workers that need them.
+    here = () if project.settings.run.elsewhere else project.agents
     absent = (missing(name, runner) for name in here if runner.executable(name) is None)
     return [*check_agents(project, runner), *absent]
 

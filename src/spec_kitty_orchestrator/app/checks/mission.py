@@ -17,6 +17,7 @@ from spec_kitty_orchestrator.app.checks.git import check_worktree
 from spec_kitty_orchestrator.app.checks.lanes import cancel_for_a_reason, stuck
 from spec_kitty_orchestrator.app.checks.target import check_target
 from spec_kitty_orchestrator.app.checks.task_files import unusable_files, without_file
+from spec_kitty_orchestrator.app.cluster import check_left
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.app.record import own_record
 from spec_kitty_orchestrator.app.repository import finalize_command, held_elsewhere, on_branch, switch_command
@@ -56,6 +57,7 @@ async def check_mission(
         return
     lock = check_lock(project, slug)
     told.append(lock)
+    told += await to_thread.run_sync(check_left, project, slug)
     told += await _earlier_run(root, slug)
     if never := cyclic(state):
         text = f"{', '.join(never)} depend on each other, so none of them can start"
