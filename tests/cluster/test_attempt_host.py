@@ -1,8 +1,10 @@
 """A machine's side: what is asked twice, too late or at the same time begins an attempt at most once."""
 
+import re
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from spec_kitty_orchestrator.cluster.attempt_host import AttemptHost
 from spec_kitty_orchestrator.cluster.machine_folder import MachineFolder
 from spec_kitty_orchestrator.cluster.records import WorkOrder, spelled
 from spec_kitty_orchestrator.cluster.shipping import Shipping
+from spec_kitty_orchestrator.cluster.worker_log import WorkerLog
 from spec_kitty_orchestrator.core.model import Role, Workspace
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.settings.agent_section import AgentSection
@@ -197,3 +200,44 @@ async def test_a_slot_is_given_back_when_nobody_wants_it(machine: Machine) -> No
 async def test_an_id_that_is_no_id_names_no_file(machine: Machine, name: str) -> None:
     told = await machine.ask("drop", attempt_id=name)
     assert "is not the id of an attempt" in told["error"]
+
+
+async def test_a_worker_tells_people_what_begins_and_ends_in_one_line_each_without_prompts(
+    machine: Machine, children: Children
+) -> None:
+    said: list[str] = []
+    machine.host = AttemptHost(machine.folder, version="0", say=said.append)
+    request = replace(machine.order.request, wp_id="WP01\x1b[2J\nWP02", prompt="the secret prompt")
+    machine.order = replace(machine.order, request=request)
+    await machine.begin()
+    await children.up()
+    assert said == ["WP01 WP02 of m: bot implements, attempt 1 (one)"]
+    await machine.host.close()
+    machine.host = AttemptHost(machine.folder, version="0", say=said.append)
+    await machine.host.adopt()
+    assert said[1:] == ["WP01 WP02 of m: bot implements, goes on (one)"]
+    children.release()
+    assert await machine.hold() == "ended"
+    assert re.fullmatch(r"WP01 WP02 of m: bot implements \(one\): ok after [\d.]+s", said[2])
+    await machine.ask("pack", attempt_id="/")
+    assert said[3:] == ["cannot pack: '/' is not the id of an attempt"]
+
+
+async def test_a_worker_tells_once_of_a_run_that_is_silent_and_when_it_is_back(machine: Machine) -> None:
+    said: list[str] = []
+    now = 1000.0
+    log = WorkerLog(said.append, lambda: now)
+    log.begins(machine.order)
+    said.clear()
+    for _ in range(5):
+        now += 20.0
+        log.look()
+    words = "m: bot implements (one): its run"
+    assert said == [f"WP01 of {words} was last heard of 1m 00s ago; its agent goes on"]
+    log.heard(["one", "another"])
+    log.look()
+    assert said[1:] == [f"WP01 of {words} is heard of again, after 1m 40s"]
+    log.taken("one")
+    now += 100.0
+    log.look()
+    assert len(said) == 2

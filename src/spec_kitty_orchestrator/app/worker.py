@@ -95,6 +95,7 @@ async def work(wanted: Wanted, say: Callable[[str], None]) -> int:
     async with anyio.create_task_group() as tasks:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             tasks.start_soon(_leave_when_told, signals, host, tasks.cancel_scope, say)
+            tasks.start_soon(host.log.keep_looking)
             await host.adopt()
             try:
                 await keep_working(

@@ -49,6 +49,8 @@ def worker(
 
     On SIGTERM or Ctrl-C it stops its agents and hands their work back first; a second signal ends it at once.
     """
+    from time import strftime
+
     import anyio
 
     from spec_kitty_orchestrator.app.worker import Wanted, work
@@ -64,4 +66,8 @@ def worker(
         insecure=insecure,
         once=once,
     )
-    raise typer.Exit(anyio.run(work, wanted, typer.echo))
+
+    def tell(line: str) -> None:
+        typer.echo(f"{strftime('%Y-%m-%d %H:%M:%S')} {line}")
+
+    raise typer.Exit(anyio.run(work, wanted, tell))

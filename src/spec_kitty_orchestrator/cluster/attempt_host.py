@@ -46,9 +46,9 @@ from spec_kitty_orchestrator.cluster.records import (
     understood,
     write,
 )
+from spec_kitty_orchestrator.cluster.worker_log import WorkerLog
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome
 from spec_kitty_orchestrator.errors import OrchestratorError, WorkspaceError
-from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine import attempt_files, process
 from spec_kitty_orchestrator.machine.files import make_private_folder
 from spec_kitty_orchestrator.machine.runner import LocalAgents
@@ -57,6 +57,8 @@ __all__ = ["AttemptHost"]
 
 GO_S = 600.0
 """A slot that nobody uses is given back after so long."""
+LONG_S = 60.0
+"""A slot that nobody has used for so long is told."""
 LOOK_S = 5.0
 """How often a slot is looked at whose attempt another process of this machine attends."""
 
@@ -90,6 +92,7 @@ class AttemptHost:
     Attributes:
         machine: names it, also after a restart.
         leaving: whether it takes no more.
+        log: tells people of the attempts.
         ring: is told which attempt has got a slot here, or has ended.
     """
 
@@ -113,6 +116,7 @@ class AttemptHost:
         self._turns: dict[str, asyncio.Lock] = {}
         self._slots: dict[str, _Slot] = {}
         self._chores = Chores(self._checkouts)
+        self.log = WorkerLog(say)
 
     async def adopt(self) -> None:
         """Attend the attempts that an earlier process of this machine has begun and that have no result."""
@@ -123,6 +127,8 @@ class AttemptHost:
                 if attempt is None or order is None or name in self._running:
                     continue
                 if await self._state(name) == "running":
+                    written = await anyio.Path(self._place(name), ATTEMPT).stat()
+                    self.log.begins(order, written.st_mtime)
                     self._attend(attempt, runner_of(order, self._place(name), self._shared))
 
     async def handle(self, method: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,12 +147,13 @@ class AttemptHost:
         try:
             return await asked[method](**arguments)
         except (OrchestratorError, OSError, ValueError) as error:
-            get_logger().warning("asked in vain", method=method, error=str(error))
+            self.log.refused(method, str(error))
             return {"error": f"{self.machine}: {error}"}
 
     async def hold(self, attempt_id: str, go_s: float = GO_S) -> str:
         """Hold a slot for an attempt until it has ended here, or nobody wants it here; return why."""
         slot = self._slots.setdefault(attempt_id, _Slot())
+        since, told = anyio.current_time(), False
         self.ring(attempt_id)
         try:
             with anyio.move_on_after(go_s) as waiting:
@@ -156,6 +163,9 @@ class AttemptHost:
                         waiting.deadline = float("inf")
                     elif state != "absent":
                         return state
+                    elif not told and (for_s := anyio.current_time() - since) > LONG_S:
+                        told = True
+                        self.log.unused(attempt_id, for_s)
                     slot.news.clear()
                     with suppress(TimeoutError):
                         await asyncio.wait_for(slot.news.wait(), LOOK_S)
@@ -173,6 +183,7 @@ class AttemptHost:
 
     async def look(self, offsets: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
         """Tell who waits here, and of these attempts how they are and what their logs hold beyond that."""
+        self.log.heard(offsets)
         found = {name: await self._seen(name, logs) for name, logs in offsets.items()}
         waiting = [name for name in self._slots if name not in found]
         return {
@@ -231,6 +242,7 @@ class AttemptHost:
                 if self.leaving:
                     raise WorkspaceError("the worker is about to end")
                 attempt, runner = await self._prepare(wanted, folder)
+                self.log.begins(wanted)
                 self._attend(attempt, runner)
                 self._chores.prepare(wanted.shipment)
         return {"state": await self._state(name)}
@@ -249,17 +261,16 @@ class AttemptHost:
 
     def _attend(self, attempt: Attempt, runner: Runner) -> None:
         async def attend() -> None:
-            directory = Path(attempt.directory)
+            directory, saved = Path(attempt.directory), None
             try:
                 report = await runner.run(attempt)
+                saved = await to_thread.run_sync(attempt_files.read_result, directory, attempt.id)
             except OrchestratorError as error:
                 report = AgentReport(Outcome.CRASHED, detail=str(error))
-            else:
-                saved = await to_thread.run_sync(attempt_files.read_result, directory, attempt.id)
-                # A gate has no such record of its own: what is there its program has written.
-                if saved is not None and isinstance(runner, LocalAgents):
-                    return
-            await attempt_files.save(attempt, report)
+            # A gate has no such record of its own: what is there its program has written.
+            if saved is None or not isinstance(runner, LocalAgents):
+                await attempt_files.save(attempt, report)
+            self.log.ends(attempt.id, report.outcome)
 
         def gone(_: object) -> None:
             self._running.pop(attempt.id, None)
@@ -334,6 +345,7 @@ class AttemptHost:
             if order is not None:
                 await self._checkouts.drop(order.holder, order.shipment.project)
             await to_thread.run_sync(empty, folder)
+        self.log.taken(attempt_id)
         self._tell(attempt_id)
         self._chores.tidy(idle=not self._running)
         return {}
