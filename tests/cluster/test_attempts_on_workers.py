@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -206,6 +207,44 @@ async def test_an_attempt_runs_on_a_worker_and_its_work_and_its_log_come_back(
         children.release()
     is_whole(project, attempt, report())
     assert Path(project.runs[0]).parent == lab.root, "it has the home of a worker"
+
+
+async def test_two_runs_share_the_slots_of_a_cluster(tmp_path: Path, lab: Lab, children: Children) -> None:
+    projects, attempts, reports = [], [], list[AgentReport]()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        projects.append(Project(tmp_path / name, lab.address, children.port))
+    async with AsyncExitStack() as stack:
+        stack.enter_context(anyio.fail_after(LIMIT_S))
+        for project in projects:
+            await stack.enter_async_context((agents := project.agents()).serving("034-demo"))
+            for wp in ("WP01", "WP02", "WP03"):
+                worktree = project.root.parent / wp
+                git(project.root, "worktree", "add", "--quiet", "-b", wp, str(worktree))
+                request = replace(
+                    project.request(), wp_id=wp, workspace=Workspace(str(worktree), str(worktree / "m"))
+                )
+                attempts.append((agents, await agents.open(request)))
+
+        async def run(agents: ClusterAgents, attempt: Attempt) -> None:
+            reports.append(await agents.run(attempt))
+
+        async with anyio.create_task_group() as tasks:
+            for agents, attempt in attempts:
+                tasks.start_soon(run, agents, attempt)
+            await children.up(4)
+            while len([one for project in projects for one in project.said if "a free slot" in one]) < 2:
+                await anyio.lowlevel.checkpoint()
+            assert sum(len(one.runs) for one in projects if one.runs_file.exists()) == 4, (
+                "there are four slots"
+            )
+            children.release()
+            while children.lines:
+                children.lines.pop().close()
+            await children.up(2)
+            children.release()
+    assert [one.outcome for one in reports] == [Outcome.OK] * 6
+    assert [len(one.runs) for one in projects] == [3, 3]
 
 
 async def test_an_attempt_is_found_again_when_its_workers_process_was_killed(
