@@ -218,7 +218,7 @@ async def _end(client: Client) -> None:
     """Close a client, also in a task that is canceled."""
     with anyio.move_on_after(CLOSE_LIMIT_S, shield=True), suppress(Exception):
         await client.close()
-    # Else it closes itself when it is collected, where nothing can be awaited, and that is told on the terminal.
+    # Else it closes itself when it is collected, where nothing can be awaited, and says so on the terminal.
     client.status = "closed"
 
 
