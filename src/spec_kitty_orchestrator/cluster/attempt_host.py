@@ -116,7 +116,7 @@ class AttemptHost:
         self._turns: dict[str, asyncio.Lock] = {}
         self._slots: dict[str, _Slot] = {}
         self._chores = Chores(self._checkouts)
-        self.log = WorkerLog(say)
+        self.log: WorkerLog = WorkerLog(say)
 
     async def adopt(self) -> None:
         """Attend the attempts that an earlier process of this machine has begun and that have no result."""
