@@ -1,7 +1,7 @@
-"""Runs attempts on workers of a Dask cluster: what more workers bring, what an attempt costs, and a flood.
+"""Runs attempts on workers of a Dask cluster: what each costs, a flood, a large tree, and more workers.
 
-    python benchmarks/cluster.py      # 48 WPs, agents of 10 s, 1 to 3 workers; 5 minutes
-    python benchmarks/cluster.py --wps 6 --seconds 1 --workers 2   # shows that it works
+    python benchmarks/cluster.py      # 48 WPs, agents of 10 s, 1 to 3 workers; 18,000 files; 7 minutes
+    python benchmarks/cluster.py --wps 6 --seconds 1 --workers 2 --files 2000   # shows that it works
     python benchmarks/cluster.py --only alone,flood
 
 Scheduler and workers are processes of this machine with four slots each, so they share its cores. The
@@ -11,6 +11,7 @@ and commits, which a cluster does not change and which would take most of the ti
 
 import argparse
 import os
+import random
 import shutil
 import socket
 import statistics
@@ -41,6 +42,8 @@ SLOTS = 4
 """Of each worker."""
 ALONE = 7
 """Attempts one after the other, of which the middle one counts; the first is left out."""
+READY_S = 5
+"""A worker makes the worktree of the next workspace ready meanwhile; missions leave it more."""
 FLOODING = 8
 """Agents that write at once."""
 BOT = """
@@ -116,18 +119,50 @@ def start(folder: Path, name: str, argv: Sequence[str], ready: bytes) -> "subpro
     return process
 
 
+def small_project(root: Path) -> None:
+    """Make a repository of one file."""
+    git(root, "init", "--quiet")
+    (root / "made.txt").write_text("")
+    git(root, "add", ".")
+    git(root, "commit", "--quiet", "-m", "first")
+
+
+def large_project(root: Path, files: int) -> None:
+    """Make a repository of many files, text of some kilobytes each, with 300 commits."""
+    chance = random.Random(1)
+    words = ["".join(chance.choices("abcdefghijklmnopqrstuvwxyz_", k=6)) for _ in range(6000)]
+
+    def text(size: float) -> bytes:
+        lines = (" ".join(chance.choices(words, k=8)) for _ in range(max(1, int(size / 56))))
+        return "\n".join(lines).encode() + b"\n"
+
+    tree = {
+        f"d{n % 40}/s{n % 700}/f{n}.py": text(min(2e5, chance.lognormvariate(8.6, 1.2))) for n in range(files)
+    } | {"made.txt": b""}
+    git(root, "init", "--quiet", "--initial-branch=main")
+    with subprocess.Popen(["git", "fast-import", "--quiet"], cwd=root, stdin=subprocess.PIPE) as importing:
+        assert importing.stdin is not None
+        for number in range(300):
+            who = f"b <b@example.org> {1700000000 + number} +0000"
+            head = f"commit refs/heads/main\ncommitter {who}\ndata 2\nc\n\n"
+            importing.stdin.write(head.encode())
+            for path in chance.sample(sorted(tree), 12) if number else list(tree):
+                tree[path] += text(60) if number else b""
+                importing.stdin.write(f"M 100644 inline {path}\ndata {len(tree[path])}\n".encode())
+                importing.stdin.write(tree[path] + b"\n")
+    git(root, "reset", "--quiet", "--hard")
+    git(root, "repack", "-a", "-d", "--quiet")
+
+
 @contextmanager
-def laboratory(workers: int) -> Iterator[Lab]:
+def laboratory(workers: int, make: Callable[[Path], None] = small_project) -> Iterator[Lab]:
     """Start a cluster and make a project; end and remove both afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="spec-kitty-cluster-"))
     processes = []
     try:
         project = folder / "project"
         project.mkdir()
-        git(project, "init", "--quiet")
-        (project / "made.txt").write_text("")
-        git(project, "add", ".")
-        git(project, "commit", "--quiet", "-m", "first")
+        make(project)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -220,16 +255,49 @@ async def scaled(most: int, wps: int, seconds: float) -> list[Row]:
     return rows
 
 
+async def one_by_one(lab: Lab, agents: ClusterAgents, paths: Sequence[Path]) -> list[float]:
+    """Run an attempt in each worktree, one after the other; return what each took beyond its agent."""
+    before = len(lab.times.read_text().split()) if lab.times.exists() else 0
+    took = [await attempt(agents, path) for path in paths]
+    worked = [float(line) for line in lab.times.read_text().split()[before:]]
+    return [all_s - agent_s for all_s, agent_s in zip(took, worked, strict=True)]
+
+
+def middle(what: str, each: Sequence[float]) -> Row:
+    """Return the line of attempts that may cost a second each."""
+    told = f"{min(each):.2f} to {max(each):.2f} s"
+    return Row(f"{what}, beyond its agent", told, statistics.median(each), Bound(1, "s"))
+
+
 async def alone() -> list[Row]:
     """Run attempts one after the other."""
     with laboratory(1) as lab:
         path = lab.worktree("alone")
         async with connected(lab, 1.0) as agents:
-            took = [await attempt(agents, path) for _ in range(ALONE + 1)][1:]
-        worked = [float(line) for line in lab.times.read_text().split()][1:]
-    beyond = sorted(all_s - agent_s for all_s, agent_s in zip(took, worked, strict=True))
-    told = f"{beyond[0]:.2f} to {beyond[-1]:.2f} s"
-    return [Row("one attempt alone, beyond its agent", told, statistics.median(beyond), Bound(1, "s"))]
+            beyond = await one_by_one(lab, agents, [path] * (ALONE + 1))
+    return [middle("one attempt alone", beyond[1:])]
+
+
+async def large(files: int) -> list[Row]:
+    """Run attempts of a large repository on a machine that never saw it."""
+    with laboratory(1, partial(large_project, files=files)) as lab:
+        begun = time.perf_counter()
+        git(lab.folder, "clone", "--quiet", "project", "clone")
+        clone_s = time.perf_counter() - begun
+        shutil.rmtree(lab.folder / "clone")
+        paths = [lab.worktree(f"wp{number}") for number in range(4)]
+        async with connected(lab, 1.0) as agents:
+            first, *following = await one_by_one(lab, agents, [paths[0]] * (ALONE - 1))
+            others = []
+            for path in paths[1:]:
+                await anyio.sleep(READY_S)
+                others += await one_by_one(lab, agents, [path])
+    told = f"{first:.1f} s, the clone {clone_s:.1f} s"
+    return [
+        Row(f"first attempt of {files:,} files on a new worker", told, first / clone_s, Bound(3, "x")),
+        middle("next attempt of the workspace", following),
+        middle("first attempt of another workspace", others),
+    ]
 
 
 async def flooded(mib: float) -> list[Row]:
@@ -257,15 +325,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", default="alone,flood,throughput", help="parts, with commas")
+    parser.add_argument("--only", default="alone,flood,large,throughput", help="parts, with commas")
     parser.add_argument("--wps", type=int, default=48)
     parser.add_argument("--seconds", type=float, default=10.0, help="that each agent works")
     parser.add_argument("--workers", type=int, default=3, help="at most")
     parser.add_argument("--flood-mib", type=float, default=100.0, help="of all agents together")
+    parser.add_argument("--files", type=int, default=18_000, help="of the large repository")
     options = parser.parse_args()
     parts: dict[str, Callable[[], Awaitable[list[Row]]]] = {
         "alone": alone,
         "flood": partial(flooded, options.flood_mib),
+        "large": partial(large, options.files),
         "throughput": partial(scaled, options.workers, options.wps, options.seconds),
     }
     rows: list[Row] = []
