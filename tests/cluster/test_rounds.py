@@ -109,7 +109,10 @@ async def test_an_attempt_gets_the_machine_on_which_its_task_waits(tmp_path: Pat
 
 
 @pytest.mark.parametrize("rung", ["one", "another coordinator's"])
-async def test_what_a_worker_tells_of_our_attempts_is_looked_at_at_once(tmp_path: Path, rung: str) -> None:
+async def test_what_a_worker_tells_of_our_attempts_is_looked_at_at_once(
+    tmp_path: Path, rung: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spec_kitty_orchestrator.cluster.rounds.APART_S", 0.0)
     cluster = Cluster({"a": Machine()})
     rounds = rounds_of(cluster)
     with rounds.following("one", "bot", tmp_path):

@@ -20,6 +20,7 @@ from spec_kitty_orchestrator.app.cluster import EXTRA, tls_files, unsafe
 from spec_kitty_orchestrator.cluster.attempt_host import AttemptHost
 from spec_kitty_orchestrator.cluster.machine_folder import MachineFolder
 from spec_kitty_orchestrator.errors import PreflightError, UsageError
+from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
 from spec_kitty_orchestrator.machine.git import Git
 from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S
@@ -89,6 +90,8 @@ async def work(wanted: Wanted, say: Callable[[str], None]) -> int:
 
     folder = MachineFolder.open(wanted.folder)
     _alone(folder.path)
+    # Loads the logger, for which the first attempt would wait.
+    get_logger().info("worker", machine=folder.name, offered=offered)
     host = AttemptHost(folder, version=VERSION, hidden=[Path(one) for one in files or ()], say=say)
     bind = wanted.bind or ("127.0.0.1" if not unsafe(address.replace("tls://", "tcp://")) else None)
     code = 0

@@ -22,6 +22,8 @@ from spec_kitty_orchestrator.log import get_logger
 __all__ = ["LostMachine", "Rounds"]
 
 EVERY_S = 0.5
+APART_S = 0.05
+"""At least so long lies between two rounds, however many workers have news."""
 LONGEST_NAME = 200
 """Of a machine, which names itself."""
 LOOK_LIMIT_S = 5.0
@@ -97,12 +99,14 @@ class Rounds:
     async def keep_asking(self) -> None:
         """Make rounds for ever."""
         while True:
+            begun = anyio.current_time()
             rest = await self.once()
             done, self._round = self._round, anyio.Event()
             done.set()
             if not rest:
                 with anyio.move_on_after(EVERY_S):
                     await self._bell.wait()
+                await anyio.sleep_until(begun + APART_S)
             self._bell = anyio.Event()
 
     def _heard(self, attempt_id: str) -> None:
