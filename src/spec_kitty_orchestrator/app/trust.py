@@ -208,7 +208,7 @@ def _on_path(root: Path) -> Iterator[str]:
     """Name the programs of ours that PATH finds in the repository."""
     known = (agent.executable for agent in BUILT_IN.values())
     words = (HOST_NAME, *_TOOLS, *(one for one in known if os.sep not in one))
-    for place in absolute_folders(os.environ):
+    for place in map(Path, absolute_folders(os.environ)):
         if not place.resolve().is_relative_to(root.resolve()):
             continue
         # Git finds its own commands and filters there, as `git-lfs`.

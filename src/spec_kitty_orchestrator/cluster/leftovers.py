@@ -29,11 +29,15 @@ LOOK_S = 5.0
 
 async def keep_clearing(home: Path, rounds: Rounds, shipping: Shipping, say: Callable[[str], None]) -> None:
     """Clear what attempts below the logs of a mission have left, whenever their machine is there."""
+    cleared = set[Path]()
     while True:
-        for path in await to_thread.run_sync(lambda: sorted(home.glob(f"*/*/{PLACED}"))):
+        for path in await to_thread.run_sync(lambda: sorted({*home.glob(f"*/*/{PLACED}")} - cleared)):
             placed = await to_thread.run_sync(read, Placed, path)
+            if placed is not None and placed.done:
+                cleared.add(path)
+                continue
             ended = await anyio.Path(path.parent / "result.json").exists()
-            if placed is None or placed.done or not ended or placed.machine not in rounds.machines:
+            if placed is None or not ended or placed.machine not in rounds.machines:
                 continue
             with suppress(LostMachine, OSError):
                 try:

@@ -77,10 +77,9 @@ def keep_out(folder: Path) -> None:
     _kept_out.add(folder.resolve())
 
 
-def absolute_folders(env: Mapping[str, str]) -> list[Path]:
+def absolute_folders(env: Mapping[str, str]) -> list[str]:
     """Return the folders of PATH without those that lie wherever a program is started."""
-    folders = env.get("PATH", os.defpath).split(os.pathsep)
-    return [Path(one) for one in folders if one.startswith(os.sep)]
+    return [one for one in env.get("PATH", os.defpath).split(os.pathsep) if one.startswith(os.sep)]
 
 
 def search_path(env: Mapping[str, str]) -> str:
@@ -88,8 +87,8 @@ def search_path(env: Mapping[str, str]) -> str:
 
     In `./node_modules/.bin` of its worktree an agent can put a `git` of its own.
     """
-    folders = [one for one in absolute_folders(env) if not (_kept_out and _is_kept_out(one))]
-    return os.pathsep.join(map(str, folders)) or os.defpath
+    folders = [one for one in absolute_folders(env) if not (_kept_out and _is_kept_out(Path(one)))]
+    return os.pathsep.join(folders) or os.defpath
 
 
 def _is_kept_out(folder: Path) -> bool:
