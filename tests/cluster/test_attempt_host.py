@@ -4,7 +4,6 @@ import re
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,13 @@ from tests.machine.attempts import LIMIT_S, Children
 from spec_kitty_orchestrator.agents.spec import AgentSettings
 from spec_kitty_orchestrator.cluster.attempt_host import AttemptHost
 from spec_kitty_orchestrator.cluster.machine_folder import MachineFolder
+from spec_kitty_orchestrator.cluster.machine_gate import setup_of
 from spec_kitty_orchestrator.cluster.records import WorkOrder, spelled
 from spec_kitty_orchestrator.cluster.shipping import Shipping
 from spec_kitty_orchestrator.cluster.worker_log import WorkerLog
 from spec_kitty_orchestrator.core.model import Role, Workspace
+from spec_kitty_orchestrator.core.policy import Gate
+from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.settings.agent_section import AgentSection
 
@@ -35,6 +37,14 @@ line.sendall(b"+")
 line.recv(1)
 print("done")
 """
+
+HOLDING = f"""
+{sys.executable} -c 'import socket
+line = socket.create_connection(("127.0.0.1", {{}}))
+line.sendall(b"+")
+line.recv(1)'
+"""
+"""A line for the shell that waits for the test."""
 
 
 class Machine:
@@ -194,6 +204,99 @@ async def test_a_slot_is_given_back_when_nobody_wants_it(machine: Machine) -> No
             await anyio.lowlevel.checkpoint()
         await machine.ask("dismiss", attempt_id="one")
     assert said == ["dismissed"]
+
+
+def needing(machine: Machine, *commands: str) -> WorkOrder:
+    """Let the attempt need a setup of these lines."""
+    lines = [Gate(f"setup-{number}", ("/bin/sh", "-c", line)) for number, line in enumerate(commands, 1)]
+    machine.order = replace(machine.order, setup=setup_of(lines, {"PASSED_WORD": "of the setup alone"}))
+    return machine.order
+
+
+async def log(machine: Machine, text: str) -> str:
+    """Wait until the log of the setup holds a text, and return it whole."""
+    with anyio.fail_after(LIMIT_S):
+        while True:
+            told = await machine.ask("look", offsets={"one": {}})
+            found = told["attempts"]["one"]["logs"].get("setup.log", b"").decode()
+            if text in found:
+                return str(found)
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_a_checkout_is_set_up_before_its_attempt_and_what_is_said_is_in_a_log_of_its_own(
+    machine: Machine, children: Children
+) -> None:
+    lines = ("echo $PASSED_WORD >&2; test -e a", "pwd >a; : >made")
+    needing(machine, *lines)
+    await machine.begin()
+    await children.up()
+    said = await log(machine, "made")
+    assert said.splitlines() == [
+        "$ echo $PASSED_WORD >&2; test -e a",
+        "of the setup alone",
+        "$ pwd >a; : >made",
+    ]
+    checkout = next(machine.folder.path.glob("worktrees/*/*/a")).parent
+    assert (await anyio.Path(checkout, "a").read_text(), (checkout / "made").exists()) == ("a", False)
+    kept = [one for one in machine.folder.path.rglob("*") if one.is_file() and one.name != "stdout.log"]
+    assert not [one for one in kept if b"of the setup alone" in one.read_bytes()]
+
+
+async def test_a_setup_that_fails_is_told_once_and_tried_again_when_the_attempt_is_asked_for_again(
+    machine: Machine, children: Children
+) -> None:
+    place = machine.root / "place"
+    needing(machine, f"cat {place}", "echo never")
+    held: list[str] = []
+
+    async def hold() -> None:
+        held.append(await machine.hold())
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(hold)
+        await machine.begin()
+    assert held == ["absent"]
+    told = await machine.ask("begin", order=spelled(machine.order))
+    assert (told["state"], told["failed"]) == ("absent", f"`cat {place} && echo never` failed")
+    assert told["tail"].splitlines()[0] == f"$ cat {place}"
+    assert "No such file" in told["tail"]
+    assert machine.runs == []
+    place.touch()
+    await machine.begin()
+    await children.up()
+    assert len(machine.runs) == 1
+
+
+async def test_an_attempt_that_is_stopped_while_its_setup_runs_does_not_begin(
+    machine: Machine, children: Children
+) -> None:
+    needing(machine, HOLDING.format(children.port))
+    await machine.begin()
+    await children.up()
+    told = await machine.ask("stop", attempts=["one"], grace_s=1.0)
+    await children.gone()
+    assert (told["states"], machine.runs) == ({"one": "ended"}, [])
+    delivery = (await machine.ask("pack", attempt_id="one"))["delivery"]
+    assert b'"canceled"' in delivery
+
+
+async def test_a_setup_whose_machine_has_died_is_stopped_by_the_next_process_and_done_again(
+    machine: Machine, children: Children
+) -> None:
+    needing(machine, HOLDING.format(children.port))
+    await machine.begin()
+    await children.up()
+    await machine.host.close()
+    machine.host = AttemptHost(machine.folder, version="0")
+    await machine.host.adopt()
+    await children.gone()
+    assert (await machine.state(), machine.runs) == ("absent", [])
+    await machine.begin()
+    await children.up()
+    children.lines[-1].send(b"-")
+    await children.up()
+    assert len(machine.runs) == 1
 
 
 @pytest.mark.parametrize("name", ["../one", "", "a/b", "one\0"])

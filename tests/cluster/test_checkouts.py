@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
@@ -326,3 +327,64 @@ async def test_names_that_lead_out_of_the_folder_are_refused(home: Home, name: s
     await machine.have("p")
     with pytest.raises(WorkspaceError, match="is no name of a workspace"):
         await machine.check_out("a", Shipment("p", name, Snapshot("1" * 40, "1" * 40)), None)
+
+
+class Setup:
+    """Makes files in a workspace, and counts how often."""
+
+    def __init__(self, *made: str) -> None:
+        self.made, self.runs, self.fails = made, 0, False
+
+    async def __call__(self, workspace: Path, moved: Callable[[], Awaitable[str]]) -> bool:
+        assert await moved() == ""
+        self.runs += 1
+        for name in self.made:
+            (workspace / name).parent.mkdir(exist_ok=True)
+            (workspace / name).write_text("made")
+        if self.fails:
+            raise WorkspaceError("it failed")
+        return True
+
+    async def before(self, trip: Trip, mark: str = "first") -> None:
+        await trip.machine.set_up(trip.attempt, trip.shipment, mark, self)
+
+
+async def test_a_workspace_is_set_up_once_and_only_what_is_ignored_stays(home: Home) -> None:
+    setup = Setup("build/tool", "1.py", "new.py")
+    for _ in range(2):
+        trip = await Trip.out(home)
+        await setup.before(trip)
+        await setup.before(trip)
+        assert ((trip.there / "build/tool").exists(), (trip.there / "new.py").exists()) == (True, False)
+        assert (await trip.pack()).back == trip.shipment.sent
+        await trip.done()
+    assert setup.runs == 1
+    await setup.before(await Trip.out(home), "another")
+    assert setup.runs == 2
+
+
+async def test_what_git_does_not_ignore_of_a_setup_is_there_for_one_attempt_and_does_not_travel(
+    home: Home,
+) -> None:
+    setup = Setup("node_modules/tool")
+    for number in (1, 2):
+        trip = await Trip.out(home)
+        await setup.before(trip)
+        await setup.before(trip)
+        assert (setup.runs, (trip.there / "node_modules/tool").exists()) == (number, True)
+        assert (await trip.pack()).back == trip.shipment.sent
+        await trip.done()
+
+
+async def test_what_a_setup_that_failed_has_changed_is_gone_when_the_attempt_is_asked_for_again(
+    home: Home,
+) -> None:
+    setup, trip = Setup("build/tool", "1.py"), await Trip.out(home)
+    setup.fails = True
+    with pytest.raises(WorkspaceError, match="it failed"):
+        await setup.before(trip)
+    assert await trip.machine.check_out(trip.attempt, trip.shipment, None) == trip.there
+    assert (trip.there / "1.py").read_text() == "# 1.py\n" * 5
+    setup.fails = False
+    await setup.before(trip)
+    assert setup.runs == 2

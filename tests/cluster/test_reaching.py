@@ -176,3 +176,12 @@ async def test_a_worker_says_which_agents_it_offers_without_having_them(
     (tmp_path / "git").unlink()
     with pytest.raises(WorkspaceError, match="git is not installed"):
         await work(wanted, said.append)
+
+
+def test_with_a_cluster_worktrees_here_are_set_up_for_commit_hooks_alone(tmp_path: Path) -> None:
+    project, setup = bare_project(tmp_path, {}), (("npm", "ci"),)
+    for executor, hooks, here in (("", False, 1), ("local:2", True, 1), ("local:2", False, 0)):
+        given = {"setup": setup, "executor": executor, "commit_hooks": hooks}
+        run = project.settings.run.model_copy(update=given)
+        wanted = replace(project, settings=project.settings.model_copy(update={"run": run}))
+        assert (len(wanted.setup), len(wanted.policy.setup)) == (1, here)

@@ -104,6 +104,8 @@ def build_agents(project: Project, say: Say = lambda _: None) -> LocalAgents:
             rules=project.commit_rules,
             clone=cluster.clone,
             lost_after_s=cluster.lost_after,
+            setup=project.setup,
+            passed=run.pass_env,
         )
     return make(
         project.root,
@@ -183,7 +185,7 @@ def build_parts(
         return make(project.root, mission, commands, project.redactor, run.pass_env, project.sandbox)
 
     checked: Callable[..., LocalGates] = LocalGates
-    if run.executor and not policy.setup:
+    if run.executor:
         from spec_kitty_orchestrator.cluster.agents import ClusterAgents
         from spec_kitty_orchestrator.cluster.gates import ClusterGates
 

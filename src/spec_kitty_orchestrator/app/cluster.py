@@ -124,9 +124,6 @@ def _reachable(project: Project, executor: str) -> list[Finding]:
         _files(project)
     except UsageError as failure:
         return [error("cluster.tls", str(failure), kind=UsageError)]
-    if project.policy.setup:
-        text = "[run] setup prepares the worktrees of this machine alone, so gates run here, too"
-        return [warning("cluster.setup", text)]
     return []
 
 

@@ -143,11 +143,14 @@ class Project:
                 strict=run.strict_budget,
             ),
             gates=tuple(Gate(one.name, one.command, one.timeout) for one in self.settings.gates),
-            setup=tuple(
-                Gate(f"setup-{number}", command, run.setup_timeout)
-                for number, command in enumerate(run.setup, start=1)
-            ),
+            # Where all else runs on machines, which have it done there, only commit hooks may need it here.
+            setup=_setup(run) if run.commit_hooks or not run.executor else (),
         )
+
+    @property
+    def setup(self) -> tuple[Gate, ...]:
+        """What worktrees need, here or on a machine of a cluster."""
+        return _setup(self.settings.run)
 
     @property
     def commit_rules(self) -> CommitRules:
@@ -165,6 +168,13 @@ class Project:
     def directory(self, mission: str) -> Path:
         """Return the folder of our records of a mission."""
         return self.root / JOURNALS / mission
+
+
+def _setup(run: RunSettings) -> tuple[Gate, ...]:
+    return tuple(
+        Gate(f"setup-{number}", command, run.setup_timeout)
+        for number, command in enumerate(run.setup, start=1)
+    )
 
 
 def open_project(

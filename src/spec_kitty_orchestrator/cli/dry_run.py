@@ -150,7 +150,7 @@ def _lines(
     yield ""
     policy = work.project.policy
     for commands, what in (
-        (policy.setup, "Setup: run once in each new workspace, before anything else"),
+        (work.project.setup, "Setup: run once in each new workspace, before anything else"),
         (policy.gates, "Gates: run on each commit, in its workspace, before a review is paid for"),
     ):
         for place, one in enumerate(commands):

@@ -5,7 +5,7 @@ begin. From then on only that machine is asked, whatever the scheduler does with
 """
 
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -16,9 +16,10 @@ from anyio import to_thread
 
 from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.spec import AgentSettings
-from spec_kitty_orchestrator.cluster.attempt_folder import PIECE_BYTES, task_of
+from spec_kitty_orchestrator.cluster.attempt_folder import PIECE_BYTES, SETUP_LOG, piece, task_of
 from spec_kitty_orchestrator.cluster.fetching import fetch
-from spec_kitty_orchestrator.cluster.leftovers import forget_there, keep_clearing
+from spec_kitty_orchestrator.cluster.leftovers import forget_there, keep_clearing, machine_of
+from spec_kitty_orchestrator.cluster.machine_gate import setup_of
 from spec_kitty_orchestrator.cluster.placement import PLACED, WANTED
 from spec_kitty_orchestrator.cluster.records import (
     Confinement,
@@ -34,6 +35,7 @@ from spec_kitty_orchestrator.cluster.shipping import Shipping
 from spec_kitty_orchestrator.cluster.transport import Transport
 from spec_kitty_orchestrator.core.bounds import within_bounds
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome
+from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.log import get_logger
@@ -61,7 +63,8 @@ class ClusterAgents(LocalAgents):
 
     `serving` must be entered before attempts run. `transport` leads to the cluster for a mission, `rules` say
     what is not sent there, `clone` is where machines may get the repository from ("" for from us alone), a
-    machine that is silent for `lost_after_s` is lost. What else there is is as for `LocalAgents`.
+    machine that is silent for `lost_after_s` is lost. `setup` is what checkouts there need, with variables
+    that `passed` names. What else there is is as for `LocalAgents`.
     """
 
     def __init__(
@@ -71,6 +74,8 @@ class ClusterAgents(LocalAgents):
         clone: str = "",
         lost_after_s: float = 120.0,
         rules: CommitRules | None = None,
+        setup: Sequence[Gate] = (),
+        passed: Sequence[str] = (),
         **named: Any,
     ) -> None:
         super().__init__(*arguments, **named)
@@ -78,6 +83,8 @@ class ClusterAgents(LocalAgents):
         self._clone = clone
         self._lost_after_s = lost_after_s
         self._rules = rules
+        self._setup = setup
+        self._passed = passed
         self._missions: dict[str, Shipping] = {}
         self._stops: dict[str, anyio.Event] = {}
         self._graces: dict[str, float] = {}
@@ -124,7 +131,8 @@ class ClusterAgents(LocalAgents):
         """
         machine = ""
         if request.session:
-            machine = await to_thread.run_sync(self._machine_of, request)
+            home = logs.mission_logs(self._root, request.mission) / logs.path_part(request.wp_id)
+            machine = await to_thread.run_sync(machine_of, home, request)
             if machine not in self.rounds.machines:
                 if machine:
                     self._say(
@@ -140,18 +148,6 @@ class ClusterAgents(LocalAgents):
         except OSError as error:
             raise WorkspaceError(f"cannot prepare an attempt of {request.wp_id}: {error}") from error
         return attempt
-
-    def _machine_of(self, request: AttemptRequest) -> str:
-        """Return the machine on which this agent has had this session, "" if it was none."""
-        home = logs.mission_logs(self._root, request.mission) / logs.path_part(request.wp_id)
-        for directory in sorted(home.glob("*"), reverse=True):
-            placed, wanted = read(Placed, directory / PLACED), read(Wanted, directory / WANTED)
-            if placed is None or wanted is None or wanted.request.agent != request.agent:
-                continue
-            report = attempt_files.read_result(directory, wanted.request.id)
-            if report is not None and report.session == request.session:
-                return placed.machine
-        return ""
 
     async def run(self, attempt: Attempt) -> AgentReport:
         """Place the attempt, or find it where it was placed, or take what it left; wait for its end.
@@ -260,6 +256,7 @@ class ClusterAgents(LocalAgents):
 
     async def _end(self, attempt: Attempt, wanted: Wanted, placed: Placed) -> AgentReport:
         directory = Path(attempt.directory)
+        (directory / SETUP_LOG).unlink(missing_ok=True)
         while (state := await self.rounds.end(attempt.id)) == "absent":
             # It has not begun there, and can begin nowhere else.
             if self._is_stopped(attempt):
@@ -269,6 +266,8 @@ class ClusterAgents(LocalAgents):
                 await self._send(attempt, placed.machine, directory / _SENT)
             order = await to_thread.run_sync(self._order, attempt, wanted, placed)
             told = await self.rounds.ask(placed.machine, "begin", order=spelled(order))
+            if "failed" in told:
+                raise await self._not_set_up(attempt, placed.machine, told)
             self.rounds.saw(attempt.id, told["state"])
         (directory / _SENT).unlink(missing_ok=True)
         if state == "ended":
@@ -281,10 +280,16 @@ class ClusterAgents(LocalAgents):
         await attempt_files.save(attempt, report)
         return report
 
+    async def _not_set_up(self, attempt: Attempt, machine: str, told: Mapping[str, Any]) -> WorkspaceError:
+        """Say as of one at home why a setup has failed: a person must look; the next start tries again."""
+        await attempt_files.scrub(attempt, self._redactor)
+        text = f"the setup of its worktree on {machine} failed: {told['failed']}"
+        end = f"; the end of its output:\n{told['tail']}" if told["tail"] else ""
+        return WorkspaceError(self._redactor.text(f"{text}; see {attempt.directory}/{SETUP_LOG}{end}"))
+
     async def _send(self, attempt: Attempt, machine: str, path: Path) -> None:
-        offset, size = 0, (await anyio.Path(path).stat()).st_size
-        while offset < size:
-            data = await to_thread.run_sync(_piece, path, offset)
+        offset = 0
+        while data := await to_thread.run_sync(piece, path, offset, PIECE_BYTES):
             await self.rounds.ask(machine, "put", attempt_id=attempt.id, offset=offset, data=data)
             offset += len(data)
 
@@ -292,11 +297,13 @@ class ClusterAgents(LocalAgents):
         confinement = None
         if self._sandbox is not None:
             confinement = Confinement(self._sandbox.rules, self._sandbox.states)
+        setup = setup_of(self._setup, named(os.environ, self._passed))
         if wanted.gate is not None:
             order = WorkOrder(
                 wanted.request, placed.shipment, AgentSettings(), None, "", {}, 0.0, confinement
             )
-            return replace(order, gate=wanted.gate, env=named(os.environ, wanted.gate.passed))
+            env = named(os.environ, wanted.gate.passed)
+            return replace(order, gate=wanted.gate, env=env, setup=setup)
         agent, settings = self.agent(attempt.agent)
         prompt = read_whole(Path(attempt.directory) / "prompt.md").decode("utf-8", "replace")
         scenario = settings.scenario.read_text(encoding="utf-8") if settings.scenario else ""
@@ -311,6 +318,7 @@ class ClusterAgents(LocalAgents):
             confinement,
             named(os.environ, settings.pass_env),
             task=task_of(wanted.request, prompt),
+            setup=setup,
         )
 
     async def _fetch(self, attempt: Attempt, wanted: Wanted, placed: Placed) -> AgentReport:
@@ -390,9 +398,3 @@ async def beside(call: Callable[..., Coroutine[Any, Any, None]], *arguments: Any
 async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:
     await event.wait()
     scope.cancel()
-
-
-def _piece(path: Path, offset: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(offset)
-        return file.read(PIECE_BYTES)

@@ -1,4 +1,4 @@
-"""The files of one attempt on a machine, and pieces of them; none of this is for the event loop."""
+"""The files of one attempt on a machine, and pieces of them; no function of this is for the event loop."""
 
 import hashlib
 import os
@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from anyio import to_thread
+
 from spec_kitty_orchestrator.agents.spec import USAGE_FILE
 from spec_kitty_orchestrator.cluster.records import ATTEMPT, ORDER, Delivery, WorkOrder, read
 from spec_kitty_orchestrator.cluster.shipment import Packed
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt
 from spec_kitty_orchestrator.core.records import replace
+from spec_kitty_orchestrator.machine import attempt_files, process
 from spec_kitty_orchestrator.machine.files import open_file, write_private
 from spec_kitty_orchestrator.ports import AttemptRequest
 
@@ -23,6 +26,8 @@ __all__ = [
     "MOST_LOG_BYTES",
     "PIECE_BYTES",
     "SENT",
+    "SETUP",
+    "SETUP_LOG",
     "STOP",
     "begun",
     "delivery_of",
@@ -30,12 +35,16 @@ __all__ = [
     "empty",
     "growth",
     "here",
+    "path_of",
     "piece",
     "put",
+    "state_of",
     "task_of",
 ]
 
-LOGS = ("stdout.log", "stderr.log")
+SETUP, SETUP_LOG = "setup", "setup.log"
+"""The folder of the setup that ran for an attempt, in its directory, and how its output is named."""
+LOGS = ("stdout.log", "stderr.log", SETUP_LOG)
 """The files of an attempt that are fetched while it runs."""
 MOST_LOG_BYTES = 256 * 1024
 """Of each log in one answer: who asks sets the pace, so a flood of output costs nobody memory."""
@@ -75,10 +84,28 @@ def begun(folder: Path) -> tuple[Attempt | None, WorkOrder | None]:
     return read(Attempt, folder / ATTEMPT), read(WorkOrder, folder / ORDER)
 
 
+async def state_of(folder: Path, attempt_id: str) -> str:
+    """Return `absent`, `running`, `ended`, or `refused`: it never began here and never will."""
+    attempt = await to_thread.run_sync(read, Attempt, folder / ATTEMPT)
+    if attempt is None:
+        return "refused" if (folder / STOP).exists() else "absent"
+    directory = Path(attempt.directory)
+    if await to_thread.run_sync(attempt_files.read_result, directory, attempt_id) is not None:
+        return "ended"
+    if isinstance(await process.state(directory, attempt_id), process.NeverStarted):
+        return "refused" if (folder / STOP).exists() else "absent"
+    return "running"
+
+
 def growth(directory: Path, offsets: Mapping[str, int]) -> dict[str, bytes]:
     """Return what the logs hold beyond these offsets, as much of each as one answer takes."""
-    found = ((name, piece(directory / name, offsets.get(name, 0), MOST_LOG_BYTES)) for name in LOGS)
+    found = ((name, piece(path_of(directory, name), offsets.get(name, 0), MOST_LOG_BYTES)) for name in LOGS)
     return {name: data for name, data in found if data}
+
+
+def path_of(directory: Path, name: str) -> Path:
+    """Return where a file that is handed back lies."""
+    return directory / SETUP / "stdout.log" if name == SETUP_LOG else directory / name
 
 
 def piece(path: Path, offset: int, limit: int) -> bytes:
@@ -102,7 +129,7 @@ def delivery_of(folder: Path, directory: Path, report: AgentReport, packed: Pack
     """Sum up what is handed back of an attempt with this folder and this directory of logs."""
     listed = {}
     for name in KEPT:
-        if (found := digest_of(directory / name)) is not None:
+        if (found := digest_of(path_of(directory, name))) is not None:
             listed[name] = found
     bundle = folder / BACK
     return Delivery(report, packed, bundle.stat().st_size if bundle.exists() else 0, listed)

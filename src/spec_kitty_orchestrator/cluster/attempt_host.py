@@ -23,19 +23,23 @@ from spec_kitty_orchestrator.cluster.attempt_folder import (
     MOST_LOG_BYTES,
     PIECE_BYTES,
     SENT,
+    SETUP,
     STOP,
     begun,
     delivery_of,
     empty,
     growth,
     here,
+    path_of,
     piece,
     put,
+    state_of,
 )
 from spec_kitty_orchestrator.cluster.checkouts import Checkouts
 from spec_kitty_orchestrator.cluster.chores import Chores
-from spec_kitty_orchestrator.cluster.machine_agents import Runner, Shared, runner_of
+from spec_kitty_orchestrator.cluster.machine_agents import Runner, Shared, runner_of, setup_runner
 from spec_kitty_orchestrator.cluster.machine_folder import MachineFolder
+from spec_kitty_orchestrator.cluster.machine_gate import MachineSetup, SetupFailed, marker_of
 from spec_kitty_orchestrator.cluster.records import (
     ATTEMPT,
     ORDER,
@@ -49,9 +53,10 @@ from spec_kitty_orchestrator.cluster.records import (
 from spec_kitty_orchestrator.cluster.worker_log import WorkerLog
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome
 from spec_kitty_orchestrator.errors import OrchestratorError, WorkspaceError
-from spec_kitty_orchestrator.machine import attempt_files, process
+from spec_kitty_orchestrator.machine import attempt_files
 from spec_kitty_orchestrator.machine.files import make_private_folder
 from spec_kitty_orchestrator.machine.runner import LocalAgents
+from spec_kitty_orchestrator.machine.stopping import sweep
 
 __all__ = ["AttemptHost"]
 
@@ -65,11 +70,18 @@ LOOK_S = 5.0
 
 @dataclass
 class _Running:
-    """An attempt that this process attends."""
+    """An attempt that this process attends; `setup` comes first."""
 
     attempt: Attempt
     runner: Runner
+    setup: MachineSetup | None
     task: "asyncio.Task[None]"
+
+    async def stop(self, grace_s: float) -> None:
+        """Stop it, itself first, so that it does not begin when its setup ends; return when all is gone."""
+        await self.runner.stop(self.attempt, grace_s)
+        if self.setup is not None:
+            await self.setup.stop(grace_s)
 
 
 @dataclass
@@ -113,6 +125,7 @@ class AttemptHost:
         self.leaving = False
         self.ring: Callable[[str], None] = lambda _: None
         self._running: dict[str, _Running] = {}
+        self._failed: dict[str, SetupFailed] = {}
         self._turns: dict[str, asyncio.Lock] = {}
         self._slots: dict[str, _Slot] = {}
         self._chores = Chores(self._checkouts)
@@ -130,6 +143,8 @@ class AttemptHost:
                     written = await anyio.Path(self._place(name), ATTEMPT).stat()
                     self.log.begins(order, written.st_mtime)
                     self._attend(attempt, runner_of(order, self._place(name), self._shared))
+                elif order.setup is not None:  # What it has half done is done again with the next `begin`.
+                    await sweep(marker_of(name))
 
     async def handle(self, method: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Answer a coordinator; what goes wrong here is an answer, too: `error` says it in words."""
@@ -158,15 +173,16 @@ class AttemptHost:
         try:
             with anyio.move_on_after(go_s) as waiting:
                 while not slot.dismissed:
+                    # Before the look, which what comes meanwhile may have made an old one.
+                    slot.news.clear()
                     state = await self._state(attempt_id)
                     if state == "running":
                         waiting.deadline = float("inf")
-                    elif state != "absent":
+                    elif state != "absent" or waiting.deadline == float("inf"):
                         return state
                     elif not told and (for_s := anyio.current_time() - since) > LONG_S:
                         told = True
                         self.log.unused(attempt_id, for_s)
-                    slot.news.clear()
                     with suppress(TimeoutError):
                         await asyncio.wait_for(slot.news.wait(), LOOK_S)
             return "dismissed" if slot.dismissed else "nobody came"
@@ -206,19 +222,9 @@ class AttemptHost:
         return {"state": state, "held": attempt_id in self._slots, "logs": told, "more": more}
 
     async def _state(self, attempt_id: str) -> str:
-        """Return `absent`, `running`, `ended`, or `refused`: it never began here and never will."""
-        folder = self._place(attempt_id)
         if attempt_id in self._running:
             return "running"
-        attempt = await to_thread.run_sync(read, Attempt, folder / ATTEMPT)
-        if attempt is None:
-            return "refused" if (folder / STOP).exists() else "absent"
-        directory = Path(attempt.directory)
-        if await to_thread.run_sync(attempt_files.read_result, directory, attempt_id) is not None:
-            return "ended"
-        if isinstance(await process.state(directory, attempt_id), process.NeverStarted):
-            return "refused" if (folder / STOP).exists() else "absent"
-        return "running"
+        return await state_of(self._place(attempt_id), attempt_id)
 
     async def have(self, project: str, clone: str) -> dict[str, Any]:
         """Name the commits of a project that need not be sent."""
@@ -232,18 +238,23 @@ class AttemptHost:
         return {}
 
     async def begin(self, order: bytes) -> dict[str, Any]:
-        """Begin an attempt unless it has begun, or was stopped; asked twice, it is spawned once."""
+        """Begin an attempt unless it has begun, or was stopped; asked twice, it is spawned once.
+
+        Where its setup has failed that is told instead, once: who asks again has it tried again.
+        """
         wanted = understood(WorkOrder, order)
         name = wanted.request.id
         folder = self._place(name)
         make_private_folder(folder)
         async with self._alone(name):
+            if failed := self._failed.pop(name, None):
+                return {"state": "absent", "failed": str(failed), "tail": failed.tail}
             if await self._state(name) == "absent":
                 if self.leaving:
                     raise WorkspaceError("the worker is about to end")
                 attempt, runner = await self._prepare(wanted, folder)
                 self.log.begins(wanted)
-                self._attend(attempt, runner)
+                self._attend(attempt, runner, wanted)
                 self._chores.prepare(wanted.shipment)
         return {"state": await self._state(name)}
 
@@ -259,12 +270,20 @@ class AttemptHost:
         await to_thread.run_sync(write, folder / ATTEMPT, attempt)
         return attempt, runner
 
-    def _attend(self, attempt: Attempt, runner: Runner) -> None:
+    def _attend(self, attempt: Attempt, runner: Runner, order: WorkOrder | None = None) -> None:
+        setup = setup_runner(order, self._place(attempt.id), self._shared) if order is not None else None
+
         async def attend() -> None:
             directory, saved = Path(attempt.directory), None
             try:
+                if setup is not None:
+                    await setup.run(self._checkouts, directory / SETUP)
                 report = await runner.run(attempt)
                 saved = await to_thread.run_sync(attempt_files.read_result, directory, attempt.id)
+            except SetupFailed as error:
+                self._failed[attempt.id] = error
+                self.log.not_set_up(attempt.id, str(error))
+                return
             except OrchestratorError as error:
                 report = AgentReport(Outcome.CRASHED, detail=str(error))
             # A gate has no such record of its own: what is there its program has written.
@@ -278,7 +297,7 @@ class AttemptHost:
             self.ring(attempt.id)
 
         task = asyncio.create_task(attend())
-        self._running[attempt.id] = _Running(attempt, runner, task)
+        self._running[attempt.id] = _Running(attempt, runner, setup, task)
         task.add_done_callback(gone)
         self._tell(attempt.id)
 
@@ -297,7 +316,7 @@ class AttemptHost:
         running = [self._running[name] for name in names if name in self._running]
         async with anyio.create_task_group() as tasks:
             for one in running:
-                tasks.start_soon(one.runner.stop, one.attempt, grace_s)
+                tasks.start_soon(one.stop, grace_s)
         for one in running:
             with suppress(asyncio.CancelledError, TimeoutError):
                 # Its report is still to be made of what it left.
@@ -330,7 +349,7 @@ class AttemptHost:
         attempt = await to_thread.run_sync(read, Attempt, folder / ATTEMPT)
         if attempt is None or name not in KEPT:
             raise WorkspaceError(f"there is no {name!r} of attempt {attempt_id}")
-        path = Path(attempt.directory, name)
+        path = path_of(Path(attempt.directory), name)
         return {"data": await to_thread.run_sync(piece, path, offset, PIECE_BYTES)}
 
     async def drop(self, attempt_id: str) -> dict[str, Any]:
@@ -341,6 +360,7 @@ class AttemptHost:
             await self.stop([attempt_id], 0.0)
         async with self._alone(attempt_id):
             (folder / STOP).touch(mode=0o600)
+            self._failed.pop(attempt_id, None)
             order = await to_thread.run_sync(read, WorkOrder, folder / ORDER)
             if order is not None:
                 await self._checkouts.drop(order.holder, order.shipment.project)

@@ -5,26 +5,36 @@ knows its sessions by the folder, finds an earlier one, and what is ignored ther
 is still there. A folder in which an earlier attempt has not been dropped is not used again.
 """
 
-import json
-import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from anyio import to_thread
 
 from spec_kitty_orchestrator.cluster.bare_repository import BareRepository
+from spec_kitty_orchestrator.cluster.checkout_folder import (
+    CLAIM,
+    SPARE,
+    Folder,
+    admin_of,
+    clear,
+    git_of,
+    link,
+    make_writable,
+    take_spare,
+)
 from spec_kitty_orchestrator.cluster.shipment import Packed, Shipment, Snapshot
 from spec_kitty_orchestrator.cluster.snapshots import take
 from spec_kitty_orchestrator.errors import WorkspaceError, WorkspaceMissing
+from spec_kitty_orchestrator.machine import rescue
 from spec_kitty_orchestrator.machine.commit_rules import CommitRules
-from spec_kitty_orchestrator.machine.files import make_private_folder, read_record, write_record
-from spec_kitty_orchestrator.machine.git import LONG_TIMEOUT_S, Git
+from spec_kitty_orchestrator.machine.files import make_private_folder
+from spec_kitty_orchestrator.machine.git import LONG_TIMEOUT_S
 from spec_kitty_orchestrator.machine.raw_files import rewrite_raw
+from spec_kitty_orchestrator.machine.staging import caches_among
 from spec_kitty_orchestrator.machine.transfer import write_bundle
 
 __all__ = ["Checkouts"]
@@ -46,54 +56,9 @@ SMALL_INDEX_BYTES = 200_000
 
 _MOST_OF_ONE_PLACE = 100
 _PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,120}", re.ASCII)
-_CLAIM = ".json"
-_SPARE = "-spare"
 
 _RULES = CommitRules(max_bytes=0)
 """What comes back is as much as git can hold: what may be committed of it is said at home."""
-
-
-@dataclass(frozen=True)
-class _Folder:
-    """A folder for an attempt, and beside it who has it, and git's index as it was sent.
-
-    Attributes:
-        path: the worktree.
-        attempt: that has it, or had it last.
-        ready: whether all that was sent is in it.
-        free: whether the attempt was dropped.
-        used: when that was last said, in seconds since the epoch.
-    """
-
-    path: Path
-    attempt: str = ""
-    ready: bool = False
-    free: bool = True
-    used: float = 0.0
-
-    @property
-    def claim(self) -> Path:
-        """The record of it."""
-        return self.path.with_suffix(_CLAIM)
-
-    @property
-    def index(self) -> Path:
-        """The index with all that was sent, which agents do not write."""
-        return self.path.with_suffix(".index")
-
-    def write(self) -> None:
-        """Keep the record. Raises `OSError`."""
-        write_record(self.claim, {"attempt": self.attempt, "ready": self.ready, "free": self.free})
-
-    @classmethod
-    def read(cls, claim: Path) -> "_Folder":
-        """Read a record back; one that is missing or damaged is of a free folder."""
-        path = claim.with_suffix("")
-        with suppress(OSError, ValueError):
-            found = json.loads(read_record(claim))
-            used = claim.stat().st_mtime
-            return cls(path, str(found["attempt"]), bool(found["ready"]), bool(found["free"]), used)
-        return cls(path)
 
 
 class Checkouts:
@@ -147,36 +112,80 @@ class Checkouts:
                 return folder.path
             await bare.settle(shipment)
             await bare.take_up(attempt, shipment.sent, file)
-            folder = replace(folder, attempt=attempt, ready=False, free=False)
+            new = not await to_thread.run_sync(folder.index.exists)
+            set_up = "" if new else folder.set_up
+            folder = replace(folder, attempt=attempt, ready=False, free=False, set_up=set_up)
             await to_thread.run_sync(folder.write)
-            if not await to_thread.run_sync(folder.index.exists):
-                await to_thread.run_sync(_take_spare, bare, folder)
+            if new:
+                await to_thread.run_sync(take_spare, bare, folder)
         try:
             await self._fill(bare, folder, shipment)
         except (OSError, WorkspaceError) as error:
             # An agent can leave a folder in any state; in an empty one nothing is in the way.
             self._say(f"{folder.path} is made anew: {error}")
-            await to_thread.run_sync(_clear, bare, folder)
+            folder = replace(folder, set_up="")
+            await to_thread.run_sync(clear, bare, folder)
             await self._fill(bare, folder, shipment)
         await to_thread.run_sync(replace(folder, ready=True).write)
         return folder.path
 
-    async def _fill(self, bare: BareRepository, folder: _Folder, shipment: Shipment) -> None:
+    async def _fill(self, bare: BareRepository, folder: Folder, shipment: Shipment) -> None:
         """Make a folder what was sent, from whatever is in it. Raises `OSError` and `WorkspaceError`."""
         sent = shipment.sent
         new = not await to_thread.run_sync(folder.index.exists)
         if new:
-            await to_thread.run_sync(_clear, bare, folder)
-        await to_thread.run_sync(_link, bare, folder, shipment)
-        git = _git(bare, folder)
+            await to_thread.run_sync(clear, bare, folder)
+        await to_thread.run_sync(link, bare, folder, shipment)
+        git = git_of(bare, folder)
         all_ = replace(git, index=folder.index)
         await all_.run("read-tree", "--reset", "-u", sent.commit, timeout_s=LONG_TIMEOUT_S)
         if not new:
             await all_.run("clean", "-d", "--force", "--quiet")
-        await to_thread.run_sync(shutil.copyfile, folder.index, _admin(bare, folder) / "index")
+        await to_thread.run_sync(shutil.copyfile, folder.index, admin_of(bare, folder) / "index")
         if sent.commit != sent.head:
             await git.run("read-tree", "--reset", sent.head)
             await rewrite_raw(git, sent.head, sent.commit)
+
+    async def set_up(
+        self,
+        attempt: str,
+        shipment: Shipment,
+        mark: str,
+        run: Callable[[Path, Callable[[], Awaitable[str]]], Awaitable[bool]],
+    ) -> None:
+        """Let a setup make what the workspace of an attempt needs, unless it has: once for each folder.
+
+        What git ignores stays, and what tools can make again; what else was changed is put back. Where git
+        does not ignore all that stays, it is gone before the next attempt, and the setup runs again.
+
+        Args:
+            attempt: that was checked out here, and has not begun.
+            shipment: what was sent for it.
+            mark: tells the setup from another one.
+            run: runs it in this folder and tells whether it is done; a call tells in words if it moved HEAD.
+
+        Raises:
+            WorkspaceError: git or the disk is broken, and whatever `run` raises.
+        """
+        bare, sent = BareRepository(self._repositories, shipment.project), shipment.sent
+        folder = await to_thread.run_sync(self._of, shipment.project, attempt)
+        if folder is None:
+            raise WorkspaceMissing(f"there is no worktree of {attempt} on this machine any more")
+        lasting, passing = mark, f"{mark} {attempt}"
+        if folder.set_up in (lasting, passing):
+            return
+        git = git_of(bare, folder)
+
+        async def moved() -> str:
+            return "" if await git.sha("HEAD") == sent.head else "it moved the branch"
+
+        # If it fails or is cut off, the folder is filled again, without what it has changed.
+        await to_thread.run_sync(replace(folder, ready=False, set_up="").write)
+        done = await run(folder.path, moved)
+        await rescue.put_back(git, rescue.Snapshot(sent.head, "", sent.head, sent.commit, ""))
+        passes = await caches_among(git, await git.changes())
+        set_up = (passing if passes else lasting) if done else ""
+        await to_thread.run_sync(replace(folder, set_up=set_up).write)
 
     async def prepare(self, shipment: Shipment) -> None:
         """Make a worktree in advance, so that the next workspace of a large project is there soon.
@@ -184,16 +193,16 @@ class Checkouts:
         One at a time. Raises `WorkspaceError`.
         """
         bare = BareRepository(self._repositories, shipment.project)
-        spare = _Folder(self._worktrees / shipment.project / _SPARE)
-        async with bare.alone(_SPARE):
+        spare = Folder(self._worktrees / shipment.project / SPARE)
+        async with bare.alone(SPARE):
             await self._make_spare(bare, spare, shipment)
 
-    async def _make_spare(self, bare: BareRepository, spare: _Folder, shipment: Shipment) -> None:
+    async def _make_spare(self, bare: BareRepository, spare: Folder, shipment: Shipment) -> None:
         async with bare.alone():
             if spare.claim.exists() or not await to_thread.run_sync(self._is_large, shipment.project):
                 return
             # Without a record nobody takes it before it is whole.
-            await to_thread.run_sync(_clear, bare, spare)
+            await to_thread.run_sync(clear, bare, spare)
         await self._fill(
             bare, spare, replace(shipment, sent=Snapshot(shipment.sent.head, shipment.sent.head))
         )
@@ -220,11 +229,11 @@ class Checkouts:
         async with bare.alone():
             # Not with settings that an agent has made.
             await bare.settle(shipment)
-        git, ref = _git(bare, folder), bare.ref(attempt, "back")
+        git, ref = git_of(bare, folder), bare.ref(attempt, "back")
         head, earlier = await git.shas("HEAD", ref)
         if not head:
             # An agent that has left all commits, as `git checkout --orphan` does.
-            await to_thread.run_sync(_link, bare, folder, shipment)
+            await to_thread.run_sync(link, bare, folder, shipment)
         known = (sent, Snapshot(head, earlier)) if head and earlier else (sent,)
         found = await take(git, _RULES, known=known)
         back = found.snapshot
@@ -259,7 +268,7 @@ class Checkouts:
         gone = [*free[MOST_FREE:], *(one for one in free[:MOST_FREE] if one.used < now - FREE_S)]
         gone += [one for one in folders if not one.free and one.used < now - UNDROPPED_S]
         for one in gone:
-            _clear(bare, one)
+            clear(bare, one)
             one.claim.unlink()
         return [one.attempt for one in folders if one not in gone and not one.free]
 
@@ -268,7 +277,7 @@ class Checkouts:
         if bare.used_s() > time.time() - UNDROPPED_S or any(self._all(bare.project)):
             return False
         for place in (self._worktrees / bare.project, bare.path):
-            _make_writable(place)
+            make_writable(place)
             shutil.rmtree(place, ignore_errors=True)
         return True
 
@@ -276,14 +285,14 @@ class Checkouts:
         indexes = (self._worktrees / project).glob("*.index")
         return any(one.stat().st_size > SMALL_INDEX_BYTES for one in indexes)
 
-    def _all(self, project: str) -> Iterator[_Folder]:
-        for claim in sorted((self._worktrees / project).glob(f"[!-]*{_CLAIM}")):
-            yield _Folder.read(claim)
+    def _all(self, project: str) -> Iterator[Folder]:
+        for claim in sorted((self._worktrees / project).glob(f"[!-]*{CLAIM}")):
+            yield Folder.read(claim)
 
-    def _of(self, project: str, attempt: str) -> _Folder | None:
+    def _of(self, project: str, attempt: str) -> Folder | None:
         return next((one for one in self._all(project) if one.attempt == attempt), None)
 
-    def _find(self, shipment: Shipment, attempt: str) -> _Folder:
+    def _find(self, shipment: Shipment, attempt: str) -> Folder:
         """Return the attempt's folder, or one of its place that is free."""
         if not _PLACE.fullmatch(shipment.place):
             raise WorkspaceError(f"{shipment.place!r} is no name of a workspace")
@@ -293,68 +302,7 @@ class Checkouts:
             return found
         for number in range(1, _MOST_OF_ONE_PLACE):
             name = shipment.place if number == 1 else f"{shipment.place}-{number}"
-            folder = _Folder.read(root / f"{name}{_CLAIM}")
+            folder = Folder.read(root / f"{name}{CLAIM}")
             if folder.free:
                 return folder
         raise WorkspaceError(f"{_MOST_OF_ONE_PLACE} attempts in {shipment.place} were never dropped here")
-
-
-def _admin(bare: BareRepository, folder: _Folder) -> Path:
-    return bare.path / "worktrees" / folder.path.name
-
-
-def _git(bare: BareRepository, folder: _Folder) -> Git:
-    workers = ("checkout.workers", "0")
-    return Git(folder.path, _admin(bare, folder), bare.path, settings=(workers,), alone=True)
-
-
-def _clear(bare: BareRepository, folder: _Folder) -> None:
-    """Remove a worktree and all that git knows of it; the record stays. Raises `OSError`."""
-    for place in (folder.path, _admin(bare, folder)):
-        if os.path.lexists(place):
-            _make_writable(place)
-            shutil.rmtree(place)
-    folder.index.unlink(missing_ok=True)
-
-
-def _take_spare(bare: BareRepository, folder: _Folder) -> None:
-    """Let a folder be the worktree that was made in advance, if there is one. Raises `OSError`."""
-    spare = _Folder(folder.path.with_name(_SPARE))
-    if spare.claim.exists():
-        spare.claim.unlink()
-        _clear(bare, folder)
-        _admin(bare, spare).rename(_admin(bare, folder))
-        spare.path.rename(folder.path)
-        spare.index.rename(folder.index)
-
-
-def _make_writable(place: Path) -> None:
-    for folder, _, _ in os.walk(place):
-        with suppress(OSError):
-            Path(folder).chmod(0o700)
-
-
-def _link(bare: BareRepository, folder: _Folder, shipment: Shipment) -> None:
-    """Make a folder a worktree whose HEAD is detached, as git does, and forget what was under way in it."""
-    admin = _admin(bare, folder)
-    make_private_folder(admin)
-    for entry in list(admin.iterdir()):
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        elif entry.name != "index":
-            entry.unlink()
-    make_private_folder(folder.path)
-    link = folder.path / ".git"
-    if link.is_dir() and not link.is_symlink():
-        shutil.rmtree(link)
-    link.unlink(missing_ok=True)
-    if shipment.sparse:
-        (admin / "info").mkdir()
-        (admin / "info" / "sparse-checkout").write_bytes(os.fsencode(shipment.sparse))
-    for file, text in (
-        (admin / "HEAD", shipment.sent.head),
-        (admin / "commondir", "../.."),
-        (admin / "gitdir", str(link)),
-    ):
-        file.write_text(f"{text}\n")
-    link.write_text(f"gitdir: {admin}\n")

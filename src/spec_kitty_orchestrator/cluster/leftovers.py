@@ -19,12 +19,29 @@ from spec_kitty_orchestrator.cluster.shipping import Shipping
 from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.log import get_logger
+from spec_kitty_orchestrator.machine import attempt_files
 from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S
+from spec_kitty_orchestrator.ports import AttemptRequest
 
-__all__ = ["forget_there", "keep_clearing"]
+__all__ = ["forget_there", "keep_clearing", "machine_of"]
 
 LOOK_S = 5.0
 """Between two looks for machines that came back."""
+
+
+def machine_of(home: Path, request: AttemptRequest) -> str:
+    """Return the machine on which an agent has had the session that it is to go on with, "" if it was none.
+
+    `home` holds the attempts of its work package.
+    """
+    for directory in sorted(home.glob("*"), reverse=True):
+        placed, wanted = read(Placed, directory / PLACED), read(Wanted, directory / WANTED)
+        if placed is None or wanted is None or wanted.request.agent != request.agent:
+            continue
+        report = attempt_files.read_result(directory, wanted.request.id)
+        if report is not None and report.session == request.session:
+            return placed.machine
+    return ""
 
 
 async def keep_clearing(home: Path, rounds: Rounds, shipping: Shipping, say: Callable[[str], None]) -> None:

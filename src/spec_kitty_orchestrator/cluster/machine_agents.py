@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from spec_kitty_orchestrator import agents
 from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.spec import AgentCommand
-from spec_kitty_orchestrator.cluster.machine_gate import MachineGate
+from spec_kitty_orchestrator.cluster.machine_gate import MachineGate, MachineSetup
 from spec_kitty_orchestrator.cluster.records import WorkOrder
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt
 from spec_kitty_orchestrator.core.records import replace
@@ -20,7 +20,7 @@ from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.machine.sandbox import Sandbox, find
 from spec_kitty_orchestrator.ports import AttemptRequest
 
-__all__ = ["Runner", "Shared", "runner_of"]
+__all__ = ["Runner", "Shared", "runner_of", "setup_runner"]
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,14 @@ def runner_of(order: WorkOrder, folder: Path, shared: Shared) -> Runner:
         stall_timeout_s=order.stall_timeout_s,
         sandbox=sandbox,
     )
+
+
+def setup_runner(order: WorkOrder, folder: Path, shared: Shared) -> MachineSetup | None:
+    """Make what sets up the checkout of an attempt, None if it needs nothing. Raises `WorkspaceError`."""
+    if order.setup is None:
+        return None
+    redactor = Redactor(secret_values(os.environ, order.setup.env))
+    return MachineSetup(order, order.setup, folder, redactor, _sandbox(order, folder, shared))
 
 
 def _sandbox(order: WorkOrder, folder: Path, shared: Shared) -> Sandbox | None:

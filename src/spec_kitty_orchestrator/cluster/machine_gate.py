@@ -1,12 +1,18 @@
-"""One gate on a machine, run and told there as an attempt is."""
+"""One gate on a machine, told there as an attempt is; and what a checkout needs, which is run as a gate."""
 
+import shlex
+import shutil
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from anyio import to_thread
 
-from spec_kitty_orchestrator.cluster.records import BegunGate, GateOrder, WorkOrder, read, write
-from spec_kitty_orchestrator.core.events import GateBegun
-from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome
+from spec_kitty_orchestrator.cluster.checkouts import Checkouts
+from spec_kitty_orchestrator.cluster.records import BegunGate, GateOrder, Setup, WorkOrder, read, write
+from spec_kitty_orchestrator.core.events import GateBegun, GateBroken, GateFailed, GatesPassed
+from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Workspace
+from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine import gate_files
@@ -17,7 +23,10 @@ from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.sandbox import Sandbox
 from spec_kitty_orchestrator.ports import AttemptRequest
 
-__all__ = ["MachineGate", "ending_of"]
+__all__ = ["MachineGate", "MachineSetup", "SetupFailed", "ending_of", "marker_of", "setup_of"]
+
+LAST_LINES = 10
+"""Of the output of a setup that failed, for people."""
 
 _OUTCOMES = {
     PASSED: Outcome.OK,
@@ -110,3 +119,91 @@ def ending_of(report: AgentReport) -> Ending:
             return Ending(BROKEN, report.detail, seconds)
         case _:
             return Ending(STOPPED, report.detail, seconds)
+
+
+class SetupFailed(WorkspaceError):
+    """A checkout could not be made what agents and gates need.
+
+    Attributes:
+        tail: the end of what was said.
+    """
+
+    def __init__(self, reason: str, tail: str = "") -> None:
+        super().__init__(reason)
+        self.tail: str = "\n".join(tail.strip().splitlines()[-LAST_LINES:])
+
+
+def setup_of(commands: Sequence[Gate], env: Mapping[str, str]) -> Setup | None:
+    """Make one setup of the operator's commands, each of which is shown and has to succeed."""
+    if not commands:
+        return None
+    shown = ((shlex.quote(f"$ {one.line}"), shlex.join(one.command)) for one in commands)
+    lines = (f"printf '%s\\n' {line}; {command} || exit" for line, command in shown)
+    script = "\n".join(("exec 2>&1", *lines))
+    gate = Gate("setup", ("/bin/sh", "-c", script), sum(one.timeout_s for one in commands))
+    return Setup(gate, " && ".join(one.line for one in commands), env)
+
+
+class MachineSetup:
+    """Runs a setup in a checkout, as gates are run.
+
+    Args:
+        order: of the attempt that needs it.
+        setup: what runs.
+        folder: of the attempt.
+        redactor: as for `LocalGates`.
+        sandbox: as for `LocalGates`.
+    """
+
+    def __init__(
+        self, order: WorkOrder, setup: Setup, folder: Path, redactor: Redactor, sandbox: Sandbox | None
+    ) -> None:
+        self._setup = setup
+        self._order = order
+        mission = order.request.mission
+        self._gates = LocalGates(folder, mission, (setup.gate,), redactor, (), sandbox, setup.env)
+
+    async def run(self, checkouts: Checkouts, directory: Path) -> None:
+        """Run it in the order's checkout, unless it ran there, with its output in a directory of its own.
+
+        Raises:
+            SetupFailed: the commands failed, or cannot run.
+            WorkspaceError: git or the disk refuses.
+        """
+        run = partial(self._run, directory)
+        await checkouts.set_up(self._order.holder, self._order.shipment, self._setup.mark, run)
+
+    async def _run(self, directory: Path, tree: Path, moved: Callable[[], Awaitable[str]]) -> bool:
+        gate, request = self._setup.gate, self._order.request
+        record = GateBegun(
+            gate.name, request.head, str(directory), gate.command, turn=1, marker=marker_of(request.id)
+        )
+
+        def prepare() -> None:
+            # Of an earlier one, which failed or was cut off.
+            shutil.rmtree(directory, ignore_errors=True)
+            make_private_folder(directory)
+            gate_files.write_command(record, tree)
+
+        async def begins(_: GateBegun) -> None:
+            pass
+
+        await to_thread.run_sync(prepare)
+        where = Workspace(str(tree), "")
+        report = await self._gates.run(request.wp_id, where, request.head, 0, 1, "", (record,), moved, begins)
+        match report.event:
+            case GateFailed(tail=tail):
+                raise SetupFailed(f"`{self._setup.line}` failed", tail)
+            case GateBroken(reason=why):
+                raise SetupFailed(f"`{self._setup.line}` cannot run: {why}")
+            case event:
+                return isinstance(event, GatesPassed)
+
+    async def stop(self, grace_s: float) -> None:
+        """Stop it and return when it is gone; one that is still to be run is not begun."""
+        await self._gates.stop_all(grace_s)
+
+
+def marker_of(attempt_id: str) -> str:
+    """Return what the processes of an attempt's setup carry, so that they are found."""
+    return f"setup-{attempt_id}"

@@ -4,6 +4,7 @@
 `attempt.json` is the machine's: once it is written, the attempt has begun there, and never begins again.
 """
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ __all__ = [
     "Delivery",
     "GateOrder",
     "Placed",
+    "Setup",
     "Wanted",
     "WorkOrder",
     "read",
@@ -66,6 +68,26 @@ class GateOrder:
     gate: Gate
     checkout: str
     passed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a checkout of a machine needs before anything else runs in it.
+
+    Attributes:
+        gate: all its commands as one, which is run as a gate is.
+        line: the same for people.
+        env: variables of ours that reach it, with their values.
+    """
+
+    gate: Gate
+    line: str
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def mark(self) -> str:
+        """Tells it from another setup."""
+        return hashlib.sha256("\0".join(self.gate.command).encode("utf-8", "replace")).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -107,6 +129,7 @@ class WorkOrder:
         env: variables of ours that a person lets through, with their values.
         gate: that runs instead of an agent.
         task: the text of the work package where the prompt only tells its file, which is not there.
+        setup: that its checkout needs, None for nothing.
     """
 
     request: AttemptRequest
@@ -120,6 +143,7 @@ class WorkOrder:
     env: Mapping[str, str] = field(default_factory=dict)
     gate: GateOrder | None = None
     task: str = ""
+    setup: Setup | None = None
 
     @property
     def holder(self) -> str:
@@ -129,7 +153,8 @@ class WorkOrder:
     @property
     def without_values(self) -> "WorkOrder":
         """The same without what may be secret: all that is needed once the attempt has begun."""
-        return replace(self, env={}, settings=replace(self.settings, env={}))
+        setup = replace(self.setup, env={}) if self.setup is not None else None
+        return replace(self, env={}, settings=replace(self.settings, env={}), setup=setup)
 
 
 @dataclass(frozen=True)

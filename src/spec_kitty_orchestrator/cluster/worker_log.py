@@ -71,6 +71,11 @@ class WorkerLog:
             known.ended = True
             self._say(f"{known.words}: {outcome.value} after {duration(self._clock() - known.since)}")
 
+    def not_set_up(self, attempt_id: str, reason: str) -> None:
+        """Tell why an attempt does not begin: what its checkout needs could not be made."""
+        if known := self._known.pop(attempt_id, None):
+            self._say(f"{known.words}: does not begin: {clean(reason)}")
+
     def heard(self, attempt_ids: Iterable[str]) -> None:
         """Note that a run asks for these."""
         for name in attempt_ids:

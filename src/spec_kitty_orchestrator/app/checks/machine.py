@@ -83,8 +83,8 @@ async def _gates(project: Project) -> list[Finding]:
     env = environment({}, "", passed=project.settings.run.pass_env)
     found = []
     policy = project.policy
-    # On a cluster it is the workers that need what gates run; with a setup they run here all the same.
-    here = policy.gates if policy.setup or not project.settings.run.executor else ()
+    # On a cluster it is the workers that need what gates run.
+    here = () if project.settings.run.executor else policy.gates
     for gate in (*here, *policy.setup):
         lacks = await to_thread.run_sync(missing_program, gate.command, project.root, env)
         make, text = warning, f"{lacks} is not on PATH"
