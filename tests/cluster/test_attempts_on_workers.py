@@ -21,13 +21,14 @@ from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.spec import AgentSettings
 from spec_kitty_orchestrator.cluster import rounds
 from spec_kitty_orchestrator.cluster.agents import ClusterAgents
-from spec_kitty_orchestrator.cluster.records import spelled, understood
+from spec_kitty_orchestrator.cluster.placement import PLACED
+from spec_kitty_orchestrator.cluster.records import Placed, read, spelled, understood
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role, Workspace
 from spec_kitty_orchestrator.machine.process import find_marked
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.settings.agent_section import AgentSection
 
-pytest.importorskip("distributed")
+distributed = pytest.importorskip("distributed")
 pytestmark = [pytest.mark.asyncio]
 
 BOT = """
@@ -310,6 +311,26 @@ async def test_a_worker_that_leaves_hands_the_work_back_first(
     async with running(agents, attempt) as report:
         await children.up()
         name = machine_of(project)
+        await to_thread.run_sync(lab.kill, name, signal.SIGTERM)
+    await to_thread.run_sync(lab.worker, name)
+    assert (report().outcome, report().detail) == (Outcome.LOST, "its worker was stopped")
+    assert project.changes() == CHANGED
+    assert len(project.runs) == 1
+
+
+async def test_a_worker_that_is_scaled_down_hands_its_work_back(
+    project: Project, children: Children, lab: Lab
+) -> None:
+    agents = project.agents()
+    attempt = await opened(agents, project)
+    async with running(agents, attempt) as report:
+        await children.up()
+        name = machine_of(project)
+        # What an adaptive cluster does: its scheduler first, then whoever has the job or the pod.
+        placed = read(Placed, Path(attempt.directory) / PLACED)
+        assert placed is not None
+        async with distributed.Client(lab.address, asynchronous=True) as client:
+            assert await client.retire_workers([agents.rounds.machines[placed.machine].address])
         await to_thread.run_sync(lab.kill, name, signal.SIGTERM)
     await to_thread.run_sync(lab.worker, name)
     assert (report().outcome, report().detail) == (Outcome.LOST, "its worker was stopped")
