@@ -65,7 +65,7 @@ class Machine:
 
     async def hold(self, go_s: float = LIMIT_S) -> str:
         with anyio.fail_after(LIMIT_S):
-            return await self.host.hold("one", go_s)
+            return await self.host.hold("one", lambda: True, go_s)
 
     async def begin(self) -> str:
         told = await self.ask("begin", order=spelled(self.order))
@@ -187,12 +187,14 @@ async def test_what_is_let_through_reaches_the_agent_and_no_file_of_the_machine(
 
 async def test_a_machine_that_is_about_to_leave_begins_nothing(machine: Machine) -> None:
     machine.host.leaving = True
-    assert "about to end" in await machine.begin()
-    assert await machine.state() == "absent"
+    assert await machine.begin() == "refused"
+    machine.host.leaving = False
+    assert await machine.begin() == "refused"
 
 
 async def test_a_slot_is_given_back_when_nobody_wants_it(machine: Machine) -> None:
     assert await machine.hold(0.0) == "nobody came"
+    assert await machine.host.hold("one", lambda: False) == "nobody came"
     async with anyio.create_task_group() as tasks:
         said: list[str] = []
 

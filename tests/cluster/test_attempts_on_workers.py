@@ -1,6 +1,7 @@
 """Attempts through a real scheduler on real workers that share no folder with us, whoever is killed."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from spec_kitty_orchestrator.cluster.agents import ClusterAgents
 from spec_kitty_orchestrator.cluster.placement import PLACED
 from spec_kitty_orchestrator.cluster.records import Placed, read, spelled, understood
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role, Workspace
+from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.process import find_marked
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.settings.agent_section import AgentSection
@@ -178,6 +180,13 @@ async def killed(project: Project, children: Children) -> Attempt:
     return understood(Attempt, (project.root.parent / "attempt.json").read_bytes())
 
 
+async def waiting(agents: ClusterAgents) -> list[str]:
+    """Name the attempts that hold a slot of a worker."""
+    seats = await agents.transport.workers()
+    told = [await agents.transport.call(seat.address, "look", LIMIT_S, offsets={}) for seat in seats]
+    return [name for one in told for name in one["waiting"]]
+
+
 def machine_of(project: Project) -> str:
     """Name the worker on which the bot was started."""
     return Path(project.runs[-1]).name
@@ -301,6 +310,35 @@ async def test_a_stopped_attempt_is_gone_from_its_worker_and_its_work_is_here(
     assert report().outcome is Outcome.CANCELED
     assert project.changes() == CHANGED
     assert find_marked(attempt.id) == []
+
+
+async def test_an_attempt_whose_workspace_is_gone_gives_its_slot_back_at_once(
+    project: Project, lab: Lab
+) -> None:
+    agents = project.agents()
+    with anyio.fail_after(LIMIT_S):
+        attempt = await opened(agents, project)
+        shutil.rmtree(project.worktree)
+        async with agents.serving("034-demo"):
+            with pytest.raises(WorkspaceError):
+                await agents.run(attempt)
+            assert await waiting(agents) == []
+
+
+async def test_an_attempt_that_its_machine_cannot_begin_ends_with_its_words_and_gives_its_slot_back(
+    project: Project, children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agents = project.agents()
+    attempt = await opened(agents, project)
+    order = agents._order
+    # No machine knows this agent by its name.
+    monkeypatch.setattr(agents, "_order", lambda *asked: replace(order(*asked), declared=None))
+    async with running(agents, attempt) as report:
+        pass
+    assert (report().outcome, "bot" in report().detail) == (Outcome.CRASHED, True)
+    assert not project.runs_file.exists()
+    async with agents.serving("034-demo"):
+        assert await waiting(agents) == []
 
 
 async def test_a_worker_that_leaves_hands_the_work_back_first(

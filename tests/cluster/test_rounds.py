@@ -8,8 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from spec_kitty_orchestrator.cluster.agents import beside
-from spec_kitty_orchestrator.cluster.rounds import LostMachine, Rounds
+from spec_kitty_orchestrator.cluster.rounds import LostMachine, Rounds, beside
 from spec_kitty_orchestrator.cluster.transport import Seat, Silent, Unreachable
 
 pytestmark = pytest.mark.asyncio

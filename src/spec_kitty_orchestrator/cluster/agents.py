@@ -5,7 +5,7 @@ begin. From then on only that machine is asked, whatever the scheduler does with
 """
 
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from spec_kitty_orchestrator.cluster.records import (
     spelled,
     write,
 )
-from spec_kitty_orchestrator.cluster.rounds import LostMachine, Rounds
+from spec_kitty_orchestrator.cluster.rounds import LostMachine, Rounds, beside
 from spec_kitty_orchestrator.cluster.shipping import Shipping
 from spec_kitty_orchestrator.cluster.transport import Transport
 from spec_kitty_orchestrator.core.bounds import within_bounds
@@ -47,7 +47,7 @@ from spec_kitty_orchestrator.machine.runner import LocalAgents
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.quantities import spelled as spelled_time
 
-__all__ = ["ClusterAgents", "beside"]
+__all__ = ["ClusterAgents"]
 
 WAIT_TOLD_S = 3.0
 """A slot that is free is had sooner; who waits for longer is told why."""
@@ -184,29 +184,28 @@ class ClusterAgents(LocalAgents):
         machine, known = (placed.machine, "") if placed else ("", "absent")
         try:
             with follow(machine, wanted.machine):
-                while placed is None:
-                    machine = await self._slot(attempt, stop)
-                    if not machine:
-                        return AgentReport(
-                            Outcome.CANCELED, detail=f"{self._who_stopped(attempt)} before it began"
-                        )
-                    try:
-                        placed = await self._place(attempt, wanted, machine)
-                    except LostMachine:
-                        self.rounds.refuse(attempt.id)
-                self.rounds.settle(attempt.id, placed.machine, known)
                 try:
+                    while placed is None:
+                        machine = await self._slot(attempt, stop)
+                        if not machine:
+                            await self.rounds.let_go(attempt.id)
+                            return self._canceled(attempt)
+                        try:
+                            placed = await self._place(attempt, wanted, machine)
+                        except LostMachine:
+                            self.rounds.refuse(attempt.id)
+                    self.rounds.settle(attempt.id, placed.machine, known)
                     return await self._finish(attempt, wanted, placed, stop)
-                except LostMachine:
-                    for_s = spelled_time(self._lost_after_s)
-                    detail = f"{placed.machine} has not answered for {for_s}: what it did there is not here"
-                    report = AgentReport(Outcome.LOST, detail=detail, machine=placed.machine)
-                    await attempt_files.save(attempt, report)
-                    lost = replace(placed, lost=True)
-                    await to_thread.run_sync(write, Path(attempt.directory) / PLACED, lost)
-                    return report
+                except (OSError, WorkspaceError) as error:
+                    await self.rounds.let_go(attempt.id)
+                    if isinstance(error, WorkspaceError):
+                        raise
+                    raise WorkspaceError(str(error)) from error
         finally:
             del self._stops[attempt.id]
+
+    def _canceled(self, attempt: Attempt) -> AgentReport:
+        return AgentReport(Outcome.CANCELED, detail=f"{self._who_stopped(attempt)} before it began")
 
     async def _slot(self, attempt: Attempt, stop: anyio.Event) -> str:
         """Wait for a slot; return its machine, "" if the attempt was stopped meanwhile."""
@@ -239,8 +238,17 @@ class ClusterAgents(LocalAgents):
     async def _finish(
         self, attempt: Attempt, wanted: Wanted, placed: Placed, stop: anyio.Event
     ) -> AgentReport:
-        async with beside(self._stop_there, attempt, placed, stop):
-            return await self._end(attempt, wanted, placed)
+        try:
+            async with beside(self._stop_there, attempt, placed, stop):
+                return await self._end(attempt, wanted, placed)
+        except LostMachine:
+            for_s = spelled_time(self._lost_after_s)
+            detail = f"{placed.machine} has not answered for {for_s}: what it did there is not here"
+            report = AgentReport(Outcome.LOST, detail=detail, machine=placed.machine)
+            await attempt_files.save(attempt, report)
+            lost = replace(placed, lost=True)
+            await to_thread.run_sync(write, Path(attempt.directory) / PLACED, lost)
+            return report
 
     async def _stop_there(self, attempt: Attempt, placed: Placed, stop: anyio.Event) -> None:
         await stop.wait()
@@ -255,28 +263,32 @@ class ClusterAgents(LocalAgents):
         self.rounds.hurry()
 
     async def _end(self, attempt: Attempt, wanted: Wanted, placed: Placed) -> AgentReport:
-        directory = Path(attempt.directory)
-        (directory / SETUP_LOG).unlink(missing_ok=True)
+        (Path(attempt.directory) / SETUP_LOG).unlink(missing_ok=True)
+        sent, refused = Path(attempt.directory) / _SENT, ""
         while (state := await self.rounds.end(attempt.id)) == "absent":
             # It has not begun there, and can begin nowhere else.
-            if self._is_stopped(attempt):
+            if refused or self._is_stopped(attempt):
                 await self._stop_at(attempt, placed.machine)
                 continue
-            if (directory / _SENT).exists():
-                await self._send(attempt, placed.machine, directory / _SENT)
             order = await to_thread.run_sync(self._order, attempt, wanted, placed)
-            told = await self.rounds.ask(placed.machine, "begin", order=spelled(order))
+            try:
+                await self._send(attempt, placed.machine, sent)
+                told = await self.rounds.ask(placed.machine, "begin", order=spelled(order))
+            except WorkspaceError as error:
+                refused = str(error)
+                continue
             if "failed" in told:
                 raise await self._not_set_up(attempt, placed.machine, told)
             self.rounds.saw(attempt.id, told["state"])
-        (directory / _SENT).unlink(missing_ok=True)
+        sent.unlink(missing_ok=True)
         if state == "ended":
             return await self._fetch(attempt, wanted, placed)
         if self._is_stopped(attempt):
-            report = AgentReport(Outcome.CANCELED, detail=f"{self._who_stopped(attempt)} before it began")
+            report = self._canceled(attempt)
         else:
-            gone = f"{placed.machine} was told to forget it"
-            report = AgentReport(Outcome.LOST, detail=gone, machine=placed.machine)
+            gone = refused or f"{placed.machine} ends, or was told to forget it, before it began"
+            outcome = Outcome.CRASHED if refused else Outcome.LOST
+            report = AgentReport(outcome, detail=gone, machine=placed.machine)
         await attempt_files.save(attempt, report)
         return report
 
@@ -378,21 +390,6 @@ class ClusterAgents(LocalAgents):
             for directory in directories:
                 async with self._turns.setdefault(directory, anyio.Lock()):
                     pass
-
-
-@asynccontextmanager
-async def beside(call: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> AsyncIterator[None]:
-    """Let a call go on beside the body, which is canceled at its end; errors of the body stay as they are."""
-    failure: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(call, *arguments)
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - raised again as itself, not in a group
-            failure = error
-        tasks.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
 
 
 async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:

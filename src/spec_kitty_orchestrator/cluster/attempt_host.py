@@ -165,14 +165,14 @@ class AttemptHost:
             self.log.refused(method, str(error))
             return {"error": f"{self.machine}: {error}"}
 
-    async def hold(self, attempt_id: str, go_s: float = GO_S) -> str:
+    async def hold(self, attempt_id: str, is_wanted: Callable[[], bool], go_s: float = GO_S) -> str:
         """Hold a slot for an attempt until it has ended here, or nobody wants it here; return why."""
         slot = self._slots.setdefault(attempt_id, _Slot())
         since, told = anyio.current_time(), False
         self.ring(attempt_id)
         try:
             with anyio.move_on_after(go_s) as waiting:
-                while not slot.dismissed:
+                while not slot.dismissed and is_wanted():
                     # Before the look, which what comes meanwhile may have made an old one.
                     slot.news.clear()
                     state = await self._state(attempt_id)
@@ -251,7 +251,8 @@ class AttemptHost:
                 return {"state": "absent", "failed": str(failed), "tail": failed.tail}
             if await self._state(name) == "absent":
                 if self.leaving:
-                    raise WorkspaceError("the worker is about to end")
+                    (folder / STOP).touch(mode=0o600)
+                    return {"state": "refused"}
                 attempt, runner = await self._prepare(wanted, folder)
                 self.log.begins(wanted)
                 self._attend(attempt, runner, wanted)

@@ -185,6 +185,7 @@ class DaskTransport:
         future = client.submit(
             hold.hold,
             attempt_id,
+            key,
             key=key,
             pure=False,
             resources={agent: 1},

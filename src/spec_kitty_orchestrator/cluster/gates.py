@@ -11,10 +11,11 @@ from typing import Any
 import anyio
 from anyio import to_thread
 
-from spec_kitty_orchestrator.cluster.agents import ClusterAgents, beside
+from spec_kitty_orchestrator.cluster.agents import ClusterAgents
 from spec_kitty_orchestrator.cluster.machine_gate import ending_of
 from spec_kitty_orchestrator.cluster.placement import PLACED, WANTED
 from spec_kitty_orchestrator.cluster.records import GateOrder, Placed, Wanted, read, write
+from spec_kitty_orchestrator.cluster.rounds import beside
 from spec_kitty_orchestrator.core.events import GateBegun
 from spec_kitty_orchestrator.core.model import Attempt, GateProgress, Role, Workspace
 from spec_kitty_orchestrator.core.policy import Gate

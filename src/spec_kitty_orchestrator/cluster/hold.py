@@ -6,9 +6,16 @@ It is sent by its source text, because a scheduler need not have this package.
 __all__ = ["hold"]
 
 
-async def hold(attempt_id: str) -> str:
+async def hold(attempt_id: str, key: str) -> str:
     """Wait as a coroutine until the attempt has ended on this machine; return why it waits no more."""
     from distributed import get_worker
 
-    said: str = await get_worker().extensions["spec-kitty-orchestrator"](attempt_id)
+    worker = get_worker()
+
+    def is_wanted() -> bool:
+        # A worker lets the body of a task go on that the scheduler has canceled.
+        task = worker.state.tasks.get(key)
+        return task is not None and task.state != "cancelled"
+
+    said: str = await worker.extensions["spec-kitty-orchestrator"](attempt_id, is_wanted)
     return said

@@ -4,8 +4,8 @@ They find who got a slot, fetch what logs have grown by, see ends, and count how
 silent: only rounds count that the scheduler answered, so neither its absence nor our own sleep lose anybody.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from spec_kitty_orchestrator.core.plain_text import plain
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.log import get_logger
 
-__all__ = ["LostMachine", "Rounds"]
+__all__ = ["LostMachine", "Rounds", "beside"]
 
 EVERY_S = 0.5
 APART_S = 0.05
@@ -192,7 +192,9 @@ class Rounds:
             offsets = reply["offsets"][name]
             for log in LOGS:
                 if data := seen["logs"].get(log):
-                    await to_thread.run_sync(_append, one.directory / log, offsets[log], data)
+                    # Where the disk refuses, it is taken in the next round, or when the attempt has ended.
+                    with suppress(OSError):
+                        await to_thread.run_sync(_append, one.directory / log, offsets[log], data)
             one.rest = bool(seen["more"])
             # What it wrote is fetched before its end is told.
             if not one.rest:
@@ -239,6 +241,13 @@ class Rounds:
     def refuse(self, attempt_id: str) -> None:
         """Wait for another slot: the one that was offered is of no use."""
         self._followed[attempt_id].offered = ""
+
+    async def let_go(self, attempt_id: str) -> None:
+        """Give the slot of a followed attempt back, which begins nowhere."""
+        if seat := self.machines.get(self._followed[attempt_id].offered):
+            # A task that is only canceled would hold it for a while.
+            await self._try(seat, "dismiss", attempt_id=attempt_id)
+        await self._transport.release(attempt_id)
 
     async def widen(self, attempt_id: str) -> None:
         """Let an attempt that still waits for a slot of one machine have it anywhere."""
@@ -311,3 +320,18 @@ def _append(path: Path, offset: int, data: bytes) -> None:
         # Only what follows: whoever else has written to it is mended at the attempt's end.
         if file.tell() == offset:
             file.write(data)
+
+
+@asynccontextmanager
+async def beside(call: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> AsyncIterator[None]:
+    """Let a call go on beside the body, which is canceled at its end; errors of the body stay as they are."""
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call, *arguments)
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - raised again as itself, not in a group
+            failure = error
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
