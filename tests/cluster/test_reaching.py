@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,23 +108,33 @@ async def test_what_the_workers_offer_is_told_as_a_start_would_find_it(tmp_path:
     assert f"has version {VERSION} of this program, we have 9.9" in found.text
 
 
-class PlainDask:
-    """A cluster with one worker that was started with `dask worker`."""
+@dataclass
+class OneWorker:
+    """A cluster whose worker gives this answer, or none as one that was started with `dask worker`."""
+
+    told: Mapping[str, Any] | None = None
 
     async def workers(self) -> Sequence[Seat]:
         return [Seat("tcp://a:1", "a", {"bot": 2})]
 
     async def call(self, address: str, method: str, limit_s: float, **arguments: Any) -> Mapping[str, Any]:
-        raise Silent(f"{address}: it answered None")
+        if self.told is None:
+            raise Silent(f"{address}: it answered None")
+        return self.told
 
 
 @pytest.mark.asyncio
-async def test_a_worker_of_dask_alone_is_named_and_does_not_count(tmp_path: Path) -> None:
+async def test_a_worker_of_dask_alone_or_of_another_version_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
     project = replace(bare_project(tmp_path, {}), agents={"bot": (HeldAgent(tmp_path), AgentSettings())})
-    named, lacking = await check_cluster(project, PlainDask(), VERSION)  # type: ignore[arg-type]
+    named, lacking = await check_cluster(project, OneWorker(), VERSION)  # type: ignore[arg-type]
     assert (named.level, lacking.level) == (Level.WARNING, Level.ERROR)
     assert "worker a cannot run agents" in named.text
     assert "start it with `spec-kitty-orchestrator worker`" in named.text
+    other = OneWorker({"machine": "m", "version": VERSION, "dask": "2025.1.0"})
+    named, offered = await check_cluster(project, other, VERSION)  # type: ignore[arg-type]
+    assert (named.level, offered.level) == (Level.WARNING, Level.OK)
+    assert "worker m has version 2025.1.0 of distributed, we have " in named.text
 
 
 def test_workers_of_this_machine_find_a_program_of_the_repository(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from importlib.metadata import version as installed
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -37,7 +38,8 @@ __all__ = [
     "with_whole_paths",
 ]
 
-EXTRA = "pip install 'spec-kitty-orchestrator[dask]'"
+EXTRA = "pip install '.[dask]'"
+"""In a checkout: the package index has another program of our name."""
 LOOK_LIMIT_S = 10.0
 
 
@@ -116,7 +118,9 @@ def check_executor(project: Project) -> list[Finding]:
 
 def _reachable(project: Project, executor: str) -> list[Finding]:
     if find_spec("distributed") is None:
-        text = f"--executor {executor} needs `distributed`, which is not installed"
+        text = (
+            f"--executor {executor} needs `distributed`, which is not installed: in a checkout, run {EXTRA}"
+        )
         return [error("cluster.installed", text, EXTRA)]
     if (reason := unsafe(executor)) and not project.settings.cluster.insecure:
         return [error("cluster.secure", reason)]
@@ -227,7 +231,7 @@ async def check_cluster(project: Project, transport: Transport, version: str) ->
     seats = await transport.workers()
     executor = project.settings.run.executor
     offered: dict[str, float] = {}
-    answered = 0
+    answered, dask = 0, installed("distributed")
     found: list[Finding] = []
 
     async def look(seat: Seat) -> None:
@@ -242,8 +246,12 @@ async def check_cluster(project: Project, transport: Transport, version: str) ->
         if told.get("version") != version:
             theirs = told.get("version")
             text = f"worker {told.get('machine')} has version {theirs} of this program, we have {version}"
-            fix = f"there: pip install 'spec-kitty-orchestrator[dask]=={version}'"
-            found.append(error("cluster.version", text, fix))
+            found.append(error("cluster.version", text, EXTRA))
+        if (theirs := told.get("dask")) != dask:
+            text = f"worker {told.get('machine')} has version {theirs} of distributed, we have {dask}"
+            found.append(
+                warning("cluster.dask", f"{text}: if attempts wait there for ever, install the same")
+            )
         for agent, most in seat.resources.items():
             offered[agent] = offered.get(agent, 0) + most
 

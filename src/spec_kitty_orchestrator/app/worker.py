@@ -70,7 +70,9 @@ async def work(wanted: Wanted, say: Callable[[str], None]) -> int:
         WorkspaceError: the state folder cannot be used, or git is not there.
     """
     if find_spec("distributed") is None:
-        raise PreflightError(f"a worker needs `distributed`, which is not installed: {EXTRA}")
+        raise PreflightError(
+            f"a worker needs `distributed`, which is not installed: in a checkout, run {EXTRA}"
+        )
     address = wanted.address.replace("dask://", "tcp://", 1)
     if not re.fullmatch(r"(tcp|tls)://\S+:\d+", address):
         raise UsageError(f"{wanted.address!r} is no address of a scheduler: write tls://HOST:8786")

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import anyio
@@ -17,6 +18,7 @@ from spec_kitty_orchestrator.cluster.obstacles import obstacle
 
 __all__ = ["CameAndWent", "attached", "keep_working"]
 
+DASK = version("distributed")
 CONNECT_LIMIT_S = 20.0
 AGAIN_S = 2.0
 """Between two tries to find the scheduler."""
@@ -33,7 +35,8 @@ def attached(host: AttemptHost, worker: Worker) -> None:
     async def handle(
         method: str = "", arguments: Mapping[str, Any] | None = None, **_: Any
     ) -> dict[str, Any]:
-        return await host.handle(method, arguments or {})
+        told = await host.handle(method, arguments or {})
+        return {**told, "dask": DASK} if method == "look" else told
 
     worker.handlers[HANDLER] = handle
     host.ring = partial(worker.log_event, HANDLER)
