@@ -11,6 +11,7 @@ from tests.cluster.keys import Keys
 from tests.cluster.lab import Lab
 
 from spec_kitty_orchestrator.agents.spec import AgentSettings
+from spec_kitty_orchestrator.app import cluster as app_cluster
 from spec_kitty_orchestrator.app.build import VERSION
 from spec_kitty_orchestrator.app.checks import Level
 from spec_kitty_orchestrator.app.cluster import (
@@ -135,6 +136,28 @@ async def test_a_worker_of_dask_alone_or_of_another_version_is_named(tmp_path: P
     named, offered = await check_cluster(project, other, VERSION)  # type: ignore[arg-type]
     assert (named.level, offered.level) == (Level.WARNING, Level.OK)
     assert "worker m has version 2025.1.0 of distributed, we have " in named.text
+
+
+class JustStarted(OneWorker):
+    """A cluster whose only worker comes back after its scheduler."""
+
+    asked = 0
+
+    async def workers(self) -> Sequence[Seat]:
+        self.asked += 1
+        return await super().workers() if self.asked > 2 else []
+
+
+@pytest.mark.asyncio
+async def test_a_start_waits_for_workers_that_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(app_cluster, "WORKERS_LOOK_S", 0.0)
+    project = replace(bare_project(tmp_path, {}), agents={"bot": (HeldAgent(tmp_path), AgentSettings())})
+    cluster = JustStarted({"machine": "m", "version": VERSION})
+    found = await check_cluster(project, cluster, VERSION)  # type: ignore[arg-type]
+    assert found[-1].level is Level.OK
 
 
 def test_workers_of_this_machine_find_a_program_of_the_repository(tmp_path: Path) -> None:

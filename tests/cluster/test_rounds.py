@@ -234,6 +234,18 @@ async def test_while_the_scheduler_is_away_nobody_is_lost(tmp_path: Path) -> Non
         assert not await lost(rounds, "one")
 
 
+async def test_people_are_told_once_that_the_scheduler_is_away_and_that_it_is_back() -> None:
+    cluster, said = Cluster({"a": Machine()}, reachable=False), list[str]()
+    rounds = Rounds(cluster, lost_after_s=LOST_AFTER_S, clock=lambda: cluster.now, say=said.append)
+    await make(rounds, cluster, 3)
+    cluster.reachable = True
+    await make(rounds, cluster, 3)
+    assert said == [
+        "the scheduler is away; agents go on, and the run waits for it: away",
+        "the scheduler is back",
+    ]
+
+
 async def test_our_own_sleep_counts_as_one_round(tmp_path: Path) -> None:
     cluster = Cluster({"a": Machine(attempts={"one": {"state": "running", "held": True}})})
     rounds = rounds_of(cluster)

@@ -95,10 +95,14 @@ class Mission:
         """The host's own record of every transition."""
         return self.checkout / "kitty-specs" / self.slug / "status.events.jsonl"
 
+    @property
+    def journal(self) -> Path:
+        """The record of its runs."""
+        return self.root / ".kittify" / "orchestrator" / self.slug / "journal.jsonl"
+
     def argv(self) -> list[str]:
         """Return the command of the next start: `resume` as soon as there is something to resume."""
-        journal = self.root / ".kittify" / "orchestrator" / self.slug / "journal.jsonl"
-        known = journal.exists() and journal.read_bytes().count(b"\n") > 0
+        known = self.journal.exists() and self.journal.read_bytes().count(b"\n") > 0
         if known:
             return [str(COMMAND), "resume", "--mission", self.slug]
         return [str(COMMAND), "orchestrate", "--mission", self.slug, *AGENTS]
@@ -133,9 +137,12 @@ class Mission:
 
     def check(self) -> None:
         """Look at what the host, git, the journal and the process table say, and keep each violation."""
+        if not self.journal.exists():
+            self.violations.append("no start came as far as its journal")
+            return
         self.violations += [f"left running: {one.child.pid}" for one in find_orphans(self.logs)]
         self.violations += list(self._uncommitted())
-        journal = self._journal()
+        journal = lines_of(self.journal)
         moves = [one for one in lines_of(self.record) if one.get("wp_id") and one.get("to_lane")]
         told = Counter(self.told.read_text(encoding="utf-8").split())
         self.agent_runs = sum(told.values())
@@ -168,9 +175,6 @@ class Mission:
     def _uncommitted(self) -> Iterator[str]:
         status = git(self.checkout, "status", "--porcelain", "--", f"kitty-specs/{self.slug}")
         yield from (f"not committed in {self.checkout.name}: {line}" for line in status.splitlines())
-
-    def _journal(self) -> list[dict[str, Any]]:
-        return lines_of(self.root / ".kittify" / "orchestrator" / self.slug / "journal.jsonl")
 
 
 def transitions(moves: Sequence[dict[str, Any]], returns: int) -> Iterator[str]:

@@ -41,6 +41,9 @@ __all__ = [
 EXTRA = "pip install '.[dask]'"
 """In a checkout: the package index has another program of our name."""
 LOOK_LIMIT_S = 10.0
+WORKERS_LIMIT_S = 10.0
+"""How long a cluster without workers is waited for: they come back soon after a restart of the scheduler."""
+WORKERS_LOOK_S = 0.5
 
 
 def unsafe(address: str) -> str:
@@ -229,6 +232,10 @@ async def look_at_cluster(project: Project, version: str) -> list[Finding]:
 async def check_cluster(project: Project, transport: Transport, version: str) -> list[Finding]:
     """Check that workers are there for each agent of the run, with this version. Raises `Unreachable`."""
     seats = await transport.workers()
+    with anyio.move_on_after(WORKERS_LIMIT_S):
+        while not seats:
+            await anyio.sleep(WORKERS_LOOK_S)
+            seats = await transport.workers()
     executor = project.settings.run.executor
     offered: dict[str, float] = {}
     answered, dask = 0, installed("distributed")

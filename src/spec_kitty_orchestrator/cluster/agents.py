@@ -96,7 +96,7 @@ class ClusterAgents(LocalAgents):
         """Be connected with the cluster while the context lasts."""
         async with self._open_transport(mission) as transport:
             self._transport = transport
-            self._rounds = Rounds(transport, lost_after_s=self._lost_after_s)
+            self._rounds = Rounds(transport, lost_after_s=self._lost_after_s, say=self._say)
             await self._rounds.once()
             async with beside(self._rounds.keep_asking), beside(self._clear, mission):
                 yield
@@ -246,9 +246,14 @@ class ClusterAgents(LocalAgents):
             detail = f"{placed.machine} has not answered for {for_s}: what it did there is not here"
             report = AgentReport(Outcome.LOST, detail=detail, machine=placed.machine)
             await attempt_files.save(attempt, report)
-            lost = replace(placed, lost=True)
-            await to_thread.run_sync(write, Path(attempt.directory) / PLACED, lost)
+            where = Path(attempt.directory) / PLACED
+            await to_thread.run_sync(write, where, replace(placed, lost=True))
             return report
+        except anyio.get_cancelled_exc_class():
+            if stop.is_set():
+                wp, machine = wanted.request.wp_id, placed.machine
+                self._say(f"{wp}: was not stopped in time, and may go on at {machine} until the next start")
+            raise
 
     async def _stop_there(self, attempt: Attempt, placed: Placed, stop: anyio.Event) -> None:
         await stop.wait()

@@ -71,6 +71,7 @@ class Rounds:
         transport: to the cluster.
         lost_after_s: a machine that is silent for so long is lost.
         clock: tells the time of rounds, in seconds.
+        say: is told when the scheduler goes away and when it is back.
 
     Attributes:
         machines: where each machine that answered in the last round is now.
@@ -82,8 +83,10 @@ class Rounds:
         *,
         lost_after_s: float,
         clock: Callable[[], float] = anyio.current_time,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._transport = transport
+        self._say = say
         self._lost_after_s = lost_after_s
         self._clock = clock
         self._followed: dict[str, _Followed] = {}
@@ -122,11 +125,15 @@ class Rounds:
         begun = self._clock()
         try:
             seats = await self._transport.workers()
-        except Unreachable:
+        except Unreachable as error:
             # Nobody's absence counts.
             self._asked_at = None
+            if not self.away:
+                self._say(f"the scheduler is away; agents go on, and the run waits for it: {error}")
             self.away = True
             return False
+        if self.away:
+            self._say("the scheduler is back")
         self.away = False
         replies: dict[str, tuple[Seat, Mapping[str, Any]]] = {}
         async with anyio.create_task_group() as tasks:
