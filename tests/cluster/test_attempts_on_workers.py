@@ -20,6 +20,9 @@ from tests.machine.attempts import Children
 
 from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.spec import AgentSettings
+from spec_kitty_orchestrator.app.cluster import stop_left
+from spec_kitty_orchestrator.app.project import Project as RunProject
+from spec_kitty_orchestrator.app.project import bare_project
 from spec_kitty_orchestrator.cluster import rounds
 from spec_kitty_orchestrator.cluster.agents import ClusterAgents
 from spec_kitty_orchestrator.cluster.placement import PLACED
@@ -276,6 +279,28 @@ async def test_the_next_coordinator_finds_the_attempt_that_runs(project: Project
     async with running(project.agents(), attempt) as report:
         children.release()
     is_whole(project, attempt, report())
+
+
+async def test_an_attempt_without_a_run_is_stopped_on_its_machine_and_its_work_comes_with_the_next_one(
+    project: Project, children: Children
+) -> None:
+    attempt = await killed(project, children)
+    ours = bare_project(project.root, {})
+    run = ours.settings.run.model_copy(update={"executor": project.address})
+    ours = replace(ours, settings=ours.settings.model_copy(update={"run": run}))
+
+    async def opened() -> tuple[RunProject, str]:
+        return ours, "034-demo"
+
+    with anyio.fail_after(LIMIT_S):
+        (line,) = await stop_left(project.root, "034-demo", opened)
+    assert line.startswith("WP01: its attempt is stopped at ")
+    assert find_marked(attempt.id) == []
+    async with running(project.agents(), attempt) as report:
+        pass
+    assert (report().outcome, report().detail) == (Outcome.LOST, "its worker was stopped")
+    assert project.changes() == CHANGED
+    assert await stop_left(project.root, "034-demo", opened) == []
 
 
 async def test_the_next_coordinator_takes_what_ended_meanwhile(project: Project, children: Children) -> None:

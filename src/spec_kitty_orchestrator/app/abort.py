@@ -9,12 +9,15 @@ import shutil
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
 import psutil
 from anyio import to_thread
 
+from spec_kitty_orchestrator.app.cluster import stop_left
+from spec_kitty_orchestrator.app.operator import project_of_run
 from spec_kitty_orchestrator.app.runs import (
     KnownRun,
     claims,
@@ -95,7 +98,7 @@ async def abort(
         say(f"a copy of uncommitted work is saved: {ref}")
     for path in copies.lacking:
         say(f"no copy was made of {path}, which git cannot hold")
-    say(f"{run.mission}: aborted; no process of it is left")
+    say(f"{run.mission}: aborted; no process of it is left here")
     if not cleanup:
         again = command_line("resume", "--mission", run.mission)
         say(f"Its worktrees, branches and lanes are as they were. To go on after all: {again}")
@@ -141,6 +144,8 @@ async def _stop(root: Path, run: KnownRun) -> list[str]:
             told.append(f"agents that no run watched were stopped: processes {pids(agents)}")
         if left := await to_thread.run_sync(orphans, root, run.mission):
             raise WorkspaceError(f"these processes of {run.mission} could not be ended: {pids(left)}")
+        opened = partial(project_of_run, root, os.environ, run.mission)
+        told += await stop_left(root, run.mission, opened)
         if holding := await to_thread.run_sync(left_alone, root, run.mission):
             told.append(holding)
         try:

@@ -4,8 +4,8 @@ import asyncio
 import ipaddress
 import os
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import version as installed
 from importlib.util import find_spec
@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import anyio
+from anyio import to_thread
 
 from spec_kitty_orchestrator.agents.function import FunctionAgent
 from spec_kitty_orchestrator.agents.spec import Agent, AgentSettings
@@ -23,8 +24,9 @@ from spec_kitty_orchestrator.cluster.records import Placed, Wanted, read
 from spec_kitty_orchestrator.cluster.transport import Seat, Silent, Transport, Unreachable
 from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.core.describe import count
-from spec_kitty_orchestrator.errors import PreflightError, UsageError
+from spec_kitty_orchestrator.errors import OrchestratorError, PreflightError, UsageError
 from spec_kitty_orchestrator.machine.logs import JOURNALS, mission_logs, path_part
+from spec_kitty_orchestrator.machine.stopping import STOP_GRACE_S
 
 __all__ = [
     "EXTRA",
@@ -33,6 +35,7 @@ __all__ = [
     "check_left",
     "look_at_cluster",
     "reach",
+    "stop_left",
     "tls_files",
     "unsafe",
     "with_whole_paths",
@@ -41,6 +44,7 @@ __all__ = [
 EXTRA = "pip install '.[dask]'"
 """In a checkout: the package index has another program of our name."""
 LOOK_LIMIT_S = 10.0
+STOP_LIMIT_S = STOP_GRACE_S + 15.0
 WORKERS_LIMIT_S = 10.0
 """How long a cluster without workers is waited for: they come back soon after a restart of the scheduler."""
 WORKERS_LOOK_S = 0.5
@@ -171,18 +175,57 @@ def check_left(project: Project, mission: str) -> list[Finding]:
     """Check that a start without a cluster has no attempts on one; reads the disk."""
     if project.settings.run.executor:
         return []
-    found = []
-    for path in sorted(mission_logs(project.root, mission).glob(f"*/*/{PLACED}")):
+    again = "give the --executor again that it was started with"
+    return [
+        error("cluster.left", f"{wp}: its {what} is on {placed.machine}, a machine of a cluster: {again}")
+        for wp, what, placed in _left(project.root, mission)
+    ]
+
+
+def _left(root: Path, mission: str) -> Iterator[tuple[str, str, Placed]]:
+    """Find what is on machines and was not taken over, each with its work package and what it is."""
+    for path in sorted(mission_logs(root, mission).glob(f"*/*/{PLACED}")):
         placed, wanted = read(Placed, path), read(Wanted, path.with_name(WANTED))
         gate = wanted is not None and wanted.gate is not None
         if gate and path.with_name("result.json").exists():
             # It is over, and left nothing there that is wanted.
             continue
         if placed is not None and not (placed.done or placed.lost):
-            what = "gate" if gate else "attempt"
-            text = f"{path.parent.parent.name}: its {what} is on {placed.machine}, a machine of a cluster"
-            found.append(error("cluster.left", f"{text}: give the --executor again that it was started with"))
-    return found
+            yield path.parent.parent.name, "gate" if gate else "attempt", placed
+
+
+async def stop_left(
+    root: Path, mission: str, opened: Callable[[], Awaitable[tuple[Project, str]]]
+) -> list[str]:
+    """Stop what runs on machines for a mission without a run, and say in lines what became of it.
+
+    What it did stays there until the next start. `opened` gives the project with the settings of the run.
+    """
+    left = await to_thread.run_sync(lambda: list(_left(root, mission)))
+    if not left:
+        return []
+    seats: dict[str, Seat] = {}
+    told = []
+    try:
+        project, _ = await opened()
+        if not project.settings.run.elsewhere:
+            # Its processes are of this machine.
+            return []
+        async with reach(project, mission) as transport:
+            for seat in await transport.workers():
+                with suppress(Silent, Unreachable):
+                    seen = await transport.call(seat.address, "look", LOOK_LIMIT_S, offsets={})
+                    seats[str(seen["machine"])] = seat
+            for wp, what, placed in left:
+                line = f"{wp}: its {what} may go on at {placed.machine}, which is away"
+                with suppress(Silent, Unreachable, KeyError):
+                    address, stop = seats[placed.machine].address, [placed.attempt]
+                    await transport.call(address, "stop", STOP_LIMIT_S, attempts=stop, grace_s=STOP_GRACE_S)
+                    line = f"{wp}: its {what} is stopped at {placed.machine}, and its work is there"
+                told.append(line)
+    except OrchestratorError as failure:
+        return [f"{wp}: its {what} may go on at {placed.machine}; {failure}" for wp, what, placed in left]
+    return told
 
 
 def _files(project: Project) -> tuple[str, str, str] | None:
