@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -27,10 +27,12 @@ class Lab:
     Args:
         root: where each has its home.
         around: the beginning of a command line that each worker runs in.
+        env: what each process has in its environment, besides a HOME of its own.
     """
 
-    def __init__(self, root: Path, around: Sequence[str] = ()) -> None:
+    def __init__(self, root: Path, around: Sequence[str] = (), env: Mapping[str, str] = os.environ) -> None:
         self.root = root
+        self._env = env
         self._around = around
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         with socket.socket() as free:
@@ -70,7 +72,7 @@ class Lab:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=home,
-            env={**os.environ, "HOME": str(home), "PYTHONUNBUFFERED": "1"},
+            env={**self._env, "HOME": str(home), "PYTHONUNBUFFERED": "1"},
             start_new_session=True,
         )
         self.processes[name] = process

@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 import psutil
 import pytest
+from tests.cluster.lab import Lab
 from tests.conftest import first_on_path, skip_unless_here
 from tests.e2e.clis import CLIS
 from tests.e2e.configuring import configuration, environments, impersonal
@@ -46,12 +47,16 @@ class Run:
     env: dict[str, str]
     api: ModelApi
 
-    def orchestrate(self, implementers: str, reviewers: str) -> "subprocess.CompletedProcess[str]":
+    def orchestrate(
+        self, implementers: str, reviewers: str, *more: str
+    ) -> "subprocess.CompletedProcess[str]":
         """Run our command as a user does."""
         chosen = ("--impl-agent", implementers, "--review-agent", reviewers)
-        return self._run(
-            [sys.executable, "-m", "spec_kitty_orchestrator", "orchestrate", "--mission", self.slug, *chosen]
-        )
+        return self.command("orchestrate", "--mission", self.slug, *chosen, *more)
+
+    def command(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command of ours."""
+        return self._run([sys.executable, "-m", "spec_kitty_orchestrator", *words])
 
     def lanes(self) -> dict[str, str]:
         """Return the lanes by the host's own record."""
@@ -308,3 +313,65 @@ def test_a_review_by_claude_runs_nothing_that_the_worktree_configures(
     assert report.outcome is Outcome.OK, done.stdout + done.stderr
     assert api.prompts == {"a1": prompt}
     assert sorted(path.name for path in tree.iterdir()) == [".claude", ".mcp.json"]
+
+
+class Twice(set[str]):
+    """Names that are still there when they are removed for the first time."""
+
+    removed = False
+
+    def remove(self, name: str) -> None:
+        if self.removed:
+            super().remove(name)
+        self.removed = True
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("implementer", "reviewer"), [("claude-code", "codex"), ("codex", "claude-code"), ("opencode", "codex")]
+)
+def test_rework_goes_on_with_its_session_on_its_worker_and_begins_a_new_one_where_that_is_away(
+    prepare: Callable[[MissionSpec], Run],
+    clis: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+    implementer: str,
+    reviewer: str,
+) -> None:
+    pytest.importorskip("distributed")
+    run, root = prepare(ONE), tmp_path_factory.mktemp("workers")
+    # The logins are those of the workers' homes and environment; the project has none.
+    known = [f'[agents.{one}]\nexecutable = "{clis[one]}"\npass_env = ["STAND_IN_KEY"]' for one in clis]
+    (run.root / ".kittify" / "orchestrator.toml").write_text("\n".join(known))
+    env = dict(run.env)
+    for name in ("one", "two", "three"):
+        home = root / name / ".codex"
+        home.mkdir(parents=True)
+        env |= {
+            **CLIS["claude-code"].setup(run.api.url, home, ""),
+            **CLIS["codex"].setup(run.api.url, home, ""),
+        }
+    del env["CODEX_HOME"]
+    lab = Lab(root, env=env)
+    work = (implementer, reviewer, "--executor", lab.address)
+    run.api.to_reject = Twice({"WP01"})
+    try:
+        lab.scheduler()
+        lab.worker("one", f"{implementer}=1")
+        lab.worker("two", f"{reviewer}=1")
+        rejected = run.orchestrate(*work)
+        assert "two reviews in a row ask for the same" in rejected.stdout, rejected.stdout + rejected.stderr
+        lab.kill("one")
+        lab.worker("three", f"{implementer}=1")
+        assert run.command("retry", "WP01", "--mission", run.slug).returncode == 0
+        done = run.orchestrate(*work)
+    finally:
+        lab.close()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert run.lanes() == {"WP01": "done"}
+    first, _, again, _, anew, _ = [result(one) for one in run.attempts("WP01")]
+    assert (again["machine"], again["session"]) == (first["machine"], first["session"])
+    assert "continuing its session" in rejected.stdout
+    assert anew["machine"] != first["machine"]
+    assert anew["session"] != first["session"]
+    assert f"begins a new session: {first['machine']}, which has the earlier, is away" in done.stdout
+    assert "round 3" in run.module(1)
