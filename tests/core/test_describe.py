@@ -142,7 +142,7 @@ LINES: dict[str, Event | RunEvent] = {
     "alice crashed after 14s (attempt 1): no such module": ended(Outcome.CRASHED, "no such\n module"),
     "alice hit its rate limit after 14s (attempt 1)": ended(Outcome.RATE_LIMITED),
     "alice showed no sign of life and was stopped after 14s (attempt 1)": ended(Outcome.STALLED),
-    "an agent was lost in an interruption; its work is kept after 14s": ended(Outcome.LOST, attempt_id="x"),
+    "an agent was lost in an interruption (its work is kept) after 14s": ended(Outcome.LOST, attempt_id="x"),
     "bob approved aaaaaaaaaa after 14s, 21k tokens (attempt 2)": reviewed(verdict_text("r1")),
     "bob asks for changes of aaaaaaaaaa after 14s, 21k tokens (attempt 2): rename it (2 findings)": reviewed(
         CHANGES

@@ -19,6 +19,7 @@ from spec_kitty_orchestrator.app.checks.agents import missing
 from spec_kitty_orchestrator.app.cluster import EXTRA, tls_files, unsafe
 from spec_kitty_orchestrator.cluster.attempt_host import AttemptHost
 from spec_kitty_orchestrator.cluster.machine_folder import MachineFolder
+from spec_kitty_orchestrator.core.describe import count
 from spec_kitty_orchestrator.errors import PreflightError, UsageError
 from spec_kitty_orchestrator.log import get_logger
 from spec_kitty_orchestrator.machine.agent_commands import ConfiguredAgents
@@ -171,13 +172,16 @@ async def _leave_when_told(
                 break
             host.leaving = True
             say(f"{received.name}: stopping the agents and handing their work back; a second signal hurries")
-            leaving.start_soon(_leave, host, scope)
+            leaving.start_soon(_leave, host, scope, say)
         scope.cancel()
 
 
-async def _leave(host: AttemptHost, scope: anyio.CancelScope) -> None:
+async def _leave(host: AttemptHost, scope: anyio.CancelScope, say: Callable[[str], None]) -> None:
     await host.stop(None, STOP_GRACE_S)
     with anyio.move_on_after(HAND_BACK_S):
         while await host.unclaimed():  # noqa: ASYNC110 - files tell it, also those of an earlier process
             await anyio.sleep(LOOK_S)
+    left = await host.unclaimed()
+    kept = f"the work of {count(len(left), 'attempt')}, for which no run came, is kept in the state folder"
+    say(kept if left else "all is handed back")
     scope.cancel()

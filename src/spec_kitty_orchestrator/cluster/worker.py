@@ -20,6 +20,8 @@ __all__ = ["CameAndWent", "attached", "keep_working"]
 
 DASK = version("distributed")
 CONNECT_LIMIT_S = 20.0
+SOON_S = 2.0
+"""A scheduler and a worker that do not understand each other part sooner."""
 AGAIN_S = 2.0
 """Between two tries to find the scheduler."""
 CLOSE_LIMIT_S = 10.0
@@ -70,9 +72,11 @@ async def keep_working(
                 async with _worker(host, address, resources, tls, bind, name) as worker:
                     slots = ", ".join(f"{agent}={most}" for agent, most in resources.items())
                     say(f"worker of {address} as {worker.address}, with {slots}")
-                    told = ""
+                    told, since = "", anyio.current_time()
                     await worker.finished()
                 reason = f"the scheduler at {address} is gone"
+                if anyio.current_time() - since < SOON_S:
+                    reason += f" at once; if it is not, has it another version of distributed than {DASK}?"
             except (OSError, RuntimeError) as error:  # the latter where it could not start
                 reason += str(error)
         if once:

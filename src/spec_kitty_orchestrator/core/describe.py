@@ -71,7 +71,7 @@ ENDS = {
     Outcome.STALLED: "showed no sign of life and was stopped",
     Outcome.CRASHED: "crashed",
     Outcome.CANCELED: "was stopped early",
-    Outcome.LOST: "was lost in an interruption; its work is kept",
+    Outcome.LOST: "was lost in an interruption (its work is kept)",
 }
 
 
