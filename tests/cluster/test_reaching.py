@@ -1,6 +1,7 @@
 """Which addresses a run and a worker take, and which files TLS needs."""
 
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from spec_kitty_orchestrator.settings.cluster_section import ClusterSettings
 from spec_kitty_orchestrator.settings.run_section import RunSettings
 from spec_kitty_orchestrator.testing import HeldAgent
 
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 NO_FILES = {"tls_ca": "", "tls_cert": "", "tls_key": ""}
 
 
@@ -132,10 +134,11 @@ async def test_a_worker_of_dask_alone_or_of_another_version_is_named(tmp_path: P
     assert (named.level, lacking.level) == (Level.WARNING, Level.ERROR)
     assert "worker a cannot run agents" in named.text
     assert "start it with `spec-kitty-orchestrator worker`" in named.text
-    other = OneWorker({"machine": "m", "version": VERSION, "dask": "2025.1.0"})
-    named, offered = await check_cluster(project, other, VERSION)  # type: ignore[arg-type]
-    assert (named.level, offered.level) == (Level.WARNING, Level.OK)
-    assert "worker m has version 2025.1.0 of distributed, we have " in named.text
+    other = OneWorker({"machine": "m", "version": VERSION, "dask": "2025.1.0", "python": "3.8"})
+    python, dask = await check_cluster(project, other, VERSION)  # type: ignore[arg-type]
+    assert (python.level, dask.level) == (Level.ERROR, Level.WARNING)
+    assert "worker m has Python 3.8, we have " in python.text
+    assert "worker m has version 2025.1.0 of distributed, we have " in dask.text
 
 
 class JustStarted(OneWorker):
@@ -155,7 +158,7 @@ async def test_a_start_waits_for_workers_that_come_back(
     pytest.importorskip("distributed")
     monkeypatch.setattr(app_cluster, "WORKERS_LOOK_S", 0.0)
     project = replace(bare_project(tmp_path, {}), agents={"bot": (HeldAgent(tmp_path), AgentSettings())})
-    cluster = JustStarted({"machine": "m", "version": VERSION})
+    cluster = JustStarted({"machine": "m", "version": VERSION, "python": PYTHON})
     found = await check_cluster(project, cluster, VERSION)  # type: ignore[arg-type]
     assert found[-1].level is Level.OK
 

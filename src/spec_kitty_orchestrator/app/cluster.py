@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import os
 import ssl
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -281,7 +282,7 @@ async def check_cluster(project: Project, transport: Transport, version: str) ->
             seats = await transport.workers()
     executor = project.settings.run.executor
     offered: dict[str, float] = {}
-    answered, dask = 0, installed("distributed")
+    answered, dask, python = 0, installed("distributed"), "{}.{}".format(*sys.version_info)
     found: list[Finding] = []
 
     async def look(seat: Seat) -> None:
@@ -297,6 +298,10 @@ async def check_cluster(project: Project, transport: Transport, version: str) ->
             theirs = told.get("version")
             text = f"worker {told.get('machine')} has version {theirs} of this program, we have {version}"
             found.append(error("cluster.version", text, EXTRA))
+        if (theirs := told.get("python")) != python:
+            # The task that holds a slot is sent as Python's code, which another version cannot run.
+            text = f"worker {told.get('machine')} has Python {theirs}, we have {python}"
+            found.append(error("cluster.python", f"{text}: let both have the same"))
         if (theirs := told.get("dask")) != dask:
             text = f"worker {told.get('machine')} has version {theirs} of distributed, we have {dask}"
             found.append(

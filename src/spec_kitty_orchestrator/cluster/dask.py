@@ -1,6 +1,7 @@
 """The cluster as `distributed` gives it: one client, bounded calls, and tasks that hold slots."""
 
 import logging
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ import anyio
 import cloudpickle  # type: ignore[import-untyped]
 from anyio import to_thread
 from distributed import Client, Future, Security
+from distributed.versions import VersionMismatchWarning
 
 from spec_kitty_orchestrator.cluster import hold
 from spec_kitty_orchestrator.cluster.obstacles import obstacle
@@ -45,6 +47,8 @@ def security(ca: str, certificate: str, key: str) -> Security | None:
 
 def quiet() -> None:
     """Let `distributed` and what it rests on write nothing to the terminal: warnings go to our log."""
+    # A start tells it in a line of ours.
+    warnings.simplefilter("ignore", VersionMismatchWarning)
     for name in list(logging.Logger.manager.loggerDict):
         if name.partition(".")[0] in _LOUD:
             logger = logging.getLogger(name)

@@ -1,6 +1,6 @@
 """The task of an attempt: it holds the slot and does nothing else, so it may run twice, or nowhere.
 
-It is sent by its source text, because a scheduler need not have this package.
+It is sent as Python's code, because a scheduler need not have this package.
 """
 
 __all__ = ["hold"]

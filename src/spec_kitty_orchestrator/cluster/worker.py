@@ -1,6 +1,7 @@
 """A worker of the cluster as a process of this machine, which outlives its scheduler and leaves in order."""
 
 import asyncio
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -19,6 +20,7 @@ from spec_kitty_orchestrator.cluster.obstacles import obstacle
 __all__ = ["CameAndWent", "attached", "keep_working"]
 
 DASK = version("distributed")
+PYTHON = "{}.{}".format(*sys.version_info)
 CONNECT_LIMIT_S = 20.0
 SOON_S = 2.0
 """A scheduler and a worker that do not understand each other part sooner."""
@@ -38,7 +40,7 @@ def attached(host: AttemptHost, worker: Worker) -> None:
         method: str = "", arguments: Mapping[str, Any] | None = None, **_: Any
     ) -> dict[str, Any]:
         told = await host.handle(method, arguments or {})
-        return {**told, "dask": DASK} if method == "look" else told
+        return {**told, "dask": DASK, "python": PYTHON} if method == "look" else told
 
     worker.handlers[HANDLER] = handle
     host.ring = partial(worker.log_event, HANDLER)
