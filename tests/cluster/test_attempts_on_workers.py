@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -424,3 +424,23 @@ async def test_an_attempt_of_a_silent_machine_is_lost_and_its_work_is_kept_when_
     assert git(project.root, "show", f"{ref}:made.txt") == "made"
     assert project.changes() == {"M other.txt"}
     assert len(project.runs) == 1
+
+
+async def test_an_attempt_does_not_wait_behind_another_agents_that_finds_no_slot(
+    tmp_path: Path, lab: Lab
+) -> None:
+    from spec_kitty_orchestrator.cluster.dask import DaskTransport
+
+    await to_thread.run_sync(lab.worker, "c", "busy=1,other=1")
+    wanted = {"first": "busy", "behind": "busy", "beside": "other"}
+    async with DaskTransport(lab.address, None).connected() as transport:
+        asks = rounds.Rounds(transport, lost_after_s=60.0)
+        with anyio.fail_after(LIMIT_S), ExitStack() as followed:
+            async with rounds.beside(asks.keep_asking):
+                for name, agent in wanted.items():
+                    followed.enter_context(asks.following(name, agent, tmp_path))
+                    if name != "behind":
+                        await asks.slot(name)
+                for name in wanted:
+                    await asks.let_go(name)
+    await to_thread.run_sync(lab.kill, "c", signal.SIGTERM)

@@ -1,6 +1,7 @@
 """Rounds on a cluster that is made up: who has a slot, what a log has grown by, and who is lost."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ class Machine:
     waiting: list[str] = field(default_factory=list)
     attempts: dict[str, dict[str, Any]] = field(default_factory=dict)
     leaving: bool = False
+    free: int = 0
 
 
 @dataclass
@@ -64,11 +66,12 @@ class Cluster:
             "machine": f"machine-{address}",
             "waiting": waiting,
             "leaving": machine.leaving,
+            "free": {"bot": machine.free},
             "attempts": seen,
         }
 
-    async def hold(self, attempt_id: str, agent: str, address: str = "") -> None:
-        self.holds.append((attempt_id, agent, address))
+    async def hold(self, attempt_id: str, agent: str, address: str = "", *, free: bool = False) -> None:
+        self.holds.append((attempt_id, agent, f"{address} at once" if free else address))
 
     def listen(self, rung: Callable[[str], None]) -> None:
         self.ring = rung
@@ -105,6 +108,39 @@ async def test_an_attempt_gets_the_machine_on_which_its_task_waits(tmp_path: Pat
         cluster.machines["b"].waiting.append("one")
         await make(rounds, cluster, 1)
         assert await rounds.slot("one") == "machine-b"
+
+
+async def test_an_attempt_asks_for_a_slot_where_one_is_free_and_each_for_one_of_its_own(
+    tmp_path: Path,
+) -> None:
+    cluster = Cluster({"a": Machine(free=1), "b": Machine(free=2)})
+    rounds = rounds_of(cluster)
+    with ExitStack() as followed:
+        for name in ("one", "two", "three", "four"):
+            followed.enter_context(rounds.following(name, "bot", tmp_path))
+        await make(rounds, cluster, 1)
+        asked = [address for _, _, address in cluster.holds]
+        assert asked == ["b at once", "a at once", "b at once", ""]
+        cluster.holds.clear()
+        await make(rounds, cluster, 1, apart_s=0.1)
+        assert cluster.holds == [("four", "bot", "")], "the others' tasks may still be on their way"
+
+
+async def test_an_attempt_whose_slot_was_taken_by_another_run_is_moved_to_one_that_is_free(
+    tmp_path: Path,
+) -> None:
+    cluster = Cluster({"a": Machine(free=1), "b": Machine()})
+    rounds = rounds_of(cluster)
+    with rounds.following("one", "bot", tmp_path):
+        await make(rounds, cluster, 1)
+        cluster.machines["a"].free = 0
+        await make(rounds, cluster, 1)
+        cluster.machines["b"].free = 1
+        await make(rounds, cluster, 1)
+        assert [address for _, _, address in cluster.holds] == ["a at once", "a", "b at once"]
+        del cluster.machines["b"]
+        await make(rounds, cluster, 1)
+        assert cluster.holds[-1] == ("one", "bot", ""), "nobody waits for a worker that is gone"
 
 
 @pytest.mark.parametrize("rung", ["one", "another coordinator's"])

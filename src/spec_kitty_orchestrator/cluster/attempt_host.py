@@ -64,8 +64,8 @@ GO_S = 600.0
 """A slot that nobody uses is given back after so long."""
 LONG_S = 60.0
 """A slot that nobody has used for so long is told."""
-LOOK_S = 5.0
-"""How often a slot is looked at whose attempt another process of this machine attends."""
+LOOK_S = 0.5
+"""How often a slot is looked at whose task may be canceled, or whose attempt another process attends."""
 
 
 @dataclass
@@ -167,7 +167,8 @@ class AttemptHost:
 
     async def hold(self, attempt_id: str, is_wanted: Callable[[], bool], go_s: float = GO_S) -> str:
         """Hold a slot for an attempt until it has ended here, or nobody wants it here; return why."""
-        slot = self._slots.setdefault(attempt_id, _Slot())
+        await self.dismiss(attempt_id)  # An earlier task was canceled, and its body would go on for a while.
+        slot = self._slots[attempt_id] = _Slot()
         since, told = anyio.current_time(), False
         self.ring(attempt_id)
         try:

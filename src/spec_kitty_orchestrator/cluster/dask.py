@@ -1,6 +1,7 @@
 """The cluster as `distributed` gives it: one client, bounded calls, and tasks that hold slots."""
 
 import logging
+import time
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -80,6 +81,7 @@ class DaskTransport:
         self._tls = tls
         self._client: Client | None = None
         self._futures: dict[str, Future[Any]] = {}
+        self._places: dict[str, str] = {}
         self._tries: dict[str, int] = {}
         self._connecting = anyio.Lock()
         self._rung: Callable[[str], None] = lambda _: None
@@ -175,11 +177,12 @@ class DaskTransport:
             raise Silent(f"{address}: it answered {found!r:.200}")
         return found
 
-    async def hold(self, attempt_id: str, agent: str, address: str = "") -> None:
+    async def hold(self, attempt_id: str, agent: str, address: str = "", *, free: bool = False) -> None:
         """See to it that a task holds, or waits for, a slot. Raises `Unreachable`."""
         client = await self._connected()
         future = self._futures.get(attempt_id)
-        if future is not None and future.client is client and future.status == "pending":
+        there = self._places.get(attempt_id) == address and not free
+        if there and future is not None and future.client is client and future.status == "pending":
             return
         if future is not None:
             await self.release(attempt_id)
@@ -194,9 +197,10 @@ class DaskTransport:
             pure=False,
             resources={agent: 1},
             workers=[address] if address else None,
-            priority=0,
+            # In a worker, what comes first and finds no slot holds up all others, whatever they want.
+            priority=int(time.time()) if free else 0,
         )
-        self._futures[attempt_id] = future
+        self._futures[attempt_id], self._places[attempt_id] = future, address
         with suppress(Unreachable):
             # So the slot stays ours when we die; that it is there already is as good.
             await self._bounded(client.publish_dataset(future, name=key), SCHEDULER_LIMIT_S)

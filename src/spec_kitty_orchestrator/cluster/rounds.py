@@ -30,6 +30,8 @@ LOOK_LIMIT_S = 5.0
 """For one worker's answer in a round; one that dies must not hold up the others."""
 CALL_LIMIT_S = 60.0
 """For any other call; all may be repeated, so one that takes longer is asked again."""
+TAKEN_S = 1.0
+"""In which a task takes a slot that was seen to be free; if it does not, another's was sooner."""
 LONGEST_STEP_S = 2 * LOOK_LIMIT_S
 """What one round can add to a machine's silence."""
 
@@ -46,6 +48,8 @@ class _Followed:
         machine: where it is, "" while it waits for a slot.
         only: where it has to get its slot, "" for anywhere.
         offered: a machine that holds a slot for it.
+        at: the address where a free slot was seen last and asked for, "" for none.
+        asked_at: when that was.
         state: as its machine told it last, "" before that.
         rest: whether its logs held more than one answer can.
     """
@@ -55,6 +59,8 @@ class _Followed:
     machine: str = ""
     only: str = ""
     offered: str = ""
+    at: str = ""
+    asked_at: float = 0.0
     state: str = ""
     rest: bool = False
     news: anyio.Event = field(default_factory=anyio.Event)
@@ -186,7 +192,7 @@ class Rounds:
                 one.offered = machine
                 one.tell()
             elif one.machine != machine:
-                await self._try(seat, "dismiss", attempt_id=name)
+                await self._try(seat.address, "dismiss", attempt_id=name)
         for name, seen in reply["attempts"].items():
             one = self._followed.get(name)
             if one is None:
@@ -194,7 +200,7 @@ class Rounds:
             if one.machine != machine:
                 # Its machine has another address now, and the scheduler moved the task meanwhile.
                 if seen["held"]:
-                    await self._try(seat, "dismiss", attempt_id=name)
+                    await self._try(seat.address, "dismiss", attempt_id=name)
                 continue
             offsets = reply["offsets"][name]
             for log in LOGS:
@@ -208,13 +214,18 @@ class Rounds:
                 one.state = str(seen["state"])
 
     async def _keep_slots(self, replies: Mapping[str, tuple[Seat, Mapping[str, Any]]]) -> None:
+        free = {
+            seat.address: dict(reply.get("free", {}))
+            for seat, reply in replies.values()
+            if not reply["leaving"]
+        }
         for name, one in list(self._followed.items()):
             seat, reply = replies.get(one.machine, (None, {}))
             with suppress(Unreachable):
                 if not one.machine:
                     only = self.machines.get(one.only)
                     if not one.offered and (only is not None or not one.only):
-                        await self._transport.hold(name, one.agent, only.address if only else "")
+                        await self._ask_for_slot(name, one, only.address if only else "", free)
                 elif (
                     seat is not None
                     and one.state == "running"
@@ -222,9 +233,29 @@ class Rounds:
                 ):
                     await self._transport.hold(name, one.agent, seat.address)
 
-    async def _try(self, seat: Seat, method: str, **arguments: Any) -> None:
+    async def _ask_for_slot(
+        self, name: str, one: _Followed, only: str, free: dict[str, dict[str, float]]
+    ) -> None:
+        """Let the task of an attempt wait for a slot, where one is free: the scheduler does not see to it."""
+        # Where it was asked for just now its task may not have come yet.
+        asked = one.at in free and self._clock() - one.asked_at < TAKEN_S
+        if not asked:
+            seen = [at for at in free if only in ("", at) and free[at].get(one.agent, 0) >= 1]
+            if seen:
+                if one.at in free:
+                    # It may have come to its turn just now.
+                    await self._try(one.at, "dismiss", attempt_id=name)
+                one.at, one.asked_at = max(seen, key=lambda at: free[at][one.agent]), self._clock()
+                await self._transport.hold(name, one.agent, one.at, free=True)
+            else:
+                one.at = one.at if one.at in free else ""
+                await self._transport.hold(name, one.agent, only or one.at)
+        if one.at:
+            free[one.at][one.agent] = free[one.at].get(one.agent, 0) - 1
+
+    async def _try(self, address: str, method: str, **arguments: Any) -> None:
         with suppress(Silent, Unreachable):
-            await self._transport.call(seat.address, method, LOOK_LIMIT_S, **arguments)
+            await self._transport.call(address, method, LOOK_LIMIT_S, **arguments)
 
     @contextmanager
     def following(
@@ -253,14 +284,14 @@ class Rounds:
         """Give the slot of a followed attempt back, which begins nowhere."""
         if seat := self.machines.get(self._followed[attempt_id].offered):
             # A task that is only canceled would hold it for a while.
-            await self._try(seat, "dismiss", attempt_id=attempt_id)
+            await self._try(seat.address, "dismiss", attempt_id=attempt_id)
         await self._transport.release(attempt_id)
 
     async def widen(self, attempt_id: str) -> None:
         """Let an attempt that still waits for a slot of one machine have it anywhere."""
         one = self._followed.get(attempt_id)
         if one is not None and one.only and not one.machine and not one.offered:
-            one.only = ""
+            one.only = one.at = ""
             await self._transport.release(attempt_id)
             self.hurry()
 

@@ -40,11 +40,12 @@ class Transport(Protocol):
         """Ask the `AttemptHost` of a worker. Raises `Silent`, or `Unreachable`."""
         ...
 
-    async def hold(self, attempt_id: str, agent: str, address: str = "") -> None:
+    async def hold(self, attempt_id: str, agent: str, address: str = "", *, free: bool = False) -> None:
         """See to it that a task holds, or waits for, a slot of the agent; at one address, or anywhere.
 
-        To be repeated: a task that is gone, as after a restart of the scheduler, is made anew. Raises
-        `Unreachable`.
+        To be repeated: a task that is gone, as after a restart of the scheduler, is made anew, and one that
+        waits elsewhere is moved. Where a slot is `free`, a new task goes ahead of all that waits there for
+        others. Raises `Unreachable`.
         """
         ...
 

@@ -39,8 +39,10 @@ def attached(host: AttemptHost, worker: Worker) -> None:
     async def handle(
         method: str = "", arguments: Mapping[str, Any] | None = None, **_: Any
     ) -> dict[str, Any]:
+        # Before the answer: who has just got a slot is in that.
+        free = dict(worker.state.available_resources)
         told = await host.handle(method, arguments or {})
-        return {**told, "dask": DASK, "python": PYTHON} if method == "look" else told
+        return {**told, "dask": DASK, "python": PYTHON, "free": free} if method == "look" else told
 
     worker.handlers[HANDLER] = handle
     host.ring = partial(worker.log_event, HANDLER)
