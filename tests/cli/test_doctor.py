@@ -826,6 +826,11 @@ def test_agents_of_other_machines_are_not_looked_for_here(project: Project) -> N
     assert "agent.installed" in wrong(project, agents="codex"), "its workers are on this machine"
 
 
+def test_agents_of_other_machines_need_no_memory_here(project: Project) -> None:
+    project.configure(f'{ELSEWHERE}min_free_memory = "4000TB"\n')
+    assert "machine.memory" not in wrong(project)
+
+
 def test_no_secret_is_shown(project: Project) -> None:
     project.env["OPENAI_API_KEY"] = "sk-verysecret0123456789"
     project.answer("contract-version", "", 1, "bad key sk-verysecret0123456789")

@@ -124,7 +124,8 @@ def build_agents(project: Project, say: Say = lambda _: None) -> LocalAgents:
 def build_headroom(project: Project) -> MachineHeadroom:
     """Make the part that knows whether the machine has memory and disk for one more agent."""
     run = project.settings.run
-    return MachineHeadroom(project.root, min_free_memory=run.min_free_memory, min_free_disk=run.min_free_disk)
+    memory = run.needed_memory
+    return MachineHeadroom(project.root, min_free_memory=memory, min_free_disk=run.min_free_disk)
 
 
 def build_orders(project: Project, mission: str, say: Say) -> OrderFolder:

@@ -123,7 +123,7 @@ def _lines(
     for agent, most in work.project.policy.max_per_agent.items():
         yield f"  at most {count(most, 'attempt')} of {agent} at once"
     yield from (f"  {one}" for one in offers)
-    floors = {"memory": run.min_free_memory, "disk": run.min_free_disk}
+    floors = {"memory": run.needed_memory, "disk": run.min_free_disk}
     kept = [f"{spelled_size(floor)} of {what}" for what, floor in floors.items() if floor]
     if kept:
         yield f"  nothing is started with less free than {' or '.join(kept)}"

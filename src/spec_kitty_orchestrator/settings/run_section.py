@@ -177,7 +177,7 @@ class RunSettings(Section):
     min_free_memory: Annotated[Size, LIMITS] = 256 * 1000**2
     """Nothing more is started with less memory free; 0 for no floor.
 
-    A container's limit counts.
+    A container's limit counts. Agents on other machines need none here.
     """
     min_free_disk: Annotated[Size, LIMITS] = 512 * 1000**2
     """Nothing more is started with less of the disk free; 0 for no floor.
@@ -314,6 +314,11 @@ class RunSettings(Section):
     def elsewhere(self) -> bool:
         """Tell whether agents run on other machines, so that nothing depends on what is installed here."""
         return bool(self.executor) and not self.executor.startswith("local:")
+
+    @property
+    def needed_memory(self) -> int:
+        """Return how many bytes of memory must be free here for one more agent; none for agents elsewhere."""
+        return 0 if self.elsewhere else self.min_free_memory
 
     @property
     def needed_approvals(self) -> int:
