@@ -13,16 +13,20 @@ from typing import IO
 
 LIMIT_S = 40
 """Bounds each wait of a test; a worker imports for two seconds, and more where others work."""
+MOST_SAID = 256 * 1024
+"""Bytes that are kept of what a process says."""
 
 
-def _drain(output: IO[bytes]) -> None:
+def _drain(output: IO[bytes], said: bytearray) -> None:
+    """Read what a process says, so that it never waits for a reader, and keep the beginning."""
     with output:
-        while output.read(65536):
-            pass
+        while line := output.readline():
+            if len(said) < MOST_SAID:
+                said += line
 
 
 class Lab:
-    """The processes of a cluster, by their names; `address` is that of the scheduler.
+    """The processes of a cluster, and what each has said, by their names; `address` is the scheduler's.
 
     Args:
         root: where each has its home.
@@ -35,6 +39,7 @@ class Lab:
         self._env = env
         self._around = around
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.said: dict[str, bytearray] = {}
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -82,8 +87,8 @@ class Lab:
             line = process.stdout.readline()
             assert line, f"{name} has ended: {said.decode()}"
             said += line
-        # What it says later must not fill the pipe, where it would wait for a reader.
-        Thread(target=_drain, args=(process.stdout,), daemon=True).start()
+        kept = self.said.setdefault(name, bytearray())
+        Thread(target=_drain, args=(process.stdout, kept), daemon=True).start()
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Signal a process, and wait for its end."""

@@ -116,6 +116,10 @@ class Clustered(Mission):
         super().check()
         for one in self.attempts:
             self.violations += [f"left running of {one}: {child.pid}" for child in find_marked(one)]
+        for name in WORKERS:
+            said = self.lab.said[name].decode("utf-8", "replace")
+            if "Traceback" in said or "RuntimeWarning" in said:
+                self.violations.append(f"worker {name} has shown: {said[-3000:]}")
         kept = self.lab.root.glob("*/state/**/attempts/*/attempt.json")
         self.violations += [f"a worker was not told to forget {one.parent.name}" for one in kept]
 
