@@ -346,3 +346,6 @@ async def test_a_worker_tells_once_of_a_run_that_is_silent_and_when_it_is_back(m
     now += 100.0
     log.look()
     assert len(said) == 2
+    for for_s in (30.0, 60.0, 65.0):
+        log.waits("two", for_s)
+    assert said[2:] == ["attempt two has had a slot for 1m 00s, and its run is silent"]

@@ -62,8 +62,6 @@ __all__ = ["AttemptHost"]
 
 GO_S = 600.0
 """A slot that nobody uses is given back after so long."""
-LONG_S = 60.0
-"""A slot that nobody has used for so long is told."""
 LOOK_S = 0.5
 """How often a slot is looked at whose task may be canceled, or whose attempt another process attends."""
 
@@ -169,7 +167,7 @@ class AttemptHost:
         """Hold a slot for an attempt until it has ended here, or nobody wants it here; return why."""
         await self.dismiss(attempt_id)  # An earlier task was canceled, and its body would go on for a while.
         slot = self._slots[attempt_id] = _Slot()
-        since, told = anyio.current_time(), False
+        since = anyio.current_time()
         self.ring(attempt_id)
         try:
             with anyio.move_on_after(go_s) as waiting:
@@ -181,9 +179,8 @@ class AttemptHost:
                         waiting.deadline = float("inf")
                     elif state != "absent" or waiting.deadline == float("inf"):
                         return state
-                    elif not told and (for_s := anyio.current_time() - since) > LONG_S:
-                        told = True
-                        self.log.unused(attempt_id, for_s)
+                    else:
+                        self.log.waits(attempt_id, anyio.current_time() - since)
                     with suppress(TimeoutError):
                         await asyncio.wait_for(slot.news.wait(), LOOK_S)
             return "dismissed" if slot.dismissed else "nobody came"

@@ -54,6 +54,7 @@ class WorkerLog:
         self._say = say
         self._clock = clock
         self._known: dict[str, _Known] = {}
+        self._waiting: set[str] = set()
 
     def begins(self, order: WorkOrder, since: float | None = None) -> None:
         """Tell that an attempt begins, or has run `since` that time and goes on with a new worker."""
@@ -88,9 +89,13 @@ class WorkerLog:
     def taken(self, attempt_id: str) -> None:
         """Note that a run has all that it wants of an attempt."""
         self._known.pop(attempt_id, None)
+        self._waiting.discard(attempt_id)
 
-    def unused(self, attempt_id: str, for_s: float) -> None:
-        """Tell that an attempt has had a slot here for long and has not begun."""
+    def waits(self, attempt_id: str, for_s: float) -> None:
+        """Tell once of an attempt that has had a slot here for long and has not begun."""
+        if for_s < SILENT_S or attempt_id in self._waiting:
+            return
+        self._waiting.add(attempt_id)
         self._say(f"attempt {_name(attempt_id)} has had a slot for {duration(for_s)}, and its run is silent")
 
     def refused(self, method: str, reason: str) -> None:
