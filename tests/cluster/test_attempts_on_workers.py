@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from spec_kitty_orchestrator.cluster.agents import ClusterAgents
 from spec_kitty_orchestrator.cluster.placement import PLACED
 from spec_kitty_orchestrator.cluster.records import Placed, read, spelled, understood
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role, Workspace
+from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.machine.process import find_marked
 from spec_kitty_orchestrator.ports import AttemptRequest
@@ -80,7 +81,9 @@ class Project:
             git(self.root, "worktree", "add", "--quiet", "-b", "lane", str(self.worktree))
             (self.worktree / "other.txt").write_text("not committed")
 
-    def agents(self, lost_after_s: float = 60.0, **settings: object) -> ClusterAgents:
+    def agents(
+        self, lost_after_s: float = 60.0, setup: Sequence[Gate] = (), **settings: object
+    ) -> ClusterAgents:
         from spec_kitty_orchestrator.cluster.dask import DaskTransport
 
         command = (sys.executable, "-c", BOT, str(self.runs_file.parent), self.port, "{prompt}")
@@ -94,6 +97,7 @@ class Project:
             transport=lambda _: DaskTransport(self.address, None).connected(),
             lost_after_s=lost_after_s,
             say=self.said.append,
+            setup=setup,
         )
 
     def request(self) -> AttemptRequest:
@@ -348,6 +352,23 @@ async def test_an_attempt_whose_workspace_is_gone_gives_its_slot_back_at_once(
             with pytest.raises(WorkspaceError):
                 await agents.run(attempt)
             assert await waiting(agents) == []
+
+
+async def test_an_attempt_whose_checkout_cannot_be_set_up_is_told_as_at_home_and_leaves_nothing_there(
+    project: Project, lab: Lab
+) -> None:
+    agents = project.agents(setup=[Gate("setup-1", ("/bin/sh", "-c", "echo no >&2; exit 1"))])
+    with anyio.fail_after(LIMIT_S):
+        attempt = await opened(agents, project)
+        async with agents.serving("034-demo"):
+            with pytest.raises(WorkspaceError, match=r"(?s)the setup of its worktree on .* failed: .*\nno$"):
+                await agents.run(attempt)
+            assert await waiting(agents) == []
+    assert (Path(attempt.directory) / "setup.log").read_text() == "$ echo no >&2; exit 1\nno\n"
+    placed = read(Placed, Path(attempt.directory) / PLACED)
+    assert placed is not None
+    assert placed.done
+    assert not list(lab.root.glob(f"*/state/*/attempts/{attempt.id}/attempt.json"))
 
 
 async def test_an_attempt_that_its_machine_cannot_begin_ends_with_its_words_and_gives_its_slot_back(

@@ -5,7 +5,7 @@ begin. From then on only that machine is asked, whatever the scheduler does with
 """
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -15,11 +15,10 @@ import anyio
 from anyio import to_thread
 
 from spec_kitty_orchestrator.agents.declared import Declared
-from spec_kitty_orchestrator.agents.spec import AgentSettings
 from spec_kitty_orchestrator.cluster.attempt_folder import PIECE_BYTES, SETUP_LOG, piece, task_of
 from spec_kitty_orchestrator.cluster.fetching import fetch
 from spec_kitty_orchestrator.cluster.leftovers import forget_there, keep_clearing, machine_of
-from spec_kitty_orchestrator.cluster.machine_gate import setup_of
+from spec_kitty_orchestrator.cluster.machine_gate import failure_of, setup_of
 from spec_kitty_orchestrator.cluster.placement import PLACED, WANTED
 from spec_kitty_orchestrator.cluster.records import (
     Confinement,
@@ -283,7 +282,8 @@ class ClusterAgents(LocalAgents):
                 refused = str(error)
                 continue
             if "failed" in told:
-                raise await self._not_set_up(attempt, placed.machine, told)
+                sent.unlink(missing_ok=True)
+                raise await self._not_set_up(attempt, wanted, failure_of(told, placed, attempt))
             self.rounds.saw(attempt.id, told["state"])
         sent.unlink(missing_ok=True)
         if state == "ended":
@@ -297,12 +297,12 @@ class ClusterAgents(LocalAgents):
         await attempt_files.save(attempt, report)
         return report
 
-    async def _not_set_up(self, attempt: Attempt, machine: str, told: Mapping[str, Any]) -> WorkspaceError:
-        """Say as of one at home why a setup has failed: a person must look; the next start tries again."""
+    async def _not_set_up(self, attempt: Attempt, wanted: Wanted, text: str) -> WorkspaceError:
         await attempt_files.scrub(attempt, self._redactor)
-        text = f"the setup of its worktree on {machine} failed: {told['failed']}"
-        end = f"; the end of its output:\n{told['tail']}" if told["tail"] else ""
-        return WorkspaceError(self._redactor.text(f"{text}; see {attempt.directory}/{SETUP_LOG}{end}"))
+        if wanted.gate is None:
+            # The next start makes another one of it, while a gate is asked for again.
+            await self.drop(attempt)
+        return WorkspaceError(self._redactor.text(text))
 
     async def _send(self, attempt: Attempt, machine: str, path: Path) -> None:
         offset = 0
@@ -316,11 +316,8 @@ class ClusterAgents(LocalAgents):
             confinement = Confinement(self._sandbox.rules, self._sandbox.states)
         setup = setup_of(self._setup, named(os.environ, self._passed))
         if wanted.gate is not None:
-            order = WorkOrder(
-                wanted.request, placed.shipment, AgentSettings(), None, "", {}, 0.0, confinement
-            )
-            env = named(os.environ, wanted.gate.passed)
-            return replace(order, gate=wanted.gate, env=env, setup=setup)
+            order = WorkOrder(wanted.request, placed.shipment, confinement=confinement, setup=setup)
+            return replace(order, gate=wanted.gate, env=named(os.environ, wanted.gate.passed))
         agent, settings = self.agent(attempt.agent)
         prompt = read_whole(Path(attempt.directory) / "prompt.md").decode("utf-8", "replace")
         scenario = settings.scenario.read_text(encoding="utf-8") if settings.scenario else ""

@@ -5,11 +5,21 @@ import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from anyio import to_thread
 
+from spec_kitty_orchestrator.cluster.attempt_folder import SETUP_LOG
 from spec_kitty_orchestrator.cluster.checkouts import Checkouts
-from spec_kitty_orchestrator.cluster.records import BegunGate, GateOrder, Setup, WorkOrder, read, write
+from spec_kitty_orchestrator.cluster.records import (
+    BegunGate,
+    GateOrder,
+    Placed,
+    Setup,
+    WorkOrder,
+    read,
+    write,
+)
 from spec_kitty_orchestrator.core.events import GateBegun, GateBroken, GateFailed, GatesPassed
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Workspace
 from spec_kitty_orchestrator.core.policy import Gate
@@ -23,7 +33,7 @@ from spec_kitty_orchestrator.machine.redaction import Redactor
 from spec_kitty_orchestrator.machine.sandbox import Sandbox
 from spec_kitty_orchestrator.ports import AttemptRequest
 
-__all__ = ["MachineGate", "MachineSetup", "SetupFailed", "ending_of", "marker_of", "setup_of"]
+__all__ = ["MachineGate", "MachineSetup", "SetupFailed", "ending_of", "failure_of", "marker_of", "setup_of"]
 
 LAST_LINES = 10
 """Of the output of a setup that failed, for people."""
@@ -142,6 +152,13 @@ def setup_of(commands: Sequence[Gate], env: Mapping[str, str]) -> Setup | None:
     script = "\n".join(("exec 2>&1", *lines))
     gate = Gate("setup", ("/bin/sh", "-c", script), sum(one.timeout_s for one in commands))
     return Setup(gate, " && ".join(one.line for one in commands), env)
+
+
+def failure_of(told: Mapping[str, Any], placed: Placed, attempt: Attempt) -> str:
+    """Say as of one at home why the setup of a machine has failed, as it told that."""
+    log = Path(attempt.directory) / SETUP_LOG
+    end = f"; the end of its output:\n{told['tail']}" if told["tail"] else ""
+    return f"the setup of its worktree on {placed.machine} failed: {told['failed']}; see {log}{end}"
 
 
 class MachineSetup:

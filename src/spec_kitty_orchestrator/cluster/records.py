@@ -134,12 +134,12 @@ class WorkOrder:
 
     request: AttemptRequest
     shipment: Shipment
-    settings: AgentSettings
-    declared: Declaration | None
-    scenario: str
-    timeouts: Mapping[Role, float]
-    stall_timeout_s: float
-    confinement: Confinement | None
+    settings: AgentSettings = field(default_factory=AgentSettings)
+    declared: Declaration | None = None
+    scenario: str = ""
+    timeouts: Mapping[Role, float] = field(default_factory=dict)
+    stall_timeout_s: float = 0.0
+    confinement: Confinement | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     gate: GateOrder | None = None
     task: str = ""
