@@ -12,6 +12,7 @@ import anyio
 from spec_kitty_orchestrator.cluster.records import WorkOrder
 from spec_kitty_orchestrator.core.describe import clean, duration
 from spec_kitty_orchestrator.core.model import Outcome, Role
+from spec_kitty_orchestrator.machine.redaction import ours
 
 __all__ = ["WorkerLog"]
 
@@ -75,7 +76,7 @@ class WorkerLog:
     def not_set_up(self, attempt_id: str, reason: str) -> None:
         """Tell why an attempt does not begin: what its checkout needs could not be made."""
         if known := self._known.pop(attempt_id, None):
-            self._say(f"{known.words}: does not begin: {clean(reason)}")
+            self._say(f"{known.words}: does not begin: {_shown(reason)}")
 
     def heard(self, attempt_ids: Iterable[str]) -> None:
         """Note that a run asks for these."""
@@ -100,7 +101,7 @@ class WorkerLog:
 
     def refused(self, method: str, reason: str) -> None:
         """Tell why something that was asked cannot be done."""
-        self._say(f"cannot {_name(method)}: {clean(reason)}")
+        self._say(f"cannot {_name(method)}: {_shown(reason)}")
 
     async def keep_looking(self) -> None:
         """Tell for ever of attempts whose run does not ask for them."""
@@ -120,3 +121,7 @@ class WorkerLog:
 
 def _name(text: str) -> str:
     return clean(text, LONGEST_NAME)
+
+
+def _shown(text: str) -> str:
+    return clean(ours().text(text))
