@@ -68,6 +68,7 @@ _LISTS: Mapping[str, type[BaseModel]] = {"gates": GateSection, "notify": NotifyS
 AGENTS = "program_agents"
 """Recorded besides the keys of `[run]`: what a program gave a run as agents, which is nowhere but there."""
 _GATE = "gate"
+_CLUSTER = "cluster_"
 """Besides the keys of `[run]`: lines for the shell that are gates after those of the file."""
 
 
@@ -132,7 +133,7 @@ def load(
         put(name, environ[variable], f"environment variable {variable}")
     _put_gates(merged, given_gates(flags, recorded), labels)
     for name, value in (recorded or {}).items():
-        if name in RunSettings.model_fields:
+        if name in RunSettings.model_fields or (name.startswith(_CLUSTER) and name in named):
             put(name, value, f"the run's own {flag_of(name)}")
         elif name not in (_GATE, AGENTS):
             problems.append(f"the run was started with a setting that this version does not know: {name}")
@@ -184,8 +185,13 @@ def changed(
 
 
 def record(settings: Settings, gates: Sequence[str]) -> Mapping[str, object]:
-    """Return the `[run]` that holds, and the gates that were given, as values of JSON that `load` takes."""
-    return {**settings.run.model_dump(mode="json"), _GATE: list(gates)}
+    """Return the `[run]` that holds, and the gates that were given, as values of JSON that `load` takes.
+
+    Of a run on a cluster also how that is reached.
+    """
+    cluster = settings.cluster.model_dump(mode="json", exclude_defaults=True) if settings.run.executor else {}
+    reached = {f"{_CLUSTER}{key}": value for key, value in cluster.items()}
+    return {**settings.run.model_dump(mode="json"), **reached, _GATE: list(gates)}
 
 
 def given_gates(flags: Mapping[str, object], recorded: Mapping[str, object] | None) -> tuple[str, ...]:

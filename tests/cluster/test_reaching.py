@@ -11,6 +11,7 @@ import pytest
 from tests.cluster.keys import Keys
 from tests.cluster.lab import Lab
 
+from spec_kitty_orchestrator.agents import names
 from spec_kitty_orchestrator.agents.spec import AgentSettings
 from spec_kitty_orchestrator.app import cluster as app_cluster
 from spec_kitty_orchestrator.app.build import VERSION
@@ -23,9 +24,12 @@ from spec_kitty_orchestrator.app.cluster import (
     with_whole_paths,
 )
 from spec_kitty_orchestrator.app.project import bare_project
+from spec_kitty_orchestrator.app.trust import named_programs
 from spec_kitty_orchestrator.app.worker import Wanted, work
 from spec_kitty_orchestrator.cluster.transport import Seat, Silent
+from spec_kitty_orchestrator.config import load, record
 from spec_kitty_orchestrator.errors import PreflightError, UsageError, WorkspaceError
+from spec_kitty_orchestrator.settings import Settings
 from spec_kitty_orchestrator.settings.cluster_section import ClusterSettings
 from spec_kitty_orchestrator.settings.run_section import RunSettings
 from spec_kitty_orchestrator.testing import HeldAgent
@@ -169,6 +173,21 @@ def test_workers_of_this_machine_find_a_program_of_the_repository(tmp_path: Path
     }
     found = with_whole_paths(replace(bare_project(tmp_path, {}), agents=bots))
     assert [settings.executable for _, settings in found.values()] == [f"{tmp_path}/bin/a", "~/a", "a", "/a"]
+
+
+def test_a_run_that_goes_on_reaches_its_cluster_as_it_did(tmp_path: Path) -> None:
+    def read(recorded: Mapping[str, object] | None = None, **given: str) -> Settings:
+        return load(tmp_path, {}, given, names(), recorded)
+
+    settings = read(
+        executor="tls://a:1", cluster_tls_ca="ca", cluster_tls_key="~/key", cluster_lost_after="5m"
+    )
+    recorded = record(settings, ())
+    assert read(recorded) == settings
+    assert read(recorded, cluster_tls_ca="new").cluster.tls_ca == "new"
+    assert "the run's own cluster_tls_key ~/key" in named_programs(tmp_path, recorded).programs
+    at_home = record(read(cluster_tls_ca="ca"), ())
+    assert not [one for one in at_home if "cluster" in one]
 
 
 @pytest.mark.asyncio

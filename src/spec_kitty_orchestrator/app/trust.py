@@ -170,7 +170,7 @@ def _of_settings(root: Path) -> Iterator[str]:
 
 def _of_journal(recorded: Mapping[str, object]) -> Iterator[str]:
     """Name what may have come with the clone, in the journal of a run that nobody here has started."""
-    for key in ("gate", *_OF_RUN):
+    for key in ("gate", *_OF_RUN, *(one for one in recorded if one.startswith("cluster_"))):
         value = recorded.get(key)
         for one in value if isinstance(value, list | tuple) else [value] if value else []:
             if (key, one) not in _HARMLESS:
