@@ -10,9 +10,10 @@ from tests.cluster.lab import LIMIT_S, Lab
 pytest.importorskip("distributed")
 
 COORDINATOR = """
-import socket, sys
+import socket, sys, warnings
 import anyio
 from anyio import to_thread
+from distributed.versions import VersionMismatchWarning
 from spec_kitty_orchestrator.cluster.dask import DaskTransport
 
 async def main(address):
@@ -23,6 +24,7 @@ async def main(address):
         transport = DaskTransport(address, None)
         async with transport.connected():
             await transport.hold("attempt", "bot")
+            warnings.warn(VersionMismatchWarning("as a scheduler of another version has it shown"))
             print("connected", flush=True)
             await to_thread.run_sync(sys.stdin.readline)
             with anyio.move_on_after(0.5):

@@ -58,6 +58,8 @@ def quiet() -> None:
     for name in _LOUD:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [_ToOurLog(logging.WARNING)], False
+    # A start says itself which versions differ, in a line for each worker.
+    warnings.filterwarnings("ignore", category=VersionMismatchWarning)
 
 
 class _ToOurLog(logging.Handler):
