@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,36 @@ async def test_a_machine_that_is_about_to_leave_begins_nothing(machine: Machine)
     assert await machine.begin() == "refused"
     machine.host.leaving = False
     assert await machine.begin() == "refused"
+
+
+@pytest.mark.parametrize("how", ["stop", "drop", "leave"])
+async def test_an_attempt_whose_workspace_is_still_being_made_does_not_begin_when_it_is_stopped(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    making, go_on, check_out = anyio.Event(), anyio.Event(), machine.host._checkouts.check_out
+
+    async def slow(*asked: Any) -> Path:
+        making.set()
+        await go_on.wait()
+        return await check_out(*asked)
+
+    monkeypatch.setattr(machine.host._checkouts, "check_out", slow)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(machine.begin)
+        await making.wait()
+        if how == "stop":
+            told = await machine.ask("stop", attempts=["one"], grace_s=0.0)
+            assert told == {"states": {"one": "refused"}}
+        elif how == "drop":
+            tasks.start_soon(partial(machine.ask, "drop", attempt_id="one"))
+            await anyio.wait_all_tasks_blocked()
+        else:
+            machine.host.leaving = True
+            await machine.ask("stop", attempts=None, grace_s=0.0)
+        go_on.set()
+    assert await machine.begin() == "refused"
+    assert await machine.state() == "refused"
+    assert machine.runs == []
 
 
 async def test_a_slot_is_given_back_when_nobody_wants_it(machine: Machine) -> None:

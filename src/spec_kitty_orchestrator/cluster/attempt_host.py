@@ -248,13 +248,14 @@ class AttemptHost:
             if failed := self._failed.pop(name, None):
                 return {"state": "absent", "failed": str(failed), "tail": failed.tail}
             if await self._state(name) == "absent":
+                prepared = None if self.leaving else await self._prepare(wanted, folder)
                 if self.leaving:
                     (folder / STOP).touch(mode=0o600)
-                    return {"state": "refused"}
-                attempt, runner = await self._prepare(wanted, folder)
-                self.log.begins(wanted)
-                self._attend(attempt, runner, wanted)
-                self._chores.prepare(wanted.shipment)
+                # Who stops an attempt does not wait for its workspace to be made.
+                if prepared is not None and not (folder / STOP).exists():
+                    self.log.begins(wanted)
+                    self._attend(*prepared, wanted)
+                    self._chores.prepare(wanted.shipment)
         return {"state": await self._state(name)}
 
     async def _prepare(self, order: WorkOrder, folder: Path) -> tuple[Attempt, Runner]:
@@ -355,10 +356,10 @@ class AttemptHost:
         """Forget an attempt but for a mark with which nothing begins that was asked for before."""
         folder = self._place(attempt_id)
         make_private_folder(folder)
-        if attempt_id in self._running:
-            await self.stop([attempt_id], 0.0)
+        (folder / STOP).touch(mode=0o600)
         async with self._alone(attempt_id):
-            (folder / STOP).touch(mode=0o600)
+            if attempt_id in self._running:
+                await self.stop([attempt_id], 0.0)
             self._failed.pop(attempt_id, None)
             order = await to_thread.run_sync(read, WorkOrder, folder / ORDER)
             if order is not None:
