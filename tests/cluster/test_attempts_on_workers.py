@@ -465,3 +465,19 @@ async def test_an_attempt_does_not_wait_behind_another_agents_that_finds_no_slot
                 for name in wanted:
                     await asks.let_go(name)
     await to_thread.run_sync(lab.kill, "c", signal.SIGTERM)
+
+
+async def test_the_next_run_lets_go_of_a_task_that_its_predecessor_had_asked_for_anew(lab: Lab) -> None:
+    from spec_kitty_orchestrator.cluster.dask import DaskTransport
+
+    with anyio.fail_after(LIMIT_S):
+        async with DaskTransport(lab.address, None).connected() as killed:
+            await killed.hold("one", "nobody's")
+            await killed.hold("one", "nobody's", free=True)
+        async with DaskTransport(lab.address, None).connected() as following:
+            await following.hold("one", "nobody's")
+            await following.release("one")
+        async with distributed.Client(lab.address, asynchronous=True) as client:
+            assert await client.list_datasets() == ()
+            while await client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)):
+                await anyio.sleep(0.01)

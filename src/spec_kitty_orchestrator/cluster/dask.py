@@ -190,7 +190,8 @@ class DaskTransport:
             await self.release(attempt_id)
             # A key whose task has ended is not computed again.
             self._tries[attempt_id] = self._tries.get(attempt_id, 0) + 1
-        key = self._key(attempt_id)
+        tries = self._tries.get(attempt_id, 0)
+        key = _name(attempt_id) + (f"-{tries}" if tries else "")
         future = client.submit(
             hold.hold,
             attempt_id,
@@ -204,8 +205,10 @@ class DaskTransport:
         )
         self._futures[attempt_id], self._places[attempt_id] = future, address
         with suppress(Unreachable):
-            # So the slot stays ours when we die; that it is there already is as good.
-            await self._bounded(client.publish_dataset(future, name=key), SCHEDULER_LIMIT_S)
+            # So the slot stays ours when we die; that it is there already is as good. Under one name, whatever
+            # the key, so that the next start lets it go.
+            name = _name(attempt_id)
+            await self._bounded(client.publish_dataset(future, name=name), SCHEDULER_LIMIT_S)
 
     def listen(self, rung: Callable[[str], None]) -> None:
         """Have this called with the id of an attempt that has a slot, or has ended."""
@@ -216,13 +219,13 @@ class DaskTransport:
         future = self._futures.pop(attempt_id, None)
         with suppress(Unreachable):
             client = await self._connected()
-            await self._bounded(client.unpublish_dataset(self._key(attempt_id)), SCHEDULER_LIMIT_S)
+            await self._bounded(client.unpublish_dataset(_name(attempt_id)), SCHEDULER_LIMIT_S)
             if future is not None and future.client is client:
                 await self._bounded(client.cancel([future], force=True), SCHEDULER_LIMIT_S)
 
-    def _key(self, attempt_id: str) -> str:
-        tries = self._tries.get(attempt_id, 0)
-        return f"{HANDLER}-{attempt_id}" + (f"-{tries}" if tries else "")
+
+def _name(attempt_id: str) -> str:
+    return f"{HANDLER}-{attempt_id}"
 
 
 async def _end(client: Client) -> None:
