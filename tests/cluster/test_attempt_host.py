@@ -150,6 +150,16 @@ async def test_an_attempt_that_was_stopped_before_it_began_never_begins(machine:
     assert machine.runs == []
 
 
+async def test_an_attempt_is_stopped_also_where_the_disk_takes_no_mark_of_that(
+    machine: Machine, children: Children
+) -> None:
+    await machine.begin()
+    await children.up()
+    (machine.folder.path / "attempts" / "one" / "stop").symlink_to("/nonexistent/stop")
+    assert await machine.ask("stop", attempts=["one"], grace_s=5.0) == {"states": {"one": "ended"}}
+    await children.gone()
+
+
 async def test_a_begin_that_comes_after_all_was_taken_over_begins_nothing(
     machine: Machine, children: Children
 ) -> None:

@@ -341,6 +341,25 @@ async def test_a_stopped_attempt_is_gone_from_its_worker_and_its_work_is_here(
     assert find_marked(attempt.id) == []
 
 
+async def test_an_attempt_whose_machine_cannot_stop_it_goes_on_and_that_is_said(
+    project: Project, children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agents = project.agents()
+    attempt = await opened(agents, project)
+
+    async def refused(*_: object) -> None:
+        raise WorkspaceError("no space left")
+
+    monkeypatch.setattr(agents, "_stop_at", refused)
+    async with running(agents, attempt) as report, anyio.create_task_group() as tasks:
+        await children.up()
+        tasks.start_soon(agents.stop, attempt, 5.0)
+        while "WP01: it cannot be stopped: no space left" not in project.said:
+            await anyio.lowlevel.checkpoint()
+        children.release()
+    assert report().text == "begun\nthe answer to the prompt"
+
+
 async def test_an_attempt_whose_workspace_is_gone_gives_its_slot_back_at_once(
     project: Project, lab: Lab
 ) -> None:

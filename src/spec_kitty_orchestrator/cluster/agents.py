@@ -256,8 +256,10 @@ class ClusterAgents(LocalAgents):
 
     async def _stop_there(self, attempt: Attempt, placed: Placed, stop: anyio.Event) -> None:
         await stop.wait()
-        with suppress(LostMachine):
+        try:
             await self._stop_at(attempt, placed.machine)
+        except (LostMachine, WorkspaceError) as error:
+            self._say(f"{Path(attempt.directory).parent.name}: it cannot be stopped: {error}")
 
     async def _stop_at(self, attempt: Attempt, machine: str) -> None:
         graces = (self._stop_grace_s, self._graces.get(attempt.id))

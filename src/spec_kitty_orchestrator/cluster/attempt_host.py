@@ -8,7 +8,7 @@ import asyncio
 import fcntl
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -310,8 +310,10 @@ class AttemptHost:
         names = list(self._running) if attempts is None else list(attempts)
         for name in names:
             folder = self._place(name)
-            make_private_folder(folder)
-            (folder / STOP).touch(mode=0o600)
+            # Where the disk is full, what runs is stopped all the same: it does not begin again.
+            with suppress(OSError) if name in self._running else nullcontext():
+                make_private_folder(folder)
+                (folder / STOP).touch(mode=0o600)
             self._tell(name)
         running = [self._running[name] for name in names if name in self._running]
         async with anyio.create_task_group() as tasks:
