@@ -48,8 +48,6 @@ def security(ca: str, certificate: str, key: str) -> Security | None:
 
 def quiet() -> None:
     """Let `distributed` and what it rests on write nothing to the terminal: warnings go to our log."""
-    # A start tells it in a line of ours.
-    warnings.simplefilter("ignore", VersionMismatchWarning)
     for name in list(logging.Logger.manager.loggerDict):
         if name.partition(".")[0] in _LOUD:
             logger = logging.getLogger(name)
