@@ -25,11 +25,12 @@ from spec_kitty_orchestrator.app.project import Project as RunProject
 from spec_kitty_orchestrator.app.project import bare_project
 from spec_kitty_orchestrator.cluster import rounds
 from spec_kitty_orchestrator.cluster.agents import ClusterAgents
-from spec_kitty_orchestrator.cluster.placement import PLACED
-from spec_kitty_orchestrator.cluster.records import Placed, read, spelled, understood
+from spec_kitty_orchestrator.cluster.placement import PLACED, WANTED
+from spec_kitty_orchestrator.cluster.records import Placed, Wanted, read, spelled, understood, write
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role, Workspace
 from spec_kitty_orchestrator.core.policy import Gate
 from spec_kitty_orchestrator.errors import WorkspaceError
+from spec_kitty_orchestrator.machine import attempt_files
 from spec_kitty_orchestrator.machine.process import find_marked
 from spec_kitty_orchestrator.ports import AttemptRequest
 from spec_kitty_orchestrator.settings.agent_section import AgentSection
@@ -442,10 +443,20 @@ async def test_a_worker_that_is_scaled_down_hands_its_work_back(
 
 
 async def test_an_attempt_of_a_silent_machine_is_lost_and_its_work_is_kept_when_that_is_back(
-    project: Project, children: Children, lab: Lab
+    project: Project, children: Children, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agents = project.agents(lost_after_s=1.0)
     attempt = await opened(agents, project)
+    save = attempt_files.save
+
+    async def saved(attempt: Attempt, report: AgentReport) -> None:
+        # Who dies after this has noted it all.
+        placed = read(Placed, Path(attempt.directory) / PLACED)
+        assert placed is not None
+        assert placed.lost
+        await save(attempt, report)
+
+    monkeypatch.setattr(attempt_files, "save", saved)
     async with running(agents, attempt) as report:
         await children.up()
         name = machine_of(project)
@@ -464,6 +475,22 @@ async def test_an_attempt_of_a_silent_machine_is_lost_and_its_work_is_kept_when_
     assert git(project.root, "show", f"{ref}:made.txt") == "made"
     assert project.changes() == {"M other.txt"}
     assert len(project.runs) == 1
+
+
+async def test_an_attempt_that_goes_on_with_a_session_waits_for_its_machine_until_that_is_lost(
+    project: Project,
+) -> None:
+    agents = project.agents(lost_after_s=1.0)
+    attempt = await opened(agents, project)
+    path = Path(attempt.directory) / WANTED
+    wanted = read(Wanted, path)
+    assert wanted is not None
+    write(path, replace(wanted, machine="gone", request=replace(wanted.request, session="s")))
+    async with running(agents, attempt) as report:
+        pass
+    assert (report().outcome, report().machine) == (Outcome.LOST, "gone")
+    assert "has not answered for 1s: its session is only there" in report().detail
+    assert not project.runs_file.exists()
 
 
 async def test_an_attempt_does_not_wait_behind_another_agents_that_finds_no_slot(
@@ -498,5 +525,7 @@ async def test_the_next_run_lets_go_of_a_task_that_its_predecessor_had_asked_for
             await following.release("one")
         async with distributed.Client(lab.address, asynchronous=True) as client:
             assert await client.list_datasets() == ()
-            while await client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)):
+            while await client.run_on_scheduler(  # noqa: ASYNC110 - in another process
+                lambda dask_scheduler: len(dask_scheduler.tasks)
+            ):
                 await anyio.sleep(0.01)

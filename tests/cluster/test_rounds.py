@@ -38,6 +38,7 @@ class Cluster:
     holds: list[tuple[str, str, str]] = field(default_factory=list)
     now: float = 0.0
     ring: Callable[[str], None] = lambda _: None
+    asked: Callable[[str], None] = lambda _: None
 
     async def workers(self) -> Sequence[Seat]:
         if not self.reachable:
@@ -72,6 +73,7 @@ class Cluster:
 
     async def hold(self, attempt_id: str, agent: str, address: str = "", *, free: bool = False) -> None:
         self.holds.append((attempt_id, agent, f"{address} at once" if free else address))
+        self.asked(attempt_id)
 
     def listen(self, rung: Callable[[str], None]) -> None:
         self.ring = rung
@@ -96,6 +98,12 @@ async def lost(rounds: Rounds, attempt_id: str) -> bool:
             await rounds.end(attempt_id)
         except LostMachine:
             return True
+    return False
+
+
+async def offered(rounds: Rounds, attempt_id: str) -> bool:
+    with anyio.move_on_after(0):
+        return bool(await rounds.slot(attempt_id))
     return False
 
 
@@ -196,6 +204,39 @@ async def test_an_attempt_that_has_to_be_on_one_machine_asks_for_a_slot_there_al
         await make(rounds, cluster, 1)
         assert cluster.holds == [("one", "bot", "b")]
         assert ("a", "dismiss", {"attempt_id": "one"}) in cluster.calls
+
+
+async def test_an_attempt_that_ends_during_a_round_asks_for_no_slot_any_more(tmp_path: Path) -> None:
+    cluster = Cluster({"a": Machine()})
+    rounds = rounds_of(cluster)
+    with rounds.following("one", "bot", tmp_path), ExitStack() as other:
+        other.enter_context(rounds.following("two", "bot", tmp_path))
+        cluster.asked = lambda _: other.close()
+        await make(rounds, cluster, 1)
+    assert cluster.holds == [("one", "bot", "")]
+
+
+async def test_an_attempt_waits_for_a_slot_of_its_one_machine_until_that_is_lost(tmp_path: Path) -> None:
+    cluster = Cluster({"a": Machine(), "b": Machine()})
+    rounds = rounds_of(cluster)
+    await make(rounds, cluster, 1)
+    with rounds.following("one", "bot", tmp_path, only="machine-b"):
+        await make(rounds, cluster, 1)
+        cluster.silent.add("b")
+        await make(rounds, cluster, 9)
+        assert not await offered(rounds, "one")
+        await make(rounds, cluster, 1)
+        assert await offered(rounds, "one")
+        with pytest.raises(LostMachine):
+            await rounds.ask(await rounds.slot("one"), "have")
+
+
+async def test_a_slot_that_stays_free_is_asked_for_less_and_less_often(tmp_path: Path) -> None:
+    cluster = Cluster({"a": Machine(free=1), "b": Machine(free=1)})
+    rounds = rounds_of(cluster)
+    with rounds.following("one", "bot", tmp_path):
+        await make(rounds, cluster, 120, apart_s=0.5)
+    assert 3 < len([one for one in cluster.holds if "at once" in one[2]]) < 10
 
 
 async def test_a_log_grows_by_what_follows_its_own_end_and_an_end_is_told_after_the_last_of_it(

@@ -15,8 +15,8 @@ import anyio
 from anyio import to_thread
 
 from spec_kitty_orchestrator.agents.declared import Declared
-from spec_kitty_orchestrator.cluster.attempt_folder import PIECE_BYTES, SETUP_LOG, piece, task_of
-from spec_kitty_orchestrator.cluster.fetching import fetch
+from spec_kitty_orchestrator.cluster.attempt_folder import SETUP_LOG, task_of
+from spec_kitty_orchestrator.cluster.fetching import fetch, send
 from spec_kitty_orchestrator.cluster.leftovers import forget_there, keep_clearing, machine_of
 from spec_kitty_orchestrator.cluster.machine_gate import failure_of, setup_of
 from spec_kitty_orchestrator.cluster.placement import PLACED, WANTED
@@ -192,9 +192,13 @@ class ClusterAgents(LocalAgents):
                         try:
                             placed = await self._place(attempt, wanted, machine)
                         except LostMachine:
+                            if wanted.request.session:
+                                raise
                             self.rounds.refuse(attempt.id)
                     self.rounds.settle(attempt.id, placed.machine, known)
                     return await self._finish(attempt, wanted, placed, stop)
+                except LostMachine:
+                    return await self._lost(attempt, machine, placed)
                 except (OSError, WorkspaceError) as error:
                     await self.rounds.let_go(attempt.id)
                     if isinstance(error, WorkspaceError):
@@ -240,19 +244,22 @@ class ClusterAgents(LocalAgents):
         try:
             async with beside(self._stop_there, attempt, placed, stop):
                 return await self._end(attempt, wanted, placed)
-        except LostMachine:
-            for_s = spelled_time(self._lost_after_s)
-            detail = f"{placed.machine} has not answered for {for_s}: what it did there is not here"
-            report = AgentReport(Outcome.LOST, detail=detail, machine=placed.machine)
-            await attempt_files.save(attempt, report)
-            where = Path(attempt.directory) / PLACED
-            await to_thread.run_sync(write, where, replace(placed, lost=True))
-            return report
         except anyio.get_cancelled_exc_class():
             if stop.is_set():
                 wp, machine = wanted.request.wp_id, placed.machine
                 self._say(f"{wp}: was not stopped in time, and may go on at {machine} until the next start")
             raise
+
+    async def _lost(self, attempt: Attempt, machine: str, placed: Placed | None) -> AgentReport:
+        so = "its session is only there"
+        if placed is not None:
+            # Before its result is: a machine forgets what has one and was not lost.
+            lost, so = replace(placed, lost=True), "what it did there is not here"
+            await to_thread.run_sync(write, Path(attempt.directory) / PLACED, lost)
+        detail = f"{machine} has not answered for {spelled_time(self._lost_after_s)}: {so}"
+        report = AgentReport(Outcome.LOST, detail=detail, machine=machine)
+        await attempt_files.save(attempt, report)
+        return report
 
     async def _stop_there(self, attempt: Attempt, placed: Placed, stop: anyio.Event) -> None:
         await stop.wait()
@@ -278,7 +285,7 @@ class ClusterAgents(LocalAgents):
                 continue
             order = await to_thread.run_sync(self._order, attempt, wanted, placed)
             try:
-                await self._send(attempt, placed.machine, sent)
+                await send(attempt.id, placed.machine, sent, self.rounds)
                 told = await self.rounds.ask(placed.machine, "begin", order=spelled(order))
             except WorkspaceError as error:
                 refused = str(error)
@@ -305,12 +312,6 @@ class ClusterAgents(LocalAgents):
             # The next start makes another one of it, while a gate is asked for again.
             await self.drop(attempt)
         return WorkspaceError(self._redactor.text(text))
-
-    async def _send(self, attempt: Attempt, machine: str, path: Path) -> None:
-        offset = 0
-        while data := await to_thread.run_sync(piece, path, offset, PIECE_BYTES):
-            await self.rounds.ask(machine, "put", attempt_id=attempt.id, offset=offset, data=data)
-            offset += len(data)
 
     def _order(self, attempt: Attempt, wanted: Wanted, placed: Placed) -> WorkOrder:
         confinement = None

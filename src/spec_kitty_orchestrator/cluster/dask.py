@@ -203,8 +203,8 @@ class DaskTransport:
         )
         self._futures[attempt_id], self._places[attempt_id] = future, address
         with suppress(Unreachable):
-            # So the slot stays ours when we die; that it is there already is as good. Under one name, whatever
-            # the key, so that the next start lets it go.
+            # So the slot stays ours when we die; that it is there already is as good.
+            # Under one name, whatever the key, so that the next start lets it go.
             name = _name(attempt_id)
             await self._bounded(client.publish_dataset(future, name=name), SCHEDULER_LIMIT_S)
 

@@ -1,4 +1,4 @@
-"""Takes what an attempt left on its machine: its files, compared by their sums, and its work."""
+"""Sends the bundle of an attempt, and takes what it left: its files, compared by their sums, and its work."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from spec_kitty_orchestrator.cluster.applying import MOST_BUNDLE_BYTES
-from spec_kitty_orchestrator.cluster.attempt_folder import KEPT, digest_of
+from spec_kitty_orchestrator.cluster.attempt_folder import KEPT, PIECE_BYTES, digest_of, piece
 from spec_kitty_orchestrator.cluster.records import Delivery, Placed, understood
 from spec_kitty_orchestrator.cluster.rounds import Rounds
 from spec_kitty_orchestrator.cluster.shipping import Shipping
@@ -15,9 +15,17 @@ from spec_kitty_orchestrator.core.records import replace
 from spec_kitty_orchestrator.errors import WorkRefused, WorkspaceError
 from spec_kitty_orchestrator.machine.files import replacing
 
-__all__ = ["fetch", "fetch_work"]
+__all__ = ["fetch", "fetch_work", "send"]
 
 _BACK = "back.bundle"
+
+
+async def send(attempt_id: str, machine: str, path: Path, rounds: Rounds) -> None:
+    """Bring a bundle there; one that is not here is nothing. Raises `LostMachine` and `WorkspaceError`."""
+    offset = 0
+    while data := await to_thread.run_sync(piece, path, offset, PIECE_BYTES):
+        await rounds.ask(machine, "put", attempt_id=attempt_id, offset=offset, data=data)
+        offset += len(data)
 
 
 async def fetch(

@@ -49,11 +49,12 @@ async def keep_clearing(home: Path, rounds: Rounds, shipping: Shipping, say: Cal
     cleared = set[Path]()
     while True:
         for path in await to_thread.run_sync(lambda: sorted({*home.glob(f"*/*/{PLACED}")} - cleared)):
+            # In this order: an attempt is `lost` before it has a result.
+            ended = await anyio.Path(path.parent / "result.json").exists()
             placed = await to_thread.run_sync(read, Placed, path)
             if placed is not None and placed.done:
                 cleared.add(path)
                 continue
-            ended = await anyio.Path(path.parent / "result.json").exists()
             if placed is None or not ended or placed.machine not in rounds.machines:
                 continue
             with suppress(LostMachine, OSError):

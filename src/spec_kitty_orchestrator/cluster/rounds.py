@@ -31,7 +31,9 @@ LOOK_LIMIT_S = 5.0
 CALL_LIMIT_S = 60.0
 """For any other call; all may be repeated, so one that takes longer is asked again."""
 TAKEN_S = 1.0
-"""In which a task takes a slot that was seen to be free; if it does not, another's was sooner."""
+"""In which a task takes a slot that was seen to be free; if it does not, another's was sooner.
+
+Where the slot is free still, the scheduler takes its time: it has twice as long from then on."""
 LONGEST_STEP_S = 2 * LOOK_LIMIT_S
 """What one round can add to a machine's silence."""
 
@@ -50,6 +52,7 @@ class _Followed:
         offered: a machine that holds a slot for it.
         at: the address where a free slot was seen last and asked for, "" for none.
         asked_at: when that was.
+        patience_s: how long its task has to take that slot.
         state: as its machine told it last, "" before that.
         rest: whether its logs held more than one answer can.
     """
@@ -61,6 +64,7 @@ class _Followed:
     offered: str = ""
     at: str = ""
     asked_at: float = 0.0
+    patience_s: float = 0.0
     state: str = ""
     rest: bool = False
     news: anyio.Event = field(default_factory=anyio.Event)
@@ -153,7 +157,7 @@ class Rounds:
             await self._take(machine, seat, reply)
         await self._keep_slots(replies)
         for one in list(self._followed.values()):
-            if one.machine in self.machines or self._is_lost(one.machine):
+            if one.machine in self.machines or self._is_lost(one.machine or one.only):
                 one.tell()
         return any(one.rest for one in self._followed.values())
 
@@ -172,7 +176,7 @@ class Rounds:
             get_logger().info("no answer of a worker", address=seat.address, error=str(error))
 
     def _count_silence(self, step_s: float) -> None:
-        wanted = {one.machine for one in self._followed.values() if one.machine} | self._awaited.keys()
+        wanted = {one.machine or one.only for one in self._followed.values()} - {""} | self._awaited.keys()
         # Also one that nobody follows any more: lost, and back again, it has slots for others.
         self._silent_s.update(dict.fromkeys(self.machines, 0.0))
         for machine in wanted - self.machines.keys():
@@ -220,6 +224,9 @@ class Rounds:
             if not reply["leaving"]
         }
         for name, one in list(self._followed.items()):
+            if self._followed.get(name) is not one:
+                # It has ended meanwhile, and nobody would let its task go.
+                continue
             seat, reply = replies.get(one.machine, (None, {}))
             with suppress(Unreachable):
                 if not one.machine:
@@ -238,10 +245,11 @@ class Rounds:
     ) -> None:
         """Let the task of an attempt wait for a slot, where one is free: the scheduler does not see to it."""
         # Where it was asked for just now its task may not have come yet.
-        asked = one.at in free and self._clock() - one.asked_at < TAKEN_S
+        asked = one.at in free and self._clock() - one.asked_at < one.patience_s
         if not asked:
             seen = [at for at in free if only in ("", at) and free[at].get(one.agent, 0) >= 1]
             if seen:
+                one.patience_s = 2 * one.patience_s if one.at in seen else TAKEN_S
                 if one.at in free:
                     # It may have come to its turn just now.
                     await self._try(one.at, "dismiss", attempt_id=name)
@@ -270,15 +278,19 @@ class Rounds:
             del self._followed[attempt_id]
 
     async def slot(self, attempt_id: str) -> str:
-        """Wait until a machine holds a slot for a followed attempt; return the machine."""
+        """Wait until a machine holds a slot for a followed attempt; return the machine.
+
+        Where it may have its slot at one machine alone, that is returned also when it is lost: asking tells.
+        """
         one = self._followed[attempt_id]
-        while not one.offered:
+        while not one.offered and not self._is_lost(one.only):
             await one.news.wait()
-        return one.offered
+        return one.offered or one.only
 
     def refuse(self, attempt_id: str) -> None:
-        """Wait for another slot: the one that was offered is of no use."""
-        self._followed[attempt_id].offered = ""
+        """Wait for another slot, anywhere: the one that was offered is of no use."""
+        one = self._followed[attempt_id]
+        one.offered = one.only = one.at = ""
 
     async def let_go(self, attempt_id: str) -> None:
         """Give the slot of a followed attempt back, which begins nowhere."""
