@@ -258,7 +258,12 @@ async def scaled(most: int, wps: int, seconds: float) -> list[Row]:
 async def one_by_one(lab: Lab, agents: ClusterAgents, paths: Sequence[Path]) -> list[float]:
     """Run an attempt in each worktree, one after the other; return what each took beyond its agent."""
     before = len(lab.times.read_text().split()) if lab.times.exists() else 0
-    took = [await attempt(agents, path) for path in paths]
+    took = []
+    for path in paths:
+        took.append(await attempt(agents, path))
+        # As the orchestrator does, on its own time.
+        git(path, "add", "--all")
+        git(path, "commit", "--quiet", "--message", "work")
     worked = [float(line) for line in lab.times.read_text().split()[before:]]
     return [all_s - agent_s for all_s, agent_s in zip(took, worked, strict=True)]
 
