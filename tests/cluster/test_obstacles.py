@@ -51,7 +51,7 @@ async def test_tls_is_told_from_none(keys: Keys, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(obstacles, "LIMIT_S", 1.0)
     mine = security(*map(str, keys.mine))
     async with scheduler(mine) as address:
-        assert "is it tls://?" in await said(address.replace("tls", "tcp"), None)
+        assert "is it tls://, or does it hang?" in await said(address.replace("tls", "tcp"), None)
     async with scheduler(None) as address:
         assert "it does not speak TLS as we do: wrong version number" in await said(
             address.replace("tcp", "tls"), mine

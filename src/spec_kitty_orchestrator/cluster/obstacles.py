@@ -41,7 +41,7 @@ def _of_plain(plain: socket.socket) -> str:
     with suppress(TimeoutError):
         if plain.recv(1):
             return ""
-    return "who listens there is no scheduler without TLS: is it tls://?"
+    return "who listens there is no scheduler without TLS: is it tls://, or does it hang?"
 
 
 def _of_tls(plain: socket.socket, tls: Security) -> str:
@@ -60,7 +60,7 @@ def _of_tls(plain: socket.socket, tls: Security) -> str:
             )
         return f"it does not speak TLS as we do: {reason}"
     except TimeoutError:
-        return "it does not speak TLS, or is no scheduler"
+        return "it does not speak TLS, is no scheduler, or hangs"
     return ""
 
 
