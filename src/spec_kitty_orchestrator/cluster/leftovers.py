@@ -74,8 +74,10 @@ async def _keep(
 ) -> None:
     wp, machine = directory.parent.name, placed.machine
     ids = {"attempts": [placed.attempt], "grace_s": STOP_GRACE_S}
-    told = await rounds.ask(machine, "stop", **ids)
-    if told["states"][placed.attempt] != "ended":
+    state = (await rounds.ask(machine, "stop", **ids))["states"][placed.attempt]
+    if state == "running":
+        raise WorkspaceError(f"attempt {placed.attempt} has not ended yet on {machine}")
+    if state != "ended":
         return
     delivery, bundle = await fetch_work(placed.attempt, machine, directory, rounds)
     if delivery.packed.back != placed.shipment.sent:
