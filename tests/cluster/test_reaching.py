@@ -2,7 +2,8 @@
 
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,21 @@ from spec_kitty_orchestrator.app.checks import Level
 from spec_kitty_orchestrator.app.cluster import (
     check_cluster,
     look_at_cluster,
+    stop_left,
     tls_files,
     unsafe,
     with_whole_paths,
 )
-from spec_kitty_orchestrator.app.project import bare_project
+from spec_kitty_orchestrator.app.project import Project, bare_project
 from spec_kitty_orchestrator.app.trust import named_programs
 from spec_kitty_orchestrator.app.worker import Wanted, work
+from spec_kitty_orchestrator.cluster.placement import PLACED
+from spec_kitty_orchestrator.cluster.records import Placed, write
+from spec_kitty_orchestrator.cluster.shipment import Shipment, Snapshot
 from spec_kitty_orchestrator.cluster.transport import Seat, Silent
 from spec_kitty_orchestrator.config import load, record
 from spec_kitty_orchestrator.errors import PreflightError, UsageError, WorkspaceError
+from spec_kitty_orchestrator.machine.logs import mission_logs
 from spec_kitty_orchestrator.settings import Settings
 from spec_kitty_orchestrator.settings.cluster_section import ClusterSettings
 from spec_kitty_orchestrator.settings.run_section import RunSettings
@@ -143,6 +149,40 @@ async def test_a_worker_of_dask_alone_or_of_another_version_is_named(tmp_path: P
     assert (python.level, dask.level) == (Level.ERROR, Level.WARNING)
     assert "worker m has Python 3.8, we have " in python.text
     assert "worker m has version 2025.1.0 of distributed, we have " in dask.text
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"states": {"one": "ended"}}, "WP01: its attempt is stopped at m, and its work is there"),
+        (
+            {"states": {"one": "running"}},
+            "WP01: its attempt may go on at m, which does not say that it ended",
+        ),
+        ({"error": "m: no room"}, "WP01: its attempt may go on at m, which does not say that it ended"),
+    ],
+)
+async def test_an_attempt_is_said_to_be_stopped_only_if_its_machine_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Mapping[str, Any], said: str
+) -> None:
+    directory = mission_logs(tmp_path, "034-demo") / "WP01" / "01-implement-bot"
+    directory.mkdir(parents=True)
+    shipment = Shipment("project", "place", Snapshot("a" * 40, "a" * 40))
+    write(directory / PLACED, Placed("one", "m", "034-demo", "/nowhere", shipment))
+    run = RunSettings(executor="tcp://127.0.0.1:1")
+    project = bare_project(tmp_path, {})
+    project = replace(project, settings=project.settings.model_copy(update={"run": run}))
+
+    @asynccontextmanager
+    async def reach(_: object, mission: str) -> AsyncIterator[OneWorker]:
+        yield OneWorker({"machine": "m", **told})
+
+    async def opened() -> tuple[Project, str]:
+        return project, "034-demo"
+
+    monkeypatch.setattr(app_cluster, "reach", reach)
+    assert await stop_left(tmp_path, "034-demo", opened) == [said]
 
 
 class JustStarted(OneWorker):

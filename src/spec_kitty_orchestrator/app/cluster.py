@@ -206,7 +206,21 @@ async def stop_left(
     if not left:
         return []
     seats: dict[str, Seat] = {}
-    told = []
+    stopped = set[str]()
+
+    async def stop(transport: Transport, placed: Placed) -> None:
+        with suppress(Silent, Unreachable, KeyError):
+            address, which = seats[placed.machine].address, [placed.attempt]
+            told = await transport.call(address, "stop", STOP_LIMIT_S, attempts=which, grace_s=STOP_GRACE_S)
+            if told["states"][placed.attempt] != "running":
+                stopped.add(placed.attempt)
+
+    def say(wp: str, what: str, placed: Placed) -> str:
+        if placed.attempt in stopped:
+            return f"{wp}: its {what} is stopped at {placed.machine}, and its work is there"
+        why = "does not say that it ended" if placed.machine in seats else "is away"
+        return f"{wp}: its {what} may go on at {placed.machine}, which {why}"
+
     try:
         project, _ = await opened()
         if not project.settings.run.elsewhere:
@@ -214,19 +228,15 @@ async def stop_left(
             return []
         async with reach(project, mission) as transport:
             for seat in await transport.workers():
-                with suppress(Silent, Unreachable):
+                with suppress(Silent, Unreachable, KeyError):
                     seen = await transport.call(seat.address, "look", LOOK_LIMIT_S, offsets={})
                     seats[str(seen["machine"])] = seat
-            for wp, what, placed in left:
-                line = f"{wp}: its {what} may go on at {placed.machine}, which is away"
-                with suppress(Silent, Unreachable, KeyError):
-                    address, stop = seats[placed.machine].address, [placed.attempt]
-                    await transport.call(address, "stop", STOP_LIMIT_S, attempts=stop, grace_s=STOP_GRACE_S)
-                    line = f"{wp}: its {what} is stopped at {placed.machine}, and its work is there"
-                told.append(line)
+            async with anyio.create_task_group() as tasks:
+                for _, _, placed in left:
+                    tasks.start_soon(stop, transport, placed)
     except OrchestratorError as failure:
         return [f"{wp}: its {what} may go on at {placed.machine}; {failure}" for wp, what, placed in left]
-    return told
+    return [say(*one) for one in left]
 
 
 def _files(project: Project) -> tuple[str, str, str] | None:
