@@ -1,5 +1,9 @@
 """What a machine does in the background."""
 
+import os
+import time
+from pathlib import Path
+
 import anyio
 import pytest
 
@@ -32,9 +36,9 @@ class Slow(Checkouts):
         self.done.append("tidy")
 
 
-async def test_one_chore_is_done_at_a_time_and_none_is_waited_for() -> None:
+async def test_one_chore_is_done_at_a_time_and_none_is_waited_for(tmp_path: Path) -> None:
     slow = Slow()
-    work = Chores(slow)
+    work = Chores(slow, tmp_path)
     for _ in range(3):
         work.prepare(SHIPMENT)
         work.tidy(idle=True)
@@ -51,20 +55,35 @@ async def test_one_chore_is_done_at_a_time_and_none_is_waited_for() -> None:
     await work.close()
 
 
-async def test_a_chore_that_fails_is_put_off(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_attempts_of_long_ago_are_forgotten_and_no_others(tmp_path: Path) -> None:
+    month_ago = time.time() - 31 * 24 * 3600
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "stop").touch()
+    os.utime(tmp_path / "old", (month_ago, month_ago))
+    work = Chores(Slow(), tmp_path)
+    work.tidy(idle=True)
+    with anyio.fail_after(5):
+        while (tmp_path / "old").exists():  # noqa: ASYNC110 - a thread removes it
+            await anyio.sleep(0.01)
+    await work.close()
+    assert (tmp_path / "new" / "stop").exists()
+
+
+async def test_a_chore_that_fails_is_put_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chores, "TIDY_S", 0.0)
     slow = Slow()
     slow.fails = True
     slow.may_go.set()
-    work = Chores(slow)
+    work = Chores(slow, tmp_path)
     for _ in range(2):
         work.prepare(SHIPMENT)
         await anyio.wait_all_tasks_blocked()
     assert slow.done == ["project", "project"]
 
 
-async def test_closing_leaves_what_is_being_done() -> None:
-    work = Chores(Slow())
+async def test_closing_leaves_what_is_being_done(tmp_path: Path) -> None:
+    work = Chores(Slow(), tmp_path)
     await work.close()
     work.prepare(SHIPMENT)
     with anyio.fail_after(5):

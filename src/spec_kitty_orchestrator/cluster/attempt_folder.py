@@ -38,6 +38,7 @@ __all__ = [
     "path_of",
     "piece",
     "put",
+    "remove_old",
     "state_of",
     "task_of",
 ]
@@ -157,3 +158,11 @@ def empty(folder: Path) -> None:
             shutil.rmtree(entry, ignore_errors=True)
         else:
             entry.unlink(missing_ok=True)
+
+
+def remove_old(attempts: Path, before: float) -> None:
+    """Remove the folders of attempts that nothing has come to or gone from since; in seconds since 1970."""
+    for folder in list(attempts.iterdir()):
+        with suppress(OSError):
+            if folder.stat().st_mtime < before:
+                shutil.rmtree(folder)

@@ -114,10 +114,10 @@ class AttemptHost:
         hidden: Sequence[Path] = (),
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._folder = folder.path
+        self._attempts = folder.path / "attempts"
         self._version = version
         self._shared = Shared(folder.path, version, tuple(map(str, hidden)))
-        make_private_folder(folder.path / "attempts")
+        make_private_folder(self._attempts)
         self._checkouts = Checkouts(folder.path, say)
         self.machine: str = folder.name
         self.leaving = False
@@ -126,12 +126,12 @@ class AttemptHost:
         self._failed: dict[str, SetupFailed] = {}
         self._turns: dict[str, asyncio.Lock] = {}
         self._slots: dict[str, _Slot] = {}
-        self._chores = Chores(self._checkouts)
+        self._chores = Chores(self._checkouts, self._attempts)
         self.log: WorkerLog = WorkerLog(say)
 
     async def adopt(self) -> None:
         """Attend the attempts that an earlier process of this machine has begun and that have no result."""
-        for name in await to_thread.run_sync(os.listdir, self._folder / "attempts"):
+        for name in await to_thread.run_sync(os.listdir, self._attempts):
             # One that never started needs what is in no file of ours: it is asked for again.
             async with self._alone(name):
                 attempt, order = await to_thread.run_sync(begun, self._place(name))
@@ -374,7 +374,7 @@ class AttemptHost:
 
     async def unclaimed(self) -> list[str]:
         """Name the attempts that have begun here and that no coordinator has taken over yet."""
-        found = (self._folder / "attempts").glob(f"*/{ATTEMPT}")
+        found = self._attempts.glob(f"*/{ATTEMPT}")
         return [one.parent.name for one in await to_thread.run_sync(list, found)]
 
     async def close(self) -> None:
@@ -387,7 +387,7 @@ class AttemptHost:
     def _place(self, attempt_id: str) -> Path:
         if not attempt_id.replace("-", "").isalnum():
             raise WorkspaceError(f"{attempt_id!r} is not the id of an attempt")
-        return self._folder / "attempts" / attempt_id
+        return self._attempts / attempt_id
 
     @asynccontextmanager
     async def _alone(self, attempt_id: str) -> AsyncIterator[None]:

@@ -37,7 +37,7 @@ from spec_kitty_orchestrator.machine.raw_files import rewrite_raw
 from spec_kitty_orchestrator.machine.staging import caches_among
 from spec_kitty_orchestrator.machine.transfer import write_bundle
 
-__all__ = ["Checkouts"]
+__all__ = ["UNDROPPED_S", "Checkouts"]
 
 MOST_FREE = 16
 """Folders of a project that no attempt works in and that are kept for the next one."""
