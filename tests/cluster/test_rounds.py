@@ -229,6 +229,9 @@ async def test_an_attempt_waits_for_a_slot_of_its_one_machine_until_that_is_lost
         assert await offered(rounds, "one")
         with pytest.raises(LostMachine):
             await rounds.ask(await rounds.slot("one"), "have")
+        rounds.refuse("one")
+        await make(rounds, cluster, 1)
+        assert cluster.holds[-1] == ("one", "bot", "")
 
 
 async def test_a_slot_that_stays_free_is_asked_for_less_and_less_often(tmp_path: Path) -> None:

@@ -88,22 +88,16 @@ class DaskTransport:
         cloudpickle.register_pickle_by_value(hold)
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[None]:
-        """Connect, and let go at the end. Raises `Unreachable`."""
+    async def connected(self) -> AsyncIterator["DaskTransport"]:
+        """Be connected while the context lasts. Raises `Unreachable`."""
         # Asked first: a client of `distributed` tries for long, and then does not say why.
         if reason := await _why_not(self._address, self._tls):
             raise Unreachable(f"{self._address}: {reason}")
         try:
             await self._connect()
-            yield
+            yield self
         finally:
             await self._close()
-
-    @asynccontextmanager
-    async def connected(self) -> AsyncIterator["DaskTransport"]:
-        """Be connected while the context lasts. Raises `Unreachable`."""
-        async with self.open():
-            yield self
 
     async def _connect(self) -> Client:
         quiet()

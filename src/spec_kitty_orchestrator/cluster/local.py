@@ -53,8 +53,7 @@ async def local_cluster(
         try:
             await scheduler
             with _workers(count, scheduler.address, resources, folder, paths) as processes:
-                transport = DaskTransport(scheduler.address, tls)
-                async with transport.open():
+                async with DaskTransport(scheduler.address, tls).connected() as transport:
                     await _all_there(transport, processes, folder)
                     yield transport
         finally:

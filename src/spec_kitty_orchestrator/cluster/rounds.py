@@ -85,6 +85,7 @@ class Rounds:
 
     Attributes:
         machines: where each machine that answered in the last round is now.
+        away: whether the scheduler did not answer in the last round.
     """
 
     def __init__(
