@@ -85,7 +85,6 @@ class Rounds:
 
     Attributes:
         machines: where each machine that answered in the last round is now.
-        away: whether the scheduler did not answer in the last round.
     """
 
     def __init__(
@@ -107,7 +106,7 @@ class Rounds:
         self._bell = anyio.Event()
         self._round = anyio.Event()
         self.machines: dict[str, Seat] = {}
-        self.away: bool = False
+        self._away = False
         transport.listen(self._heard)
 
     async def keep_asking(self) -> None:
@@ -139,13 +138,13 @@ class Rounds:
         except Unreachable as error:
             # Nobody's absence counts.
             self._asked_at = None
-            if not self.away:
+            if not self._away:
                 self._say(f"the scheduler is away; agents go on, and the run waits for it: {error}")
-            self.away = True
+            self._away = True
             return False
-        if self.away:
+        if self._away:
             self._say("the scheduler is back")
-        self.away = False
+        self._away = False
         replies: dict[str, tuple[Seat, Mapping[str, Any]]] = {}
         async with anyio.create_task_group() as tasks:
             for seat in seats:
