@@ -53,6 +53,14 @@ def test_an_address_with_tls_or_of_this_machine_is_safe(address: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "address",
+    ["https://example.org/a.git", "ssh://git@example.org:22/a.git", "git@example.org:a/b.git", "/srv/a.git"],
+)
+def test_machines_may_clone_from_an_address_without_a_secret(address: str) -> None:
+    assert ClusterSettings(clone=address).clone == address
+
+
+@pytest.mark.parametrize(
     "address", ["tcp://scheduler:8786", "tcp://10.0.0.1:8786", "tcp://127.0.0.1.example.org:1"]
 )
 def test_any_other_address_is_refused_with_what_to_do(address: str) -> None:

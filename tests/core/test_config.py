@@ -252,6 +252,8 @@ def test_what_is_no_duration_is_refused(value: object) -> None:
         ("[run]\nreview_agents = []\n", 2, "[run] review_agents: at least one agent is needed"),
         ("[run]\nreview_agents = ['codex', 'codex']\n", 2, "[run] review_agents: an agent is listed twice"),
         ("[run]\nactor = ''\n", 2, "[run] actor: must be printable text"),
+        ("[cluster]\nclone = 'https://t0ken@example.org/a.git'\n", 2, "clone: an address with a password"),
+        ("[cluster]\nclone = 'ssh://me:word@example.org/a.git'\n", 2, "clone: an address with a password"),
         ("[host]\ncall_timeout = 5\n", 2, "[host] call_timeout: at least 36s"),
         ("[agents.codex]\nextra_args = 'x'\n", 2, "[agents.codex] extra_args: input should be a valid tuple"),
         ("[agents.codex.env]\nA = 3\n", 2, "[agents.codex] env.A: input should be a valid string"),

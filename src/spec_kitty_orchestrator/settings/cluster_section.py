@@ -14,6 +14,7 @@ CLUSTER = Flag("Cluster")
 _ADDRESS = re.compile(r"(?:dask|tcp|tls)://(?:\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+):\d{1,5}")
 _LOCAL = re.compile(r"local:([1-9]|[1-5]\d|6[0-4])")
 _URL = re.compile(r"(?!-)[^\s\0]+")
+_SECRET = re.compile(r"https?://[^/]*@|[^/]+://[^/@]*:[^/]*@", re.IGNORECASE)
 
 
 def _or_nothing(value: object) -> object:
@@ -35,6 +36,11 @@ def _file(value: str) -> str:
 def _source(value: str) -> str:
     if value and not _URL.fullmatch(value):
         raise ValueError(f"{value!r} is not an address that git could clone from")
+    if _SECRET.match(value):
+        raise ValueError(
+            "an address with a password or a token would stand in journals and on each machine; "
+            "leave it out, and give the machines' git a credential helper or a key"
+        )
     return value
 
 
