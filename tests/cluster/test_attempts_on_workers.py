@@ -20,6 +20,7 @@ from tests.machine.attempts import Children
 
 from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.spec import AgentSettings
+from spec_kitty_orchestrator.app.build import VERSION
 from spec_kitty_orchestrator.app.cluster import stop_left
 from spec_kitty_orchestrator.app.project import Project as RunProject
 from spec_kitty_orchestrator.app.project import bare_project
@@ -94,7 +95,7 @@ class Project:
             self.root,
             {"bot": (Declared(declared), AgentSettings(**settings))},  # type: ignore[arg-type]
             timeouts={Role.IMPLEMENT: 60.0, Role.REVIEW: 60.0},
-            version="0",
+            version=VERSION,
             transport=lambda _: DaskTransport(self.address, None).connected(),
             lost_after_s=lost_after_s,
             say=self.said.append,
@@ -501,7 +502,7 @@ async def test_an_attempt_does_not_wait_behind_another_agents_that_finds_no_slot
     await to_thread.run_sync(lab.worker, "c", "busy=1,other=1")
     wanted = {"first": "busy", "behind": "busy", "beside": "other"}
     async with DaskTransport(lab.address, None).connected() as transport:
-        asks = rounds.Rounds(transport, lost_after_s=60.0)
+        asks = rounds.Rounds(transport, VERSION, lost_after_s=60.0)
         with anyio.fail_after(LIMIT_S), ExitStack() as followed:
             async with rounds.beside(asks.keep_asking):
                 for name, agent in wanted.items():
@@ -529,3 +530,34 @@ async def test_the_next_run_lets_go_of_a_task_that_its_predecessor_had_asked_for
                 lambda dask_scheduler: len(dask_scheduler.tasks)
             ):
                 await anyio.sleep(0.01)
+
+
+async def test_a_task_that_is_let_go_while_it_is_asked_for_leaves_no_name(lab: Lab) -> None:
+    from spec_kitty_orchestrator.cluster.dask import DaskTransport
+
+    class Slow(distributed.Client):  # type: ignore[misc,name-defined]
+        """A client whose names arrive at the scheduler after they were taken back, if they may."""
+
+        asked, back = anyio.Event(), anyio.Event()
+
+        async def publish_dataset(self, *arguments: object, **named: object) -> None:
+            self.asked.set()
+            with anyio.move_on_after(0.3):
+                await self.back.wait()
+            await super().publish_dataset(*arguments, **named)
+
+        async def unpublish_dataset(self, name: str) -> None:
+            await super().unpublish_dataset(name)
+            self.back.set()
+
+    with anyio.fail_after(LIMIT_S), pytest.MonkeyPatch.context() as patched:
+        patched.setattr("spec_kitty_orchestrator.cluster.dask.Client", Slow)
+        async with (
+            DaskTransport(lab.address, None).connected() as transport,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(transport.hold, "one", "nobody's")
+            await Slow.asked.wait()
+            await transport.release("one")
+        async with distributed.Client(lab.address, asynchronous=True) as client:
+            assert await client.list_datasets() == ()

@@ -10,6 +10,7 @@ from tests.cluster.lab import Lab
 
 from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.spec import AgentSettings
+from spec_kitty_orchestrator.app.build import VERSION
 from spec_kitty_orchestrator.cluster.agents import ClusterAgents
 from spec_kitty_orchestrator.core.model import Role
 from spec_kitty_orchestrator.machine.process import MARKER
@@ -51,7 +52,7 @@ class TestClusterAgents(RunnerContract):
                 repository,
                 {"bot": (Declared(declared), AgentSettings())},
                 timeouts=dict.fromkeys(Role, 60.0),
-                version="1",
+                version=VERSION,
                 transport=lambda _: DaskTransport(lab.address, None).connected(),
             )
             await served.aclose()

@@ -17,6 +17,7 @@ from tests.machine.attempts import Children
 
 from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.spec import AgentSettings
+from spec_kitty_orchestrator.app.build import VERSION
 from spec_kitty_orchestrator.cluster import gates as cluster_gates
 from spec_kitty_orchestrator.cluster.agents import ClusterAgents
 from spec_kitty_orchestrator.cluster.gates import ClusterGates
@@ -71,7 +72,7 @@ class Coordinator:
             root,
             {"bot": (Declared(declared), AgentSettings())},
             timeouts={},
-            version="0",
+            version=VERSION,
             transport=lambda _: DaskTransport(self._address, None).connected(),
             setup=setup,
         )

@@ -1,5 +1,6 @@
 """Rounds on a cluster that is made up: who has a slot, what a log has grown by, and who is lost."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from spec_kitty_orchestrator.cluster.transport import Seat, Silent, Unreachable
 pytestmark = pytest.mark.asyncio
 
 LOST_AFTER_S = 20.0
+VERSION, PYTHON = "1", "{}.{}".format(*sys.version_info)
 
 
 @dataclass
@@ -25,6 +27,8 @@ class Machine:
     attempts: dict[str, dict[str, Any]] = field(default_factory=dict)
     leaving: bool = False
     free: int = 0
+    version: str = VERSION
+    python: str = PYTHON
 
 
 @dataclass
@@ -39,6 +43,7 @@ class Cluster:
     now: float = 0.0
     ring: Callable[[str], None] = lambda _: None
     asked: Callable[[str], None] = lambda _: None
+    called: Callable[[str], None] = lambda _: None
 
     async def workers(self) -> Sequence[Seat]:
         if not self.reachable:
@@ -47,6 +52,7 @@ class Cluster:
 
     async def call(self, address: str, method: str, limit_s: float, **arguments: Any) -> Mapping[str, Any]:
         self.calls.append((address, method, arguments))
+        self.called(method)
         if address in self.silent:
             raise Silent("no answer")
         machine = self.machines[address]
@@ -65,6 +71,8 @@ class Cluster:
         waiting = [name for name in machine.waiting if name not in seen]
         return {
             "machine": f"machine-{address}",
+            "version": machine.version,
+            "python": machine.python,
             "waiting": waiting,
             "leaving": machine.leaving,
             "free": {"bot": machine.free},
@@ -82,8 +90,8 @@ class Cluster:
         raise AssertionError("rounds let nobody go")
 
 
-def rounds_of(cluster: Cluster) -> Rounds:
-    return Rounds(cluster, lost_after_s=LOST_AFTER_S, clock=lambda: cluster.now)
+def rounds_of(cluster: Cluster, say: Callable[[str], None] = lambda _: None) -> Rounds:
+    return Rounds(cluster, VERSION, lost_after_s=LOST_AFTER_S, clock=lambda: cluster.now, say=say)
 
 
 async def make(rounds: Rounds, cluster: Cluster, count: int, apart_s: float = 2.0) -> None:
@@ -151,6 +159,58 @@ async def test_an_attempt_whose_slot_was_taken_by_another_run_is_moved_to_one_th
         assert cluster.holds[-1] == ("one", "bot", ""), "nobody waits for a worker that is gone"
 
 
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (Machine(["two"], free=9, python="3.8"), f"Python 3.8, we have {PYTHON}"),
+        (Machine(["two"], free=9, version="0"), "version 0 of this program, we have 1"),
+    ],
+)
+async def test_a_worker_that_joins_with_another_version_or_python_gets_no_attempts_and_is_told_once(
+    tmp_path: Path, other: Machine, said: str
+) -> None:
+    cluster, lines = Cluster({"a": Machine()}), list[str]()
+    rounds = rounds_of(cluster, lines.append)
+    await make(rounds, cluster, 1)
+    cluster.machines["b"] = other
+    with ExitStack() as followed:
+        for name in ("one", "two"):
+            followed.enter_context(rounds.following(name, "bot", tmp_path))
+        followed.enter_context(rounds.following("three", "bot", tmp_path, only="machine-b"))
+        await make(rounds, cluster, 3)
+        assert set(cluster.holds) == {("one", "bot", "a"), ("two", "bot", "a")}
+        assert not await offered(rounds, "two")
+        assert ("b", "dismiss", {"attempt_id": "two"}) in cluster.calls
+        del cluster.machines["a"]
+        cluster.holds.clear()
+        await make(rounds, cluster, 3)
+        assert cluster.holds == [], "nobody is there who could run it"
+    assert lines == [f"worker machine-b has {said}: it gets no attempts"]
+
+
+async def test_what_differs_at_a_start_is_for_the_start_to_say(tmp_path: Path) -> None:
+    cluster, lines = Cluster({"a": Machine(version="0")}), list[str]()
+    rounds = rounds_of(cluster, lines.append)
+    running = {"one": {"state": "running", "held": False}}
+    cluster.machines["a"].attempts = running
+    with rounds.following("one", "bot", tmp_path, machine="machine-a"):
+        await make(rounds, cluster, 3)
+    assert (lines, cluster.holds) == ([], [])
+
+
+async def test_an_attempt_that_is_let_go_asks_for_no_slot_meanwhile(tmp_path: Path) -> None:
+    cluster = Cluster({"a": Machine()})
+    rounds = rounds_of(cluster)
+
+    async def release(attempt_id: str) -> None:
+        await make(rounds, cluster, 1)
+
+    cluster.release = release  # type: ignore[method-assign]
+    with rounds.following("one", "bot", tmp_path):
+        await rounds.let_go("one")
+    assert cluster.holds == []
+
+
 @pytest.mark.parametrize("rung", ["one", "another coordinator's"])
 async def test_what_a_worker_tells_of_our_attempts_is_looked_at_at_once(
     tmp_path: Path, rung: str, monkeypatch: pytest.MonkeyPatch
@@ -194,6 +254,19 @@ async def test_a_task_of_another_coordinator_is_left_alone() -> None:
     rounds = rounds_of(cluster)
     await make(rounds, cluster, 2)
     assert {method for _, method, _ in cluster.calls} == {"look"}
+
+
+async def test_an_attempt_that_ends_while_its_task_is_moved_asks_for_no_slot_any_more(
+    tmp_path: Path,
+) -> None:
+    cluster = Cluster({"a": Machine(free=1)})
+    rounds = rounds_of(cluster)
+    with ExitStack() as followed:
+        followed.enter_context(rounds.following("one", "bot", tmp_path))
+        await make(rounds, cluster, 1)
+        cluster.called = lambda method: followed.close() if method == "dismiss" else None
+        await make(rounds, cluster, 1)
+    assert cluster.holds == [("one", "bot", "a at once")]
 
 
 async def test_an_attempt_that_has_to_be_on_one_machine_asks_for_a_slot_there_alone(tmp_path: Path) -> None:
@@ -316,7 +389,7 @@ async def test_while_the_scheduler_is_away_nobody_is_lost(tmp_path: Path) -> Non
 
 async def test_people_are_told_once_that_the_scheduler_is_away_and_that_it_is_back() -> None:
     cluster, said = Cluster({"a": Machine()}, reachable=False), list[str]()
-    rounds = Rounds(cluster, lost_after_s=LOST_AFTER_S, clock=lambda: cluster.now, say=said.append)
+    rounds = rounds_of(cluster, said.append)
     await make(rounds, cluster, 3)
     cluster.reachable = True
     await make(rounds, cluster, 3)

@@ -4,7 +4,6 @@ import asyncio
 import ipaddress
 import os
 import ssl
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -22,7 +21,7 @@ from spec_kitty_orchestrator.app.checks import Finding, edit, error, errors, ok,
 from spec_kitty_orchestrator.app.project import Project
 from spec_kitty_orchestrator.cluster.placement import PLACED, WANTED
 from spec_kitty_orchestrator.cluster.records import Placed, Wanted, read
-from spec_kitty_orchestrator.cluster.transport import Seat, Silent, Transport, Unreachable
+from spec_kitty_orchestrator.cluster.transport import Seat, Silent, Transport, Unreachable, misfits
 from spec_kitty_orchestrator.config import CONFIG_FILE
 from spec_kitty_orchestrator.core.describe import count
 from spec_kitty_orchestrator.errors import OrchestratorError, PreflightError, UsageError
@@ -292,7 +291,7 @@ async def check_cluster(project: Project, transport: Transport, version: str) ->
             seats = await transport.workers()
     executor = project.settings.run.executor
     offered: dict[str, float] = {}
-    answered, dask, python = 0, installed("distributed"), "{}.{}".format(*sys.version_info)
+    answered, dask = 0, installed("distributed")
     found: list[Finding] = []
 
     async def look(seat: Seat) -> None:
@@ -304,14 +303,9 @@ async def check_cluster(project: Project, transport: Transport, version: str) ->
             found.append(warning("cluster.worker", f"{text}: start it with `spec-kitty-orchestrator worker`"))
             return
         answered += 1
-        if told.get("version") != version:
-            theirs = told.get("version")
-            text = f"worker {told.get('machine')} has version {theirs} of this program, we have {version}"
-            found.append(error("cluster.version", text, EXTRA))
-        if (theirs := told.get("python")) != python:
-            # The task that holds a slot is sent as Python's code, which another version cannot run.
-            text = f"worker {told.get('machine')} has Python {theirs}, we have {python}"
-            found.append(error("cluster.python", f"{text}: let both have the same"))
+        for what, text in misfits(told, version).items():
+            fix = EXTRA if what == "version" else "let both have the same"
+            found.append(error(f"cluster.{what}", text, fix))
         if (theirs := told.get("dask")) != dask:
             text = f"worker {told.get('machine')} has version {theirs} of distributed, we have {dask}"
             found.append(

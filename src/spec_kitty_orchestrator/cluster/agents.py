@@ -95,7 +95,7 @@ class ClusterAgents(LocalAgents):
         """Be connected with the cluster while the context lasts."""
         async with self._open_transport(mission) as transport:
             self._transport = transport
-            self._rounds = Rounds(transport, lost_after_s=self._lost_after_s, say=self._say)
+            self._rounds = Rounds(transport, self._version, lost_after_s=self._lost_after_s, say=self._say)
             await self._rounds.once()
             async with beside(self._rounds.keep_asking), beside(self._clear, mission):
                 yield
@@ -132,11 +132,11 @@ class ClusterAgents(LocalAgents):
         if request.session:
             home = logs.mission_logs(self._root, request.mission) / logs.path_part(request.wp_id)
             machine = await to_thread.run_sync(machine_of, home, request)
-            if machine not in self.rounds.machines:
+            if not self.rounds.takes(machine):
                 if machine:
-                    self._say(
-                        f"{request.wp_id}: begins a new session: {machine}, which has the earlier, is away"
-                    )
+                    state = "takes no attempts" if machine in self.rounds.machines else "is away"
+                    why = f"{machine}, which has the earlier, {state}"
+                    self._say(f"{request.wp_id}: begins a new session: {why}")
                 request, machine = replace(request, session=""), ""
         attempt = await super().open(request)
         wanted = Wanted(

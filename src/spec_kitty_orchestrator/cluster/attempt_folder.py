@@ -1,4 +1,4 @@
-"""The files of one attempt on a machine, and pieces of them; no function of this is for the event loop."""
+"""The files of one attempt, on a machine or here, and pieces of them; nothing of it is for the event loop."""
 
 import hashlib
 import os
@@ -29,6 +29,7 @@ __all__ = [
     "SETUP",
     "SETUP_LOG",
     "STOP",
+    "append",
     "begun",
     "delivery_of",
     "digest_of",
@@ -39,6 +40,7 @@ __all__ = [
     "piece",
     "put",
     "remove_old",
+    "sizes",
     "state_of",
     "task_of",
 ]
@@ -102,6 +104,25 @@ def growth(directory: Path, offsets: Mapping[str, int]) -> dict[str, bytes]:
     """Return what the logs hold beyond these offsets, as much of each as one answer takes."""
     found = ((name, piece(path_of(directory, name), offsets.get(name, 0), MOST_LOG_BYTES)) for name in LOGS)
     return {name: data for name, data in found if data}
+
+
+def sizes(directory: Path) -> dict[str, int]:
+    """Return how much of each log is in a directory of ours."""
+    found = {}
+    for name in LOGS:
+        try:
+            found[name] = (directory / name).stat().st_size
+        except OSError:
+            found[name] = 0
+    return found
+
+
+def append(path: Path, offset: int, data: bytes) -> None:
+    """Let a log of ours grow by what follows this offset. Raises `OSError`."""
+    with path.open("ab") as file:
+        # Only what follows: whoever else has written to it is mended at the attempt's end.
+        if file.tell() == offset:
+            file.write(data)
 
 
 def path_of(directory: Path, name: str) -> Path:

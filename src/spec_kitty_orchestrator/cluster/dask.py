@@ -83,6 +83,7 @@ class DaskTransport:
         self._futures: dict[str, Future[Any]] = {}
         self._places: dict[str, str] = {}
         self._tries: dict[str, int] = {}
+        self._turns: dict[str, anyio.Lock] = {}
         self._connecting = anyio.Lock()
         self._rung: Callable[[str], None] = lambda _: None
         cloudpickle.register_pickle_by_value(hold)
@@ -173,13 +174,18 @@ class DaskTransport:
 
     async def hold(self, attempt_id: str, agent: str, address: str = "", *, free: bool = False) -> None:
         """See to it that a task holds, or waits for, a slot. Raises `Unreachable`."""
+        # What is published after it was let go is there for ever.
+        async with self._turns.setdefault(attempt_id, anyio.Lock()):
+            await self._hold(attempt_id, agent, address, free=free)
+
+    async def _hold(self, attempt_id: str, agent: str, address: str, *, free: bool) -> None:
         client = await self._connected()
         future = self._futures.get(attempt_id)
         there = self._places.get(attempt_id) == address and not free
         if there and future is not None and future.client is client and future.status == "pending":
             return
         if future is not None:
-            await self.release(attempt_id)
+            await self._release(attempt_id)
             # A key whose task has ended is not computed again.
             self._tries[attempt_id] = self._tries.get(attempt_id, 0) + 1
         tries = self._tries.get(attempt_id, 0)
@@ -208,6 +214,10 @@ class DaskTransport:
 
     async def release(self, attempt_id: str) -> None:
         """Let the task of an attempt go."""
+        async with self._turns.setdefault(attempt_id, anyio.Lock()):
+            await self._release(attempt_id)
+
+    async def _release(self, attempt_id: str) -> None:
         future = self._futures.pop(attempt_id, None)
         with suppress(Unreachable):
             client = await self._connected()

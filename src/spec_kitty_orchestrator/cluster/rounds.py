@@ -13,8 +13,8 @@ from typing import Any
 import anyio
 from anyio import to_thread
 
-from spec_kitty_orchestrator.cluster.attempt_folder import LOGS
-from spec_kitty_orchestrator.cluster.transport import Seat, Silent, Transport, Unreachable
+from spec_kitty_orchestrator.cluster.attempt_folder import LOGS, append, sizes
+from spec_kitty_orchestrator.cluster.transport import Seat, Silent, Transport, Unreachable, misfits
 from spec_kitty_orchestrator.core.plain_text import plain
 from spec_kitty_orchestrator.errors import WorkspaceError
 from spec_kitty_orchestrator.log import get_logger
@@ -79,9 +79,10 @@ class Rounds:
 
     Args:
         transport: to the cluster.
+        version: of this package; a machine with another, or with another Python, takes no attempts.
         lost_after_s: a machine that is silent for so long is lost.
         clock: tells the time of rounds, in seconds.
-        say: is told when the scheduler goes away and when it is back.
+        say: is told when the scheduler goes away and is back, and of machines that take no attempts.
 
     Attributes:
         machines: where each machine that answered in the last round is now.
@@ -90,12 +91,14 @@ class Rounds:
     def __init__(
         self,
         transport: Transport,
+        version: str,
         *,
         lost_after_s: float,
         clock: Callable[[], float] = anyio.current_time,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._transport = transport
+        self._version = version
         self._say = say
         self._lost_after_s = lost_after_s
         self._clock = clock
@@ -106,6 +109,7 @@ class Rounds:
         self._bell = anyio.Event()
         self._round = anyio.Event()
         self.machines: dict[str, Seat] = {}
+        self._misfits: dict[str, str] | None = None
         self._away = False
         transport.listen(self._heard)
 
@@ -153,6 +157,7 @@ class Rounds:
         self._asked_at = begun
         self.machines = {machine: seat for machine, (seat, _) in replies.items()}
         self._count_silence(step_s)
+        self._judge(replies)
         for machine, (seat, reply) in replies.items():
             await self._take(machine, seat, reply)
         await self._keep_slots(replies)
@@ -164,7 +169,7 @@ class Rounds:
     async def _look(self, seat: Seat, replies: dict[str, tuple[Seat, Mapping[str, Any]]]) -> None:
         places = {name: one.address for name, one in self.machines.items()}
         offsets = {
-            name: await to_thread.run_sync(_sizes, one.directory)
+            name: await to_thread.run_sync(sizes, one.directory)
             for name, one in list(self._followed.items())
             if one.machine and places.get(one.machine, seat.address) == seat.address
         }
@@ -174,6 +179,19 @@ class Rounds:
             replies[machine] = seat, {**reply, "offsets": offsets}
         except (Silent, Unreachable, KeyError) as error:
             get_logger().info("no answer of a worker", address=seat.address, error=str(error))
+
+    def _judge(self, replies: Mapping[str, tuple[Seat, Mapping[str, Any]]]) -> None:
+        """Note which machines take no attempts, and say it once; of those of the first round a start does."""
+        known, found = self._misfits, dict(self._misfits or {})
+        for machine, (_, reply) in replies.items():
+            found[machine] = plain(", and ".join(misfits(reply, self._version).values()))
+            if known is not None and found[machine] not in ("", known.get(machine)):
+                self._say(f"{found[machine]}: it gets no attempts")
+        self._misfits = found
+
+    def takes(self, machine: str) -> bool:
+        """Tell whether a machine answered in the last round and can run attempts of ours."""
+        return machine in self.machines and not (self._misfits or {}).get(machine)
 
     def _count_silence(self, step_s: float) -> None:
         wanted = {one.machine or one.only for one in self._followed.values()} - {""} | self._awaited.keys()
@@ -191,7 +209,8 @@ class Rounds:
             if one is None:
                 # Another coordinator's, or one of ours that nobody waits for just now.
                 continue
-            here = not one.machine and not reply["leaving"] and one.only in ("", machine)
+            here = not one.machine and one.only in ("", machine)
+            here = here and not reply["leaving"] and self.takes(machine)
             if here and one.offered in ("", machine):
                 one.offered = machine
                 one.tell()
@@ -211,7 +230,7 @@ class Rounds:
                 if data := seen["logs"].get(log):
                     # Where the disk refuses, it is taken in the next round, or when the attempt has ended.
                     with suppress(OSError):
-                        await to_thread.run_sync(_append, one.directory / log, offsets[log], data)
+                        await to_thread.run_sync(append, one.directory / log, offsets[log], data)
             one.rest = bool(seen["more"])
             # What it wrote is fetched before its end is told.
             if not one.rest:
@@ -220,25 +239,23 @@ class Rounds:
     async def _keep_slots(self, replies: Mapping[str, tuple[Seat, Mapping[str, Any]]]) -> None:
         free = {
             seat.address: dict(reply.get("free", {}))
-            for seat, reply in replies.values()
-            if not reply["leaving"]
+            for machine, (seat, reply) in replies.items()
+            if not reply["leaving"] and self.takes(machine)
         }
         for name, one in list(self._followed.items()):
-            if self._followed.get(name) is not one:
-                # It has ended meanwhile, and nobody would let its task go.
-                continue
             seat, reply = replies.get(one.machine, (None, {}))
             with suppress(Unreachable):
                 if not one.machine:
-                    only = self.machines.get(one.only)
-                    if not one.offered and (only is not None or not one.only):
-                        await self._ask_for_slot(name, one, only.address if only else "", free)
+                    only = self.machines[one.only].address if self.takes(one.only) else ""
+                    if not one.offered and (only or not one.only):
+                        await self._ask_for_slot(name, one, only, free)
                 elif (
                     seat is not None
+                    and self.takes(one.machine)
                     and one.state == "running"
                     and not reply["attempts"].get(name, {}).get("held", True)
                 ):
-                    await self._transport.hold(name, one.agent, seat.address)
+                    await self._hold(name, one, seat.address)
 
     async def _ask_for_slot(
         self, name: str, one: _Followed, only: str, free: dict[str, dict[str, float]]
@@ -254,12 +271,27 @@ class Rounds:
                     # It may have come to its turn just now.
                     await self._try(one.at, "dismiss", attempt_id=name)
                 one.at, one.asked_at = max(seen, key=lambda at: free[at][one.agent]), self._clock()
-                await self._transport.hold(name, one.agent, one.at, free=True)
+                await self._hold(name, one, one.at, free=True)
             else:
                 one.at = one.at if one.at in free else ""
-                await self._transport.hold(name, one.agent, only or one.at)
+                where = only or one.at or self._anywhere(one.agent, free)
+                if where is not None:
+                    await self._hold(name, one, where)
         if one.at:
             free[one.at][one.agent] = free[one.at].get(one.agent, 0) - 1
+
+    def _anywhere(self, agent: str, free: Mapping[str, object]) -> str | None:
+        """Return where to wait for whatever slot comes, "" for all of the cluster, None for nowhere."""
+        if all(map(self.takes, self.machines)):
+            return ""
+        # The scheduler would have it anywhere.
+        offers = {seat.address: seat.resources.get(agent, 0) for seat in self.machines.values()}
+        return max((at for at in free if offers[at] >= 1), key=lambda at: offers[at], default=None)
+
+    async def _hold(self, name: str, one: _Followed, address: str, *, free: bool = False) -> None:
+        # One that has ended meanwhile nobody would let go.
+        if self._followed.get(name) is one:
+            await self._transport.hold(name, one.agent, address, free=free)
 
     async def _try(self, address: str, method: str, **arguments: Any) -> None:
         with suppress(Silent, Unreachable):
@@ -275,7 +307,7 @@ class Rounds:
         try:
             yield
         finally:
-            del self._followed[attempt_id]
+            self._followed.pop(attempt_id, None)
 
     async def slot(self, attempt_id: str) -> str:
         """Wait until a machine holds a slot for a followed attempt; return the machine.
@@ -293,8 +325,8 @@ class Rounds:
         one.offered = one.only = one.at = ""
 
     async def let_go(self, attempt_id: str) -> None:
-        """Give the slot of a followed attempt back, which begins nowhere."""
-        if seat := self.machines.get(self._followed[attempt_id].offered):
+        """Give the slot of a followed attempt back, which begins nowhere, and follow it no more."""
+        if seat := self.machines.get(self._followed.pop(attempt_id).offered):
             # A task that is only canceled would hold it for a while.
             await self._try(seat.address, "dismiss", attempt_id=attempt_id)
         await self._transport.release(attempt_id)
@@ -353,23 +385,6 @@ class Rounds:
             self._awaited[machine] -= 1
             if not self._awaited[machine]:
                 del self._awaited[machine]
-
-
-def _sizes(directory: Path) -> dict[str, int]:
-    found = {}
-    for name in LOGS:
-        try:
-            found[name] = (directory / name).stat().st_size
-        except OSError:
-            found[name] = 0
-    return found
-
-
-def _append(path: Path, offset: int, data: bytes) -> None:
-    with path.open("ab") as file:
-        # Only what follows: whoever else has written to it is mended at the attempt's end.
-        if file.tell() == offset:
-            file.write(data)
 
 
 @asynccontextmanager

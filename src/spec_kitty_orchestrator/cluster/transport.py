@@ -1,11 +1,12 @@
 """What the coordinator needs of a cluster: who is there, a call to one of them, and a task to hold a slot."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from spec_kitty_orchestrator.core.records import dataclass
 
-__all__ = ["Seat", "Silent", "Transport", "Unreachable"]
+__all__ = ["Seat", "Silent", "Transport", "Unreachable", "misfits"]
 
 
 class Unreachable(Exception):
@@ -59,3 +60,21 @@ class Transport(Protocol):
     async def release(self, attempt_id: str) -> None:
         """Let the task of an attempt go."""
         ...
+
+
+def misfits(told: Mapping[str, Any], version: str) -> Mapping[str, str]:
+    """Say why a worker cannot take attempts of ours: what differs, as `python`, and that in a sentence.
+
+    Args:
+        told: its answer to `look`.
+        version: of this package, ours.
+    """
+    found, python = {}, "{}.{}".format(*sys.version_info)
+    if (theirs := told.get("version")) != version:
+        found["version"] = (
+            f"worker {told.get('machine')} has version {theirs} of this program, we have {version}"
+        )
+    if (theirs := told.get("python")) != python:
+        # The task that holds a slot is sent as Python's code, which another version cannot run.
+        found["python"] = f"worker {told.get('machine')} has Python {theirs}, we have {python}"
+    return found
