@@ -5,10 +5,11 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import anyio
@@ -561,3 +562,43 @@ async def test_a_task_that_is_let_go_while_it_is_asked_for_leaves_no_name(lab: L
             await transport.release("one")
         async with distributed.Client(lab.address, asynchronous=True) as client:
             assert await client.list_datasets() == ()
+
+
+async def test_a_slot_that_was_given_back_is_not_held_again_when_its_worker_goes(lab: Lab) -> None:
+    from spec_kitty_orchestrator.cluster.dask import DaskTransport
+
+    def state_of(name: str, dask_scheduler: Any) -> str:
+        return str(dask_scheduler.tasks[name].state)
+
+    async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
+        while not await is_so():  # noqa: ASYNC110 - in another process
+            await anyio.sleep(0.01)
+
+    await to_thread.run_sync(lab.worker, "c", "solo=1")
+    with anyio.fail_after(LIMIT_S):
+        async with (
+            DaskTransport(lab.address, None).connected() as transport,
+            distributed.Client(lab.address, asynchronous=True) as client,
+        ):
+            (solo,) = [one.address for one in await transport.workers() if "solo" in one.resources]
+            key = "spec-kitty-orchestrator-ended"
+
+            async def is_held() -> bool:
+                return "ended" in (await transport.call(solo, "look", 5.0, offsets={}))["waiting"]
+
+            async def has_ended() -> bool:
+                return await client.run_on_scheduler(state_of, key) in ("memory", "erred")
+
+            async def is_gone() -> bool:
+                return solo not in {one.address for one in await transport.workers()}
+
+            await transport.hold("ended", "solo")
+            await until(is_held)
+            await transport.call(solo, "dismiss", 5.0, attempt_id="ended")
+            await until(has_ended)
+            await to_thread.run_sync(lab.kill, "c")
+            await until(is_gone)
+            assert await client.run_on_scheduler(state_of, key) == "erred", "it is not to be done again"
+            await transport.hold("ended", "solo")
+            assert await client.run_on_scheduler(state_of, f"{key}-1") == "no-worker", "it is asked for anew"
+            await transport.release("ended")

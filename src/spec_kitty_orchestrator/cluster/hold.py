@@ -6,8 +6,11 @@ It is sent as Python's code, because a scheduler need not have this package.
 __all__ = ["hold"]
 
 
-async def hold(attempt_id: str, key: str) -> str:
-    """Wait as a coroutine until the attempt has ended on this machine; return why it waits no more."""
+async def hold(attempt_id: str, key: str) -> None:
+    """Wait as a coroutine until the attempt has ended on this machine.
+
+    Raises `RuntimeError` with why it waits no more: a result would be computed again when its worker goes.
+    """
     from distributed import get_worker
 
     worker = get_worker()
@@ -17,5 +20,4 @@ async def hold(attempt_id: str, key: str) -> str:
         task = worker.state.tasks.get(key)
         return task is not None and task.state != "cancelled"
 
-    said: str = await worker.extensions["spec-kitty-orchestrator"](attempt_id, is_wanted)
-    return said
+    raise RuntimeError(await worker.extensions["spec-kitty-orchestrator"](attempt_id, is_wanted))
