@@ -40,6 +40,15 @@ class LookedOnce(Exception):
     """It would wait now before it looks again."""
 
 
+def left(home: Path) -> None:
+    """Have left a lost attempt on the machine."""
+    directory = home / "WP01" / "01-implement-bot"
+    directory.mkdir(parents=True)
+    (directory / "result.json").touch()
+    shipment = Shipment("project", "place", Snapshot("a" * 40, "a" * 40))
+    write(directory / PLACED, Placed("one", "m", "mission", "/nowhere", shipment, lost=True))
+
+
 @pytest.mark.parametrize(("state", "asked"), [("refused", ["stop", "drop"]), ("running", ["stop"])])
 async def test_a_lost_attempt_that_does_not_end_in_time_is_not_forgotten_with_its_work(
     tmp_path: Path, state: str, asked: list[str], monkeypatch: pytest.MonkeyPatch
@@ -48,12 +57,26 @@ async def test_a_lost_attempt_that_does_not_end_in_time_is_not_forgotten_with_it
         raise LookedOnce
 
     monkeypatch.setattr(anyio, "sleep", sleep)
-    directory = tmp_path / "WP01" / "01-implement-bot"
-    directory.mkdir(parents=True)
-    (directory / "result.json").touch()
-    shipment = Shipment("project", "place", Snapshot("a" * 40, "a" * 40))
-    write(directory / PLACED, Placed("one", "m", "mission", "/nowhere", shipment, lost=True))
+    left(tmp_path)
     rounds = OneMachine(state)
     with pytest.raises(LookedOnce):
         await leftovers.keep_clearing(tmp_path, rounds, Nothing(), print)  # type: ignore[arg-type]
     assert rounds.asked == asked
+
+
+async def test_what_cannot_be_fetched_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    slept = list[float]()
+
+    async def sleep(delay_s: float) -> None:
+        slept.append(delay_s)
+        if len(slept) == 3:
+            raise LookedOnce
+
+    monkeypatch.setattr(anyio, "sleep", sleep)
+    rounds = OneMachine("running")
+    left(tmp_path)
+    with pytest.raises(LookedOnce):
+        await leftovers.keep_clearing(tmp_path, rounds, Nothing(), print)  # type: ignore[arg-type]
+    assert (len(rounds.asked), len(caplog.records)) == (3, 1)

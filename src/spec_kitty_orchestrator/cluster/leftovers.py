@@ -46,7 +46,7 @@ def machine_of(home: Path, request: AttemptRequest) -> str:
 
 async def keep_clearing(home: Path, rounds: Rounds, shipping: Shipping, say: Callable[[str], None]) -> None:
     """Clear what attempts below the logs of a mission have left, whenever their machine is there."""
-    cleared = set[Path]()
+    cleared, told = set[Path](), set[str]()
     while True:
         for path in await to_thread.run_sync(lambda: sorted({*home.glob(f"*/*/{PLACED}")} - cleared)):
             # In this order: an attempt is `lost` before it has a result.
@@ -65,7 +65,11 @@ async def keep_clearing(home: Path, rounds: Rounds, shipping: Shipping, say: Cal
                         await _keep(path.parent, placed, rounds, shipping, say)
                     await forget_there(path.parent, placed, rounds, shipping)
                 except WorkspaceError as error:
-                    get_logger().warning("left on a machine", directory=str(path.parent), error=str(error))
+                    if str(error) not in told:
+                        told.add(str(error))
+                        get_logger().warning(
+                            "left on a machine", directory=str(path.parent), error=str(error)
+                        )
         await anyio.sleep(LOOK_S)
 
 
