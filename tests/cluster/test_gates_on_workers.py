@@ -6,6 +6,8 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import anyio
 import pytest
@@ -292,3 +294,24 @@ async def test_gates_wait_for_the_machine_that_made_the_work_and_then_run_on_ano
         places = [place_of(told[name][-1]).machine for name in ("WP02", "WP03")]
         children.release()
     assert (places[0], places[1] != machine) == (machine, True)
+
+
+@pytest.mark.anyio
+async def test_gates_do_not_wait_for_a_machine_that_takes_none_any_more() -> None:
+    class OtherVersion:
+        """Rounds in which the machine answers and has another version now."""
+
+        machines: ClassVar = {"m": None}
+        widened: ClassVar = list[str]()
+
+        def takes(self, machine: str) -> bool:
+            return False
+
+        async def widen(self, attempt_id: str) -> None:
+            self.widened.append(attempt_id)
+
+    gates = object.__new__(ClusterGates)
+    gates._agents = SimpleNamespace(rounds=OtherVersion())  # type: ignore[assignment]
+    with anyio.move_on_after(1):
+        await gates._look_elsewhere("one", "m", strict=True)
+    assert OtherVersion.widened == ["one"]

@@ -128,7 +128,7 @@ class ClusterGates(LocalGates):
         directory = Path(record.log)
         agent, machine = self._maker(directory.parent)
         checkout, machine = earlier or (record.marker, machine)
-        machine = machine if machine in self._agents.rounds.machines else ""
+        machine = machine if self._agents.rounds.takes(machine) else ""
         wp_id, workspace = directory.parent.name, Workspace(str(cwd), "")
         request = AttemptRequest(
             record.marker, self._mission, wp_id, 0, Role.IMPLEMENT, agent, workspace, "", record.head
@@ -154,7 +154,7 @@ class ClusterGates(LocalGates):
         """Let a gate have any machine when its choice is gone, or, unless `strict`, is busy for too long."""
         if machine:
             with anyio.move_on_after(float("inf") if strict else CHOICE_S):
-                while machine in self._agents.rounds.machines:  # noqa: ASYNC110 - rounds find it
+                while self._agents.rounds.takes(machine):  # noqa: ASYNC110 - rounds find it
                     await anyio.sleep(LOOK_S)
             await self._agents.rounds.widen(attempt_id)
 
