@@ -42,8 +42,8 @@ SLOTS = 4
 """Of each worker."""
 ALONE = 7
 """Attempts one after the other, of which the middle one counts; the first is left out."""
-READY_S = 5
-"""A worker makes the worktree of the next workspace ready meanwhile; missions leave it more."""
+READY_S = 10.0
+"""While an agent works for so long, its worker makes the worktree of the next workspace ready."""
 FLOODING = 8
 """Agents that write at once."""
 BOT = """
@@ -291,12 +291,9 @@ async def large(files: int) -> list[Row]:
         clone_s = time.perf_counter() - begun
         shutil.rmtree(lab.folder / "clone")
         paths = [lab.worktree(f"wp{number}") for number in range(4)]
-        async with connected(lab, 1.0) as agents:
+        async with connected(lab, READY_S) as agents:
             first, *following = await one_by_one(lab, agents, [paths[0]] * (ALONE - 1))
-            others = []
-            for path in paths[1:]:
-                await anyio.sleep(READY_S)
-                others += await one_by_one(lab, agents, [path])
+            others = await one_by_one(lab, agents, paths[1:])
     told = f"{first:.1f} s, the clone {clone_s:.1f} s"
     return [
         Row(f"first attempt of {files:,} files on a new worker", told, first / clone_s, Bound(3, "x")),
