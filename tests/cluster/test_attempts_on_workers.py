@@ -26,7 +26,7 @@ from spec_kitty_orchestrator.app.cluster import stop_left
 from spec_kitty_orchestrator.app.project import Project as RunProject
 from spec_kitty_orchestrator.app.project import bare_project
 from spec_kitty_orchestrator.cluster import rounds
-from spec_kitty_orchestrator.cluster.agents import ClusterAgents
+from spec_kitty_orchestrator.cluster.agents import WAIT_TOLD_S, ClusterAgents
 from spec_kitty_orchestrator.cluster.placement import PLACED, WANTED
 from spec_kitty_orchestrator.cluster.records import Placed, Wanted, read, spelled, understood, write
 from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Outcome, Role, Workspace
@@ -265,6 +265,7 @@ async def test_two_runs_share_the_slots_of_a_cluster(tmp_path: Path, lab: Lab, c
             children.release()
     assert [one.outcome for one in reports] == [Outcome.OK] * 6
     assert [len(one.runs) for one in projects] == [3, 3]
+    assert sum(one.waited_s >= WAIT_TOLD_S for one in reports) >= 2
 
 
 async def test_an_attempt_is_found_again_when_its_workers_process_was_killed(

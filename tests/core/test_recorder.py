@@ -3,10 +3,11 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from tests.journals import NOON, POLICY, Comes, Player
 
 from spec_kitty_orchestrator.core import events, operator_events, run_events
-from spec_kitty_orchestrator.core.model import AgentReport, Lane, Outcome, Usage
+from spec_kitty_orchestrator.core.model import AgentReport, Lane, Outcome, Usage, WaitsFor
 from spec_kitty_orchestrator.core.recorder import record
 from spec_kitty_orchestrator.core.report import Report, SpanKind
 
@@ -92,6 +93,18 @@ def test_the_end_of_an_attempt_that_was_given_up_is_nothing_new() -> None:
     player.happen("WP01", ended)
     skipped = next(one for one in of(player).wps if one.id == "WP01")
     assert skipped.attempts[0].outcome is Outcome.LOST
+
+
+@pytest.mark.parametrize(("waited_s", "own_s"), [(90.0, 10.0), (0.5, 100.0), (500.0, 0.0)])
+def test_a_wait_for_a_worker_is_not_the_time_of_the_agent(waited_s: float, own_s: float) -> None:
+    player = working()
+    player.wait(100.0)
+    attempt = player.state.wps["WP01"].attempts[0]
+    player.happen("WP01", events.AgentExited(attempt.id, AgentReport(Outcome.OK, waited_s=waited_s)))
+    wp = next(one for one in of(player).wps if one.id == "WP01")
+    waits = [one.seconds(player.now) for one in wp.spans if one.waits_for is WaitsFor.SLOT]
+    assert wp.attempts[0].took_s == pytest.approx(own_s, abs=5.0)
+    assert waits == ([pytest.approx(100.0 - own_s, abs=5.0)] if waited_s > 1 else [])
 
 
 def test_an_agent_that_is_taken_up_again_after_a_wait_for_a_slot_is_no_wait() -> None:

@@ -1,6 +1,7 @@
 """The end of a run is told as it is: its exit code, its reasons, whose turn it is, what is to be mended."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from signal import SIGINT, SIGTERM
 from typing import Any
@@ -11,7 +12,7 @@ from tests.driver.builders import Stage, closed, longer, scripted
 from tests.driver.troubles import attempts, events, wrapped
 
 from spec_kitty_orchestrator.core.events import AgentExited
-from spec_kitty_orchestrator.core.model import Lane, Outcome, Role
+from spec_kitty_orchestrator.core.model import AgentReport, Attempt, Lane, Outcome, Role
 from spec_kitty_orchestrator.core.operator_events import Retried
 from spec_kitty_orchestrator.core.run_events import Entry, RunEnded
 from spec_kitty_orchestrator.errors import HostCrash, HostTimeout
@@ -40,6 +41,27 @@ async def test_a_drained_run_that_completed_everything_ends_well(
     last = mission.journal.lines[-1]
     assert isinstance(last, RunEnded)
     assert last.exit_code == 0
+
+
+async def test_what_an_attempt_took_is_without_its_wait_for_a_worker(stage: Make) -> None:
+    mission = stage({"WP01": ()}, lambda r: Play(seconds=10))
+
+    def waits(
+        run: Callable[[Attempt], Awaitable[AgentReport]],
+    ) -> Callable[[Attempt], Awaitable[AgentReport]]:
+        async def waited(attempt: Attempt) -> AgentReport:
+            return replace(await run(attempt), waited_s=8.0)
+
+        return waited
+
+    wrapped(mission.agents, "run", waits)
+    await mission.run()
+    took = [
+        one.took_s
+        for one in mission.journal.lines
+        if isinstance(one, Entry) and isinstance(one.event, AgentExited)
+    ]
+    assert took == pytest.approx([2.0, 2.0], abs=0.5)
 
 
 async def test_a_drained_run_that_left_something_ends_by_its_signal(stage: Make) -> None:

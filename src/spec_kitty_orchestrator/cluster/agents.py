@@ -181,11 +181,14 @@ class ClusterAgents(LocalAgents):
             stop.set()
         follow = partial(self.rounds.following, attempt.id, attempt.agent, Path(attempt.directory))
         machine, known = (placed.machine, "") if placed else ("", "absent")
+        waited_s = 0.0
         try:
             with follow(machine, wanted.machine):
                 try:
                     while placed is None:
+                        since = anyio.current_time()
                         machine = await self._slot(attempt, stop)
+                        waited_s += anyio.current_time() - since
                         if not machine:
                             await self.rounds.let_go(attempt.id)
                             return self._canceled(attempt)
@@ -196,7 +199,7 @@ class ClusterAgents(LocalAgents):
                                 raise
                             self.rounds.refuse(attempt.id)
                     self.rounds.settle(attempt.id, placed.machine, known)
-                    return await self._finish(attempt, wanted, placed, stop)
+                    return replace(await self._finish(attempt, wanted, placed, stop), waited_s=waited_s)
                 except LostMachine:
                     return await self._lost(attempt, machine, placed)
                 except (OSError, WorkspaceError) as error:
@@ -314,9 +317,7 @@ class ClusterAgents(LocalAgents):
         return WorkspaceError(self._redactor.text(text))
 
     def _order(self, attempt: Attempt, wanted: Wanted, placed: Placed) -> WorkOrder:
-        confinement = None
-        if self._sandbox is not None:
-            confinement = Confinement(self._sandbox.rules, self._sandbox.states)
+        confinement = Confinement(self._sandbox.rules, self._sandbox.states) if self._sandbox else None
         setup = setup_of(self._setup, named(os.environ, self._passed))
         if wanted.gate is not None:
             order = WorkOrder(wanted.request, placed.shipment, confinement=confinement, setup=setup)
@@ -345,9 +346,7 @@ class ClusterAgents(LocalAgents):
         report = replace(self._own(attempt, fetched), machine=placed.machine)
         await attempt_files.save(attempt, report)
         await attempt_files.scrub(attempt, self._redactor)
-        get_logger().info(
-            "attempt ended", attempt=attempt.id, machine=placed.machine, outcome=report.outcome.value
-        )
+        get_logger().info("attempt ended", attempt=attempt.id, machine=placed.machine, outcome=report.outcome)
         return report
 
     def _own(self, attempt: Attempt, report: AgentReport) -> AgentReport:

@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from spec_kitty_orchestrator.core.plain_text import plain
+from spec_kitty_orchestrator.core.recorder import WAITS_FOR_WORKER
 from spec_kitty_orchestrator.machine.files import read_record
 
 __all__ = ["PLACED", "WANTED", "place_of"]
@@ -19,4 +20,4 @@ def place_of(directory: Path) -> str:
     """Say where the attempt with this directory runs, or that it waits for a worker; "" for this machine."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         return f"on {plain(str(json.loads(read_record(directory / PLACED))['machine']))}"
-    return "waits for a free slot of a worker" if (directory / WANTED).exists() else ""
+    return WAITS_FOR_WORKER if (directory / WANTED).exists() else ""

@@ -192,11 +192,8 @@ def total(usages: Iterable[Usage]) -> Usage:
     """Add up what was used; a cost is known as soon as one of them is."""
     each = list(usages)
     costs = [one.cost_usd for one in each if one.cost_usd is not None]
-    return Usage(
-        sum(one.input_tokens for one in each),
-        sum(one.output_tokens for one in each),
-        sum(costs) if costs else None,
-    )
+    tokens = sum(one.input_tokens for one in each), sum(one.output_tokens for one in each)
+    return Usage(*tokens, sum(costs) if costs else None)
 
 
 @dataclass(frozen=True)
@@ -216,6 +213,7 @@ class AgentReport:
         by_exit_code: whether `ok` rests on the exit code alone, which says nothing of a stopped process.
         refused: whether the CLI's own rules refused every call that would have changed or run something.
         machine: of a cluster, on which it ran; "" for the one that the run is on.
+        waited_s: seconds for which it waited for a slot of a cluster before it began.
     """
 
     outcome: Outcome
@@ -230,6 +228,7 @@ class AgentReport:
     by_exit_code: bool = False
     refused: bool = False
     machine: str = ""
+    waited_s: float = 0.0
 
 
 @dataclass(frozen=True)

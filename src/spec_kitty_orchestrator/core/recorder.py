@@ -25,7 +25,11 @@ from spec_kitty_orchestrator.core.samples import STEPS
 from spec_kitty_orchestrator.core.situation import situations
 from spec_kitty_orchestrator.core.work_package import Grant
 
-__all__ = ["Recorder", "record"]
+__all__ = ["WAITS_FOR_WORKER", "Recorder", "record"]
+
+WAITS_FOR_WORKER = "waits for a free slot of a worker"
+LEAST_WAIT_S = 1.0
+"""A shorter wait for a worker is in the attempt's own time."""
 
 
 class _Track:
@@ -61,6 +65,14 @@ class _Track:
             self.open = replace(self.open, ended_at=None)
         else:
             self.open = replace(span, began_at=max(filter(None, (self.last_at, span.began_at))))
+
+    def waited(self, at: datetime, seconds: float) -> None:
+        """Take the first seconds of the attempt that is open for a wait for a worker."""
+        if self.open is not None and seconds >= LEAST_WAIT_S:
+            attempt, began = self.open, min(self.open.began_at + timedelta(seconds=seconds), at)
+            self.open = Span(SpanKind.WAIT, attempt.began_at, None, WAITS_FOR_WORKER, WaitsFor.SLOT)
+            self.close(began)
+            self.open = replace(attempt, began_at=began)
 
     def go_on(self, at: datetime) -> None:
         """Go on with the attempt that is open: it has a slot again."""
@@ -250,6 +262,7 @@ class Recorder:
         wp = self.state.wps[line.wp_id]
         for place, one in enumerate(track.attempts):
             if one.attempt.id == event.attempt_id and one.outcome is None:
+                track.waited(line.at, event.report.waited_s)
                 track.close(line.at)
                 ended = replace(
                     one,

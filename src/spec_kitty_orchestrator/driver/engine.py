@@ -120,7 +120,10 @@ class Orchestrator:
                     began = anyio.current_time()
                     event = await self._parts.performer.perform(self._state.wps[wp_id], command)
                     await self._parts.see_lanes()
-                    command = await self._ledger.happened(wp_id, event, anyio.current_time() - began)
+                    took_s = anyio.current_time() - began
+                    if isinstance(event, events.AgentExited):
+                        took_s = max(0.0, took_s - event.report.waited_s)
+                    command = await self._ledger.happened(wp_id, event, took_s)
 
     async def _turn(self, wp_id: str) -> tuple[Grant, Command]:
         """Wait until the scheduler lets a work package go on; return how, and with what."""
