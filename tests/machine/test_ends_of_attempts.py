@@ -1,7 +1,5 @@
 """How attempts end that do not end by themselves, and what their ends leave running: nothing."""
 
-import os
-import signal
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -300,9 +298,8 @@ async def test_a_worker_never_outlives_its_agent(
         if end == "good":
             children.release()
         elif end == "killed":
-            for one in tree.members - {process.child}:
-                if psutil.Process(one.pid).ppid() == process.child.pid:
-                    os.kill(one.pid, signal.SIGKILL)
+            for one in psutil.Process(process.child.pid).children():
+                one.kill()
         else:
             process.scope.deadline = anyio.current_time()
 

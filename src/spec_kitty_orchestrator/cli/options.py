@@ -135,9 +135,10 @@ SETTINGS = {name: made for name, made in _MADE if made is not None}
 ImplAgent = SETTINGS["impl_agents"].annotation
 ReviewAgent = SETTINGS["review_agents"].annotation
 Executor = SETTINGS["executor"].annotation
-TlsCa, TlsCert, TlsKey, Insecure = (
-    SETTINGS[f"cluster_{one}"].annotation for one in ("tls_ca", "tls_cert", "tls_key", "insecure")
-)
+TlsCa = SETTINGS["cluster_tls_ca"].annotation
+TlsCert = SETTINGS["cluster_tls_cert"].annotation
+TlsKey = SETTINGS["cluster_tls_key"].annotation
+Insecure = SETTINGS["cluster_insecure"].annotation
 Gate = Annotated[
     list[str] | None,
     typer.Option(
