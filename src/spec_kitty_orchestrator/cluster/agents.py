@@ -87,6 +87,7 @@ class ClusterAgents(LocalAgents):
         self._missions: dict[str, Shipping] = {}
         self._stops: dict[str, anyio.Event] = {}
         self._graces: dict[str, float] = {}
+        self._waited_s: dict[str, float] = {}
         self._transport: Transport | None = None
         self._rounds: Rounds | None = None
 
@@ -181,14 +182,13 @@ class ClusterAgents(LocalAgents):
             stop.set()
         follow = partial(self.rounds.following, attempt.id, attempt.agent, Path(attempt.directory))
         machine, known = (placed.machine, "") if placed else ("", "absent")
-        waited_s = 0.0
+        begun = anyio.current_time()
         try:
             with follow(machine, wanted.machine):
                 try:
                     while placed is None:
-                        since = anyio.current_time()
                         machine = await self._slot(attempt, stop)
-                        waited_s += anyio.current_time() - since
+                        self._waited_s[attempt.id] = anyio.current_time() - begun
                         if not machine:
                             await self.rounds.let_go(attempt.id)
                             return self._canceled(attempt)
@@ -199,7 +199,7 @@ class ClusterAgents(LocalAgents):
                                 raise
                             self.rounds.refuse(attempt.id)
                     self.rounds.settle(attempt.id, placed.machine, known)
-                    return replace(await self._finish(attempt, wanted, placed, stop), waited_s=waited_s)
+                    return await self._finish(attempt, wanted, placed, stop)
                 except LostMachine:
                     return await self._lost(attempt, machine, placed)
                 except (OSError, WorkspaceError) as error:
@@ -343,7 +343,8 @@ class ClusterAgents(LocalAgents):
         """Take over what an attempt that has ended left on its machine, and make its report ours."""
         shipping = self._of(placed.mission) if wanted.gate is None else None
         fetched = await fetch(attempt, placed, self.rounds, shipping, self._say)
-        report = replace(self._own(attempt, fetched), machine=placed.machine)
+        waited_s = self._waited_s.pop(attempt.id, 0.0)
+        report = replace(self._own(attempt, fetched), machine=placed.machine, waited_s=waited_s)
         await attempt_files.save(attempt, report)
         await attempt_files.scrub(attempt, self._redactor)
         get_logger().info("attempt ended", attempt=attempt.id, machine=placed.machine, outcome=report.outcome)
