@@ -32,6 +32,7 @@ from tree import peak_rss_mib
 
 from spec_kitty_orchestrator.agents.declared import Declared
 from spec_kitty_orchestrator.agents.spec import AgentSettings
+from spec_kitty_orchestrator.app.build import VERSION
 from spec_kitty_orchestrator.cluster.agents import ClusterAgents
 from spec_kitty_orchestrator.cluster.dask import DaskTransport
 from spec_kitty_orchestrator.core.model import Outcome, Role, Workspace
@@ -90,7 +91,7 @@ class Lab:
             self.folder / "project",
             {"bot": (Declared(declared), AgentSettings())},
             timeouts={Role.IMPLEMENT: 600.0, Role.REVIEW: 600.0},
-            version="0",
+            version=VERSION,
             transport=lambda _: DaskTransport(self.address, None).connected(),
         )
 
