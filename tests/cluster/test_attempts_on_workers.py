@@ -410,34 +410,21 @@ async def test_an_attempt_that_its_machine_cannot_begin_ends_with_its_words_and_
         assert await waiting(agents) == []
 
 
+@pytest.mark.parametrize("scaled_down", [False, True])
 async def test_a_worker_that_leaves_hands_the_work_back_first(
-    project: Project, children: Children, lab: Lab
+    project: Project, children: Children, lab: Lab, *, scaled_down: bool
 ) -> None:
     agents = project.agents()
     attempt = await opened(agents, project)
     async with running(agents, attempt) as report:
         await children.up()
         name = machine_of(project)
-        await to_thread.run_sync(lab.kill, name, signal.SIGTERM)
-    await to_thread.run_sync(lab.worker, name)
-    assert (report().outcome, report().detail) == (Outcome.LOST, "its worker was stopped")
-    assert project.changes() == CHANGED
-    assert len(project.runs) == 1
-
-
-async def test_a_worker_that_is_scaled_down_hands_its_work_back(
-    project: Project, children: Children, lab: Lab
-) -> None:
-    agents = project.agents()
-    attempt = await opened(agents, project)
-    async with running(agents, attempt) as report:
-        await children.up()
-        name = machine_of(project)
-        # What an adaptive cluster does: its scheduler first, then whoever has the job or the pod.
-        placed = read(Placed, Path(attempt.directory) / PLACED)
-        assert placed is not None
-        async with distributed.Client(lab.address, asynchronous=True) as client:
-            assert await client.retire_workers([agents.rounds.machines[placed.machine].address])
+        if scaled_down:
+            # What an adaptive cluster does: its scheduler first, then whoever has the job or the pod.
+            placed = read(Placed, Path(attempt.directory) / PLACED)
+            assert placed is not None
+            async with distributed.Client(lab.address, asynchronous=True) as client:
+                assert await client.retire_workers([agents.rounds.machines[placed.machine].address])
         await to_thread.run_sync(lab.kill, name, signal.SIGTERM)
     await to_thread.run_sync(lab.worker, name)
     assert (report().outcome, report().detail) == (Outcome.LOST, "its worker was stopped")

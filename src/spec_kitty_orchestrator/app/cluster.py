@@ -258,10 +258,10 @@ async def reach(project: Project, mission: str) -> AsyncIterator[Transport]:
         if executor.startswith("local:"):
             from spec_kitty_orchestrator.cluster.local import local_cluster
 
-            count = int(executor.removeprefix("local:"))
-            offers = dict.fromkeys(project.agents, -(-most // count))
+            workers = int(executor.removeprefix("local:"))
+            offers = dict.fromkeys(project.agents, -(-most // workers))
             folder = project.root / JOURNALS / ".cluster" / path_part(mission)
-            async with local_cluster(count, offers, folder) as transport:
+            async with local_cluster(workers, offers, folder) as transport:
                 yield transport
         else:
             files = _files(project)

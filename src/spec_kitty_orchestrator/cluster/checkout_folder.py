@@ -114,17 +114,17 @@ def link(bare: BareRepository, folder: Folder, shipment: Shipment) -> None:
         elif entry.name != "index":
             entry.unlink()
     make_private_folder(folder.path)
-    link = folder.path / ".git"
-    if link.is_dir() and not link.is_symlink():
-        shutil.rmtree(link)
-    link.unlink(missing_ok=True)
+    pointer = folder.path / ".git"
+    if pointer.is_dir() and not pointer.is_symlink():
+        shutil.rmtree(pointer)
+    pointer.unlink(missing_ok=True)
     if shipment.sparse:
         (admin / "info").mkdir()
         (admin / "info" / "sparse-checkout").write_bytes(os.fsencode(shipment.sparse))
     for file, text in (
         (admin / "HEAD", shipment.sent.head),
         (admin / "commondir", "../.."),
-        (admin / "gitdir", str(link)),
+        (admin / "gitdir", str(pointer)),
     ):
         file.write_text(f"{text}\n")
-    link.write_text(f"gitdir: {admin}\n")
+    pointer.write_text(f"gitdir: {admin}\n")
